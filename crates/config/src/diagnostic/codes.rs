@@ -1,0 +1,118 @@
+//! Every kind of finding, with what it means: the list the documentation is generated from.
+
+/// One kind of finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Code {
+    /// Stable name, as printed in `error[name]`.
+    pub name: &'static str,
+    /// One paragraph: what it means and what to do.
+    pub explanation: &'static str,
+}
+
+macro_rules! codes {
+    ($($constant:ident = $name:literal: $explanation:literal;)*) => {
+        $(#[doc = $explanation] pub const $constant: &str = $name;)*
+
+        /// Every kind of finding, by name.
+        pub const CODES: &[Code] = &[$(Code { name: $name, explanation: $explanation }),*];
+    };
+}
+
+codes! {
+    ADMIN_NOT_LOOPBACK = "admin_not_loopback":
+        "The admin listener shows and changes everything, and has no login yet, so it may listen on a loopback address \
+         (`127.0.0.1`, `[::1]`) or a Unix socket only.";
+    ALIAS_LIMIT = "alias_limit":
+        "YAML aliases (`*name`) repeat what their anchor holds. All aliases of a file together may repeat \
+         100,000 values and 16 MiB of text, and none may stand within its own anchor.";
+    BAD_REFERENCE = "bad_reference":
+        "A `${env:…}` or `${file:…}` reference is malformed, names a variable that is not set or empty and has no \
+         default, or a file that cannot be read. Write `${env:NAME:-default}` for a default, and `$$` for a dollar.";
+    BAD_VALUE = "bad_value":
+        "The value has the right type but not a meaning here: a malformed address, host, duration, size or rate, a word \
+         that is not one of those allowed, a number out of range. The message says what is expected.";
+    CERTIFICATE = "certificate":
+        "A certificate or key file cannot be read or used: the file is missing, is not PEM, or the key does not belong to \
+         the certificate.";
+    CONFLICTING_KEYS = "conflicting_keys":
+        "Two keys that exclude each other are both given, such as two destinations of one route, or `path` and `prefix`.";
+    DUPLICATE_KEY = "duplicate_key":
+        "The same key stands twice in one mapping, or in two files of a folder. Both places are shown; one must go.";
+    DUPLICATE_NAME = "duplicate_name":
+        "Two things of a kind have the same name, or two listeners the same address. Both places are shown.";
+    FILE = "file":
+        "A configuration file or folder cannot be read, holds nothing, or is not UTF-8.";
+    INSECURE = "insecure":
+        "A setting gives up a protection, such as not verifying the certificate of an upstream. It works; the warning \
+         reminds that it is on.";
+    KEY_REUSED = "key_reused":
+        "One API key is given to two consumers, so that a caller could not be told apart. Both places are shown.";
+    LIMIT = "limit":
+        "The configuration is larger than Daemun reads: 100 MiB of text in all, a nesting of 64, 1 MiB for a referenced \
+         file.";
+    MISSING_KEY = "missing_key":
+        "A key that has no default is missing, or a route has no destination: one of `upstream`, `answer` and `redirect` is \
+         needed. The message names what is missing.";
+    NEEDS_AUTHENTICATOR = "needs_authenticator":
+        "A policy of a route counts or judges consumers, and no authenticator on that route says who calls. Add one, such as \
+         `key_auth`, or switch the policy off there.";
+    NO_CREDENTIALS = "no_credentials":
+        "An authenticator is switched on, and no consumer has a credential it could accept, so that every call is refused.";
+    NO_EFFECT = "no_effect":
+        "The line does nothing: a route switches off a policy that is not on, or gives settings of a call to an upstream \
+         although it is not sent to one.";
+    NO_LISTENER = "no_listener":
+        "The configuration has no listener, so nobody could call.";
+    NO_ROUTE = "no_route":
+        "The configuration has no route, so every request is answered with 404.";
+    NOT_AN_AUTHENTICATOR = "not_an_authenticator":
+        "`authenticate` names a policy that does not tell who calls, or that the route does not have.";
+    NOT_AVAILABLE = "not_available":
+        "The key, value or policy belongs to the language but is not built in this version. It is refused rather than \
+         ignored, because a line that protects something must not be dropped silently.";
+    PORT_TWICE = "port_twice":
+        "Two listeners, or a listener and the status or admin address, want the same address. Both places are shown.";
+    REFERENCE_IN_KEY = "reference_in_key":
+        "A key of a mapping holds a `${env:…}` or `${file:…}` reference. References are replaced in values only.";
+    ROUTE_CONFLICT = "route_conflict":
+        "Two routes are equal in every rule of precedence and can match the same request, so that which one wins would be \
+         chance. Both places are shown; `priority` decides, or one condition more.";
+    ROUTE_LESS_PROTECTED = "route_less_protected":
+        "A request that fails only this route's conditions (a header, a method) falls through to a route that has fewer \
+         protections.";
+    ROUTE_UNREACHABLE = "route_unreachable":
+        "A route can never match, because another takes all its requests. Both places are shown.";
+    SHORT_KEY = "short_key":
+        "An API key has fewer than 16 bytes and could be guessed. `daemun key new` makes a good one.";
+    SYNTAX = "syntax":
+        "The text is not well-formed YAML, JSON or TOML.";
+    UNKNOWN_KEY = "unknown_key":
+        "The mapping has a key that means nothing there. The nearest known key is offered.";
+    UNKNOWN_PARAMETER = "unknown_parameter":
+        "A template names a `{parameter}` that the route's path pattern does not have.";
+    UNKNOWN_POLICY = "unknown_policy":
+        "There is no policy of this name. The nearest name is offered.";
+    UNKNOWN_UPSTREAM = "unknown_upstream":
+        "A route names an upstream that `upstreams` does not define. The nearest name is offered.";
+    UNUSED_UPSTREAM = "unused_upstream":
+        "An upstream is defined that no route uses.";
+    WRONG_TYPE = "wrong_type":
+        "The value is of another type than the key takes: a list instead of a text, a number without its unit, a YAML \
+         boolean or number where a text is needed (quote it).";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_sorted_words_with_an_explanation() {
+        for pair in CODES.windows(2) {
+            assert!(pair[0].name < pair[1].name, "{}", pair[1].name);
+        }
+        for code in CODES {
+            assert!(code.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{}", code.name);
+            assert!(code.explanation.ends_with('.'), "{}", code.name);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The language itself: every key of a configuration, how it is checked, and how it becomes a [`Config`].
+
+mod check;
+mod conditions;
+mod consumer;
+mod edge;
+mod pattern;
+mod policies;
+mod route;
+mod target;
+mod upstream;
+
+use serde_json::{Value as Json, json};
+
+use crate::decode::{Bounded, Decoder, Mapping, Name, OrOff, SchemaBuilder, Setting, Status};
+use crate::model::{Config, IpNet, Reload, Spanned, Underscores};
+use crate::policy::Vocabulary;
+use crate::settings;
+use crate::tree::Node;
+
+use consumer::ConsumerText;
+use edge::{AccessLogText, AdminText, ClientTimeoutsText, ErrorText, LimitsText, ListenerText, StatusText};
+use policies::PoliciesText;
+use route::RouteText;
+use upstream::UpstreamText;
+
+settings! {
+    /// The configuration of a Daemun gateway.
+    struct Root {
+        /// Worker threads; one per core when absent. The environment variable `DAEMUN_WORKERS` wins; a change needs a restart.
+        workers: Option<Bounded<1, 1024>>,
+        /// What makes the gateway read its configuration again.
+        reload: ReloadText = "watch",
+        /// Where callers come in; at least one.
+        listeners: Vec<ListenerText> = "[]",
+        /// The admin listener; none when absent.
+        admin: Option<AdminText>,
+        /// The status listener: `/metrics`, `/healthz`, `/readyz`; none when absent.
+        status: Option<StatusText>,
+        /// The access log, or `off`.
+        access_log: OrOff<AccessLogText> = "{ format: json, to: stdout }",
+        /// Peers whose forwarding fields are believed, addresses or ranges.
+        trusted_proxies: Vec<IpNet> = "[]",
+        /// What happens to header fields with `_` in their name.
+        underscores: UnderscoresText = "drop",
+        /// Whether a request that no route of its host matches is tried under a wildcard or any host.
+        hosts_fall_through: bool = "false",
+        /// Bounds on what a client may send, and on how many clients there may be.
+        limits: LimitsText = "{}",
+        /// Time limits towards clients.
+        timeouts: ClientTimeoutsText = "{}",
+        /// Pools of targets, by name.
+        upstreams: Mapping<Name, UpstreamText> = "{}",
+        /// Policies of every route; a route's own of the same name replaces one, `off` there removes it.
+        policies: PoliciesText = "{}",
+        /// Rules of what goes where.
+        routes: Vec<RouteText> = "[]",
+        /// Known callers.
+        consumers: Vec<ConsumerText> = "[]",
+        /// Replacement bodies of the gateway's own answers, by status.
+        errors: Mapping<Status, ErrorText> = "{}",
+    }
+    not_available { "plans", "tracing", "stages", "store" }
+}
+
+settings! {
+    /// What makes the gateway read its configuration again.
+    enum ReloadText {
+        /// A change of the files, and SIGHUP.
+        Watch = "watch",
+        /// SIGHUP alone.
+        Signal = "signal",
+    }
+}
+
+settings! {
+    /// What happens to header fields with `_` in their name: a back end may read `_` as `-`.
+    enum UnderscoresText {
+        /// They are removed.
+        Drop = "drop",
+        /// They are passed on.
+        Keep = "keep",
+    }
+}
+
+/// Reads a whole configuration. What is wrong is reported; the result means something only when there were no errors.
+pub(crate) fn read(root: &Node, cx: &mut Decoder<'_>) -> Option<Config> {
+    let text = Root::decode(root, cx)?;
+    let upstreams = check::check(&text, root, cx);
+    text.lower(upstreams)
+}
+
+impl Root {
+    /// `destinations` holds, for each route, the index of its upstream.
+    fn lower(self, destinations: Vec<Option<usize>>) -> Option<Config> {
+        let routes = self.routes.into_iter().zip(destinations).map(|(route, upstream)| route.lower(upstream));
+        Some(Config {
+            workers: self.workers.and_then(|workers| usize::try_from(workers.get()).ok()),
+            reload: match self.reload {
+                ReloadText::Watch => Reload::Watch,
+                ReloadText::Signal => Reload::Signal,
+            },
+            listeners: self.listeners.into_iter().map(ListenerText::lower).collect(),
+            admin: self.admin.map(|admin| admin.bind),
+            status: self.status.map(|status| status.bind),
+            access_log: match self.access_log {
+                OrOff::Off => None,
+                OrOff::On(log) => Some(log.lower()),
+            },
+            trusted_proxies: self.trusted_proxies,
+            underscores: match self.underscores {
+                UnderscoresText::Drop => Underscores::Drop,
+                UnderscoresText::Keep => Underscores::Keep,
+            },
+            hosts_fall_through: self.hosts_fall_through,
+            limits: self.limits.lower(),
+            timeouts: self.timeouts.lower(),
+            upstreams: self
+                .upstreams
+                .0
+                .into_iter()
+                .map(|(Spanned { value, at }, upstream)| upstream.lower(Spanned { value: value.0, at }))
+                .collect(),
+            policies: self.policies.0,
+            routes: routes.collect::<Option<_>>()?,
+            consumers: self.consumers.into_iter().map(ConsumerText::lower).collect::<Option<_>>()?,
+            errors: self.errors.0.into_iter().map(|(status, error)| (status.value.0, error.lower())).collect(),
+        })
+    }
+}
+
+/// The JSON Schema (2020-12) of the configuration, the policies' settings included.
+#[must_use]
+pub fn schema(vocabulary: &Vocabulary<'_>) -> Json {
+    let mut builder = SchemaBuilder::new(vocabulary.policies);
+    let root = Root::schema(&mut builder);
+    let mut definitions = builder.definitions();
+    let mut schema = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Daemun configuration",
+    });
+    let name = root.get("$ref").and_then(Json::as_str).and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+    let mut body = definitions.remove(name).unwrap_or_default();
+    if let Some(properties) = body.get_mut("properties").and_then(Json::as_object_mut) {
+        if let Some(listeners) = properties.get_mut("listeners").and_then(Json::as_object_mut) {
+            listeners.remove("default");
+            listeners.insert("minItems".to_owned(), 1.into());
+        }
+        // A note for editors: which schema the file is written against.
+        properties.insert("$schema".to_owned(), json!({ "type": "string", "description": "Where this schema is." }));
+    }
+    if let (Some(schema), Some(body)) = (schema.as_object_mut(), body.as_object()) {
+        schema.extend(body.clone());
+        schema.insert("required".to_owned(), json!(["listeners"]));
+        schema.insert("$defs".to_owned(), definitions.into());
+    }
+    schema
+}

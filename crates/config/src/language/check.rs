@@ -1,0 +1,206 @@
+//! What spans the parts of a configuration: names that must exist and be unique, addresses that must not meet.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+
+use super::Root;
+use super::policies::unknown_policy;
+use super::route::{AuthenticateText, RouteText};
+use crate::decode::Decoder;
+use crate::diagnostic::{
+    ADMIN_NOT_LOOPBACK, DUPLICATE_NAME, Diagnostic, KEY_REUSED, NO_EFFECT, NO_LISTENER, NO_ROUTE, NOT_AN_AUTHENTICATOR, PORT_TWICE,
+    UNKNOWN_UPSTREAM, UNUSED_UPSTREAM,
+};
+use crate::model::{Bind, Spanned};
+use crate::tree::{At, Node, clip};
+
+/// Checks the whole; gives the index of each route's upstream.
+pub(super) fn check(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Option<usize>> {
+    existence(root, node, cx);
+    addresses(root, cx);
+    let destinations = upstreams(root, node, cx);
+    routes(root, cx);
+    consumers(root, cx);
+    destinations
+}
+
+fn existence(root: &Root, node: &Node, cx: &mut Decoder<'_>) {
+    let empty = |key: &str| node.get(key).and_then(Node::as_seq).is_none_or(<[Node]>::is_empty);
+    let at = |key: &str| node.entry(key).map_or(node.at, |entry| entry.key_at);
+    if root.listeners.is_empty() && empty("listeners") {
+        let found = Diagnostic::error(NO_LISTENER, at("listeners"), "there is no listener, so nobody could call");
+        cx.report(found.path("listeners").help("write `listeners: [{ bind: 0.0.0.0:8080 }]`"));
+    }
+    if root.routes.is_empty() && empty("routes") {
+        let message = "there is no route, so every request is answered with 404";
+        cx.report(Diagnostic::warning(NO_ROUTE, at("routes"), message).path("routes"));
+    }
+}
+
+fn addresses(root: &Root, cx: &mut Decoder<'_>) {
+    if let Some(admin) = &root.admin {
+        let bind = &admin.bind;
+        let loopback = match &bind.value {
+            Bind::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Bind::Unix(_) => true,
+        };
+        if !loopback {
+            let message = "the admin listener is off loopback, which needs TLS and login, and these are not available in this version";
+            let found = Diagnostic::error(ADMIN_NOT_LOOPBACK, bind.at, message).path("admin.bind");
+            cx.report(found.help("bind it to `127.0.0.1`; `status` may listen anywhere"));
+        }
+    }
+    let mut taken: Vec<(&Spanned<Bind>, String)> = Vec::new();
+    let listeners = root.listeners.iter().enumerate().map(|(index, listener)| (&listener.bind, format!("listeners[{index}].bind")));
+    let admin = root.admin.iter().map(|admin| (&admin.bind, "admin.bind".to_owned()));
+    let status = root.status.iter().map(|status| (&status.bind, "status.bind".to_owned()));
+    for (bind, path) in listeners.chain(admin).chain(status) {
+        // Few: an address for each listener.
+        if let Some((first, _)) = taken.iter().take(10_000).find(|(first, _)| meet(&first.value, &bind.value)) {
+            let found = Diagnostic::error(PORT_TWICE, bind.at, "the same address is wanted twice").path(path.clone());
+            cx.report(found.related(first.at, "first wanted here"));
+        }
+        taken.push((bind, path));
+    }
+}
+
+/// Whether two listeners cannot both have their address.
+fn meet(a: &Bind, b: &Bind) -> bool {
+    let covers = |a: &SocketAddr, b: &SocketAddr| a.ip() == b.ip() || a.ip().is_unspecified() && a.is_ipv4() == b.is_ipv4();
+    match (a, b) {
+        (Bind::Tcp(a), Bind::Tcp(b)) => a.port() == b.port() && a.port() != 0 && (covers(a, b) || covers(b, a)),
+        (Bind::Unix(a), Bind::Unix(b)) => a == b,
+        (Bind::Tcp(_), Bind::Unix(_)) | (Bind::Unix(_), Bind::Tcp(_)) => false,
+    }
+}
+
+/// Finds the upstream of each route, and upstreams that none uses.
+fn upstreams(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Option<usize>> {
+    let indices: HashMap<&str, usize> =
+        root.upstreams.0.iter().enumerate().map(|(index, (name, _))| (name.value.0.as_str(), index)).collect();
+    // An upstream whose settings are wrong is there all the same.
+    let written: HashSet<&str> = match node.get("upstreams").and_then(Node::as_map) {
+        Some(entries) => entries.iter().map(|entry| entry.key.as_str()).collect(),
+        None => HashSet::new(),
+    };
+    let mut used: HashSet<&str> = HashSet::new();
+    let names: Vec<&str> = root.upstreams.0.iter().map(|(name, _)| name.value.0.as_str()).collect();
+    let mut destinations = Vec::with_capacity(root.routes.len());
+    for (position, route) in root.routes.iter().enumerate() {
+        let index = route.upstream.as_ref().and_then(|name| indices.get(name.value.as_str()).copied());
+        destinations.push(index);
+        let Some(name) = &route.upstream else { continue };
+        used.insert(&name.value);
+        if index.is_some() || written.contains(name.value.as_str()) {
+            continue;
+        }
+        let near = cx.suggest(&name.value, names.iter().copied());
+        let mut found = Diagnostic::error(UNKNOWN_UPSTREAM, name.at, format!("there is no upstream `{}`", clip(&name.value)));
+        found = match near {
+            Some(_) => found.did_you_mean(near),
+            None => found.help("`upstreams` defines upstreams by name"),
+        };
+        cx.report(found.path(format!("{}.upstream", route_path(route, position))));
+    }
+    for (name, _) in root.upstreams.0.iter().filter(|(name, _)| !used.contains(name.value.0.as_str())) {
+        let message = format!("no route uses the upstream `{}`", name.value.0);
+        cx.report(Diagnostic::warning(UNUSED_UPSTREAM, name.at, message).path(format!("upstreams.{}", name.value.0)));
+    }
+    destinations
+}
+
+fn route_path(route: &RouteText, position: usize) -> String {
+    match &route.name.0 {
+        Some(name) => format!("routes.{}", name.value.0),
+        None => format!("routes[{position}]"),
+    }
+}
+
+fn routes(root: &Root, cx: &mut Decoder<'_>) {
+    let mut names: HashMap<&str, At> = HashMap::new();
+    for (position, route) in root.routes.iter().enumerate() {
+        if let Some(name) = &route.name.0
+            && let Some(first) = names.insert(&name.value.0, name.at)
+        {
+            names.insert(&name.value.0, first);
+            let found = Diagnostic::error(DUPLICATE_NAME, name.at, format!("there are two routes `{}`", name.value.0));
+            cx.report(found.path(format!("routes.{}.name", name.value.0)).related(first, "the first is here"));
+        }
+        for policy in route.policies.0.iter().filter(|policy| policy.settings.is_none()) {
+            if !root.policies.0.iter().any(|global| global.name.value == policy.name.value && global.settings.is_some()) {
+                let message = format!("`{}: off` has no effect: `policies` does not switch it on for every route", policy.name.value);
+                let path = format!("{}.policies.{}", route_path(route, position), policy.name.value);
+                cx.report(Diagnostic::warning(NO_EFFECT, policy.name.at, message).path(path));
+            }
+        }
+        authenticate(root, route, position, cx);
+    }
+    for policy in root.policies.0.iter().filter(|policy| policy.settings.is_none()) {
+        let message = format!("`{}: off` has no effect here: only a route can switch off what `policies` switches on", policy.name.value);
+        let path = format!("policies.{}", policy.name.value);
+        cx.report(Diagnostic::warning(NO_EFFECT, policy.name.at, message).path(path));
+    }
+}
+
+/// The policies that `authenticate` names must be authenticators that the route has.
+fn authenticate(root: &Root, route: &RouteText, position: usize, cx: &mut Decoder<'_>) {
+    let (names, key) = match &route.authenticate {
+        None => return,
+        Some(AuthenticateText::Any(names)) => (&names.0, "any"),
+        Some(AuthenticateText::All(names)) => (&names.0, "all"),
+    };
+    let path = format!("{}.authenticate.{key}", route_path(route, position));
+    for name in names {
+        let Some(policy) = cx.known_policies().iter().find(|policy| policy.name == name.value) else {
+            let mut found = crate::Diagnostics::new();
+            let policies = cx.known_policies();
+            unknown_policy(&name.value, name.at, &mut Decoder::new(&mut found, &path).policies(policies));
+            found.iter().for_each(|found| cx.report(found.clone()));
+            continue;
+        };
+        let own = route.policies.0.iter().find(|own| own.name.value == name.value);
+        let global = root.policies.0.iter().find(|global| global.name.value == name.value);
+        let on = own.or(global).is_some_and(|policy| policy.settings.is_some());
+        let message = match (policy.authenticator, on) {
+            (true, true) => continue,
+            (false, _) => format!("`{}` does not tell who calls", clip(&name.value)),
+            (true, false) => format!("the route does not have the policy `{}`", clip(&name.value)),
+        };
+        cx.report(Diagnostic::error(NOT_AN_AUTHENTICATOR, name.at, message).path(path.clone()));
+    }
+}
+
+fn consumers(root: &Root, cx: &mut Decoder<'_>) {
+    let mut names: HashMap<&str, At> = HashMap::new();
+    let mut keys: HashMap<[u8; 32], (usize, At)> = HashMap::new();
+    for (position, consumer) in root.consumers.iter().enumerate() {
+        let path = match &consumer.name.0 {
+            Some(name) => format!("consumers.{}", name.value.0),
+            None => format!("consumers[{position}]"),
+        };
+        if let Some(name) = &consumer.name.0 {
+            match names.get(name.value.0.as_str()) {
+                None => {
+                    names.insert(&name.value.0, name.at);
+                }
+                Some(first) => {
+                    let found = Diagnostic::error(DUPLICATE_NAME, name.at, format!("there are two consumers `{}`", name.value.0));
+                    cx.report(found.path(format!("{path}.name")).related(*first, "the first is here"));
+                }
+            }
+        }
+        for key in &consumer.keys {
+            match keys.get(&key.0.value) {
+                None => {
+                    keys.insert(key.0.value, (position, key.0.at));
+                }
+                Some((other, first)) => {
+                    let message =
+                        if *other == position { "this key is given twice" } else { "this key is another consumer's as well" };
+                    let found = Diagnostic::error(KEY_REUSED, key.0.at, message).path(format!("{path}.keys"));
+                    cx.report(found.related(*first, "first given here"));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Consumers and their keys. A key given in clear is digested here and not kept.
+
+use serde_json::{Value as Json, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::decode::{Decoder, Name, Needed, SchemaBuilder, Setting, text};
+use crate::diagnostic::{Diagnostic, SHORT_KEY};
+use crate::model::{Consumer, Spanned};
+use crate::settings;
+use crate::tree::Node;
+
+/// Fewest bytes of a key.
+const SHORTEST: usize = 16;
+
+settings! {
+    /// A known caller.
+    pub(super) struct ConsumerText {
+        /// Name, unique.
+        pub(super) name: Needed<Spanned<Name>>,
+        /// Roles.
+        roles: Vec<Name> = "[]",
+        /// API keys: texts of at least 16 bytes, best out of a reference like `${env:SHOP_KEY}`, or `{sha256: …}`, the digest that
+        /// `daemun key hash` prints.
+        pub(super) keys: Vec<KeyDigest> = "[]",
+    }
+    not_available { "plan", "credentials", "labels" }
+}
+
+impl ConsumerText {
+    pub(super) fn lower(self) -> Option<Consumer> {
+        let Spanned { value, at } = self.name.0?;
+        Some(Consumer {
+            name: Spanned { value: value.0, at },
+            roles: self.roles.into_iter().map(|role| role.0).collect(),
+            keys: self.keys.into_iter().map(|key| key.0).collect(),
+        })
+    }
+}
+
+/// SHA-256 of an API key.
+pub(super) struct KeyDigest(pub(super) Spanned<[u8; 32]>);
+
+impl Setting for KeyDigest {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        if node.as_map().is_some() {
+            let digest = DigestText::decode(node, cx)?;
+            return Some(Self(Spanned { value: digest.sha256.0, at: node.at }));
+        }
+        let key = text(node, cx, "a key, or `{sha256: …}`")?;
+        if key.len() < SHORTEST {
+            let message = format!("a key has at least {SHORTEST} bytes, and this one {}", key.len());
+            cx.report(Diagnostic::error(SHORT_KEY, node.at, message).help("`daemun key new` makes a good one"));
+            return None;
+        }
+        Some(Self(Spanned { value: Sha256::digest(key.as_bytes()).into(), at: node.at }))
+    }
+
+    fn schema(s: &mut SchemaBuilder<'_>) -> Json {
+        let key = s.or_reference(json!({ "type": "string", "minLength": 16, "title": "key" }));
+        let digest = DigestText::schema(s);
+        json!({ "anyOf": [key, digest] })
+    }
+}
+
+settings! {
+    /// An API key by its digest, so that the file need not hold the key itself.
+    struct DigestText {
+        /// SHA-256 of the key, 64 hexadecimal digits.
+        sha256: HexDigest,
+    }
+}
+
+/// 32 bytes as 64 hexadecimal digits.
+struct HexDigest([u8; 32]);
+
+impl Setting for HexDigest {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        let written = text(node, cx, "a SHA-256 digest")?;
+        let digest = hex(written);
+        if digest.is_none() {
+            let help = "it has 64 hexadecimal digits; `daemun key hash` prints it";
+            cx.bad_value_help(node, "this is not a SHA-256 digest", help);
+        }
+        digest.map(Self)
+    }
+
+    fn schema(s: &mut SchemaBuilder<'_>) -> Json {
+        s.pattern("sha256", "SHA-256 digest, 64 hexadecimal digits.", "^[0-9A-Fa-f]{64}$")
+    }
+}
+
+fn hex(text: &str) -> Option<[u8; 32]> {
+    let text = text.as_bytes();
+    if text.len() != 64 {
+        return None;
+    }
+    let mut digest = [0; 32];
+    for (byte, pair) in digest.iter_mut().zip(text.chunks_exact(2)) {
+        let digit = |index: usize| pair.get(index).and_then(|digit| char::from(*digit).to_digit(16));
+        *byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
+    }
+    Some(digest)
+}

@@ -1,0 +1,69 @@
+//! The `policies` mapping: each name belongs to a policy, which checks its settings itself.
+
+use serde_json::{Map, Value as Json, json};
+
+use crate::decode::{Decoder, SchemaBuilder, Setting};
+use crate::diagnostic::{Diagnostic, NOT_AVAILABLE, UNKNOWN_POLICY};
+use crate::model::{PolicyEntry, Spanned};
+use crate::policy::PLANNED_POLICIES;
+use crate::tree::{At, Entry, Node, clip};
+
+/// Policies and their settings, in written order.
+pub(super) struct PoliciesText(pub(super) Vec<PolicyEntry>);
+
+impl Setting for PoliciesText {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        let entries = cx.map(node)?;
+        Some(Self(entries.iter().filter_map(|entry| cx.key(&entry.key, |cx| policy(entry, cx))).collect()))
+    }
+
+    fn schema(s: &mut SchemaBuilder<'_>) -> Json {
+        let mut properties = Map::new();
+        for policy in s.known_policies() {
+            let settings = (policy.schema)(s);
+            let forms = json!({ "description": policy.doc, "anyOf": [{ "enum": ["off", false] }, settings] });
+            properties.insert(policy.name.to_owned(), forms);
+        }
+        s.define("policies", |_| {
+            json!({
+                "type": "object",
+                "title": "policies",
+                "description": "Policies by name; their order is Daemun's own.",
+                "properties": properties,
+                "additionalProperties": false,
+            })
+        })
+    }
+}
+
+fn policy(entry: &Entry, cx: &mut Decoder<'_>) -> Option<PolicyEntry> {
+    let known = cx.known_policies().iter().find(|policy| policy.name == entry.key);
+    let Some(policy) = known else {
+        unknown_policy(&entry.key, entry.key_at, cx);
+        return None;
+    };
+    let off = entry.value.is_off();
+    if !off {
+        (policy.check)(&entry.value, cx);
+    }
+    let name = Spanned { value: entry.key.clone(), at: entry.key_at };
+    Some(PolicyEntry { name, settings: (!off).then(|| entry.value.clone()) })
+}
+
+/// Reports a policy that does not exist, or not yet.
+pub(super) fn unknown_policy(name: &str, at: At, cx: &mut Decoder<'_>) {
+    let shown = clip(name);
+    if PLANNED_POLICIES.contains(&name) {
+        let message = format!("the policy `{shown}` is not available in this version");
+        cx.report(Diagnostic::error(NOT_AVAILABLE, at, message));
+        return;
+    }
+    let known: Vec<&str> = cx.known_policies().iter().map(|policy| policy.name).collect();
+    let near = cx.suggest(name, known.iter().copied());
+    let mut found = Diagnostic::error(UNKNOWN_POLICY, at, format!("there is no policy `{shown}`"));
+    found = match near {
+        Some(_) => found.did_you_mean(near),
+        None => found.help(format!("the policies are {}", known.join(", "))),
+    };
+    cx.report(found);
+}

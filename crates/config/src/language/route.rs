@@ -1,0 +1,325 @@
+//! Routes and their destinations.
+
+use serde_json::{Value as Json, json};
+
+use super::conditions::{MatchText, ParameterName};
+use super::pattern::{self, Location, PathPrefix, PathTemplate};
+use super::policies::PoliciesText;
+use super::upstream::UpstreamTimeoutsText;
+use crate::decode::{
+    Decoder, FieldName, FieldValue, Mapping, Name, Needed, NonEmpty, SchemaBuilder, Setting, Size, Status, text,
+};
+use crate::diagnostic::{self, BAD_VALUE, Diagnostic, UNKNOWN_PARAMETER};
+use crate::model::{Answer, Authenticate, Destination, PathRewrite, Redirect, Rewrite, Route, Spanned};
+use crate::settings;
+use crate::tree::{At, Node};
+
+settings! {
+    /// One rule of what goes where.
+    pub(super) struct RouteText {
+        /// Name, unique; it stands in logs and metrics.
+        pub(super) name: Needed<Spanned<Name>>,
+        /// Conditions; without any, every request matches.
+        matches: MatchText as "match" = "{}",
+        /// Decides between routes of equal host rank; the higher wins.
+        priority: i32 = "0",
+        /// `keep`: empty segments of the path are kept, not collapsed.
+        slashes: Slashes = "collapse",
+        /// `keep`: `%2F` stays inside its segment; otherwise it is refused.
+        encoded_slash: EncodedSlash = "refuse",
+        /// Name of the upstream that matched requests are sent to.
+        pub(super) upstream: Option<Spanned<String>>,
+        /// A fixed answer, instead of an upstream.
+        answer: Option<AnswerText>,
+        /// A redirect, instead of an upstream.
+        redirect: Option<RedirectText>,
+        /// What is forwarded in place of the path and query.
+        rewrite: Option<RewriteText>,
+        /// Time limits that win over the upstream's.
+        timeouts: UpstreamTimeoutsText = "{}",
+        /// Bounds that win over the global ones.
+        limits: RouteLimitsText = "{}",
+        /// Protocols a request may upgrade to.
+        upgrades: Vec<Upgrade> = "[websocket]",
+        /// Policies of this route; one of the same name replaces the global one, `off` removes it.
+        pub(super) policies: PoliciesText = "{}",
+        /// How several authenticators combine: all must pass, unless `{any: […]}` names those of which one must.
+        pub(super) authenticate: Option<AuthenticateText>,
+    }
+    not_available { "retry", "mirror", "fault", "compose", "function", "queue", "plans" }
+    exclusive { "upstream", "answer", "redirect" }
+    needs_one { "upstream", "answer", "redirect" }
+    check RouteText::check;
+}
+
+impl RouteText {
+    fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
+        self.check_slashes(cx);
+        self.check_parameters(cx);
+        if self.upstream.is_none() && (self.answer.is_some() || self.redirect.is_some()) {
+            for key in ["rewrite", "timeouts", "upgrades"] {
+                if let Some(entry) = node.entry(key) {
+                    let message = format!("`{key}` has no effect: this route is not sent to an upstream");
+                    cx.key(key, |cx| cx.report(Diagnostic::warning(diagnostic::NO_EFFECT, entry.key_at, message)));
+                }
+            }
+        }
+    }
+
+    /// A pattern that the reading of paths would never let match.
+    fn check_slashes(&self, cx: &mut Decoder<'_>) {
+        let path = self.matches.path.as_ref().map(|path| (&path.value.text, path.at, "path"));
+        let prefix = self.matches.prefix.as_ref().map(|prefix| (&prefix.value.0, prefix.at, "prefix"));
+        let Some((text, at, key)) = path.or(prefix) else { return };
+        let mut never = |message: &str, help: &str| {
+            let found = Diagnostic::error(BAD_VALUE, at, format!("`{}` would never match: {message}", crate::tree::clip(text)));
+            cx.key("match", |cx| cx.key(key, |cx| cx.report(found.help(help))));
+        };
+        if text.contains("//") && matches!(self.slashes, Slashes::Collapse) {
+            never("empty segments are collapsed", "write `slashes: keep` beside `match`, or one slash");
+        }
+        if text.to_ascii_uppercase().contains("%2F") && matches!(self.encoded_slash, EncodedSlash::Refuse) {
+            never("`%2F` is refused", "write `encoded_slash: keep` beside `match`");
+        }
+    }
+
+    /// Templates may name the parameters of the path pattern only.
+    fn check_parameters(&self, cx: &mut Decoder<'_>) {
+        let known: Vec<&str> = match &self.matches.path {
+            Some(path) => path.value.parameters.iter().map(String::as_str).collect(),
+            None => Vec::new(),
+        };
+        if let Some(template) = self.rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref()) {
+            cx.key("rewrite", |cx| {
+                cx.key("path", |cx| check_names(&template.value.0, template.at, &known, cx));
+            });
+        }
+        if let Some(redirect) = &self.redirect {
+            let mut names = known.clone();
+            names.extend(["path", "query", "host"]);
+            cx.key("redirect", |cx| {
+                cx.key("to", |cx| check_names(&redirect.to.value.0, redirect.to.at, &names, cx));
+            });
+        }
+        if let (Some(strip), Some(prefix)) =
+            (self.rewrite.as_ref().and_then(|rewrite| rewrite.strip_prefix.as_ref()), &self.matches.prefix)
+        {
+            let below = prefix.value.0.trim_end_matches('/').strip_prefix(strip.value.0.trim_end_matches('/'));
+            if !below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+                let message = format!("`{}` is not at the beginning of `prefix`, so nothing is removed", crate::tree::clip(&strip.value.0));
+                let found = Diagnostic::warning(diagnostic::NO_EFFECT, strip.at, message);
+                cx.key("rewrite", |cx| cx.key("strip_prefix", |cx| cx.report(found)));
+            }
+        }
+    }
+
+    /// The route, once everything has been checked; `None` if it is not complete. `upstream` is the index of its upstream.
+    pub(super) fn lower(self, upstream: Option<usize>) -> Option<Route> {
+        let Spanned { value: name, at } = self.name.0?;
+        let destination = match (upstream, self.answer, self.redirect) {
+            (Some(index), _, _) => Destination::Upstream(index),
+            (None, Some(answer), _) => Destination::Answer(answer.lower()),
+            (None, None, Some(redirect)) => Destination::Redirect(redirect.lower()),
+            (None, None, None) => return None,
+        };
+        Some(Route {
+            name: Spanned { value: name.0, at },
+            matches: self.matches.lower(),
+            priority: self.priority,
+            keep_slashes: matches!(self.slashes, Slashes::Keep),
+            keep_encoded_slash: matches!(self.encoded_slash, EncodedSlash::Keep),
+            destination,
+            rewrite: self.rewrite.map(RewriteText::lower).unwrap_or_default(),
+            timeouts: self.timeouts.lower(),
+            body_limit: self.limits.body.map(|size| size.0),
+            upgrades: self.upgrades.into_iter().map(|upgrade| upgrade.0).collect(),
+            policies: self.policies.0,
+            authenticate: match self.authenticate {
+                Some(AuthenticateText::Any(names)) => Authenticate::Any(names.0),
+                Some(AuthenticateText::All(_)) | None => Authenticate::All,
+            },
+        })
+    }
+}
+
+/// Reports the names of a template that are not known.
+fn check_names(template: &str, at: At, known: &[&str], cx: &mut Decoder<'_>) {
+    for name in pattern::names(template).unwrap_or_default() {
+        if known.contains(&name) {
+            continue;
+        }
+        let found = Diagnostic::error(UNKNOWN_PARAMETER, at, format!("there is no parameter `{{{name}}}` in the route's `path`"));
+        let near = cx.suggest(name, known.iter().copied()).map(|near| format!("{{{near}}}"));
+        cx.report(found.did_you_mean(near.as_deref()));
+    }
+}
+
+settings! {
+    /// What happens to empty segments of a path.
+    enum Slashes {
+        /// They are collapsed.
+        Collapse = "collapse",
+        /// They are kept.
+        Keep = "keep",
+    }
+}
+
+settings! {
+    /// What happens to `%2F` in a path.
+    enum EncodedSlash {
+        /// The request is refused with 400.
+        Refuse = "refuse",
+        /// It stays `%2F` inside its segment, in matching and in forwarding.
+        Keep = "keep",
+    }
+}
+
+settings! {
+    /// A fixed answer.
+    struct AnswerText {
+        /// Status.
+        status: Status = "200",
+        /// Body.
+        body: String = "\"\"",
+        /// Header fields; `content-type` is `text/plain; charset=utf-8` unless given.
+        headers: Mapping<FieldName, FieldValue> = "{}",
+    }
+    check AnswerText::check;
+}
+
+impl AnswerText {
+    fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
+        if let Some(body) = node.get("body").filter(|_| matches!(self.status.0, 204 | 304) && !self.body.is_empty()) {
+            cx.key("body", |cx| cx.bad_value(body, format!("an answer with status {} has no body", self.status.0)));
+        }
+        for (name, _) in &self.headers.0 {
+            if matches!(name.value.0.as_str(), "content-length" | "transfer-encoding" | "connection" | "date") {
+                let message = format!("the gateway itself sets `{}`", name.value.0);
+                cx.key("headers", |cx| cx.report(Diagnostic::error(BAD_VALUE, name.at, message)));
+            }
+        }
+    }
+
+    fn lower(self) -> Answer {
+        let headers = self.headers.0.into_iter().map(|(name, value)| (name.value.0, value.0)).collect();
+        Answer { status: self.status.0, body: self.body, headers }
+    }
+}
+
+settings! {
+    /// A redirect.
+    struct RedirectText {
+        /// Where it leads: an address or a path, with `{name}` of the path pattern, and `{path}`, `{query}`, `{host}`.
+        to: Spanned<Location>,
+        /// Status.
+        status: RedirectStatus = "308",
+    }
+}
+
+impl RedirectText {
+    fn lower(self) -> Redirect {
+        Redirect { to: Spanned { value: self.to.value.0, at: self.to.at }, status: self.status.0 }
+    }
+}
+
+/// 301, 302, 303, 307 or 308.
+struct RedirectStatus(u16);
+
+impl Setting for RedirectStatus {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        let status = u16::decode(node, cx)?;
+        if matches!(status, 301 | 302 | 303 | 307 | 308) {
+            return Some(Self(status));
+        }
+        cx.bad_value(node, format!("expected 301, 302, 303, 307 or 308, found {}", node.found()));
+        None
+    }
+
+    fn schema(s: &mut SchemaBuilder<'_>) -> Json {
+        s.or_reference(json!({ "enum": [301, 302, 303, 307, 308], "title": "redirect status" }))
+    }
+}
+
+settings! {
+    /// What is forwarded in place of the path and query.
+    struct RewriteText {
+        /// The path that is forwarded, with `{name}` of the path pattern.
+        path: Option<Spanned<PathTemplate>>,
+        /// A prefix of whole segments that is removed.
+        strip_prefix: Option<Spanned<PathPrefix>>,
+        /// Changes of the query.
+        query: Option<QueryText>,
+    }
+    exclusive { "path", "strip_prefix" }
+}
+
+impl RewriteText {
+    fn lower(self) -> Rewrite {
+        let template = self.path.map(|Spanned { value, at }| PathRewrite::Template(Spanned { value: value.0, at }));
+        let strip = self.strip_prefix.map(|Spanned { value, at }| PathRewrite::StripPrefix(Spanned { value: value.0, at }));
+        let mut rewrite = Rewrite { path: template.or(strip), ..Rewrite::default() };
+        if let Some(query) = self.query {
+            let pairs = |mapping: Mapping<ParameterName, String>| {
+                mapping.0.into_iter().map(|(name, value)| (name.value.0, value)).collect()
+            };
+            rewrite.query_remove = query.remove.into_iter().map(|name| name.0).collect();
+            rewrite.query_set = pairs(query.set);
+            rewrite.query_add = pairs(query.add);
+        }
+        rewrite
+    }
+}
+
+settings! {
+    /// Changes of the query: parameters are removed, then set, then added.
+    struct QueryText {
+        /// Parameters added behind those of the same name.
+        add: Mapping<ParameterName, String> = "{}",
+        /// Parameters that replace those of the same name.
+        set: Mapping<ParameterName, String> = "{}",
+        /// Parameters removed.
+        remove: Vec<ParameterName> = "[]",
+    }
+}
+
+settings! {
+    /// Bounds that win over the global ones.
+    struct RouteLimitsText {
+        /// Bytes of a request body.
+        body: Option<Size>,
+    }
+}
+
+/// A protocol a request may upgrade to, lower case.
+struct Upgrade(String);
+
+impl Setting for Upgrade {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        let name = text(node, cx, "the name of a protocol")?.to_ascii_lowercase();
+        if name == "h2c" {
+            cx.bad_value(node, "`h2c` by upgrade is never passed on");
+            return None;
+        }
+        // RFC 9110, section 7.8: a protocol is a token, with a version after a stroke perhaps.
+        let fits = |char: char| char.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~/".contains(char);
+        if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
+            cx.bad_value_help(node, format!("`{}` is not the name of a protocol", node.shown()), "write it like `websocket`");
+            return None;
+        }
+        Some(Self(name))
+    }
+
+    fn schema(s: &mut SchemaBuilder<'_>) -> Json {
+        s.pattern("protocol", "Protocol to upgrade to: `websocket`.", "^(?![hH]2[cC]$)[!#$%&'*+.^_`|~/0-9A-Za-z-]{1,64}$")
+    }
+}
+
+settings! {
+    /// How several authenticators combine.
+    pub(super) enum AuthenticateText {
+        /// One of these must pass.
+        Any(NonEmpty<Spanned<String>>) = "any",
+        /// All of these must pass.
+        All(NonEmpty<Spanned<String>>) = "all",
+    }
+}

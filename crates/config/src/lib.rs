@@ -1,0 +1,25 @@
+//! The configuration language of Daemun: text becomes a positioned tree, the tree becomes findings and a [`model::Config`].
+//! Knows nothing of sockets, threads or the policies' behaviour, and depends on no other crate of Daemun.
+
+pub mod tree;
+pub mod diagnostic;
+pub mod decode;
+pub mod policy;
+pub mod model;
+mod parse;
+mod merge;
+mod references;
+mod language;
+mod load;
+mod print;
+mod reference;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use language::schema;
+pub use load::{Environment, Loaded, System, load, load_text};
+pub use model::{Config, Spanned};
+pub use print::{PrintOptions, print};
+pub use reference::{codes_markdown, reference_markdown};
+pub use references::{Resolved, resolve};
+pub use parse::{Format, parse, parse_text};
+pub use policy::{PolicyDescription, Vocabulary};

@@ -1,0 +1,471 @@
+//! The types of a checked configuration, as the rest of Daemun reads them. Knows nothing of text, only where each value stood.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::tree::{At, Node};
+
+/// A value and where it stood in the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spanned<T> {
+    /// The value.
+    pub value: T,
+    /// Where it stood.
+    pub at: At,
+}
+
+/// A whole configuration, checked within itself: every name resolves, every value is within its bounds.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Worker threads; `None`: one per core.
+    pub workers: Option<usize>,
+    /// Whether a change of the files reloads (SIGHUP always does).
+    pub reload: Reload,
+    /// Where callers come in.
+    pub listeners: Vec<Listener>,
+    /// Loopback address of the admin listener, `None` when there is none.
+    pub admin: Option<Spanned<Bind>>,
+    /// Address of `/metrics`, `/healthz`, `/readyz`.
+    pub status: Option<Spanned<Bind>>,
+    /// The access log; `None` when it is off.
+    pub access_log: Option<AccessLog>,
+    /// Peers whose forwarding fields are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether fields with `_` in their name are kept.
+    pub underscores: Underscores,
+    /// Whether a host without a matching route falls through to a wildcard or any host.
+    pub hosts_fall_through: bool,
+    /// Bounds on what a client may send.
+    pub limits: Limits,
+    /// Time limits towards clients.
+    pub timeouts: ClientTimeouts,
+    /// Pools of targets.
+    pub upstreams: Vec<Upstream>,
+    /// Policies of every route.
+    pub policies: Vec<PolicyEntry>,
+    /// Routes, in file order, files by name.
+    pub routes: Vec<Route>,
+    /// Known callers.
+    pub consumers: Vec<Consumer>,
+    /// Replacement bodies of the gateway's own answers, per status.
+    pub errors: Vec<(u16, ErrorBody)>,
+}
+
+/// What makes the gateway read its configuration again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// A change of the files, and SIGHUP.
+    Watch,
+    /// SIGHUP alone.
+    Signal,
+}
+
+/// What happens to fields with `_` in their name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Underscores {
+    /// They are removed (default): a back end may read `_` as `-`.
+    Drop,
+    /// They are passed on.
+    Keep,
+}
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// A TCP address; port 0 takes a free one.
+    Tcp(std::net::SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// One place where callers come in.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Address.
+    pub bind: Spanned<Bind>,
+    /// TLS termination, `None` for cleartext.
+    pub tls: Option<ListenerTls>,
+}
+
+/// TLS of a listener.
+#[derive(Clone, Debug)]
+pub struct ListenerTls {
+    /// Certificates, chosen by SNI; the first is the default. Never empty.
+    pub certificates: Vec<Certificate>,
+    /// Authorities that client certificates must chain to.
+    pub client_ca: Option<Spanned<PathBuf>>,
+    /// Whether a client may come without a certificate although `client_ca` is set.
+    pub client_auth_optional: bool,
+    /// Least protocol version.
+    pub min_version: TlsVersion,
+}
+
+/// A certificate chain and its key, PEM files.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// Chain file.
+    pub cert: Spanned<PathBuf>,
+    /// Key file.
+    pub key: Spanned<PathBuf>,
+}
+
+/// Least TLS version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// 1.2 (default).
+    V1_2,
+    /// 1.3.
+    V1_3,
+}
+
+/// The access log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// Form of a line.
+    pub format: LogFormat,
+    /// Where lines go.
+    pub to: LogTarget,
+}
+
+/// Form of an access-log line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// A template with `${field}` references.
+    Template(String),
+}
+
+/// Where access-log lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard output.
+    Stdout,
+    /// A file, re-opened on SIGUSR1.
+    File(PathBuf),
+}
+
+/// An address range in CIDR form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IpNet {
+    /// First address, host bits zero.
+    pub addr: IpAddr,
+    /// Prefix length in bits.
+    pub prefix: u8,
+}
+
+impl IpNet {
+    /// Whether `ip` lies within; an IPv4-mapped IPv6 address counts as IPv4.
+    #[must_use]
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        match (self.addr, ip.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                net.to_bits() & mask == ip.to_bits() & mask
+            }
+            (IpAddr::V6(net), IpAddr::V6(ip)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                net.to_bits() & mask == ip.to_bits() & mask
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+/// Bounds on what a client may send, and on how many clients there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a message head; 64 KiB.
+    pub head: usize,
+    /// Fields of a head; 100.
+    pub fields: usize,
+    /// Bytes of a request target; 16 KiB.
+    pub target: usize,
+    /// Bytes of a request body; 10 MiB. Streams have none.
+    pub body: u64,
+    /// Client connections; `None`: min(16,000, (descriptors − 256) / 2).
+    pub connections: Option<usize>,
+}
+
+/// Time limits towards clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientTimeouts {
+    /// From the first byte of a request to the end of its head; 10s.
+    pub head: Duration,
+    /// Between two pieces of a request body; 30s.
+    pub body_idle: Duration,
+    /// While the client does not read its answer; 30s.
+    pub write_idle: Duration,
+    /// Between two exchanges of a connection; 75s.
+    pub keep_alive: Duration,
+    /// Silence on a stream (upgrade, gRPC, event stream); 5m.
+    pub stream_idle: Duration,
+    /// Least bytes per second of a request body, measured after `min_rate_after`; 240. 0 switches it off.
+    pub min_rate: u64,
+    /// When `min_rate` begins to hold; 10s.
+    pub min_rate_after: Duration,
+    /// How long a drain waits for exchanges to end; 30s.
+    pub drain: Duration,
+}
+
+/// A named pool of targets.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Name.
+    pub name: Spanned<String>,
+    /// Targets; never empty.
+    pub targets: Vec<Target>,
+    /// Time limits.
+    pub timeouts: UpstreamTimeouts,
+    /// What goes into `Host`.
+    pub host: HostRule,
+    /// Protocol towards the targets.
+    pub protocol: UpstreamProtocol,
+    /// TLS towards `https` targets.
+    pub tls: UpstreamTls,
+}
+
+/// One address of an upstream.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// As written, for logs and metrics.
+    pub url: Spanned<String>,
+    /// Where to connect.
+    pub address: TargetAddress,
+    /// Whether the connection is TLS (`https:`).
+    pub tls: bool,
+    /// Path put before each forwarded path, normalised, without trailing slash; empty when there is none.
+    pub base_path: String,
+    /// Share of the calls among the targets; 1 to 1,000,000, default 1; 0 takes it out.
+    pub weight: u32,
+}
+
+/// Where a target is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetAddress {
+    /// A host name or address (IPv6 without brackets), and a port.
+    Tcp {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// Time limits towards an upstream; a route's own win over these.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTimeouts {
+    /// To connect, TLS handshake included; 5s.
+    pub connect: Option<Duration>,
+    /// From the end of the request to the end of the answer's head, per attempt; 30s.
+    pub response: Option<Duration>,
+    /// A pooled connection's idle time; 60s.
+    pub idle: Option<Duration>,
+}
+
+/// What goes into `Host` towards an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostRule {
+    /// What the client sent (default).
+    Preserve,
+    /// The target's own authority.
+    Target,
+    /// A fixed name.
+    Fixed(String),
+}
+
+/// Protocol towards an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1 (default).
+    Http1,
+    /// HTTP/2 over TLS.
+    H2,
+    /// HTTP/2 cleartext with prior knowledge.
+    H2c,
+    /// ALPN decides on TLS; HTTP/1.1 otherwise.
+    Auto,
+}
+
+/// TLS towards an upstream's `https` targets.
+#[derive(Clone, Debug, Default)]
+pub struct UpstreamTls {
+    /// Authorities; the system's when absent.
+    pub ca: Option<Spanned<PathBuf>>,
+    /// Client certificate chain.
+    pub cert: Option<Spanned<PathBuf>>,
+    /// Client key.
+    pub key: Option<Spanned<PathBuf>>,
+    /// Name for SNI and verification; the target's host when absent.
+    pub server_name: Option<Spanned<String>>,
+    /// Whether the target's certificate is verified; true.
+    pub insecure_skip_verify: bool,
+}
+
+/// A policy's settings as written: decoded by the policy itself.
+#[derive(Clone, Debug)]
+pub struct PolicyEntry {
+    /// Policy name.
+    pub name: Spanned<String>,
+    /// Settings; `None` when the policy is switched `off`.
+    pub settings: Option<Node>,
+}
+
+/// One rule of what goes where.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Name, unique.
+    pub name: Spanned<String>,
+    /// Conditions.
+    pub matches: Match,
+    /// Decides between routes of equal host rank; higher wins; 0.
+    pub priority: i32,
+    /// `slashes: keep` was given.
+    pub keep_slashes: bool,
+    /// `encoded_slash: keep` was given.
+    pub keep_encoded_slash: bool,
+    /// Where a matched request ends.
+    pub destination: Destination,
+    /// What is forwarded in place of the path and query.
+    pub rewrite: Rewrite,
+    /// Time limits that win over the upstream's.
+    pub timeouts: UpstreamTimeouts,
+    /// Bytes of a request body, in place of the global limit.
+    pub body_limit: Option<u64>,
+    /// Upgrade protocols passed on, lower case; `["websocket"]`.
+    pub upgrades: Vec<String>,
+    /// Policies; same names replace the global ones.
+    pub policies: Vec<PolicyEntry>,
+    /// How several authenticators combine.
+    pub authenticate: Authenticate,
+}
+
+/// How several authenticators combine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Authenticate {
+    /// All that the route lists must pass (default).
+    All,
+    /// One of these policies must pass.
+    Any(Vec<Spanned<String>>),
+}
+
+/// Conditions of a route.
+#[derive(Clone, Debug, Default)]
+pub struct Match {
+    /// Host patterns: exact, or `*.` and a suffix; lower case, no port. Empty: any host.
+    pub hosts: Vec<Spanned<String>>,
+    /// Path condition; `None`: any path.
+    pub path: Option<Spanned<PathMatch>>,
+    /// Upper-case methods; empty: any. GET includes HEAD.
+    pub methods: Vec<Spanned<String>>,
+    /// Header conditions; names lower case.
+    pub headers: Vec<(Spanned<String>, ValueMatch)>,
+    /// Query parameter conditions.
+    pub query: Vec<(Spanned<String>, ValueMatch)>,
+    /// Cookie conditions.
+    pub cookies: Vec<(Spanned<String>, ValueMatch)>,
+    /// Client address ranges; empty: any.
+    pub client_ip: Vec<IpNet>,
+}
+
+/// How a path is matched. Text as written; the router reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathMatch {
+    /// `path:` whole path with `{name}` and `{*rest}`.
+    Pattern(String),
+    /// `prefix:` whole segments.
+    Prefix(String),
+    /// `path_regex:` anchored to the whole path.
+    Regex(String),
+}
+
+/// How a header, query or cookie value is matched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValueMatch {
+    /// Equal, byte for byte (`x-country: KR`).
+    Exact(String),
+    /// Any of these.
+    OneOf(Vec<String>),
+    /// Present with any value (`{ present: true }`).
+    Present,
+    /// Absent (`{ present: false }`).
+    Absent,
+    /// Anchored regular expression (`{ regex: … }`).
+    Regex(Spanned<String>),
+}
+
+/// Where a matched request ends.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// Index into [`Config::upstreams`].
+    Upstream(usize),
+    /// A fixed answer.
+    Answer(Answer),
+    /// A redirect.
+    Redirect(Redirect),
+}
+
+/// A fixed answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Status, 200 to 599; 200.
+    pub status: u16,
+    /// Body; empty.
+    pub body: String,
+    /// Fields; `content-type` is `text/plain; charset=utf-8` unless given.
+    pub headers: Vec<(String, String)>,
+}
+
+/// A redirect. `to` may hold `{name}` of the path pattern, and `{path}`, `{query}`, `{host}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// Location.
+    pub to: Spanned<String>,
+    /// 301, 302, 303, 307 or 308; 308.
+    pub status: u16,
+}
+
+/// What is forwarded in place of the path and query.
+#[derive(Clone, Debug, Default)]
+pub struct Rewrite {
+    /// Path change.
+    pub path: Option<PathRewrite>,
+    /// Query parameters removed, then set (replacing), then added.
+    pub query_remove: Vec<String>,
+    /// Query parameters set.
+    pub query_set: Vec<(String, String)>,
+    /// Query parameters added.
+    pub query_add: Vec<(String, String)>,
+}
+
+/// A path change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathRewrite {
+    /// A template with `{name}` of the path pattern.
+    Template(Spanned<String>),
+    /// A prefix of whole segments that is removed.
+    StripPrefix(Spanned<String>),
+}
+
+/// A known caller.
+#[derive(Clone, Debug)]
+pub struct Consumer {
+    /// Name, unique.
+    pub name: Spanned<String>,
+    /// Roles.
+    pub roles: Vec<String>,
+    /// SHA-256 digests of its API keys; a key given in clear is digested while reading, and not kept.
+    pub keys: Vec<Spanned<[u8; 32]>>,
+}
+
+/// Replacement of a gateway answer's body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorBody {
+    /// `content-type`; `application/problem+json` unless given.
+    pub content_type: String,
+    /// Body; `${status}`, `${title}`, `${detail}`, `${instance}` are replaced, escaped for JSON.
+    pub body: String,
+}

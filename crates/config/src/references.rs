@@ -1,0 +1,236 @@
+//! Replaces `${env:NAME}`, `${env:NAME:-default}` and `${file:PATH}` in the values of a tree, and knows which values are secrets.
+//! Knows no key but those that hold credentials.
+//!
+//! Replacement happens on parsed text values, never on the text of the file and never in keys. `$$` becomes `$`. Every other `$`
+//! stays as it is, so that templates (`${status}` in `access_log` or `errors`) and regular expressions (`^/a$`) need no
+//! escaping. A default ends at the first `}`. A value that a reference was replaced in may stand for a value of any scalar type,
+//! and is a secret: it is never shown.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use crate::decode::Decoder;
+use crate::diagnostic::{self, BAD_REFERENCE, Diagnostic, Diagnostics, LIMIT};
+use crate::load::Environment;
+use crate::tree::{At, Node, Sources, Text, Value, clip};
+
+/// Largest file that a reference may name.
+const FILE_LIMIT: u64 = 1 << 20;
+/// Text that references may add in all.
+const TOTAL_LIMIT: usize = 100 << 20;
+
+/// What replacing references came to.
+#[derive(Debug, Default)]
+pub struct Resolved {
+    /// The files that references name, readable or not.
+    pub files: Vec<PathBuf>,
+    /// Places of the values that could not be had; each has been reported.
+    pub unresolved: HashSet<At>,
+}
+
+/// Replaces all references in a tree. `folders` gives the folder of each file, to which relative paths refer.
+pub fn resolve(
+    node: &mut Node,
+    folders: &[PathBuf],
+    environment: &dyn Environment,
+    diagnostics: &mut Diagnostics,
+) -> Resolved {
+    let mut resolver = Resolver {
+        environment,
+        files: Vec::new(),
+        known: HashMap::new(),
+        unresolved: HashSet::new(),
+        left: TOTAL_LIMIT,
+    };
+    if has_dollar(node) {
+        resolver.node(node, &mut Decoder::new(diagnostics, "").folders(folders));
+    }
+    Resolved { files: resolver.files, unresolved: resolver.unresolved }
+}
+
+/// Whether a text in the tree has a `$`.
+fn has_dollar(node: &Node) -> bool {
+    match &node.value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        Value::String(text) => text.text.contains('$'),
+        Value::Seq(items) => items.iter().any(has_dollar),
+        Value::Map(entries) => entries.iter().any(|entry| has_dollar(&entry.value)),
+    }
+}
+
+struct Resolver<'a> {
+    environment: &'a dyn Environment,
+    files: Vec<PathBuf>,
+    /// What a file held, or why nothing could be had from it.
+    known: HashMap<PathBuf, Result<String, String>>,
+    unresolved: HashSet<At>,
+    /// Bytes that may still be added.
+    left: usize,
+}
+
+/// Why a reference has no value: a code and a message, and what would be right.
+struct Refused(&'static str, String, Option<&'static str>);
+
+impl Resolver<'_> {
+    fn node(&mut self, node: &mut Node, cx: &mut Decoder<'_>) {
+        let at = node.at;
+        match &mut node.value {
+            Value::String(text) if text.text.contains('$') => match self.replace(&text.text, cx.folder(at)) {
+                Ok((replaced, reference)) => {
+                    text.text = replaced;
+                    text.quoted |= reference;
+                    text.reference |= reference;
+                    text.secret |= reference;
+                }
+                Err(Refused(code, message, help)) => {
+                    let mut found = Diagnostic::error(code, at, message);
+                    found.help = help.map(str::to_owned);
+                    cx.report(found);
+                    self.unresolved.insert(at);
+                    node.value = Value::String(Text { text: String::new(), quoted: true, reference: true, secret: true });
+                }
+            },
+            Value::Seq(items) => {
+                for (index, item) in items.iter_mut().enumerate().filter(|(_, item)| has_dollar(item)) {
+                    match item.get("name").and_then(Node::as_str).map(str::to_owned) {
+                        Some(name) if !name.is_empty() => cx.key(&name, |cx| self.node(item, cx)),
+                        _ => cx.numbered(index, |cx| self.node(item, cx)),
+                    }
+                }
+            }
+            Value::Map(entries) => {
+                for entry in entries.iter_mut().filter(|entry| has_dollar(&entry.value)) {
+                    cx.key(&entry.key, |cx| self.node(&mut entry.value, cx));
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+
+    /// The text with its references replaced, and whether there were any.
+    fn replace(&mut self, text: &str, folder: &Path) -> Result<(String, bool), Refused> {
+        let mut replaced = String::with_capacity(text.len());
+        let mut found = false;
+        let mut rest = text;
+        while let Some((before, behind)) = rest.split_once('$') {
+            replaced.push_str(before);
+            if let Some(behind) = behind.strip_prefix('$') {
+                replaced.push('$');
+                rest = behind;
+                continue;
+            }
+            let reference = behind.strip_prefix("{env:").map(|body| (body, true));
+            let Some((body, is_variable)) = reference.or_else(|| behind.strip_prefix("{file:").map(|body| (body, false))) else {
+                replaced.push('$');
+                rest = behind;
+                continue;
+            };
+            let Some((body, behind)) = body.split_once('}') else {
+                return Err(Refused(BAD_REFERENCE, "a `${…}` reference has no closing `}`".to_owned(), None));
+            };
+            let value = if is_variable { self.variable(body)? } else { self.file(body, folder)? };
+            self.left = self.left.checked_sub(value.len()).ok_or_else(|| {
+                Refused(LIMIT, "references add more than 100 MiB of text".to_owned(), None)
+            })?;
+            replaced.push_str(&value);
+            found = true;
+            rest = behind;
+        }
+        replaced.push_str(rest);
+        Ok((replaced, found))
+    }
+
+    fn variable(&self, body: &str) -> Result<String, Refused> {
+        let (name, default) = match body.split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (body, None),
+        };
+        let fits = |char: char| char.is_ascii_alphanumeric() || char == '_';
+        if name.is_empty() || name.starts_with(|char: char| char.is_ascii_digit()) || !name.chars().all(fits) {
+            let message = format!("`{}` is not the name of an environment variable", clip(name));
+            return Err(Refused(BAD_REFERENCE, message, Some("write `${env:NAME}` or `${env:NAME:-default}`")));
+        }
+        let value = self.environment.variable(name).filter(|value| !value.is_empty());
+        value.or_else(|| default.map(str::to_owned)).ok_or_else(|| {
+            let message = format!("the environment variable `{name}` is not set, or empty");
+            Refused(BAD_REFERENCE, message, Some("set it, or give a default: `${env:NAME:-default}`"))
+        })
+    }
+
+    fn file(&mut self, path: &str, folder: &Path) -> Result<String, Refused> {
+        if path.is_empty() {
+            return Err(Refused(BAD_REFERENCE, "`${file:}` names no file".to_owned(), None));
+        }
+        let full = folder.join(path);
+        if !self.known.contains_key(&full) {
+            self.files.push(full.clone());
+            let text = read(self.environment, &full);
+            self.known.insert(full.clone(), text);
+        }
+        match self.known.get(&full) {
+            Some(Ok(text)) => Ok(text.clone()),
+            Some(Err(reason)) => Err(Refused(BAD_REFERENCE, format!("the file `{}` {reason}", clip(path)), None)),
+            None => Err(Refused(BAD_REFERENCE, format!("the file `{}` cannot be read", clip(path)), None)),
+        }
+    }
+}
+
+/// The text of a referenced file without its last line break, or what is wrong with it.
+fn read(environment: &dyn Environment, path: &Path) -> Result<String, String> {
+    let bytes = environment.read(path, FILE_LIMIT).map_err(|error| format!("cannot be read: {}", error.kind()))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_LIMIT) {
+        return Err("is larger than 1 MiB".to_owned());
+    }
+    let mut text = String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())?;
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text) }
+}
+
+/// Marks what stands under `consumers` as secret, names and roles apart, and keeps it out of snippets. A misspelt `consumers` is
+/// meant as well.
+pub(crate) fn mark_secrets(root: &mut Node, sources: &mut Sources) {
+    let Value::Map(entries) = &mut root.value else { return };
+    for entry in entries {
+        if diagnostic::nearest(&entry.key, ["consumers"]).is_some() {
+            mark(&mut entry.value, sources);
+        }
+    }
+}
+
+fn mark(node: &mut Node, sources: &mut Sources) {
+    match &mut node.value {
+        Value::Null | Value::Bool(_) => {}
+        Value::Number(text) => {
+            sources.mask(node.at);
+            *text = "…".into();
+        }
+        Value::String(text) => {
+            // A reference tells where the secret is, not what it is.
+            if !text.text.starts_with("${") {
+                sources.mask(node.at);
+            }
+            text.secret = true;
+        }
+        Value::Seq(items) => items.iter_mut().for_each(|item| mark(item, sources)),
+        Value::Map(entries) => {
+            for entry in entries.iter_mut().filter(|entry| !matches!(entry.key.as_str(), "name" | "roles" | "plan")) {
+                mark(&mut entry.value, sources);
+            }
+        }
+    }
+}
+
+/// The secret texts of a tree that are long enough to be recognised in a message.
+pub(crate) fn secrets(node: &Node, found: &mut Vec<String>) {
+    match &node.value {
+        Value::String(text) if text.secret && text.text.len() >= 8 => found.push(text.text.clone()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        Value::Seq(items) => items.iter().for_each(|item| secrets(item, found)),
+        Value::Map(entries) => entries.iter().for_each(|entry| secrets(&entry.value, found)),
+    }
+}

@@ -1,0 +1,30 @@
+//! `daemun check`: every finding of a configuration, for people or for programs.
+
+use crate::cli::{Check, Format};
+use crate::code::{Code, Failure};
+use crate::configuration::Compiled;
+use crate::output::Output;
+
+pub(crate) fn run(command: &Check, output: &mut Output<'_>) -> Result<Code, Failure> {
+    let compiled = Compiled::detached(command.file.config.as_deref());
+    match command.format {
+        Format::Json => output.line(format!("{:#}", compiled.diagnostics.to_json(&compiled.sources)))?,
+        Format::Text => {
+            let report = compiled.report(output.color);
+            if !report.is_empty() {
+                output.note(report.trim_end());
+            }
+            if let Some((config, _)) = &compiled.sound {
+                let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+                output.line(format!(
+                    "ok: {}, {}, {}, {}",
+                    count(config.listeners.len(), "listener"),
+                    count(config.routes.len(), "route"),
+                    count(config.upstreams.len(), "upstream"),
+                    count(config.consumers.len(), "consumer"),
+                ))?;
+            }
+        }
+    }
+    Ok(compiled.code())
+}

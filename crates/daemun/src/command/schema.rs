@@ -1,0 +1,11 @@
+//! `daemun schema`: the JSON Schema that editors check a configuration with.
+
+use crate::code::{Code, Failure};
+use crate::configuration::Language;
+use crate::output::Output;
+
+pub(crate) fn run(output: &mut Output<'_>) -> Result<Code, Failure> {
+    let schema = daemun_config::schema(&Language::new().vocabulary());
+    output.line(format!("{schema:#}"))?;
+    Ok(Code::Done)
+}

@@ -1,0 +1,155 @@
+//! From the command line's `-c` to a compiled configuration: reads, compiles, shows findings. Publishes nothing.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use daemun_config::decode::{Decoder, SchemaBuilder};
+use daemun_config::model::Config;
+use daemun_config::tree::{Node, Sources};
+use daemun_config::{Diagnostics, Environment, Loaded, PolicyDescription, System, Vocabulary};
+use daemun_dataplane::Snapshot;
+use daemun_dataplane::record::{Metrics, Setup};
+use daemun_pipeline::{Carry, Phase, PolicyRow};
+use daemun_policies::REGISTRY;
+
+use crate::code::{Code, Failure};
+use crate::output::Output;
+
+/// What the language must know of the policies this binary has.
+pub(crate) struct Language(Vec<PolicyDescription>);
+
+impl Language {
+    /// The language with every policy of the registry.
+    pub(crate) fn new() -> Self {
+        Self(REGISTRY.iter().map(describe).collect())
+    }
+
+    /// As the configuration crate takes it.
+    pub(crate) fn vocabulary(&self) -> Vocabulary<'_> {
+        Vocabulary { policies: &self.0 }
+    }
+
+    /// Reads a file or folder, or the usual places.
+    pub(crate) fn load(&self, path: Option<&Path>, environment: &dyn Environment) -> Loaded {
+        daemun_config::load(path, environment, &self.vocabulary())
+    }
+}
+
+/// A configuration that was read and, where it is sound, compiled.
+pub(crate) struct Compiled {
+    /// The checked configuration and what it compiled to; `None` exactly when a finding is an error.
+    pub(crate) sound: Option<(Config, Snapshot)>,
+    /// Every finding, of reading and of compiling, in the order of their places.
+    pub(crate) diagnostics: Diagnostics,
+    /// The texts, for snippets.
+    pub(crate) sources: Sources,
+    /// Every file and folder that may change it.
+    pub(crate) files: Vec<std::path::PathBuf>,
+}
+
+impl Compiled {
+    /// Compiles what was read, finding state that is carried over in `carry` and counters in `metrics`.
+    pub(crate) fn new(loaded: Loaded, carry: &Carry, metrics: &Arc<Metrics>) -> Self {
+        let Loaded { config, mut diagnostics, sources, files, tree: _ } = loaded;
+        let sound = config.and_then(|config| {
+            let snapshot = Snapshot::compile(&config, REGISTRY, carry, metrics, &mut diagnostics)?;
+            Some((config, snapshot))
+        });
+        diagnostics.sort();
+        let sound = sound.filter(|_| !diagnostics.has_errors());
+        Self { sound, diagnostics, sources, files }
+    }
+
+    /// Reads and compiles apart from any running gateway.
+    pub(crate) fn detached(path: Option<&Path>) -> Self {
+        let (metrics, _) = Metrics::new(setup(1, 0));
+        Self::new(Language::new().load(path, &System), &Carry::detached(), &metrics)
+    }
+
+    /// The findings as a compiler shows them; empty when there are none.
+    pub(crate) fn report(&self, color: bool) -> String {
+        self.diagnostics.render(&self.sources, color)
+    }
+
+    /// How to exit on its errors: a configuration that is not there is another matter than one that is wrong.
+    pub(crate) fn code(&self) -> Code {
+        if !self.diagnostics.has_errors() {
+            Code::Done
+        } else if self.sources.path(0).is_none() {
+            Code::Unavailable
+        } else {
+            Code::Wrong
+        }
+    }
+
+    /// The configuration and its snapshot, after all findings went to standard error.
+    ///
+    /// # Errors
+    /// When a finding is an error.
+    pub(crate) fn sound(self, output: &mut Output<'_>) -> Result<(Config, Snapshot), Failure> {
+        let report = self.report(output.color);
+        if !report.is_empty() {
+            output.note(report.trim_end());
+        }
+        let code = self.code();
+        self.sound.ok_or_else(|| Failure::said(if code == Code::Done { Code::Internal } else { code }))
+    }
+}
+
+/// What metrics tell of this binary.
+pub(crate) fn setup(workers: usize, started: u64) -> Setup {
+    Setup {
+        workers,
+        policies: REGISTRY.iter().map(|row| row.name).collect(),
+        version: env!("CARGO_PKG_VERSION"),
+        commit: env!("DAEMUN_COMMIT"),
+        started,
+    }
+}
+
+fn describe(row: &PolicyRow) -> PolicyDescription {
+    PolicyDescription {
+        name: row.name,
+        phase: phase(row.phase),
+        doc: first_paragraph(row.manual),
+        authenticator: row.phase == Phase::Authenticate,
+        check: row.check as fn(&Node, &mut Decoder<'_>),
+        schema: row.schema as fn(&mut SchemaBuilder<'_>) -> serde_json::Value,
+    }
+}
+
+fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Admit => "admit",
+        Phase::Authenticate => "authenticate",
+        Phase::Authorize => "authorize",
+        Phase::Limit => "limit",
+        Phase::Cache => "cache",
+        Phase::Transform => "transform",
+    }
+}
+
+/// The paragraph behind the heading of a manual page: what the policy does.
+fn first_paragraph(manual: &'static str) -> &'static str {
+    let text = manual.split_once('\n').map_or("", |(_, rest)| rest).trim_start();
+    text.split_once("\n\n").map_or(text, |(paragraph, _)| paragraph).trim_end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_policy_is_described_by_its_page() {
+        for description in Language::new().0 {
+            assert!(!description.doc.is_empty(), "{}", description.name);
+            assert!(!description.doc.starts_with('#'), "{}", description.name);
+        }
+    }
+
+    #[test]
+    fn a_page_begins_with_what_the_policy_does() {
+        assert_eq!(first_paragraph("# a\n\nDoes\nthis.\n\nMore."), "Does\nthis.");
+        assert_eq!(first_paragraph("# a\n"), "");
+    }
+}

@@ -1,0 +1,485 @@
+//! What is running: the data plane, its sockets and its configuration, and the steps that change them. One step at a time; which
+//! is next is for [`super`] to say.
+
+use std::future::Future;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemun_config::model::{Config, LogTarget, Reload};
+use daemun_config::tree::Sources;
+use daemun_dataplane::record::{AccessLog, Events, Metrics};
+use daemun_dataplane::{Clock, Gateway, IdSource, Options, Snapshot};
+use daemun_pipeline::Carry;
+use daemun_sys::Inherited;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+use super::Event;
+use super::endpoints::Endpoints;
+use super::handover::{Invocation, Starting};
+use super::resolve::Resolver;
+use super::sockets::{Key, Refused, Role, Table};
+use super::source::Source;
+use super::watch::{self, Watcher};
+use crate::code::Failure;
+use crate::configuration::{Compiled, setup};
+use crate::output::Output;
+
+/// How long the access log may take to write its last lines.
+const LAST_LINES: Duration = Duration::from_secs(5);
+
+/// What a process is started with.
+pub(crate) struct Start {
+    /// Time.
+    pub(crate) clock: Clock,
+    /// The gateway's own log.
+    pub(crate) events: Events,
+    /// What a predecessor left.
+    pub(crate) inherited: Inherited,
+    /// How to start a successor; `None` where there can be none.
+    pub(crate) invocation: Option<Invocation>,
+}
+
+/// A running gateway.
+pub(crate) struct Process {
+    source: Arc<dyn Source>,
+    clock: Clock,
+    events: Events,
+    metrics: Arc<Metrics>,
+    carry: Arc<Carry>,
+    gateway: Arc<Gateway>,
+    sockets: Table,
+    endpoints: Endpoints,
+    resolver: Arc<Mutex<Resolver>>,
+    log: Option<AccessLog>,
+    running: Running,
+    generation: u64,
+    /// What the configuration was last read from, sound or not.
+    read: Read,
+    preparing: Option<JoinHandle<Prepared>>,
+    /// Why to read the configuration once more when that is done.
+    again: Option<&'static str>,
+    starting: Option<Starting>,
+    invocation: Option<Invocation>,
+    predecessor: Option<OwnedFd>,
+}
+
+/// What of the running configuration is needed later.
+struct Running {
+    schemes: Vec<&'static str>,
+    drain: Duration,
+    reload: Reload,
+    workers: Option<usize>,
+}
+
+impl Running {
+    fn of(config: &Config) -> Self {
+        let scheme = |tls: bool| if tls { "https" } else { "http" };
+        Self {
+            schemes: config.listeners.iter().map(|listener| scheme(listener.tls.is_some())).collect(),
+            drain: config.timeouts.drain,
+            reload: config.reload,
+            workers: config.workers,
+        }
+    }
+}
+
+/// What a configuration was read from, and when that began.
+struct Read {
+    began: watch::Moment,
+    files: Vec<PathBuf>,
+    sources: Sources,
+}
+
+/// A configuration that was read anew, and compiled if it is sound.
+pub(crate) struct Prepared {
+    compiled: Compiled,
+    began: watch::Moment,
+    started: u64,
+    reason: &'static str,
+}
+
+impl Process {
+    /// Reads, compiles, opens sockets, starts the workers. Findings go to `output`.
+    ///
+    /// # Errors
+    /// What prevents it.
+    pub(crate) async fn start(source: Arc<dyn Source>, start: Start, output: &mut Output<'_>) -> Result<Self, Failure> {
+        let Start { clock, events, inherited, invocation } = start;
+        let began = watch::Moment::now();
+        let loaded = source.load();
+        let workers = workers(loaded.config.as_ref());
+        let (metrics, recorders) = Metrics::new(setup(workers, clock.wall(clock.now())));
+        let carry = Arc::new(Carry::default());
+        let mut compiled = Compiled::new(loaded, &carry, &metrics);
+        let read = Read { began, files: std::mem::take(&mut compiled.files), sources: Sources::new() };
+        let (config, snapshot) = compiled.sound(output)?;
+
+        let (mut table, unknown) = Table::inherit(inherited.sockets);
+        for name in unknown {
+            events.warning("hand_over", format_args!("the socket `{name}` that was handed over is of no use, and was closed"));
+        }
+        table.widen(workers);
+        let sockets = table.open(keys(&config), workers).map_err(|refused| unavailable(&refused))?;
+        let log = open_log(&config, None, &metrics, &events).map_err(Failure::unavailable)?;
+        for recorder in &recorders {
+            recorder.use_log(log.clone());
+        }
+        let mut resolver = Resolver::new(clock.clone(), events.clone());
+        resolver.prepare(&snapshot).await;
+        let per_worker = sockets.per_worker(workers, None).map_err(|error| Failure::unavailable(error.to_string()))?;
+        let options = Options { clock: clock.clone(), ids: IdSource::random(), recorders };
+        let gateway = Gateway::start(Arc::new(snapshot), per_worker, options)
+            .map_err(|error| Failure::unavailable(format!("the workers cannot be started: {error}")))?;
+        let gateway = Arc::new(gateway);
+        let mut endpoints = Endpoints::new(Arc::clone(&gateway), Arc::clone(&metrics), clock.clone());
+        endpoints.serve(&sockets).map_err(|error| Failure::unavailable(error.to_string()))?;
+        metrics.published(1, clock.wall(clock.now()));
+        Ok(Self {
+            source,
+            clock: clock.clone(),
+            events: events.clone(),
+            metrics,
+            carry,
+            gateway,
+            sockets,
+            endpoints,
+            resolver: Arc::new(Mutex::new(resolver)),
+            log,
+            running: Running::of(&config),
+            generation: 1,
+            read,
+            preparing: None,
+            again: None,
+            starting: None,
+            invocation,
+            predecessor: inherited.ready,
+        })
+    }
+
+    /// The line that says it is ready, with every address: listeners, then status, then admin.
+    pub(crate) fn ready_line(&self) -> String {
+        let mut line = "daemun ready".to_owned();
+        let mut schemes = self.running.schemes.iter();
+        for bound in self.sockets.iter() {
+            line.push(' ');
+            line.push_str(&match bound.key.role {
+                Role::Listener => bound.url(schemes.next().copied().unwrap_or("http")),
+                Role::Status => format!("status={}", bound.url("http")),
+                Role::Admin => format!("admin={}", bound.url("http")),
+            });
+        }
+        line
+    }
+
+    /// The URL of the first address of a kind.
+    pub(crate) fn url(&self, role: Role) -> Option<String> {
+        self.sockets.iter().find(|bound| bound.key.role == role).map(|bound| bound.url("http"))
+    }
+
+    /// Lets `/readyz` succeed, and a predecessor know that it may go.
+    pub(crate) fn announce_ready(&mut self) {
+        self.endpoints.set_ready(true);
+        if let Some(predecessor) = self.predecessor.take()
+            && let Err(error) = daemun_sys::announce_ready(predecessor)
+        {
+            self.events.warning("hand_over", format_args!("the old process cannot be told that this one serves: {error}"));
+        }
+    }
+
+    /// What is under way and comes to something first. May be dropped and called again.
+    pub(super) async fn work(&mut self) -> Event {
+        let clock = self.clock.clone();
+        tokio::select! {
+            prepared = under_way(&mut self.preparing) => {
+                self.preparing = None;
+                match prepared {
+                    Ok(prepared) => Event::Prepared(Box::new(prepared)),
+                    Err(error) => Event::Broken(error.to_string()),
+                }
+            }
+            result = successor(&mut self.starting, &clock) => Event::Successor(result),
+        }
+    }
+
+    /// Begins to read the configuration again, because of `reason`; once more when that is under way already.
+    pub(crate) fn reload(&mut self, reason: &'static str) {
+        if self.preparing.is_some() || self.starting.is_some() {
+            self.again = Some(reason);
+            return;
+        }
+        let (source, carry, metrics) = (Arc::clone(&self.source), Arc::clone(&self.carry), Arc::clone(&self.metrics));
+        let (resolver, clock) = (Arc::clone(&self.resolver), self.clock.clone());
+        self.preparing = Some(tokio::spawn(async move {
+            let (began, started) = (watch::Moment::now(), clock.now());
+            let compiling = tokio::task::spawn_blocking(move || Compiled::new(source.load(), &carry, &metrics));
+            let compiled = match compiling.await {
+                Ok(compiled) => compiled,
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            };
+            if let Some((_, snapshot)) = &compiled.sound {
+                resolver.lock().await.prepare(snapshot).await;
+            }
+            Prepared { compiled, began, started, reason }
+        }));
+    }
+
+    /// Publishes what was prepared, if it is sound and its sockets are to be had; else everything stays as it is.
+    pub(crate) async fn apply(&mut self, prepared: Prepared) {
+        let Prepared { mut compiled, began, started, reason } = prepared;
+        let report = compiled.report(false);
+        self.read = Read {
+            began,
+            files: std::mem::take(&mut compiled.files),
+            sources: std::mem::take(&mut compiled.sources),
+        };
+        let (errors, warnings) = counts(&compiled);
+        let outcome = match compiled.sound {
+            Some((config, snapshot)) => self.publish(&config, snapshot).await,
+            None => Err(format!("it has {errors} error{}", if errors == 1 { "" } else { "s" })),
+        };
+        let name = self.source.name();
+        match outcome {
+            Ok(routes) => {
+                let ms = self.clock.now().saturating_sub(started) / 1_000_000;
+                let generation = self.generation;
+                let noted = if warnings > 0 { format!(", with {warnings} warnings") } else { String::new() };
+                self.events.info(
+                    "reload",
+                    format_args!("{name} was read again after {reason}: {routes} routes, number {generation}, {ms} ms{noted}"),
+                );
+            }
+            Err(why) => {
+                self.metrics.reload_failed();
+                self.events.error("reload", format_args!("{name} was read again after {reason} and is refused: {why}; the running configuration stays"));
+            }
+        }
+        self.show(report);
+        if let Some(reason) = self.again.take() {
+            self.reload(reason);
+        }
+    }
+
+    /// Reading or compiling has failed in a way it should not.
+    pub(crate) fn broken(&mut self, why: &str) {
+        self.metrics.reload_failed();
+        self.events.error("reload", format_args!("reading the configuration has failed: {why}; the running configuration stays"));
+        if let Some(reason) = self.again.take() {
+            self.reload(reason);
+        }
+    }
+
+    async fn publish(&mut self, config: &Config, snapshot: Snapshot) -> Result<usize, String> {
+        let workers = self.gateway.workers();
+        if config.workers != self.running.workers {
+            self.events.warning("workers", format_args!("the number of workers stays {workers} until a restart"));
+        }
+        let sockets = self.sockets.open(keys(config), workers).map_err(|refused| messages(&refused).join("; "))?;
+        let log = open_log(config, self.log.as_ref(), &self.metrics, &self.events)?;
+        let per_worker = sockets.per_worker(workers, Some(&self.sockets)).map_err(|error| error.to_string())?;
+        self.endpoints.serve(&sockets).map_err(|error| error.to_string())?;
+        // From here on nothing fails. What is no longer listened on is closed here before the workers close theirs, so that theirs,
+        // which are emptied first, are the last.
+        let before = std::mem::replace(&mut self.sockets, sockets);
+        before.iter().filter(|bound| !self.sockets.has(bound)).for_each(|gone| gone.remove_file());
+        drop(before);
+        self.gateway.publish(Arc::new(snapshot), per_worker).await;
+        self.gateway.use_log(log.clone()).await;
+        self.log = log;
+        self.running = Running::of(config);
+        self.generation += 1;
+        self.metrics.published(self.generation, self.clock.wall(self.clock.now()));
+        Ok(config.routes.len())
+    }
+
+    /// Writes findings to standard error, whole, without waiting for who reads it.
+    fn show(&self, report: String) {
+        if report.is_empty() {
+            return;
+        }
+        let events = self.events.clone();
+        drop(tokio::task::spawn_blocking(move || {
+            let _ = events.flush(LAST_LINES);
+            let _ = std::io::stderr().lock().write_all(report.as_bytes());
+        }));
+    }
+
+    /// A watcher of everything that was read, if the configuration wants one.
+    pub(crate) fn watch(&mut self, watcher: Option<Watcher>) -> Option<Watcher> {
+        if self.running.reload == Reload::Signal {
+            return None;
+        }
+        let watcher = watcher.map_or_else(|| Watcher::new(self.clock.clone()), Ok);
+        let mut watcher = watcher.inspect_err(|error| self.not_watched(error)).ok()?;
+        if let Err(error) = watcher.watch(&self.read.files) {
+            self.not_watched(&error);
+        }
+        // Nobody looked at new files between reading them and watching them.
+        let read = &self.read;
+        if read.files.iter().any(|file| watch::changed_since(file, &read.began, &read.sources)) {
+            watcher.suspect();
+        }
+        Some(watcher)
+    }
+
+    /// Says that changes are not noticed, or not all.
+    pub(crate) fn not_watched(&self, error: &std::io::Error) {
+        self.events.warning("watch", format_args!("{error}; SIGHUP still reloads"));
+    }
+
+    /// Looks the targets' names up again, and forgets what no snapshot uses any more.
+    pub(crate) fn refresh(&self) {
+        self.carry.sweep();
+        self.metrics.sweep();
+        let (resolver, snapshot) = (Arc::clone(&self.resolver), self.gateway.snapshot());
+        drop(tokio::spawn(async move { resolver.lock().await.refresh(&snapshot).await }));
+    }
+
+    /// Has log files opened again.
+    pub(crate) fn reopen_logs(&self) {
+        if let Some(log) = &self.log {
+            log.reopen();
+        }
+        self.events.info("logs", format_args!("log files are opened again"));
+    }
+
+    /// Starts a new binary with this process's sockets.
+    pub(crate) fn hand_over(&mut self) {
+        let Some(invocation) = &self.invocation else {
+            self.events.warning("hand_over", format_args!("this process cannot be handed over"));
+            return;
+        };
+        if let Some(starting) = &self.starting {
+            self.events.warning("hand_over", format_args!("process {} is about to take over already", starting.id()));
+            return;
+        }
+        let program = invocation.program().display();
+        match invocation.start(&self.sockets.named(), &self.clock) {
+            Ok(starting) => {
+                self.events.info("hand_over", format_args!("`{program}` was started as process {} to take over", starting.id()));
+                self.starting = Some(starting);
+            }
+            Err(error) => self.events.error("hand_over", format_args!("`{program}` cannot be started: {error}; this process serves on")),
+        }
+    }
+
+    /// The new process does not serve; this one goes on.
+    pub(crate) fn stays(&mut self, why: &str) {
+        if let Some(starting) = self.starting.take() {
+            self.events.error("hand_over", format_args!("process {} does not take over: {why}; this process serves on", starting.id()));
+        }
+        if let Some(reason) = self.again.take() {
+            self.reload(reason);
+        }
+    }
+
+    /// The new process serves; this one may go.
+    pub(crate) fn handed_over(&mut self) {
+        if let Some(starting) = self.starting.take() {
+            self.events.info("hand_over", format_args!("process {} has taken over; this one drains", starting.id()));
+        }
+    }
+
+    /// Fails `/readyz`, stops accepting and lets every exchange end, for as long as `timeouts.drain` says. `last`: nobody else
+    /// serves the sockets, so that what is queued on them is accepted first.
+    pub(crate) async fn drain(&mut self, last: bool) {
+        self.endpoints.set_ready(false);
+        if let Some(mut starting) = self.starting.take() {
+            starting.end();
+        }
+        if last {
+            self.events.info("stop", format_args!("draining for {:?} at most", self.running.drain));
+            self.sockets.iter().filter(|bound| bound.key.role == Role::Listener).for_each(|bound| bound.remove_file());
+        } else {
+            self.endpoints.stop();
+        }
+        // The workers' copies are the last, and are emptied before they are closed.
+        self.sockets.close(Role::Listener);
+        self.gateway.stop_accepting(last).await;
+        let cut = self.gateway.drain(self.running.drain).await;
+        if cut > 0 {
+            self.events.warning("stop", format_args!("{cut} connections were cut after {:?}", self.running.drain));
+        }
+    }
+
+    /// Says that connections are cut, because somebody could not wait.
+    pub(crate) fn cut_short(&self) {
+        self.events.warning("stop", format_args!("told to stop again: connections are cut"));
+    }
+
+    /// Writes the last lines of the access log. The process ends after this.
+    pub(crate) fn end(mut self, last: bool) {
+        self.endpoints.stop();
+        if last {
+            self.sockets.iter().for_each(|bound| bound.remove_file());
+        }
+        if let Some(log) = self.log.take()
+            && !log.close(LAST_LINES)
+        {
+            self.events.warning("access_log", format_args!("the last lines could not be written in {LAST_LINES:?}"));
+        }
+        self.events.info("stop", format_args!("ended"));
+    }
+}
+
+/// Waits for what is under way; for ever when nothing is.
+async fn under_way<T>(work: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn successor<'a>(starting: &'a mut Option<Starting>, clock: &'a Clock) -> impl Future<Output = Result<(), String>> + 'a {
+    async move {
+        match starting {
+            Some(starting) => starting.serves(clock).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Worker threads: as configured, or one per core this process may use.
+fn workers(config: Option<&Config>) -> usize {
+    let cores = || daemun_sys::allowed_cpus().map_or(1, |cores| cores.len()).max(1);
+    config.and_then(|config| config.workers).unwrap_or_else(cores)
+}
+
+/// The addresses of a configuration: listeners, then status, then admin.
+fn keys(config: &Config) -> Vec<Key> {
+    let listeners = config.listeners.iter().map(|listener| (Role::Listener, listener.bind.value.clone()));
+    let status = config.status.iter().map(|bind| (Role::Status, bind.value.clone()));
+    let admin = config.admin.iter().map(|bind| (Role::Admin, bind.value.clone()));
+    Key::number(listeners.chain(status).chain(admin))
+}
+
+fn open_log(
+    config: &Config,
+    previous: Option<&AccessLog>,
+    metrics: &Metrics,
+    events: &Events,
+) -> Result<Option<AccessLog>, String> {
+    let Some(wanted) = &config.access_log else { return Ok(None) };
+    let opened = AccessLog::open(wanted, previous, metrics.log_counters(), events);
+    let target = match &wanted.to {
+        LogTarget::Stdout => "standard output".to_owned(),
+        LogTarget::File(path) => format!("`{}`", path.display()),
+    };
+    opened.map(Some).map_err(|error| format!("the access log cannot be written to {target}: {error}"))
+}
+
+fn messages(refused: &[Refused]) -> Vec<String> {
+    refused.iter().map(Refused::message).collect()
+}
+
+fn unavailable(refused: &[Refused]) -> Failure {
+    Failure::unavailable(messages(refused).join("\nerror: "))
+}
+
+fn counts(compiled: &Compiled) -> (usize, usize) {
+    let errors = compiled.diagnostics.error_count();
+    (errors, compiled.diagnostics.len() - errors)
+}

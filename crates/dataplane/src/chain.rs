@@ -1,0 +1,127 @@
+//! A route's policies in running order: inward on the way to the destination, outward in reverse for those that ran inward.
+
+use std::sync::Arc;
+
+use daemun_pipeline::{Exchange, Explanation, Flow, Phase, Policy, Stop, Verdict};
+
+use crate::record::PolicyVerdict;
+
+/// A compiled policy in its place.
+#[derive(Clone)]
+pub(crate) struct Link {
+    pub(crate) name: &'static str,
+    /// Row of the registry, for verdict counters.
+    pub(crate) row: u8,
+    pub(crate) phase: Phase,
+    pub(crate) policy: Arc<dyn Policy>,
+    /// Part of `authenticate: { any: … }`: one of these that stand together must pass.
+    pub(crate) any: bool,
+}
+
+/// A route's policies, sorted by phase and registry order.
+#[derive(Clone, Default)]
+pub(crate) struct Chain {
+    links: Vec<Link>,
+}
+
+/// Verdicts of one exchange; reused.
+#[derive(Debug, Default)]
+pub(crate) struct Verdicts {
+    /// Registry row and decision, in running order.
+    pub(crate) made: Vec<(u8, PolicyVerdict)>,
+    /// How many links ran inward.
+    ran: usize,
+}
+
+impl Verdicts {
+    pub(crate) fn clear(&mut self) {
+        self.made.clear();
+        self.ran = 0;
+    }
+}
+
+impl Chain {
+    pub(crate) fn new(mut links: Vec<Link>) -> Chain {
+        links.sort_by_key(|link| (link.phase, link.row));
+        Chain { links }
+    }
+
+    /// Runs every policy on the way in, until one stops the exchange.
+    pub(crate) async fn inward(&self, exchange: &mut Exchange, verdicts: &mut Verdicts) -> Verdict {
+        let mut at = 0;
+        while let Some(link) = self.links.get(at) {
+            if link.any {
+                at = self.one_of(at, exchange, verdicts).await?;
+                continue;
+            }
+            at += 1;
+            verdicts.ran = at;
+            run(link, exchange, verdicts).await?;
+        }
+        Ok(())
+    }
+
+    /// One of the authenticators from `at` on must pass; the first one's refusal is the answer.
+    async fn one_of(&self, at: usize, exchange: &mut Exchange, verdicts: &mut Verdicts) -> Result<usize, Stop> {
+        let group = self.links.get(at..).unwrap_or_default().iter().take_while(|link| link.any);
+        let end = at + group.clone().count();
+        let mut first = None;
+        for (offset, link) in group.enumerate() {
+            verdicts.ran = at + offset + 1;
+            match run(link, exchange, verdicts).await {
+                Ok(()) => {
+                    verdicts.ran = end;
+                    return Ok(end);
+                }
+                Err(stop) => first = first.or(Some(stop)),
+            }
+        }
+        first.map_or(Ok(end), Err)
+    }
+
+    /// Runs those that ran inward on the way out, in reverse.
+    pub(crate) fn outward(&self, exchange: &mut Exchange, verdicts: &mut Verdicts) {
+        for link in self.links.iter().take(verdicts.ran).rev() {
+            link.policy.on_response(exchange);
+        }
+        verdicts.ran = 0;
+    }
+
+    /// What each policy would decide, up to the first that would stop the request.
+    pub(crate) fn explain(&self, exchange: &mut Exchange) -> Vec<(&'static str, Explanation)> {
+        let mut out: Vec<(&'static str, Explanation)> = Vec::new();
+        let mut at = 0;
+        while let Some(link) = self.links.get(at) {
+            let explanation = link.policy.explain(exchange);
+            let passed = explanation.outcome == daemun_pipeline::Outcome::Pass;
+            out.push((link.name, explanation));
+            at += 1;
+            let group = self.links.get(at..).unwrap_or_default().iter().take_while(|next| link.any && next.any).count();
+            if link.any && passed {
+                at += group;
+            } else if !passed && group == 0 {
+                break;
+            }
+        }
+        out
+    }
+
+    /// Names of the policies, in running order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.links.iter().map(|link| link.name)
+    }
+}
+
+async fn run(link: &Link, exchange: &mut Exchange, verdicts: &mut Verdicts) -> Verdict {
+    let verdict = match link.policy.on_request(exchange) {
+        Flow::Now(verdict) => verdict,
+        Flow::Later(work) => work.await,
+    };
+    let decision = match &verdict {
+        Ok(()) => PolicyVerdict::Passed,
+        Err(Stop::Answer(_)) => PolicyVerdict::Answered,
+        Err(Stop::Fault(_)) => PolicyVerdict::Refused,
+    };
+    verdicts.made.push((link.row, decision));
+    verdict
+}

@@ -1,0 +1,109 @@
+//! The only reader of time. Knows nothing of what time is used for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+
+/// A clock that is shared by every worker; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System { origin: Instant, offset: Arc<AtomicU64> },
+    Manual(Arc<Manual>),
+}
+
+#[derive(Debug)]
+struct Manual {
+    now: AtomicU64,
+    moved: Notify,
+}
+
+/// Wall-clock time at which a manual clock starts: 2026-01-01T00:00:00Z.
+const MANUAL_EPOCH: u64 = 1_767_225_600_000_000_000;
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock::system()
+    }
+}
+
+impl Clock {
+    /// The machine's clocks: monotonic for intervals, wall clock for what people read.
+    #[must_use]
+    #[allow(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn system() -> Clock {
+        // one second ahead, so that 0 never is a valid moment
+        let origin = Instant::now().checked_sub(Duration::from_secs(1)).unwrap_or_else(Instant::now);
+        let clock = Clock(Source::System { origin, offset: Arc::new(AtomicU64::new(0)) });
+        clock.sync_wall();
+        clock
+    }
+
+    /// A clock that moves only by [`Clock::advance`].
+    #[must_use]
+    pub fn manual() -> Clock {
+        Clock(Source::Manual(Arc::new(Manual { now: AtomicU64::new(1_000_000_000), moved: Notify::new() })))
+    }
+
+    /// Nanoseconds since a fixed moment before the start; never goes back. Some 20 ns.
+    #[must_use]
+    #[allow(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn now(&self) -> u64 {
+        match &self.0 {
+            Source::System { origin, .. } => u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            Source::Manual(manual) => manual.now.load(Ordering::Acquire),
+        }
+    }
+
+    /// Wall-clock time of a moment of [`Clock::now`], nanoseconds since the Unix epoch; reads no clock.
+    #[must_use]
+    pub fn wall(&self, now: u64) -> u64 {
+        match &self.0 {
+            Source::System { offset, .. } => offset.load(Ordering::Relaxed).wrapping_add(now),
+            Source::Manual(_) => MANUAL_EPOCH.wrapping_add(now),
+        }
+    }
+
+    /// Follows a wall clock that was set; called now and then.
+    #[allow(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn sync_wall(&self) {
+        if let Source::System { offset, .. } = &self.0 {
+            let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+            offset.store(u64::try_from(wall).unwrap_or(u64::MAX).wrapping_sub(self.now()), Ordering::Relaxed);
+        }
+    }
+
+    /// Moves a manual clock; nothing on the system's.
+    pub fn advance(&self, by: Duration) {
+        if let Source::Manual(manual) = &self.0 {
+            manual.now.fetch_add(nanos(by), Ordering::AcqRel);
+            manual.moved.notify_waiters();
+        }
+    }
+
+    /// Waits until `until` may have come: at it on the system's clock, at the next move of a manual one.
+    #[allow(clippy::disallowed_methods, reason = "this is the clock")]
+    pub async fn wait(&self, until: u64) {
+        match &self.0 {
+            Source::System { .. } => tokio::time::sleep(Duration::from_nanos(until.saturating_sub(self.now()))).await,
+            Source::Manual(manual) => {
+                let moved = manual.moved.notified();
+                tokio::pin!(moved);
+                moved.as_mut().enable();
+                if self.now() < until {
+                    moved.await;
+                }
+            }
+        }
+    }
+}
+
+/// A duration in nanoseconds, at most 584 years.
+#[must_use]
+pub fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,29 @@
+//! Where a route ends: an upstream, an answer, a redirect.
+
+pub(crate) mod upstream;
+
+use daemun_pipeline::{Answer, Exchange, Fault, Reason, Stop, Verdict};
+
+use crate::serve::{Ask, Trail};
+use crate::snapshot::Destination;
+
+/// Ends the way inward. An answer of the gateway's own is a stop like a policy's.
+pub(crate) async fn send(ask: &mut Ask<'_, '_>, exchange: &mut Exchange, trail: &mut Trail) -> Verdict {
+    match &ask.route.destination {
+        Destination::Upstream(index) => {
+            let local = ask.local;
+            let upstream = local.upstreams.get(*index).ok_or_else(|| Fault::new(Reason::Internal, "an upstream is missing"))?;
+            upstream::send(ask, exchange, upstream, trail).await.map_err(Stop::Fault)
+        }
+        Destination::Answer(answer) => Err(Stop::Answer(answer.clone())),
+        Destination::Redirect { to, status } => Err(Stop::Answer(Box::new(redirect(to, *status, exchange)))),
+    }
+}
+
+/// The answer of a redirect.
+pub(crate) fn redirect(to: &crate::snapshot::template::Template, status: u16, exchange: &Exchange) -> Answer {
+    let mut location = Vec::new();
+    to.push(exchange, &mut location);
+    let location = String::from_utf8_lossy(&location).into_owned();
+    Answer { status, fields: vec![("location".to_owned(), location)], body: bytes::Bytes::new() }
+}

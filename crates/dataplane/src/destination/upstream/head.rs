@@ -1,0 +1,231 @@
+//! The head of a call: what of the request goes upstream, what stays, what the gateway adds. The same for every protocol and for `explain`.
+
+use std::net::IpAddr;
+
+use daemun_config::model::HostRule;
+use daemun_pipeline::{Exchange, FieldId};
+
+use crate::http1::parse::BodyLength;
+use crate::respond::{push_field, push_number};
+use crate::snapshot::upstream::{Target, Upstream};
+use crate::snapshot::{PathRewrite, Rewrite};
+
+/// Where fields go: text of HTTP/1.1, or a map of HTTP/2.
+pub(crate) trait FieldSink {
+    /// Takes a field whose value is the parts one after another.
+    fn field(&mut self, name: &[u8], parts: &[&[u8]]);
+}
+
+impl FieldSink for Vec<u8> {
+    fn field(&mut self, name: &[u8], parts: &[&[u8]]) {
+        self.extend_from_slice(name);
+        self.extend_from_slice(b": ");
+        for part in parts {
+            self.extend_from_slice(part);
+        }
+        self.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Writes the whole head of a call over HTTP/1.1.
+pub(crate) fn write(
+    exchange: &Exchange,
+    upstream: &Upstream,
+    target: &Target,
+    rewrite: Option<&Rewrite>,
+    framing: BodyLength,
+    upgrade: Option<&[u8]>,
+    out: &mut Vec<u8>,
+) {
+    let request = &exchange.request;
+    out.reserve(request.head.buf.len() + 512);
+    out.extend_from_slice(request.head.bytes(request.method_span));
+    out.push(b' ');
+    push_path(exchange, target, rewrite, out);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    push_field(b"host", authority(exchange, upstream, target), out);
+    fields(exchange, out);
+    match framing {
+        BodyLength::Length(n) => {
+            out.extend_from_slice(b"content-length: ");
+            push_number(n, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        BodyLength::Chunked | BodyLength::UntilClose => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        BodyLength::None => {}
+    }
+    if let Some(protocol) = upgrade {
+        out.extend_from_slice(b"connection: upgrade\r\n");
+        push_field(b"upgrade", protocol, out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What stands in `Host` or `:authority`.
+pub(crate) fn authority<'a>(exchange: &'a Exchange, upstream: &'a Upstream, target: &'a Target) -> &'a [u8] {
+    match &upstream.host {
+        HostRule::Preserve => {
+            let sent = exchange.request.head.bytes(exchange.request.authority);
+            // an HTTP/1.0 client need not say whom it wants
+            if sent.is_empty() { target.authority.as_bytes() } else { sent }
+        }
+        HostRule::Target => target.authority.as_bytes(),
+        HostRule::Fixed(name) => name.as_bytes(),
+    }
+}
+
+/// Appends path and query as they are sent.
+pub(crate) fn push_path(exchange: &Exchange, target: &Target, rewrite: Option<&Rewrite>, out: &mut Vec<u8>) {
+    let request = &exchange.request;
+    out.extend_from_slice(target.base_path.as_bytes());
+    let path = request.head.bytes(request.path);
+    let Some(rewrite) = rewrite else {
+        out.extend_from_slice(path);
+        if let Some(query) = request.query {
+            out.push(b'?');
+            out.extend_from_slice(request.head.bytes(query));
+        }
+        return;
+    };
+    match &rewrite.path {
+        None => out.extend_from_slice(path),
+        Some(PathRewrite::Template(template)) => template.push(exchange, out),
+        Some(PathRewrite::StripPrefix(prefix)) => push_stripped(path, prefix.trim_end_matches('/').as_bytes(), out),
+    }
+    push_query(exchange, rewrite, out);
+}
+
+/// A prefix is stripped by whole segments only; what is left always is a path.
+fn push_stripped(path: &[u8], prefix: &[u8], out: &mut Vec<u8>) {
+    match path.strip_prefix(prefix) {
+        Some([]) => out.push(b'/'),
+        Some(rest @ [b'/', ..]) => out.extend_from_slice(rest),
+        Some(_) | None => out.extend_from_slice(path),
+    }
+}
+
+/// Appends the query after its changes: parameters removed, set, added. Untouched parameters stay byte for byte.
+fn push_query(exchange: &Exchange, rewrite: &Rewrite, out: &mut Vec<u8>) {
+    let request = &exchange.request;
+    let mut separator = b'?';
+    let changes = !rewrite.query_remove.is_empty() || !rewrite.query_set.is_empty();
+    if changes {
+        for pair in request.query_text().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+            if rewrite.query_remove.iter().any(|n| n == name) || rewrite.query_set.iter().any(|(n, _)| n == name) {
+                continue;
+            }
+            out.push(separator);
+            out.extend_from_slice(pair.as_bytes());
+            separator = b'&';
+        }
+    } else if let Some(query) = request.query {
+        out.push(separator);
+        out.extend_from_slice(request.head.bytes(query));
+        separator = b'&';
+    }
+    for (name, value) in rewrite.query_set.iter().chain(&rewrite.query_add) {
+        out.push(separator);
+        push_query_text(name, out);
+        out.push(b'=');
+        push_query_text(value, out);
+        separator = b'&';
+    }
+}
+
+/// Percent-encodes what may not stand in a query as it is (RFC 3986, section 3.4), and what would end a parameter.
+fn push_query_text(text: &str, out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &b in text.as_bytes() {
+        if b.is_ascii_alphanumeric() || b"-._~!$'()*,;:@/?".contains(&b) {
+            out.push(b);
+        } else {
+            let digit = |n: u8| HEX.get(usize::from(n)).copied().unwrap_or(b'0');
+            out.extend_from_slice(&[b'%', digit(b >> 4), digit(b & 15)]);
+        }
+    }
+}
+
+/// Gives every field that goes upstream, but framing and host, to `sink`.
+pub(crate) fn fields(exchange: &Exchange, sink: &mut impl FieldSink) {
+    let head = &exchange.request.head;
+    let trusted = exchange.client.trusted;
+    let (mut kept_host, mut kept_proto, mut forwarded_for, mut forwarded) = (false, false, false, false);
+    for field in &head.fields {
+        if field.removed || field.id.is_hop_by_hop() {
+            continue;
+        }
+        let value = head.bytes(field.value);
+        match field.id {
+            FieldId::Host | FieldId::ContentLength | FieldId::Expect | FieldId::XRequestId | FieldId::Traceparent => {}
+            FieldId::XForwardedFor if trusted && !forwarded_for && !exchange.client.peer_text.is_empty() => {
+                forwarded_for = true;
+                sink.field(b"x-forwarded-for", &[value, b", ", exchange.client.peer_text.as_bytes()]);
+            }
+            FieldId::Forwarded if trusted && !forwarded => {
+                forwarded = true;
+                push_forwarded(exchange, &[value, b", "], sink);
+            }
+            FieldId::XForwardedHost if trusted && !kept_host => {
+                kept_host = true;
+                sink.field(b"x-forwarded-host", &[value]);
+            }
+            FieldId::XForwardedProto if trusted && !kept_proto => {
+                kept_proto = true;
+                sink.field(b"x-forwarded-proto", &[value]);
+            }
+            FieldId::XForwardedPort | FieldId::XRealIp if trusted => sink.field(head.bytes(field.name), &[value]),
+            FieldId::XForwardedFor
+            | FieldId::Forwarded
+            | FieldId::XForwardedHost
+            | FieldId::XForwardedProto
+            | FieldId::XForwardedPort
+            | FieldId::XRealIp => {}
+            _ => sink.field(head.bytes(field.name), &[value]),
+        }
+    }
+    if !forwarded_for && !exchange.client.peer_text.is_empty() {
+        sink.field(b"x-forwarded-for", &[exchange.client.peer_text.as_bytes()]);
+    }
+    if !kept_proto {
+        sink.field(b"x-forwarded-proto", &[scheme(exchange)]);
+    }
+    let asked = head.bytes(exchange.request.authority);
+    if !kept_host && !asked.is_empty() {
+        sink.field(b"x-forwarded-host", &[asked]);
+    }
+    if !forwarded {
+        push_forwarded(exchange, &[], sink);
+    }
+    let version: &[u8] = match exchange.request.version {
+        10 => b"1.0 daemun",
+        20 => b"2 daemun",
+        _ => b"1.1 daemun",
+    };
+    sink.field(b"via", &[version]);
+    sink.field(b"x-request-id", &[&exchange.id]);
+    sink.field(b"traceparent", &[&exchange.trace]);
+}
+
+fn scheme(exchange: &Exchange) -> &'static [u8] {
+    if exchange.client.tls { b"https" } else { b"http" }
+}
+
+/// RFC 7239; an IPv6 address is quoted and bracketed, an unknown peer is `unknown`.
+fn push_forwarded(exchange: &Exchange, before: &[&[u8]], sink: &mut impl FieldSink) {
+    let peer = exchange.client.peer_text.as_bytes();
+    let (open, close): (&[u8], &[u8]) = match exchange.client.peer {
+        Some(IpAddr::V6(_)) => (b"for=\"[", b"]\""),
+        Some(IpAddr::V4(_)) => (b"for=", b""),
+        None => (b"for=unknown", b""),
+    };
+    let first = before.first().copied().unwrap_or_default();
+    let second = before.get(1).copied().unwrap_or_default();
+    let asked = exchange.request.head.bytes(exchange.request.authority);
+    if asked.is_empty() {
+        sink.field(b"forwarded", &[first, second, open, peer, close, b";proto=", scheme(exchange)]);
+    } else {
+        // the authority was checked to hold neither quotes nor backslashes
+        sink.field(b"forwarded", &[first, second, open, peer, close, b";host=\"", asked, b"\";proto=", scheme(exchange)]);
+    }
+}

@@ -1,0 +1,67 @@
+//! A worker's own connections to one target: those at rest, newest first. Knows nothing of what is sent on them.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use crate::http1::up::H1Up;
+use crate::snapshot::upstream::Target;
+
+/// Connections at rest a worker keeps per target.
+const IDLE_MOST: usize = 256;
+
+struct Idle {
+    up: H1Up,
+    since: u64,
+}
+
+/// One target as one worker sees it.
+pub(crate) struct LocalTarget {
+    pub(crate) shared: RefCell<Arc<Target>>,
+    idle: RefCell<Vec<Idle>>,
+    next_address: Cell<usize>,
+}
+
+impl LocalTarget {
+    pub(crate) fn new(shared: Arc<Target>) -> LocalTarget {
+        LocalTarget { shared: RefCell::new(shared), idle: RefCell::new(Vec::new()), next_address: Cell::new(0) }
+    }
+
+    /// A connection at rest that neither ended nor said anything unasked.
+    pub(crate) fn reuse(&self) -> Option<H1Up> {
+        loop {
+            let mut idle = self.idle.borrow_mut().pop()?;
+            if idle.up.conn.stream.is_quiet() {
+                idle.up.renew();
+                return Some(idle.up);
+            }
+        }
+    }
+
+    /// Keeps a connection whose call ended cleanly.
+    pub(crate) fn keep(&self, up: H1Up, now: u64) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < IDLE_MOST {
+            idle.push(Idle { up, since: now });
+        }
+    }
+
+    /// Closes what rested longer than `limit`; the oldest come first.
+    pub(crate) fn expire(&self, now: u64, limit: u64) {
+        let mut idle = self.idle.borrow_mut();
+        let old = idle.iter().take_while(|c| now.saturating_sub(c.since) > limit).count();
+        idle.drain(..old);
+        idle.retain_mut(|c| c.up.conn.stream.is_quiet());
+    }
+
+    /// Whether a connection is at rest.
+    pub(crate) fn has_idle(&self) -> bool {
+        !self.idle.borrow().is_empty()
+    }
+
+    /// Which of a name's addresses is next.
+    pub(crate) fn turn(&self) -> usize {
+        let turn = self.next_address.get();
+        self.next_address.set(turn.wrapping_add(1));
+        turn
+    }
+}

@@ -1,0 +1,358 @@
+//! One call in flight: the request's body up, the answer's head and body down, both at once, with every time limit. Knows neither how a
+//! target is chosen nor what happens after a fault.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use daemun_pipeline::{Exchange, Fault, Reason};
+
+use crate::http1::down::gone;
+use crate::http1::parse::BodyLength;
+use crate::http1::response::ResponseHead;
+use crate::http1::up::{H1Up, Said};
+use crate::peer::Down;
+use crate::pipe::Pipe;
+use crate::snapshot::Settings;
+use crate::timers::{Deadline, NEVER};
+use crate::worker::Worker;
+
+/// Limits of one call, nanoseconds.
+pub(crate) struct CallLimits {
+    /// To the end of the answer's head, and between two pieces of its body.
+    pub(crate) response: u64,
+    /// Bytes of the request's body.
+    pub(crate) body: u64,
+    /// A stream: idle limit only.
+    pub(crate) stream: bool,
+}
+
+/// A call in flight.
+pub(crate) struct Transfer<'a, 'd> {
+    pub(crate) worker: &'a Worker,
+    pub(crate) settings: &'a Settings,
+    pub(crate) deadline: &'a Deadline,
+    pub(crate) down: &'a mut Down<'d>,
+    pub(crate) up: &'a mut H1Up,
+    pub(crate) exchange: &'a mut Exchange,
+    pub(crate) limits: CallLimits,
+    pub(crate) upload: &'a mut Upload,
+    pub(crate) download: Pipe,
+}
+
+/// The request's body on its way; outlives an attempt.
+pub(crate) struct Upload {
+    pub(crate) pipe: Pipe,
+    /// Everything was written.
+    pub(crate) done: bool,
+    /// The upstream takes no more; its answer may still come.
+    refused: bool,
+    /// When the body began to be awaited.
+    began: u64,
+    /// Last time something moved.
+    moved: u64,
+}
+
+impl Upload {
+    pub(crate) fn new(now: u64) -> Upload {
+        Upload { pipe: Pipe::default(), done: false, refused: false, began: now, moved: now }
+    }
+
+    /// Whether a part of the body was taken from the client: the call cannot be made again.
+    pub(crate) fn touched(&self) -> bool {
+        self.pipe.total > 0
+    }
+}
+
+impl Transfer<'_, '_> {
+    /// Sends the call and waits for the final head of its answer.
+    pub(crate) async fn until_head(&mut self) -> Result<ResponseHead, Fault> {
+        poll_fn(|cx| self.poll_head(cx)).await
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, Fault>> {
+        let was_done = self.upload.done;
+        let moved = self.poll_upload(cx)?;
+        loop {
+            let bounds = &self.settings.bounds;
+            let bodyless = self.exchange.request.method == daemun_pipeline::Method::Head;
+            match self.up.poll_head(cx, self.exchange, bounds, bodyless) {
+                Poll::Ready(Ok(Said::Final(head))) => return Poll::Ready(Ok(head)),
+                Poll::Ready(Ok(Said::Interim(status))) => {
+                    if status != 100 {
+                        self.down.interim(status, &self.exchange.response.head);
+                        if let Poll::Ready(Err(error)) = self.down.poll_drain(cx, &mut Pipe::default()) {
+                            return Poll::Ready(Err(gone(error)));
+                        }
+                    }
+                    self.exchange.response.head.clear();
+                }
+                Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
+                Poll::Pending => break,
+            }
+        }
+        if self.down.poll_gone(cx, &self.worker.buffers).is_ready() {
+            return Poll::Ready(Err(Fault::new(Reason::ClientGone, "the client left before the answer")));
+        }
+        self.arm_head(moved, was_done);
+        match self.deadline.poll(cx) {
+            Poll::Ready(()) => self.head_expired(cx).map(Err),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Sets the deadline of the phase before the head. Only bodies on their way cost clock readings.
+    fn arm_head(&mut self, moved: bool, was_done: bool) {
+        let upload = &mut *self.upload;
+        if upload.done && (was_done || upload.pipe.total == 0) {
+            self.deadline.set(upload.moved.saturating_add(self.limits.response));
+            return;
+        }
+        if moved {
+            upload.moved = self.worker.clock.now();
+        }
+        self.deadline.set(self.upload_limit());
+    }
+
+    /// When a body on its way is late: the client with its next piece or its rate, or the upstream with taking it.
+    fn upload_limit(&self) -> u64 {
+        let upload = &*self.upload;
+        if upload.done || upload.refused {
+            return upload.moved.saturating_add(self.limits.response);
+        }
+        if !upload.pipe.is_empty() {
+            return upload.moved.saturating_add(self.limits.response);
+        }
+        if self.limits.stream {
+            return upload.moved.saturating_add(self.settings.stream_idle);
+        }
+        upload.moved.saturating_add(self.settings.body_idle).min(self.rate_limit())
+    }
+
+    /// When the body will have been too slow, if nothing more comes.
+    fn rate_limit(&self) -> u64 {
+        if self.settings.min_rate == 0 {
+            return NEVER;
+        }
+        let allowed = u128::from(self.upload.pipe.total) * 1_000_000_000 / u128::from(self.settings.min_rate);
+        let allowed = u64::try_from(allowed).unwrap_or(u64::MAX).max(self.settings.min_rate_after);
+        self.upload.began.saturating_add(allowed)
+    }
+
+    fn head_expired(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+        let limit = if self.upload.done { self.upload.moved.saturating_add(self.limits.response) } else { self.upload_limit() };
+        if self.worker.clock.now() < limit {
+            self.deadline.set(limit);
+            return self.deadline.poll(cx).map(|()| Fault::new(Reason::UpstreamTimeout, "the backend did not answer in time"));
+        }
+        let waits_for_client = !self.upload.done && !self.upload.refused && self.upload.pipe.is_empty();
+        Poll::Ready(if waits_for_client {
+            Fault::new(Reason::ClientTimeout, "the request body did not arrive in time")
+        } else {
+            Fault::new(Reason::UpstreamTimeout, "the backend did not answer in time")
+        })
+    }
+
+    /// Moves what it can of the request's body; says whether anything moved.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
+        let mut moved = false;
+        if self.upload.done || self.upload.refused {
+            return Ok(false);
+        }
+        loop {
+            let pipe = &mut self.upload.pipe;
+            let filled = if pipe.eof { Poll::Ready(Ok(())) } else { self.down.poll_fill(cx, pipe, &self.worker.buffers) };
+            let waiting = match filled {
+                Poll::Ready(Ok(())) => false,
+                Poll::Ready(Err(fault)) => return Err(client_side(fault)),
+                Poll::Pending => true,
+            };
+            if pipe.total > self.limits.body && !self.limits.stream {
+                return Err(Fault::new(Reason::BodyTooLarge, "the request body is larger than allowed"));
+            }
+            let before = pipe.data().len();
+            let drained = self.up.poll_drain(cx, pipe);
+            moved |= !waiting || pipe.data().len() < before;
+            match drained {
+                Poll::Ready(Ok(())) if pipe.is_finished() && self.up.conn.all_written() => {
+                    pipe.release(&self.worker.buffers);
+                    self.upload.done = true;
+                    return Ok(moved);
+                }
+                Poll::Ready(Ok(())) if waiting => return Ok(moved),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => {
+                    // it may have answered before it closed; if not, reading its head says so
+                    self.upload.refused = true;
+                    return Ok(moved);
+                }
+                Poll::Pending if waiting || pipe.eof => return Ok(moved),
+                Poll::Pending if pipe.space(&self.worker.buffers).is_none() => return Ok(moved),
+                Poll::Pending => {}
+            }
+        }
+    }
+
+    /// Passes the answer's body on, and what is left of the request's, to the end.
+    pub(crate) async fn until_end(&mut self, length: BodyLength) -> Result<(), Fault> {
+        self.down.start(self.exchange, length);
+        let mut moved = self.exchange.times.answered;
+        poll_fn(|cx| self.poll_body(cx, &mut moved)).await
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>, last: &mut u64) -> Poll<Result<(), Fault>> {
+        let mut moved = match self.poll_upload(cx) {
+            Ok(moved) => moved,
+            // the answer has begun; what the rest of the request is matters no more
+            Err(fault) if fault.reason == Reason::ClientGone => return Poll::Ready(Err(fault)),
+            Err(_) => {
+                self.upload.refused = true;
+                self.down.doom();
+                false
+            }
+        };
+        let stalled = loop {
+            let pipe = &mut self.download;
+            let filled = self.up.conn.poll_fill(cx, pipe, &self.worker.buffers);
+            let waiting = match filled {
+                Poll::Ready(Ok(())) => false,
+                Poll::Ready(Err(fault)) => return self.poll_broken(cx, fault),
+                Poll::Pending => true,
+            };
+            let before = pipe.data().len();
+            let drained = self.down.poll_drain(cx, pipe);
+            moved |= !waiting || pipe.data().len() < before;
+            match drained {
+                Poll::Ready(Ok(())) if pipe.is_finished() => {
+                    pipe.release(&self.worker.buffers);
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Ok(())) if waiting => {
+                    pipe.release(&self.worker.buffers);
+                    break false;
+                }
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(gone(error))),
+                Poll::Pending if waiting || pipe.eof || pipe.space(&self.worker.buffers).is_none() => break true,
+                Poll::Pending => {}
+            }
+        };
+        if !stalled && self.down.poll_gone(cx, &self.worker.buffers).is_ready() {
+            return Poll::Ready(Err(Fault::new(Reason::ClientGone, "the client left within the answer")));
+        }
+        self.poll_body_limits(cx, moved, stalled, last)
+    }
+
+    /// What came before the break is still passed on, so that the client sees where it broke.
+    fn poll_broken(&mut self, cx: &mut Context<'_>, fault: Fault) -> Poll<Result<(), Fault>> {
+        let _ = self.down.poll_drain(cx, &mut self.download);
+        Poll::Ready(Err(fault))
+    }
+
+    fn poll_body_limits(&mut self, cx: &mut Context<'_>, moved: bool, stalled: bool, last: &mut u64) -> Poll<Result<(), Fault>> {
+        if moved {
+            *last = self.worker.clock.now();
+        }
+        let idle = match (self.limits.stream, stalled) {
+            (true, _) => self.settings.stream_idle,
+            (false, true) => self.settings.write_idle,
+            (false, false) => self.limits.response,
+        };
+        let limit = last.saturating_add(idle);
+        self.deadline.set(limit);
+        if self.deadline.poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if self.worker.clock.now() < limit {
+            self.deadline.set(limit);
+            return Poll::Pending;
+        }
+        Poll::Ready(Err(if stalled {
+            Fault::new(Reason::ClientStalled, "the client does not read its answer")
+        } else {
+            Fault::new(Reason::BodyBroken, "the backend stopped within its answer")
+        }))
+    }
+
+    /// Passes bytes both ways until both sides ended or nothing moved for too long.
+    pub(crate) async fn tunnel(&mut self) -> Result<(), Fault> {
+        let mut last = self.exchange.times.answered;
+        let mut ends = [false; 2];
+        self.upload.pipe = Pipe::default();
+        poll_fn(|cx| self.poll_tunnel(cx, &mut last, &mut ends)).await
+    }
+
+    fn poll_tunnel(&mut self, cx: &mut Context<'_>, last: &mut u64, ends: &mut [bool; 2]) -> Poll<Result<(), Fault>> {
+        let moved_up = self.poll_tunnel_up(cx, &mut ends[0])?;
+        let moved_down = self.poll_tunnel_down(cx, &mut ends[1])?;
+        if ends[0] && ends[1] {
+            return Poll::Ready(Ok(()));
+        }
+        if moved_up || moved_down {
+            *last = self.worker.clock.now();
+        }
+        let limit = last.saturating_add(self.settings.stream_idle);
+        self.deadline.set(limit);
+        if self.deadline.poll(cx).is_ready() && self.worker.clock.now() >= limit {
+            return Poll::Ready(Err(Fault::new(Reason::ClientTimeout, "nothing moved for too long")));
+        }
+        Poll::Pending
+    }
+
+    fn poll_tunnel_up(&mut self, cx: &mut Context<'_>, ended: &mut bool) -> Result<bool, Fault> {
+        let mut moved = false;
+        while !*ended {
+            let pipe = &mut self.upload.pipe;
+            let filled = self.down.poll_fill(cx, pipe, &self.worker.buffers);
+            if let Poll::Ready(Err(fault)) = filled {
+                return Err(client_side(fault));
+            }
+            moved |= filled.is_ready();
+            match self.up.poll_drain(cx, pipe) {
+                Poll::Ready(Ok(())) if pipe.is_finished() => match self.up.conn.stream.poll_shutdown(cx) {
+                    Poll::Pending => break,
+                    Poll::Ready(_) => *ended = true,
+                },
+                Poll::Ready(Ok(())) if filled.is_pending() => {
+                    pipe.release(&self.worker.buffers);
+                    break;
+                }
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Err(Fault::new(Reason::BodyBroken, "the backend left the tunnel").cause(error)),
+                Poll::Pending => break,
+            }
+        }
+        Ok(moved)
+    }
+
+    fn poll_tunnel_down(&mut self, cx: &mut Context<'_>, ended: &mut bool) -> Result<bool, Fault> {
+        let mut moved = false;
+        while !*ended {
+            let pipe = &mut self.download;
+            let filled = self.up.conn.poll_fill(cx, pipe, &self.worker.buffers);
+            if let Poll::Ready(Err(fault)) = filled {
+                return Err(fault);
+            }
+            moved |= filled.is_ready();
+            match self.down.poll_drain(cx, pipe) {
+                Poll::Ready(Ok(())) if pipe.is_finished() => match self.down.poll_shutdown(cx) {
+                    Poll::Pending => break,
+                    Poll::Ready(_) => *ended = true,
+                },
+                Poll::Ready(Ok(())) if filled.is_pending() => {
+                    pipe.release(&self.worker.buffers);
+                    break;
+                }
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Err(gone(error)),
+                Poll::Pending => break,
+            }
+        }
+        Ok(moved)
+    }
+}
+
+/// A client whose connection ends within its body has left; one that cheats is told so.
+fn client_side(fault: Fault) -> Fault {
+    let left = fault.reason == Reason::BadRequest && fault.detail.starts_with("the connection");
+    if left { Fault { reason: Reason::ClientGone, ..fault } } else { fault }
+}

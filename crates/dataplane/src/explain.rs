@@ -1,0 +1,156 @@
+//! What the gateway would do with a request, and why: the same router, policies and head writer as for a live one, with nothing spent
+//! and nothing sent.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use daemun_pipeline::{Client, Exchange, Explanation, Fault};
+
+use crate::clock::Clock;
+use crate::destination::upstream::head;
+use crate::http1::parse::{BodyLength, Scan, parse_request};
+use crate::http1::request::read_target;
+use crate::ids::IdSource;
+use crate::route;
+use crate::router::{self, path};
+use crate::snapshot::{Destination, Snapshot};
+
+/// A request to be explained.
+#[derive(Clone, Debug)]
+pub struct ExplainRequest {
+    /// The head as it would be sent over HTTP/1.1, with its final empty line.
+    pub head: Vec<u8>,
+    /// Peer address.
+    pub peer: IpAddr,
+    /// Whether it comes over TLS.
+    pub tls: bool,
+    /// Where its ids come from.
+    pub ids: IdSource,
+}
+
+/// What would happen.
+#[derive(Clone, Debug)]
+pub struct Explained {
+    /// Name of the route, when one matches.
+    pub route: Option<String>,
+    /// Every route that was considered, and why it was taken or passed over.
+    pub considered: Option<router::Explanation>,
+    /// Path parameters.
+    pub params: Vec<(String, String)>,
+    /// What each policy would decide, in running order.
+    pub verdicts: Vec<(&'static str, Explanation)>,
+    /// The refusal, when no destination is reached.
+    pub fault: Option<Fault>,
+    /// Status of the answer the gateway would give itself.
+    pub status: Option<u16>,
+    /// Where the route ends, as text.
+    pub destination: Option<String>,
+    /// The target, as written in the configuration.
+    pub target: Option<String>,
+    /// The head that would be sent upstream.
+    pub upstream_head: Option<Vec<u8>>,
+}
+
+/// Explains a request under a snapshot.
+#[must_use]
+pub fn explain(snapshot: &Snapshot, request: &ExplainRequest) -> Explained {
+    let mut out = Explained {
+        route: None,
+        considered: None,
+        params: Vec::new(),
+        verdicts: Vec::new(),
+        fault: None,
+        status: None,
+        destination: None,
+        target: None,
+        upstream_head: None,
+    };
+    let mut exchange = Exchange::default();
+    if let Err(fault) = run(snapshot, request, &mut exchange, &mut out) {
+        out.status = Some(fault.reason.status());
+        out.fault = Some(fault);
+    }
+    out
+}
+
+fn run(snapshot: &Snapshot, request: &ExplainRequest, exchange: &mut Exchange, out: &mut Explained) -> Result<(), Fault> {
+    let framing = read(snapshot, request, exchange)?;
+    let mut buffer = Vec::new();
+    let raw = exchange.request.head.bytes(exchange.request.path).to_vec();
+    let reading = path::read(&raw, &mut buffer);
+    if let Ok(reading) = &reading {
+        let view = reading.view(&raw, &buffer);
+        out.considered = Some(snapshot.router.explain(&route::query_of(exchange, &view)));
+    }
+    let found = route::find(snapshot, exchange);
+    let route = match found {
+        Ok(route) => route,
+        Err(fault) => {
+            out.verdicts = snapshot.unmatched.explain(exchange);
+            return Err(fault);
+        }
+    };
+    out.route = Some(route.name.to_string());
+    let names = snapshot.param_names(route);
+    for (index, span) in &exchange.params {
+        let name = names.get(usize::from(*index)).cloned().unwrap_or_default();
+        out.params.push((name, exchange.request.text(*span).to_owned()));
+    }
+    out.verdicts = route.chain.explain(exchange);
+    if let Some((_, last)) = out.verdicts.last() {
+        match last.outcome {
+            daemun_pipeline::Outcome::Pass => {}
+            daemun_pipeline::Outcome::Answer(status) | daemun_pipeline::Outcome::Refuse(status, _) => {
+                out.status = Some(status);
+                return Ok(());
+            }
+        }
+    }
+    match &route.destination {
+        Destination::Answer(answer) => {
+            out.status = Some(answer.status);
+            out.destination = Some(format!("answer {}", answer.status));
+        }
+        Destination::Redirect { to, status } => {
+            let answer = crate::destination::redirect(to, *status, exchange);
+            out.status = Some(*status);
+            let location = answer.fields.first().map(|(_, v)| v.as_str()).unwrap_or_default();
+            out.destination = Some(format!("redirect {status} to {location}"));
+        }
+        Destination::Upstream(index) => {
+            let Some(upstream) = snapshot.upstreams.get(*index) else { return Ok(()) };
+            out.destination = Some(format!("upstream {}", upstream.name));
+            let Some(target) = upstream.targets.iter().find(|t| t.weight > 0) else { return Ok(()) };
+            out.target = Some(target.url.clone());
+            let mut bytes = Vec::new();
+            head::write(exchange, upstream, target, route.rewrite.as_deref(), framing, None, &mut bytes);
+            out.upstream_head = Some(bytes);
+        }
+    }
+    Ok(())
+}
+
+/// Reads the head as a connection would.
+fn read(snapshot: &Snapshot, request: &ExplainRequest, exchange: &mut Exchange) -> Result<BodyLength, Fault> {
+    let trusted = snapshot.settings.trusted_proxies.iter().any(|net| net.contains(request.peer));
+    exchange.client = Client {
+        peer: Some(request.peer),
+        ip: request.peer,
+        peer_text: Rc::from(request.peer.to_string()),
+        trusted,
+        tls: request.tls,
+        identity: None,
+    };
+    let clock = Clock::system();
+    exchange.times.start = clock.now();
+    exchange.wall = clock.wall(exchange.times.start);
+    exchange.request.head.buf.extend_from_slice(&request.head);
+    let mut fields = std::mem::take(&mut exchange.request.head.fields);
+    let parsed = parse_request(&exchange.request.head.buf, &snapshot.settings.bounds, &mut Scan::default(), &mut fields);
+    exchange.request.head.fields = fields;
+    let head = parsed?.ok_or_else(|| Fault::new(daemun_pipeline::Reason::BadRequest, "the head is incomplete"))?;
+    exchange.request.head.buf.truncate(head.len);
+    read_target(&mut exchange.request, &head)?;
+    crate::worker::identify(&mut request.ids.worker(0), exchange, snapshot);
+    Ok(head.body)
+}

@@ -1,0 +1,196 @@
+//! The running data plane as the control plane sees it: workers, one slot for the snapshot, a mailbox each.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::{Clock, nanos};
+use crate::ids::IdSource;
+use crate::listener::Sockets;
+use crate::record::{AccessLog, Recent, Recorder};
+use crate::snapshot::Snapshot;
+use crate::worker::{self, Message, Shared, Worker};
+
+/// Messages a worker may have waiting.
+const MAILBOX: usize = 64;
+
+/// What a gateway is started with.
+pub struct Options {
+    /// Time.
+    pub clock: Clock,
+    /// Request and trace ids.
+    pub ids: IdSource,
+    /// One recorder per worker; their number is the number of workers.
+    pub recorders: Vec<Recorder>,
+}
+
+/// Running workers.
+pub struct Gateway {
+    clock: Clock,
+    mailboxes: Vec<mpsc::Sender<Message>>,
+    threads: Vec<JoinHandle<()>>,
+    running: ArcSwap<Snapshot>,
+}
+
+impl Gateway {
+    /// Starts one thread per recorder. `sockets` holds, per worker, the listeners it serves.
+    ///
+    /// # Errors
+    /// When a thread or its runtime cannot be made.
+    pub fn start(snapshot: Arc<Snapshot>, sockets: Vec<Vec<Sockets>>, options: Options) -> io::Result<Gateway> {
+        let shared =
+            Arc::new(Shared { clock: options.clock.clone(), ids: options.ids, connections: AtomicUsize::new(0) });
+        let mut gateway = Gateway {
+            clock: options.clock,
+            mailboxes: Vec::new(),
+            threads: Vec::new(),
+            running: ArcSwap::new(Arc::clone(&snapshot)),
+        };
+        let mut sockets = sockets.into_iter();
+        for (index, recorder) in options.recorders.into_iter().enumerate() {
+            let (sender, mailbox) = mpsc::channel(MAILBOX);
+            let shared = Arc::clone(&shared);
+            let snapshot = Arc::clone(&snapshot);
+            let own = sockets.next().unwrap_or_default();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                let local = tokio::task::LocalSet::new();
+                local.block_on(&runtime, async move {
+                    let worker = Worker::new(index, shared, Rc::new(recorder), snapshot);
+                    worker::run(worker, own, mailbox).await;
+                });
+            })?;
+            gateway.mailboxes.push(sender);
+            gateway.threads.push(thread);
+        }
+        Ok(gateway)
+    }
+
+    /// The snapshot that was published last.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.running.load_full()
+    }
+
+    /// Workers.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.mailboxes.len()
+    }
+
+    /// Publishes a snapshot; returns when every worker runs it. `sockets`: per worker, the listeners it serves from now on, with an empty
+    /// list of sockets for those it already has. The replaced snapshot is dropped here, off the workers, once its last exchange ended.
+    pub async fn publish(&self, snapshot: Arc<Snapshot>, sockets: Vec<Vec<Sockets>>) {
+        let old = self.running.swap(Arc::clone(&snapshot));
+        let mut sockets = sockets.into_iter();
+        let mut waiting = Vec::new();
+        for mailbox in &self.mailboxes {
+            let (done, wait) = oneshot::channel();
+            let sockets = sockets.next().unwrap_or_default();
+            if mailbox.send(Message::Publish { snapshot: Arc::clone(&snapshot), sockets, done }).await.is_ok() {
+                waiting.push(wait);
+            }
+        }
+        for wait in waiting {
+            let _ = wait.await;
+        }
+        let clock = self.clock.clone();
+        tokio::spawn(async move {
+            // a worker must not be the last to hold it: freeing 100,000 routes takes milliseconds
+            while Arc::strong_count(&old) > 1 {
+                clock.wait(clock.now().saturating_add(200_000_000)).await;
+            }
+            drop(old);
+        });
+    }
+
+    /// Stops accepting; with `empty_queue`, after what waits in the kernel's queues was accepted. Without it, the sockets must live on elsewhere.
+    pub async fn stop_accepting(&self, empty_queue: bool) {
+        let mut waiting = Vec::new();
+        for mailbox in &self.mailboxes {
+            let (done, wait) = oneshot::channel();
+            if mailbox.send(Message::StopAccepting { empty_queue, done }).await.is_ok() {
+                waiting.push(wait);
+            }
+        }
+        for wait in waiting {
+            let _ = wait.await;
+        }
+    }
+
+    /// Lets every exchange end, for at most `limit`, then ends the workers. Gives how many connections were cut.
+    pub async fn drain(&self, limit: Duration) -> usize {
+        let until = self.clock.now().saturating_add(nanos(limit));
+        let mut waiting = Vec::new();
+        for mailbox in &self.mailboxes {
+            let (done, wait) = oneshot::channel();
+            if mailbox.send(Message::Drain { until, done }).await.is_ok() {
+                waiting.push(wait);
+            }
+        }
+        let mut left = 0;
+        for wait in waiting {
+            left += wait.await.unwrap_or(0);
+        }
+        left
+    }
+
+    /// Waits for the workers' threads, after a drain.
+    pub fn join(self) {
+        drop(self.mailboxes);
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+
+    /// The latest `most` exchanges of all workers, newest first.
+    pub async fn latest(&self, most: usize) -> Vec<Recent> {
+        let mut all = Vec::new();
+        for mailbox in &self.mailboxes {
+            let (done, wait) = oneshot::channel();
+            if mailbox.send(Message::Latest { most, done }).await.is_ok() {
+                all.extend(wait.await.unwrap_or_default());
+            }
+        }
+        Recent::newest(all, most)
+    }
+
+    /// A recent exchange by its request id.
+    pub async fn find(&self, id: &[u8]) -> Option<Recent> {
+        for mailbox in &self.mailboxes {
+            let (done, wait) = oneshot::channel();
+            if mailbox.send(Message::Find { id: id.to_vec(), done }).await.is_ok()
+                && let Ok(Some(found)) = wait.await
+            {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    /// Lets every worker write to this access log from now on, or to none.
+    pub async fn use_log(&self, log: Option<AccessLog>) {
+        for mailbox in &self.mailboxes {
+            let (done, wait) = oneshot::channel();
+            if mailbox.send(Message::UseLog { log: log.clone(), done }).await.is_ok() {
+                let _ = wait.await;
+            }
+        }
+    }
+
+    /// Hands the access-log lines the workers still hold to the writer.
+    pub async fn flush_log(&self) {
+        for mailbox in &self.mailboxes {
+            let (done, wait) = oneshot::channel();
+            if mailbox.send(Message::FlushLog { done }).await.is_ok() {
+                let _ = wait.await;
+            }
+        }
+    }
+}

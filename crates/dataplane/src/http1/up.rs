@@ -1,0 +1,116 @@
+//! The upstream's side of one call over HTTP/1.1: call out, answer in.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use daemun_pipeline::{Exchange, Fault, Reason};
+
+use super::conn::Conn;
+use super::parse::{BodyLength, Bounds, Scan};
+use super::response::{ResponseHead, parse_response};
+use crate::pipe::Pipe;
+
+/// Interim answers a call may give before its final one.
+const INTERIM_MOST: u8 = 32;
+/// Room made for each read of a head.
+const HEAD_READ: usize = 8 * 1024;
+
+/// A connection to a target, and the state of the one call on it.
+pub(crate) struct H1Up {
+    pub(crate) conn: Conn,
+    /// The answer's head was read from here on; nothing came before.
+    pub(crate) answered: bool,
+    /// The connection ends with this call.
+    pub(crate) close: bool,
+    scanned: Scan,
+    interims: u8,
+}
+
+/// What the upstream said.
+pub(crate) enum Said {
+    /// An interim answer; more follows.
+    Interim(u16),
+    /// The final head.
+    Final(ResponseHead),
+}
+
+impl H1Up {
+    pub(crate) fn new(conn: Conn) -> H1Up {
+        H1Up { conn, answered: false, close: false, scanned: Scan::default(), interims: 0 }
+    }
+
+    /// Makes it ready for the next call.
+    pub(crate) fn renew(&mut self) {
+        self.answered = false;
+        self.close = false;
+        self.scanned = Scan::default();
+        self.interims = 0;
+    }
+
+    /// Queues a head that was written into `out`, and fixes the framing of the body.
+    pub(crate) fn begin(&mut self, length: BodyLength) {
+        self.conn.begin_body(length);
+    }
+
+    pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<()>> {
+        self.conn.poll_drain(cx, pipe)
+    }
+
+    /// Reads the next head of the answer into the exchange.
+    pub(crate) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        exchange: &mut Exchange,
+        bounds: &Bounds,
+        head_request: bool,
+    ) -> Poll<Result<Said, Fault>> {
+        let head = &mut exchange.response.head;
+        loop {
+            if self.conn.has_unread() {
+                self.conn.take_unread(&mut head.buf);
+            }
+            if !head.buf.is_empty() {
+                self.answered = true;
+                head.fields.clear();
+                if let Some(found) = parse_response(&head.buf, bounds, &mut self.scanned, &mut head.fields, head_request)? {
+                    self.scanned = Scan::default();
+                    let rest = head.buf.get(found.len..).unwrap_or_default();
+                    if !rest.is_empty() {
+                        self.conn.put_unread(rest);
+                    }
+                    head.buf.truncate(found.len);
+                    return Poll::Ready(self.said(found, exchange));
+                }
+            }
+            if head.buf.capacity() - head.buf.len() < 1024 {
+                head.buf.reserve(HEAD_READ);
+            }
+            match ready!(self.conn.stream.poll_read(cx, &mut head.buf, usize::MAX)) {
+                Ok(0) => return Poll::Ready(Err(self.reset("the backend closed the connection before it answered"))),
+                Ok(_) => {}
+                Err(error) => {
+                    return Poll::Ready(Err(self.reset("the connection to the backend failed before it answered").cause(error)));
+                }
+            }
+        }
+    }
+
+    fn said(&mut self, found: ResponseHead, exchange: &mut Exchange) -> Result<Said, Fault> {
+        exchange.response.status = found.status;
+        if (100..200).contains(&found.status) && found.status != 101 {
+            self.interims += 1;
+            if self.interims > INTERIM_MOST {
+                return Err(Fault::new(Reason::BadResponse, "the backend sent too many interim answers"));
+            }
+            return Ok(Said::Interim(found.status));
+        }
+        self.close = found.close;
+        self.conn.expect_body(found.body);
+        Ok(Said::Final(found))
+    }
+
+    fn reset(&self, detail: &'static str) -> Fault {
+        let fault = Fault::new(Reason::UpstreamReset, detail);
+        if self.answered { fault } else { fault.retryable() }
+    }
+}

@@ -1,0 +1,101 @@
+//! A byte stream towards either side: TCP, Unix socket, or one wrapped in TLS. Knows nothing of HTTP.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::BufMut;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A stream that is neither of the two plain kinds; TLS over one of them.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
+/// A byte stream.
+pub(crate) enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// Unix socket.
+    Unix(UnixStream),
+    /// TLS over either.
+    Tls(Box<dyn Duplex>),
+}
+
+macro_rules! on {
+    ($self:expr, $stream:ident => $work:expr) => {
+        match $self {
+            Stream::Tcp($stream) => $work,
+            Stream::Unix($stream) => $work,
+            Stream::Tls($stream) => $work,
+        }
+    };
+}
+
+impl Stream {
+    /// Reads at most `limit` bytes behind what `buf` holds, within its capacity; 0 is the end of the stream.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut Vec<u8>, limit: usize) -> Poll<io::Result<usize>> {
+        let room = limit.min(buf.capacity() - buf.len());
+        let mut buf = buf.limit(room);
+        on!(self, s => tokio_util::io::poll_read_buf(Pin::new(s), cx, &mut buf))
+    }
+
+    /// Writes some of `first` and `second`.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, first: &[u8], second: &[u8]) -> Poll<io::Result<usize>> {
+        if second.is_empty() || first.is_empty() {
+            let data = if first.is_empty() { second } else { first };
+            return on!(self, s => Pin::new(s).poll_write(cx, data));
+        }
+        let slices = [IoSlice::new(first), IoSlice::new(second)];
+        on!(self, s => Pin::new(s).poll_write_vectored(cx, &slices))
+    }
+
+    /// Sends what TLS holds back; nothing on plain sockets.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
+            Stream::Tls(s) => Pin::new(s).poll_flush(cx),
+        }
+    }
+
+    /// Ends the sending side.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on!(self, s => Pin::new(s).poll_shutdown(cx))
+    }
+
+    /// Whether an idle stream has neither ended nor sent something unasked; costs no system call while nothing happened.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        let mut byte = [0u8; 1];
+        let mut buf = tokio::io::ReadBuf::new(&mut byte);
+        let mut cx = Context::from_waker(Waker::noop());
+        AsyncRead::poll_read(Pin::new(self), &mut cx, &mut buf).is_pending()
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut tokio::io::ReadBuf<'_>) -> Poll<io::Result<()>> {
+        on!(&mut *self, s => Pin::new(s).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        on!(&mut *self, s => Pin::new(s).poll_write(cx, data))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on!(&mut *self, s => Pin::new(s).poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on!(&mut *self, s => Pin::new(s).poll_shutdown(cx))
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        on!(&mut *self, s => Pin::new(s).poll_write_vectored(cx, data))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        on!(self, s => s.is_write_vectored())
+    }
+}

@@ -1,0 +1,28 @@
+//! Daemun's data plane: sockets to upstreams and back. Files in the order a request meets them.
+
+mod gateway;
+mod worker;
+mod listener;
+mod io;
+mod pipe;
+pub mod http1;
+mod peer;
+mod serve;
+mod route;
+pub mod router;
+mod chain;
+mod destination;
+mod respond;
+pub mod record;
+mod snapshot;
+pub mod explain;
+mod ids;
+mod timers;
+mod clock;
+
+pub use clock::Clock;
+pub use gateway::{Gateway, Options};
+pub use ids::IdSource;
+pub use listener::{Socket, Sockets};
+pub use snapshot::Snapshot;
+pub use snapshot::upstream::{Target, Upstream};

@@ -1,0 +1,226 @@
+//! Accepts connections: counts them, refuses those over the limit, waits out a lack of descriptors, empties a queue before it is closed.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use daemun_pipeline::Client;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{Notify, oneshot};
+
+use crate::http1;
+use crate::io::Stream;
+use crate::worker::Worker;
+
+/// Pause after accepting failed for want of descriptors or memory.
+const PAUSE: u64 = 100_000_000;
+
+/// A listening socket.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP.
+    Tcp(std::net::TcpListener),
+    /// Unix socket.
+    Unix(std::os::unix::net::UnixListener),
+}
+
+/// The sockets of one listener that one worker serves. An empty list keeps those it already serves under that name.
+#[derive(Debug)]
+pub struct Sockets {
+    /// Name of the listener: its address as configured.
+    pub name: Arc<str>,
+    /// The sockets.
+    pub sockets: Vec<Socket>,
+}
+
+/// The listeners one worker serves.
+#[derive(Default)]
+pub(crate) struct Listeners {
+    running: HashMap<Arc<str>, Vec<Running>>,
+}
+
+struct Running {
+    stop: Rc<Notify>,
+    empty_queue: Rc<std::cell::Cell<bool>>,
+    done: oneshot::Receiver<()>,
+}
+
+impl Listeners {
+    /// Serves exactly `wanted`: new ones are begun, missing ones are emptied and closed.
+    pub(crate) fn update(&mut self, worker: &Rc<Worker>, wanted: Vec<Sockets>) {
+        let mut next = HashMap::new();
+        for listener in wanted {
+            let mut running = self.running.remove(&listener.name).unwrap_or_default();
+            for socket in listener.sockets {
+                if let Ok(one) = begin(worker, socket, &listener.name) {
+                    running.push(one);
+                }
+            }
+            next.insert(listener.name, running);
+        }
+        for gone in std::mem::replace(&mut self.running, next).into_values().flatten() {
+            gone.stop.notify_one();
+        }
+    }
+
+    /// Stops accepting; with `empty_queue`, only after what waits in the kernel's queue was accepted.
+    pub(crate) async fn stop(&mut self, empty_queue: bool) {
+        for running in std::mem::take(&mut self.running).into_values().flatten() {
+            running.empty_queue.set(empty_queue);
+            running.stop.notify_one();
+            let _ = running.done.await;
+        }
+    }
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+enum Accepted {
+    Tcp(TcpStream, IpAddr),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Listener::Tcp(listener) => listener.accept().await.map(|(s, peer)| Accepted::Tcp(s, peer.ip().to_canonical())),
+            Listener::Unix(listener) => listener.accept().await.map(|(s, _)| Accepted::Unix(s)),
+        }
+    }
+}
+
+impl Listener {
+    /// Everything that waits in the kernel's queue, accepted without waiting.
+    fn queued(self) -> Vec<Accepted> {
+        let mut out = Vec::new();
+        match self {
+            Listener::Tcp(listener) => {
+                let Ok(listener) = listener.into_std() else { return out };
+                while let Ok((stream, peer)) = listener.accept() {
+                    if stream.set_nonblocking(true).is_ok()
+                        && let Ok(stream) = TcpStream::from_std(stream)
+                    {
+                        out.push(Accepted::Tcp(stream, peer.ip().to_canonical()));
+                    }
+                }
+            }
+            Listener::Unix(listener) => {
+                let Ok(listener) = listener.into_std() else { return out };
+                while let Ok((stream, _)) = listener.accept() {
+                    if stream.set_nonblocking(true).is_ok()
+                        && let Ok(stream) = UnixStream::from_std(stream)
+                    {
+                        out.push(Accepted::Unix(stream));
+                    }
+                }
+            }
+        }
+        out
+    }
+}
+
+fn begin(worker: &Rc<Worker>, socket: Socket, name: &Arc<str>) -> io::Result<Running> {
+    let listener = match socket {
+        Socket::Tcp(socket) => {
+            socket.set_nonblocking(true)?;
+            Listener::Tcp(TcpListener::from_std(socket)?)
+        }
+        Socket::Unix(socket) => {
+            socket.set_nonblocking(true)?;
+            Listener::Unix(UnixListener::from_std(socket)?)
+        }
+    };
+    let stop = Rc::new(Notify::new());
+    let empty_queue = Rc::new(std::cell::Cell::new(true));
+    let (ended, done) = oneshot::channel();
+    let accepting = accept_loop(Rc::clone(worker), listener, Arc::clone(name), Rc::clone(&stop), Rc::clone(&empty_queue));
+    tokio::task::spawn_local(async move {
+        accepting.await;
+        let _ = ended.send(());
+    });
+    Ok(Running { stop, empty_queue, done })
+}
+
+async fn accept_loop(
+    worker: Rc<Worker>,
+    listener: Listener,
+    name: Arc<str>,
+    stop: Rc<Notify>,
+    empty_queue: Rc<std::cell::Cell<bool>>,
+) {
+    loop {
+        match either(listener.accept(), stop.notified()).await {
+            Some(Ok(accepted)) => admit(&worker, accepted, &name),
+            Some(Err(error)) if is_of_one_connection(&error) => {}
+            Some(Err(_)) => pause(&worker).await,
+            None => break,
+        }
+    }
+    if empty_queue.get() {
+        for accepted in listener.queued() {
+            admit(&worker, accepted, &name);
+        }
+    }
+}
+
+/// Out of descriptors or memory: waits until a connection ended or a moment passed, whichever is first.
+async fn pause(worker: &Worker) {
+    let slot = worker.timers.slot();
+    slot.set(worker.clock.now().saturating_add(PAUSE));
+    let _ = slot.limit(worker.closed.notified()).await;
+}
+
+fn admit(worker: &Rc<Worker>, accepted: Accepted, name: &Arc<str>) {
+    let local = worker.local();
+    let settings = &local.snapshot.settings;
+    let (stream, peer) = match accepted {
+        Accepted::Tcp(stream, peer) => {
+            // answers must not wait for acknowledgements; without it they are only slower
+            let _ = stream.set_nodelay(true);
+            (Stream::Tcp(stream), Some(peer))
+        }
+        Accepted::Unix(stream) => (Stream::Unix(stream), None),
+    };
+    if !worker.opened(settings.connections) {
+        worker.recorder.connection_refused(Some(503));
+        http1::refuse(stream);
+        return;
+    }
+    worker.recorder.connection_opened();
+    let trusted = peer.is_some_and(|ip| settings.trusted_proxies.iter().any(|net| net.contains(ip)));
+    let ip = peer.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+    let peer_text = peer.map(|ip| ip.to_string()).unwrap_or_default();
+    let client = Client { peer, ip, peer_text: Rc::from(peer_text), trusted, tls: false, identity: None };
+    let worker = Rc::clone(worker);
+    let _ = name;
+    tokio::task::spawn_local(async move {
+        http1::connection(&worker, stream, client).await;
+        worker.recorder.connection_closed();
+        worker.closed();
+    });
+}
+
+/// Errors of the connection that was about to be accepted, not of accepting.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused | io::ErrorKind::Interrupted
+    )
+}
+
+/// The first future's output, or `None` when the second is done first.
+async fn either<T>(first: impl Future<Output = T>, second: impl Future<Output = ()>) -> Option<T> {
+    tokio::pin!(first, second);
+    std::future::poll_fn(|cx| {
+        if let std::task::Poll::Ready(out) = first.as_mut().poll(cx) {
+            return std::task::Poll::Ready(Some(out));
+        }
+        second.as_mut().poll(cx).map(|()| None)
+    })
+    .await
+}

@@ -1,0 +1,138 @@
+//! What is told of one request, wherever it is told: log lines and the ring read it from here. Borrows everything.
+
+use std::net::IpAddr;
+
+use daemun_pipeline::{Exchange, Fault, Head, Times};
+
+use super::{BadHead, Finished};
+
+/// One request and what became of it.
+pub(super) struct Line<'a> {
+    pub(super) wall: u64,
+    pub(super) id: &'a [u8],
+    pub(super) client_ip: Option<IpAddr>,
+    pub(super) method: &'a [u8],
+    pub(super) host: &'a [u8],
+    pub(super) path: &'a [u8],
+    pub(super) query: Option<&'a [u8]>,
+    /// HTTP version times ten; 0 when it is not known.
+    pub(super) version: u8,
+    pub(super) tls: bool,
+    pub(super) status: u16,
+    pub(super) route: Option<&'a str>,
+    pub(super) upstream: Option<&'a str>,
+    pub(super) target: Option<&'a str>,
+    pub(super) fault: Option<&'a Fault>,
+    pub(super) times: Times,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) consumer: Option<&'a str>,
+    pub(super) head: Option<&'a Head>,
+    pub(super) attempts: u8,
+    pub(super) reused: bool,
+    pub(super) upgraded: bool,
+}
+
+impl<'a> Line<'a> {
+    #[inline]
+    pub(super) fn of(finished: &Finished<'a>) -> Line<'a> {
+        let exchange: &'a Exchange = finished.exchange;
+        let request = &exchange.request;
+        Line {
+            wall: exchange.wall,
+            id: &exchange.id,
+            client_ip: known(exchange.client.ip),
+            method: request.head.bytes(request.method_span),
+            host: request.head.bytes(request.host),
+            path: request.head.bytes(request.path),
+            query: request.query.map(|query| request.head.bytes(query)),
+            version: request.version,
+            tls: exchange.client.tls,
+            status: finished.status,
+            route: finished.route.map(|(_, name)| name),
+            upstream: finished.target.as_ref().map(|called| called.upstream),
+            target: finished.target.as_ref().map(|called| called.url),
+            fault: finished.fault,
+            times: exchange.times,
+            bytes_in: finished.bytes_in,
+            bytes_out: finished.bytes_out,
+            consumer: exchange.consumer().map(|consumer| consumer.name.as_str()),
+            head: Some(&request.head),
+            attempts: finished.attempts,
+            reused: finished.reused,
+            upgraded: finished.upgraded,
+        }
+    }
+
+    /// Of something that never became an exchange little is known.
+    pub(super) fn of_bad_head(bad: &BadHead<'a>) -> Line<'a> {
+        Line {
+            wall: bad.wall,
+            id: bad.id,
+            client_ip: bad.client_ip.and_then(known),
+            method: b"",
+            host: b"",
+            path: b"",
+            query: None,
+            version: 0,
+            tls: bad.tls,
+            status: bad.status.unwrap_or(0),
+            route: None,
+            upstream: None,
+            target: None,
+            fault: Some(bad.fault),
+            times: Times::default(),
+            bytes_in: 0,
+            bytes_out: 0,
+            consumer: None,
+            head: None,
+            attempts: 0,
+            reused: false,
+            upgraded: false,
+        }
+    }
+}
+
+/// On a Unix socket there is no address.
+fn known(ip: IpAddr) -> Option<IpAddr> {
+    (!ip.is_unspecified()).then_some(ip)
+}
+
+/// How long each step took.
+pub(super) struct Steps {
+    pub(super) total: Option<u64>,
+    pub(super) policies: Option<u64>,
+    pub(super) connect: Option<u64>,
+    pub(super) wait: Option<u64>,
+    pub(super) transfer: Option<u64>,
+}
+
+impl Steps {
+    /// A step whose end was not reached has no length.
+    pub(super) fn of(times: &Times) -> Steps {
+        let sent = if times.connected > 0 { times.connected } else { times.decided };
+        Steps {
+            total: between(times.start, times.end),
+            policies: between(times.start, times.decided),
+            connect: between(times.decided, times.connected),
+            wait: between(sent, times.answered),
+            transfer: between(times.answered, times.end),
+        }
+    }
+}
+
+/// Nanoseconds from one moment to another, when both came.
+#[inline]
+pub(super) fn between(from: u64, to: u64) -> Option<u64> {
+    if from == 0 || to == 0 { None } else { Some(to.saturating_sub(from)) }
+}
+
+/// `HTTP/1.1` and its like.
+pub(super) fn protocol(version: u8) -> Option<&'static str> {
+    match version {
+        10 => Some("HTTP/1.0"),
+        11 => Some("HTTP/1.1"),
+        20 => Some("HTTP/2"),
+        _ => None,
+    }
+}

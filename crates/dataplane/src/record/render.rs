@@ -1,0 +1,287 @@
+//! The counters as Prometheus text (exposition format 0.0.4). The one place where metrics have names.
+
+use std::fmt::{Display, Write as _};
+
+use daemun_pipeline::Reason;
+
+use super::PolicyVerdict;
+use super::cells::{ANSWER_CLASSES, BOUNDS, HistogramSum};
+use super::metrics::{Metrics, WorkerCells};
+use super::ring::RING_SLOTS;
+
+/// Media type of what [`Metrics::render`] returns.
+pub const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A metric: its name, its kind, its labels, and what it tells.
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    kind: Kind,
+    #[cfg_attr(not(test), allow(dead_code, reason = "the manual is held against it"))]
+    pub(super) labels: &'static [&'static str],
+    help: &'static str,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+macro_rules! families {
+    ($($id:ident = $name:literal, $kind:ident, [$($label:literal),*], $help:literal;)*) => {
+        $(const $id: Family = Family { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)*
+        /// Every metric, in the order they are shown.
+        #[cfg(test)]
+        pub(super) const FAMILIES: &[Family] = &[$($id),*];
+    };
+}
+
+families! {
+    REQUESTS = "daemun_requests_total", Counter, ["route", "code"],
+        "Answers sent to clients, those of the gateway itself included.";
+    ABANDONED = "daemun_requests_abandoned_total", Counter, ["route"],
+        "Requests whose client left before there was an answer.";
+    DURATION = "daemun_request_duration_seconds", Histogram, ["route"],
+        "Time from the end of the request's head to the end of the answer.";
+    REQUEST_BYTES = "daemun_request_body_bytes_total", Counter, ["route"],
+        "Bytes of request bodies.";
+    RESPONSE_BYTES = "daemun_response_body_bytes_total", Counter, ["route"],
+        "Bytes of the answers' bodies.";
+    FAULTS = "daemun_faults_total", Counter, ["reason"],
+        "Exchanges that failed, by reason.";
+    BAD_HEADS = "daemun_bad_heads_total", Counter, ["reason"],
+        "Requests whose head could not be read and that never became an exchange.";
+    VERDICTS = "daemun_policy_verdicts_total", Counter, ["policy", "verdict"],
+        "What policies decided.";
+    UPSTREAM_REQUESTS = "daemun_upstream_requests_total", Counter, ["upstream", "target", "class"],
+        "Calls sent to a target, by class of its answer; none: there was no answer.";
+    UPSTREAM_DURATION = "daemun_upstream_response_seconds", Histogram, ["upstream", "target"],
+        "Time from the sending of the call to the end of the answer's head.";
+    UPSTREAM_CONNECTS = "daemun_upstream_connects_total", Counter, ["upstream", "target"],
+        "Connections made to a target.";
+    UPSTREAM_CONNECT_FAILURES = "daemun_upstream_connect_failures_total", Counter, ["upstream", "target"],
+        "Connections to a target that could not be made.";
+    RETRIES = "daemun_upstream_retries_total", Counter, [],
+        "Calls that were sent again after a failed attempt.";
+    CONNECTIONS_OPEN = "daemun_connections_open", Gauge, [],
+        "Client connections that are open.";
+    CONNECTIONS_ACCEPTED = "daemun_connections_accepted_total", Counter, [],
+        "Client connections that were accepted.";
+    CONNECTIONS_REFUSED = "daemun_connections_refused_total", Counter, [],
+        "Client connections that were refused because too many were open.";
+    FAILED_HANDSHAKES = "daemun_tls_handshakes_failed_total", Counter, [],
+        "TLS handshakes of clients that failed.";
+    LOST_LINES = "daemun_access_log_lost_lines_total", Counter, [],
+        "Access-log lines that could not be written.";
+    LOG_ERRORS = "daemun_access_log_write_errors_total", Counter, [],
+        "Failed attempts to write or re-open the access log.";
+    RELOADS = "daemun_config_reloads_total", Counter, ["result"],
+        "Attempts to reload the configuration.";
+    RELOAD_OK = "daemun_config_last_reload_ok", Gauge, [],
+        "1 when the newest configuration is the one that runs, 0 when it was refused.";
+    GENERATION = "daemun_config_generation", Gauge, [],
+        "Number of the running configuration, counted from 1 at the start.";
+    LOADED_AT = "daemun_config_loaded_timestamp_seconds", Gauge, [],
+        "When the running configuration was published, in Unix time.";
+    BUILD = "daemun_build_info", Gauge, ["version", "commit"],
+        "Always 1; the labels tell what runs.";
+    WORKERS = "daemun_workers", Gauge, [],
+        "Worker threads.";
+    STARTED = "daemun_process_start_time_seconds", Gauge, [],
+        "When the process started, in Unix time.";
+    RING = "daemun_recent_requests_capacity", Gauge, [],
+        "Requests that all workers together keep for the admin listener.";
+}
+
+/// Everything as text.
+pub(super) fn render(metrics: &Metrics) -> String {
+    let mut out = Text(String::with_capacity(16 * 1024));
+    routes(&mut out, metrics);
+    reasons(&mut out, &FAULTS, |reason| sum(metrics, |w| w.faults.get(reason)));
+    reasons(&mut out, &BAD_HEADS, |reason| sum(metrics, |w| w.bad_heads.get(reason)));
+    verdicts(&mut out, metrics);
+    targets(&mut out, metrics);
+    process(&mut out, metrics);
+    out.0
+}
+
+fn routes(out: &mut Text, metrics: &Metrics) {
+    let sums = metrics.route_sums();
+    out.family(&REQUESTS);
+    for (route, sum) in &sums {
+        for (code, count) in sum.statuses() {
+            out.sample(&REQUESTS, "", &[("route", &route), ("code", &code)], count);
+        }
+    }
+    out.family(&ABANDONED);
+    for (route, sum) in sums.iter().filter(|(_, sum)| sum.abandoned > 0) {
+        out.sample(&ABANDONED, "", &[("route", &route)], sum.abandoned);
+    }
+    out.family(&DURATION);
+    for (route, sum) in sums.iter().filter(|(_, sum)| sum.duration.count() > 0) {
+        out.histogram(&DURATION, &[("route", &route)], &sum.duration);
+    }
+    let used = || sums.iter().filter(|(_, sum)| sum.duration.count() + sum.abandoned > 0);
+    out.family(&REQUEST_BYTES);
+    for (route, sum) in used() {
+        out.sample(&REQUEST_BYTES, "", &[("route", &route)], sum.bytes_in);
+    }
+    out.family(&RESPONSE_BYTES);
+    for (route, sum) in used() {
+        out.sample(&RESPONSE_BYTES, "", &[("route", &route)], sum.bytes_out);
+    }
+}
+
+fn reasons(out: &mut Text, family: &Family, count: impl Fn(usize) -> u64) {
+    out.family(family);
+    for (index, reason) in Reason::ALL.iter().enumerate() {
+        out.sample(family, "", &[("reason", &reason.code())], count(index));
+    }
+}
+
+fn verdicts(out: &mut Text, metrics: &Metrics) {
+    out.family(&VERDICTS);
+    for (index, policy) in metrics.setup.policies.iter().enumerate() {
+        for verdict in PolicyVerdict::ALL {
+            let count = sum(metrics, |w| w.verdicts.get(index).and_then(|cells| cells.get(verdict as usize)));
+            out.sample(&VERDICTS, "", &[("policy", policy), ("verdict", &verdict.as_str())], count);
+        }
+    }
+}
+
+fn targets(out: &mut Text, metrics: &Metrics) {
+    let mut sums = metrics.target_sums();
+    sums.retain(|(_, sum)| sum.connects + sum.connect_failures + sum.answers.iter().sum::<u64>() > 0);
+    out.family(&UPSTREAM_REQUESTS);
+    for (name, sum) in &sums {
+        for (class, count) in ANSWER_CLASSES.iter().zip(sum.answers).filter(|(_, count)| *count > 0) {
+            let labels: [Label<'_>; 3] = [("upstream", &name.upstream), ("target", &name.url), ("class", class)];
+            out.sample(&UPSTREAM_REQUESTS, "", &labels, count);
+        }
+    }
+    out.family(&UPSTREAM_DURATION);
+    for (name, sum) in sums.iter().filter(|(_, sum)| sum.response.count() > 0) {
+        out.histogram(&UPSTREAM_DURATION, &[("upstream", &name.upstream), ("target", &name.url)], &sum.response);
+    }
+    out.family(&UPSTREAM_CONNECTS);
+    for (name, sum) in &sums {
+        out.sample(&UPSTREAM_CONNECTS, "", &[("upstream", &name.upstream), ("target", &name.url)], sum.connects);
+    }
+    out.family(&UPSTREAM_CONNECT_FAILURES);
+    for (name, sum) in &sums {
+        let labels: [Label<'_>; 2] = [("upstream", &name.upstream), ("target", &name.url)];
+        out.sample(&UPSTREAM_CONNECT_FAILURES, "", &labels, sum.connect_failures);
+    }
+}
+
+fn process(out: &mut Text, metrics: &Metrics) {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    let setup = &metrics.setup;
+    out.one(&RETRIES, sum(metrics, |w| Some(&w.retries)));
+    // closed is read first: a connection that closes meanwhile is shown as open, never the other way round
+    let closed = sum(metrics, |w| Some(&w.closed));
+    let accepted = sum(metrics, |w| Some(&w.accepted));
+    out.one(&CONNECTIONS_OPEN, accepted.saturating_sub(closed));
+    out.one(&CONNECTIONS_ACCEPTED, accepted);
+    out.one(&CONNECTIONS_REFUSED, sum(metrics, |w| Some(&w.refused)));
+    out.one(&FAILED_HANDSHAKES, sum(metrics, |w| Some(&w.failed_handshakes)));
+    out.one(&LOST_LINES, metrics.log.lost_lines.load(Relaxed));
+    out.one(&LOG_ERRORS, metrics.log.write_errors.load(Relaxed));
+    let reloads = metrics.reloads();
+    out.family(&RELOADS);
+    out.sample(&RELOADS, "", &[("result", &"ok")], reloads.succeeded);
+    out.sample(&RELOADS, "", &[("result", &"failed")], reloads.failed);
+    out.one(&RELOAD_OK, u8::from(reloads.last_succeeded));
+    out.one(&GENERATION, reloads.generation);
+    out.one(&LOADED_AT, Seconds(reloads.last_success));
+    out.family(&BUILD);
+    out.sample(&BUILD, "", &[("version", &setup.version), ("commit", &setup.commit)], 1);
+    out.one(&WORKERS, setup.workers);
+    out.one(&STARTED, Seconds(setup.started));
+    out.one(&RING, RING_SLOTS * setup.workers);
+}
+
+fn sum<'a>(metrics: &'a Metrics, cell: impl Fn(&'a WorkerCells) -> Option<&'a super::cells::Cell>) -> u64 {
+    metrics.workers.iter().filter_map(cell).map(super::cells::Cell::get).sum()
+}
+
+type Label<'a> = (&'a str, &'a dyn Display);
+
+/// Nanoseconds, shown as seconds.
+struct Seconds(u64);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (whole, rest) = (self.0 / 1_000_000_000, self.0 % 1_000_000_000);
+        if rest == 0 { write!(f, "{whole}") } else { write!(f, "{whole}.{rest:09}") }
+    }
+}
+
+/// Writing to a `String` cannot fail, so the results of `write!` are dropped.
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, family: &Family) {
+        let kind = match family.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let _ = writeln!(self.0, "# HELP {0} {1}\n# TYPE {0} {kind}", family.name, family.help);
+    }
+
+    fn one(&mut self, family: &Family, value: impl Display) {
+        self.family(family);
+        self.sample(family, "", &[], value);
+    }
+
+    fn sample(&mut self, family: &Family, suffix: &str, labels: &[Label<'_>], value: impl Display) {
+        self.0.push_str(family.name);
+        self.0.push_str(suffix);
+        for (position, (name, text)) in labels.iter().enumerate() {
+            self.0.push(if position == 0 { '{' } else { ',' });
+            self.0.push_str(name);
+            self.0.push_str("=\"");
+            let _ = write!(Escaped(&mut self.0), "{text}");
+            self.0.push('"');
+        }
+        if !labels.is_empty() {
+            self.0.push('}');
+        }
+        let _ = writeln!(self.0, " {value}");
+    }
+
+    fn histogram(&mut self, family: &Family, labels: &[Label<'_>], sum: &HistogramSum) {
+        let mut below = 0;
+        let bounds = BOUNDS.iter().map(|(_, shown)| *shown).chain(["+Inf"]);
+        for (bound, count) in bounds.zip(sum.buckets) {
+            below += count;
+            let with_bound: Vec<Label<'_>> = labels.iter().copied().chain([("le", &bound as &dyn Display)]).collect();
+            self.sample(family, "_bucket", &with_bound, below);
+        }
+        self.sample(family, "_sum", labels, Seconds(sum.sum));
+        self.sample(family, "_count", labels, below);
+    }
+}
+
+/// Escapes a label's value: backslash, quote and line feed.
+struct Escaped<'a>(&'a mut String);
+
+impl std::fmt::Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        for c in text.chars() {
+            match c {
+                '\\' => self.0.push_str("\\\\"),
+                '"' => self.0.push_str("\\\""),
+                '\n' => self.0.push_str("\\n"),
+                other => self.0.push(other),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

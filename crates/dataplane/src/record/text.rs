@@ -1,0 +1,238 @@
+//! Numbers, moments and text as bytes of a log line or a JSON document, without allocation. Knows nothing of what they mean.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+
+/// What a text becomes in a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    /// A JSON string with its quotes; bytes that are no UTF-8 become U+FFFD.
+    Json,
+    /// Bare; quotes, backslashes, control bytes and bytes that are no UTF-8 become `\xHH`.
+    Plain,
+}
+
+/// Appends a whole number.
+pub(super) fn push_u64(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [b'0'; 20];
+    let mut first = digits.len();
+    for (at, digit) in digits.iter_mut().enumerate().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        first = at;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(first..).unwrap_or_default());
+}
+
+/// Appends nanoseconds as milliseconds with three decimals.
+pub(super) fn push_millis(out: &mut Vec<u8>, nanos: u64) {
+    let micros = nanos / 1_000;
+    push_u64(out, micros / 1_000);
+    let rest = micros % 1_000;
+    out.extend_from_slice(&[b'.', digit(rest / 100), digit(rest / 10), digit(rest)]);
+}
+
+/// Appends an address.
+pub(super) fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
+    if let IpAddr::V4(v4) = ip {
+        for (position, octet) in v4.octets().into_iter().enumerate() {
+            if position > 0 {
+                out.push(b'.');
+            }
+            push_u64(out, octet.into());
+        }
+    } else {
+        // writing to a `Vec` cannot fail
+        let _ = write!(out, "{ip}");
+    }
+}
+
+/// Appends the first `most` bytes of a text.
+pub(super) fn push_text(out: &mut Vec<u8>, text: &[u8], most: usize, style: Style) {
+    let text = text.get(..most).unwrap_or(text);
+    if style == Style::Json {
+        out.push(b'"');
+    }
+    // without an early end, so that the compiler makes it a few wide comparisons
+    let special = text.iter().fold(false, |found, byte| found | !is_harmless(*byte));
+    if special {
+        push_special(out, text, style);
+    } else {
+        out.extend_from_slice(text);
+    }
+    if style == Style::Json {
+        out.push(b'"');
+    }
+}
+
+#[inline]
+fn is_harmless(byte: u8) -> bool {
+    (0x20..0x7f).contains(&byte) & (byte != b'"') & (byte != b'\\')
+}
+
+fn push_special(out: &mut Vec<u8>, text: &[u8], style: Style) {
+    for chunk in text.utf8_chunks() {
+        for byte in chunk.valid().bytes() {
+            match (style, byte) {
+                (_, byte) if is_harmless(byte) || byte >= 0x80 => out.push(byte),
+                (Style::Json, b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
+                (Style::Json, byte) => {
+                    out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte & 15)])
+                }
+                (Style::Plain, byte) => push_hex(out, byte),
+            }
+        }
+        if !chunk.invalid().is_empty() {
+            match style {
+                Style::Json => out.extend_from_slice("\u{fffd}".as_bytes()),
+                Style::Plain => chunk.invalid().iter().for_each(|byte| push_hex(out, *byte)),
+            }
+        }
+    }
+}
+
+fn push_hex(out: &mut Vec<u8>, byte: u8) {
+    out.extend_from_slice(&[b'\\', b'x', hex(byte >> 4), hex(byte & 15)]);
+}
+
+fn hex(nibble: u8) -> u8 {
+    if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
+}
+
+/// The last decimal digit of a number.
+fn digit(number: u64) -> u8 {
+    b'0' + (number % 10) as u8
+}
+
+/// Writes moments as RFC 3339 in UTC with milliseconds; a date is worked out once a second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamp {
+    second: u64,
+    text: [u8; 20],
+}
+
+impl Default for Stamp {
+    fn default() -> Stamp {
+        Stamp { second: 0, text: *b"1970-01-01T00:00:00." }
+    }
+}
+
+impl Stamp {
+    /// Appends a moment, in nanoseconds since the Unix epoch.
+    pub(super) fn push(&mut self, out: &mut Vec<u8>, wall: u64) {
+        let second = wall / 1_000_000_000;
+        if second != self.second {
+            self.second = second;
+            self.text = date_and_time(second);
+        }
+        let millis = wall / 1_000_000 % 1_000;
+        out.extend_from_slice(&self.text);
+        out.extend_from_slice(&[digit(millis / 100), digit(millis / 10), digit(millis), b'Z']);
+    }
+}
+
+/// `2026-01-31T23:59:59.` of a second since the Unix epoch, in the proleptic Gregorian calendar; years up to 9999.
+fn date_and_time(second: u64) -> [u8; 20] {
+    let (days, rest) = (second / 86_400, second % 86_400);
+    // days since 0000-03-01, in eras of 400 years, so that the leap day is the last of its year
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
+    let two = |number: u64| [digit(number / 10), digit(number)];
+    let ([y1, y2], [y3, y4]) = (two(year / 100), two(year));
+    let ([o1, o2], [d1, d2]) = (two(month), two(day));
+    let ([h1, h2], [m1, m2], [s1, s2]) = (two(hour), two(minute), two(second));
+    [y1, y2, y3, y4, b'-', o1, o2, b'-', d1, d2, b'T', h1, h2, b':', m1, m2, b':', s1, s2, b'.']
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn moments_are_written_in_utc_with_leap_days_and_ends_of_years() {
+        let mut stamp = Stamp::default();
+        for (second, shown) in [
+            (0, "1970-01-01T00:00:00"),
+            (951_782_399, "2000-02-28T23:59:59"),
+            (951_782_400, "2000-02-29T00:00:00"),
+            (1_709_251_199, "2024-02-29T23:59:59"),
+            (1_767_225_599, "2025-12-31T23:59:59"),
+            (1_767_225_600, "2026-01-01T00:00:00"),
+            (4_107_542_399, "2100-02-28T23:59:59"),
+            (4_107_542_400, "2100-03-01T00:00:00"),
+        ] {
+            let wall = second * 1_000_000_000 + 7_999_999;
+            assert_eq!(written(|out| stamp.push(out, wall)), format!("{shown}.007Z"));
+        }
+    }
+
+    #[test]
+    fn every_day_of_eight_centuries_follows_the_one_before() {
+        let lengths = |year: u64| {
+            let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+            [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
+        };
+        let mut day = 0;
+        for year in 1970..2770 {
+            for (month, length) in (1..).zip(lengths(year)) {
+                for date in 1..=length {
+                    let shown = date_and_time(day * 86_400);
+                    assert_eq!(shown.get(..10).unwrap(), format!("{year}-{month:02}-{date:02}").as_bytes());
+                    day += 1;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_and_addresses_are_written_as_the_standard_library_does() {
+        for number in [0, 7, 10, 99, 1_000_000, u64::MAX] {
+            assert_eq!(written(|out| push_u64(out, number)), number.to_string());
+        }
+        assert_eq!(written(|out| push_millis(out, 12_034_567)), "12.034");
+        assert_eq!(written(|out| push_millis(out, 999)), "0.000");
+        for ip in ["0.0.0.0", "192.168.0.255", "::1", "2001:db8::8:800:200c:417a"] {
+            assert_eq!(written(|out| push_ip(out, ip.parse().unwrap())), ip);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_become_a_json_string_that_reads_back(text in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let json = written(|out| push_text(out, &text, usize::MAX, Style::Json));
+            let back: String = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(back, String::from_utf8_lossy(&text));
+            prop_assert!(json.bytes().all(|byte| byte >= 0x20));
+        }
+
+        #[test]
+        fn any_bytes_become_one_plain_piece_without_quotes_or_control_bytes(text in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let plain = written(|out| push_text(out, &text, usize::MAX, Style::Plain));
+            prop_assert!(plain.bytes().all(|byte| byte >= 0x20 && byte != 0x7f && byte != b'"'));
+        }
+
+        #[test]
+        fn a_text_is_cut_at_its_bound(text in "[a-z]{0,40}", most in 0usize..50) {
+            let plain = written(|out| push_text(out, text.as_bytes(), most, Style::Plain));
+            prop_assert_eq!(plain, &text[..most.min(text.len())]);
+        }
+    }
+}

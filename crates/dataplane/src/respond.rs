@@ -1,0 +1,143 @@
+//! A stop becomes a response: the only place where the gateway's own answers are made. Also the text of status lines and fields, the
+//! same for every answer.
+
+use bytes::Bytes;
+use daemun_config::model::ErrorBody;
+use daemun_pipeline::{Answer, Exchange, Fault, FieldId, Head, Stop};
+
+/// Appends `HTTP/1.1 200 OK` and the line's end. A status without a known phrase gets none.
+pub(crate) fn push_status_line(status: u16, out: &mut Vec<u8>) {
+    if status == 200 {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        return;
+    }
+    out.extend_from_slice(b"HTTP/1.1 ");
+    push_number(u64::from(status), out);
+    out.push(b' ');
+    out.extend_from_slice(phrase(status).as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the fields that are not of one connection only, nor framing.
+pub(crate) fn push_fields(head: &Head, out: &mut Vec<u8>) {
+    for field in &head.fields {
+        if field.removed || field.id.is_hop_by_hop() || field.id == FieldId::ContentLength {
+            continue;
+        }
+        push_field(head.bytes(field.name), head.bytes(field.value), out);
+    }
+}
+
+/// Appends one field with canonical separators.
+pub(crate) fn push_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a number in decimal.
+pub(crate) fn push_number(n: u64, out: &mut Vec<u8>) {
+    let mut digits = [0u8; 20];
+    let mut left = n;
+    let mut used = 0;
+    for slot in digits.iter_mut().rev() {
+        *slot = b'0' + u8::try_from(left % 10).unwrap_or(0);
+        left /= 10;
+        used += 1;
+        if left == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(20 - used..).unwrap_or_default());
+}
+
+/// Replacement bodies per status, as configured.
+#[derive(Debug, Default)]
+pub(crate) struct ErrorBodies(pub(crate) Vec<(u16, ErrorBody)>);
+
+/// Makes the exchange's response out of a stop and gives its body. A fault becomes a problem document (RFC 9457).
+pub(crate) fn from_stop(stop: &Stop, exchange: &mut Exchange, bodies: &ErrorBodies) -> Bytes {
+    exchange.response.head.clear();
+    match stop {
+        Stop::Answer(answer) => from_answer(answer, exchange),
+        Stop::Fault(fault) => from_fault(fault, exchange, bodies),
+    }
+}
+
+/// Makes the exchange's response out of an answer and gives its body.
+pub(crate) fn from_answer(answer: &Answer, exchange: &mut Exchange) -> Bytes {
+    exchange.response.status = answer.status;
+    for (name, value) in &answer.fields {
+        exchange.response.head.append(name, value.as_bytes());
+    }
+    answer.body.clone()
+}
+
+fn from_fault(fault: &Fault, exchange: &mut Exchange, bodies: &ErrorBodies) -> Bytes {
+    let status = fault.reason.status();
+    exchange.response.status = status;
+    for (name, value) in &fault.fields {
+        exchange.response.head.append(name, value.as_bytes());
+    }
+    let instance = String::from_utf8_lossy(&exchange.id).into_owned();
+    if let Some((_, replaced)) = bodies.0.iter().find(|(s, _)| *s == status) {
+        exchange.response.head.append("content-type", replaced.content_type.as_bytes());
+        return fill(&replaced.body, fault, &instance).into();
+    }
+    exchange.response.head.append("content-type", b"application/problem+json");
+    let problem = serde_json::json!({
+        "type": format!("https://daemun.dev/problems/{}", fault.reason.code()),
+        "title": fault.reason.title(),
+        "status": status,
+        "detail": fault.detail,
+        "instance": instance,
+    });
+    problem.to_string().into()
+}
+
+/// Puts the fault's values into a configured body, escaped for JSON strings.
+fn fill(template: &str, fault: &Fault, instance: &str) -> String {
+    let status = fault.reason.status().to_string();
+    let values = [
+        ("${status}", status.as_str()),
+        ("${title}", fault.reason.title()),
+        ("${detail}", fault.detail.as_ref()),
+        ("${reason}", fault.reason.code()),
+        ("${instance}", instance),
+    ];
+    let mut text = template.to_owned();
+    for (name, value) in values {
+        if text.contains(name) {
+            let quoted = serde_json::Value::from(value).to_string();
+            let inner = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
+            text = text.replace(name, inner);
+        }
+    }
+    text
+}
+
+/// Reason phrase of a status (IANA's registry).
+fn phrase(status: u16) -> &'static str {
+    http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_in_decimal() {
+        for n in [0u64, 7, 10, 65_535, u64::MAX] {
+            let mut out = Vec::new();
+            push_number(n, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), n.to_string());
+        }
+    }
+
+    #[test]
+    fn a_configured_body_gets_the_faults_values_escaped() {
+        let fault = Fault::new(daemun_pipeline::Reason::NoRoute, "no \"such\" route");
+        assert_eq!(fill("{\"m\":\"${detail}\",\"s\":${status}}", &fault, "id"), r#"{"m":"no \"such\" route","s":404}"#);
+    }
+}

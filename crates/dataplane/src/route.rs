@@ -1,0 +1,110 @@
+//! From a request's head to its route: path read, host and conditions looked up, parameters kept, misses turned into faults.
+
+use std::net::IpAddr;
+
+use daemun_pipeline::{Exchange, Fault, Method, Reason, Request, Span};
+
+use crate::router::{Captures, Conditions, Outcome, PathError, Query, ReadPath, path, values};
+use crate::snapshot::{Route, Snapshot};
+
+/// Finds the route, and puts the path in its one reading and the parameters into the exchange.
+pub(crate) fn find<'s>(snapshot: &'s Snapshot, exchange: &mut Exchange) -> Result<&'s Route, Fault> {
+    let (outcome, _) = look(snapshot, exchange)?;
+    let route = match outcome {
+        Outcome::Found(found) => snapshot.routes.get(found.route as usize),
+        Outcome::NotFound => return Err(Fault::new(Reason::NoRoute, "no route matches this host and path")),
+        Outcome::EncodedSlash => return Err(Fault::new(Reason::BadPath, "the path holds `%2F`, which is not allowed here")),
+        Outcome::MethodNotAllowed(allow) => {
+            let allow = snapshot.router.allow(allow).collect::<Vec<_>>().join(", ");
+            return Err(Fault::new(Reason::MethodNotAllowed, "this path is served with other methods").field("allow", allow));
+        }
+    };
+    let route = route.ok_or_else(|| Fault::new(Reason::Internal, "a route is missing"))?;
+    exchange.route_key = route.key;
+    Ok(route)
+}
+
+/// Reads the path and looks it up; the reading's forwarded form becomes `request.path`.
+pub(crate) fn look(snapshot: &Snapshot, exchange: &mut Exchange) -> Result<(Outcome, Captures), Fault> {
+    let mut captures = Captures::new();
+    let mut buffer = Vec::new(); // allocates only for a path that is not in its normal form
+    let request = &exchange.request;
+    let raw = request.head.bytes(request.path);
+    let reading = path::read(raw, &mut buffer).map_err(|error| bad_path(&error))?;
+    let view = reading.view(raw, &buffer);
+    let outcome = ask(snapshot, exchange, &view, &mut captures);
+    let keep = matches!(outcome, Outcome::Found(found) if found.keep_slashes);
+    let offset = if reading.is_borrowed() {
+        exchange.request.path.start()
+    } else {
+        let forwarded = view.forwarded(keep).to_vec();
+        exchange.request.path = exchange.request.head.store(&forwarded);
+        exchange.request.path.start()
+    };
+    for index in 0..captures.len() {
+        if let (Some(range), Ok(name)) = (captures.get(index), u16::try_from(index)) {
+            exchange.params.push((name, Span::new(offset + range.start, offset + range.end)));
+        }
+    }
+    Ok((outcome, captures))
+}
+
+fn ask(snapshot: &Snapshot, exchange: &Exchange, view: &ReadPath<'_>, captures: &mut Captures) -> Outcome {
+    let request = &exchange.request;
+    let query = query_of(exchange, view);
+    if let Some(method) = preflight_method(request) {
+        let query = Query { method, ..query };
+        let found = snapshot.router.find_preflight(&query, captures);
+        if matches!(found, Outcome::Found(_)) {
+            return found;
+        }
+    }
+    snapshot.router.find(&query_of(exchange, view), captures)
+}
+
+/// What the router is asked for an exchange.
+pub(crate) fn query_of<'a>(exchange: &'a Exchange, view: &'a ReadPath<'a>) -> Query<'a> {
+    let request = &exchange.request;
+    Query { host: request.head.bytes(request.host), path: view, method: request.method_text(), request: exchange }
+}
+
+/// The method a CORS preflight asks for (Fetch standard, section 4.8).
+pub(crate) fn preflight_method(request: &Request) -> Option<&str> {
+    if request.method != Method::Options || request.head.get_id(daemun_pipeline::FieldId::Origin).is_none() {
+        return None;
+    }
+    std::str::from_utf8(request.head.get("access-control-request-method")?).ok()
+}
+
+fn bad_path(error: &PathError) -> Fault {
+    match error {
+        PathError::TooLong => Fault::new(Reason::TargetTooLong, "the path is too long"),
+        _ => Fault::new(Reason::BadPath, error.to_string()),
+    }
+}
+
+impl Conditions for Exchange {
+    fn header(&self, name: &str, visit: &mut dyn FnMut(&[u8]) -> bool) {
+        for value in self.request.head.values(name) {
+            if !visit(value) {
+                return;
+            }
+        }
+    }
+
+    fn query(&self, name: &str, visit: &mut dyn FnMut(&[u8]) -> bool) {
+        values::query_values(self.request.query_text().unwrap_or_default().as_bytes(), name, visit);
+    }
+
+    fn cookie(&self, name: &str, visit: &mut dyn FnMut(&[u8]) -> bool) {
+        for field in self.request.head.values_id(daemun_pipeline::FieldId::Cookie) {
+            if !values::cookie_values(field, name, visit) {
+                return;
+            }
+        }
+    }
+
+    fn client_ip(&self) -> IpAddr {
+        self.client.ip
+    }
+}

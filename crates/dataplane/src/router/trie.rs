@@ -1,0 +1,354 @@
+//! The tree of all path patterns and the walk down it. Knows nothing of methods, conditions or what a winner is: each list of
+//! entries that a path reaches is shown to a visitor, in the order of precedence, until it has what it wants.
+//!
+//! A node stands at the end of some segments; segments that no other pattern shares are one label. The entries lie sorted by
+//! key, so that every list is a range of them, and a lower index is a higher precedence. A walk visits a node at most once:
+//! it costs the nodes that agree with the path, never more than there are.
+
+use std::ops::{ControlFlow, Range};
+
+use regex::bytes::Regex;
+
+use super::methods::MethodSet;
+use super::pattern::MAX_PARAMETERS;
+use super::table::{Table, hash};
+use super::text::Text;
+
+/// No node, no group.
+pub(super) const NONE: u32 = u32::MAX;
+/// Several literal children: ask the table.
+pub(super) const MANY: u32 = u32::MAX - 1;
+/// A parameter in a label.
+pub(super) const PARAM_MARK: u8 = 0;
+
+/// One route under one host.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) methods: MethodSet,
+    /// Index of the route as it was given.
+    pub(super) route: u32,
+    pub(super) priority: i32,
+    /// Index of its conditions, or [`NONE`].
+    pub(super) conditions: u32,
+    pub(super) flags: EntryFlags,
+}
+
+/// What else there is to know of an entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct EntryFlags {
+    pub(super) keep_slashes: bool,
+    pub(super) keep_encoded_slash: bool,
+    /// A remainder that needs the slash before it.
+    pub(super) needs_slash: bool,
+    /// A remainder that is a parameter.
+    pub(super) captures_rest: bool,
+}
+
+/// A range of entries, as small as it can be stored.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct List {
+    pub(super) start: u32,
+    pub(super) len: u32,
+}
+
+impl List {
+    pub(super) fn range(self) -> Range<usize> {
+        let start = self.start as usize;
+        start..start.saturating_add(self.len as usize)
+    }
+}
+
+/// The segments a node adds to its parent: a slash and the text of each, [`PARAM_MARK`] for a parameter.
+type Label = Text<20>;
+
+/// A node; one cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(super) struct Node {
+    label: Label,
+    has_parameters: bool,
+    /// The child whose first segment is a parameter, or [`NONE`].
+    pub(super) parameter: u32,
+    /// The child whose first segment is a literal: [`NONE`], the only one, or [`MANY`].
+    pub(super) literal: u32,
+    /// Entries whose pattern ends here.
+    pub(super) ends: List,
+    /// Entries for which the remainder begins here.
+    pub(super) rests: List,
+    /// Index of its list of expressions, or [`NONE`].
+    pub(super) groups: u32,
+    /// The highest priority here and below.
+    pub(super) max_priority: i32,
+}
+
+/// An expression and the entries that it leads to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Group {
+    pub(super) regex: u32,
+    pub(super) max_priority: i32,
+    pub(super) entries: List,
+}
+
+/// A regular expression for whole paths.
+#[derive(Debug)]
+pub(super) struct PathRegex {
+    pub(super) text: Box<str>,
+    pub(super) regex: Regex,
+    /// What every path it matches begins with: cheaper to compare than the expression to run.
+    pub(super) prefix: Box<[u8]>,
+}
+
+/// All patterns of all hosts.
+#[derive(Debug)]
+pub(super) struct Trie {
+    pub(super) nodes: Box<[Node]>,
+    pub(super) children: Table,
+    pub(super) labels: Box<[u8]>,
+    pub(super) groups: Box<[Box<[Group]>]>,
+    pub(super) regexes: Box<[PathRegex]>,
+    pub(super) entries: Box<[Entry]>,
+}
+
+/// Ranges of the matched path that parameters took, in the order of the pattern.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spans {
+    spans: [(u32, u32); MAX_PARAMETERS],
+    len: u8,
+}
+
+impl Spans {
+    pub(super) const EMPTY: Self = Self { spans: [(0, 0); MAX_PARAMETERS], len: 0 };
+
+    pub(super) fn as_slice(&self) -> &[(u32, u32)] {
+        self.spans.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    pub(super) fn as_mut_slice(&mut self) -> &mut [(u32, u32)] {
+        self.spans.get_mut(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    pub(super) fn copy_from(&mut self, other: &[(u32, u32)]) {
+        self.len = 0;
+        for &(start, end) in other {
+            self.push(start as usize, end as usize);
+        }
+    }
+
+    /// Patterns have at most [`MAX_PARAMETERS`], so none is ever left out.
+    pub(super) fn push(&mut self, start: usize, end: usize) {
+        if let Some(span) = self.spans.get_mut(usize::from(self.len)) {
+            *span = (offset(start), offset(end));
+            self.len += 1;
+        }
+    }
+}
+
+/// Paths are bounded far below 4 GiB.
+fn offset(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+/// What a walk found on its way.
+pub(super) struct Reached<'a> {
+    /// Entries of one pattern, by precedence.
+    pub(super) entries: List,
+    /// What the parameters took, a remainder not included.
+    pub(super) spans: &'a Spans,
+    /// Where the remainder begins, when that is what these entries match.
+    pub(super) rest: Option<usize>,
+    /// Whether the path ends here, so that there is no slash before the (empty) remainder.
+    pub(super) at_end: bool,
+    /// The expression that matched.
+    pub(super) regex: Option<u32>,
+}
+
+/// Who is shown what a walk reaches.
+pub(super) trait Visitor {
+    /// Whether anything of this priority could still be of use.
+    fn wants(&self, max_priority: i32) -> bool;
+    /// Looks at a list; breaks when nothing further is of use.
+    fn visit(&mut self, reached: &Reached<'_>) -> ControlFlow<()>;
+}
+
+impl Trie {
+    /// Walks a path below `root` and shows every list of entries it reaches.
+    #[inline]
+    pub(super) fn walk(&self, root: u32, path: &[u8], visitor: &mut impl Visitor) -> ControlFlow<()> {
+        let mut walk = Walk { trie: self, path, spans: Spans::EMPTY };
+        walk.enter(root, 0, visitor)
+    }
+
+    #[inline]
+    pub(super) fn node(&self, id: u32) -> Option<&Node> {
+        self.nodes.get(id as usize)
+    }
+
+    pub(super) fn list(&self, list: List) -> &[Entry] {
+        self.entries.get(list.range()).unwrap_or_default()
+    }
+
+    pub(super) fn groups_of(&self, node: &Node) -> &[Group] {
+        self.groups.get(node.groups as usize).map(AsRef::as_ref).unwrap_or_default()
+    }
+
+    #[inline]
+    pub(super) fn label<'a>(&'a self, node: &'a Node) -> &'a [u8] {
+        node.label.bytes(&self.labels)
+    }
+
+    /// The literal child of a node whose first segment is this, when there is one that `accept` takes.
+    #[inline]
+    pub(super) fn literal_child<T>(
+        &self,
+        id: u32,
+        node: &Node,
+        segment: &[u8],
+        mut accept: impl FnMut(u32) -> Option<T>,
+    ) -> Option<T> {
+        match node.literal {
+            NONE => None,
+            MANY => self.children.find(hash(id, segment), accept),
+            only => accept(only),
+        }
+    }
+}
+
+impl Node {
+    /// A node with this label; a long label is appended to `labels`.
+    pub(super) fn new(label: &[u8], labels: &mut Vec<u8>) -> Self {
+        Self {
+            label: Label::new(label, labels),
+            has_parameters: label.contains(&PARAM_MARK),
+            parameter: NONE,
+            literal: NONE,
+            ends: List::default(),
+            rests: List::default(),
+            groups: NONE,
+            max_priority: i32::MIN,
+        }
+    }
+}
+
+struct Walk<'a> {
+    trie: &'a Trie,
+    path: &'a [u8],
+    spans: Spans,
+}
+
+impl Walk<'_> {
+    /// Goes on at a node if its label agrees with the path from `at`, which is its end or a slash.
+    fn enter(&mut self, id: u32, at: usize, visitor: &mut impl Visitor) -> ControlFlow<()> {
+        let Some(node) = self.trie.node(id) else { return ControlFlow::Continue(()) };
+        if !visitor.wants(node.max_priority) {
+            return ControlFlow::Continue(());
+        }
+        let before = self.spans.len;
+        let flow = match self.match_label(node, at) {
+            Some(at) => self.descend(id, node, at, visitor),
+            None => ControlFlow::Continue(()),
+        };
+        self.spans.len = before;
+        flow
+    }
+
+    /// Where the path goes on behind the label of a node, if it agrees.
+    #[inline]
+    fn match_label(&mut self, node: &Node, at: usize) -> Option<usize> {
+        let label = self.trie.label(node);
+        let rest = self.path.get(at..)?;
+        let len = if node.has_parameters {
+            self.match_parameters(label, at)?
+        } else if rest.starts_with(label) {
+            label.len()
+        } else {
+            return None;
+        };
+        matches!(rest.get(len), None | Some(&b'/')).then_some(at + len)
+    }
+
+    /// Length of the path that a label with parameters takes.
+    fn match_parameters(&mut self, label: &[u8], at: usize) -> Option<usize> {
+        let mut position = at;
+        for (index, literal) in label.split(|&byte| byte == PARAM_MARK).enumerate() {
+            if index > 0 {
+                let end = segment_end(self.path, position);
+                if end == position {
+                    return None;
+                }
+                self.spans.push(position, end);
+                position = end;
+            }
+            if !self.path.get(position..)?.starts_with(literal) {
+                return None;
+            }
+            position += literal.len();
+        }
+        Some(position - at)
+    }
+
+    fn descend(&mut self, id: u32, node: &Node, at: usize, visitor: &mut impl Visitor) -> ControlFlow<()> {
+        if at == self.path.len() {
+            self.show(node.ends, None, true, None, visitor)?;
+            return self.show(node.rests, Some(at), true, None, visitor);
+        }
+        if node.literal != NONE {
+            let segment = if node.literal == MANY {
+                self.path.get(at + 1..segment_end(self.path, at + 1)).unwrap_or_default()
+            } else {
+                &[]
+            };
+            // The first segment of a child's label tells it from its siblings, so at most one agrees with the path.
+            let trie = self.trie;
+            let child = trie.literal_child(id, node, segment, |child| {
+                let label = trie.label(trie.node(child)?);
+                let agrees = node.literal != MANY
+                    || label.get(1..=segment.len()) == Some(segment)
+                        && matches!(label.get(segment.len() + 1), None | Some(&b'/'));
+                agrees.then_some(child)
+            });
+            if let Some(child) = child {
+                self.enter(child, at, visitor)?;
+            }
+        }
+        if node.parameter != NONE {
+            self.enter(node.parameter, at, visitor)?;
+        }
+        if node.groups != NONE {
+            for group in self.trie.groups_of(node) {
+                if visitor.wants(group.max_priority) && self.matches(group.regex) {
+                    self.show(group.entries, None, false, Some(group.regex), visitor)?;
+                }
+            }
+        }
+        self.show(node.rests, Some(at + 1), false, None, visitor)
+    }
+
+    fn matches(&self, regex: u32) -> bool {
+        self.trie
+            .regexes
+            .get(regex as usize)
+            .is_some_and(|regex| self.path.starts_with(&regex.prefix) && regex.regex.is_match(self.path))
+    }
+
+    #[inline]
+    fn show(
+        &self,
+        entries: List,
+        rest: Option<usize>,
+        at_end: bool,
+        regex: Option<u32>,
+        visitor: &mut impl Visitor,
+    ) -> ControlFlow<()> {
+        if entries.len == 0 {
+            return ControlFlow::Continue(());
+        }
+        visitor.visit(&Reached { entries, spans: &self.spans, rest, at_end, regex })
+    }
+}
+
+/// Where the segment that begins at `start` ends.
+#[inline]
+fn segment_end(path: &[u8], start: usize) -> usize {
+    let rest = path.get(start..).unwrap_or_default();
+    start + rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len())
+}

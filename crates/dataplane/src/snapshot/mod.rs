@@ -1,0 +1,137 @@
+//! One compiled configuration: router, routes with their chains and destinations, upstreams. Immutable, shared by all workers.
+
+mod compile;
+pub(crate) mod template;
+pub(crate) mod upstream;
+
+use std::sync::Arc;
+
+use daemun_config::model::{Answer as AnswerConfig, IpNet};
+use daemun_pipeline::{Answer, Directory};
+
+use crate::chain::Chain;
+use crate::http1::parse::Bounds;
+use crate::record::RouteCells;
+use crate::respond::ErrorBodies;
+use crate::router::Router;
+use template::Template;
+use upstream::Upstream;
+
+/// A compiled configuration.
+pub struct Snapshot {
+    pub(crate) router: Router,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) unmatched: Chain,
+    pub(crate) upstreams: Vec<Arc<Upstream>>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) settings: Settings,
+}
+
+/// What holds for every exchange. Times in nanoseconds.
+pub(crate) struct Settings {
+    pub(crate) bounds: Bounds,
+    pub(crate) body: u64,
+    pub(crate) connections: usize,
+    pub(crate) head: u64,
+    pub(crate) body_idle: u64,
+    pub(crate) write_idle: u64,
+    pub(crate) keep_alive: u64,
+    pub(crate) stream_idle: u64,
+    pub(crate) min_rate: u64,
+    pub(crate) min_rate_after: u64,
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) errors: ErrorBodies,
+}
+
+/// A compiled route.
+pub(crate) struct Route {
+    pub(crate) name: Arc<str>,
+    /// Tells it from other routes, the same over reloads.
+    pub(crate) key: u64,
+    /// Its place in the configuration.
+    pub(crate) index: u32,
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) destination: Destination,
+    pub(crate) cells: Arc<RouteCells>,
+    /// In place of the global limit.
+    pub(crate) body: Option<u64>,
+    pub(crate) rewrite: Option<Box<Rewrite>>,
+    pub(crate) connect: Option<u64>,
+    pub(crate) response: Option<u64>,
+    pub(crate) upgrades: Arc<[String]>,
+}
+
+/// Where a matched request ends.
+pub(crate) enum Destination {
+    /// Index into [`Snapshot::upstreams`].
+    Upstream(usize),
+    /// A fixed answer.
+    Answer(Box<Answer>),
+    /// A redirect.
+    Redirect { to: Template, status: u16 },
+}
+
+/// What is forwarded in place of path and query.
+#[derive(Default)]
+pub(crate) struct Rewrite {
+    pub(crate) path: Option<PathRewrite>,
+    pub(crate) query_remove: Vec<String>,
+    pub(crate) query_set: Vec<(String, String)>,
+    pub(crate) query_add: Vec<(String, String)>,
+}
+
+/// What is forwarded in place of the path.
+pub(crate) enum PathRewrite {
+    Template(Template),
+    StripPrefix(String),
+}
+
+impl Snapshot {
+    /// Names of the routes, in the order of the configuration.
+    pub fn route_names(&self) -> impl Iterator<Item = &str> {
+        self.routes.iter().map(|route| route.name.as_ref())
+    }
+
+    /// The router.
+    #[must_use]
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// Upstreams, whose names the control runtime resolves.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.upstreams.iter()
+    }
+
+    /// Policies of a route, in running order.
+    pub fn policies_of(&self, route: usize) -> impl Iterator<Item = &'static str> {
+        self.routes.get(route).into_iter().flat_map(|route| route.chain.names())
+    }
+
+    /// Names of a route's path parameters.
+    pub(crate) fn param_names(&self, route: &Route) -> Vec<String> {
+        self.router.parameters(route.index).map(str::to_owned).collect()
+    }
+
+    /// Where a route ends, as text.
+    #[must_use]
+    pub fn destination_of(&self, route: usize) -> String {
+        match self.routes.get(route).map(|route| &route.destination) {
+            Some(Destination::Upstream(index)) => {
+                format!("upstream {}", self.upstreams.get(*index).map_or("", |upstream| upstream.name.as_str()))
+            }
+            Some(Destination::Answer(answer)) => format!("answer {}", answer.status),
+            Some(Destination::Redirect { status, .. }) => format!("redirect {status}"),
+            None => String::new(),
+        }
+    }
+}
+
+/// A fixed answer, compiled.
+fn answer(config: &AnswerConfig) -> Answer {
+    let mut fields = config.headers.clone();
+    if !config.body.is_empty() && !fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+        fields.push(("content-type".to_owned(), "text/plain; charset=utf-8".to_owned()));
+    }
+    Answer { status: config.status, fields, body: config.body.clone().into() }
+}

@@ -1,0 +1,356 @@
+//! One thread, one current-thread runtime: its listeners, its pools, its timers, its view of the snapshot. Shares nothing with other
+//! workers but the snapshot and a count of connections.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use daemun_pipeline::{Client, Exchange, Fault, FieldId};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::Clock;
+use crate::destination::upstream::LocalUpstream;
+use crate::destination::upstream::pool::LocalTarget;
+use crate::ids::{IdSource, Ids};
+use crate::listener::{self, Sockets};
+use crate::pipe::Buffers;
+use crate::record::{AccessLog, Called, Finished, Recent, Recorder};
+use crate::serve::Trail;
+use crate::snapshot::{Route, Snapshot};
+use crate::timers::Timers;
+
+/// How often resting upstream connections are looked through.
+const SWEEP: u64 = 5_000_000_000;
+/// Exchanges a worker keeps for the next request.
+const SPARE_EXCHANGES: usize = 256;
+/// A spare exchange keeps its buffers up to this size.
+const SPARE_HEAD: usize = 32 * 1024;
+
+/// What every worker shares.
+pub(crate) struct Shared {
+    pub(crate) clock: Clock,
+    pub(crate) ids: IdSource,
+    /// Open client connections of all workers.
+    pub(crate) connections: AtomicUsize,
+}
+
+/// What a worker is told from outside; the only crossing of threads.
+pub(crate) enum Message {
+    Publish { snapshot: Arc<Snapshot>, sockets: Vec<Sockets>, done: oneshot::Sender<()> },
+    StopAccepting { empty_queue: bool, done: oneshot::Sender<()> },
+    Drain { until: u64, done: oneshot::Sender<usize> },
+    Latest { most: usize, done: oneshot::Sender<Vec<Recent>> },
+    Find { id: Vec<u8>, done: oneshot::Sender<Option<Recent>> },
+    UseLog { log: Option<AccessLog>, done: oneshot::Sender<()> },
+    FlushLog { done: oneshot::Sender<()> },
+}
+
+/// One configuration as one worker runs it.
+pub(crate) struct Local {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) upstreams: Vec<LocalUpstream>,
+}
+
+/// A worker.
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) clock: Clock,
+    pub(crate) timers: Rc<Timers>,
+    pub(crate) buffers: Buffers,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) recorder: Rc<Recorder>,
+    pub(crate) draining: Cell<bool>,
+    /// Client connections of this worker.
+    pub(crate) open: Cell<usize>,
+    local: RefCell<Rc<Local>>,
+    targets: RefCell<HashMap<String, Rc<LocalTarget>>>,
+    exchanges: RefCell<Vec<Box<Busy>>>,
+    ids: RefCell<Ids>,
+    date: RefCell<(u64, Vec<u8>)>,
+    sweeper: tokio::sync::Notify,
+    pub(crate) closed: tokio::sync::Notify,
+}
+
+/// What a busy connection needs and an idle one does not.
+#[derive(Default)]
+pub(crate) struct Busy {
+    pub(crate) exchange: Exchange,
+    pub(crate) trail: Trail,
+}
+
+impl Worker {
+    pub(crate) fn new(index: usize, shared: Arc<Shared>, recorder: Rc<Recorder>, snapshot: Arc<Snapshot>) -> Rc<Worker> {
+        let clock = shared.clock.clone();
+        let ids = shared.ids.worker(index);
+        let empty = Rc::new(Local { snapshot: Arc::clone(&snapshot), upstreams: Vec::new() });
+        let worker = Rc::new(Worker {
+            index,
+            timers: Timers::new(clock.clone()),
+            clock,
+            buffers: Buffers::default(),
+            shared,
+            recorder,
+            draining: Cell::new(false),
+            open: Cell::new(0),
+            local: RefCell::new(empty),
+            targets: RefCell::default(),
+            exchanges: RefCell::default(),
+            ids: RefCell::new(ids),
+            date: RefCell::default(),
+            sweeper: tokio::sync::Notify::new(),
+            closed: tokio::sync::Notify::new(),
+        });
+        worker.adopt(snapshot);
+        worker
+    }
+
+    /// The configuration this moment's exchanges run under.
+    pub(crate) fn local(&self) -> Rc<Local> {
+        Rc::clone(&self.local.borrow())
+    }
+
+    /// Runs under another snapshot from now on; connections to targets that stay are kept.
+    pub(crate) fn adopt(&self, snapshot: Arc<Snapshot>) {
+        let mut known = self.targets.borrow_mut();
+        let mut next = HashMap::new();
+        let upstreams = snapshot.upstreams.iter().map(|upstream| {
+            let targets = upstream.targets.iter().map(|target| {
+                let local = known.remove(&target.key).or_else(|| next.get(&target.key).cloned());
+                let local = local.unwrap_or_else(|| Rc::new(LocalTarget::new(Arc::clone(target))));
+                *local.shared.borrow_mut() = Arc::clone(target);
+                next.insert(target.key.clone(), Rc::clone(&local));
+                local
+            });
+            LocalUpstream::new(Arc::clone(upstream), targets.collect(), self.index)
+        });
+        let upstreams = upstreams.collect();
+        *known = next;
+        *self.local.borrow_mut() = Rc::new(Local { snapshot, upstreams });
+    }
+
+    /// State for a busy connection.
+    pub(crate) fn busy(&self) -> Box<Busy> {
+        self.exchanges.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes the state of a connection that is idle again.
+    pub(crate) fn idle(&self, mut busy: Box<Busy>) {
+        let large = busy.exchange.request.head.buf.capacity().max(busy.exchange.response.head.buf.capacity()) > SPARE_HEAD;
+        let mut spare = self.exchanges.borrow_mut();
+        if !large && spare.len() < SPARE_EXCHANGES {
+            busy.exchange.reset();
+            busy.exchange.client = Client::default();
+            busy.exchange.directory = None;
+            busy.trail.clear();
+            spare.push(busy);
+        }
+    }
+
+    /// Gives a request its id, its trace, the caller's address and the directory.
+    pub(crate) fn identify(&self, exchange: &mut Exchange, snapshot: &Snapshot) {
+        identify(&mut self.ids.borrow_mut(), exchange, snapshot);
+    }
+
+    /// Adds `Date` to an answer of the gateway's own; formatted once a second.
+    pub(crate) fn push_date(&self, exchange: &mut Exchange) {
+        let second = self.clock.wall(exchange.times.start) / 1_000_000_000;
+        let mut date = self.date.borrow_mut();
+        if date.0 != second {
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(second);
+            *date = (second, httpdate::fmt_http_date(time).into_bytes());
+        }
+        exchange.response.head.append("date", &date.1);
+    }
+
+    /// Writes the one record of an exchange.
+    pub(crate) fn record(
+        &self,
+        route: Option<&Route>,
+        exchange: &Exchange,
+        fault: Option<&Fault>,
+        started: bool,
+        trail: &Trail,
+    ) {
+        let shared = trail.target.as_ref().map(|(target, upstream)| (Arc::clone(&target.shared.borrow()), upstream));
+        let status = match fault {
+            Some(fault) if !started => fault.reason.status(),
+            Some(_) | None => exchange.response.status,
+        };
+        self.recorder.finish(&Finished {
+            exchange,
+            route: route.map(|route| (&*route.cells, &*route.name)),
+            target: shared.as_ref().map(|(target, upstream)| Called {
+                metrics: &target.cells,
+                upstream: &upstream.name,
+                url: &target.url,
+                status: trail.upstream_status,
+            }),
+            status,
+            fault,
+            bytes_in: trail.bytes_in,
+            bytes_out: trail.bytes_out,
+            verdicts: &trail.verdicts.made,
+            attempts: trail.attempts,
+            reused: trail.reused,
+            upgraded: trail.upgraded,
+        });
+    }
+
+    /// Notes that connections rest in a pool, so that they are looked through in time.
+    pub(crate) fn pools_used(&self) {
+        self.sweeper.notify_one();
+    }
+
+    /// Closes upstream connections that rested too long; runs as long as the worker.
+    pub(crate) async fn sweep_pools(self: Rc<Worker>) {
+        loop {
+            self.sweeper.notified().await;
+            loop {
+                self.clock.wait(self.clock.now().saturating_add(SWEEP)).await;
+                self.clock.sync_wall();
+                let now = self.clock.now();
+                let local = self.local();
+                for upstream in &local.upstreams {
+                    for target in &upstream.targets {
+                        target.expire(now, upstream.shared.idle);
+                    }
+                }
+                if !self.targets.borrow().values().any(|target| target.has_idle()) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// A client connection opened; false when there are too many.
+    pub(crate) fn opened(&self, most: usize) -> bool {
+        if self.shared.connections.fetch_add(1, Ordering::Relaxed) >= most {
+            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        self.open.set(self.open.get() + 1);
+        true
+    }
+
+    /// A client connection closed.
+    pub(crate) fn closed(&self) {
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.open.set(self.open.get().saturating_sub(1));
+        self.closed.notify_waiters();
+        self.closed.notify_one();
+    }
+}
+
+/// Gives a request its id, its trace, the caller's address and the directory.
+pub(crate) fn identify(ids: &mut Ids, exchange: &mut Exchange, snapshot: &Snapshot) {
+    if exchange.directory.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &snapshot.directory)) {
+        exchange.directory = Some(Arc::clone(&snapshot.directory));
+    }
+    let head = &exchange.request.head;
+    let taken = head.get_id(FieldId::XRequestId).filter(|id| exchange.client.trusted && is_request_id(id));
+    match taken {
+        Some(id) => exchange.id.extend_from_slice(id),
+        None => ids.push_request_id(&mut exchange.id),
+    }
+    let went_on = ids.push_traceparent(head.get_id(FieldId::Traceparent), &mut exchange.trace);
+    if !went_on {
+        for field in exchange.request.head.fields.iter_mut().filter(|f| f.id == FieldId::Tracestate) {
+            field.removed = true;
+        }
+    }
+    if let Some(peer) = exchange.client.peer {
+        exchange.client.ip = peer;
+    }
+    if exchange.client.trusted {
+        exchange.client.ip = forwarded_ip(exchange, snapshot).unwrap_or(exchange.client.ip);
+    }
+}
+
+/// What a trusted proxy may give as a request id: short, and nothing that needs quoting anywhere.
+fn is_request_id(id: &[u8]) -> bool {
+    (1..=128).contains(&id.len()) && id.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:/=+".contains(b))
+}
+
+/// The caller behind trusted proxies: the last address of `X-Forwarded-For` that is not one of them.
+fn forwarded_ip(exchange: &Exchange, snapshot: &Snapshot) -> Option<IpAddr> {
+    let trusted = |ip: IpAddr| snapshot.settings.trusted_proxies.iter().any(|net| net.contains(ip));
+    let values: Vec<&[u8]> = exchange.request.head.values_id(FieldId::XForwardedFor).collect();
+    let mut last = None;
+    for text in values.iter().rev().flat_map(|value| value.rsplit(|&b| b == b',')) {
+        let text = std::str::from_utf8(text).ok()?.trim();
+        let bare = text.strip_prefix('[').and_then(|t| t.split_once(']')).map_or(text, |(ip, _)| ip);
+        let ip: IpAddr = match bare.parse() {
+            Ok(ip) => ip,
+            // what cannot be read, and everything a client could have put before it, is not believed
+            Err(_) => return last,
+        };
+        last = Some(ip.to_canonical());
+        if !trusted(ip.to_canonical()) {
+            break;
+        }
+    }
+    last
+}
+
+/// The life of a worker thread: serves until its mailbox closes or a drain ends.
+pub(crate) async fn run(worker: Rc<Worker>, sockets: Vec<Sockets>, mut mailbox: mpsc::Receiver<Message>) {
+    tokio::task::spawn_local(Rc::clone(&worker.timers).run());
+    tokio::task::spawn_local(Rc::clone(&worker).sweep_pools());
+    tokio::task::spawn_local(Rc::clone(&worker.recorder).flusher(worker.clock.clone()));
+    let mut listeners = listener::Listeners::default();
+    listeners.update(&worker, sockets);
+    while let Some(message) = mailbox.recv().await {
+        match message {
+            Message::Publish { snapshot, sockets, done } => {
+                worker.adopt(snapshot);
+                listeners.update(&worker, sockets);
+                let _ = done.send(());
+            }
+            Message::StopAccepting { empty_queue, done } => {
+                listeners.stop(empty_queue).await;
+                let _ = done.send(());
+            }
+            Message::Drain { until, done } => {
+                let left = drain(&worker, until).await;
+                worker.recorder.close();
+                let _ = done.send(left);
+                return;
+            }
+            Message::Latest { most, done } => {
+                let _ = done.send(worker.recorder.latest(most));
+            }
+            Message::Find { id, done } => {
+                let _ = done.send(worker.recorder.find(&id));
+            }
+            Message::UseLog { log, done } => {
+                worker.recorder.use_log(log);
+                let _ = done.send(());
+            }
+            Message::FlushLog { done } => {
+                worker.recorder.flush();
+                let _ = done.send(());
+            }
+        }
+    }
+}
+
+/// Waits until every client connection has ended, or `until` has come; gives how many are left.
+async fn drain(worker: &Rc<Worker>, until: u64) -> usize {
+    /// Idle connections get this long for one more request, which is answered with `Connection: close`.
+    const GRACE: u64 = 1_000_000_000;
+    worker.draining.set(true);
+    let now = worker.clock.now();
+    worker.timers.hurry_idle(now.saturating_add(GRACE).min(until));
+    let deadline = worker.timers.slot();
+    deadline.set(until);
+    while worker.open.get() > 0 {
+        let closed = worker.closed.notified();
+        if deadline.limit(closed).await.is_none() {
+            break;
+        }
+    }
+    worker.open.get()
+}

@@ -1,0 +1,25 @@
+//! Whole-gateway tests: the real binary between scripted clients and scripted upstreams, over real sockets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    clippy::missing_panics_doc,
+    reason = "tests fail by panicking, and a table of cases is long"
+)]
+
+mod raw;
+mod http2;
+mod upstream_lies;
+mod http1;
+mod bodies;
+mod forwarding;
+mod routing;
+mod policies;
+mod refusals;
+mod limits;
+mod upgrades;
+mod observing;
+mod lifecycle;
+mod commands;

@@ -1,0 +1,56 @@
+//! What a policy may ask for while it is compiled. Knows nothing of the running gateway but what is carried over from it.
+
+use std::sync::Arc;
+
+use daemun_config::decode::{Decoder, Setting};
+use daemun_config::diagnostic::{Diagnostic, Diagnostics};
+use daemun_config::tree::{At, Node};
+
+use crate::carry::Carry;
+use crate::directory::Directory;
+
+/// Given to every policy that is built for a route.
+pub struct BuildContext<'a> {
+    /// Where findings go.
+    pub diagnostics: &'a mut Diagnostics,
+    /// Known callers.
+    pub directory: &'a Arc<Directory>,
+    /// State that outlives a reload.
+    pub carry: &'a Carry,
+    /// Name of the route, or `None` for requests that match no route.
+    pub route: Option<&'a str>,
+    /// Whether an authenticator runs on this route.
+    pub authenticated: bool,
+    /// Path of the settings in the configuration, for findings.
+    pub path: String,
+    /// Where the settings stand.
+    pub at: At,
+    /// Names of the path parameters of the route's pattern, by index of [`crate::Exchange::params`].
+    pub param_names: &'a [String],
+}
+
+impl BuildContext<'_> {
+    /// Reads settings out of the tree; findings are reported here only if [`daemun_config::load`] did not check them before.
+    pub fn decode<T: Setting>(&mut self, node: &Node) -> Option<T> {
+        let mut decoder = Decoder::new(self.diagnostics, &self.path);
+        T::decode(node, &mut decoder)
+    }
+
+    /// Reports an error at the settings.
+    pub fn error(&mut self, code: &'static str, message: impl Into<String>, help: Option<String>) {
+        self.report(Diagnostic::error(code, self.at, message), help);
+    }
+
+    /// Reports a warning at the settings.
+    pub fn warning(&mut self, code: &'static str, message: impl Into<String>, help: Option<String>) {
+        self.report(Diagnostic::warning(code, self.at, message), help);
+    }
+
+    fn report(&mut self, finding: Diagnostic, help: Option<String>) {
+        let finding = finding.path(self.path.clone());
+        self.diagnostics.push(match help {
+            Some(help) => finding.help(help),
+            None => finding,
+        });
+    }
+}

@@ -1,0 +1,63 @@
+//! The known callers of a snapshot. Knows nothing of how a caller proves who it is.
+
+use std::collections::HashMap;
+
+/// Position of a consumer in the directory of its snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConsumerId(pub u32);
+
+/// A known caller.
+#[derive(Clone, Debug)]
+pub struct Consumer {
+    /// Name, unique.
+    pub name: String,
+    /// Roles.
+    pub roles: Vec<String>,
+    /// SHA-256 digests of its API keys.
+    pub keys: Vec<[u8; 32]>,
+}
+
+/// All known callers.
+#[derive(Debug, Default)]
+pub struct Directory {
+    consumers: Vec<Consumer>,
+    by_name: HashMap<String, ConsumerId>,
+}
+
+impl Directory {
+    /// Takes the consumers of a configuration, in its order.
+    #[must_use]
+    pub fn new(consumers: Vec<Consumer>) -> Directory {
+        let by_name = consumers.iter().zip(0u32..).map(|(c, i)| (c.name.clone(), ConsumerId(i))).collect();
+        Directory { consumers, by_name }
+    }
+
+    /// The consumer at a position.
+    #[must_use]
+    pub fn get(&self, id: ConsumerId) -> Option<&Consumer> {
+        self.consumers.get(id.0 as usize)
+    }
+
+    /// Finds a consumer by name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<ConsumerId> {
+        self.by_name.get(name).copied()
+    }
+
+    /// All of them with their positions.
+    pub fn iter(&self) -> impl Iterator<Item = (ConsumerId, &Consumer)> {
+        self.consumers.iter().zip(0u32..).map(|(c, i)| (ConsumerId(i), c))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.consumers.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.consumers.is_empty()
+    }
+}

@@ -1,0 +1,297 @@
+//! One request and its answer, as policies see them. Knows nothing of sockets, framing or bodies.
+
+use std::net::IpAddr;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::directory::{Consumer, ConsumerId, Directory};
+use crate::head::Head;
+
+/// A piece of a head's buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// From `start` up to `end`; heads are far smaller than 4 GiB.
+    #[must_use]
+    pub fn new(start: usize, end: usize) -> Span {
+        Span { start: u32::try_from(start).unwrap_or(u32::MAX), end: u32::try_from(end).unwrap_or(u32::MAX) }
+    }
+
+    /// As a range of bytes.
+    #[must_use]
+    pub fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    /// First byte.
+    #[must_use]
+    pub fn start(self) -> usize {
+        self.start as usize
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// Whether it is empty.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+}
+
+/// A request method; text of any is in [`Request::method_text`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "each variant is the method of that name")]
+pub enum Method {
+    #[default]
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Connect,
+    Options,
+    Trace,
+    Patch,
+    Other,
+}
+
+impl Method {
+    /// Recognises a method; methods are case-sensitive (RFC 9110, section 9.1).
+    #[must_use]
+    pub fn of(text: &[u8]) -> Method {
+        match text {
+            b"GET" => Method::Get,
+            b"HEAD" => Method::Head,
+            b"POST" => Method::Post,
+            b"PUT" => Method::Put,
+            b"DELETE" => Method::Delete,
+            b"CONNECT" => Method::Connect,
+            b"OPTIONS" => Method::Options,
+            b"TRACE" => Method::Trace,
+            b"PATCH" => Method::Patch,
+            _ => Method::Other,
+        }
+    }
+
+    /// Whether doing it twice is the same as doing it once (RFC 9110, section 9.2.2).
+    #[must_use]
+    pub fn is_idempotent(self) -> bool {
+        match self {
+            Method::Get | Method::Head | Method::Put | Method::Delete | Method::Options | Method::Trace => true,
+            Method::Post | Method::Connect | Method::Patch | Method::Other => false,
+        }
+    }
+}
+
+/// What was asked.
+#[derive(Debug, Default)]
+pub struct Request {
+    /// Fields; its buffer also holds everything the spans below point into.
+    pub head: Head,
+    /// Method.
+    pub method: Method,
+    /// Method as sent.
+    pub method_span: Span,
+    /// Target as sent (path and query; of an absolute-form target, from its path on).
+    pub target: Span,
+    /// Path in its one reading, what is matched and forwarded.
+    pub path: Span,
+    /// Query without `?`; `None` when there was none.
+    pub query: Option<Span>,
+    /// Host in lower case, without port.
+    pub host: Span,
+    /// Host and port as sent.
+    pub authority: Span,
+    /// HTTP version times ten: 10, 11 or 20.
+    pub version: u8,
+    /// Whether the call is gRPC (`content-type: application/grpc…` over HTTP/2).
+    pub grpc: bool,
+}
+
+impl Request {
+    /// Method as sent.
+    #[must_use]
+    pub fn method_text(&self) -> &str {
+        self.text(self.method_span)
+    }
+
+    /// Path in its one reading.
+    #[must_use]
+    pub fn path_text(&self) -> &str {
+        self.text(self.path)
+    }
+
+    /// Query without `?`.
+    #[must_use]
+    pub fn query_text(&self) -> Option<&str> {
+        self.query.map(|q| self.text(q))
+    }
+
+    /// Host in lower case, without port.
+    #[must_use]
+    pub fn host_text(&self) -> &str {
+        self.text(self.host)
+    }
+
+    /// The text of a span; empty when it is not UTF-8.
+    #[must_use]
+    pub fn text(&self, span: Span) -> &str {
+        std::str::from_utf8(self.head.bytes(span)).unwrap_or_default()
+    }
+
+    /// First value of a query parameter as sent, not decoded.
+    #[must_use]
+    pub fn query_value<'a>(&'a self, name: &str) -> Option<&'a str> {
+        self.query_pairs().find(|(n, _)| *n == name).map(|(_, v)| v)
+    }
+
+    /// Query parameters as sent, not decoded.
+    pub fn query_pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.query_text().unwrap_or_default().split('&').filter(|p| !p.is_empty()).map(|p| p.split_once('=').unwrap_or((p, "")))
+    }
+
+    /// First value of a cookie.
+    #[must_use]
+    pub fn cookie(&self, name: &str) -> Option<&[u8]> {
+        self.head.values_id(crate::FieldId::Cookie).flat_map(|v| v.split(|&b| b == b';')).find_map(|pair| {
+            let pair = pair.trim_ascii();
+            let eq = pair.iter().position(|&b| b == b'=')?;
+            let (n, v) = pair.split_at(eq);
+            (n == name.as_bytes()).then(|| v.get(1..).unwrap_or_default())
+        })
+    }
+
+    fn clear(&mut self) {
+        self.head.clear();
+        self.method = Method::Get;
+        self.method_span = Span::default();
+        self.target = Span::default();
+        self.path = Span::default();
+        self.query = None;
+        self.host = Span::default();
+        self.authority = Span::default();
+        self.version = 11;
+        self.grpc = false;
+    }
+}
+
+/// What is answered.
+#[derive(Debug, Default)]
+pub struct Response {
+    /// Status; 0 before there is one.
+    pub status: u16,
+    /// Fields.
+    pub head: Head,
+}
+
+/// Who is at the other end of the connection.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Peer of the connection; `None` on a Unix socket.
+    pub peer: Option<IpAddr>,
+    /// The caller's address: the peer, or what trusted proxies say.
+    pub ip: IpAddr,
+    /// The peer's address as text; empty on a Unix socket.
+    pub peer_text: Rc<str>,
+    /// Whether the peer is a trusted proxy.
+    pub trusted: bool,
+    /// Whether the connection is TLS.
+    pub tls: bool,
+    /// Identity proven by a client certificate.
+    pub identity: Option<Rc<TlsIdentity>>,
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        let ip = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+        Client { peer: None, ip, peer_text: Rc::from(""), trusted: false, tls: false, identity: None }
+    }
+}
+
+/// Identity proven by a client certificate that chains to the listener's `client_ca`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsIdentity {
+    /// SHA-256 of the certificate's DER, lower-case hexadecimal.
+    pub fingerprint: String,
+    /// The certificate in DER.
+    pub der: Vec<u8>,
+}
+
+/// When each step of an exchange was done, in nanoseconds of the gateway's clock; 0 when it was not reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// The request head was complete.
+    pub start: u64,
+    /// Policies had passed and the call was about to be sent.
+    pub decided: u64,
+    /// A connection to the target was there, when one had to be made.
+    pub connected: u64,
+    /// The answer's head was complete.
+    pub answered: u64,
+    /// The exchange ended.
+    pub end: u64,
+}
+
+/// One request and its answer. Reused: everything in it keeps its memory.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    /// What was asked.
+    pub request: Request,
+    /// What is answered.
+    pub response: Response,
+    /// Who asks.
+    pub client: Client,
+    /// Who the caller proved to be.
+    pub consumer: Option<ConsumerId>,
+    /// Known callers of the snapshot this exchange runs under.
+    pub directory: Option<Arc<Directory>>,
+    /// Path parameters of the route: name index in the route's pattern, and value.
+    pub params: Vec<(u16, Span)>,
+    /// Request id, hexadecimal or as taken over from a trusted proxy.
+    pub id: Vec<u8>,
+    /// `traceparent` that is sent upstream (W3C Trace Context).
+    pub trace: Vec<u8>,
+    /// What tells the route from others, the same over reloads; 0 when there is none.
+    pub route_key: u64,
+    /// When each step was done.
+    pub times: Times,
+    /// Wall clock at `times.start`, nanoseconds since the Unix epoch.
+    pub wall: u64,
+}
+
+impl Exchange {
+    /// Now, as far as policies need it: the monotonic time at which the head was complete, in nanoseconds.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.times.start
+    }
+
+    /// The caller, when an authenticator found one.
+    #[must_use]
+    pub fn consumer(&self) -> Option<&Consumer> {
+        self.directory.as_ref()?.get(self.consumer?)
+    }
+
+    /// Makes it ready for the next request of the same connection.
+    pub fn reset(&mut self) {
+        self.request.clear();
+        self.response.status = 0;
+        self.response.head.clear();
+        self.consumer = None;
+        self.params.clear();
+        self.id.clear();
+        self.trace.clear();
+        self.route_key = 0;
+        self.times = Times::default();
+        self.wall = 0;
+    }
+}

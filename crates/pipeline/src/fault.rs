@@ -1,0 +1,160 @@
+//! How an exchange fails: whose side, for what reason, and what the client is told. One table gives the HTTP status, the gRPC status
+//! and the name in logs and metrics.
+
+use std::borrow::Cow;
+
+/// Whose fault it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The caller's.
+    Client,
+    /// The gateway's own decision or trouble.
+    Gateway,
+    /// The upstream's.
+    Upstream,
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal, $side:ident, $status:literal, $grpc:literal, $title:literal;)*) => {
+        /// Why an exchange failed. Stable: logs, metrics and the `type` of problem documents carry the code.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Reason { $($(#[$doc])* $variant,)* }
+
+        impl Reason {
+            /// Every reason, in order of declaration.
+            pub const ALL: &'static [Reason] = &[$(Reason::$variant,)*];
+
+            /// Name in logs, metrics and problem types.
+            #[must_use]
+            pub fn code(self) -> &'static str { match self { $(Reason::$variant => $code,)* } }
+
+            /// Whose fault it is.
+            #[must_use]
+            pub fn side(self) -> Side { match self { $(Reason::$variant => Side::$side,)* } }
+
+            /// HTTP status of the answer; 499 is never sent, only recorded.
+            #[must_use]
+            pub fn status(self) -> u16 { match self { $(Reason::$variant => $status,)* } }
+
+            /// gRPC status code of the answer (grpc's `statuscodes`).
+            #[must_use]
+            pub fn grpc_status(self) -> u8 { match self { $(Reason::$variant => $grpc,)* } }
+
+            /// Title of the problem document.
+            #[must_use]
+            pub fn title(self) -> &'static str { match self { $(Reason::$variant => $title,)* } }
+
+            /// What it means, for the manual.
+            #[must_use]
+            pub fn meaning(self) -> &'static str { match self { $(Reason::$variant => concat!($title, "."),)* } }
+        }
+    };
+}
+
+reasons! {
+    /// The message cannot be read in exactly one way.
+    BadRequest = "bad_request", Client, 400, 3, "The request is malformed";
+    /// The target is not a path that can be read in exactly one way.
+    BadPath = "bad_path", Client, 400, 3, "The request path is malformed";
+    /// `Host` is missing, repeated, malformed or at odds with the target.
+    BadHost = "bad_host", Client, 400, 3, "The request host is malformed";
+    /// The target is longer than `limits.target`.
+    TargetTooLong = "target_too_long", Client, 414, 3, "The request target is too long";
+    /// The head is larger than `limits.head`.
+    HeadTooLarge = "head_too_large", Client, 431, 8, "The request head is too large";
+    /// The head has more fields than `limits.fields`.
+    TooManyFields = "too_many_fields", Client, 431, 8, "The request has too many fields";
+    /// The body is larger than `limits.body`.
+    BodyTooLarge = "body_too_large", Client, 413, 8, "The request body is too large";
+    /// A transfer coding other than chunked.
+    UnknownCoding = "unknown_coding", Client, 501, 12, "The transfer coding is not supported";
+    /// A version other than HTTP/1.0 and HTTP/1.1.
+    BadVersion = "bad_version", Client, 505, 12, "The HTTP version is not supported";
+    /// A method the gateway does not pass on.
+    BadMethod = "bad_method", Client, 501, 12, "The method is not supported";
+    /// An `Expect` other than `100-continue`.
+    BadExpectation = "bad_expectation", Client, 417, 3, "The expectation cannot be met";
+    /// The head or body did not come in time, or came too slowly.
+    ClientTimeout = "client_timeout", Client, 408, 4, "The request did not arrive in time";
+    /// The client left before the exchange ended.
+    ClientGone = "client_gone", Client, 499, 1, "The client left";
+    /// The client does not read its answer.
+    ClientStalled = "client_stalled", Client, 499, 1, "The client does not read its answer";
+    /// No route matches.
+    NoRoute = "no_route", Gateway, 404, 5, "No route matches";
+    /// A route matches with another method.
+    MethodNotAllowed = "method_not_allowed", Gateway, 405, 12, "The method is not allowed here";
+    /// The upgrade asked for is not one the route allows.
+    UpgradeRefused = "upgrade_refused", Gateway, 403, 7, "The upgrade is not allowed here";
+    /// Credentials are missing or not known; never says which.
+    Unauthenticated = "unauthenticated", Gateway, 401, 16, "Valid credentials are needed";
+    /// The caller may not do this.
+    Forbidden = "forbidden", Gateway, 403, 7, "This is not allowed";
+    /// A limit is used up.
+    RateLimited = "rate_limited", Gateway, 429, 8, "Too many requests";
+    /// Client connections are at their limit.
+    TooManyConnections = "too_many_connections", Gateway, 503, 14, "Too many connections";
+    /// No target can be called.
+    NoTarget = "no_target", Gateway, 503, 14, "No backend is available";
+    /// Something went wrong in the gateway itself.
+    Internal = "internal", Gateway, 500, 13, "Internal error";
+    /// The target does not accept connections.
+    ConnectFailed = "connect_failed", Upstream, 502, 14, "The backend cannot be reached";
+    /// The target did not accept a connection in time.
+    ConnectTimeout = "connect_timeout", Upstream, 504, 4, "The backend did not accept a connection in time";
+    /// TLS towards the target failed.
+    UpstreamTls = "upstream_tls", Upstream, 502, 14, "The backend's identity cannot be verified";
+    /// The connection ended before the answer's head was complete.
+    UpstreamReset = "upstream_reset", Upstream, 502, 14, "The backend closed the connection";
+    /// The answer's head did not come in time.
+    UpstreamTimeout = "upstream_timeout", Upstream, 504, 4, "The backend did not answer in time";
+    /// The answer cannot be read in exactly one way.
+    BadResponse = "bad_response", Upstream, 502, 14, "The backend's answer is malformed";
+    /// The answer's body ended early or stalled after its head was passed on.
+    BodyBroken = "body_broken", Upstream, 502, 14, "The backend's answer broke off";
+}
+
+/// A failed exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Why.
+    pub reason: Reason,
+    /// What the client reads; never an internal address, never a secret.
+    pub detail: Cow<'static, str>,
+    /// What the log says in addition.
+    pub cause: Option<Box<str>>,
+    /// Fields of the answer, such as `Allow`, `Retry-After`, `WWW-Authenticate`.
+    pub fields: Vec<(&'static str, String)>,
+    /// Whether the same call may be tried again: nothing of it can have had an effect.
+    pub retry: bool,
+}
+
+impl Fault {
+    /// A fault with what the client reads.
+    #[must_use]
+    pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Fault {
+        Fault { reason, detail: detail.into(), cause: None, fields: Vec::new(), retry: false }
+    }
+
+    /// Adds what only the log says.
+    #[must_use]
+    pub fn cause(mut self, cause: impl std::fmt::Display) -> Fault {
+        self.cause = Some(cause.to_string().into());
+        self
+    }
+
+    /// Adds a field to the answer.
+    #[must_use]
+    pub fn field(mut self, name: &'static str, value: impl Into<String>) -> Fault {
+        self.fields.push((name, value.into()));
+        self
+    }
+
+    /// Marks it as safe to try again.
+    #[must_use]
+    pub fn retryable(mut self) -> Fault {
+        self.retry = true;
+        self
+    }
+}

@@ -1,0 +1,297 @@
+//! A message head: one buffer, an index of its fields, and edits at its end. Knows nothing of how a head is read or written.
+
+use crate::exchange::Span;
+
+/// Names the data plane must recognise without comparing text again; everything else is [`FieldId::Other`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "each variant is the field of that name")]
+pub enum FieldId {
+    Other,
+    Host,
+    Connection,
+    ContentLength,
+    TransferEncoding,
+    Te,
+    Trailer,
+    Upgrade,
+    KeepAlive,
+    ProxyConnection,
+    ProxyAuthenticate,
+    ProxyAuthorization,
+    Http2Settings,
+    Expect,
+    Via,
+    Forwarded,
+    XForwardedFor,
+    XForwardedHost,
+    XForwardedProto,
+    XForwardedPort,
+    XRealIp,
+    XRequestId,
+    Traceparent,
+    Tracestate,
+    Cookie,
+    Authorization,
+    ContentType,
+    Date,
+    Server,
+    Location,
+    Origin,
+    /// `X-Consumer-*` in any spelling a back end may read as such.
+    Identity,
+    /// A name with `_` that is none of the above.
+    Underscore,
+}
+
+const NAMES: &[(&[u8], FieldId)] = &[
+    (b"te", FieldId::Te),
+    (b"via", FieldId::Via),
+    (b"host", FieldId::Host),
+    (b"date", FieldId::Date),
+    (b"cookie", FieldId::Cookie),
+    (b"expect", FieldId::Expect),
+    (b"origin", FieldId::Origin),
+    (b"server", FieldId::Server),
+    (b"trailer", FieldId::Trailer),
+    (b"upgrade", FieldId::Upgrade),
+    (b"location", FieldId::Location),
+    (b"forwarded", FieldId::Forwarded),
+    (b"x-real-ip", FieldId::XRealIp),
+    (b"connection", FieldId::Connection),
+    (b"keep-alive", FieldId::KeepAlive),
+    (b"tracestate", FieldId::Tracestate),
+    (b"traceparent", FieldId::Traceparent),
+    (b"content-type", FieldId::ContentType),
+    (b"x-request-id", FieldId::XRequestId),
+    (b"authorization", FieldId::Authorization),
+    (b"content-length", FieldId::ContentLength),
+    (b"http2-settings", FieldId::Http2Settings),
+    (b"x-forwarded-for", FieldId::XForwardedFor),
+    (b"x-forwarded-host", FieldId::XForwardedHost),
+    (b"x-forwarded-port", FieldId::XForwardedPort),
+    (b"proxy-connection", FieldId::ProxyConnection),
+    (b"x-forwarded-proto", FieldId::XForwardedProto),
+    (b"transfer-encoding", FieldId::TransferEncoding),
+    (b"proxy-authenticate", FieldId::ProxyAuthenticate),
+    (b"proxy-authorization", FieldId::ProxyAuthorization),
+];
+
+/// First index into [`NAMES`] of each length; one more entry than the longest name plus one.
+const STARTS: [u8; 22] = starts();
+
+const fn starts() -> [u8; 22] {
+    let mut out = [0u8; 22];
+    let mut len = 0;
+    while len < 22 {
+        let mut i = 0;
+        while i < NAMES.len() && NAMES[i].0.len() < len {
+            i += 1;
+        }
+        out[len] = i as u8;
+        len += 1;
+    }
+    out
+}
+
+impl FieldId {
+    /// Recognises a name, whatever its case; a few nanoseconds.
+    #[must_use]
+    pub fn of(name: &[u8]) -> FieldId {
+        let (Some(&from), Some(&to)) = (STARTS.get(name.len()), STARTS.get(name.len() + 1)) else {
+            return FieldId::of_unlisted(name);
+        };
+        let Some(first) = name.first().map(u8::to_ascii_lowercase) else { return FieldId::Other };
+        for (known, id) in NAMES.get(usize::from(from)..usize::from(to)).unwrap_or_default() {
+            if known.first() == Some(&first) && known.eq_ignore_ascii_case(name) {
+                return *id;
+            }
+        }
+        FieldId::of_unlisted(name)
+    }
+
+    fn of_unlisted(name: &[u8]) -> FieldId {
+        const PREFIX: &[u8] = b"x-consumer-";
+        if matches!(name.first(), Some(b'x' | b'X'))
+            && name.len() >= PREFIX.len()
+            && name.iter().zip(PREFIX).all(|(&a, &b)| a.to_ascii_lowercase() == b || (a == b'_' && b == b'-'))
+        {
+            return FieldId::Identity;
+        }
+        if name.contains(&b'_') { FieldId::Underscore } else { FieldId::Other }
+    }
+
+    /// Whether the field belongs to one connection only and is never passed on (RFC 9110, section 7.6.1).
+    #[must_use]
+    pub fn is_hop_by_hop(self) -> bool {
+        matches!(
+            self,
+            FieldId::Connection
+                | FieldId::TransferEncoding
+                | FieldId::Te
+                | FieldId::Trailer
+                | FieldId::Upgrade
+                | FieldId::KeepAlive
+                | FieldId::ProxyConnection
+                | FieldId::ProxyAuthenticate
+                | FieldId::ProxyAuthorization
+                | FieldId::Http2Settings
+        )
+    }
+}
+
+/// One field: where its name and value lie in the buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Name.
+    pub name: Span,
+    /// Value without surrounding white space.
+    pub value: Span,
+    /// Recognised name.
+    pub id: FieldId,
+    /// Whether an edit removed it.
+    pub removed: bool,
+}
+
+/// A head. Reused from exchange to exchange, so that its two buffers are allocated once.
+#[derive(Debug, Default)]
+pub struct Head {
+    /// Every byte the fields point into; edits are appended.
+    pub buf: Vec<u8>,
+    /// The index, in message order, edits last.
+    pub fields: Vec<Field>,
+}
+
+impl Head {
+    /// Empties it, keeping its memory.
+    pub fn clear(&mut self) {
+        self.buf.clear();
+        self.fields.clear();
+    }
+
+    /// The bytes of a span; empty when it lies outside.
+    #[must_use]
+    #[inline]
+    pub fn bytes(&self, span: Span) -> &[u8] {
+        self.buf.get(span.range()).unwrap_or_default()
+    }
+
+    /// Appends bytes to the buffer and says where they lie.
+    pub fn store(&mut self, bytes: &[u8]) -> Span {
+        let start = self.buf.len();
+        self.buf.extend_from_slice(bytes);
+        Span::new(start, self.buf.len())
+    }
+
+    /// Fields that were not removed: recognised name, name, value.
+    pub fn iter(&self) -> impl Iterator<Item = (FieldId, &[u8], &[u8])> {
+        self.fields.iter().filter(|f| !f.removed).map(|f| (f.id, self.bytes(f.name), self.bytes(f.value)))
+    }
+
+    /// Values of a field by name, whatever its case, in message order.
+    pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.fields
+            .iter()
+            .filter(move |f| !f.removed && f.name.len() == name.len() && self.bytes(f.name).eq_ignore_ascii_case(name.as_bytes()))
+            .map(|f| self.bytes(f.value))
+    }
+
+    /// First value of a field by name.
+    #[must_use]
+    pub fn get<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
+        self.values(name).next()
+    }
+
+    /// First value of a recognised field.
+    #[must_use]
+    pub fn get_id(&self, id: FieldId) -> Option<&[u8]> {
+        self.fields.iter().find(|f| f.id == id && !f.removed).map(|f| self.bytes(f.value))
+    }
+
+    /// Values of a recognised field.
+    pub fn values_id(&self, id: FieldId) -> impl Iterator<Item = &[u8]> {
+        self.fields.iter().filter(move |f| f.id == id && !f.removed).map(|f| self.bytes(f.value))
+    }
+
+    /// Adds a field. Returns false, and adds nothing, when the name is no token or the value holds a control byte (RFC 9110, section 5.5).
+    pub fn append(&mut self, name: &str, value: &[u8]) -> bool {
+        if name.is_empty() || !name.bytes().all(is_token) || !value.iter().all(|&b| is_value(b)) {
+            return false;
+        }
+        let name_span = self.store(name.as_bytes());
+        let value_span = self.store(value);
+        self.fields.push(Field { name: name_span, value: value_span, id: FieldId::of(name.as_bytes()), removed: false });
+        true
+    }
+
+    /// Removes every field of a name; says whether there was one.
+    pub fn remove(&mut self, name: &str) -> bool {
+        let mut found = false;
+        let buf = &self.buf;
+        for f in &mut self.fields {
+            if !f.removed
+                && f.name.len() == name.len()
+                && buf.get(f.name.range()).is_some_and(|n| n.eq_ignore_ascii_case(name.as_bytes()))
+            {
+                f.removed = true;
+                found = true;
+            }
+        }
+        found
+    }
+
+    /// Replaces every field of a name by one.
+    pub fn set(&mut self, name: &str, value: &[u8]) -> bool {
+        self.remove(name);
+        self.append(name, value)
+    }
+}
+
+/// Whether a byte may stand in a field name or method (RFC 9110, section 5.6.2).
+#[must_use]
+pub fn is_token(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
+}
+
+/// Whether a byte may stand in a field value (RFC 9110, section 5.5; obs-text is passed on).
+#[must_use]
+pub fn is_value(b: u8) -> bool {
+    b == b'\t' || (b >= 0x20 && b != 0x7f)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_listed_name_is_recognised_in_any_case() {
+        for (name, id) in NAMES {
+            assert_eq!(FieldId::of(name), *id);
+            assert_eq!(FieldId::of(&name.to_ascii_uppercase()), *id);
+        }
+        assert!(NAMES.windows(2).all(|w| w[0].0.len() <= w[1].0.len()), "the table is sorted by length");
+    }
+
+    #[test]
+    fn identity_fields_are_recognised_in_every_spelling() {
+        for name in ["X-Consumer-Name", "x_consumer_name", "X-Consumer_Name", "x_consumer-groups", "X-CONSUMER-"] {
+            assert_eq!(FieldId::of(name.as_bytes()), FieldId::Identity, "{name}");
+        }
+        assert_eq!(FieldId::of(b"x-consumers"), FieldId::Other);
+        assert_eq!(FieldId::of(b"x_other"), FieldId::Underscore);
+    }
+
+    #[test]
+    fn edits_replace_remove_and_refuse_control_bytes() {
+        let mut head = Head::default();
+        assert!(head.append("A", b"1"));
+        assert!(head.append("a", b"2"));
+        assert_eq!(head.values("A").count(), 2);
+        assert!(head.set("A", b"3"));
+        assert_eq!(head.values("a").collect::<Vec<_>>(), [b"3"]);
+        assert!(!head.append("B", b"x\r\nC: d"));
+        assert!(!head.append("B d", b"x"));
+        assert!(head.remove("a"));
+        assert_eq!(head.iter().count(), 0);
+    }
+}

@@ -1,0 +1,20 @@
+//! The contract between the data plane and the policies: what an exchange is, how it may stop, what a policy is. Knows no socket,
+//! no clock and no policy by name.
+
+pub mod head;
+pub mod exchange;
+pub mod fault;
+pub mod policy;
+pub mod build;
+pub mod carry;
+pub mod directory;
+pub mod explain;
+
+pub use build::BuildContext;
+pub use carry::Carry;
+pub use directory::{Consumer, ConsumerId, Directory};
+pub use exchange::{Client, Exchange, Method, Request, Response, Span, Times, TlsIdentity};
+pub use explain::{Explanation, Outcome};
+pub use fault::{Fault, Reason, Side};
+pub use head::{FieldId, Head};
+pub use policy::{Answer, Flow, Phase, Policy, PolicyConfig, PolicyRow, Stop, Verdict};

@@ -1,0 +1,131 @@
+//! What a policy is: settings that build a runtime, and a runtime that decides. The data plane runs policies through this and knows none by name.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use daemun_config::decode::{Decoder, JsonValue, SchemaBuilder, Setting};
+use daemun_config::tree::Node;
+
+use crate::build::BuildContext;
+use crate::exchange::Exchange;
+use crate::explain::Explanation;
+use crate::fault::Fault;
+
+/// When a policy runs on the way in; outward, in reverse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// Preflights, addresses, sizes: before anything is known of the caller; also for requests that match no route.
+    Admit,
+    /// Who calls.
+    Authenticate,
+    /// What they may call.
+    Authorize,
+    /// How often.
+    Limit,
+    /// Answers kept from before.
+    Cache,
+    /// Changes to request and answer.
+    Transform,
+}
+
+/// What a policy decided: go on, or stop.
+pub type Verdict = Result<(), Stop>;
+
+/// Why the way inward ends before the destination.
+#[derive(Clone, Debug)]
+pub enum Stop {
+    /// The policy's own answer, no failure.
+    Answer(Box<Answer>),
+    /// A failure.
+    Fault(Fault),
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Stop {
+        Stop::Fault(fault)
+    }
+}
+
+/// An answer of the gateway's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Status, 200 to 599.
+    pub status: u16,
+    /// Fields, without framing.
+    pub fields: Vec<(String, String)>,
+    /// Body.
+    pub body: Bytes,
+}
+
+/// A decision now, or a future that will make it. Deciding now costs no allocation.
+pub enum Flow<'a> {
+    /// Decided.
+    Now(Verdict),
+    /// Must wait; borrows the exchange until then.
+    Later(Pin<Box<dyn Future<Output = Verdict> + 'a>>),
+}
+
+/// A compiled policy of one route: immutable, shared by all workers.
+pub trait Policy: Send + Sync {
+    /// Runs on the way in.
+    fn on_request<'a>(&'a self, exchange: &'a mut Exchange) -> Flow<'a> {
+        let _ = exchange;
+        Flow::Now(Ok(()))
+    }
+
+    /// Runs on the way out, when it ran on the way in; may edit the answer's head.
+    fn on_response(&self, exchange: &mut Exchange) {
+        let _ = exchange;
+    }
+
+    /// Says what [`Policy::on_request`] would do. May note on the exchange what later policies need (such as the consumer) and edit its
+    /// head as the real run would, but spends and counts nothing.
+    fn explain(&self, exchange: &mut Exchange) -> Explanation;
+}
+
+/// A policy's settings type.
+pub trait PolicyConfig: Setting {
+    /// Name in configuration.
+    const NAME: &'static str;
+
+    /// The compiled runtimes with their phases; findings go into `ctx`. `None` only after an error was reported.
+    fn build(self, ctx: &mut BuildContext<'_>) -> Option<Vec<(Phase, Box<dyn Policy>)>>;
+}
+
+/// One row of the registry.
+#[derive(Clone, Copy)]
+pub struct PolicyRow {
+    /// Name in configuration.
+    pub name: &'static str,
+    /// Earliest phase it may run in.
+    pub phase: Phase,
+    /// Manual page, Markdown.
+    pub manual: &'static str,
+    /// Checks settings without building.
+    pub check: fn(&Node, &mut Decoder<'_>),
+    /// JSON Schema of the settings.
+    pub schema: fn(&mut SchemaBuilder<'_>) -> JsonValue,
+    /// Decodes and builds.
+    pub build: fn(&Node, &mut BuildContext<'_>) -> Option<Vec<(Phase, Box<dyn Policy>)>>,
+}
+
+impl PolicyRow {
+    /// The row of a settings type.
+    #[must_use]
+    pub const fn of<C: PolicyConfig>(phase: Phase, manual: &'static str) -> PolicyRow {
+        PolicyRow {
+            name: C::NAME,
+            phase,
+            manual,
+            check: |node, decoder| {
+                let _ = C::decode(node, decoder);
+            },
+            schema: C::schema,
+            build: |node, ctx| {
+                let settings = ctx.decode::<C>(node)?;
+                settings.build(ctx)
+            },
+        }
+    }
+}

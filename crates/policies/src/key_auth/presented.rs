@@ -1,0 +1,179 @@
+//! The key a request presents: finds it, refuses what could be read in two ways, takes it out. Knows no consumer.
+
+use daemun_pipeline::{FieldId, Head, Request, Span};
+
+use super::keys::MAX_KEY;
+
+/// Where keys are looked for.
+#[derive(Debug)]
+pub(super) struct Sources {
+    /// A header, lower case.
+    pub(super) header: Option<Box<str>>,
+    /// A query parameter.
+    pub(super) query: Option<Box<str>>,
+    /// A scheme of `Authorization`.
+    pub(super) scheme: Option<Box<str>>,
+}
+
+/// Where a key was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// In the header.
+    Header,
+    /// In the query.
+    Query,
+    /// In `Authorization`.
+    Authorization,
+}
+
+/// Why a request has no key to look up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absent {
+    /// None is there.
+    None,
+    /// Keys are in two places, or different ones in one.
+    Several,
+    /// It is longer than any key.
+    TooLong,
+}
+
+impl Sources {
+    /// Finds the one key of a request and hands it to `look_up`. A key in two places, or two different ones in one place, is none.
+    pub(super) fn find<T>(&self, request: &Request, look_up: impl FnOnce(Source, &[u8]) -> T) -> Result<T, Absent> {
+        let field = self.in_fields(&request.head)?;
+        let written = self.in_query(request)?;
+        match (field, written) {
+            (None, None) => Err(Absent::None),
+            (Some(_), Some(_)) => Err(Absent::Several),
+            (Some((_, key)), None) if key.len() > MAX_KEY => Err(Absent::TooLong),
+            (Some((source, key)), None) => Ok(look_up(source, key)),
+            (None, Some(written)) => {
+                let mut key = [0; MAX_KEY];
+                let mut length = 0;
+                for byte in decoded(written) {
+                    *key.get_mut(length).ok_or(Absent::TooLong)? = byte;
+                    length += 1;
+                }
+                Ok(look_up(Source::Query, key.get(..length).unwrap_or_default()))
+            }
+        }
+    }
+
+    fn in_fields<'a>(&self, head: &'a Head) -> Result<Option<(Source, &'a [u8])>, Absent> {
+        let mut found: Option<(Source, &[u8])> = None;
+        for (id, name, value) in head.iter() {
+            let key = if id == FieldId::Authorization {
+                self.scheme.as_deref().and_then(|scheme| after_scheme(value, scheme)).map(|key| (Source::Authorization, key))
+            } else {
+                let header = self.header.as_deref().filter(|header| name.eq_ignore_ascii_case(header.as_bytes()));
+                header.map(|_| (Source::Header, value))
+            };
+            let Some(key) = key.filter(|(_, key)| !key.is_empty()) else { continue };
+            if found.is_some_and(|known| known != key) {
+                return Err(Absent::Several);
+            }
+            found = Some(key);
+        }
+        Ok(found)
+    }
+
+    /// The value as written, not decoded.
+    fn in_query<'a>(&self, request: &'a Request) -> Result<Option<&'a [u8]>, Absent> {
+        let (Some(wanted), Some(query)) = (self.query.as_deref(), request.query) else { return Ok(None) };
+        let mut found: Option<&[u8]> = None;
+        for (name, value) in request.head.bytes(query).split(|&b| b == b'&').map(name_and_value) {
+            if value.is_empty() || !is_named(name, wanted) {
+                continue;
+            }
+            if found.is_some_and(|known| !decoded(known).eq(decoded(value))) {
+                return Err(Absent::Several);
+            }
+            found = Some(value);
+        }
+        Ok(found)
+    }
+
+    /// Takes the key out of what is forwarded.
+    pub(super) fn remove(&self, source: Source, request: &mut Request) {
+        match source {
+            Source::Header => {
+                if let Some(header) = &self.header {
+                    request.head.remove(header);
+                }
+            }
+            Source::Authorization => self.remove_authorization(&mut request.head),
+            Source::Query => self.remove_parameter(request),
+        }
+    }
+
+    fn remove_authorization(&self, head: &mut Head) {
+        let Some(scheme) = self.scheme.as_deref() else { return };
+        let (buf, fields) = (&head.buf, &mut head.fields);
+        for field in fields.iter_mut().filter(|field| field.id == FieldId::Authorization) {
+            let value = buf.get(field.value.range()).unwrap_or_default();
+            field.removed |= after_scheme(value, scheme).is_some();
+        }
+    }
+
+    /// Writes the query again without the parameter, behind everything else in the buffer.
+    fn remove_parameter(&self, request: &mut Request) {
+        let (Some(wanted), Some(query)) = (self.query.as_deref(), request.query) else { return };
+        let buf = &mut request.head.buf;
+        let (mut from, begin) = (query.start(), buf.len());
+        while from < query.range().end {
+            let rest = buf.get(from..query.range().end).unwrap_or_default();
+            let length = rest.iter().position(|&b| b == b'&').unwrap_or(rest.len());
+            let pair = rest.get(..length).unwrap_or_default();
+            if !is_named(name_and_value(pair).0, wanted) {
+                if buf.len() > begin {
+                    buf.push(b'&');
+                }
+                buf.extend_from_within(from..from + length);
+            }
+            from += length + 1;
+        }
+        let end = buf.len();
+        request.query = (end > begin).then(|| Span::new(begin, end));
+    }
+}
+
+fn name_and_value(pair: &[u8]) -> (&[u8], &[u8]) {
+    match pair.iter().position(|&b| b == b'=') {
+        Some(at) => (pair.get(..at).unwrap_or_default(), pair.get(at + 1..).unwrap_or_default()),
+        None => (pair, &[]),
+    }
+}
+
+/// Whether a parameter's name as written, encoded or not, is this one: a back end would read both alike.
+fn is_named(written: &[u8], wanted: &str) -> bool {
+    decoded(written).eq(wanted.bytes())
+}
+
+/// The bytes of a query component with `%XX` decoded; a `+` is itself, since keys may contain it.
+fn decoded(written: &[u8]) -> impl Iterator<Item = u8> + '_ {
+    let mut rest = written;
+    std::iter::from_fn(move || {
+        if let [b'%', high, low, after @ ..] = rest
+            && let (Some(high), Some(low)) = (hexadecimal(*high), hexadecimal(*low))
+        {
+            rest = after;
+            return Some(high << 4 | low);
+        }
+        let (first, after) = rest.split_first()?;
+        rest = after;
+        Some(*first)
+    })
+}
+
+fn hexadecimal(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+/// What follows a scheme and at least one space (RFC 9110, section 11.4); the scheme in any case.
+fn after_scheme<'a>(value: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
+    let (first, rest) = value.split_at_checked(scheme.len())?;
+    if !first.eq_ignore_ascii_case(scheme.as_bytes()) {
+        return None;
+    }
+    if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b" ").map(<[u8]>::trim_ascii_start) }
+}

@@ -1,0 +1,143 @@
+//! Who a limit counts: finds the bucket of an exchange. Knows nothing of rates.
+
+use std::hash::{BuildHasher as _, DefaultHasher, Hash, Hasher as _, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use daemun_pipeline::{BuildContext, Directory, Exchange};
+
+use super::buckets::{Buckets, Key};
+use super::config::{By, LimitConfig};
+use super::gcra::{Gcra, Taken};
+use crate::per_directory::PerDirectory;
+
+/// Whose bucket, and the buckets.
+pub(super) enum Subject {
+    /// One bucket for all callers of the one route that has the limit.
+    Route(Arc<AtomicU64>),
+    /// One per route, of a limit that several routes share.
+    Routes(Arc<Callers>),
+    /// One per consumer.
+    Consumer {
+        /// Each consumer's key, by position in the directory.
+        keys: Arc<PerDirectory<Box<[Key]>>>,
+        /// Their buckets; keyed by name, so that they outlive the directory.
+        callers: Arc<Callers>,
+    },
+    /// One per client address.
+    ClientIp {
+        /// Bits of an IPv6 address that count.
+        mask: u128,
+        /// Their buckets.
+        callers: Arc<Callers>,
+    },
+    /// One per value of a header.
+    Header {
+        /// Name of the header.
+        name: Box<str>,
+        /// Their buckets.
+        callers: Arc<Callers>,
+    },
+}
+
+/// The buckets of one limit and the secret that spreads callers over them: nobody can aim at another's.
+pub(super) struct Callers {
+    buckets: Buckets,
+    tag: RandomState,
+    place: RandomState,
+}
+
+impl Callers {
+    fn new(max_keys: u64) -> Callers {
+        Callers { buckets: Buckets::new(max_keys), tag: RandomState::new(), place: RandomState::new() }
+    }
+
+    fn key(&self, caller: impl Hash) -> Key {
+        Key::new(self.tag.hash_one(&caller), self.place.hash_one(&caller))
+    }
+
+    fn header_key(&self, name: &str, exchange: &Exchange) -> Key {
+        let (mut tag, mut place) = (self.tag.build_hasher(), self.place.build_hasher());
+        for value in exchange.request.head.values(name) {
+            value.hash(&mut tag);
+            value.hash(&mut place);
+        }
+        Key::new(tag.finish(), place.finish())
+    }
+}
+
+impl Subject {
+    /// Finds the state of a limit again, or begins it. What is written once, under the global `policies`, is counted once over all
+    /// routes; only a limit by route is each route's own.
+    pub(super) fn build(settings: &LimitConfig, ctx: &BuildContext<'_>) -> Subject {
+        let owner = format!("{}.{}", ctx.path, settings.name());
+        let shape = settings.shape();
+        let callers = || ctx.carry.get_or(&owner, &shape, || Callers::new(settings.max_keys.get()));
+        match &settings.by {
+            By::Route if ctx.route.is_none() => Subject::Routes(callers()),
+            By::Route => Subject::Route(ctx.carry.get_or(&owner, &shape, AtomicU64::default)),
+            By::Consumer => {
+                let keys = PerDirectory::of(ctx, "rate_limit.consumers", consumer_keys);
+                Subject::Consumer { keys, callers: callers() }
+            }
+            By::ClientIp => {
+                let spare = u32::try_from(128_u64.saturating_sub(settings.ipv6_prefix.get())).unwrap_or(0);
+                Subject::ClientIp { mask: u128::MAX.checked_shl(spare).unwrap_or(0), callers: callers() }
+            }
+            By::Header(name) => Subject::Header { name: name.0.clone().into(), callers: callers() },
+        }
+    }
+
+    /// Takes a token of the caller's; `Err` is how long to wait, in units.
+    pub(super) fn take(&self, gcra: Gcra, exchange: &Exchange, now: u64) -> Result<Taken<'_>, u64> {
+        match self {
+            Subject::Route(bucket) => gcra.take(bucket, 0, now),
+            Subject::Routes(callers)
+            | Subject::Consumer { callers, .. }
+            | Subject::ClientIp { callers, .. }
+            | Subject::Header { callers, .. } => callers.buckets.take(gcra, self.key(callers, exchange), now),
+        }
+    }
+
+    /// When the caller's bucket is full, in units; takes nothing.
+    pub(super) fn full_at(&self, exchange: &Exchange) -> u64 {
+        match self {
+            Subject::Route(bucket) => bucket.load(Ordering::Acquire),
+            Subject::Routes(callers)
+            | Subject::Consumer { callers, .. }
+            | Subject::ClientIp { callers, .. }
+            | Subject::Header { callers, .. } => callers.buckets.full_at(self.key(callers, exchange)),
+        }
+    }
+
+    fn key(&self, callers: &Callers, exchange: &Exchange) -> Key {
+        match self {
+            Subject::Consumer { keys, .. } => {
+                let position = exchange.consumer.map(|id| id.0 as usize);
+                position.and_then(|position| keys.value.get(position)).copied().unwrap_or(Key::new(0, 0))
+            }
+            Subject::ClientIp { mask, .. } => callers.key(network(exchange.client.ip, *mask)),
+            Subject::Header { name, .. } => callers.header_key(name, exchange),
+            Subject::Routes(_) => callers.key(exchange.route_key),
+            Subject::Route(_) => Key::new(0, 0),
+        }
+    }
+}
+
+/// An address as one number, IPv4 as IPv4-mapped IPv6, IPv6 cut to its prefix.
+fn network(ip: IpAddr, mask: u128) -> u128 {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(ip) => ip.to_bits() & mask,
+    }
+}
+
+fn consumer_keys(directory: &Directory) -> Box<[Key]> {
+    let half = |name: &str, which: u8| {
+        let mut hasher = DefaultHasher::new();
+        (which, name).hash(&mut hasher);
+        hasher.finish()
+    };
+    directory.iter().map(|(_, consumer)| Key::new(half(&consumer.name, 0), half(&consumer.name, 1))).collect()
+}

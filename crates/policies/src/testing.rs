@@ -1,0 +1,403 @@
+//! Runs policies in memory for tests: exchanges made from text, chains built from settings, and the pages' own examples.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use daemun_config::diagnostic::Diagnostics;
+use daemun_config::tree::{At, Node};
+use daemun_config::{decode::Decoder, parse_text};
+use daemun_pipeline::{
+    BuildContext, Carry, Consumer, Directory, Exchange, Flow, Head, Method, Outcome, Phase, Policy, Request, Span, Stop,
+    Verdict,
+};
+
+use crate::REGISTRY;
+
+/// Nanoseconds in a second.
+pub(crate) const SECOND: u64 = 1_000_000_000;
+
+/// A consumer with keys in clear.
+pub(crate) fn consumer(name: &str, roles: &[&str], keys: &[&str]) -> Consumer {
+    let sha256 = |key: &&str| digest(&SHA256, key.as_bytes()).as_ref().try_into().expect("32 bytes");
+    Consumer {
+        name: name.to_owned(),
+        roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+        keys: keys.iter().map(sha256).collect(),
+    }
+}
+
+/// What policies are built with.
+pub(crate) struct Bench {
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) carry: Carry,
+    pub(crate) route: Option<String>,
+    pub(crate) path: String,
+}
+
+impl Bench {
+    pub(crate) fn new(consumers: Vec<Consumer>) -> Bench {
+        Bench {
+            directory: Arc::new(Directory::new(consumers)),
+            carry: Carry::default(),
+            route: Some("items".to_owned()),
+            path: "routes.items.policies".to_owned(),
+        }
+    }
+
+    /// Builds the policies of a YAML mapping; `Err` holds the findings when there are errors.
+    pub(crate) fn build(&self, settings: &str) -> Result<Chain, Findings> {
+        let mut diagnostics = Diagnostics::new();
+        let node = parse_text(settings, &mut diagnostics).expect("the settings are YAML");
+        let entries = node.as_map().expect("the settings are a mapping");
+        let authenticated = entries.iter().any(|entry| entry.key == "key_auth");
+        let mut steps = Vec::new();
+        for row in REGISTRY {
+            let Some(settings) = node.get(row.name) else { continue };
+            let path = format!("{}.{}", self.path, row.name);
+            (row.check)(settings, &mut Decoder::new(&mut diagnostics, &path));
+            if diagnostics.has_errors() {
+                continue;
+            }
+            let mut ctx = BuildContext {
+                diagnostics: &mut diagnostics,
+                directory: &self.directory,
+                carry: &self.carry,
+                route: self.route.as_deref(),
+                authenticated,
+                path,
+                at: At::default(),
+                param_names: &[],
+            };
+            steps.extend((row.build)(settings, &mut ctx).unwrap_or_default());
+        }
+        for entry in entries {
+            assert!(REGISTRY.iter().any(|row| row.name == entry.key), "there is no policy `{}`", entry.key);
+        }
+        steps.sort_by_key(|(phase, _)| *phase);
+        diagnostics.sort();
+        if diagnostics.has_errors() {
+            return Err(Findings(diagnostics));
+        }
+        Ok(Chain { steps, directory: Arc::clone(&self.directory), findings: Findings(diagnostics) })
+    }
+
+    /// The findings of settings that are wrong, one line each.
+    pub(crate) fn errors(&self, settings: &str) -> Vec<String> {
+        self.build(settings).err().map(|findings| findings.lines()).unwrap_or_default()
+    }
+}
+
+/// What building found.
+pub(crate) struct Findings(Diagnostics);
+
+impl Findings {
+    /// `code path: message`, sorted by place.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.0.iter().map(|found| format!("{} {}: {}", found.code, found.path, found.message)).collect()
+    }
+}
+
+impl std::fmt::Debug for Findings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.lines()).finish()
+    }
+}
+
+/// Policies in running order.
+pub(crate) struct Chain {
+    pub(crate) steps: Vec<(Phase, Box<dyn Policy>)>,
+    directory: Arc<Directory>,
+    pub(crate) findings: Findings,
+}
+
+impl Chain {
+    /// An exchange that runs under this chain's directory.
+    pub(crate) fn exchange(&self, text: &str) -> Exchange {
+        let mut exchange = exchange(text);
+        exchange.directory = Some(Arc::clone(&self.directory));
+        exchange
+    }
+
+    /// Runs the way in; also says how many policies let the request pass.
+    pub(crate) fn inward(&self, exchange: &mut Exchange) -> (usize, Verdict) {
+        for (passed, (_, policy)) in self.steps.iter().enumerate() {
+            match policy.on_request(exchange) {
+                Flow::Now(Ok(())) => {}
+                Flow::Now(Err(stop)) => return (passed, Err(stop)),
+                Flow::Later(_) => panic!("no policy of this crate waits"),
+            }
+        }
+        (self.steps.len(), Ok(()))
+    }
+
+    /// Runs the way out for the first `passed` policies.
+    pub(crate) fn outward(&self, passed: usize, exchange: &mut Exchange) {
+        for (_, policy) in self.steps.iter().take(passed).rev() {
+            policy.on_response(exchange);
+        }
+    }
+
+    /// Explains; gives the outcome of the first that would stop, or of the last.
+    pub(crate) fn explain(&self, exchange: &mut Exchange) -> (Outcome, String) {
+        let mut details = Vec::new();
+        for (_, policy) in &self.steps {
+            let explanation = policy.explain(exchange);
+            details.push(explanation.detail);
+            if explanation.outcome != Outcome::Pass {
+                return (explanation.outcome, details.join("; "));
+            }
+        }
+        (Outcome::Pass, details.join("; "))
+    }
+
+    /// Status that a request ends with on the way in; 0 when it passes.
+    pub(crate) fn status(&self, exchange: &mut Exchange) -> u16 {
+        match self.inward(exchange).1 {
+            Ok(()) => 0,
+            Err(stop) => status(&stop),
+        }
+    }
+}
+
+/// Status of a stop.
+pub(crate) fn status(stop: &Stop) -> u16 {
+    match stop {
+        Stop::Answer(answer) => answer.status,
+        Stop::Fault(fault) => fault.reason.status(),
+    }
+}
+
+/// Puts a stop into the exchange's response, as the data plane would.
+pub(crate) fn respond(stop: &Stop, exchange: &mut Exchange) {
+    exchange.response.status = status(stop);
+    let head = &mut exchange.response.head;
+    match stop {
+        Stop::Answer(answer) => {
+            for (name, value) in &answer.fields {
+                assert!(head.append(name, value.as_bytes()), "`{name}` can be sent");
+            }
+        }
+        Stop::Fault(fault) => {
+            for (name, value) in &fault.fields {
+                assert!(head.append(name, value.as_bytes()), "`{name}` can be sent");
+            }
+        }
+    }
+}
+
+/// An exchange made from the text of a request; lines may end in LF alone, and the fields end at an empty line or with the text.
+pub(crate) fn exchange(text: &str) -> Exchange {
+    let mut exchange = Exchange::default();
+    exchange.request.version = 11;
+    let mut lines = text.lines();
+    let request = &mut exchange.request;
+    let mut words = lines.next().expect("a request line").split(' ');
+    let (method, target) = (words.next().expect("a method"), words.next().expect("a target"));
+    request.method = Method::of(method.as_bytes());
+    request.method_span = request.head.store(method.as_bytes());
+    request.target = request.head.store(target.as_bytes());
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let start = request.target.start();
+    request.path = Span::new(start, start + path.len());
+    request.query = query.map(|query| Span::new(start + path.len() + 1, start + path.len() + 1 + query.len()));
+    fields(&mut request.head, lines);
+    if let Some(host) = request.head.get("Host").map(<[u8]>::to_vec) {
+        request.authority = request.head.store(&host);
+        let name = host.split(|&b| b == b':').next().unwrap_or_default().to_ascii_lowercase();
+        request.host = request.head.store(&name);
+    }
+    exchange
+}
+
+fn fields<'a>(head: &mut Head, lines: impl Iterator<Item = &'a str>) {
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("`{line}` is a field"));
+        assert!(head.append(name, value.trim().as_bytes()), "`{line}` is a field");
+    }
+}
+
+/// What would be sent upstream, one line each.
+pub(crate) fn upstream_lines(request: &Request) -> Vec<String> {
+    let query = request.query_text().map(|query| format!("?{query}")).unwrap_or_default();
+    let first = format!("{} {}{query} HTTP/1.1", request.method_text(), request.path_text());
+    std::iter::once(first).chain(field_lines(&request.head)).collect()
+}
+
+/// Fields, one line each.
+pub(crate) fn field_lines(head: &Head) -> Vec<String> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    head.iter().map(|(_, name, value)| format!("{}: {}", text(name), text(value))).collect()
+}
+
+/// Runs a manual page: every `yaml settings` block builds a chain anew, every `http exchange` block runs through it. Panics with the
+/// block when something is not as the page says; says how many exchanges it ran.
+pub(crate) fn run_page(manual: &str) -> usize {
+    let mut consumers = Vec::new();
+    let mut chain: Option<Chain> = None;
+    let mut ran = 0;
+    for (info, block) in blocks(manual) {
+        match info {
+            "yaml consumers" => consumers = consumers_of(&block),
+            "yaml settings" => {
+                let bench = Bench::new(consumers.clone());
+                chain = Some(bench.build(&block).unwrap_or_else(|findings| panic!("{findings:#?}\n{block}")));
+            }
+            "http exchange" => {
+                let chain = chain.as_ref().expect("settings stand before the first exchange");
+                run_exchange(chain, &block);
+                ran += 1;
+            }
+            other => assert!(!other.contains(' '), "`{other}` is not a block that can be run"),
+        }
+    }
+    ran
+}
+
+/// Fenced blocks: info string and text.
+fn blocks(manual: &str) -> Vec<(&str, String)> {
+    let mut found = Vec::new();
+    let mut open: Option<(&str, String)> = None;
+    for line in manual.lines() {
+        match (&mut open, line.strip_prefix("```")) {
+            (None, Some(info)) => open = Some((info, String::new())),
+            (Some(_), Some(_)) => found.extend(open.take()),
+            (Some((_, text)), None) => {
+                text.push_str(line);
+                text.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "every block ends");
+    found
+}
+
+fn consumers_of(block: &str) -> Vec<Consumer> {
+    let node = parse_text(block, &mut Diagnostics::new()).expect("the consumers are YAML");
+    let texts = |node: &Node, key: &str| -> Vec<String> {
+        let items = node.get(key).and_then(Node::as_seq).unwrap_or_default();
+        items.iter().map(|item| item.as_str().expect("a text").to_owned()).collect()
+    };
+    let one = |node: &Node| {
+        let (roles, keys) = (texts(node, "roles"), texts(node, "keys"));
+        let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        consumer(node.get("name").and_then(Node::as_str).expect("a name"), &roles, &keys)
+    };
+    node.as_seq().expect("a list of consumers").iter().map(one).collect()
+}
+
+/// The parts of an `http exchange` block.
+struct Script {
+    request: Vec<String>,
+    upstream: Option<Vec<String>>,
+    answer: Vec<String>,
+    caller: Option<Vec<String>>,
+    at: u64,
+    from: IpAddr,
+    times: usize,
+}
+
+impl Script {
+    fn parse(block: &str) -> Script {
+        let mut script = Script {
+            request: Vec::new(),
+            upstream: None,
+            answer: vec!["HTTP/1.1 200 OK".to_owned()],
+            caller: None,
+            at: 0,
+            from: IpAddr::from([192, 0, 2, 1]),
+            times: 1,
+        };
+        let mut part = "request";
+        for line in block.lines() {
+            if let Some(conditions) = line.strip_prefix("# ") {
+                conditions.split(", ").for_each(|condition| script.condition(condition));
+                continue;
+            }
+            match line {
+                "→ upstream" => script.upstream = Some(Vec::new()),
+                "→ upstream, unchanged" => script.upstream = Some(script.request.clone()),
+                "← upstream" => script.answer = Vec::new(),
+                "← caller" => script.caller = Some(Vec::new()),
+                "" => {}
+                line => script.lines(part).push(line.to_owned()),
+            }
+            if line.starts_with(['→', '←']) {
+                part = line;
+            }
+        }
+        script
+    }
+
+    fn lines(&mut self, part: &str) -> &mut Vec<String> {
+        match part {
+            "→ upstream" => self.upstream.as_mut().expect("opened"),
+            "← upstream" => &mut self.answer,
+            "← caller" => self.caller.as_mut().expect("opened"),
+            "request" => &mut self.request,
+            other => panic!("nothing may follow `{other}`"),
+        }
+    }
+
+    fn condition(&mut self, condition: &str) {
+        let (first, last) = condition.split_once(' ').expect("two words");
+        if first == "at" {
+            let seconds: f64 = last.strip_suffix('s').and_then(|n| n.parse().ok()).expect("seconds");
+            self.at = (seconds * 1e9) as u64;
+        } else if first == "from" {
+            self.from = last.parse().expect("an address");
+        } else {
+            assert_eq!(last, "times");
+            self.times = first.parse().expect("a number");
+        }
+    }
+}
+
+fn run_exchange(chain: &Chain, block: &str) {
+    let script = Script::parse(block);
+    let make = || {
+        let mut exchange = chain.exchange(&script.request.join("\n"));
+        exchange.client.ip = script.from;
+        exchange.times.start = script.at;
+        exchange
+    };
+    for _ in 0..script.times {
+        let mut explained = make();
+        let (outcome, detail) = chain.explain(&mut explained);
+        let mut exchange = make();
+        let (passed, verdict) = chain.inward(&mut exchange);
+        match &verdict {
+            Ok(()) => {
+                assert_eq!(outcome, Outcome::Pass, "explain agrees ({detail})\n{block}");
+                assert_eq!(upstream_lines(&explained.request), upstream_lines(&exchange.request), "explain agrees\n{block}");
+                let expected = script.upstream.as_ref().unwrap_or_else(|| panic!("it reaches the upstream\n{block}"));
+                assert_eq!(&upstream_lines(&exchange.request), expected, "{block}");
+                answer(&script, &mut exchange);
+            }
+            Err(stop) => {
+                let told = match outcome {
+                    Outcome::Answer(status) | Outcome::Refuse(status, _) => status,
+                    Outcome::Pass => 0,
+                };
+                assert_eq!(told, status(stop), "explain agrees ({detail})\n{block}");
+                assert!(script.upstream.is_none(), "it does not reach the upstream: {stop:?}\n{block}");
+                respond(stop, &mut exchange);
+            }
+        }
+        chain.outward(passed, &mut exchange);
+        if let Some(expected) = &script.caller {
+            let status = expected[0].split(' ').nth(1).and_then(|status| status.parse().ok());
+            assert_eq!(Some(exchange.response.status), status, "{block}");
+            assert_eq!(field_lines(&exchange.response.head), expected[1..], "{block}");
+        }
+    }
+}
+
+/// Puts the upstream's answer into the exchange.
+fn answer(script: &Script, exchange: &mut Exchange) {
+    let status = script.answer[0].split(' ').nth(1).and_then(|status| status.parse().ok());
+    exchange.response.status = status.expect("a status");
+    fields(&mut exchange.response.head, script.answer[1..].iter().map(String::as_str));
+}

@@ -1,0 +1,35 @@
+//! The descriptor limit of the process. What the connections may use of it is for the caller to reckon.
+
+use std::io;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Raises the soft limit of open descriptors to the hard one and returns both, as they stand afterwards: (soft, hard).
+///
+/// No limit reads `u64::MAX`. Processes started later inherit the raised limit. Where it stands already, nothing is done.
+///
+/// # Errors
+/// When the system refuses, which it has no reason to: no privilege is needed up to the hard limit.
+pub fn raise_nofile() -> io::Result<(u64, u64)> {
+    let before = getrlimit(Resource::Nofile);
+    if before.current != before.maximum {
+        setrlimit(Resource::Nofile, Rlimit { current: before.maximum, maximum: before.maximum })?;
+    }
+    let after = getrlimit(Resource::Nofile);
+    Ok((after.current.unwrap_or(u64::MAX), after.maximum.unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_soft_limit_is_raised_to_the_hard_one() {
+        let before = getrlimit(Resource::Nofile);
+        let Some(hard) = before.maximum else { return };
+        setrlimit(Resource::Nofile, Rlimit { current: Some(hard - 1), maximum: Some(hard) }).unwrap();
+        assert_eq!(raise_nofile().unwrap(), (hard, hard));
+        assert_eq!(getrlimit(Resource::Nofile).current, Some(hard));
+        assert_eq!(raise_nofile().unwrap(), (hard, hard));
+    }
+}

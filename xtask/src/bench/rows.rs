@@ -1,0 +1,39 @@
+//! The rows of the table, each with the measurement that fills it.
+
+mod cpu;
+mod latency;
+mod reload;
+mod resources;
+mod routes;
+
+use anyhow::Result;
+
+use super::Bench;
+use super::table::Line;
+
+/// A measurement, by the name it is asked for with `--only`.
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    pub(super) title: &'static str,
+    pub(super) measure: fn(&Bench) -> Result<Vec<Line>>,
+}
+
+pub(super) const ROWS: [Row; 17] = [
+    Row { name: "plain", title: "plain proxying", measure: cpu::plain },
+    Row { name: "logs", title: "with access logs", measure: cpu::logs },
+    Row { name: "keys", title: "10,000 keys, a limit per consumer", measure: cpu::keys },
+    Row { name: "routes", title: "many routes", measure: routes::measure },
+    Row { name: "tls", title: "TLS 1.3, keep-alive", measure: cpu::tls },
+    Row { name: "handshake-p256", title: "TLS 1.3, full handshakes, P-256", measure: cpu::handshake_p256 },
+    Row { name: "handshake-rsa", title: "TLS 1.3, full handshakes, RSA-2048", measure: cpu::handshake_rsa },
+    Row { name: "http2", title: "HTTP/2 in, 8 × 16 streams", measure: cpu::http2 },
+    Row { name: "body-1k", title: "1 KiB answers", measure: cpu::body_1k },
+    Row { name: "body-64k", title: "64 KiB answers", measure: cpu::body_64k },
+    Row { name: "body-10m", title: "10 MiB answers", measure: cpu::body_10m },
+    Row { name: "post", title: "POST of 4 KiB", measure: cpu::post },
+    Row { name: "websocket", title: "WebSocket messages of 64 bytes", measure: cpu::websocket },
+    Row { name: "resources", title: "memory and start", measure: resources::memory_and_start },
+    Row { name: "syscalls", title: "system calls per request, one connection", measure: resources::system_calls },
+    Row { name: "latency", title: "p99 at half load", measure: latency::measure },
+    Row { name: "reload", title: "reload of 100,000 routes under load", measure: reload::measure },
+];

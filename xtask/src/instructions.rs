@@ -1,0 +1,167 @@
+//! `cargo xtask instructions`: instructions per operation, counted under callgrind and held against a committed table.
+//!
+//! A measured example is a file `crates/*/examples/instr_*.rs`. Run with no argument it prints its cases, one name a
+//! line; run with `CASE COUNT` it does that operation COUNT times. Two lengths are subtracted, so that start and end
+//! cost nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value};
+
+use crate::{shell, tree};
+
+const TABLE: &str = "xtask/instructions.json";
+
+/// How far a count may rise above the table before the gate closes, and fall below before the table is out of date.
+const TOLERANCE: f64 = 0.03;
+
+/// The two lengths that are subtracted.
+const LENGTHS: (u64, u64) = (1_000, 5_000);
+
+/// Counts every case. `--bless` writes the table; without it a case above its entry, or without one, is a failure.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let bless = match arguments {
+        [] => false,
+        [flag] if flag == "--bless" => true,
+        _ => bail!("usage: cargo xtask instructions [--bless]"),
+    };
+    let valgrind = shell::need("valgrind")?;
+    let mut counted = BTreeMap::new();
+    for example in examples()? {
+        for case in shell::output(&mut Command::new(&example.program))?.lines() {
+            let name = format!("{}/{case}", example.name);
+            let count = per_operation(&valgrind, &example.program, case)?;
+            println!("{name}: {count:.1} instructions");
+            counted.insert(name, count);
+        }
+    }
+    let file = tree::root().join(TABLE);
+    if bless {
+        let table: Map<String, Value> =
+            counted.into_iter().map(|(name, count)| (name, Value::from((count * 10.0).round() / 10.0))).collect();
+        std::fs::write(&file, format!("{:#}\n", Value::Object(table)))?;
+        return Ok(());
+    }
+    let table: BTreeMap<String, f64> = read_table(&file)?;
+    let findings = compare(&table, &counted);
+    for finding in &findings {
+        println!("{finding}");
+    }
+    if !findings.is_empty() {
+        bail!(
+            "{} counts differ from {TABLE}; if that is meant, run `cargo xtask instructions --bless`",
+            findings.len()
+        );
+    }
+    println!("{} counts agree with {TABLE}", counted.len());
+    Ok(())
+}
+
+fn read_table(file: &Path) -> Result<BTreeMap<String, f64>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read `{TABLE}`"))?;
+    let table: Map<String, Value> = serde_json::from_str(&text).with_context(|| format!("cannot read `{TABLE}`"))?;
+    Ok(table.into_iter().filter_map(|(name, count)| Some((name, count.as_f64()?))).collect())
+}
+
+/// What differs by more than the tolerance, or is in one of the two only.
+fn compare(table: &BTreeMap<String, f64>, counted: &BTreeMap<String, f64>) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (name, count) in counted {
+        match table.get(name) {
+            None => findings.push(format!("{name}: {count:.1}, and has no entry")),
+            Some(entry) if *count > entry * (1.0 + TOLERANCE) => {
+                findings.push(format!("{name}: {count:.1}, more than the {entry:.1} it may cost"));
+            }
+            Some(entry) if *count < entry * (1.0 - TOLERANCE) => {
+                findings.push(format!("{name}: {count:.1}, less than {entry:.1}; write the gain down"));
+            }
+            Some(_) => {}
+        }
+    }
+    findings
+        .extend(table.keys().filter(|name| !counted.contains_key(*name)).map(|name| format!("{name}: was not run")));
+    findings
+}
+
+/// A built example.
+struct Example {
+    name: String,
+    program: PathBuf,
+}
+
+/// Builds all measured examples, as optimized as what is shipped.
+fn examples() -> Result<Vec<Example>> {
+    let mut found = Vec::new();
+    for file in tree::files()? {
+        let Some((krate, name)) = measured(&file.path) else { continue };
+        let manifest = std::fs::read_to_string(tree::root().join(krate).join("Cargo.toml"))?;
+        let package = manifest
+            .lines()
+            .find_map(|line| line.strip_prefix("name = "))
+            .with_context(|| format!("`{krate}/Cargo.toml` names no package"))?
+            .trim_matches('"')
+            .to_owned();
+        shell::run(shell::cargo().args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--release",
+            "--package",
+            &package,
+            "--example",
+            name,
+        ]))?;
+        found.push(Example { name: name.to_owned(), program: tree::target().join("release/examples").join(name) });
+    }
+    Ok(found)
+}
+
+/// The crate's folder and the example's name, for the path of a measured example.
+fn measured(path: &str) -> Option<(&str, &str)> {
+    let (krate, file) = path.split_once("/examples/")?;
+    let name = file.strip_suffix(".rs")?;
+    (path.starts_with("crates/") && name.starts_with("instr_")).then_some((krate, name))
+}
+
+fn per_operation(valgrind: &Path, program: &Path, case: &str) -> Result<f64> {
+    let (short, long) =
+        (collected(valgrind, program, case, LENGTHS.0)?, collected(valgrind, program, case, LENGTHS.1)?);
+    Ok(long.saturating_sub(short) as f64 / (LENGTHS.1 - LENGTHS.0) as f64)
+}
+
+/// The instructions that `program CASE COUNT` executes in all.
+fn collected(valgrind: &Path, program: &Path, case: &str, count: u64) -> Result<u64> {
+    let said = shell::said(
+        Command::new(valgrind)
+            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+            .arg(program)
+            .args([case, &count.to_string()]),
+    )?;
+    said.lines()
+        .find_map(|line| line.split_once("Collected :").map(|(_, count)| count.trim()))
+        .and_then(|count| count.parse().ok())
+        .with_context(|| format!("callgrind counted nothing for `{} {case} {count}`: {said}", program.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn measured_examples_are_found_by_their_name() {
+        assert_eq!(measured("crates/a/examples/instr_head.rs"), Some(("crates/a", "instr_head")));
+        assert_eq!(measured("crates/a/examples/demo.rs"), None);
+        assert_eq!(measured("examples/instr_head.rs"), None);
+    }
+
+    #[test]
+    fn counts_beyond_the_tolerance_and_missing_ones_are_found() {
+        let table = |rows: &[(&str, f64)]| rows.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+        let entries = table(&[("a", 100.0), ("b", 100.0), ("c", 100.0), ("gone", 1.0)]);
+        let counted = table(&[("a", 102.0), ("b", 104.0), ("c", 90.0), ("new", 1.0)]);
+        assert_eq!(compare(&entries, &counted).len(), 4);
+    }
+}

