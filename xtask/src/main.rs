@@ -8,6 +8,7 @@
 )]
 
 mod bench;
+mod docs;
 mod instructions;
 mod licences;
 mod load;
@@ -24,6 +25,7 @@ usage: cargo xtask COMMAND
 
   test                  installs what tests need where it is missing, then runs everything
   tidy                  checks the shape of the tree: lengths, documents, crate edges, names
+  docs                  writes the pages of the book that are made from the source
   licences              checks every dependency's licence and source against `deny.toml`
   bench [OPTIONS]       measures Daemun against nginx, HAProxy and Envoy (`bench --help`)
   instructions [--bless]  compares instruction counts of the `instr_*` examples with `xtask/instructions.json`
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
     let done = match command {
         "test" => test::run(rest),
         "tidy" => tidy::run(),
+        "docs" => docs::run(),
         "licences" => licences::run(),
         "bench" => bench::run(rest),
         "instructions" => instructions::run(rest),

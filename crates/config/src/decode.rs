@@ -101,7 +101,7 @@ impl<'a> Decoder<'a> {
     /// A decoder whose findings stand under `path`.
     #[must_use]
     pub fn new(diagnostics: &'a mut Diagnostics, path: &str) -> Self {
-        Self { diagnostics, path: path.to_owned(), folders: &[], policies: &[], comparisons: 5_000_000 }
+        Self { diagnostics, path: path.to_owned(), folders: &[], policies: &[], comparisons: 300_000 }
     }
 
     /// Gives each file's folder, to which relative paths in it refer.
@@ -211,18 +211,21 @@ impl<'a> Decoder<'a> {
     /// The name among `names` that was probably meant by `typed`.
     pub fn suggest<'n>(&mut self, typed: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
         let mut left = self.comparisons;
-        let found = diagnostic::nearest(typed, names.into_iter().take_while(|_| {
-            left = left.saturating_sub(1);
-            left > 0
-        }));
+        let found = diagnostic::nearest(
+            typed,
+            names.into_iter().take_while(|_| {
+                left = left.saturating_sub(1);
+                left > 0
+            }),
+        );
         self.comparisons = left;
         found
     }
 
     /// Reports a key that means nothing here, with the nearest one that does.
-    pub fn unknown_key(&mut self, entry: &Entry, known: &[&str], not_available: &[(&str, &str)]) {
+    pub fn unknown_key(&mut self, entry: &Entry, known: &[&str], not_available: &[&str]) {
         let key = crate::tree::clip(&entry.key);
-        if not_available.iter().any(|(name, _)| *name == entry.key) {
+        if not_available.contains(&entry.key.as_str()) {
             self.key(&entry.key, |cx| {
                 cx.report(Diagnostic::error(
                     diagnostic::NOT_AVAILABLE,
@@ -233,7 +236,8 @@ impl<'a> Decoder<'a> {
             return;
         }
         let near = self.suggest(&entry.key, known.iter().copied());
-        let mut found = Diagnostic::error(diagnostic::UNKNOWN_KEY, entry.key_at, format!("there is no key `{key}` here"));
+        let mut found =
+            Diagnostic::error(diagnostic::UNKNOWN_KEY, entry.key_at, format!("there is no key `{key}` here"));
         found = match near {
             Some(_) => found.did_you_mean(near),
             None if known.len() <= 12 => found.help(format!("the keys here are {}", list(known))),
@@ -285,10 +289,10 @@ impl<'a> Decoder<'a> {
     }
 
     /// Reports a text or mapping that is none of the choices of an enum of [`settings!`](crate::settings).
-    pub fn unknown_choice(&mut self, node: &Node, words: &[&str], keyed: &[&str], not_available: &[(&str, &str)]) {
+    pub fn unknown_choice(&mut self, node: &Node, words: &[&str], keyed: &[&str], not_available: &[&str]) {
         let single = node.as_map().and_then(|entries| if let [entry] = entries { Some(entry) } else { None });
         let typed = node.as_str().or(single.map(|entry| entry.key.as_str()));
-        if let Some((name, _)) = not_available.iter().find(|(name, _)| Some(*name) == typed) {
+        if let Some(name) = not_available.iter().find(|name| Some(**name) == typed) {
             let message = format!("`{name}` is not available in this version");
             self.report(Diagnostic::error(diagnostic::NOT_AVAILABLE, node.at, message));
             return;

@@ -193,7 +193,7 @@ impl Diagnostics {
         let known: HashSet<String> = secrets.iter().map(|secret| crate::tree::clip(secret)).collect();
         let few = self.list.len().saturating_mul(secrets.len()) <= 1_000_000;
         for found in &mut self.list {
-            for text in std::iter::once(&mut found.message).chain(&mut found.help) {
+            for text in [&mut found.message, &mut found.path].into_iter().chain(&mut found.help) {
                 if text.split('`').any(|piece| known.contains(piece)) {
                     let pieces = text.split('`').map(|piece| if known.contains(piece) { "…" } else { piece });
                     *text = pieces.collect::<Vec<_>>().join("`");
@@ -240,6 +240,9 @@ pub fn nearest<'a>(typed: &str, names: impl IntoIterator<Item = &'a str>) -> Opt
 
 /// Edits (insert, delete, replace, swap neighbours) between `typed` and `name`, if no more than `limit`.
 fn distance(typed: &[char], name: &str, limit: usize) -> Option<usize> {
+    if name.chars().take(65).count().abs_diff(typed.len()) > limit.saturating_add(1) {
+        return None;
+    }
     let name: Vec<char> = name.chars().take(64).flat_map(char::to_lowercase).collect();
     if typed.len().abs_diff(name.len()) > limit {
         return None;

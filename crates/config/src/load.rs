@@ -115,7 +115,8 @@ impl Loader {
             None => match PLACES.iter().map(Path::new).find(|place| environment.list(place).is_ok()) {
                 Some(place) => place.to_owned(),
                 None => {
-                    let message = "there is no configuration: neither `daemun.yaml` nor `/etc/daemun/daemun.yaml` is there";
+                    let message =
+                        "there is no configuration: neither `daemun.yaml` nor `/etc/daemun/daemun.yaml` is there";
                     let found = Diagnostic::error(FILE, At::default(), message);
                     self.diagnostics.push(found.help("name a file or folder with `-c`"));
                     return None;
@@ -167,8 +168,14 @@ impl Loader {
             match String::from_utf8(bytes) {
                 Ok(text) => self.text(path, text),
                 Err(error) => {
-                    let line = error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|byte| **byte == b'\n').count();
-                    let message = format!("`{}` is not UTF-8 text: see line {}", path.display(), line.saturating_add(1));
+                    let line = error
+                        .as_bytes()
+                        .iter()
+                        .take(error.utf8_error().valid_up_to())
+                        .filter(|byte| **byte == b'\n')
+                        .count();
+                    let message =
+                        format!("`{}` is not UTF-8 text: see line {}", path.display(), line.saturating_add(1));
                     self.diagnostics.push(Diagnostic::error(FILE, At::default(), message));
                 }
             }
@@ -246,7 +253,10 @@ fn workers(config: Option<&mut Config>, environment: &dyn Environment, diagnosti
             }
         }
         _ => {
-            let message = format!("the environment variable `DAEMUN_WORKERS` is `{}`, not a number from 1 to 1024", clip(&written));
+            let message = format!(
+                "the environment variable `DAEMUN_WORKERS` is `{}`, not a number from 1 to 1024",
+                clip(&written)
+            );
             diagnostics.push(Diagnostic::error(BAD_VALUE, At::default(), message).path("workers"));
         }
     }

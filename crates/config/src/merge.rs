@@ -54,7 +54,8 @@ fn add(
                     }
                     Some(first) => {
                         let message = format!("`{}` is defined in two files", crate::tree::clip(&item.key));
-                        let found = Diagnostic::error(DUPLICATE_NAME, item.key_at, message).related(*first, "first defined here");
+                        let found = Diagnostic::error(DUPLICATE_NAME, item.key_at, message)
+                            .related(*first, "first defined here");
                         diagnostics.push(found.path(format!("{}.{}", entry.key, crate::tree::clip(&item.key))));
                     }
                 }

@@ -1,5 +1,6 @@
 //! The types of a checked configuration, as the rest of Daemun reads them. Knows nothing of text, only where each value stood.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +17,8 @@ pub struct Spanned<T> {
 }
 
 /// A whole configuration, checked within itself: every name resolves, every value is within its bounds.
-#[derive(Clone, Debug)]
+/// `Debug` prints how much there is of what, not the values: some may come out of secrets.
+#[derive(Clone)]
 pub struct Config {
     /// Worker threads; `None`: one per core.
     pub workers: Option<usize>,
@@ -50,6 +52,17 @@ pub struct Config {
     pub consumers: Vec<Consumer>,
     /// Replacement bodies of the gateway's own answers, per status.
     pub errors: Vec<(u16, ErrorBody)>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("listeners", &self.listeners.len())
+            .field("upstreams", &self.upstreams.len())
+            .field("routes", &self.routes.len())
+            .field("consumers", &self.consumers.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What makes the gateway read its configuration again.
@@ -409,7 +422,8 @@ pub enum Destination {
 }
 
 /// A fixed answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `Debug` prints no values.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Status, 200 to 599; 200.
     pub status: u16,
@@ -417,6 +431,12 @@ pub struct Answer {
     pub body: String,
     /// Fields; `content-type` is `text/plain; charset=utf-8` unless given.
     pub headers: Vec<(String, String)>,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("status", &self.status).finish_non_exhaustive()
+    }
 }
 
 /// A redirect. `to` may hold `{name}` of the path pattern, and `{path}`, `{query}`, `{host}`.
@@ -462,10 +482,17 @@ pub struct Consumer {
 }
 
 /// Replacement of a gateway answer's body.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `Debug` prints no values.
+#[derive(Clone, PartialEq, Eq)]
 pub struct ErrorBody {
     /// `content-type`; `application/problem+json` unless given.
     pub content_type: String,
     /// Body; `${status}`, `${title}`, `${detail}`, `${instance}` are replaced, escaped for JSON.
     pub body: String,
+}
+
+impl fmt::Debug for ErrorBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ErrorBody").field("content_type", &self.content_type).finish_non_exhaustive()
+    }
 }

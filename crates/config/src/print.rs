@@ -122,7 +122,9 @@ impl Printer {
                 '\t' => self.out.push_str("\\t"),
                 '\r' => self.out.push_str("\\r"),
                 // What YAML does not count as printable, or reads as a line break.
-                _ if char.is_control() || matches!(char, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}') => {
+                _ if char.is_control()
+                    || matches!(char, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}') =>
+                {
                     let _ = write!(self.out, "\\u{:04x}", u32::from(char));
                 }
                 _ => self.out.push(char),

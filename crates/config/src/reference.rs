@@ -22,11 +22,8 @@ pub fn reference_markdown(vocabulary: &Vocabulary<'_>) -> String {
          item of a list. A value may come out of the environment or a file: `${env:NAME}`, `${env:NAME:-default}`, \
          `${file:PATH}`; `$$` is a dollar. Relative paths refer to the folder of the file they are written in.\n",
     );
-    page.section("", &schema);
-    while !page.waiting.is_empty() {
-        let (path, schema) = page.waiting.remove(0);
-        page.section(&path, schema);
-    }
+    page.sections(&schema);
+    page.forms();
     page.policies(vocabulary);
     page.out
 }
@@ -34,7 +31,8 @@ pub fn reference_markdown(vocabulary: &Vocabulary<'_>) -> String {
 /// The page of every kind of finding, as Markdown.
 #[must_use]
 pub fn codes_markdown() -> String {
-    let mut out = "# Findings\n\nEvery finding of `daemun check` has a code, `error[code]` or `warning[code]`.\n".to_owned();
+    let mut out =
+        "# Findings\n\nEvery finding of `daemun check` has a code, `error[code]` or `warning[code]`.\n".to_owned();
     for code in CODES {
         let _ = write!(out, "\n## {}\n\n{}\n", code.name, code.explanation);
     }
@@ -51,6 +49,31 @@ struct Page<'a> {
 }
 
 impl<'a> Page<'a> {
+    /// The sections of the language, each followed by those below it.
+    fn sections(&mut self, schema: &'a Json) {
+        self.section("", schema);
+        while !self.waiting.is_empty() {
+            let mut later = std::mem::take(&mut self.waiting);
+            let (path, schema) = later.remove(0);
+            self.section(&path, schema);
+            self.waiting.append(&mut later);
+        }
+    }
+
+    /// The words with a form of their own.
+    fn forms(&mut self) {
+        self.out.push_str("\n## Forms of values\n\n| type | form |\n|---|---|\n");
+        let mut forms: Vec<(&str, &str)> = Vec::new();
+        for schema in self.definitions.values().filter(|schema| schema.get("pattern").is_some()) {
+            let text = |key: &str| schema.get(key).and_then(Json::as_str);
+            forms.extend(text("title").zip(text("description")));
+        }
+        forms.sort_unstable();
+        for (title, doc) in forms {
+            let _ = writeln!(self.out, "| {title} | {} |", doc.replace('|', "\\|"));
+        }
+    }
+
     fn section(&mut self, path: &str, schema: &'a Json) {
         let title = if path.is_empty() { "Top level".to_owned() } else { format!("`{path}`") };
         let _ = write!(self.out, "\n## {title}\n\n");
@@ -72,7 +95,9 @@ impl<'a> Page<'a> {
                 _ if required.contains(&key.as_str()) => "**required**".to_owned(),
                 Some(Json::Object(map)) if map.is_empty() => String::new(),
                 Some(Json::Array(list)) if list.is_empty() => String::new(),
-                Some(Json::String(text)) if !text.is_empty() => format!("`{text}`"),
+                Some(Json::String(text)) if matches!(crate::parse::plain(text), crate::tree::Value::String(_)) => {
+                    format!("`{text}`")
+                }
                 Some(default) => format!("`{default}`"),
                 None => String::new(),
             };
@@ -113,7 +138,8 @@ impl<'a> Page<'a> {
                 None => "list".to_owned(),
             },
             Some("integer") => {
-                let bound = |key: &str| schema.get(key).and_then(Json::as_i64).filter(|bound| bound.abs() < 4_000_000_000);
+                let bound =
+                    |key: &str| schema.get(key).and_then(Json::as_i64).filter(|bound| bound.abs() < 4_000_000_000);
                 match (bound("minimum"), bound("maximum")) {
                     (Some(least), Some(most)) if most != i64::from(i32::MAX) => format!("{least} to {most}"),
                     _ => "whole number".to_owned(),
@@ -167,11 +193,14 @@ impl<'a> Page<'a> {
             "\n## Policies\n\nUnder `policies`, for every route or in a route. `off` in a route removes a policy of every route.\n",
         );
         let definitions = self.definitions;
-        let properties = definitions.get("policies").and_then(|policies| policies.get("properties")).and_then(Json::as_object);
+        let properties =
+            definitions.get("policies").and_then(|policies| policies.get("properties")).and_then(Json::as_object);
         for policy in vocabulary.policies {
             let _ = write!(self.out, "\n### `{}`\n\n{} Phase: {}.\n\n", policy.name, policy.doc, policy.phase);
             let settings = properties.and_then(|properties| properties.get(policy.name));
-            let Some(forms) = settings.and_then(|settings| settings.get("anyOf")).and_then(Json::as_array) else { continue };
+            let Some(forms) = settings.and_then(|settings| settings.get("anyOf")).and_then(Json::as_array) else {
+                continue;
+            };
             let path = format!("policies.{}", policy.name);
             for form in forms.iter().skip(1) {
                 let kind = self.kind(&path, form);
@@ -197,8 +226,8 @@ fn is_reference(schema: &Json) -> bool {
 }
 
 fn literal(value: &Json) -> String {
-    match value {
-        Json::String(text) => format!("`{text}`"),
-        other => format!("`{other}`"),
+    match value.as_str() {
+        Some(text) => format!("`{text}`"),
+        None => format!("`{value}`"),
     }
 }

@@ -87,7 +87,8 @@ impl Resolver<'_> {
                     found.help = help.map(str::to_owned);
                     cx.report(found);
                     self.unresolved.insert(at);
-                    node.value = Value::String(Text { text: String::new(), quoted: true, reference: true, secret: true });
+                    node.value =
+                        Value::String(Text { text: String::new(), quoted: true, reference: true, secret: true });
                 }
             },
             Value::Seq(items) => {
@@ -120,7 +121,9 @@ impl Resolver<'_> {
                 continue;
             }
             let reference = behind.strip_prefix("{env:").map(|body| (body, true));
-            let Some((body, is_variable)) = reference.or_else(|| behind.strip_prefix("{file:").map(|body| (body, false))) else {
+            let Some((body, is_variable)) =
+                reference.or_else(|| behind.strip_prefix("{file:").map(|body| (body, false)))
+            else {
                 replaced.push('$');
                 rest = behind;
                 continue;
@@ -129,9 +132,10 @@ impl Resolver<'_> {
                 return Err(Refused(BAD_REFERENCE, "a `${…}` reference has no closing `}`".to_owned(), None));
             };
             let value = if is_variable { self.variable(body)? } else { self.file(body, folder)? };
-            self.left = self.left.checked_sub(value.len()).ok_or_else(|| {
-                Refused(LIMIT, "references add more than 100 MiB of text".to_owned(), None)
-            })?;
+            self.left = self
+                .left
+                .checked_sub(value.len())
+                .ok_or_else(|| Refused(LIMIT, "references add more than 100 MiB of text".to_owned(), None))?;
             replaced.push_str(&value);
             found = true;
             rest = behind;

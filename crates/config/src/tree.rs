@@ -66,7 +66,7 @@ pub struct Text {
 }
 
 /// One key of a mapping and its value.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The key.
     pub key: String,
@@ -204,13 +204,20 @@ pub(crate) fn clip(text: &str) -> String {
 /// Secrets stay hidden: a text that must not be shown prints as `…`.
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.value {
-            Value::Null => f.write_str("null"),
-            Value::Bool(value) => value.fmt(f),
-            Value::Number(text) => f.write_str(text),
-            Value::String(text) => text.fmt(f),
-            Value::Seq(items) => f.debug_list().entries(items).finish(),
-            Value::Map(entries) => {
+        self.value.fmt(f)
+    }
+}
+
+/// Secrets stay hidden.
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Bool(value) => value.fmt(f),
+            Self::Number(text) => f.write_str(text),
+            Self::String(text) => text.fmt(f),
+            Self::Seq(items) => f.debug_list().entries(items).finish(),
+            Self::Map(entries) => {
                 f.debug_map().entries(entries.iter().map(|entry| (&entry.key, &entry.value))).finish()
             }
         }

@@ -1,1 +1,62 @@
-//! control
+//! The control plane's listeners: status, which only tells whether the gateway is well and how much it does, and admin, which also tells
+//! of single requests and therefore answers nobody but this machine. Knows the data plane through [`Source`] alone.
+
+mod answer;
+mod origin;
+mod server;
+mod status;
+mod admin;
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use daemun_dataplane::record::Recent;
+
+pub use server::Listener;
+
+/// A reply that is waited for.
+pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The running gateway, as the listeners ask it.
+pub trait Source: Send + Sync + 'static {
+    /// Every metric, in the Prometheus text format.
+    fn metrics(&self) -> String;
+
+    /// Whether requests are served: not while it starts, and not once it drains.
+    fn ready(&self) -> bool;
+
+    /// The newest `n` requests of all workers, newest first; `n` is at most [`MOST_RECENT`].
+    fn recent(&self, n: usize) -> Waiting<'_, Vec<Recent>>;
+
+    /// The newest request with this id that a worker still has.
+    fn find<'a>(&'a self, id: &'a [u8]) -> Waiting<'a, Option<Recent>>;
+}
+
+/// Requests that are told at once.
+pub const MOST_RECENT: usize = 1_000;
+
+/// Serves `/metrics`, `/healthz` and `/readyz`, to anybody. Never ends: dropped, it closes the listener and its connections.
+pub async fn serve_status(listener: impl Into<Listener>, source: Arc<dyn Source>) {
+    server::serve(listener.into(), move |request| {
+        let answer = status::answer(&request, &*source);
+        async move { answer.unwrap_or_else(answer::not_found) }
+    })
+    .await;
+}
+
+/// Serves recent requests and all that status shows, to callers on this machine whose request names this machine. Never ends but for an error.
+///
+/// # Errors
+/// `InvalidInput` at once, when the listener is not bound to a loopback address or a Unix socket.
+pub async fn serve_admin(listener: impl Into<Listener>, source: Arc<dyn Source>) -> io::Result<()> {
+    let listener = listener.into();
+    let here = listener.here()?;
+    server::serve(listener, move |request| {
+        let source = Arc::clone(&source);
+        async move { admin::answer(&request, here, &*source).await }
+    })
+    .await;
+    Ok(())
+}

@@ -60,10 +60,10 @@ impl Failure {
 /// Output that cannot be written: a reader that has seen enough is no failure.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Self::said(Code::Done),
-            _ => Self::unavailable(format!("cannot write the output: {error}")),
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::said(Code::Done);
         }
+        Self::unavailable(format!("cannot write the output: {error}"))
     }
 }
 

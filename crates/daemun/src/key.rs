@@ -21,9 +21,7 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 /// # Errors
 /// When the system has none to give, for which there is no ordinary reason.
 pub(crate) fn generate() -> io::Result<String> {
-    generate_from(&mut |bytes| {
-        Ok(rustix::rand::getrandom(bytes, rustix::rand::GetRandomFlags::empty())?)
-    })
+    generate_from(&mut |bytes| Ok(rustix::rand::getrandom(bytes, rustix::rand::GetRandomFlags::empty())?))
 }
 
 /// The SHA-256 digest of a key, as a configuration takes it: lower-case hexadecimal.

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::destination::upstream::head;
 use crate::http1::parse::{BodyLength, Scan, parse_request};
 use crate::http1::request::read_target;
-use crate::ids::IdSource;
+use crate::ids::{IdSource, Ids};
 use crate::route;
 use crate::router::{self, path};
 use crate::snapshot::{Destination, Snapshot};
@@ -54,6 +54,12 @@ pub struct Explained {
 /// Explains a request under a snapshot.
 #[must_use]
 pub fn explain(snapshot: &Snapshot, request: &ExplainRequest) -> Explained {
+    explain_with(snapshot, request, &mut request.ids.worker(0))
+}
+
+/// Explains a request with the ids that come next in a sequence, so that it can be held against a gateway that uses the same.
+#[must_use]
+pub fn explain_with(snapshot: &Snapshot, request: &ExplainRequest, ids: &mut Ids) -> Explained {
     let mut out = Explained {
         route: None,
         considered: None,
@@ -66,15 +72,27 @@ pub fn explain(snapshot: &Snapshot, request: &ExplainRequest) -> Explained {
         upstream_head: None,
     };
     let mut exchange = Exchange::default();
-    if let Err(fault) = run(snapshot, request, &mut exchange, &mut out) {
+    if let Err(fault) = run(snapshot, request, ids, &mut exchange, &mut out) {
         out.status = Some(fault.reason.status());
         out.fault = Some(fault);
     }
     out
 }
 
-fn run(snapshot: &Snapshot, request: &ExplainRequest, exchange: &mut Exchange, out: &mut Explained) -> Result<(), Fault> {
-    let framing = read(snapshot, request, exchange)?;
+fn run(
+    snapshot: &Snapshot,
+    request: &ExplainRequest,
+    ids: &mut Ids,
+    exchange: &mut Exchange,
+    out: &mut Explained,
+) -> Result<(), Fault> {
+    let framing = read(snapshot, request, exchange);
+    if framing.is_err() {
+        // as for a live head that cannot be read: it gets an id, and nothing in it is believed
+        exchange.request.head.fields.clear();
+    }
+    crate::worker::identify(ids, exchange, snapshot);
+    let framing = framing?;
     let mut buffer = Vec::new();
     let raw = exchange.request.head.bytes(exchange.request.path).to_vec();
     let reading = path::read(&raw, &mut buffer);
@@ -151,6 +169,5 @@ fn read(snapshot: &Snapshot, request: &ExplainRequest, exchange: &mut Exchange) 
     let head = parsed?.ok_or_else(|| Fault::new(daemun_pipeline::Reason::BadRequest, "the head is incomplete"))?;
     exchange.request.head.buf.truncate(head.len);
     read_target(&mut exchange.request, &head)?;
-    crate::worker::identify(&mut request.ids.worker(0), exchange, snapshot);
     Ok(head.body)
 }

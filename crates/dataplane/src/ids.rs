@@ -21,7 +21,9 @@ impl IdSource {
         IdSource { seed }
     }
 
-    pub(crate) fn worker(self, index: usize) -> Ids {
+    /// The ids of one worker, in their order.
+    #[must_use]
+    pub fn worker(self, index: usize) -> Ids {
         let mut state = self.seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let trace = [mix(&mut state), mix(&mut state)];
         Ids { prefix: mix(&mut self.seed.clone()) >> 32, worker: index as u64 & 0xff, counter: 0, state: trace[0] ^ trace[1] }
@@ -30,7 +32,7 @@ impl IdSource {
 
 /// Ids of one worker: a prefix of the process, the worker, a counter; trace ids from a generator.
 #[derive(Debug)]
-pub(crate) struct Ids {
+pub struct Ids {
     prefix: u64,
     worker: u64,
     counter: u64,
@@ -49,20 +51,24 @@ impl Ids {
     /// Appends a `traceparent` that goes on from `received`, or begins a trace where that is absent or malformed (W3C Trace Context,
     /// section 3.2). Says whether it went on.
     pub(crate) fn push_traceparent(&mut self, received: Option<&[u8]>, out: &mut Vec<u8>) -> bool {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
         let kept = received.filter(|v| is_traceparent(v));
-        out.extend_from_slice(b"00-");
         match kept {
-            Some(value) => out.extend_from_slice(value.get(3..35).unwrap_or_default()),
+            Some(value) => text.copy_from_slice(value),
             None => {
-                push_hex(mix(&mut self.state) | 1, 16, out);
-                push_hex(mix(&mut self.state), 16, out);
+                put(&mut text, 3, &hex(mix(&mut self.state) | 1));
+                put(&mut text, 19, &hex(mix(&mut self.state)));
             }
         }
-        out.push(b'-');
-        push_hex(mix(&mut self.state) | 1, 16, out);
-        out.push(b'-');
-        out.extend_from_slice(kept.and_then(|v| v.get(53..55)).unwrap_or(b"00"));
+        put(&mut text, 36, &hex(mix(&mut self.state) | 1));
+        out.extend_from_slice(&text);
         kept.is_some()
+    }
+}
+
+fn put(text: &mut [u8; 55], at: usize, digits: &[u8; 16]) {
+    if let Some(to) = text.get_mut(at..at + 16) {
+        to.copy_from_slice(digits);
     }
 }
 
@@ -75,11 +81,21 @@ fn mix(state: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
-fn push_hex(value: u64, digits: u32, out: &mut Vec<u8>) {
-    for place in (0..digits).rev() {
-        let nibble = u8::try_from((value >> (4 * place)) & 15).unwrap_or(0);
-        out.push(if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 });
-    }
+/// Appends the last `digits` (at most 16) hexadecimal digits of a number; all sixteen are made at once.
+fn push_hex(value: u64, digits: usize, out: &mut Vec<u8>) {
+    let text = hex(value);
+    out.extend_from_slice(text.get(16usize.saturating_sub(digits)..).unwrap_or_default());
+}
+
+/// A number as 16 hexadecimal digits: nibbles are spread over 16 bytes, then each is made a digit by arithmetic on all.
+fn hex(value: u64) -> [u8; 16] {
+    let mut wide = u128::from(value);
+    wide = (wide | (wide << 32)) & 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff;
+    wide = (wide | (wide << 16)) & 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff;
+    wide = (wide | (wide << 8)) & 0x00ff_00ff_00ff_00ff_00ff_00ff_00ff_00ff;
+    wide = (wide | (wide << 4)) & 0x0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f;
+    let letters = ((wide + 0x0606_0606_0606_0606_0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101_0101_0101_0101_0101;
+    (wide + 0x3030_3030_3030_3030_3030_3030_3030_3030 + letters * 39).to_be_bytes()
 }
 
 fn is_traceparent(value: &[u8]) -> bool {
@@ -121,6 +137,13 @@ mod tests {
             let mut out = Vec::new();
             assert!(!ids.push_traceparent(Some(bad), &mut out));
             assert!(is_traceparent(&out));
+        }
+    }
+
+    #[test]
+    fn hexadecimal_digits_are_those_of_the_standard_library() {
+        for value in [0, 1, 9, 10, 0xf, 0x0123_4567_89ab_cdef, u64::MAX, 0x8000_0000_0000_0000] {
+            assert_eq!(hex(value), *format!("{value:016x}").as_bytes());
         }
     }
 

@@ -3,9 +3,11 @@
 mod gateway;
 mod worker;
 mod listener;
+mod tls;
 mod io;
 mod pipe;
 pub mod http1;
+mod http2;
 mod peer;
 mod serve;
 mod route;
@@ -22,7 +24,7 @@ mod clock;
 
 pub use clock::Clock;
 pub use gateway::{Gateway, Options};
-pub use ids::IdSource;
+pub use ids::{IdSource, Ids};
 pub use listener::{Socket, Sockets};
 pub use snapshot::Snapshot;
 pub use snapshot::upstream::{Target, Upstream};

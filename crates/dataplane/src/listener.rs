@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use daemun_config::model::Bind;
 use daemun_pipeline::Client;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Notify, oneshot};
 
-use crate::http1;
+use crate::{http1, http2};
 use crate::io::Stream;
 use crate::worker::Worker;
 
@@ -29,7 +30,7 @@ pub enum Socket {
 /// The sockets of one listener that one worker serves. An empty list keeps those it already serves under that name.
 #[derive(Debug)]
 pub struct Sockets {
-    /// Name of the listener: its address as configured.
+    /// Name of the listener: its address as configured, `#1` and so on behind it from the second of the same on.
     pub name: Arc<str>,
     /// The sockets.
     pub sockets: Vec<Socket>,
@@ -197,12 +198,42 @@ fn admit(worker: &Rc<Worker>, accepted: Accepted, name: &Arc<str>) {
     let peer_text = peer.map(|ip| ip.to_string()).unwrap_or_default();
     let client = Client { peer, ip, peer_text: Rc::from(peer_text), trusted, tls: false, identity: None };
     let worker = Rc::clone(worker);
-    let _ = name;
+    let tls = local.snapshot.tls.get(&**name).map(Arc::clone);
     tokio::task::spawn_local(async move {
-        http1::connection(&worker, stream, client).await;
+        match tls {
+            None => http1::connection(&worker, stream, client).await,
+            Some(tls) => Box::pin(secure(&worker, stream, client, tls)).await,
+        }
         worker.recorder.connection_closed();
         worker.closed();
     });
+}
+
+/// The TLS handshake, within the time a head may take; then the protocol that was agreed on.
+async fn secure(worker: &Rc<Worker>, stream: Stream, mut client: Client, tls: Arc<rustls::ServerConfig>) {
+    let slot = worker.timers.slot();
+    slot.set(worker.clock.now().saturating_add(worker.local().snapshot.settings.head));
+    let handshake = tokio_rustls::TlsAcceptor::from(tls).accept(stream);
+    let Some(Ok(stream)) = slot.limit(handshake).await else {
+        worker.recorder.handshake_failed();
+        return;
+    };
+    drop(slot);
+    client.tls = true;
+    client.identity = crate::tls::identity(stream.get_ref().1).map(Rc::new);
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        return http2::connection(worker, Stream::Tls(Box::new(stream)), Vec::new(), client).await;
+    }
+    http1::connection(worker, Stream::Tls(Box::new(stream)), client).await;
+}
+
+/// Name of a listener: its address as configured; `same` counts those before it with the same address.
+pub(crate) fn name(bind: &Bind, same: usize) -> String {
+    let address = match bind {
+        Bind::Tcp(address) => address.to_string(),
+        Bind::Unix(path) => format!("unix:{}", path.display()),
+    };
+    if same == 0 { address } else { format!("{address}#{same}") }
 }
 
 /// Errors of the connection that was about to be accepted, not of accepting.

@@ -158,6 +158,16 @@ impl Deadline {
         Poll::Pending
     }
 
+    /// Ready when `limit` has come; else sets it as the deadline. For limits that move with every poll: one that was set before and has
+    /// fired counts only if `limit` has come as well.
+    pub fn poll_until(&self, cx: &mut Context<'_>, limit: u64) -> Poll<()> {
+        if self.poll(cx).is_ready() && self.timers.clock.now() >= limit {
+            return Poll::Ready(());
+        }
+        self.set(limit);
+        self.poll(cx)
+    }
+
     /// Runs `work` until it is done or the deadline has come (`None`); work that is done wins.
     pub async fn limit<F: Future>(&self, work: F) -> Option<F::Output> {
         tokio::pin!(work);

@@ -169,13 +169,17 @@ pub fn run_cases(yaml: &str, cases: Vec<Case>) {
     let named: std::collections::BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
     assert_eq!(named.len(), cases.len(), "two cases have one name");
     let cases: Vec<Case> = cases.iter().flat_map(Case::variants).collect();
-    run_each(cases.len(), || Lane::start(yaml), |lane, index| {
-        let case = &cases[index];
-        judge(lane, case).map_err(|why| {
-            let sent: Vec<String> = case.pieces.iter().map(|piece| format!("`{}`", shown(piece))).collect();
-            format!("{}\n    {why}\n    sent {}", case.name, sent.join(" then "))
-        })
-    });
+    run_each(
+        cases.len(),
+        || Lane::start(yaml),
+        |lane, index| {
+            let case = &cases[index];
+            judge(lane, case).map_err(|why| {
+                let sent: Vec<String> = case.pieces.iter().map(|piece| format!("`{}`", shown(piece))).collect();
+                format!("{}\n    {why}\n    sent {}", case.name, sent.join(" then "))
+            })
+        },
+    );
 }
 
 /// Runs `count` cases side by side, each worker with a lane of its own, which is made anew after a failure.
@@ -273,7 +277,8 @@ impl Outcome {
 }
 
 fn end(client: &mut Client, case: &Case, answers: Vec<Response>) -> Observed {
-    let fitting = case.outcomes.iter().filter(|outcome| outcome.holds(&answers) && outcome.answers.len() == answers.len());
+    let fitting =
+        case.outcomes.iter().filter(|outcome| outcome.holds(&answers) && outcome.answers.len() == answers.len());
     let fitting: Vec<After> = fitting.map(|outcome| outcome.after).collect();
     if fitting.is_empty() {
         return Observed { answers, end: "not looked at".to_owned(), after: None };

@@ -140,7 +140,8 @@ impl Client {
     pub fn call(&mut self, request: impl AsRef<[u8]>) -> Response {
         let request = request.as_ref();
         self.send(request);
-        let method = String::from_utf8_lossy(request.split(|&byte| byte == b' ').next().unwrap_or_default()).into_owned();
+        let method =
+            String::from_utf8_lossy(request.split(|&byte| byte == b' ').next().unwrap_or_default()).into_owned();
         let answer = self.response_to(&method).unwrap_or_else(|broken| {
             panic!("no answer ({broken}) to `{}`; received `{}`", shown(request), shown(&self.wire.record))
         });

@@ -179,7 +179,6 @@ impl Gateway {
     }
 
     /// One GET on a connection of its own.
-    #[must_use]
     pub fn get(&self, target: &str) -> crate::client::Response {
         self.connect().get(target)
     }

@@ -238,9 +238,8 @@ mod tests {
     #[test]
     fn the_examples_of_the_rfc_decode() {
         let mut decoder = Decoder::default();
-        let block = [
-            0x82, 0x86, 0x84, 0x41, 0x8c, 0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff,
-        ];
+        let block =
+            [0x82, 0x86, 0x84, 0x41, 0x8c, 0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff];
         let fields = decoder.decode(&block).unwrap();
         let expected = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "www.example.com")];
         assert_eq!(fields, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));

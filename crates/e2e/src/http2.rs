@@ -373,7 +373,10 @@ impl Http2 {
 
 fn is_fit(name: &str) -> bool {
     let own = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
-    !name.is_empty() && !name.starts_with(':') && !name.bytes().any(|byte| byte.is_ascii_uppercase()) && !own.contains(&name)
+    !name.is_empty()
+        && !name.starts_with(':')
+        && !name.bytes().any(|byte| byte.is_ascii_uppercase())
+        && !own.contains(&name)
 }
 
 fn number(bytes: &[u8]) -> u32 {

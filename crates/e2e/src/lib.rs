@@ -25,5 +25,5 @@ pub use client::{Client, Response};
 pub use gateway::Gateway;
 pub use lane::Lane;
 pub use origin::{Next, Origin, Peer, Request};
-pub use wait::{Deadline, wait_until};
+pub use wait::{Deadline, poll, wait_until};
 pub use wire::Broken;

@@ -141,7 +141,7 @@ pub fn faults_of_forwarded(head: &Head) -> Vec<String> {
             if method.is_empty() || !method.bytes().all(is_token) {
                 faults.push(format!("method `{method}`"));
             }
-            let clean = target.bytes().all(|byte| byte.is_ascii_graphic() && !b"\\\"<>#".contains(&byte));
+            let clean = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\' && byte != b'#');
             if target.is_empty() || !clean {
                 faults.push(format!("target `{target}`"));
             }

@@ -254,7 +254,11 @@ impl Wire {
                 return Err(Broken::Malformed(format!("a head of more than {} bytes", Self::HEAD)));
             }
             from = self.buffer.len().saturating_sub(3);
-            if self.buffer.is_empty() { self.fill()? } else { self.fill_within()? };
+            if self.buffer.is_empty() {
+                self.fill()?
+            } else {
+                self.fill_within()?
+            };
         }
     }
 

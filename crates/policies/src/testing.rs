@@ -8,8 +8,8 @@ use daemun_config::diagnostic::Diagnostics;
 use daemun_config::tree::{At, Node};
 use daemun_config::{decode::Decoder, parse_text};
 use daemun_pipeline::{
-    BuildContext, Carry, Consumer, Directory, Exchange, Flow, Head, Method, Outcome, Phase, Policy, Request, Span, Stop,
-    Verdict,
+    BuildContext, Carry, Consumer, Directory, Exchange, Flow, Head, Method, Outcome, Phase, Policy, Request, Span,
+    Stop, Verdict,
 };
 
 use crate::REGISTRY;
@@ -371,7 +371,11 @@ fn run_exchange(chain: &Chain, block: &str) {
         match &verdict {
             Ok(()) => {
                 assert_eq!(outcome, Outcome::Pass, "explain agrees ({detail})\n{block}");
-                assert_eq!(upstream_lines(&explained.request), upstream_lines(&exchange.request), "explain agrees\n{block}");
+                assert_eq!(
+                    upstream_lines(&explained.request),
+                    upstream_lines(&exchange.request),
+                    "explain agrees\n{block}"
+                );
                 let expected = script.upstream.as_ref().unwrap_or_else(|| panic!("it reaches the upstream\n{block}"));
                 assert_eq!(&upstream_lines(&exchange.request), expected, "{block}");
                 answer(&script, &mut exchange);

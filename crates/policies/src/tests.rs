@@ -35,7 +35,11 @@ fn rows_stand_in_running_order() {
 #[test]
 fn every_manual_page_is_true() {
     for row in REGISTRY {
-        assert!(row.manual.starts_with(&format!("# `{}`\n", row.name)), "the page of {} begins with its name", row.name);
+        assert!(
+            row.manual.starts_with(&format!("# `{}`\n", row.name)),
+            "the page of {} begins with its name",
+            row.name
+        );
         assert!(run_page(row.manual) >= 2, "the page of {} shows exchanges", row.name);
     }
 }

@@ -1,4 +1,4 @@
-//! Checks of names that users see: metrics, codes of findings, reasons of faults.
+//! Checks of names that users see: metrics, and the codes whose pages are generated.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,11 +6,10 @@ use anyhow::Result;
 
 use super::Finding;
 use super::text::product_lines;
+use crate::docs;
 use crate::tree::File;
 
 const METRICS_PAGE: &str = "docs/reference/metrics.md";
-const DIAGNOSTICS_PAGE: &str = "docs/reference/diagnostics.md";
-const REFERENCE: &str = "docs/reference/";
 
 /// The prefix of every metric, which the names of crates share.
 const PREFIX: &str = "daemun_";
@@ -78,37 +77,13 @@ fn is_crate(name: &str) -> bool {
     name.strip_prefix(PREFIX).is_none_or(|rest| rest.is_empty() || CRATES.contains(&rest))
 }
 
-pub(super) fn diagnostics(files: &[File]) -> Result<Vec<Finding>> {
-    let page = files.iter().find(|file| file.path == DIAGNOSTICS_PAGE).map_or("", |file| file.text.as_str());
-    let reference: String =
-        files.iter().filter(|file| file.path.starts_with(REFERENCE)).map(|file| file.text.as_str()).collect();
-    let mut findings = Vec::new();
-    for file in files.iter().filter(|file| file.path.starts_with("crates/config/src/diagnostic")) {
-        for (number, code) in product_lines(file).filter_map(|(number, line)| Some((number, named(line, ':')?))) {
-            if !page.contains(&format!("`{code}`")) {
-                findings.push(format!("{DIAGNOSTICS_PAGE}: does not describe `{code}` of {}:{number}", file.path));
-            }
-        }
-    }
-    for file in files.iter().filter(|file| file.path == "crates/pipeline/src/fault.rs") {
-        for (number, reason) in product_lines(file).filter_map(|(number, line)| Some((number, named(line, ',')?))) {
-            if !reference.contains(&format!("`{reason}`")) {
-                findings.push(format!("{REFERENCE}: no page describes `{reason}` of {}:{number}", file.path));
-            }
-        }
-    }
-    if findings.is_empty() && !files.iter().any(|file| file.path.starts_with("crates/config/src/diagnostic")) {
-        findings.push("crates/config/src/diagnostic: there is no table of codes to check".into());
-    }
-    Ok(findings)
-}
-
-/// The name in a row of a table such as `BAD_VALUE = "bad_value":`, where `end` follows the closing quote.
-fn named(line: &str, end: char) -> Option<&str> {
-    let (constant, rest) = line.trim().split_once(" = \"")?;
-    let (name, rest) = rest.split_once('"')?;
-    let is_name = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    (is_name(constant) && is_name(name) && rest.starts_with(end)).then_some(name)
+/// The pages of codes and reasons are what the generator makes of the tables in the source.
+pub(super) fn generated_pages(files: &[File]) -> Result<Vec<Finding>> {
+    Ok(docs::pages(files)?
+        .into_iter()
+        .filter(|page| !files.iter().any(|file| file.path == page.path && file.text == page.text))
+        .map(|page| format!("{}: is not what the source says; run `cargo xtask docs`", page.path))
+        .collect())
 }
 
 #[cfg(test)]
@@ -128,12 +103,5 @@ mod tests {
         assert_eq!(metrics(&[source]).unwrap().len(), 2, "named twice, and not documented");
         let stale = file(METRICS_PAGE, "`daemun_gone_total`");
         assert_eq!(metrics(&[stale]).unwrap().len(), 1);
-    }
-
-    #[test]
-    fn a_code_without_a_description_is_found() {
-        let codes = || file("crates/config/src/diagnostic/codes.rs", "    BAD_VALUE = \"bad_value\":\n");
-        assert_eq!(diagnostics(&[codes()]).unwrap().len(), 1);
-        assert!(diagnostics(&[codes(), file(DIAGNOSTICS_PAGE, "## `bad_value`")]).unwrap().is_empty());
     }
 }

@@ -128,12 +128,9 @@ impl<T: Setting> Setting for OneOrMany<T> {
 
     fn schema(s: &mut SchemaBuilder<'_>) -> Json {
         let one = T::schema(s);
-        let mut forms = match &one {
-            Json::Object(object) if object.len() == 1 => {
-                object.get("anyOf").and_then(Json::as_array).cloned().unwrap_or_else(|| vec![one.clone()])
-            }
-            _ => vec![one.clone()],
-        };
+        // A choice and nothing else is widened; anything else becomes one of two forms.
+        let choice = one.as_object().filter(|object| object.len() == 1).and_then(|object| object.get("anyOf"));
+        let mut forms = choice.and_then(Json::as_array).cloned().unwrap_or_else(|| vec![one.clone()]);
         forms.push(json!({ "type": "array", "items": one }));
         json!({ "anyOf": forms })
     }

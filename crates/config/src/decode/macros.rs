@@ -39,7 +39,7 @@ macro_rules! settings {
                 cx: &mut $crate::decode::Decoder<'_>,
             ) -> ::core::option::Option<Self> {
                 const KEYS: &[&str] = &[$($crate::settings!(@key $field $($key)?)),*];
-                const NOT_AVAILABLE: &[(&str, &str)] = &[$($(($missing, "")),*)?];
+                const NOT_AVAILABLE: &[&str] = &[$($($missing),*)?];
                 let entries = cx.map(node)?;
                 $(cx.exclusive(entries, &[$($exclusive),*]);)?
                 $(cx.needs_one(node, entries, &[$($needed),*]);)?
@@ -113,7 +113,7 @@ macro_rules! settings {
                     FORMS.iter().filter(|(_, keyed)| !keyed).map(|(word, _)| *word).collect();
                 let keyed: ::std::vec::Vec<&str> =
                     FORMS.iter().filter(|(_, keyed)| *keyed).map(|(word, _)| *word).collect();
-                cx.unknown_choice(node, &words, &keyed, &[$($(($missing, "")),*)?]);
+                cx.unknown_choice(node, &words, &keyed, &[$($($missing),*)?]);
                 ::core::option::Option::None
             }
 

@@ -124,8 +124,16 @@ fn with_unit<'n>(node: &'n Node, cx: &mut Decoder<'_>, what: &str, example: &str
         Value::String(text) => Some(&text.text),
         Value::Number(text) => {
             let whole = parse_integer(text).is_some();
-            let help = if whole { format!("write `{text}{unit}` or another unit") } else { format!("write it like `{example}`") };
-            cx.bad_value_help(node, format!("expected {what} like `{example}`, found {} without a unit", node.found()), help);
+            let help = if whole {
+                format!("write `{text}{unit}` or another unit")
+            } else {
+                format!("write it like `{example}`")
+            };
+            cx.bad_value_help(
+                node,
+                format!("expected {what} like `{example}`, found {} without a unit", node.found()),
+                help,
+            );
             None
         }
         Value::Null | Value::Bool(_) | Value::Seq(_) | Value::Map(_) => {
@@ -147,7 +155,11 @@ impl Setting for Duration {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
         let text = with_unit(node, cx, "a duration", "250ms", "s")?;
         let Some((number, unit)) = split_unit(text) else {
-            cx.bad_value_help(node, format!("`{}` is not a duration", node.shown()), "write it like `250ms`, `5s`, `1m` or `24h`");
+            cx.bad_value_help(
+                node,
+                format!("`{}` is not a duration", node.shown()),
+                "write it like `250ms`, `5s`, `1m` or `24h`",
+            );
             return None;
         };
         let duration = match unit {
@@ -181,7 +193,10 @@ impl Setting for TimeLimit {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
         let duration = Duration::decode(node, cx)?;
         if duration.is_zero() {
-            cx.bad_value(node, format!("`{}` would end everything at once; a time limit is at least `1ms`", node.shown()));
+            cx.bad_value(
+                node,
+                format!("`{}` would end everything at once; a time limit is at least `1ms`", node.shown()),
+            );
             return None;
         }
         Some(Self(duration))
@@ -233,7 +248,11 @@ impl Setting for Size {
     }
 
     fn schema(s: &mut SchemaBuilder<'_>) -> Json {
-        s.pattern("size", "Whole number and unit: `240B`, `64KiB`, `10MiB`, `1GiB`.", "^[0-9]{1,15}(B|KiB|MiB|GiB|TiB)$")
+        s.pattern(
+            "size",
+            "Whole number and unit: `240B`, `64KiB`, `10MiB`, `1GiB`.",
+            "^[0-9]{1,15}(B|KiB|MiB|GiB|TiB)$",
+        )
     }
 }
 
@@ -311,7 +330,10 @@ impl Setting for Rate {
         match parsed {
             Some((count, per)) if (1..=1_000_000_000_000).contains(&count) => Some(Self { count, per }),
             Some(_) => {
-                cx.bad_value(node, format!("`{}` is out of range: a rate counts from 1 to 1000000000000", node.shown()));
+                cx.bad_value(
+                    node,
+                    format!("`{}` is out of range: a rate counts from 1 to 1000000000000", node.shown()),
+                );
                 None
             }
             None => {
@@ -350,7 +372,11 @@ impl Setting for Percent {
         match parsed.filter(|points| *points <= 10_000) {
             Some(basis_points) => Some(Self { basis_points }),
             None => {
-                cx.bad_value_help(node, format!("`{}` is not a percentage", node.shown()), "write it like `20%` or `0.5%`");
+                cx.bad_value_help(
+                    node,
+                    format!("`{}` is not a percentage", node.shown()),
+                    "write it like `20%` or `0.5%`",
+                );
                 None
             }
         }
@@ -415,7 +441,11 @@ impl Setting for SocketAddr {
     }
 
     fn schema(s: &mut SchemaBuilder<'_>) -> Json {
-        s.pattern("address", "Address and port: `127.0.0.1:8080`, `[::1]:8080`.", "^([0-9.]{7,15}|\\[[0-9A-Fa-f:.%]+\\]):[0-9]{1,5}$")
+        s.pattern(
+            "address",
+            "Address and port: `127.0.0.1:8080`, `[::1]:8080`.",
+            "^([0-9.]{7,15}|\\[[0-9A-Fa-f:.%]+\\]):[0-9]{1,5}$",
+        )
     }
 }
 

@@ -121,14 +121,18 @@ impl Object {
     pub fn exclusive(&mut self, keys: &[&str]) {
         for (index, first) in keys.iter().enumerate() {
             for second in keys.iter().skip(index.saturating_add(1)) {
-                self.rules.push(json!({ "not": { "required": [first, second] } }));
+                // Some checkers want the properties named beside `required`.
+                let both = json!({ *first: true, *second: true });
+                self.rules
+                    .push(json!({ "not": { "type": "object", "properties": both, "required": [first, second] } }));
             }
         }
     }
 
     /// Says that one of `keys` at least must be given.
     pub fn needs_one(&mut self, keys: &[&str]) {
-        let forms: Vec<Json> = keys.iter().map(|key| json!({ "required": [key] })).collect();
+        let form = |key: &&str| json!({ "type": "object", "properties": { *key: true }, "required": [key] });
+        let forms: Vec<Json> = keys.iter().map(form).collect();
         self.rules.push(json!({ "anyOf": forms }));
     }
 

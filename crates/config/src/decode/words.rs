@@ -184,9 +184,10 @@ impl Setting for RegexText {
         match regex::RegexBuilder::new(expression).size_limit(Self::SIZE_LIMIT).build() {
             Ok(_) => Some(Self(expression.to_owned())),
             Err(error) => {
-                let reason = match error {
-                    regex::Error::CompiledTooBig(_) => "it is too large when compiled".to_owned(),
-                    other => last_line(&other.to_string()),
+                let reason = if matches!(error, regex::Error::CompiledTooBig(_)) {
+                    "it is too large when compiled".to_owned()
+                } else {
+                    last_line(&error.to_string())
                 };
                 cx.bad_value_help(node, format!("`{}` is not a regular expression", node.shown()), reason);
                 None

@@ -31,9 +31,6 @@ codes! {
     BAD_VALUE = "bad_value":
         "The value has the right type but not a meaning here: a malformed address, host, duration, size or rate, a word \
          that is not one of those allowed, a number out of range. The message says what is expected.";
-    CERTIFICATE = "certificate":
-        "A certificate or key file cannot be read or used: the file is missing, is not PEM, or the key does not belong to \
-         the certificate.";
     CONFLICTING_KEYS = "conflicting_keys":
         "Two keys that exclude each other are both given, such as two destinations of one route, or `path` and `prefix`.";
     DUPLICATE_KEY = "duplicate_key":
@@ -86,6 +83,11 @@ codes! {
         "An API key has fewer than 16 bytes and could be guessed. `daemun key new` makes a good one.";
     SYNTAX = "syntax":
         "The text is not well-formed YAML, JSON or TOML.";
+    TLS = "tls":
+        "TLS settings cannot be used together: a certificate and its key do not belong to each other, or a name cannot be \
+         asked for.";
+    TLS_FILE = "tls_file":
+        "A certificate, key or authority file cannot be read or used: it is missing, or is not PEM.";
     UNKNOWN_KEY = "unknown_key":
         "The mapping has a key that means nothing there. The nearest known key is offered.";
     UNKNOWN_PARAMETER = "unknown_parameter":

@@ -140,30 +140,35 @@ impl<'a> Lines<'a> {
         let hidden = self.hidden(at, line);
         let start = at.column.saturating_sub(1);
         let end = if at.end_line == at.line { at.end_column.saturating_sub(1) } else { u32::MAX };
-        let first = start.saturating_sub(60).min(start);
+        // A long line is shown from a little before what is marked.
+        let first = if start > 90 { start - 60 } else { 0 };
         let mut shown = String::new();
         let (mut width, mut mark_start, mut mark_end) = (0_usize, None, 0_usize);
+        if first > 0 {
+            shown.push('…');
+            width += 1;
+        }
         let mut was_hidden = false;
-        for (index, char) in (0_u32..).zip(line.chars()) {
-            if index < first {
-                continue;
-            }
+        for (index, char) in (0_u32..).zip(line.chars()).filter(|(index, _)| *index >= first) {
             if index >= start && mark_start.is_none() {
                 mark_start = Some(width);
             }
             let hide = hidden.iter().any(|(from, to)| (*from..*to).contains(&(index + 1)));
-            if hide && !was_hidden {
-                shown.push('…');
-                width += 1;
-            } else if !hide {
-                shown.push(if char.is_control() { ' ' } else { char });
-                width += 1;
+            if !hide || !was_hidden {
+                let char = match char {
+                    _ if hide => '…',
+                    _ if char.is_control() => ' ',
+                    _ => char,
+                };
+                shown.push(char);
+                width += if is_wide(char) { 2 } else { 1 };
             }
             was_hidden = hide;
-            if index < end {
+            if index < end && !char.is_whitespace() {
                 mark_end = width;
             }
             if width >= WIDTH {
+                shown.push('…');
                 break;
             }
         }
@@ -208,17 +213,81 @@ fn default_ranges(line: &str, hidden: &mut Vec<(u32, u32)>) {
     }
 }
 
-/// Adds each run of 16 or more characters that a credential may consist of.
+/// Adds what a credential may be: 16 or more characters in quotes, or without white space, quotes and brackets.
 fn long_words(line: &str, hidden: &mut Vec<(u32, u32)>) {
-    let mut start = 1_u32;
-    let mut column = 1_u32;
-    for char in line.chars().chain(std::iter::once(' ')) {
-        if !(char.is_ascii_alphanumeric() || "_-+/=.~".contains(char)) {
-            if column - start >= 16 {
-                hidden.push((start, column));
+    let mut word = 1_u32;
+    let mut quote: Option<(char, u32)> = None;
+    for (column, char) in (1_u32..).zip(line.chars().chain(std::iter::once('\n'))) {
+        if char.is_whitespace() || "\"'[]{},".contains(char) {
+            if column - word >= 16 {
+                hidden.push((word, column));
             }
-            start = column + 1;
+            word = column + 1;
         }
-        column += 1;
+        match quote {
+            Some((open, start)) if char == open || char == '\n' => {
+                if column - start >= 16 {
+                    hidden.push((start, column));
+                }
+                quote = None;
+            }
+            None if char == '"' || char == '\'' => quote = Some((char, column + 1)),
+            _ => {}
+        }
+    }
+}
+
+/// Whether a terminal shows a character two columns wide.
+fn is_wide(char: char) -> bool {
+    matches!(u32::from(char),
+        0x1100..=0x115f | 0x2e80..=0xa4cf | 0xac00..=0xd7a3 | 0xf900..=0xfaff | 0xfe30..=0xfe6f
+        | 0xff00..=0xff60 | 0xffe0..=0xffe6 | 0x1f300..=0x1faff | 0x20000..=0x3fffd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::BAD_VALUE;
+    use std::path::Path;
+
+    /// The snippet of `column..end` in a one-line file.
+    fn snippet(line: &str, column: u32, end: u32, unread: bool) -> String {
+        let mut sources = Sources::new();
+        let file = sources.add(Path::new("a"), line.to_owned()).unwrap();
+        if unread {
+            sources.mask_unread();
+        }
+        let mut all = Diagnostics::new();
+        all.push(Diagnostic::error(BAD_VALUE, At { file, line: 1, column, end_line: 1, end_column: end }, "x"));
+        let text = text(&all, &sources, false);
+        text.lines().skip(2).take(2).map(|line| line.split_once("| ").unwrap().1).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn marks_stand_under_wide_characters() {
+        assert_eq!(snippet("대문: 문", 5, 6, false), "대문: 문\n      ^^");
+    }
+
+    #[test]
+    fn a_long_line_is_cut_round_what_is_marked() {
+        let line = format!("{}bad{}", "a".repeat(1000), "b".repeat(1000));
+        let shown = snippet(&line, 1001, 1004, false);
+        let (text, marks) = shown.split_once('\n').unwrap();
+        assert!(text.chars().count() <= WIDTH + 1 && text.starts_with("…aaa") && text.ends_with('…'));
+        let start = marks.find('^').unwrap();
+        assert_eq!(text.chars().skip(start).take(3).collect::<String>(), "bad");
+        assert_eq!(marks.trim(), "^^^");
+    }
+
+    #[test]
+    fn defaults_of_references_are_hidden() {
+        assert_eq!(snippet("a: ${env:B:-secret} ${env:C:-}", 1, 2, false), "a: ${env:B:-…} ${env:C:-}\n^");
+        assert_eq!(snippet("a: ${env:B:-secret", 1, 2, false), "a: ${env:B:-…\n^");
+    }
+
+    #[test]
+    fn what_may_be_a_credential_is_hidden_where_the_text_was_not_understood() {
+        assert_eq!(snippet("keys: [p@ss!word#12345678, 'a key with spaces'", 1, 5, true), "keys: […, '…'\n^^^^");
+        assert_eq!(snippet("path: /short", 1, 5, true), "path: /short\n^^^^");
     }
 }

@@ -8,8 +8,8 @@ use super::policies::unknown_policy;
 use super::route::{AuthenticateText, RouteText};
 use crate::decode::Decoder;
 use crate::diagnostic::{
-    ADMIN_NOT_LOOPBACK, DUPLICATE_NAME, Diagnostic, KEY_REUSED, NO_EFFECT, NO_LISTENER, NO_ROUTE, NOT_AN_AUTHENTICATOR, PORT_TWICE,
-    UNKNOWN_UPSTREAM, UNUSED_UPSTREAM,
+    ADMIN_NOT_LOOPBACK, DUPLICATE_NAME, Diagnostic, KEY_REUSED, NO_EFFECT, NO_LISTENER, NO_ROUTE, NOT_AN_AUTHENTICATOR,
+    PORT_TWICE, UNKNOWN_UPSTREAM, UNUSED_UPSTREAM,
 };
 use crate::model::{Bind, Spanned};
 use crate::tree::{At, Node, clip};
@@ -25,7 +25,7 @@ pub(super) fn check(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Optio
 }
 
 fn existence(root: &Root, node: &Node, cx: &mut Decoder<'_>) {
-    let empty = |key: &str| node.get(key).and_then(Node::as_seq).is_none_or(<[Node]>::is_empty);
+    let empty = |key: &str| node.get(key).is_none_or(|list| list.as_seq().is_some_and(<[Node]>::is_empty));
     let at = |key: &str| node.entry(key).map_or(node.at, |entry| entry.key_at);
     if root.listeners.is_empty() && empty("listeners") {
         let found = Diagnostic::error(NO_LISTENER, at("listeners"), "there is no listener, so nobody could call");
@@ -51,7 +51,8 @@ fn addresses(root: &Root, cx: &mut Decoder<'_>) {
         }
     }
     let mut taken: Vec<(&Spanned<Bind>, String)> = Vec::new();
-    let listeners = root.listeners.iter().enumerate().map(|(index, listener)| (&listener.bind, format!("listeners[{index}].bind")));
+    let listeners =
+        root.listeners.iter().enumerate().map(|(index, listener)| (&listener.bind, format!("listeners[{index}].bind")));
     let admin = root.admin.iter().map(|admin| (&admin.bind, "admin.bind".to_owned()));
     let status = root.status.iter().map(|status| (&status.bind, "status.bind".to_owned()));
     for (bind, path) in listeners.chain(admin).chain(status) {
@@ -66,7 +67,8 @@ fn addresses(root: &Root, cx: &mut Decoder<'_>) {
 
 /// Whether two listeners cannot both have their address.
 fn meet(a: &Bind, b: &Bind) -> bool {
-    let covers = |a: &SocketAddr, b: &SocketAddr| a.ip() == b.ip() || a.ip().is_unspecified() && a.is_ipv4() == b.is_ipv4();
+    let covers =
+        |a: &SocketAddr, b: &SocketAddr| a.ip() == b.ip() || a.ip().is_unspecified() && a.is_ipv4() == b.is_ipv4();
     match (a, b) {
         (Bind::Tcp(a), Bind::Tcp(b)) => a.port() == b.port() && a.port() != 0 && (covers(a, b) || covers(b, a)),
         (Bind::Unix(a), Bind::Unix(b)) => a == b,
@@ -95,7 +97,8 @@ fn upstreams(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Option<usize
             continue;
         }
         let near = cx.suggest(&name.value, names.iter().copied());
-        let mut found = Diagnostic::error(UNKNOWN_UPSTREAM, name.at, format!("there is no upstream `{}`", clip(&name.value)));
+        let mut found =
+            Diagnostic::error(UNKNOWN_UPSTREAM, name.at, format!("there is no upstream `{}`", clip(&name.value)));
         found = match near {
             Some(_) => found.did_you_mean(near),
             None => found.help("`upstreams` defines upstreams by name"),
@@ -127,8 +130,12 @@ fn routes(root: &Root, cx: &mut Decoder<'_>) {
             cx.report(found.path(format!("routes.{}.name", name.value.0)).related(first, "the first is here"));
         }
         for policy in route.policies.0.iter().filter(|policy| policy.settings.is_none()) {
-            if !root.policies.0.iter().any(|global| global.name.value == policy.name.value && global.settings.is_some()) {
-                let message = format!("`{}: off` has no effect: `policies` does not switch it on for every route", policy.name.value);
+            if !root.policies.0.iter().any(|global| global.name.value == policy.name.value && global.settings.is_some())
+            {
+                let message = format!(
+                    "`{}: off` has no effect: `policies` does not switch it on for every route",
+                    policy.name.value
+                );
                 let path = format!("{}.policies.{}", route_path(route, position), policy.name.value);
                 cx.report(Diagnostic::warning(NO_EFFECT, policy.name.at, message).path(path));
             }
@@ -136,7 +143,10 @@ fn routes(root: &Root, cx: &mut Decoder<'_>) {
         authenticate(root, route, position, cx);
     }
     for policy in root.policies.0.iter().filter(|policy| policy.settings.is_none()) {
-        let message = format!("`{}: off` has no effect here: only a route can switch off what `policies` switches on", policy.name.value);
+        let message = format!(
+            "`{}: off` has no effect here: only a route can switch off what `policies` switches on",
+            policy.name.value
+        );
         let path = format!("policies.{}", policy.name.value);
         cx.report(Diagnostic::warning(NO_EFFECT, policy.name.at, message).path(path));
     }
@@ -184,7 +194,11 @@ fn consumers(root: &Root, cx: &mut Decoder<'_>) {
                     names.insert(&name.value.0, name.at);
                 }
                 Some(first) => {
-                    let found = Diagnostic::error(DUPLICATE_NAME, name.at, format!("there are two consumers `{}`", name.value.0));
+                    let found = Diagnostic::error(
+                        DUPLICATE_NAME,
+                        name.at,
+                        format!("there are two consumers `{}`", name.value.0),
+                    );
                     cx.report(found.path(format!("{path}.name")).related(*first, "the first is here"));
                 }
             }
@@ -195,8 +209,11 @@ fn consumers(root: &Root, cx: &mut Decoder<'_>) {
                     keys.insert(key.0.value, (position, key.0.at));
                 }
                 Some((other, first)) => {
-                    let message =
-                        if *other == position { "this key is given twice" } else { "this key is another consumer's as well" };
+                    let message = if *other == position {
+                        "this key is given twice"
+                    } else {
+                        "this key is another consumer's as well"
+                    };
                     let found = Diagnostic::error(KEY_REUSED, key.0.at, message).path(format!("{path}.keys"));
                     cx.report(found.related(*first, "first given here"));
                 }

@@ -3,7 +3,9 @@
 use serde_json::{Value as Json, json};
 
 use super::pattern::{HostPattern, PathPattern, PathPrefix};
-use crate::decode::{Decoder, FieldName, Key, Mapping, Method, NonEmpty, OneOrMany, RegexText, SchemaBuilder, Setting, text};
+use crate::decode::{
+    Decoder, FieldName, Key, Mapping, Method, NonEmpty, OneOrMany, RegexText, SchemaBuilder, Setting, text,
+};
 use crate::diagnostic::{BAD_VALUE, Diagnostic};
 use crate::model::{IpNet, Match, PathMatch, Spanned, ValueMatch};
 use crate::settings;

@@ -10,8 +10,8 @@ use serde_json::{Value as Json, json};
 use crate::decode::{Bounded, Decoder, FieldValue, NonEmpty, SchemaBuilder, Setting, Size, TimeLimit, text};
 use crate::diagnostic::{BAD_VALUE, CONFLICTING_KEYS, Diagnostic, WRONG_TYPE};
 use crate::model::{
-    AccessLog, Bind, Certificate, ClientTimeouts, ErrorBody, Limits, Listener, ListenerTls, LogFormat, LogTarget, Spanned,
-    TlsVersion,
+    AccessLog, Bind, Certificate, ClientTimeouts, ErrorBody, Limits, Listener, ListenerTls, LogFormat, LogTarget,
+    Spanned, TlsVersion,
 };
 use crate::settings;
 use crate::tree::{Node, Value};
@@ -19,7 +19,11 @@ use crate::tree::{Node, Value};
 impl Setting for Bind {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
         if let Value::Number(port) = &node.value {
-            let found = Diagnostic::error(WRONG_TYPE, node.at, format!("expected an address to listen on, found {}", node.found()));
+            let found = Diagnostic::error(
+                WRONG_TYPE,
+                node.at,
+                format!("expected an address to listen on, found {}", node.found()),
+            );
             cx.report(found.help(format!("write the address as well: `0.0.0.0:{port}`")));
             return None;
         }
@@ -257,7 +261,10 @@ impl LimitsText {
         ] {
             if let Some(node) = node.get(key).filter(|_| size.0 < least.0 || size.0 > most.0) {
                 cx.key(key, |cx| {
-                    cx.bad_value(node, format!("expected a size from `{}` to `{}`, found {}", least.1, most.1, node.found()));
+                    cx.bad_value(
+                        node,
+                        format!("expected a size from `{}` to `{}`, found {}", least.1, most.1, node.found()),
+                    );
                 });
             }
         }

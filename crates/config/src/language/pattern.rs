@@ -51,14 +51,20 @@ fn parameters(pattern: &str) -> Result<Vec<String>, Refused> {
     while let Some(segment) = segments.next() {
         let Some(inner) = segment.strip_prefix('{').and_then(|segment| segment.strip_suffix('}')) else {
             if segment.contains(['{', '}']) {
-                return Err(("a parameter takes a whole segment", "write `/{id}`, and nothing else between the slashes"));
+                return Err((
+                    "a parameter takes a whole segment",
+                    "write `/{id}`, and nothing else between the slashes",
+                ));
             }
             literal_segment(segment)?;
             continue;
         };
         let name = match inner.strip_prefix('*') {
             Some(_) if segments.peek().is_some() => {
-                return Err(("`{*…}` takes the whole remainder", "put it at the end, or write `{name}` for one segment"));
+                return Err((
+                    "`{*…}` takes the whole remainder",
+                    "put it at the end, or write `{name}` for one segment",
+                ));
             }
             Some(name) => name,
             None => inner,
@@ -109,7 +115,8 @@ fn literal_segment(segment: &str) -> Result<(), Refused> {
             decoded.push(byte);
             continue;
         }
-        let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16)).and_then(|d| u8::try_from(d).ok());
+        let digit =
+            |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16)).and_then(|d| u8::try_from(d).ok());
         let (Some(high), Some(low)) = (digit(bytes.next()), digit(bytes.next())) else {
             return Err(("a `%` is not followed by two hexadecimal digits", "write `%25` for a per cent sign"));
         };
@@ -150,7 +157,11 @@ impl Setting for PathPrefix {
     }
 
     fn schema(s: &mut SchemaBuilder<'_>) -> Json {
-        s.pattern("path prefix", "Whole segments: `/products` matches `/products` and all below it.", "^/[^{}?#;\\s\\\\*]*$")
+        s.pattern(
+            "path prefix",
+            "Whole segments: `/products` matches `/products` and all below it.",
+            "^/[^{}?#;\\s\\\\*]*$",
+        )
     }
 }
 
@@ -188,7 +199,10 @@ fn host_pattern(written: &str) -> Result<String, Refused> {
         return Err(("it has a path", "`path` or `prefix` matches the path"));
     }
     if !written.is_ascii() {
-        return Err(("it has letters that stand in no `Host`", "write the form that is sent, which begins with `xn--`"));
+        return Err((
+            "it has letters that stand in no `Host`",
+            "write the form that is sent, which begins with `xn--`",
+        ));
     }
     let lower = written.to_ascii_lowercase();
     if let Some(inner) = lower.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
@@ -224,7 +238,10 @@ pub(super) fn names(template: &str) -> Result<Vec<&str>, Refused> {
             return Err(("a template names a remainder without `*`", "write `{rest}` where the path has `{*rest}`"));
         }
         if !is_parameter_name(name) {
-            return Err(("a parameter has a name of letters, digits and `_`", "a parameter stands in braces, like `{id}`"));
+            return Err((
+                "a parameter has a name of letters, digits and `_`",
+                "a parameter stands in braces, like `{id}`",
+            ));
         }
         names.push(name);
         rest = behind;
@@ -267,7 +284,8 @@ impl Setting for Location {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
         const HELP: &str = "write it like `https://shop.example.com{path}` or `/new/{id}`";
         let written = text(node, cx, "where the redirect leads")?;
-        let strange = |char: char| char.is_control() || char.is_whitespace() || !char.is_ascii() || "\"<>\\^`|".contains(char);
+        let strange =
+            |char: char| char.is_control() || char.is_whitespace() || !char.is_ascii() || "\"<>\\^`|".contains(char);
         let checked = if written.contains(strange) {
             Err(("it has a character that must be encoded", HELP))
         } else if written.starts_with("//") || !(written.starts_with('/') || has_scheme(written)) {
@@ -286,7 +304,11 @@ impl Setting for Location {
 
     fn schema(s: &mut SchemaBuilder<'_>) -> Json {
         let doc = "Location with `{name}` of the path pattern, `{path}`, `{query}`, `{host}`.";
-        s.pattern("location", doc, "^([hH][tT][tT][pP][sS]?://|\\{path\\}|/(?!/))([^{}\\s]|\\{[A-Za-z_][A-Za-z0-9_]*\\})*$")
+        s.pattern(
+            "location",
+            doc,
+            "^([hH][tT][tT][pP][sS]?://|\\{path\\}|/(?!/))([^{}\\s]|\\{[A-Za-z_][A-Za-z0-9_]*\\})*$",
+        )
     }
 }
 

@@ -72,7 +72,8 @@ impl RouteText {
         let prefix = self.matches.prefix.as_ref().map(|prefix| (&prefix.value.0, prefix.at, "prefix"));
         let Some((text, at, key)) = path.or(prefix) else { return };
         let mut never = |message: &str, help: &str| {
-            let found = Diagnostic::error(BAD_VALUE, at, format!("`{}` would never match: {message}", crate::tree::clip(text)));
+            let found =
+                Diagnostic::error(BAD_VALUE, at, format!("`{}` would never match: {message}", crate::tree::clip(text)));
             cx.key("match", |cx| cx.key(key, |cx| cx.report(found.help(help))));
         };
         if text.contains("//") && matches!(self.slashes, Slashes::Collapse) {
@@ -106,7 +107,10 @@ impl RouteText {
         {
             let below = prefix.value.0.trim_end_matches('/').strip_prefix(strip.value.0.trim_end_matches('/'));
             if !below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
-                let message = format!("`{}` is not at the beginning of `prefix`, so nothing is removed", crate::tree::clip(&strip.value.0));
+                let message = format!(
+                    "`{}` is not at the beginning of `prefix`, so nothing is removed",
+                    crate::tree::clip(&strip.value.0)
+                );
                 let found = Diagnostic::warning(diagnostic::NO_EFFECT, strip.at, message);
                 cx.key("rewrite", |cx| cx.key("strip_prefix", |cx| cx.report(found)));
             }
@@ -148,7 +152,11 @@ fn check_names(template: &str, at: At, known: &[&str], cx: &mut Decoder<'_>) {
         if known.contains(&name) {
             continue;
         }
-        let found = Diagnostic::error(UNKNOWN_PARAMETER, at, format!("there is no parameter `{{{name}}}` in the route's `path`"));
+        let found = Diagnostic::error(
+            UNKNOWN_PARAMETER,
+            at,
+            format!("there is no parameter `{{{name}}}` in the route's `path`"),
+        );
         let near = cx.suggest(name, known.iter().copied()).map(|near| format!("{{{near}}}"));
         cx.report(found.did_you_mean(near.as_deref()));
     }
@@ -256,7 +264,8 @@ settings! {
 impl RewriteText {
     fn lower(self) -> Rewrite {
         let template = self.path.map(|Spanned { value, at }| PathRewrite::Template(Spanned { value: value.0, at }));
-        let strip = self.strip_prefix.map(|Spanned { value, at }| PathRewrite::StripPrefix(Spanned { value: value.0, at }));
+        let strip =
+            self.strip_prefix.map(|Spanned { value, at }| PathRewrite::StripPrefix(Spanned { value: value.0, at }));
         let mut rewrite = Rewrite { path: template.or(strip), ..Rewrite::default() };
         if let Some(query) = self.query {
             let pairs = |mapping: Mapping<ParameterName, String>| {
@@ -303,14 +312,22 @@ impl Setting for Upgrade {
         // RFC 9110, section 7.8: a protocol is a token, with a version after a stroke perhaps.
         let fits = |char: char| char.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~/".contains(char);
         if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
-            cx.bad_value_help(node, format!("`{}` is not the name of a protocol", node.shown()), "write it like `websocket`");
+            cx.bad_value_help(
+                node,
+                format!("`{}` is not the name of a protocol", node.shown()),
+                "write it like `websocket`",
+            );
             return None;
         }
         Some(Self(name))
     }
 
     fn schema(s: &mut SchemaBuilder<'_>) -> Json {
-        s.pattern("protocol", "Protocol to upgrade to: `websocket`.", "^(?![hH]2[cC]$)[!#$%&'*+.^_`|~/0-9A-Za-z-]{1,64}$")
+        s.pattern(
+            "protocol",
+            "Protocol to upgrade to: `websocket`.",
+            "^(?![hH]2[cC]$)[!#$%&'*+.^_`|~/0-9A-Za-z-]{1,64}$",
+        )
     }
 }
 

@@ -38,7 +38,11 @@ impl Setting for TargetUrl {
 
     fn schema(s: &mut SchemaBuilder<'_>) -> Json {
         let doc = "Address of a target: `http://host:port/base`, `https://host`, `unix:/run/x.sock`.";
-        s.pattern("target address", doc, "^(unix:.+|https?://([0-9A-Za-z_.-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?(/[^?#\\s@]*)?)$")
+        s.pattern(
+            "target address",
+            doc,
+            "^(unix:.+|https?://([0-9A-Za-z_.-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?(/[^?#\\s@]*)?)$",
+        )
     }
 }
 
@@ -121,7 +125,8 @@ pub(super) fn is_host(host: &str) -> bool {
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     };
     let name = host.strip_suffix('.').unwrap_or(host);
-    let numeric = name.rsplit('.').next().is_some_and(|last| !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()));
+    let numeric =
+        name.rsplit('.').next().is_some_and(|last| !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()));
     if numeric {
         return name.parse::<std::net::Ipv4Addr>().is_ok();
     }
@@ -141,11 +146,14 @@ fn base_path(path: &str) -> Result<String, Refused> {
             match char {
                 '%' => {
                     let digits: String = chars.by_ref().take(2).collect();
-                    let byte = u8::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 2 && !digits.starts_with('+'));
+                    let byte =
+                        u8::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 2 && !digits.starts_with('+'));
                     match byte {
                         None => return Err(("a `%` of the base path is not followed by two hexadecimal digits", help)),
                         Some(0 | b'/' | b'\\') => return Err(("the base path has an encoded `/`, `\\` or NUL", help)),
-                        Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => normal.push(char::from(byte)),
+                        Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                            normal.push(char::from(byte))
+                        }
                         Some(_) => {
                             normal.push('%');
                             normal.push_str(&digits.to_ascii_uppercase());

@@ -35,7 +35,9 @@ settings! {
 impl UpstreamText {
     fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
         let targets = &self.targets.0;
-        if let Some(node) = node.get("targets").filter(|_| !targets.is_empty() && targets.iter().all(|target| target.weight == 0)) {
+        if let Some(node) =
+            node.get("targets").filter(|_| !targets.is_empty() && targets.iter().all(|target| target.weight == 0))
+        {
             cx.key("targets", |cx| cx.bad_value(node, "all weights are zero, so no target would get a call"));
         }
         for target in targets {
@@ -44,14 +46,23 @@ impl UpstreamText {
                 (Protocol::H2c, true) => (&target.url, "is TLS, but `protocol: h2c` is cleartext HTTP/2"),
                 _ => continue,
             };
-            let help = if url.value.tls { "write `protocol: h2`" } else { "write `protocol: h2c`, or an `https` target" };
-            let found = Diagnostic::error(CONFLICTING_KEYS, url.at, format!("`{}` {message}", crate::tree::clip(&url.value.written)));
+            let help =
+                if url.value.tls { "write `protocol: h2`" } else { "write `protocol: h2c`, or an `https` target" };
+            let found = Diagnostic::error(
+                CONFLICTING_KEYS,
+                url.at,
+                format!("`{}` {message}", crate::tree::clip(&url.value.written)),
+            );
             cx.key("targets", |cx| cx.report(found.help(help)));
         }
-        if let Some(entry) = self.tls.as_ref().and_then(|_| node.entry("tls")).filter(|_| {
-            !targets.is_empty() && !targets.iter().any(|target| target.url.value.tls)
-        }) {
-            let found = Diagnostic::warning(diagnostic::NO_EFFECT, entry.key_at, "`tls` has no effect: no target is `https`");
+        if let Some(entry) = self
+            .tls
+            .as_ref()
+            .and_then(|_| node.entry("tls"))
+            .filter(|_| !targets.is_empty() && !targets.iter().any(|target| target.url.value.tls))
+        {
+            let found =
+                Diagnostic::warning(diagnostic::NO_EFFECT, entry.key_at, "`tls` has no effect: no target is `https`");
             cx.key("tls", |cx| cx.report(found));
         }
     }
@@ -158,7 +169,11 @@ settings! {
 impl UpstreamTimeoutsText {
     pub(super) fn lower(self) -> UpstreamTimeouts {
         let duration = |limit: Option<TimeLimit>| limit.map(|limit| limit.0);
-        UpstreamTimeouts { connect: duration(self.connect), response: duration(self.response), idle: duration(self.idle) }
+        UpstreamTimeouts {
+            connect: duration(self.connect),
+            response: duration(self.response),
+            idle: duration(self.idle),
+        }
     }
 }
 
@@ -213,7 +228,9 @@ impl UpstreamTlsText {
         }
         if let Some(entry) = node.entry("insecure_skip_verify").filter(|_| self.insecure_skip_verify) {
             let message = "the target's certificate is not verified: anyone on the way may read and change the calls";
-            cx.key("insecure_skip_verify", |cx| cx.report(Diagnostic::warning(diagnostic::INSECURE, entry.key_at, message)));
+            cx.key("insecure_skip_verify", |cx| {
+                cx.report(Diagnostic::warning(diagnostic::INSECURE, entry.key_at, message))
+            });
         }
     }
 

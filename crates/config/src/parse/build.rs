@@ -95,9 +95,9 @@ impl<'a> Builder<'a> {
         };
         let first = first.map(|entry| entry.key_at);
         *repeated = first.is_some();
-        let shown = clip(&text);
+        let shown = first.map(|first| (first, clip(&text)));
         *key = Some((text, at));
-        if let Some(first) = first {
+        if let Some((first, shown)) = shown {
             let found = Diagnostic::error(DUPLICATE_KEY, at, format!("`{shown}` is given twice"));
             self.report(found.related(first, "first given here"));
         }
@@ -173,7 +173,9 @@ fn push(path: &mut String, key: &str) {
 fn ending(at: At, end: Option<(u32, u32)>, last: Option<At>) -> At {
     let (end_line, end_column) = match (end, last) {
         (Some(end), _) => end,
-        (None, Some(last)) if (last.end_line, last.end_column) > (at.line, at.column) => (last.end_line, last.end_column),
+        (None, Some(last)) if (last.end_line, last.end_column) > (at.line, at.column) => {
+            (last.end_line, last.end_column)
+        }
         (None, _) => (at.end_line, at.end_column),
     };
     At { end_line, end_column, ..at }

@@ -148,7 +148,9 @@ impl Reader<'_> {
             let (run, rest) = self.rest.split_at_checked(plain).unwrap_or((self.rest, ""));
             if let Some(control) = run.find(|char: char| char < ' ') {
                 self.advance(control);
-                return Err(self.expected("`\"` at the end of the text; control characters are written `\\n`, `\\u0000`"));
+                return Err(
+                    self.expected("`\"` at the end of the text; control characters are written `\\n`, `\\u0000`")
+                );
             }
             text.push_str(run);
             self.column = self.column.saturating_add(u32::try_from(run.chars().count()).unwrap_or(u32::MAX));
@@ -209,7 +211,8 @@ impl Reader<'_> {
 
     fn expected(&mut self, what: &str) -> Stopped {
         let found = match self.peek() {
-            Some(char) => format!("`{}`", char.escape_debug()),
+            Some(char) if char.is_control() => format!("`{}`", char.escape_default()),
+            Some(char) => format!("`{char}`"),
             None => "the end of the file".to_owned(),
         };
         let (line, column) = self.here();

@@ -64,7 +64,11 @@ fn first_key(table: &DeTable<'_>, name: &str, before: usize) -> Option<Range<usi
                     consider(first_key(item, name, before));
                 }
             }
-            DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {}
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_) => {}
         }
     }
     best
@@ -95,7 +99,7 @@ impl Reader<'_> {
 
     fn node(&mut self, value: &Spanned<DeValue<'_>>, depth: usize) -> Node {
         let at = self.places.at(&value.span());
-        if depth > MAX_DEPTH {
+        if depth >= MAX_DEPTH && matches!(value.get_ref(), DeValue::Array(_) | DeValue::Table(_)) {
             if !self.failed {
                 let message = format!("lists and mappings are nested deeper than {MAX_DEPTH}");
                 self.diagnostics.push(Diagnostic::error(LIMIT, at, message));
@@ -137,7 +141,12 @@ fn integer(number: &DeInteger<'_>) -> String {
 
 /// A fraction as YAML would write it.
 fn float(text: &str) -> String {
-    text.replace('_', "").replace("inf", ".inf").replace("+nan", ".nan").replace("-nan", ".nan").replace("nan", ".nan").replace("..", ".")
+    text.replace('_', "")
+        .replace("inf", ".inf")
+        .replace("+nan", ".nan")
+        .replace("-nan", ".nan")
+        .replace("nan", ".nan")
+        .replace("..", ".")
 }
 
 /// Lines and columns of byte offsets, in constant time each.

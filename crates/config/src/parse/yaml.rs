@@ -31,8 +31,7 @@ pub(super) fn parse(text: &str, file: u16, diagnostics: &mut Diagnostics) -> Opt
             Ok((event, span)) => reader.event(event, span),
             Err(error) => {
                 let at = reader.at(*error.marker(), *error.marker());
-                let message = format!("this is not YAML: {}", error.info());
-                Err(reader.builder.stop(SYNTAX, at, message))
+                Err(reader.malformed(error.info(), at))
             }
         };
         if step.is_err() {
@@ -81,6 +80,20 @@ impl Reader<'_> {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
         }
         Ok(())
+    }
+
+    /// Reports what the parser could not read, with the usual cause of it.
+    fn malformed(&mut self, info: &str, at: At) -> Stopped {
+        let mut found = Diagnostic::error(SYNTAX, at, format!("this is not YAML: {}", crate::tree::clip(info)));
+        if info.contains("flow") {
+            found = found.help("within `{…}` and `[…]`, quote texts that hold `{`, `}`, `[`, `]` or `,`");
+        } else if info.contains("tab") {
+            found = found.help("YAML is indented with spaces");
+        } else if info.contains("mapping values are not allowed") {
+            found = found.help("quote texts that hold `: `, and check the indentation");
+        }
+        self.builder.report(found);
+        Stopped
     }
 
     fn close(&mut self, span: Span) {
@@ -140,7 +153,7 @@ impl Reader<'_> {
     }
 
     fn alias(&mut self, anchor: usize, at: At) -> Result<(), Stopped> {
-        if self.open.iter().any(|open| *open == anchor) {
+        if self.open.contains(&anchor) {
             return Err(self.builder.stop(ALIAS_LIMIT, at, "an alias stands within its own anchor"));
         }
         let Some((node, values, bytes)) = self.anchors.get(&anchor) else {

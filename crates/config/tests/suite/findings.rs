@@ -23,7 +23,12 @@ fn finds(text: &str, expected: &[&str]) {
 /// The findings of one route, that is named `a`.
 #[track_caller]
 fn route(text: &str, expected: &[&str]) {
-    finds(&format!("upstreams: {{ u: {{ targets: [\"http://h\"] }} }}\nroutes: [{{ name: a, {text} }}, {{ name: z, match: {{ path: /z }}, upstream: u }}]"), expected);
+    finds(
+        &format!(
+            "upstreams: {{ u: {{ targets: [\"http://h\"] }} }}\nroutes: [{{ name: a, {text} }}, {{ name: z, match: {{ path: /z }}, upstream: u }}]"
+        ),
+        expected,
+    );
 }
 
 /// The findings of one upstream, that is named `u`.
@@ -51,7 +56,9 @@ help: did you mean `orders`?
     assert_eq!(json["diagnostics"][0]["code"], "unknown_upstream");
     assert_eq!(json["diagnostics"][0]["at"]["line"], 6);
     assert_eq!(json["diagnostics"][0]["at"]["file"], "daemun.yaml");
-    assert!(loaded.diagnostics.render(&loaded.sources, true).starts_with("\u{1b}[1;31merror[unknown_upstream]\u{1b}[0m"));
+    assert!(
+        loaded.diagnostics.render(&loaded.sources, true).starts_with("\u{1b}[1;31merror[unknown_upstream]\u{1b}[0m")
+    );
 }
 
 #[test]
@@ -82,15 +89,15 @@ fn routes_end_in_one_place() {
         "upstream: u, answer: { body: x }",
         &["conflicting_keys routes.a.answer: `upstream` and `answer` exclude each other"],
     );
-    finds(
-        "routes: [{ match: { path: /a }, answer: {} }]",
-        &["missing_key routes[0]: `name` is missing"],
-    );
+    finds("routes: [{ match: { path: /a }, answer: {} }]", &["missing_key routes[0]: `name` is missing"]);
     finds(
         "routes: [{ name: a, answer: {} }, { name: a, match: { path: /x }, answer: {} }]",
         &["duplicate_name routes.a.name: there are two routes `a`"],
     );
-    finds("routes: [{ name: \"a b\", answer: {} }]", &["bad_value routes.a b.name: `a b` is not a name; a name has 1 to 128 letters, digits and `_ - . : / @ +`"]);
+    finds(
+        "routes: [{ name: \"a b\", answer: {} }]",
+        &["bad_value routes.a b.name: `a b` is not a name; a name has 1 to 128 letters, digits and `_ - . : / @ +`"],
+    );
     finds("routes: [{ name: 주문-목록, answer: {} }]", &[]);
     finds("routes: []", &["no_route routes: there is no route, so every request is answered with 404"]);
     finds("routes: { a: {} }", &["wrong_type routes: expected a list, found a mapping"]);
@@ -99,32 +106,63 @@ fn routes_end_in_one_place() {
 #[test]
 fn upstreams_are_named_and_used() {
     route("upstream: v", &["unknown_upstream routes.a.upstream: there is no upstream `v`; did you mean `u`?"]);
-    route("upstream: catalog", &["unknown_upstream routes.a.upstream: there is no upstream `catalog`; `upstreams` defines upstreams by name"]);
+    route(
+        "upstream: catalog",
+        &["unknown_upstream routes.a.upstream: there is no upstream `catalog`; `upstreams` defines upstreams by name"],
+    );
     route("upstream: 5", &["wrong_type routes.a.upstream: expected a text, found the number `5`; quote it: `\"5\"`"]);
-    upstream("targets: [\"http://h\"], balanc: x", &["unknown_key upstreams.u.balanc: there is no key `balanc` here; did you mean `balance`?"]);
+    upstream(
+        "targets: [\"http://h\"], balanc: x",
+        &["unknown_key upstreams.u.balanc: there is no key `balanc` here; did you mean `balance`?"],
+    );
     upstream("host: preserve", &["missing_key upstreams.u: `targets` is missing"]);
     upstream("targets: http://h", &["wrong_type upstreams.u.targets: expected a list, found the text `http://h`"]);
     upstream(
         "targets: [{ url: http://h, weight: 0 }, { url: http://i, weight: 0 }]",
         &["bad_value upstreams.u.targets: all weights are zero, so no target would get a call"],
     );
-    upstream("targets: [\"http://h\"], timeouts: { connect: 0s }", &["bad_value upstreams.u.timeouts.connect: `0s` would end everything at once; a time limit is at least `1ms`"]);
+    upstream(
+        "targets: [\"http://h\"], timeouts: { connect: 0s }",
+        &["bad_value upstreams.u.timeouts.connect: `0s` would end everything at once; a time limit is at least `1ms`"],
+    );
     upstream(
         "targets: [\"http://h\"], protocol: h2",
-        &["conflicting_keys upstreams.u.targets: `http://h` is cleartext, but `protocol: h2` is HTTP/2 over TLS; write `protocol: h2c`, or an `https` target"],
+        &[
+            "conflicting_keys upstreams.u.targets: `http://h` is cleartext, but `protocol: h2` is HTTP/2 over TLS; write `protocol: h2c`, or an `https` target",
+        ],
     );
     upstream(
         "targets: [\"https://h\"], protocol: h2c",
-        &["conflicting_keys upstreams.u.targets: `https://h` is TLS, but `protocol: h2c` is cleartext HTTP/2; write `protocol: h2`"],
+        &[
+            "conflicting_keys upstreams.u.targets: `https://h` is TLS, but `protocol: h2c` is cleartext HTTP/2; write `protocol: h2`",
+        ],
     );
-    upstream("targets: [\"http://h\"], tls: { ca: ca.crt }", &["no_effect upstreams.u.tls: `tls` has no effect: no target is `https`"]);
-    upstream("targets: [\"https://h\"], tls: { cert: c.crt }", &["missing_key upstreams.u.tls: `cert` is given without `key`"]);
+    upstream(
+        "targets: [\"http://h\"], tls: { ca: ca.crt }",
+        &["no_effect upstreams.u.tls: `tls` has no effect: no target is `https`"],
+    );
+    upstream(
+        "targets: [\"https://h\"], tls: { cert: c.crt }",
+        &["missing_key upstreams.u.tls: `cert` is given without `key`"],
+    );
     upstream(
         "targets: [\"https://h\"], tls: { insecure_skip_verify: true }",
-        &["insecure upstreams.u.tls.insecure_skip_verify: the target's certificate is not verified: anyone on the way may read and change the calls"],
+        &[
+            "insecure upstreams.u.tls.insecure_skip_verify: the target's certificate is not verified: anyone on the way may read and change the calls",
+        ],
     );
-    upstream("targets: [\"http://h\"], host: \"a b\"", &["bad_value upstreams.u.host: `a b` cannot stand in `Host`; write `preserve`, `target` or a fixed name like `shop.internal:8080`"]);
-    upstream("targets: [\"http://h\"], protocol: http3", &["bad_value upstreams.u.protocol: expected one of `http1`, `h2`, `h2c`, `auto`, found the text `http3`; did you mean `http1`?"]);
+    upstream(
+        "targets: [\"http://h\"], host: \"a b\"",
+        &[
+            "bad_value upstreams.u.host: `a b` cannot stand in `Host`; write `preserve`, `target` or a fixed name like `shop.internal:8080`",
+        ],
+    );
+    upstream(
+        "targets: [\"http://h\"], protocol: http3",
+        &[
+            "bad_value upstreams.u.protocol: expected one of `http1`, `h2`, `h2c`, `auto`, found the text `http3`; did you mean `http1`?",
+        ],
+    );
 }
 
 #[test]
@@ -143,21 +181,52 @@ fn targets_are_plain_addresses() {
         ("http://a..b", "the host or port is malformed", form),
         ("http://h?x=1", "it has a query", "a route's `rewrite: {query: …}` adds query parameters"),
         ("http://h#f", "it has a fragment", "leave out the `#` and what follows"),
-        ("http://me:pass@h", "it has a user or password", "set an `Authorization` header with the `headers` policy instead"),
-        ("http://h/a/../b", "the base path has an empty or dot segment", "a base path is made of plain segments, like `/v1/base`"),
-        ("http://h/a//b", "the base path has an empty or dot segment", "a base path is made of plain segments, like `/v1/base`"),
-        ("http://h/a%2fb", "the base path has an encoded `/`, `\\` or NUL", "a base path is made of plain segments, like `/v1/base`"),
-        ("http://h/a%2", "a `%` of the base path is not followed by two hexadecimal digits", "a base path is made of plain segments, like `/v1/base`"),
-        ("http://h/상품", "the base path has a character that must be encoded", "a base path is made of plain segments, like `/v1/base`"),
+        (
+            "http://me:pass@h",
+            "it has a user or password",
+            "set an `Authorization` header with the `headers` policy instead",
+        ),
+        (
+            "http://h/a/../b",
+            "the base path has an empty or dot segment",
+            "a base path is made of plain segments, like `/v1/base`",
+        ),
+        (
+            "http://h/a//b",
+            "the base path has an empty or dot segment",
+            "a base path is made of plain segments, like `/v1/base`",
+        ),
+        (
+            "http://h/a%2fb",
+            "the base path has an encoded `/`, `\\` or NUL",
+            "a base path is made of plain segments, like `/v1/base`",
+        ),
+        (
+            "http://h/a%2",
+            "a `%` of the base path is not followed by two hexadecimal digits",
+            "a base path is made of plain segments, like `/v1/base`",
+        ),
+        (
+            "http://h/상품",
+            "the base path has a character that must be encoded",
+            "a base path is made of plain segments, like `/v1/base`",
+        ),
     ] {
-        let expected = format!("bad_value upstreams.u.targets[0]: `{target}` is not the address of a target: {reason}; {help}");
+        let expected =
+            format!("bad_value upstreams.u.targets[0]: `{target}` is not the address of a target: {reason}; {help}");
         upstream(&format!("targets: [{target:?}]"), &[&expected]);
     }
-    upstream("targets: [\"unix:\"]", &["bad_value upstreams.u.targets[0]: `unix:` is not a Unix socket; write it like `unix:/run/daemun.sock`"]);
+    upstream(
+        "targets: [\"unix:\"]",
+        &["bad_value upstreams.u.targets[0]: `unix:` is not a Unix socket; write it like `unix:/run/daemun.sock`"],
+    );
 
     let config = load(&format!("{FRAME}upstreams: {{ u: {{ targets: [\"HTTP://Host_A\", \"https://[::1]/%7eb/%3a/\", \"unix:/run/x\"] }} }}\nroutes: [{{ name: a, upstream: u }}]")).config.unwrap();
-    let shown: Vec<String> =
-        config.upstreams[0].targets.iter().map(|target| format!("{:?} {} {:?}", target.address, target.tls, target.base_path)).collect();
+    let shown: Vec<String> = config.upstreams[0]
+        .targets
+        .iter()
+        .map(|target| format!("{:?} {} {:?}", target.address, target.tls, target.base_path))
+        .collect();
     assert_eq!(
         shown,
         [
@@ -192,35 +261,116 @@ fn paths_that_could_never_match_are_refused() {
         assert!(found.message.ends_with(&format!("is not a path pattern: {reason}")), "{path}: {}", found.message);
         assert!(found.help.is_some());
     }
-    route("match: { path: /a//b }, answer: {}", &["bad_value routes.a.match.path: `/a//b` would never match: empty segments are collapsed; write `slashes: keep` beside `match`, or one slash"]);
-    route("match: { path: /a%2Fb }, answer: {}", &["bad_value routes.a.match.path: `/a%2Fb` would never match: `%2F` is refused; write `encoded_slash: keep` beside `match`"]);
-    route("match: { prefix: \"/a/{id}\" }, answer: {}", &["bad_value routes.a.match.prefix: `/a/{id}` is not a prefix: a prefix has no parameters; write `path: /shops/{id}/{*rest}` instead"]);
-    route("match: { prefix: \"/a/*\" }, answer: {}", &["bad_value routes.a.match.prefix: `/a/*` is not a prefix: a prefix ends without `*`; leave out the `*`: a prefix matches everything below it"]);
-    route("match: { path: /상품/{id} }, answer: {}", &["syntax : this is not YAML: while parsing a flow mapping, did not find expected ',' or '}'"]);
+    route(
+        "match: { path: /a//b }, answer: {}",
+        &[
+            "bad_value routes.a.match.path: `/a//b` would never match: empty segments are collapsed; write `slashes: keep` beside `match`, or one slash",
+        ],
+    );
+    route(
+        "match: { path: /a%2Fb }, answer: {}",
+        &[
+            "bad_value routes.a.match.path: `/a%2Fb` would never match: `%2F` is refused; write `encoded_slash: keep` beside `match`",
+        ],
+    );
+    route(
+        "match: { prefix: \"/a/{id}\" }, answer: {}",
+        &[
+            "bad_value routes.a.match.prefix: `/a/{id}` is not a prefix: a prefix has no parameters; write `path: /shops/{id}/{*rest}` instead",
+        ],
+    );
+    route(
+        "match: { prefix: \"/a/*\" }, answer: {}",
+        &[
+            "bad_value routes.a.match.prefix: `/a/*` is not a prefix: a prefix ends without `*`; leave out the `*`: a prefix matches everything below it",
+        ],
+    );
+    route(
+        "match: { path: /상품/{id} }, answer: {}",
+        &[
+            "syntax routes.a.match: this is not YAML: while parsing a flow mapping, did not find expected ',' or '}'; within `{…}` and `[…]`, quote texts that hold `{`, `}`, `[`, `]` or `,`",
+        ],
+    );
     route("match: { path: \"/상품/{id}/{*rest}\" }, answer: {}", &[]);
 }
 
 #[test]
 fn conditions_are_of_their_kind() {
-    route("match: { hosts: [\"*\"] }, answer: {}", &["bad_value routes.a.match.hosts[0]: `*` is not a host: it has no name; leave `hosts` out to match any host"]);
-    route("match: { hosts: [\"a.com:80\"] }, answer: {}", &["bad_value routes.a.match.hosts[0]: `a.com:80` is not a host: it has a port; leave out the port: hosts are matched without it"]);
-    route("match: { hosts: [a.*.com] }, answer: {}", &["bad_value routes.a.match.hosts[0]: `a.*.com` is not a host: `*` stands at the beginning only, for whole labels; write it like `api.example.com` or `*.example.com`"]);
-    route("match: { hosts: [대문.example] }, answer: {}", &["bad_value routes.a.match.hosts[0]: `대문.example` is not a host: it has letters that stand in no `Host`; write the form that is sent, which begins with `xn--`"]);
-    route("match: { hosts: [] }, answer: {}", &["bad_value routes.a.match.hosts: expected at least one item, found an empty list"]);
-    route("match: { methods: [get, \"G T\"] }, answer: {}", &[
-        "bad_value routes.a.match.methods[0]: `get` is not a method; methods are written in upper case: `GET`",
-        "bad_value routes.a.match.methods[1]: `G T` is not a method; a method is a word in upper case, like `GET`",
-    ]);
-    route("match: { headers: { \"x y\": a } }, answer: {}", &["bad_value routes.a.match.headers.x y: `x y` is not the name of a header; a header name has letters, digits and `-`, and no colon or space"]);
-    route("match: { headers: { X-A: a, x-a: b } }, answer: {}", &["duplicate_key routes.a.match.headers: this key means the same as an earlier one"]);
-    route("match: { headers: { x: yes, y: true } }, answer: {}", &["wrong_type routes.a.match.headers.y: expected a text to match, a list of texts, `{regex: …}` or `{present: …}`, found the boolean `true`; quote it: `\"true\"`"]);
-    route("match: { headers: { x: { regexp: a } } }, answer: {}", &["unknown_key routes.a.match.headers.x.regexp: there is no key `regexp` here; did you mean `regex`?"]);
-    route("match: { headers: { x: { regex: \"(\" } } }, answer: {}", &["bad_value routes.a.match.headers.x.regex: `(` is not a regular expression; unclosed group"]);
-    route("match: { path_regex: \"a{1000}{1000}\" }, answer: {}", &["bad_value routes.a.match.path_regex: `a{1000}{1000}` is not a regular expression; it is too large when compiled"]);
-    route("match: { client_ip: [] }, answer: {}", &["bad_value routes.a.match.client_ip: expected at least one item, found an empty list"]);
-    route("match: { cookies: { \"a b\": c } }, answer: {}", &["bad_value routes.a.match.cookies.a b: `a b` is not the name of a cookie"]);
+    route(
+        "match: { hosts: [\"*\"] }, answer: {}",
+        &["bad_value routes.a.match.hosts[0]: `*` is not a host: it has no name; leave `hosts` out to match any host"],
+    );
+    route(
+        "match: { hosts: [\"a.com:80\"] }, answer: {}",
+        &[
+            "bad_value routes.a.match.hosts[0]: `a.com:80` is not a host: it has a port; leave out the port: hosts are matched without it",
+        ],
+    );
+    route(
+        "match: { hosts: [a.*.com] }, answer: {}",
+        &[
+            "bad_value routes.a.match.hosts[0]: `a.*.com` is not a host: `*` stands at the beginning only, for whole labels; write it like `api.example.com` or `*.example.com`",
+        ],
+    );
+    route(
+        "match: { hosts: [대문.example] }, answer: {}",
+        &[
+            "bad_value routes.a.match.hosts[0]: `대문.example` is not a host: it has letters that stand in no `Host`; write the form that is sent, which begins with `xn--`",
+        ],
+    );
+    route(
+        "match: { hosts: [] }, answer: {}",
+        &["bad_value routes.a.match.hosts: expected at least one item, found an empty list"],
+    );
+    route(
+        "match: { methods: [get, \"G T\"] }, answer: {}",
+        &[
+            "bad_value routes.a.match.methods[0]: `get` is not a method; methods are written in upper case: `GET`",
+            "bad_value routes.a.match.methods[1]: `G T` is not a method; a method is a word in upper case, like `GET`",
+        ],
+    );
+    route(
+        "match: { headers: { \"x y\": a } }, answer: {}",
+        &[
+            "bad_value routes.a.match.headers.x y: `x y` is not the name of a header; a header name has letters, digits and `-`, and no colon or space",
+        ],
+    );
+    route(
+        "match: { headers: { X-A: a, x-a: b } }, answer: {}",
+        &["duplicate_key routes.a.match.headers: this key means the same as an earlier one"],
+    );
+    route(
+        "match: { headers: { x: yes, y: true } }, answer: {}",
+        &[
+            "wrong_type routes.a.match.headers.y: expected a text to match, a list of texts, `{regex: …}` or `{present: …}`, found the boolean `true`; quote it: `\"true\"`",
+        ],
+    );
+    route(
+        "match: { headers: { x: { regexp: a } } }, answer: {}",
+        &["unknown_key routes.a.match.headers.x.regexp: there is no key `regexp` here; did you mean `regex`?"],
+    );
+    route(
+        "match: { headers: { x: { regex: \"(\" } } }, answer: {}",
+        &["bad_value routes.a.match.headers.x.regex: `(` is not a regular expression; unclosed group"],
+    );
+    route(
+        "match: { path_regex: \"a{1000}{1000}\" }, answer: {}",
+        &[
+            "bad_value routes.a.match.path_regex: `a{1000}{1000}` is not a regular expression; it is too large when compiled",
+        ],
+    );
+    route(
+        "match: { client_ip: [] }, answer: {}",
+        &["bad_value routes.a.match.client_ip: expected at least one item, found an empty list"],
+    );
+    route(
+        "match: { cookies: { \"a b\": c } }, answer: {}",
+        &["bad_value routes.a.match.cookies.a b: `a b` is not the name of a cookie"],
+    );
 
-    let hosts = load(&format!("{FRAME}routes: [{{ name: a, match: {{ hosts: [API.Example.com., \"*.Shop.io\"], headers: {{ X-A: b }} }}, answer: {{}} }}]"));
+    let hosts = load(&format!(
+        "{FRAME}routes: [{{ name: a, match: {{ hosts: [API.Example.com., \"*.Shop.io\"], headers: {{ X-A: b }} }}, answer: {{}} }}]"
+    ));
     let config = hosts.config.unwrap();
     let names: Vec<&str> = config.routes[0].matches.hosts.iter().map(|host| host.value.as_str()).collect();
     assert_eq!(names, ["api.example.com", "*.shop.io"]);
@@ -236,29 +386,81 @@ fn templates_name_parameters_of_the_path() {
             "unknown_parameter routes.a.rewrite.path: there is no parameter `{x}` in the route's `path`",
         ],
     );
-    route("match: { path: \"/a/{item}\" }, upstream: u, rewrite: { path: \"/b/{itm}\" }", &["unknown_parameter routes.a.rewrite.path: there is no parameter `{itm}` in the route's `path`; did you mean `{item}`?"]);
-    route("match: { prefix: /a }, upstream: u, rewrite: { path: \"/b/{rest}\" }", &["unknown_parameter routes.a.rewrite.path: there is no parameter `{rest}` in the route's `path`"]);
-    route("match: { path: \"/a/{*rest}\" }, upstream: u, rewrite: { path: \"/b/{*rest}\" }", &["bad_value routes.a.rewrite.path: `/b/{*rest}` is not a path to forward: a template names a remainder without `*`; write `{rest}` where the path has `{*rest}`"]);
+    route(
+        "match: { path: \"/a/{item}\" }, upstream: u, rewrite: { path: \"/b/{itm}\" }",
+        &[
+            "unknown_parameter routes.a.rewrite.path: there is no parameter `{itm}` in the route's `path`; did you mean `{item}`?",
+        ],
+    );
+    route(
+        "match: { prefix: /a }, upstream: u, rewrite: { path: \"/b/{rest}\" }",
+        &["unknown_parameter routes.a.rewrite.path: there is no parameter `{rest}` in the route's `path`"],
+    );
+    route(
+        "match: { path: \"/a/{*rest}\" }, upstream: u, rewrite: { path: \"/b/{*rest}\" }",
+        &[
+            "bad_value routes.a.rewrite.path: `/b/{*rest}` is not a path to forward: a template names a remainder without `*`; write `{rest}` where the path has `{*rest}`",
+        ],
+    );
     route("match: { path: \"/a/{*rest}\" }, upstream: u, rewrite: { path: \"/b/{rest}\" }", &[]);
-    route("upstream: u, rewrite: { path: /b, strip_prefix: /a }", &["conflicting_keys routes.a.rewrite.strip_prefix: `path` and `strip_prefix` exclude each other"]);
-    route("match: { prefix: /ab }, upstream: u, rewrite: { strip_prefix: /a }", &["no_effect routes.a.rewrite.strip_prefix: `/a` is not at the beginning of `prefix`, so nothing is removed"]);
+    route(
+        "upstream: u, rewrite: { path: /b, strip_prefix: /a }",
+        &["conflicting_keys routes.a.rewrite.strip_prefix: `path` and `strip_prefix` exclude each other"],
+    );
+    route(
+        "match: { prefix: /ab }, upstream: u, rewrite: { strip_prefix: /a }",
+        &["no_effect routes.a.rewrite.strip_prefix: `/a` is not at the beginning of `prefix`, so nothing is removed"],
+    );
     route("match: { prefix: /a/b }, upstream: u, rewrite: { strip_prefix: /a }", &[]);
     route("redirect: { to: /new }", &[]);
     route("redirect: { to: \"https://{host}{path}?{query}\" }", &[]);
-    route("redirect: { to: new }", &["bad_value routes.a.redirect.to: `new` is not where a redirect may lead: it begins with neither `/` nor `https://`; write it like `https://shop.example.com{path}` or `/new/{id}`"]);
-    route("redirect: { to: //evil.example }", &["bad_value routes.a.redirect.to: `//evil.example` is not where a redirect may lead: it begins with neither `/` nor `https://`; write it like `https://shop.example.com{path}` or `/new/{id}`"]);
-    route("redirect: { to: /new, status: 304 }", &["bad_value routes.a.redirect.status: expected 301, 302, 303, 307 or 308, found the number `304`"]);
+    route(
+        "redirect: { to: new }",
+        &[
+            "bad_value routes.a.redirect.to: `new` is not where a redirect may lead: it begins with neither `/` nor `https://`; write it like `https://shop.example.com{path}` or `/new/{id}`",
+        ],
+    );
+    route(
+        "redirect: { to: //evil.example }",
+        &[
+            "bad_value routes.a.redirect.to: `//evil.example` is not where a redirect may lead: it begins with neither `/` nor `https://`; write it like `https://shop.example.com{path}` or `/new/{id}`",
+        ],
+    );
+    route(
+        "redirect: { to: /new, status: 304 }",
+        &["bad_value routes.a.redirect.status: expected 301, 302, 303, 307 or 308, found the number `304`"],
+    );
 }
 
 #[test]
 fn answers_and_their_companions_make_sense() {
-    route("answer: { status: 204, body: x }", &["bad_value routes.a.answer.body: an answer with status 204 has no body"]);
-    route("answer: { status: 101 }", &["bad_value routes.a.answer.status: expected a whole number from 200 to 599, found the number `101`"]);
-    route("answer: { headers: { Content-Length: \"5\" } }", &["bad_value routes.a.answer.headers: the gateway itself sets `content-length`"]);
-    route("answer: { headers: { x: \"a\\nb\" } }", &["bad_value routes.a.answer.headers.x: `a\u{fffd}b` cannot be the value of a header; it may hold no control characters and no white space at its ends"]);
-    route("answer: {}, rewrite: { path: /b }", &["no_effect routes.a.rewrite: `rewrite` has no effect: this route is not sent to an upstream"]);
+    route(
+        "answer: { status: 204, body: x }",
+        &["bad_value routes.a.answer.body: an answer with status 204 has no body"],
+    );
+    route(
+        "answer: { status: 101 }",
+        &["bad_value routes.a.answer.status: expected a whole number from 200 to 599, found the number `101`"],
+    );
+    route(
+        "answer: { headers: { Content-Length: \"5\" } }",
+        &["bad_value routes.a.answer.headers: the gateway itself sets `content-length`"],
+    );
+    route(
+        "answer: { headers: { x: \"a\\nb\" } }",
+        &[
+            "bad_value routes.a.answer.headers.x: `a\u{fffd}b` cannot be the value of a header; it may hold no control characters and no white space at its ends",
+        ],
+    );
+    route(
+        "answer: {}, rewrite: { path: /b }",
+        &["no_effect routes.a.rewrite: `rewrite` has no effect: this route is not sent to an upstream"],
+    );
     route("upstream: u, upgrades: [h2c]", &["bad_value routes.a.upgrades[0]: `h2c` by upgrade is never passed on"]);
-    route("upstream: u, slashes: maybe", &["bad_value routes.a.slashes: expected one of `collapse`, `keep`, found the text `maybe`"]);
+    route(
+        "upstream: u, slashes: maybe",
+        &["bad_value routes.a.slashes: expected one of `collapse`, `keep`, found the text `maybe`"],
+    );
 }
 
 #[test]
@@ -276,7 +478,9 @@ fn listeners_have_addresses_of_their_own() {
         assert_eq!(loaded.diagnostics.len(), 1, "{address}");
     }
     let twice = |first: &str, second: &str| {
-        let text = format!("listeners: [{{ bind: {first:?} }}, {{ bind: {second:?} }}]\nroutes: [{{ name: a, answer: {{}} }}]");
+        let text = format!(
+            "listeners: [{{ bind: {first:?} }}, {{ bind: {second:?} }}]\nroutes: [{{ name: a, answer: {{}} }}]"
+        );
         load(&text).diagnostics.iter().map(|found| found.code).collect::<Vec<_>>()
     };
     assert_eq!(twice("127.0.0.1:80", "127.0.0.1:80"), ["port_twice"]);
@@ -286,14 +490,26 @@ fn listeners_have_addresses_of_their_own() {
     assert_eq!(twice("127.0.0.1:80", "127.0.0.2:80"), [""; 0]);
     assert_eq!(twice("127.0.0.1:80", "[::1]:80"), [""; 0]);
 
-    let tls = |text: &str| load(&format!("listeners: [{{ bind: \"0.0.0.0:1\", tls: {{ {text} }} }}]\nroutes: [{{ name: a, answer: {{}} }}]"));
-    let one = |text: &str| tls(text).diagnostics.iter().map(|found| format!("{}: {}", found.path, found.message)).collect::<Vec<_>>();
-    assert_eq!(one("certificates: []"), ["listeners[0].tls.certificates: expected at least one item, found an empty list"]);
+    let tls = |text: &str| {
+        load(&format!(
+            "listeners: [{{ bind: \"0.0.0.0:1\", tls: {{ {text} }} }}]\nroutes: [{{ name: a, answer: {{}} }}]"
+        ))
+    };
+    let one = |text: &str| {
+        tls(text).diagnostics.iter().map(|found| format!("{}: {}", found.path, found.message)).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        one("certificates: []"),
+        ["listeners[0].tls.certificates: expected at least one item, found an empty list"]
+    );
     assert_eq!(
         one("certificates: [{ cert: a, key: b }], min_version: 1.2"),
         ["listeners[0].tls.min_version: expected one of `1.2`, `1.3`, found the number `1.2`"]
     );
-    assert_eq!(one("certificates: [{ cert: a, key: b }], client_auth: none, client_ca: c"), ["listeners[0].tls.client_auth: expected one of `required`, `optional`, found the text `none`"]);
+    assert_eq!(
+        one("certificates: [{ cert: a, key: b }], client_auth: none, client_ca: c"),
+        ["listeners[0].tls.client_auth: expected one of `required`, `optional`, found the text `none`"]
+    );
 }
 
 #[test]
@@ -313,38 +529,101 @@ fn the_admin_listener_stays_on_loopback() {
 
 #[test]
 fn policies_are_known_and_switched_off_where_they_are_on() {
-    route("answer: {}, policies: { rate_limits: {} }", &["unknown_policy routes.a.policies.rate_limits: there is no policy `rate_limits`; did you mean `rate_limit`?"]);
-    route("answer: {}, policies: { zzz: {} }", &["unknown_policy routes.a.policies.zzz: there is no policy `zzz`; the policies are cors, key_auth, rate_limit, headers"]);
-    route("answer: {}, policies: { cors: off }", &["no_effect routes.a.policies.cors: `cors: off` has no effect: `policies` does not switch it on for every route"]);
-    route("answer: {}, policies: { key_auth: { headr: x } }", &["unknown_key routes.a.policies.key_auth.headr: there is no key `headr` here; did you mean `header`?"]);
-    route("answer: {}, policies: { key_auth: true }", &["wrong_type routes.a.policies.key_auth: expected a mapping, found the boolean `true`"]);
+    route(
+        "answer: {}, policies: { rate_limits: {} }",
+        &["unknown_policy routes.a.policies.rate_limits: there is no policy `rate_limits`; did you mean `rate_limit`?"],
+    );
+    route(
+        "answer: {}, policies: { zzz: {} }",
+        &[
+            "unknown_policy routes.a.policies.zzz: there is no policy `zzz`; the policies are cors, key_auth, rate_limit, headers",
+        ],
+    );
+    route(
+        "answer: {}, policies: { cors: off }",
+        &[
+            "no_effect routes.a.policies.cors: `cors: off` has no effect: `policies` does not switch it on for every route",
+        ],
+    );
+    route(
+        "answer: {}, policies: { key_auth: { headr: x } }",
+        &["unknown_key routes.a.policies.key_auth.headr: there is no key `headr` here; did you mean `header`?"],
+    );
+    route(
+        "answer: {}, policies: { key_auth: true }",
+        &["wrong_type routes.a.policies.key_auth: expected a mapping, found the boolean `true`"],
+    );
     route("answer: {}, policies: [key_auth]", &["wrong_type routes.a.policies: expected a mapping, found a list"]);
-    route("answer: {}, policies: { rate_limit: { limit: 5/s } }", &["missing_key routes.a.policies.rate_limit: `by` is missing"]);
-    finds("policies: { cors: off }\nroutes: [{ name: a, answer: {} }]", &["no_effect policies.cors: `cors: off` has no effect here: only a route can switch off what `policies` switches on"]);
-    route("answer: {}, policies: { key_auth: {} }, authenticate: { any: [key_auth, cors, keyauth] }", &[
-        "not_an_authenticator routes.a.authenticate.any: `cors` does not tell who calls",
-        "unknown_policy routes.a.authenticate.any: there is no policy `keyauth`; did you mean `key_auth`?",
-    ]);
-    route("answer: {}, authenticate: { any: [key_auth] }", &["not_an_authenticator routes.a.authenticate.any: the route does not have the policy `key_auth`"]);
+    route(
+        "answer: {}, policies: { rate_limit: { limit: 5/s } }",
+        &["missing_key routes.a.policies.rate_limit: `by` is missing"],
+    );
+    finds(
+        "policies: { cors: off }\nroutes: [{ name: a, answer: {} }]",
+        &[
+            "no_effect policies.cors: `cors: off` has no effect here: only a route can switch off what `policies` switches on",
+        ],
+    );
+    route(
+        "answer: {}, policies: { key_auth: {} }, authenticate: { any: [key_auth, cors, keyauth] }",
+        &[
+            "not_an_authenticator routes.a.authenticate.any: `cors` does not tell who calls",
+            "unknown_policy routes.a.authenticate.any: there is no policy `keyauth`; did you mean `key_auth`?",
+        ],
+    );
+    route(
+        "answer: {}, authenticate: { any: [key_auth] }",
+        &["not_an_authenticator routes.a.authenticate.any: the route does not have the policy `key_auth`"],
+    );
 }
 
 #[test]
 fn consumers_are_told_apart() {
-    let found = |text: &str, expected: &[&str]| finds(&format!("routes: [{{ name: a, answer: {{}} }}]\nconsumers: [{text}]"), expected);
+    let found = |text: &str, expected: &[&str]| {
+        finds(&format!("routes: [{{ name: a, answer: {{}} }}]\nconsumers: [{text}]"), expected)
+    };
     found("{ name: a }, { name: a }", &["duplicate_name consumers.a.name: there are two consumers `a`"]);
-    found("{ name: a, keys: [aaaaaaaaaaaaaaaa] }, { name: b, keys: [aaaaaaaaaaaaaaaa] }", &["key_reused consumers.b.keys: this key is another consumer's as well"]);
-    found("{ name: a, keys: [aaaaaaaaaaaaaaaa, aaaaaaaaaaaaaaaa] }", &["key_reused consumers.a.keys: this key is given twice"]);
-    found("{ name: a, keys: [aaaaaaaaaaaaaaa] }", &["short_key consumers.a.keys[0]: a key has at least 16 bytes, and this one 15; `daemun key new` makes a good one"]);
-    found("{ name: a, keys: [{ sha256: abc }] }", &["bad_value consumers.a.keys[0].sha256: this is not a SHA-256 digest; it has 64 hexadecimal digits; `daemun key hash` prints it"]);
-    found("{ name: a, key: [aaaaaaaaaaaaaaaa] }", &["unknown_key consumers.a.key: there is no key `key` here; did you mean `keys`?"]);
+    found(
+        "{ name: a, keys: [aaaaaaaaaaaaaaaa] }, { name: b, keys: [aaaaaaaaaaaaaaaa] }",
+        &["key_reused consumers.b.keys: this key is another consumer's as well"],
+    );
+    found(
+        "{ name: a, keys: [aaaaaaaaaaaaaaaa, aaaaaaaaaaaaaaaa] }",
+        &["key_reused consumers.a.keys: this key is given twice"],
+    );
+    found(
+        "{ name: a, keys: [aaaaaaaaaaaaaaa] }",
+        &[
+            "short_key consumers.a.keys[0]: a key has at least 16 bytes, and this one 15; `daemun key new` makes a good one",
+        ],
+    );
+    found(
+        "{ name: a, keys: [{ sha256: abc }] }",
+        &[
+            "bad_value consumers.a.keys[0].sha256: this is not a SHA-256 digest; it has 64 hexadecimal digits; `daemun key hash` prints it",
+        ],
+    );
+    found(
+        "{ name: a, key: [aaaaaaaaaaaaaaaa] }",
+        &["unknown_key consumers.a.key: there is no key `key` here; did you mean `keys`?"],
+    );
     // A key and the digest of the same key.
     let digest = "{ sha256: 15eb1e64d6c2a0b8fcb4bf8e7a0ea10eb5ac2a5ea4b8d1a8ef31a3ec09d9d6a7 }";
-    found(&format!("{{ name: a, keys: [{digest}] }}, {{ name: b, keys: [{digest}] }}"), &["key_reused consumers.b.keys: this key is another consumer's as well"]);
+    found(
+        &format!("{{ name: a, keys: [{digest}] }}, {{ name: b, keys: [{digest}] }}"),
+        &["key_reused consumers.b.keys: this key is another consumer's as well"],
+    );
 }
 
 #[test]
 fn errors_are_for_error_statuses() {
     finds("errors: { 404: { body: x } }\nroutes: [{ name: a, answer: {} }]", &[]);
-    finds("errors: { 200: { body: x } }\nroutes: [{ name: a, answer: {} }]", &["bad_value errors.200: `200` is not an error status; error statuses are 400 to 599"]);
-    finds("errors: { 404: x }\nroutes: [{ name: a, answer: {} }]", &["wrong_type errors.404: expected a mapping, found the text `x`"]);
+    finds(
+        "errors: { 200: { body: x } }\nroutes: [{ name: a, answer: {} }]",
+        &["bad_value errors.200: `200` is not an error status; error statuses are 400 to 599"],
+    );
+    finds(
+        "errors: { 404: x }\nroutes: [{ name: a, answer: {} }]",
+        &["wrong_type errors.404: expected a mapping, found the text `x`"],
+    );
 }

@@ -15,8 +15,8 @@ settings! {
         header: Option<FieldName>,
         /// Query parameter that holds the key.
         query: Option<String>,
-        /// Whether `Authorization: Bearer` holds the key.
-        bearer: bool = "false",
+        /// Scheme of the `Authorization` header that holds the key.
+        authorization: Option<String>,
         /// Whether the key is passed on.
         forward: bool = "false",
     }

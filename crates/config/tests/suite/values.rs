@@ -59,7 +59,10 @@ fn durations_are_a_whole_number_and_a_unit() {
         ("soon", "`soon` is not a duration; write it like `250ms`, `5s`, `1m` or `24h`"),
         ("8785h", "`8785h` is longer than the longest duration, `8784h`"),
         ("18446744073709551615h", "`18446744073709551615h` is longer than the longest duration, `8784h`"),
-        ("99999999999999999999s", "`99999999999999999999s` is not a duration; write it like `250ms`, `5s`, `1m` or `24h`"),
+        (
+            "99999999999999999999s",
+            "`99999999999999999999s` is not a duration; write it like `250ms`, `5s`, `1m` or `24h`",
+        ),
         ("true", "expected a duration like `250ms`, found the boolean `true`"),
         ("[5s]", "expected a duration like `250ms`, found a list"),
         ("", "expected a duration like `250ms`, found nothing"),
@@ -116,8 +119,14 @@ fn rates_are_a_count_and_a_period() {
 #[test]
 fn percentages_have_two_places_at_most() {
     let points = |basis_points| Percent { basis_points };
-    same(&[("0%", points(0)), ("20%", points(2000)), ("0.5%", points(50)), ("99.99%", points(9999)), ("100%", points(10_000))]);
-    for text in ["101%", "100.01%", "-1%", "1.234%", "%", "5 %", "five%"] {
+    same(&[
+        ("0%", points(0)),
+        ("20%", points(2000)),
+        ("0.5%", points(50)),
+        ("99.99%", points(9999)),
+        ("100%", points(10_000)),
+    ]);
+    for text in ["101%", "100.01%", "-1%", "1.234%", "\"%\"", "5 %", "five%"] {
         assert!(read::<Percent>(text).is_err(), "{text}");
     }
 }
@@ -126,7 +135,9 @@ fn percentages_have_two_places_at_most() {
 fn whole_numbers_keep_to_their_range() {
     same(&[("0", 0_u16), ("65535", 65_535), ("0x10", 16), ("0o17", 15), ("+7", 7)]);
     same(&[("-5", -5_i32)]);
-    for text in ["65536", "-1", "1.0", "1e3", "99999999999999999999999999999999999999999", "\"5\"", "true", "five", "0x+5"] {
+    for text in
+        ["65536", "-1", "1.0", "1e3", "99999999999999999999999999999999999999999", "\"5\"", "true", "five", "0x+5"]
+    {
         assert!(read::<u16>(text).is_err(), "{text}");
     }
 }

@@ -15,7 +15,8 @@ pub(crate) fn run(command: &Check, output: &mut Output<'_>) -> Result<Code, Fail
                 output.note(report.trim_end());
             }
             if let Some((config, _)) = &compiled.sound {
-                let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+                let count =
+                    |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
                 output.line(format!(
                     "ok: {}, {}, {}, {}",
                     count(config.listeners.len(), "listener"),

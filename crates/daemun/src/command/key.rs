@@ -42,7 +42,8 @@ fn hash(given: Option<&str>, output: &mut Output<'_>) -> Result<Code, Failure> {
         read = read_key(std::io::stdin().lock())?;
         &read
     };
-    output.line(digest_of(key, &mut |warning| output.err.write_all(warning.as_bytes()).unwrap_or_default())?)?;
+    let digest = digest_of(key, &mut |warning| output.note(warning))?;
+    output.line(digest)?;
     Ok(Code::Done)
 }
 
@@ -63,10 +64,12 @@ fn digest_of(key: &str, warn: &mut dyn FnMut(&str)) -> Result<String, Failure> {
         return Err(Failure::wrong(format!("the key has more than {LONGEST} bytes")));
     }
     if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Failure::wrong("the key has spaces, line ends or other characters that a header field cannot carry"));
+        return Err(Failure::wrong(
+            "the key has spaces, line ends or other characters that a header field cannot carry",
+        ));
     }
     if key::is_whole(key) == Some(false) {
-        warn(&format!("warning: this begins with `{}`, but its check does not fit: was a letter lost?\n", key::PREFIX));
+        warn(&format!("warning: this begins with `{}`, but its check does not fit: was a letter lost?", key::PREFIX));
     }
     Ok(key::digest(key.as_bytes()))
 }

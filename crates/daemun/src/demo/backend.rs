@@ -201,7 +201,10 @@ mod tests {
         let (body, second) = rest.split_once("HTTP/1.1 200 OK").unwrap();
         let received: Value = serde_json::from_str(body).unwrap();
         let fields = json!({ "host": "x", "a": ["1", "2"], "content-length": "2" });
-        assert_eq!(received, json!({ "backend": "catalog", "method": "POST", "target": "/a?b=c", "fields": fields, "body": "hi" }));
+        assert_eq!(
+            received,
+            json!({ "backend": "catalog", "method": "POST", "target": "/a?b=c", "fields": fields, "body": "hi" })
+        );
         assert!(second.ends_with("\r\n\r\n"));
     }
 }

@@ -4,11 +4,13 @@
 //! source.rs    where the configuration comes from      sockets.rs   the listening sockets, by name
 //! watch/       when its files have changed             resolve.rs   the targets' names
 //! signals.rs   what the operator asks for              handover.rs  a new binary takes over
+//! endpoints.rs the status and admin listeners           notify.rs    the service manager is told
 //! process.rs   what is running: start, reload, publish, stop
 //! ```
 
 mod endpoints;
 pub(crate) mod handover;
+mod notify;
 pub(crate) mod process;
 mod resolve;
 mod signals;
@@ -30,6 +32,7 @@ use crate::output::Output;
 use handover::Invocation;
 use process::{Process, Start};
 use signals::{Request, Signals};
+pub(crate) use sockets::Role;
 use source::{Files, Source};
 use watch::Watcher;
 
@@ -46,7 +49,8 @@ pub(crate) fn run(file: &ConfigFile, output: &mut Output<'_>) -> Result<Code, Fa
     let invocation = Invocation::of_this_process()
         .map_err(|error| Failure::unavailable(format!("the path of this program is not to be found: {error}")))?;
     let clock = Clock::system();
-    let events = Events::stderr(clock.clone()).map_err(|error| Failure::unavailable(format!("no thread for the log: {error}")))?;
+    let events = Events::stderr(clock.clone())
+        .map_err(|error| Failure::unavailable(format!("no thread for the log: {error}")))?;
     if let Err(error) = daemun_sys::raise_nofile() {
         events.warning("limits", format_args!("the limit of open files stays: {error}"));
     }
@@ -77,9 +81,11 @@ pub(crate) async fn serve(
     let clock = start.clock.clone();
     let signals = Signals::new().map_err(|error| Failure::unavailable(format!("no signals: {error}")))?;
     let mut process = Process::start(source, start, output).await?;
-    output.line(process.ready_line())?;
-    ready(&process, output)?;
     process.announce_ready();
+    if let Err(error) = output.line(process.ready_line()) {
+        process.not_told(&error);
+    }
+    ready(&process, output)?;
     Control { process, signals, clock }.run().await;
     Ok(Code::Done)
 }

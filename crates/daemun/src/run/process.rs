@@ -1,8 +1,7 @@
 //! What is running: the data plane, its sockets and its configuration, and the steps that change them. One step at a time; which
 //! is next is for [`super`] to say.
 
-use std::future::Future;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +19,7 @@ use tokio::task::JoinHandle;
 use super::Event;
 use super::endpoints::Endpoints;
 use super::handover::{Invocation, Starting};
+use super::notify;
 use super::resolve::Resolver;
 use super::sockets::{Key, Refused, Role, Table};
 use super::source::Source;
@@ -59,6 +59,8 @@ pub(crate) struct Process {
     generation: u64,
     /// What the configuration was last read from, sound or not.
     read: Read,
+    /// What the running one was read from.
+    files: Vec<PathBuf>,
     preparing: Option<JoinHandle<Prepared>>,
     /// Why to read the configuration once more when that is done.
     again: Option<&'static str>,
@@ -120,7 +122,10 @@ impl Process {
 
         let (mut table, unknown) = Table::inherit(inherited.sockets);
         for name in unknown {
-            events.warning("hand_over", format_args!("the socket `{name}` that was handed over is of no use, and was closed"));
+            events.warning(
+                "hand_over",
+                format_args!("the socket `{name}` that was handed over is of no use, and was closed"),
+            );
         }
         table.widen(workers);
         let sockets = table.open(keys(&config), workers).map_err(|refused| unavailable(&refused))?;
@@ -135,7 +140,7 @@ impl Process {
         let gateway = Gateway::start(Arc::new(snapshot), per_worker, options)
             .map_err(|error| Failure::unavailable(format!("the workers cannot be started: {error}")))?;
         let gateway = Arc::new(gateway);
-        let mut endpoints = Endpoints::new(Arc::clone(&gateway), Arc::clone(&metrics), clock.clone());
+        let mut endpoints = Endpoints::new(Arc::clone(&gateway), Arc::clone(&metrics), events.clone());
         endpoints.serve(&sockets).map_err(|error| Failure::unavailable(error.to_string()))?;
         metrics.published(1, clock.wall(clock.now()));
         Ok(Self {
@@ -151,6 +156,7 @@ impl Process {
             log,
             running: Running::of(&config),
             generation: 1,
+            files: read.files.clone(),
             read,
             preparing: None,
             again: None,
@@ -183,11 +189,25 @@ impl Process {
     /// Lets `/readyz` succeed, and a predecessor know that it may go.
     pub(crate) fn announce_ready(&mut self) {
         self.endpoints.set_ready(true);
+        self.notified(notify::ready());
         if let Some(predecessor) = self.predecessor.take()
             && let Err(error) = daemun_sys::announce_ready(predecessor)
         {
-            self.events.warning("hand_over", format_args!("the old process cannot be told that this one serves: {error}"));
+            self.events
+                .warning("hand_over", format_args!("the old process cannot be told that this one serves: {error}"));
         }
+    }
+
+    fn notified(&self, result: io::Result<()>) {
+        if let Err(error) = result {
+            self.events.warning("notify", format_args!("the service manager cannot be told: {error}"));
+        }
+    }
+
+    /// Nobody reads the ready line; that is no reason not to serve.
+    pub(crate) fn not_told(&self, error: &io::Error) {
+        self.events
+            .warning("ready", format_args!("`{}` could not be written to standard output: {error}", self.ready_line()));
     }
 
     /// What is under way and comes to something first. May be dropped and called again.
@@ -231,11 +251,8 @@ impl Process {
     pub(crate) async fn apply(&mut self, prepared: Prepared) {
         let Prepared { mut compiled, began, started, reason } = prepared;
         let report = compiled.report(false);
-        self.read = Read {
-            began,
-            files: std::mem::take(&mut compiled.files),
-            sources: std::mem::take(&mut compiled.sources),
-        };
+        self.read =
+            Read { began, files: std::mem::take(&mut compiled.files), sources: std::mem::take(&mut compiled.sources) };
         let (errors, warnings) = counts(&compiled);
         let outcome = match compiled.sound {
             Some((config, snapshot)) => self.publish(&config, snapshot).await,
@@ -249,12 +266,19 @@ impl Process {
                 let noted = if warnings > 0 { format!(", with {warnings} warnings") } else { String::new() };
                 self.events.info(
                     "reload",
-                    format_args!("{name} was read again after {reason}: {routes} routes, number {generation}, {ms} ms{noted}"),
+                    format_args!(
+                        "{name} was read again after {reason}: {routes} routes, number {generation}, {ms} ms{noted}"
+                    ),
                 );
             }
             Err(why) => {
                 self.metrics.reload_failed();
-                self.events.error("reload", format_args!("{name} was read again after {reason} and is refused: {why}; the running configuration stays"));
+                self.events.error(
+                    "reload",
+                    format_args!(
+                        "{name} was read again after {reason} and is refused: {why}; the running configuration stays"
+                    ),
+                );
             }
         }
         self.show(report);
@@ -266,7 +290,10 @@ impl Process {
     /// Reading or compiling has failed in a way it should not.
     pub(crate) fn broken(&mut self, why: &str) {
         self.metrics.reload_failed();
-        self.events.error("reload", format_args!("reading the configuration has failed: {why}; the running configuration stays"));
+        self.events.error(
+            "reload",
+            format_args!("reading the configuration has failed: {why}; the running configuration stays"),
+        );
         if let Some(reason) = self.again.take() {
             self.reload(reason);
         }
@@ -284,12 +311,20 @@ impl Process {
         // From here on nothing fails. What is no longer listened on is closed here before the workers close theirs, so that theirs,
         // which are emptied first, are the last.
         let before = std::mem::replace(&mut self.sockets, sockets);
-        before.iter().filter(|bound| !self.sockets.has(bound)).for_each(|gone| gone.remove_file());
+        for gone in before.iter().filter(|bound| !self.sockets.has(bound)) {
+            gone.remove_file();
+            self.events.info("listen", format_args!("no longer on {} ({})", gone.url("tcp"), gone.key.role.as_str()));
+        }
+        for fresh in self.sockets.iter().filter(|bound| !before.has(bound)) {
+            self.events
+                .info("listen", format_args!("from now on at {} ({})", fresh.url("tcp"), fresh.key.role.as_str()));
+        }
         drop(before);
         self.gateway.publish(Arc::new(snapshot), per_worker).await;
         self.gateway.use_log(log.clone()).await;
         self.log = log;
         self.running = Running::of(config);
+        self.files.clone_from(&self.read.files);
         self.generation += 1;
         self.metrics.published(self.generation, self.clock.wall(self.clock.now()));
         Ok(config.routes.len())
@@ -303,7 +338,7 @@ impl Process {
         let events = self.events.clone();
         drop(tokio::task::spawn_blocking(move || {
             let _ = events.flush(LAST_LINES);
-            let _ = std::io::stderr().lock().write_all(report.as_bytes());
+            let _ = io::stderr().lock().write_all(report.as_bytes());
         }));
     }
 
@@ -314,7 +349,8 @@ impl Process {
         }
         let watcher = watcher.map_or_else(|| Watcher::new(self.clock.clone()), Ok);
         let mut watcher = watcher.inspect_err(|error| self.not_watched(error)).ok()?;
-        if let Err(error) = watcher.watch(&self.read.files) {
+        let files: Vec<PathBuf> = self.read.files.iter().chain(&self.files).cloned().collect();
+        if let Err(error) = watcher.watch(&files) {
             self.not_watched(&error);
         }
         // Nobody looked at new files between reading them and watching them.
@@ -326,7 +362,7 @@ impl Process {
     }
 
     /// Says that changes are not noticed, or not all.
-    pub(crate) fn not_watched(&self, error: &std::io::Error) {
+    pub(crate) fn not_watched(&self, error: &io::Error) {
         self.events.warning("watch", format_args!("{error}; SIGHUP still reloads"));
     }
 
@@ -359,17 +395,25 @@ impl Process {
         let program = invocation.program().display();
         match invocation.start(&self.sockets.named(), &self.clock) {
             Ok(starting) => {
-                self.events.info("hand_over", format_args!("`{program}` was started as process {} to take over", starting.id()));
+                self.events.info(
+                    "hand_over",
+                    format_args!("`{program}` was started as process {} to take over", starting.id()),
+                );
                 self.starting = Some(starting);
             }
-            Err(error) => self.events.error("hand_over", format_args!("`{program}` cannot be started: {error}; this process serves on")),
+            Err(error) => self
+                .events
+                .error("hand_over", format_args!("`{program}` cannot be started: {error}; this process serves on")),
         }
     }
 
     /// The new process does not serve; this one goes on.
     pub(crate) fn stays(&mut self, why: &str) {
         if let Some(starting) = self.starting.take() {
-            self.events.error("hand_over", format_args!("process {} does not take over: {why}; this process serves on", starting.id()));
+            self.events.error(
+                "hand_over",
+                format_args!("process {} does not take over: {why}; this process serves on", starting.id()),
+            );
         }
         if let Some(reason) = self.again.take() {
             self.reload(reason);
@@ -391,6 +435,7 @@ impl Process {
             starting.end();
         }
         if last {
+            self.notified(notify::stopping());
             self.events.info("stop", format_args!("draining for {:?} at most", self.running.drain));
             self.sockets.iter().filter(|bound| bound.key.role == Role::Listener).for_each(|bound| bound.remove_file());
         } else {
@@ -433,12 +478,10 @@ async fn under_way<T>(work: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task
     }
 }
 
-fn successor<'a>(starting: &'a mut Option<Starting>, clock: &'a Clock) -> impl Future<Output = Result<(), String>> + 'a {
-    async move {
-        match starting {
-            Some(starting) => starting.serves(clock).await,
-            None => std::future::pending().await,
-        }
+async fn successor(starting: &mut Option<Starting>, clock: &Clock) -> Result<(), String> {
+    match starting {
+        Some(starting) => starting.serves(clock).await,
+        None => std::future::pending().await,
     }
 }
 

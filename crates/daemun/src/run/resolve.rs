@@ -60,7 +60,8 @@ impl Resolver {
         loop {
             let left = Duration::from_nanos(until.saturating_sub(self.clock.now()));
             let Some(done) = within(&self.clock, left, under_way.join_next()).await else {
-                self.events.warning("target_unresolved", format_args!("names of targets are not resolved in {PATIENCE:?}"));
+                self.events
+                    .warning("target_unresolved", format_args!("names of targets are not resolved in {PATIENCE:?}"));
                 return;
             };
             match done {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use daemun_config::model::Bind;
 use daemun_dataplane::{Socket, Sockets as Served};
+use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_reuseport;
 
 /// Permissions of a Unix socket's file.
@@ -30,7 +31,8 @@ pub(crate) enum Role {
 impl Role {
     const ALL: [Self; 3] = [Self::Listener, Self::Status, Self::Admin];
 
-    fn as_str(self) -> &'static str {
+    /// In socket names and messages.
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Listener => "listener",
             Self::Status => "status",
@@ -189,11 +191,10 @@ impl Refused {
             Bind::Tcp(address) => address.to_string(),
             Bind::Unix(path) => format!("unix:{}", path.display()),
         };
-        let why = match self.error.kind() {
-            io::ErrorKind::AddrInUse => "it is in use".to_owned(),
-            io::ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
-            io::ErrorKind::PermissionDenied => format!("that is not permitted: {}", self.error),
-            _ => self.error.to_string(),
+        let why = match Errno::from_io_error(&self.error) {
+            Some(Errno::ADDRINUSE) => "it is in use".to_owned(),
+            Some(Errno::ADDRNOTAVAIL) => "this machine does not have that address".to_owned(),
+            Some(_) | None => self.error.to_string(),
         };
         format!("cannot listen on `{address}`: {why}")
     }
@@ -330,7 +331,9 @@ impl Table {
         match bind {
             Bind::Tcp(address) => {
                 let opened = match daemun_sys::bind_workers(*address, workers) {
-                    Err(error) if error.kind() == io::ErrorKind::AddrInUse => self.bind_beside(*address, workers, error)?,
+                    Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                        self.bind_beside(*address, workers, error)?
+                    }
                     other => other?,
                 };
                 Ok(Sockets::Tcp(opened.into_iter().map(Arc::new).collect()))
@@ -342,7 +345,8 @@ impl Table {
     /// Opens an address whose port this process itself holds under another address, such as `0.0.0.0` beside `127.0.0.1`:
     /// a reload may go from one to the other without a moment in which nobody listens.
     fn bind_beside(&self, address: SocketAddr, workers: usize, error: io::Error) -> io::Result<Vec<TcpListener>> {
-        let own: Vec<Arc<TcpListener>> = self.bound.iter().filter_map(|open| overlapping(open, address)).flatten().collect();
+        let own: Vec<Arc<TcpListener>> =
+            self.bound.iter().filter_map(|open| overlapping(open, address)).flatten().collect();
         if own.is_empty() {
             return Err(error);
         }
@@ -419,7 +423,9 @@ mod tests {
         for key in keys {
             assert_eq!(Key::parse(&key.name()), Some(key));
         }
-        for name in ["", "listener", "listener/0", "listener/x/tcp:1.2.3.4:5", "other/0/tcp:1.2.3.4:5", "admin/0/udp:1.2.3.4:5"] {
+        for name in
+            ["", "listener", "listener/0", "listener/x/tcp:1.2.3.4:5", "other/0/tcp:1.2.3.4:5", "admin/0/udp:1.2.3.4:5"]
+        {
             assert_eq!(Key::parse(name), None, "{name}");
         }
     }

@@ -14,6 +14,9 @@ use crate::pipe::{Buffers, Pipe};
 /// Bodies up to this size are copied behind the head, so that one write takes both.
 const COPY_UP_TO: usize = 8 * 1024;
 
+/// A connection at rest keeps buffers up to this capacity.
+const KEEP: usize = 16 * 1024;
+
 /// How a body that comes in is read.
 #[derive(Debug, Default)]
 enum Incoming {
@@ -49,6 +52,8 @@ pub(crate) struct Conn {
     incoming: Incoming,
     outgoing: Outgoing,
     broken: Reason,
+    /// Whether trailer fields with `_` in their name are kept.
+    pub(crate) keep_underscores: bool,
     /// The peer ended the connection.
     pub(crate) ended: bool,
 }
@@ -65,6 +70,7 @@ impl Conn {
             incoming: Incoming::Done,
             outgoing: Outgoing::Done,
             broken,
+            keep_underscores: false,
             ended: false,
         }
     }
@@ -74,7 +80,10 @@ impl Conn {
         self.incoming = match length {
             BodyLength::None | BodyLength::Length(0) => Incoming::Done,
             BodyLength::Length(n) => Incoming::Length(n),
-            BodyLength::Chunked => Incoming::Chunked(Box::new(ChunkDecoder::new(self.broken))),
+            BodyLength::Chunked => {
+                let decoder = ChunkDecoder::new(self.broken).keep_underscores(self.keep_underscores);
+                Incoming::Chunked(Box::new(decoder))
+            }
             BodyLength::UntilClose => Incoming::UntilClose,
         };
     }
@@ -314,9 +323,20 @@ impl Conn {
         self.wrote_payload(pipe, n);
     }
 
-    /// Gives back what an idle connection does not need.
+    /// Gives back what a connection at rest does not need; it keeps small buffers, so that its next message allocates nothing.
     pub(crate) fn release(&mut self, buffers: &Buffers) {
-        if !self.has_unread() && self.unread.capacity() > 0 {
+        if !self.has_unread() && self.unread.capacity() > KEEP {
+            self.used = 0;
+            buffers.give(std::mem::take(&mut self.unread));
+        }
+        if self.out.is_empty() && self.out.capacity() > KEEP {
+            self.out = Vec::new();
+        }
+    }
+
+    /// Gives back everything: an idle client costs as little as can be.
+    pub(crate) fn strip(&mut self, buffers: &Buffers) {
+        if !self.has_unread() {
             self.used = 0;
             buffers.give(std::mem::take(&mut self.unread));
         }

@@ -14,6 +14,7 @@ use std::task::Poll;
 
 use daemun_pipeline::{Client, Fault, Reason};
 
+use crate::http2;
 use crate::io::Stream;
 use crate::peer::Down;
 use crate::pipe::Pipe;
@@ -65,13 +66,17 @@ pub(crate) async fn connection(worker: &Rc<Worker>, stream: Stream, client: Clie
             Waited::Bytes => {}
             Waited::Idle | Waited::Closed => return,
         }
+        if first && conn.unread.first() == Some(&b'P') && Box::pin(http2::begins(&mut conn, &deadline)).await {
+            let Conn { stream, unread, .. } = conn;
+            return Box::pin(http2::connection(worker, stream, unread, client)).await;
+        }
         first = false;
         // boxed, so that an idle connection's task does not carry the size of a busy one
         if !Box::pin(busy(worker, &mut conn, &client, &deadline)).await {
             Box::pin(close(worker, &mut conn, &deadline)).await;
             return;
         }
-        conn.release(&worker.buffers);
+        conn.strip(&worker.buffers);
     }
 }
 
@@ -126,7 +131,7 @@ async fn exchanges(worker: &Rc<Worker>, conn: &mut Conn, deadline: &Deadline, st
         }
         let arrived = Arrived { framing: head.body, upgrade: head.upgrade };
         serve::serve(worker, deadline, &mut down, exchange, arrived, trail).await;
-        let Down::H1(down) = down;
+        let Down::H1(down) = down else { return false };
         let close = down.close;
         if close || !skip_body(conn) {
             return false;
@@ -161,6 +166,7 @@ async fn read_head(
 ) -> Result<Option<RequestHead>, Fault> {
     let local = worker.local();
     let settings = &local.snapshot.settings;
+    conn.keep_underscores = settings.bounds.keep_underscores;
     let request = &mut state.exchange.request;
     let mut scan = Scan::default();
     conn.take_unread(&mut request.head.buf);
@@ -179,7 +185,8 @@ async fn read_head(
                 request::read_target(request, &head)?;
                 return Ok(Some(head));
             }
-            if !begun {
+            // an empty line before a request is no beginning of one
+            if !begun && !matches!(request.head.buf.as_slice(), b"\r" | b"\r\n") {
                 begun = true;
                 deadline.set(worker.clock.now().saturating_add(settings.head));
             }

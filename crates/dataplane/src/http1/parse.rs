@@ -319,7 +319,8 @@ fn judge(
     if len > bounds.head {
         return Err(Flaw::HEAD_TOO_LARGE);
     }
-    let facts = index(buf, lines, len, request.headers, fields)?;
+    let mut facts = Facts::default();
+    index(buf, lines, len, request.headers, fields, &mut facts)?;
     let version = 10 + minor;
     if facts.host.times > 1 {
         return Err(Flaw::new(Reason::BadHost, "`host` is repeated"));
@@ -353,7 +354,7 @@ pub(super) struct Seen {
     /// The last value.
     pub(super) value: Span,
     /// How often it came.
-    pub(super) times: usize,
+    pub(super) times: u32,
 }
 
 impl Seen {
@@ -403,8 +404,8 @@ pub(super) fn index(
     end: usize,
     headers: &[Header<'_>],
     fields: &mut Vec<Field>,
-) -> Result<Facts, Flaw> {
-    let mut facts = Facts::default();
+    facts: &mut Facts,
+) -> Result<(), Flaw> {
     fields.clear();
     fields.reserve(headers.len());
     let mut at = start;
@@ -426,7 +427,7 @@ pub(super) fn index(
     if buf.get(at..end) != Some(b"\r\n") {
         return Err(Flaw::LINE_END);
     }
-    Ok(facts)
+    Ok(())
 }
 
 /// Where a piece of a buffer begins in it.

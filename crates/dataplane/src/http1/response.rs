@@ -126,7 +126,8 @@ fn settle(
     }
     let (reason, lines) = first_line(buf)?;
     let version = 10 + minor;
-    let facts = index(buf, lines, len, response.headers, fields)?;
+    let mut facts = Facts::default();
+    index(buf, lines, len, response.headers, fields, &mut facts)?;
     let options = connection(buf, &facts, fields, |id, _| id == FieldId::ContentLength)?;
     let (body, surplus) = body(buf, &facts, fields, status, version, to_head)?;
     let persistent = if version == 10 { options.keep_alive && !options.close } else { !options.close };

@@ -335,7 +335,7 @@ fn split_anywhere_a_body_decodes_the_same() {
     ];
     let mut random = Random(0xdead_beef);
     let mut complete = 0;
-    for _ in 0..3000 {
+    for _ in 0..1000 {
         let raw = random.message(&pieces);
         let whole = decode(&raw);
         complete += usize::from(matches!(whole, Ok((_, _, Progress::Done, _))));
@@ -349,7 +349,7 @@ fn split_anywhere_a_body_decodes_the_same() {
         }
         again(&raw.chunks(1).collect::<Vec<_>>(), 2);
     }
-    assert!(complete > 150, "only {complete} of the bodies were good");
+    assert!(complete > 50, "only {complete} of the bodies were good");
 }
 
 #[test]

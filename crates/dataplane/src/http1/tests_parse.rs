@@ -560,7 +560,7 @@ fn split_anywhere_a_request_reads_the_same() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let small = Bounds { head: 96, fields: 4, target: 8, keep_underscores: false };
     let mut complete = 0;
-    for round in 0..2500 {
+    for round in 0..1200 {
         let mut buf = random.message(&pieces);
         if round % 2 == 0 {
             let mut start = b"GET /a HTTP/1.1\r\nHost: a\r\n".to_vec();
@@ -571,13 +571,13 @@ fn split_anywhere_a_request_reads_the_same() {
         check_splits(&buf, &small);
         complete += usize::from(matches!(parse(&buf), Ok(Some(_))));
     }
-    assert!(complete > 100, "only {complete} of the messages were good");
+    assert!(complete > 60, "only {complete} of the messages were good");
 }
 
 #[test]
 fn arbitrary_bytes_are_read_or_refused() {
     let mut random = Random(7);
-    for _ in 0..1500 {
+    for _ in 0..800 {
         let mut buf: Vec<u8> = (0..random.below(60)).map(|_| random.below(256).to_le_bytes()[0]).collect();
         check_splits(&buf, &Bounds::default());
         buf.splice(0..0, *b"GET / HTTP/1.1\r\nHost: a\r\n");

@@ -258,7 +258,7 @@ fn split_anywhere_a_response_reads_the_same() {
     ];
     let mut random = Random(0x1234_5678_9abc_def1);
     let mut complete = 0;
-    for _ in 0..2500 {
+    for _ in 0..1200 {
         let mut buf = b"HTTP/1.1 204 None\r\n".to_vec();
         buf.extend_from_slice(&random.message(&pieces));
         let skip = random.below(3) * 9;
@@ -280,5 +280,5 @@ fn split_anywhere_a_response_reads_the_same() {
             }
         }
     }
-    assert!(complete > 100, "only {complete} of the messages were good");
+    assert!(complete > 60, "only {complete} of the messages were good");
 }

@@ -152,11 +152,13 @@ fn line(wall: u64, level: Level, event: &str, message: fmt::Arguments<'_>) -> Ve
         out.extend_from_slice(piece.as_bytes());
     }
     // quotes stay as they are: only what could forge a line is escaped
-    for (position, piece) in message.to_string().split('"').enumerate() {
+    let mut message = message.to_string();
+    message.truncate(message.floor_char_boundary(MOST_MESSAGE));
+    for (position, piece) in message.split('"').enumerate() {
         if position > 0 {
             out.push(b'"');
         }
-        push_text(&mut out, piece.as_bytes(), MOST_MESSAGE, Style::Plain);
+        push_text(&mut out, piece.as_bytes(), Style::Plain);
     }
     out.push(b'\n');
     out

@@ -1,5 +1,7 @@
 //! The fields of an access-log line: their names, and how each is written. Knows nothing of files and buffers.
 
+use std::net::IpAddr;
+
 use super::line::{Line, Steps, protocol};
 use super::text::{Stamp, Style, push_ip, push_millis, push_text, push_u64};
 
@@ -15,8 +17,8 @@ macro_rules! fields {
             /// Their names, in the same order.
             pub(super) const NAMES: &'static [&'static str] = &[$($name,)*];
 
-            /// `,"name":`
-            fn json_key(self) -> &'static str { match self { $(Field::$variant => concat!(",\"", $name, "\":"),)* } }
+            /// `","name":"`
+            fn json_key(self) -> &'static str { match self { $(Field::$variant => concat!("\",\"", $name, "\":\""),)* } }
         }
     };
 }
@@ -24,6 +26,7 @@ macro_rules! fields {
 fields! {
     Time = "time";
     Id = "id";
+    TraceId = "trace_id";
     ClientIp = "client_ip";
     Method = "method";
     Host = "host";
@@ -61,87 +64,127 @@ impl Field {
         Field::ALL.iter().zip(Field::NAMES).find(|(_, known)| **known == name).map(|(field, _)| *field)
     }
 
-    /// Writes the value; writes nothing and says so when there is none.
-    fn write(self, out: &mut Vec<u8>, line: &Line<'_>, steps: &Steps, stamp: &mut Stamp, style: Style) -> bool {
+    /// What the field is for this request.
+    fn value<'a>(self, line: &Line<'a>, steps: &Steps) -> Value<'a> {
         match self {
-            Field::Time => quoted(out, style, |out| stamp.push(out, line.wall)),
-            Field::Id => text(out, line.id, style),
-            Field::ClientIp => line.client_ip.is_some_and(|ip| quoted(out, style, |out| push_ip(out, ip))),
-            Field::Method => text(out, line.method, style),
-            Field::Host => text(out, line.host, style),
-            Field::Path => !line.path.is_empty() && done(push_text(out, line.path, MOST_PATH, style)),
-            Field::Protocol => text(out, protocol(line.version).unwrap_or_default().as_bytes(), style),
-            Field::Scheme => text(out, if line.tls { b"https" } else { b"http" }, style),
-            Field::Status => line.status > 0 && done(push_u64(out, line.status.into())),
-            Field::Route => text(out, line.route.unwrap_or_default().as_bytes(), style),
-            Field::Upstream => text(out, line.upstream.unwrap_or_default().as_bytes(), style),
-            Field::Target => text(out, line.target.unwrap_or_default().as_bytes(), style),
-            Field::Reason => line.fault.is_some_and(|fault| text(out, fault.reason.code().as_bytes(), style)),
-            Field::Cause => {
-                let cause = line.fault.and_then(|fault| fault.cause.as_deref());
-                text(out, cause.unwrap_or_default().as_bytes(), style)
+            Field::Time => Value::Moment(line.wall),
+            Field::Id => Value::text(line.id),
+            Field::TraceId => Value::text(line.trace_id),
+            Field::ClientIp => line.client_ip.map_or(Value::None, Value::Address),
+            Field::Method => Value::text(line.method),
+            Field::Host => Value::text(line.host),
+            Field::Path => Value::cut(line.path, MOST_PATH),
+            Field::Protocol => Value::name(protocol(line.version)),
+            Field::Scheme => Value::text(if line.tls { b"https" } else { b"http" }),
+            Field::Status => Value::positive(line.status.into()),
+            Field::Route => Value::name(line.route),
+            Field::Upstream => Value::name(line.upstream),
+            Field::Target => Value::name(line.target),
+            Field::Reason => Value::name(line.fault.map(|fault| fault.reason.code())),
+            Field::Cause => Value::name(line.fault.and_then(|fault| fault.cause.as_deref())),
+            Field::Duration => Value::millis(steps.total),
+            Field::Policies => Value::millis(steps.policies),
+            Field::Connect => Value::millis(steps.connect),
+            Field::Wait => Value::millis(steps.wait),
+            Field::Transfer => Value::millis(steps.transfer),
+            Field::BytesIn => Value::Number(line.bytes_in),
+            Field::BytesOut => Value::Number(line.bytes_out),
+            Field::Consumer => Value::name(line.consumer),
+            Field::UserAgent => Value::text(line.head.and_then(|head| head.get("user-agent")).unwrap_or_default()),
+            Field::Attempts => Value::positive(line.attempts.into()),
+            Field::Reused => {
+                if line.attempts > 0 {
+                    Value::Flag(line.reused)
+                } else {
+                    Value::None
+                }
             }
-            Field::Duration => millis(out, steps.total),
-            Field::Policies => millis(out, steps.policies),
-            Field::Connect => millis(out, steps.connect),
-            Field::Wait => millis(out, steps.wait),
-            Field::Transfer => millis(out, steps.transfer),
-            Field::BytesIn => done(push_u64(out, line.bytes_in)),
-            Field::BytesOut => done(push_u64(out, line.bytes_out)),
-            Field::Consumer => text(out, line.consumer.unwrap_or_default().as_bytes(), style),
-            Field::UserAgent => text(out, line.head.and_then(|head| head.get("user-agent")).unwrap_or_default(), style),
-            Field::Attempts => line.attempts > 0 && done(push_u64(out, line.attempts.into())),
-            Field::Reused => line.attempts > 0 && done(push_bool(out, line.reused)),
-            Field::Upgraded => line.upgraded && done(push_bool(out, true)),
+            Field::Upgraded => {
+                if line.upgraded {
+                    Value::Flag(true)
+                } else {
+                    Value::None
+                }
+            }
         }
     }
 }
 
-fn done((): ()) -> bool {
-    true
+/// What a field is.
+#[derive(Clone, Copy)]
+enum Value<'a> {
+    None,
+    Text(&'a [u8]),
+    Moment(u64),
+    Address(IpAddr),
+    Number(u64),
+    Millis(u64),
+    Flag(bool),
 }
 
-fn text(out: &mut Vec<u8>, text: &[u8], style: Style) -> bool {
-    !text.is_empty() && done(push_text(out, text, MOST_TEXT, style))
-}
-
-fn millis(out: &mut Vec<u8>, nanos: Option<u64>) -> bool {
-    nanos.is_some_and(|nanos| done(push_millis(out, nanos)))
-}
-
-fn push_bool(out: &mut Vec<u8>, value: bool) {
-    out.extend_from_slice(if value { b"true" } else { b"false" });
-}
-
-/// For values that need no escaping.
-fn quoted(out: &mut Vec<u8>, style: Style, write: impl FnOnce(&mut Vec<u8>)) -> bool {
-    match style {
-        Style::Json => {
-            out.push(b'"');
-            write(out);
-            out.push(b'"');
-        }
-        Style::Plain => write(out),
+impl<'a> Value<'a> {
+    fn text(text: &'a [u8]) -> Value<'a> {
+        Value::cut(text, MOST_TEXT)
     }
-    true
+
+    fn name(text: Option<&'a str>) -> Value<'a> {
+        text.map_or(Value::None, |text| Value::text(text.as_bytes()))
+    }
+
+    fn cut(text: &'a [u8], most: usize) -> Value<'a> {
+        if text.is_empty() { Value::None } else { Value::Text(text.get(..most).unwrap_or(text)) }
+    }
+
+    fn positive(number: u64) -> Value<'a> {
+        if number > 0 { Value::Number(number) } else { Value::None }
+    }
+
+    fn millis(nanos: Option<u64>) -> Value<'a> {
+        nanos.map_or(Value::None, Value::Millis)
+    }
+
+    /// Whether it stands between quotes in JSON.
+    fn is_quoted(self) -> bool {
+        matches!(self, Value::Text(_) | Value::Moment(_) | Value::Address(_))
+    }
+
+    /// Writes it, without quotes around it.
+    fn write(self, out: &mut Vec<u8>, stamp: &mut Stamp, style: Style) {
+        match self {
+            Value::None => {}
+            Value::Text(text) => push_text(out, text, style),
+            Value::Moment(wall) => stamp.push(out, wall),
+            Value::Address(ip) => push_ip(out, ip),
+            Value::Number(number) => push_u64(out, number),
+            Value::Millis(nanos) => push_millis(out, nanos),
+            Value::Flag(flag) => out.extend_from_slice(if flag { b"true" } else { b"false" }),
+        }
+    }
 }
 
 /// Writes a line as one JSON object, with its line feed. Fields without a value are left out.
 pub(super) fn write_json(out: &mut Vec<u8>, line: &Line<'_>, stamp: &mut Stamp) {
     let steps = Steps::of(&line.times);
     let start = out.len();
+    // the quotes of two neighbours are written together with the key between them
+    let mut quoted = false;
     for field in Field::ALL {
-        let before = out.len();
-        out.extend_from_slice(field.json_key().as_bytes());
-        if !field.write(out, line, &steps, stamp, Style::Json) {
-            out.truncate(before);
+        let value = field.value(line, &steps);
+        if matches!(value, Value::None) {
+            continue;
         }
+        let key = field.json_key();
+        let from = usize::from(!quoted);
+        quoted = value.is_quoted();
+        let to = key.len() - usize::from(!quoted);
+        out.extend_from_slice(key.as_bytes().get(from..to).unwrap_or_default());
+        value.write(out, stamp, Style::Json);
     }
     // the first key's comma; the time is always there
     if let Some(first) = out.get_mut(start) {
         *first = b'{';
     }
-    out.extend_from_slice(b"}\n");
+    out.extend_from_slice(if quoted { b"\"}\n" } else { b"}\n" });
 }
 
 /// A piece of a template.
@@ -228,9 +271,11 @@ impl LogTemplate {
             match part {
                 Part::Text(text) => out.extend_from_slice(text.as_bytes()),
                 Part::Field(field) => {
-                    if !field.write(out, line, &steps, stamp, Style::Plain) {
+                    let value = field.value(line, &steps);
+                    if matches!(value, Value::None) {
                         out.push(b'-');
                     }
+                    value.write(out, stamp, Style::Plain);
                 }
             }
         }

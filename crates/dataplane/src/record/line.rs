@@ -1,15 +1,21 @@
 //! What is told of one request, wherever it is told: log lines and the ring read it from here. Borrows everything.
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use daemun_pipeline::{Exchange, Fault, Head, Times};
 
 use super::{BadHead, Finished};
 
+/// Where the trace id stands in a `traceparent` (W3C Trace Context, section 3.2).
+const TRACE_ID: Range<usize> = 3..35;
+
 /// One request and what became of it.
 pub(super) struct Line<'a> {
     pub(super) wall: u64,
     pub(super) id: &'a [u8],
+    /// Empty when there is none.
+    pub(super) trace_id: &'a [u8],
     pub(super) client_ip: Option<IpAddr>,
     pub(super) method: &'a [u8],
     pub(super) host: &'a [u8],
@@ -41,6 +47,7 @@ impl<'a> Line<'a> {
         Line {
             wall: exchange.wall,
             id: &exchange.id,
+            trace_id: exchange.trace.get(TRACE_ID).unwrap_or_default(),
             client_ip: known(exchange.client.ip),
             method: request.head.bytes(request.method_span),
             host: request.head.bytes(request.host),
@@ -69,6 +76,7 @@ impl<'a> Line<'a> {
         Line {
             wall: bad.wall,
             id: bad.id,
+            trace_id: b"",
             client_ip: bad.client_ip.and_then(known),
             method: b"",
             host: b"",

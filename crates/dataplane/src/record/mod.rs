@@ -179,7 +179,9 @@ impl Recorder {
         if let Some(status) = bad.status {
             self.metrics.unrouted.count_answer(self.worker, status);
         }
-        self.log_line(&Line::of_bad_head(bad));
+        let line = Line::of_bad_head(bad);
+        self.ring.borrow_mut().push(&line, &[]);
+        self.log_line(&line);
     }
 
     /// A client's connection was accepted.
@@ -239,9 +241,7 @@ impl Recorder {
 
     /// Hands the lines held to the log's writer, if it can take them.
     pub fn flush(&self) {
-        if let Some(log) = self.log.borrow_mut().as_mut() {
-            log.hand_over();
-        }
+        self.hand_over();
     }
 
     /// Hands the last lines to the log's writer; to be called when the worker has ended its last exchange. Nothing is logged after.
@@ -254,11 +254,14 @@ impl Recorder {
     pub async fn flusher(self: Rc<Self>, clock: Clock) {
         loop {
             self.first_line.notified().await;
-            let due = clock.now() + nanos(LOG_DELAY);
-            while clock.now() < due {
-                clock.wait(due).await;
+            let mut handed_over = false;
+            while !handed_over {
+                let due = clock.now().saturating_add(nanos(LOG_DELAY));
+                while clock.now() < due {
+                    clock.wait(due).await;
+                }
+                handed_over = self.hand_over();
             }
-            self.flush();
         }
     }
 
@@ -297,6 +300,11 @@ impl Recorder {
         {
             self.first_line.notify_one();
         }
+    }
+
+    /// Whether no line is held any more.
+    fn hand_over(&self) -> bool {
+        self.log.borrow_mut().as_mut().is_none_or(LogBuffer::hand_over)
     }
 
     fn cells(&self) -> Option<&WorkerCells> {

@@ -8,14 +8,15 @@ use daemun_pipeline::{Reason, Times};
 
 use super::PolicyVerdict;
 use super::line::{Line, Steps, protocol};
-use super::text::{Stamp, Style, push_ip, push_millis, push_text, push_u64};
+use super::text::{Stamp, push_ip, push_millis, push_quoted, push_u64};
 
 /// Requests a worker keeps.
 pub(super) const RING_SLOTS: usize = 1_024;
 
 /// The texts of a slot, in the order they lie in it, and the bytes of each that are kept.
-const PIECES: [(Piece, usize); 8] = [
+const PIECES: [(Piece, usize); 9] = [
     (Piece::Id, 64),
+    (Piece::TraceId, 32),
     (Piece::Method, 16),
     (Piece::Path, 128),
     (Piece::Host, 64),
@@ -24,12 +25,13 @@ const PIECES: [(Piece, usize); 8] = [
     (Piece::Target, 96),
     (Piece::Consumer, 48),
 ];
-const TEXT: usize = 528;
+const TEXT: usize = 560;
 const VERDICTS: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Piece {
     Id,
+    TraceId,
     Method,
     Path,
     Host,
@@ -108,6 +110,7 @@ impl Slot {
         }
         self.used = 0;
         self.put(Piece::Id, line.id);
+        self.put(Piece::TraceId, line.trace_id);
         self.put(Piece::Method, line.method);
         self.put(Piece::Path, line.path);
         if let Some(query) = line.query {
@@ -253,6 +256,7 @@ impl Recent {
         Stamp::default().push(out, slot.wall);
         out.push(b'"');
         text(out, "id", slot.get(Piece::Id));
+        text(out, "trace_id", slot.get(Piece::TraceId));
         if let Some(ip) = slot.client_ip {
             out.extend_from_slice(b",\"client_ip\":\"");
             push_ip(out, ip);
@@ -312,7 +316,7 @@ impl Recent {
         for (position, (policy, verdict)) in decided.enumerate() {
             let name = self.policies.get(usize::from(*policy)).copied().unwrap_or("unknown");
             out.extend_from_slice(if position > 0 { b",{\"policy\":" } else { b"{\"policy\":" });
-            push_text(out, name.as_bytes(), usize::MAX, Style::Json);
+            push_quoted(out, name.as_bytes());
             out.extend_from_slice(b",\"verdict\":\"");
             out.extend_from_slice(verdict.as_str().as_bytes());
             out.extend_from_slice(b"\"}");
@@ -330,7 +334,7 @@ fn key(out: &mut Vec<u8>, name: &str) {
 fn text(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     if !value.is_empty() {
         key(out, name);
-        push_text(out, value, usize::MAX, Style::Json);
+        push_quoted(out, value);
     }
 }
 

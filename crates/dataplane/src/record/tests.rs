@@ -40,6 +40,7 @@ pub(super) fn exchange(id: &str) -> Exchange {
     exchange.client.ip = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
     exchange.client.peer = Some(exchange.client.ip);
     exchange.id = id.as_bytes().to_vec();
+    exchange.trace = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_vec();
     exchange.wall = WALL;
     let start = 1_000_000_000;
     exchange.times = Times {
@@ -94,7 +95,8 @@ fn every_answer_is_counted_exactly_once_whatever_thread_gave_it() {
                 let exchange = exchange("a");
                 for n in 0..EACH {
                     let route = (n % 8) as usize;
-                    let called = Called { metrics: target, upstream: "catalog", url: "http://10.0.0.11:9001", status: 200 };
+                    let called =
+                        Called { metrics: target, upstream: "catalog", url: "http://10.0.0.11:9001", status: 200 };
                     let route = routes.get(route).map(|cells| (&**cells, names[route].as_str()));
                     let status = [200, 200, 404, 299, 503][(n % 5) as usize];
                     recorder.finish(&Finished { route, target: Some(called), ..finished(&exchange, status) });
@@ -139,11 +141,12 @@ fn answers_to_what_never_became_an_exchange_are_counted_as_well() {
     let (metrics, recorders) = metrics(1);
     let recorder = &recorders[0];
     let fault = Fault::new(Reason::BadRequest, "malformed");
-    let bad = BadHead { wall: WALL, id: b"", client_ip: None, tls: false, fault: &fault, status: Some(400) };
+    let bad = BadHead { wall: WALL, id: b"5f0c", client_ip: None, tls: false, fault: &fault, status: Some(400) };
     recorder.bad_head(&bad);
     recorder.bad_head(&BadHead { status: None, ..bad });
     recorder.connection_refused(Some(503));
     recorder.connection_refused(None);
+    assert!(recorder.find(b"5f0c").is_some());
     let text = metrics.render();
     assert_eq!(sample(&text, "daemun_bad_heads_total{reason=\"bad_request\"}"), Some(2));
     assert_eq!(sample(&text, "daemun_connections_refused_total"), Some(2));

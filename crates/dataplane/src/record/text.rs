@@ -6,66 +6,98 @@ use std::net::IpAddr;
 /// What a text becomes in a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Style {
-    /// A JSON string with its quotes; bytes that are no UTF-8 become U+FFFD.
+    /// The inside of a JSON string; bytes that are no UTF-8 become U+FFFD.
     Json,
     /// Bare; quotes, backslashes, control bytes and bytes that are no UTF-8 become `\xHH`.
     Plain,
 }
 
 /// Appends a whole number.
-pub(super) fn push_u64(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [b'0'; 20];
-    let mut first = digits.len();
-    for (at, digit) in digits.iter_mut().enumerate().rev() {
-        *digit = b'0' + (number % 10) as u8;
-        number /= 10;
-        first = at;
-        if number == 0 {
-            break;
-        }
-    }
+pub(super) fn push_u64(out: &mut Vec<u8>, number: u64) {
+    let mut digits = [0; 20];
+    let first = put_digits(&mut digits, number);
     out.extend_from_slice(digits.get(first..).unwrap_or_default());
 }
 
 /// Appends nanoseconds as milliseconds with three decimals.
 pub(super) fn push_millis(out: &mut Vec<u8>, nanos: u64) {
     let micros = nanos / 1_000;
-    push_u64(out, micros / 1_000);
-    let rest = micros % 1_000;
-    out.extend_from_slice(&[b'.', digit(rest / 100), digit(rest / 10), digit(rest)]);
+    let mut text = [0; 24];
+    if let Some((whole, decimals)) = text.split_last_chunk_mut::<4>() {
+        *decimals = [b'.', digit(micros / 100), digit(micros / 10), digit(micros)];
+        let first = put_digits(whole, micros / 1_000);
+        out.extend_from_slice(text.get(first..).unwrap_or_default());
+    }
+}
+
+/// Writes a number so that it ends where the space ends; gives where it begins.
+#[inline]
+fn put_digits(space: &mut [u8], mut number: u64) -> usize {
+    for (at, place) in space.iter_mut().enumerate().rev() {
+        *place = digit(number);
+        number /= 10;
+        if number == 0 {
+            return at;
+        }
+    }
+    0
 }
 
 /// Appends an address.
 pub(super) fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
     if let IpAddr::V4(v4) = ip {
-        for (position, octet) in v4.octets().into_iter().enumerate() {
-            if position > 0 {
-                out.push(b'.');
+        let mut text = [b'.'; 16];
+        let mut used = 0;
+        for octet in v4.octets() {
+            let digits = [digit(u64::from(octet) / 100), digit(u64::from(octet) / 10), digit(octet.into()), b'.'];
+            let skipped = usize::from(octet < 100) + usize::from(octet < 10);
+            for (to, from) in text.iter_mut().skip(used).zip(digits.iter().skip(skipped)) {
+                *to = *from;
             }
-            push_u64(out, octet.into());
+            used += digits.len() - skipped;
         }
+        // without the dot behind the last
+        out.extend_from_slice(text.get(..used - 1).unwrap_or_default());
     } else {
         // writing to a `Vec` cannot fail
         let _ = write!(out, "{ip}");
     }
 }
 
-/// Appends the first `most` bytes of a text.
-pub(super) fn push_text(out: &mut Vec<u8>, text: &[u8], most: usize, style: Style) {
-    let text = text.get(..most).unwrap_or(text);
-    if style == Style::Json {
-        out.push(b'"');
-    }
-    // without an early end, so that the compiler makes it a few wide comparisons
-    let special = text.iter().fold(false, |found, byte| found | !is_harmless(*byte));
-    if special {
-        push_special(out, text, style);
-    } else {
+/// Appends a text.
+pub(super) fn push_text(out: &mut Vec<u8>, text: &[u8], style: Style) {
+    if is_all_harmless(text) {
         out.extend_from_slice(text);
+    } else {
+        push_special(out, text, style);
     }
-    if style == Style::Json {
-        out.push(b'"');
-    }
+}
+
+/// Appends a text as a JSON string with its quotes.
+pub(super) fn push_quoted(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    push_text(out, text, Style::Json);
+    out.push(b'"');
+}
+
+/// Whether a text stands for itself in either style; eight bytes at a time, since most texts are short.
+#[inline]
+fn is_all_harmless(text: &[u8]) -> bool {
+    let Some(last) = text.last_chunk::<8>() else { return text.iter().all(|byte| is_harmless(*byte)) };
+    // the last eight may overlap those before
+    text.as_chunks::<8>().0.iter().fold(special_bytes(*last), |found, word| found | special_bytes(*word)) == 0
+}
+
+/// Not 0 when one of eight bytes is not harmless.
+#[inline]
+fn special_bytes(word: [u8; 8]) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let word = u64::from_ne_bytes(word);
+    // a byte below the subtracted one borrows into its highest bit, which was not set; one of 0x7f and more has it, or gets it by 1
+    let below = |word: u64, least: u8| word.wrapping_sub(ONES * u64::from(least)) & !word;
+    let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    (below(word, 0x20) | is(b'"') | is(b'\\') | word | word.wrapping_add(ONES)) & HIGH
 }
 
 #[inline]
@@ -204,20 +236,34 @@ mod tests {
 
     #[test]
     fn numbers_and_addresses_are_written_as_the_standard_library_does() {
-        for number in [0, 7, 10, 99, 1_000_000, u64::MAX] {
+        for number in [0, 7, 10, 99, 1_000_000, 10_000_000_000_000_000_000, u64::MAX] {
             assert_eq!(written(|out| push_u64(out, number)), number.to_string());
         }
         assert_eq!(written(|out| push_millis(out, 12_034_567)), "12.034");
         assert_eq!(written(|out| push_millis(out, 999)), "0.000");
-        for ip in ["0.0.0.0", "192.168.0.255", "::1", "2001:db8::8:800:200c:417a"] {
+        assert_eq!(written(|out| push_millis(out, u64::MAX)), "18446744073709.551");
+        for ip in ["0.0.0.0", "1.22.99.100", "192.168.0.255", "255.255.255.255", "::1", "2001:db8::8:800:200c:417a"] {
             assert_eq!(written(|out| push_ip(out, ip.parse().unwrap())), ip);
+        }
+    }
+
+    #[test]
+    fn one_special_byte_is_found_wherever_it_stands() {
+        for length in 1..40 {
+            for at in 0..length {
+                for byte in 0..=u8::MAX {
+                    let mut text = vec![b'a'; length];
+                    text[at] = byte;
+                    assert_eq!(is_all_harmless(&text), is_harmless(byte), "{byte} at {at} of {length}");
+                }
+            }
         }
     }
 
     proptest! {
         #[test]
         fn any_bytes_become_a_json_string_that_reads_back(text in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let json = written(|out| push_text(out, &text, usize::MAX, Style::Json));
+            let json = written(|out| push_quoted(out, &text));
             let back: String = serde_json::from_str(&json).unwrap();
             prop_assert_eq!(back, String::from_utf8_lossy(&text));
             prop_assert!(json.bytes().all(|byte| byte >= 0x20));
@@ -225,14 +271,8 @@ mod tests {
 
         #[test]
         fn any_bytes_become_one_plain_piece_without_quotes_or_control_bytes(text in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let plain = written(|out| push_text(out, &text, usize::MAX, Style::Plain));
+            let plain = written(|out| push_text(out, &text, Style::Plain));
             prop_assert!(plain.bytes().all(|byte| byte >= 0x20 && byte != 0x7f && byte != b'"'));
-        }
-
-        #[test]
-        fn a_text_is_cut_at_its_bound(text in "[a-z]{0,40}", most in 0usize..50) {
-            let plain = written(|out| push_text(out, text.as_bytes(), most, Style::Plain));
-            prop_assert_eq!(plain, &text[..most.min(text.len())]);
         }
     }
 }

@@ -7,6 +7,7 @@ use daemun_config::diagnostic::{self, Diagnostic, Diagnostics};
 use daemun_config::model::{Match, PathMatch, Route, Spanned};
 use daemun_config::tree::At;
 
+use super::Router;
 use super::conditions::{ConditionSet, RegexCache, anchored};
 use super::conflicts;
 use super::grow::Grower;
@@ -15,7 +16,6 @@ use super::methods::{MethodSet, Methods};
 use super::pattern::{Keep, MAX_PARAMETERS, Pattern};
 use super::reach;
 use super::trie::{Entry, EntryFlags, List, NONE, PathRegex};
-use super::Router;
 
 /// Most entries (routes times their hosts) of a router: keeps every number within its type.
 const MAX_ENTRIES: usize = 1 << 24;
@@ -323,8 +323,8 @@ impl<'a> Draft<'a> {
             let rest = items.get(start..).unwrap_or_default();
             let len = rest.partition_point(|item| item.host <= rank);
             if len > 0 {
-                let root = grower.root(start..start + len);
-                patterns.push((kind, name, root, List { start: number(start), len: number(len) }));
+                let (root, max_priority) = grower.root(start..start + len);
+                patterns.push((kind, name, root, max_priority, List { start: number(start), len: number(len) }));
             }
             start += len;
         }
@@ -349,11 +349,7 @@ fn key_of<'k>(keys: &'k [u8], item: &Item) -> &'k [u8] {
 }
 
 /// The number of a list of names, the same for equal lists.
-fn intern_names(
-    lists: &mut Vec<Box<[Box<str>]>>,
-    numbers: &mut HashMap<Vec<String>, u32>,
-    names: Vec<String>,
-) -> u32 {
+fn intern_names(lists: &mut Vec<Box<[Box<str>]>>, numbers: &mut HashMap<Vec<String>, u32>, names: Vec<String>) -> u32 {
     if let Some(&known) = numbers.get(&names) {
         return known;
     }

@@ -171,9 +171,8 @@ impl ConditionSet {
     }
 
     fn first_failed(&self, request: &dyn Conditions, looked: Looked) -> Option<Failed<'_>> {
-        let failed = |list: &'_ [Condition], values: &Values<'_>| {
-            list.iter().position(|condition| !condition.holds(values))
-        };
+        let failed =
+            |list: &'_ [Condition], values: &Values<'_>| list.iter().position(|condition| !condition.holds(values));
         if looked == Looked::All {
             if let Some(index) = failed(&self.headers, &|name, visit| request.header(name, visit)) {
                 return self.headers.get(index).map(Failed::Header);

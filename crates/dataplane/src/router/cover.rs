@@ -2,7 +2,7 @@
 //! nothing of what the answer is for.
 
 use super::pattern::{PARAM, REGEX, REST, SEP};
-use super::trie::{List, NONE, Node, PARAM_MARK, Trie};
+use super::trie::{LEAF, List, NONE, Node, PARAM_MARK, Trie};
 
 /// A list of entries whose pattern covers the one asked about.
 #[derive(Clone, Copy, Debug)]
@@ -53,16 +53,28 @@ struct Walk<'a, 'v> {
 
 impl Walk<'_, '_> {
     fn enter(&mut self, id: u32, at: usize) {
-        let Some(node) = self.trie.node(id).filter(|_| self.budget > 0) else { return };
+        if self.budget == 0 {
+            return;
+        }
         self.budget -= 1;
-        if let Some(at) = self.match_label(node, at) {
-            self.descend(id, node, at);
+        let Some(at) = self.match_label(self.trie.label(id), at) else { return };
+        if id & LEAF == 0 {
+            if let Some(node) = self.trie.node(id) {
+                self.descend(id, node, at);
+            }
+        } else if let Some(leaf) = self.trie.leaf(id) {
+            let entries = List { start: leaf.index, len: 1 };
+            match self.segments.get(at) {
+                None => self.show(entries, leaf.is_rest),
+                Some(Segment::Rest) if leaf.is_rest => self.show(entries, !self.needs_slash),
+                Some(_) if leaf.is_rest => self.show(entries, false),
+                Some(_) => {}
+            }
         }
     }
 
-    /// Where the pattern goes on behind the label of a node, if the label covers it.
-    fn match_label(&self, node: &Node, at: usize) -> Option<usize> {
-        let label = self.trie.label(node);
+    /// Where the pattern goes on behind a label, if the label covers it.
+    fn match_label(&self, label: &[u8], at: usize) -> Option<usize> {
         let Some(label) = label.strip_prefix(b"/") else { return Some(at) };
         let mut at = at;
         for segment in label.split(|&byte| byte == b'/') {
@@ -93,13 +105,7 @@ impl Walk<'_, '_> {
                 self.show(node.rests, false);
             }
             Some(Segment::Literal(literal)) => {
-                let trie = self.trie;
-                // Two children may share a hash but not a first segment; the label is compared on entering.
-                let child = trie.literal_child(id, node, literal, |child| {
-                    let label = trie.label(trie.node(child)?).strip_prefix(b"/")?;
-                    (label.split(|&byte| byte == b'/').next() == Some(literal)).then_some(child)
-                });
-                if let Some(child) = child {
+                if let Some(child) = self.trie.literal_child(id, node, literal) {
                     self.enter(child, at);
                 }
                 if node.parameter != NONE {

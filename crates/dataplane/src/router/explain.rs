@@ -149,7 +149,7 @@ impl Visitor for Lister<'_> {
     }
 
     fn visit(&mut self, reached: &Reached<'_>) -> ControlFlow<()> {
-        for (index, entry) in (reached.entries.start..).zip(self.router.trie.list(reached.entries)) {
+        for (index, entry) in (reached.start..).zip(reached.entries) {
             if !takes(entry, reached, self.variant) {
                 continue;
             }

@@ -8,7 +8,7 @@ use super::conditions::{ConditionSet, Conditions, Looked};
 use super::hosts::Host;
 use super::methods::MethodSet;
 use super::path::ReadPath;
-use super::trie::{Entry, List, NONE, Reached, Spans, Trie, Visitor};
+use super::trie::{Entry, NONE, Reached, Spans, Visitor};
 
 /// What a request asks of the router.
 #[derive(Clone, Copy)]
@@ -139,7 +139,8 @@ impl Router {
 
     pub(super) fn find_by(&self, query: &Query<'_>, looked: Looked, captures: &mut Captures) -> Outcome {
         captures.0 = Spans::EMPTY;
-        let mut search = Search { router: self, query, looked, method: self.methods.set_of(query.method), other_methods: false };
+        let mut search =
+            Search { router: self, query, looked, method: self.methods.set_of(query.method), other_methods: false };
         let found = self.hosts.each(query.host, |host| match search.best(host, &mut captures.0) {
             Some(best) => ControlFlow::Break(Some(best)),
             None if self.hosts_fall_through => ControlFlow::Continue(()),
@@ -217,9 +218,9 @@ impl Search<'_> {
     fn best_variant(&mut self, host: &Host, variant: Variant, spans: &mut Spans) -> Option<Best> {
         let trie = &self.router.trie;
         let path = self.query.path.matched(variant == Variant::Kept);
-        let ceiling = trie.node(host.root).map_or(i32::MAX, |root| root.max_priority);
+        let ceiling = host.max_priority;
         let path_len = path.len();
-        let mut finder = Finder { search: self, trie, variant, ceiling, path_len, best: None, spans };
+        let mut finder = Finder { search: self, variant, ceiling, path_len, best: None, spans };
         let _ = trie.walk(host.root, path, &mut finder);
         finder.best
     }
@@ -254,7 +255,6 @@ pub(super) fn conditions<'a>(router: &'a Router, entry: &Entry) -> Option<&'a Co
 /// Keeps the best entry seen. The walk goes by precedence of the path, so that one seen later wins only by its priority.
 struct Finder<'s, 'a> {
     search: &'s mut Search<'a>,
-    trie: &'a Trie,
     variant: Variant,
     /// The highest priority there is: nothing beats it.
     ceiling: i32,
@@ -271,7 +271,7 @@ impl Visitor for Finder<'_, '_> {
 
     #[inline]
     fn visit(&mut self, reached: &Reached<'_>) -> ControlFlow<()> {
-        for (index, entry) in (reached.entries.start..).zip(self.trie.list(reached.entries)) {
+        for (index, entry) in (reached.start..).zip(reached.entries) {
             if !self.wants(entry.priority) {
                 break;
             }
@@ -333,8 +333,7 @@ impl Visitor for Allowed<'_, '_> {
     }
 
     fn visit(&mut self, reached: &Reached<'_>) -> ControlFlow<()> {
-        let list: List = reached.entries;
-        for entry in self.search.router.trie.list(list) {
+        for entry in reached.entries {
             if takes(entry, reached, self.variant)
                 && !self.methods.includes(entry.methods)
                 && self.search.conditions_hold(entry)

@@ -4,13 +4,15 @@ use std::ops::Range;
 
 use super::pattern::{PARAM, REGEX, REST, SEP};
 use super::table::{Table, hash};
-use super::trie::{Entry, Group, List, MANY, NONE, Node, PARAM_MARK, PathRegex, Trie};
+use super::text::Text;
+use super::trie::{Entry, Group, LEAF, Leaf, List, MANY, NONE, Node, PARAM_MARK, PathRegex, Trie};
 
 /// A tree that is being built. Entries and their keys are parallel, and sorted by key within each root's range.
 pub(super) struct Grower<'a> {
     keys: &'a [&'a [u8]],
     entries: &'a [Entry],
     nodes: Vec<Node>,
+    leaves: Vec<Leaf>,
     labels: Vec<u8>,
     groups: Vec<Box<[Group]>>,
     children: Vec<(u64, u32)>,
@@ -18,12 +20,19 @@ pub(super) struct Grower<'a> {
 
 impl<'a> Grower<'a> {
     pub(super) fn new(keys: &'a [&'a [u8]], entries: &'a [Entry]) -> Self {
-        let nodes = Vec::with_capacity(entries.len());
-        Self { keys, entries, nodes, labels: Vec::new(), groups: Vec::new(), children: Vec::new() }
+        Self {
+            keys,
+            entries,
+            nodes: Vec::new(),
+            leaves: Vec::with_capacity(entries.len()),
+            labels: Vec::new(),
+            groups: Vec::new(),
+            children: Vec::with_capacity(entries.len()),
+        }
     }
 
-    /// Adds the tree of a range of entries; gives its root.
-    pub(super) fn root(&mut self, range: Range<usize>) -> u32 {
+    /// Adds the tree of a range of entries; gives the number of its root, and the highest priority.
+    pub(super) fn root(&mut self, range: Range<usize>) -> (u32, i32) {
         self.grow(range, 0)
     }
 
@@ -31,6 +40,7 @@ impl<'a> Grower<'a> {
     pub(super) fn finish(self, regexes: Vec<PathRegex>) -> Trie {
         Trie {
             nodes: self.nodes.into(),
+            leaves: self.leaves.into(),
             children: Table::new(&self.children),
             labels: self.labels.into(),
             groups: self.groups.into(),
@@ -40,60 +50,96 @@ impl<'a> Grower<'a> {
     }
 
     /// Adds the node of a range of keys that agree up to `start`, and all below it.
-    fn grow(&mut self, range: Range<usize>, start: usize) -> u32 {
+    fn grow(&mut self, range: Range<usize>, start: usize) -> (u32, i32) {
         let first = self.key(range.start);
         let end = shared_end(first, self.key(range.end.saturating_sub(1)), start);
-        let id = number(self.nodes.len());
         let label: Vec<u8> = first.get(start..end).unwrap_or_default().iter().map(|&byte| label_byte(byte)).collect();
-        let mut node = Node::new(&label, &mut self.labels);
-        self.nodes.push(node);
+        if let Some(leaf) = self.leaf(&range, &label, end) {
+            return leaf;
+        }
+        let id = number(self.nodes.len());
+        self.nodes.push(Node {
+            label: Text::new(&label, &mut self.labels),
+            has_parameters: label.contains(&PARAM_MARK),
+            parameter: NONE,
+            literal: NONE,
+            ends: List::default(),
+            rests: List::default(),
+            groups: NONE,
+            max_priority: i32::MIN,
+        });
+        let branches = self.branch(id, range, end);
+        let max_priority = branches.max_priority;
+        if let Some(node) = self.nodes.get_mut(id as usize) {
+            node.parameter = branches.parameter;
+            (node.ends, node.rests) = (branches.ends, branches.rests);
+            node.max_priority = max_priority;
+            node.literal = match branches.literals.as_slice() {
+                [] => NONE,
+                [(_, only)] => *only,
+                _ => MANY,
+            };
+            if node.literal == MANY {
+                self.children.extend(branches.literals);
+            }
+            if !branches.groups.is_empty() {
+                node.groups = number(self.groups.len());
+                self.groups.push(branches.groups.into());
+            }
+        }
+        (id, max_priority)
+    }
 
+    /// A leaf, if a single pattern is left and ends here or in a remainder.
+    fn leaf(&mut self, range: &Range<usize>, label: &[u8], end: usize) -> Option<(u32, i32)> {
+        let key = self.key(range.start);
+        let is_rest = segment_at(key, end) == [REST];
+        if range.len() != 1 || !is_rest && key.len() != end {
+            return None;
+        }
+        let entry = self.entries.get(range.start)?.clone();
+        let id = number(self.leaves.len()) | LEAF;
+        let priority = entry.priority;
+        self.leaves.push(Leaf {
+            label: Text::new(label, &mut self.labels),
+            has_parameters: label.contains(&PARAM_MARK),
+            is_rest,
+            index: number(range.start),
+            entry,
+        });
+        Some((id, priority))
+    }
+
+    /// What goes on behind the label of a node, which ends at `end`; adds all nodes below.
+    fn branch(&mut self, id: u32, range: Range<usize>, end: usize) -> Branches {
+        let mut branches = Branches::default();
         let ends = self.run(&range, |key| key.len() == end);
-        node.ends = self.list(&ends, &mut node.max_priority);
+        branches.ends = self.list(&ends, &mut branches.max_priority);
         let mut rest = ends.end..range.end;
-        let mut literals: Vec<(u64, u32)> = Vec::new();
-        let mut groups = Vec::new();
         while !rest.is_empty() {
-            let key = self.key(rest.start);
-            let segment = segment_at(key, end);
+            let segment = segment_at(self.key(rest.start), end);
             let run = self.run(&rest, |other| segment_at(other, end) == segment);
+            rest.start = run.end;
             match segment.first() {
-                Some(&REST) => node.rests = self.list(&run, &mut node.max_priority),
+                Some(&REST) => branches.rests = self.list(&run, &mut branches.max_priority),
                 Some(&REGEX) => {
                     let mut max_priority = i32::MIN;
                     let entries = self.list(&run, &mut max_priority);
-                    groups.push(Group { regex: regex_number(segment), max_priority, entries });
-                    node.max_priority = node.max_priority.max(max_priority);
+                    branches.groups.push(Group { regex: regex_number(segment), max_priority, entries });
+                    branches.max_priority = branches.max_priority.max(max_priority);
                 }
                 kind => {
-                    let child = self.grow(run.clone(), end);
-                    let below = self.nodes.get(child as usize).map_or(i32::MIN, |child| child.max_priority);
-                    node.max_priority = node.max_priority.max(below);
+                    let (child, max_priority) = self.grow(run, end);
+                    branches.max_priority = branches.max_priority.max(max_priority);
                     if kind == Some(&PARAM) {
-                        node.parameter = child;
+                        branches.parameter = child;
                     } else {
-                        literals.push((hash(id, segment), child));
+                        branches.literals.push((hash(id, segment), child));
                     }
                 }
             }
-            rest.start = run.end;
         }
-        node.literal = match literals.as_slice() {
-            [] => NONE,
-            [(_, only)] => *only,
-            _ => MANY,
-        };
-        if node.literal == MANY {
-            self.children.append(&mut literals);
-        }
-        if !groups.is_empty() {
-            node.groups = number(self.groups.len());
-            self.groups.push(groups.into());
-        }
-        if let Some(slot) = self.nodes.get_mut(id as usize) {
-            *slot = node;
-        }
-        id
+        branches
     }
 
     fn key(&self, index: usize) -> &'a [u8] {
@@ -111,6 +157,29 @@ impl<'a> Grower<'a> {
             *max_priority = entry.priority.max(*max_priority);
         }
         List { start: number(range.start), len: number(range.len()) }
+    }
+}
+
+/// What goes on behind a node.
+struct Branches {
+    parameter: u32,
+    literals: Vec<(u64, u32)>,
+    groups: Vec<Group>,
+    ends: List,
+    rests: List,
+    max_priority: i32,
+}
+
+impl Default for Branches {
+    fn default() -> Self {
+        Self {
+            parameter: NONE,
+            literals: Vec::new(),
+            groups: Vec::new(),
+            ends: List::default(),
+            rests: List::default(),
+            max_priority: i32::MIN,
+        }
     }
 }
 

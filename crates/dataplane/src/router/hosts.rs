@@ -30,13 +30,15 @@ pub(super) fn read_pattern(pattern: &str) -> Option<(HostKind, &str)> {
 }
 
 /// One host pattern and what lies under it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 #[repr(align(64))]
 pub(super) struct Host {
     name: Text<40>,
     pub(super) kind: HostKind,
     /// Root of its tree.
     pub(super) root: u32,
+    /// The highest priority of its entries.
+    pub(super) max_priority: i32,
     /// All its entries.
     pub(super) entries: List,
 }
@@ -53,12 +55,12 @@ pub(super) struct Hosts {
 }
 
 impl Hosts {
-    /// The patterns in their order of precedence: kind, name, root and entries.
-    pub(super) fn new<'a>(patterns: impl Iterator<Item = (HostKind, &'a str, u32, List)>) -> Self {
+    /// The patterns in their order of precedence: kind, name, root, highest priority and entries.
+    pub(super) fn new<'a>(patterns: impl Iterator<Item = (HostKind, &'a str, u32, i32, List)>) -> Self {
         let (mut exact, mut wildcards, mut any) = (Vec::new(), Vec::new(), None);
         let mut longest_suffix = 0;
         let (mut list, mut names) = (Vec::new(), Vec::new());
-        for (number, (kind, name, root, entries)) in (0_u32..).zip(patterns) {
+        for (number, (kind, name, root, max_priority, entries)) in (0_u32..).zip(patterns) {
             let hash = hash(0, name.as_bytes());
             match kind {
                 HostKind::Exact => exact.push((hash, number)),
@@ -68,7 +70,7 @@ impl Hosts {
                 }
                 HostKind::Any => any = Some(number),
             }
-            list.push(Host { name: Text::new(name.as_bytes(), &mut names), kind, root, entries });
+            list.push(Host { name: Text::new(name.as_bytes(), &mut names), kind, root, max_priority, entries });
         }
         Self {
             exact: Table::new(&exact),

@@ -43,7 +43,9 @@ impl fmt::Display for PathError {
             Self::MalformedEscape => "the path has a `%` without two hexadecimal digits behind it",
             Self::Nul => "the path holds `%00`",
             Self::Backslash => "the path holds a backslash",
-            Self::ForbiddenByte(byte) => return write!(f, "the path holds the byte 0x{byte:02X}, which must be encoded"),
+            Self::ForbiddenByte(byte) => {
+                return write!(f, "the path holds the byte 0x{byte:02X}, which must be encoded");
+            }
             Self::AboveRoot => "the path climbs above its root with `..`",
             Self::DotBeforeParameters => "the path has a segment that is empty, `.` or `..` before its `;`",
             Self::DotBesideEncodedSlash => "the path has `.` or `..` beside an encoded slash",
@@ -318,10 +320,7 @@ fn rewrite(raw: &[u8], buffer: &mut Vec<u8>) -> Result<Reading, PathError> {
 }
 
 /// The span that `write` appends.
-fn written(
-    buffer: &mut Vec<u8>,
-    write: impl FnOnce(&mut Vec<u8>) -> Result<(), PathError>,
-) -> Result<Span, PathError> {
+fn written(buffer: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Result<(), PathError>) -> Result<Span, PathError> {
     let start = offset(buffer.len());
     write(buffer)?;
     Ok(Span { start, end: offset(buffer.len()) })

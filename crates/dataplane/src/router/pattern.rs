@@ -126,9 +126,11 @@ impl Pattern {
     fn push_name(&mut self, name: &str) -> Result<(), PatternError> {
         let mut bytes = name.bytes();
         let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
-        if !first || name.len() > 64 || !bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') {
-            return Err(PatternError::new(format!("`{name}` is not the name of a parameter"))
-                .help("a letter or `_`, then letters, digits, `_` and `-`, at most 64 in all: `{item_id}`, `{*rest}`"));
+        if !first || name.len() > 64 || !bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+        {
+            return Err(PatternError::new(format!("`{name}` is not the name of a parameter")).help(
+                "a letter or `_`, then letters, digits, `_` and `-`, at most 64 in all: `{item_id}`, `{*rest}`",
+            ));
         }
         if self.names.iter().any(|known| known == name) {
             return Err(PatternError::new(format!("the parameter `{name}` stands in the path twice")));
@@ -172,8 +174,9 @@ fn split(text: &str) -> Result<Vec<&str>, PatternError> {
 /// The normal form of a literal segment.
 fn literal(segment: &str, last: bool, keep: Keep) -> Result<Vec<u8>, PatternError> {
     if segment.contains(['{', '}']) {
-        return Err(PatternError::new(format!("`{segment}` is not a whole parameter"))
-            .help("a parameter is a whole segment: `{name}`; for a part of one use `path_regex`, for a brace `%7B` or `%7D`"));
+        return Err(PatternError::new(format!("`{segment}` is not a whole parameter")).help(
+            "a parameter is a whole segment: `{name}`; for a part of one use `path_regex`, for a brace `%7B` or `%7D`",
+        ));
     }
     if matches!(segment, "*" | "**") {
         return Err(PatternError::new(format!("`{segment}` has no meaning here"))
@@ -187,8 +190,9 @@ fn literal(segment: &str, last: bool, keep: Keep) -> Result<Vec<u8>, PatternErro
             .help("`slashes: keep` on the route keeps them"));
     }
     if segment.contains(';') {
-        return Err(PatternError::new(format!("`{segment}` holds `;`"))
-            .help("parameters behind a `;` are ignored in matching"));
+        return Err(
+            PatternError::new(format!("`{segment}` holds `;`")).help("parameters behind a `;` are ignored in matching")
+        );
     }
     let (name, encoded_slash) =
         path::read_pattern_segment(segment).map_err(|error| PatternError::new(error.to_string()))?;

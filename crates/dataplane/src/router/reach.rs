@@ -19,6 +19,8 @@ use super::trie::{Entry, List, NONE};
 
 /// Nodes visited in all; beyond, routes are left unchecked.
 const MAX_NODES: usize = 20_000_000;
+/// Findings in all.
+const MAX_FINDINGS: usize = 1_000;
 /// Entries of one list looked at for one route.
 const MAX_LOOKED_AT: usize = 1_024;
 
@@ -38,7 +40,7 @@ pub(super) fn report_unreachable(router: &Router, specs: &[RouteSpec<'_>], keys:
     let mut reached: Vec<bool> = vec![false; specs.len()];
     let mut search = Search { router, cover: Cover::new(&router.trie, MAX_NODES) };
     for host in router.hosts.list() {
-        let ceiling = router.trie.node(host.root).map_or(i32::MIN, |root| root.max_priority);
+        let ceiling = host.max_priority;
         for index in host.entries.range() {
             let (Some(entry), Some(key)) = (router.trie.entries.get(index), keys.get(index)) else { continue };
             let spec = specs.get(entry.route as usize);
@@ -54,10 +56,10 @@ pub(super) fn report_unreachable(router: &Router, specs: &[RouteSpec<'_>], keys:
         }
     }
     let mut shadowed: Vec<_> = shadowed.into_iter().collect();
+    shadowed.retain(|(route, _)| reached.get(*route as usize) == Some(&false));
     shadowed.sort_unstable();
-    for (route, by) in shadowed {
-        let (Some(spec), Some(other)) = (specs.get(route as usize), specs.get(by as usize)) else { continue };
-        if reached.get(route as usize) == Some(&false) {
+    for (route, by) in shadowed.into_iter().take(MAX_FINDINGS) {
+        if let (Some(spec), Some(other)) = (specs.get(route as usize), specs.get(by as usize)) {
             let message = format!("this route never matches: `{}` takes all its requests", other.name.value);
             let finding = Diagnostic::warning(diagnostic::ROUTE_UNREACHABLE, spec.at(), message)
                 .path(spec.path(""))

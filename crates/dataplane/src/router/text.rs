@@ -1,10 +1,10 @@
 //! Short texts that lie in the record they belong to, and long ones in a common arena. Knows nothing of their meaning.
 
-/// A text of up to `N` bytes in place, or a range of the arena.
+/// A text of up to `N` bytes in place, or a range of the arena; 65,535 bytes at most.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Text<const N: usize> {
-    len: u32,
     start: u32,
+    len: u16,
     inline: [u8; N],
 }
 
@@ -17,13 +17,13 @@ impl<const N: usize> Text<N> {
             Some(inline) => inline.copy_from_slice(text),
             None => arena.extend_from_slice(text),
         }
-        Self { len: u32::try_from(text.len()).unwrap_or(u32::MAX), start, inline }
+        Self { start, len: u16::try_from(text.len()).unwrap_or(u16::MAX), inline }
     }
 
     /// The text; `arena` is the one it was stored with.
     #[inline]
     pub(super) fn bytes<'a>(&'a self, arena: &'a [u8]) -> &'a [u8] {
-        let len = self.len as usize;
+        let len = usize::from(self.len);
         match self.inline.get(..len) {
             Some(text) => text,
             None => {

@@ -58,15 +58,15 @@ impl List {
     }
 }
 
-/// The segments a node adds to its parent: a slash and the text of each, [`PARAM_MARK`] for a parameter.
-type Label = Text<20>;
+/// Segments: a slash and the text of each, [`PARAM_MARK`] for a parameter.
+pub(super) type Label<const N: usize> = Text<N>;
 
-/// A node; one cache line.
-#[derive(Clone, Copy, Debug)]
+/// A node from which patterns go on, or with several entries; one cache line. Knows the segments it adds to its parent.
+#[derive(Clone, Debug)]
 #[repr(align(64))]
 pub(super) struct Node {
-    label: Label,
-    has_parameters: bool,
+    pub(super) label: Label<22>,
+    pub(super) has_parameters: bool,
     /// The child whose first segment is a parameter, or [`NONE`].
     pub(super) parameter: u32,
     /// The child whose first segment is a literal: [`NONE`], the only one, or [`MANY`].
@@ -80,6 +80,24 @@ pub(super) struct Node {
     /// The highest priority here and below.
     pub(super) max_priority: i32,
 }
+
+/// The end of a single pattern, which most nodes of a large table are; one cache line, and a lookup needs no other for it. Its
+/// number among all nodes has the bit [`LEAF`].
+#[derive(Clone, Debug)]
+#[repr(align(64))]
+pub(super) struct Leaf {
+    pub(super) label: Label<26>,
+    pub(super) has_parameters: bool,
+    /// Whether the remainder begins here; else the pattern ends.
+    pub(super) is_rest: bool,
+    /// Index of the entry.
+    pub(super) index: u32,
+    /// A copy of the entry.
+    pub(super) entry: Entry,
+}
+
+/// Marks the number of a leaf.
+pub(super) const LEAF: u32 = 1 << 31;
 
 /// An expression and the entries that it leads to.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +120,7 @@ pub(super) struct PathRegex {
 #[derive(Debug)]
 pub(super) struct Trie {
     pub(super) nodes: Box<[Node]>,
+    pub(super) leaves: Box<[Leaf]>,
     pub(super) children: Table,
     pub(super) labels: Box<[u8]>,
     pub(super) groups: Box<[Box<[Group]>]>,
@@ -150,8 +169,10 @@ fn offset(value: usize) -> u32 {
 
 /// What a walk found on its way.
 pub(super) struct Reached<'a> {
-    /// Entries of one pattern, by precedence.
-    pub(super) entries: List,
+    /// Entries of one pattern, by precedence; none is never shown.
+    pub(super) entries: &'a [Entry],
+    /// Index of the first of them.
+    pub(super) start: u32,
     /// What the parameters took, a remainder not included.
     pub(super) spans: &'a Spans,
     /// Where the remainder begins, when that is what these entries match.
@@ -171,16 +192,20 @@ pub(super) trait Visitor {
 }
 
 impl Trie {
-    /// Walks a path below `root` and shows every list of entries it reaches.
+    /// Walks a path below `root`, the number of a node or leaf, and shows every list of entries it reaches.
     #[inline]
     pub(super) fn walk(&self, root: u32, path: &[u8], visitor: &mut impl Visitor) -> ControlFlow<()> {
-        let mut walk = Walk { trie: self, path, spans: Spans::EMPTY };
-        walk.enter(root, 0, visitor)
+        Walk { trie: self, path, spans: Spans::EMPTY }.enter(root, 0, visitor)
     }
 
     #[inline]
     pub(super) fn node(&self, id: u32) -> Option<&Node> {
         self.nodes.get(id as usize)
+    }
+
+    #[inline]
+    pub(super) fn leaf(&self, id: u32) -> Option<&Leaf> {
+        self.leaves.get((id & !LEAF) as usize)
     }
 
     pub(super) fn list(&self, list: List) -> &[Entry] {
@@ -191,40 +216,30 @@ impl Trie {
         self.groups.get(node.groups as usize).map(AsRef::as_ref).unwrap_or_default()
     }
 
+    /// The label of a node or leaf.
     #[inline]
-    pub(super) fn label<'a>(&'a self, node: &'a Node) -> &'a [u8] {
-        node.label.bytes(&self.labels)
+    pub(super) fn label(&self, id: u32) -> &[u8] {
+        let label = if id & LEAF == 0 {
+            self.node(id).map(|node| node.label.bytes(&self.labels))
+        } else {
+            self.leaf(id).map(|leaf| leaf.label.bytes(&self.labels))
+        };
+        label.unwrap_or_default()
     }
 
-    /// The literal child of a node whose first segment is this, when there is one that `accept` takes.
+    /// The literal child of a node whose first segment may be this; it is, if the label agrees.
     #[inline]
-    pub(super) fn literal_child<T>(
-        &self,
-        id: u32,
-        node: &Node,
-        segment: &[u8],
-        mut accept: impl FnMut(u32) -> Option<T>,
-    ) -> Option<T> {
+    pub(super) fn literal_child(&self, id: u32, node: &Node, segment: &[u8]) -> Option<u32> {
         match node.literal {
             NONE => None,
-            MANY => self.children.find(hash(id, segment), accept),
-            only => accept(only),
-        }
-    }
-}
-
-impl Node {
-    /// A node with this label; a long label is appended to `labels`.
-    pub(super) fn new(label: &[u8], labels: &mut Vec<u8>) -> Self {
-        Self {
-            label: Label::new(label, labels),
-            has_parameters: label.contains(&PARAM_MARK),
-            parameter: NONE,
-            literal: NONE,
-            ends: List::default(),
-            rests: List::default(),
-            groups: NONE,
-            max_priority: i32::MIN,
+            // The first segment of a child's label tells it from its siblings, so at most one agrees.
+            MANY => self.children.find(hash(id, segment), |child| {
+                let label = self.label(child);
+                let agrees = label.get(1..=segment.len()) == Some(segment)
+                    && matches!(label.get(segment.len() + 1), None | Some(&b'/'));
+                agrees.then_some(child)
+            }),
+            only => Some(only),
         }
     }
 }
@@ -235,28 +250,47 @@ struct Walk<'a> {
     spans: Spans,
 }
 
-impl Walk<'_> {
-    /// Goes on at a node if its label agrees with the path from `at`, which is its end or a slash.
+impl<'a> Walk<'a> {
+    /// Goes on at a node or leaf if its label agrees with the path from `at`, which is its end or a slash.
     fn enter(&mut self, id: u32, at: usize, visitor: &mut impl Visitor) -> ControlFlow<()> {
-        let Some(node) = self.trie.node(id) else { return ControlFlow::Continue(()) };
-        if !visitor.wants(node.max_priority) {
-            return ControlFlow::Continue(());
-        }
         let before = self.spans.len;
-        let flow = match self.match_label(node, at) {
-            Some(at) => self.descend(id, node, at, visitor),
-            None => ControlFlow::Continue(()),
-        };
+        let flow = if id & LEAF == 0 { self.enter_node(id, at, visitor) } else { self.enter_leaf(id, at, visitor) };
         self.spans.len = before;
         flow
     }
 
-    /// Where the path goes on behind the label of a node, if it agrees.
+    fn enter_node(&mut self, id: u32, at: usize, visitor: &mut impl Visitor) -> ControlFlow<()> {
+        let trie = self.trie;
+        if let Some(node) = trie.node(id)
+            && visitor.wants(node.max_priority)
+            && let Some(at) = self.match_label(node.label.bytes(&trie.labels), node.has_parameters, at)
+        {
+            self.descend(id, node, at, visitor)?;
+        }
+        ControlFlow::Continue(())
+    }
+
     #[inline]
-    fn match_label(&mut self, node: &Node, at: usize) -> Option<usize> {
-        let label = self.trie.label(node);
+    fn enter_leaf(&mut self, id: u32, at: usize, visitor: &mut impl Visitor) -> ControlFlow<()> {
+        let trie = self.trie;
+        if let Some(leaf) = trie.leaf(id)
+            && visitor.wants(leaf.entry.priority)
+            && let Some(at) = self.match_label(leaf.label.bytes(&trie.labels), leaf.has_parameters, at)
+        {
+            let at_end = at == self.path.len();
+            if at_end || leaf.is_rest {
+                let rest = leaf.is_rest.then_some(if at_end { at } else { at + 1 });
+                self.show((std::slice::from_ref(&leaf.entry), leaf.index), rest, at_end, None, visitor)?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Where the path goes on behind a label, if it agrees.
+    #[inline]
+    fn match_label(&mut self, label: &[u8], has_parameters: bool, at: usize) -> Option<usize> {
         let rest = self.path.get(at..)?;
-        let len = if node.has_parameters {
+        let len = if has_parameters {
             self.match_parameters(label, at)?
         } else if rest.starts_with(label) {
             label.len()
@@ -287,26 +321,14 @@ impl Walk<'_> {
     }
 
     fn descend(&mut self, id: u32, node: &Node, at: usize, visitor: &mut impl Visitor) -> ControlFlow<()> {
+        let trie = self.trie;
         if at == self.path.len() {
-            self.show(node.ends, None, true, None, visitor)?;
-            return self.show(node.rests, Some(at), true, None, visitor);
+            self.show(self.list(node.ends), None, true, None, visitor)?;
+            return self.show(self.list(node.rests), Some(at), true, None, visitor);
         }
         if node.literal != NONE {
-            let segment = if node.literal == MANY {
-                self.path.get(at + 1..segment_end(self.path, at + 1)).unwrap_or_default()
-            } else {
-                &[]
-            };
-            // The first segment of a child's label tells it from its siblings, so at most one agrees with the path.
-            let trie = self.trie;
-            let child = trie.literal_child(id, node, segment, |child| {
-                let label = trie.label(trie.node(child)?);
-                let agrees = node.literal != MANY
-                    || label.get(1..=segment.len()) == Some(segment)
-                        && matches!(label.get(segment.len() + 1), None | Some(&b'/'));
-                agrees.then_some(child)
-            });
-            if let Some(child) = child {
+            let segment = self.path.get(at + 1..segment_end(self.path, at + 1)).unwrap_or_default();
+            if let Some(child) = trie.literal_child(id, node, segment) {
                 self.enter(child, at, visitor)?;
             }
         }
@@ -314,13 +336,19 @@ impl Walk<'_> {
             self.enter(node.parameter, at, visitor)?;
         }
         if node.groups != NONE {
-            for group in self.trie.groups_of(node) {
+            for group in trie.groups_of(node) {
                 if visitor.wants(group.max_priority) && self.matches(group.regex) {
-                    self.show(group.entries, None, false, Some(group.regex), visitor)?;
+                    self.show(self.list(group.entries), None, false, Some(group.regex), visitor)?;
                 }
             }
         }
-        self.show(node.rests, Some(at + 1), false, None, visitor)
+        self.show(self.list(node.rests), Some(at + 1), false, None, visitor)
+    }
+
+    /// The entries of a list, and the index of the first.
+    #[inline]
+    fn list(&self, list: List) -> (&'a [Entry], u32) {
+        (if list.len == 0 { &[] } else { self.trie.list(list) }, list.start)
     }
 
     fn matches(&self, regex: u32) -> bool {
@@ -333,16 +361,16 @@ impl Walk<'_> {
     #[inline]
     fn show(
         &self,
-        entries: List,
+        (entries, start): (&[Entry], u32),
         rest: Option<usize>,
         at_end: bool,
         regex: Option<u32>,
         visitor: &mut impl Visitor,
     ) -> ControlFlow<()> {
-        if entries.len == 0 {
+        if entries.is_empty() {
             return ControlFlow::Continue(());
         }
-        visitor.visit(&Reached { entries, spans: &self.spans, rest, at_end, regex })
+        visitor.visit(&Reached { entries, start, spans: &self.spans, rest, at_end, regex })
     }
 }
 

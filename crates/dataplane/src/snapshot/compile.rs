@@ -30,10 +30,10 @@ impl Snapshot {
     ) -> Option<Snapshot> {
         let directory = Arc::new(directory(config));
         let router = Router::build(config.routes.iter().map(Into::into), config.hosts_fall_through, diagnostics)?;
-        let mut compiler = Compiler { config, registry, carry, directory: &directory, diagnostics, shared: HashMap::new() };
+        let mut compiler = Compiler { registry, carry, directory: &directory, diagnostics, shared: HashMap::new() };
         let global: Vec<&PolicyEntry> = config.policies.iter().filter(|p| p.settings.is_some()).collect();
         let unmatched = compiler.unmatched(&global)?;
-        let plain = Arc::new(compiler.chain(&global, &[], &Authenticate::All, None, &[])?);
+        let mut plain: Option<Arc<Chain>> = None;
         let mut upgrades = HashMap::new();
         let mut routes = Vec::with_capacity(config.routes.len());
         for (index, route) in config.routes.iter().enumerate() {
@@ -41,7 +41,13 @@ impl Snapshot {
             let params: Vec<String> = router.parameters(number).map(str::to_owned).collect();
             let params = params.as_slice();
             let chain = if route.policies.is_empty() && route.authenticate == Authenticate::All {
-                Arc::clone(&plain)
+                match &plain {
+                    Some(chain) => Arc::clone(chain),
+                    None => {
+                        let chain = compiler.chain(&global, &[], &Authenticate::All, None, &[])?;
+                        Arc::clone(plain.insert(Arc::new(chain)))
+                    }
+                }
             } else {
                 let name = route.name.value.as_str();
                 Arc::new(compiler.chain(&global, &route.policies, &route.authenticate, Some(name), params)?)
@@ -49,13 +55,16 @@ impl Snapshot {
             let upgrades = upgrades.entry(route.upgrades.clone()).or_insert_with(|| Arc::<[String]>::from(route.upgrades.clone()));
             routes.push(compiler.route(route, number, params, chain, Arc::clone(upgrades), metrics)?);
         }
-        let upstreams = config.upstreams.iter().map(|u| Arc::new(upstream::compile(u, metrics))).collect();
-        Some(Snapshot { router, routes, unmatched, upstreams, directory, settings: settings(config) })
+        let upstreams: Vec<_> =
+            config.upstreams.iter().map(|u| upstream::compile(u, metrics, diagnostics).map(Arc::new)).collect();
+        let upstreams = upstreams.into_iter().collect::<Option<Vec<_>>>();
+        let tls = tls(config, carry, diagnostics);
+        let (upstreams, tls) = (upstreams?, tls?);
+        Some(Snapshot { router, routes, unmatched, upstreams, directory, tls, settings: settings(config) })
     }
 }
 
 struct Compiler<'a> {
-    config: &'a Config,
     registry: &'static [PolicyRow],
     carry: &'a Carry,
     directory: &'a Arc<Directory>,
@@ -68,8 +77,7 @@ impl Compiler<'_> {
     fn unmatched(&mut self, global: &[&PolicyEntry]) -> Option<Chain> {
         let mut links = Vec::new();
         for entry in global {
-            let authenticated = global.iter().any(|e| self.is_authenticator(&e.name.value));
-            let built = self.global(entry, authenticated)?;
+            let built = self.global(entry, true)?; // what needs an authenticator runs behind one, and is left out here
             let (name, row) = self.row(&entry.name.value)?;
             links.extend(link(name, row, built, false).into_iter().filter(|link| link.phase == Phase::Admit));
         }
@@ -215,6 +223,25 @@ impl Compiler<'_> {
 /// FNV-1a of a route's name: the same over reloads, told apart well enough from others by its consumers, which check nothing secret with it.
 fn key_of(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)).max(1)
+}
+
+/// TLS of the listeners by name: the address as configured, numbered from the second of the same on.
+fn tls(config: &Config, carry: &Carry, diagnostics: &mut Diagnostics) -> Option<HashMap<String, Arc<rustls::ServerConfig>>> {
+    let mut out = HashMap::new();
+    let mut complete = true;
+    for (index, listener) in config.listeners.iter().enumerate() {
+        if listener.tls.is_none() {
+            continue;
+        }
+        let same = config.listeners.iter().take(index).filter(|other| other.bind.value == listener.bind.value).count();
+        match crate::tls::server(listener, index, carry, diagnostics) {
+            Some(tls) => {
+                out.insert(crate::listener::name(&listener.bind.value, same), tls);
+            }
+            None => complete = false,
+        }
+    }
+    complete.then_some(out)
 }
 
 fn link(name: &'static str, row: u8, built: Built, any: bool) -> Vec<Link> {

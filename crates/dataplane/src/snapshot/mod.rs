@@ -4,6 +4,7 @@ mod compile;
 pub(crate) mod template;
 pub(crate) mod upstream;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use daemun_config::model::{Answer as AnswerConfig, IpNet};
@@ -24,6 +25,8 @@ pub struct Snapshot {
     pub(crate) unmatched: Chain,
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     pub(crate) directory: Arc<Directory>,
+    /// TLS of each listener that has it, by its name.
+    pub(crate) tls: HashMap<String, Arc<rustls::ServerConfig>>,
     pub(crate) settings: Settings,
 }
 

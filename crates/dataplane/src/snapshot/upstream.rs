@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use daemun_config::diagnostic::Diagnostics;
 use daemun_config::model::{HostRule, TargetAddress, UpstreamProtocol};
 
 use crate::clock::nanos;
 use crate::record::TargetMetrics;
+use crate::tls::ClientTls;
 
 /// A compiled upstream.
 pub struct Upstream {
@@ -21,6 +23,8 @@ pub struct Upstream {
     pub(crate) connect: u64,
     pub(crate) response: u64,
     pub(crate) idle: u64,
+    /// TLS towards its `https` targets.
+    pub(crate) tls: Option<ClientTls>,
 }
 
 /// A compiled target.
@@ -69,10 +73,20 @@ impl Target {
 }
 
 /// Compiles an upstream of the configuration; its targets' counters are found again by URL.
-pub(crate) fn compile(config: &daemun_config::model::Upstream, metrics: &crate::record::Metrics) -> Upstream {
+pub(crate) fn compile(
+    config: &daemun_config::model::Upstream,
+    metrics: &crate::record::Metrics,
+    diagnostics: &mut Diagnostics,
+) -> Option<Upstream> {
     let default = |d: Option<std::time::Duration>, seconds: u64| d.map_or(seconds * 1_000_000_000, nanos);
     let targets = config.targets.iter().map(|target| Arc::new(compile_target(config, target, metrics))).collect();
-    Upstream {
+    let tls = if config.targets.iter().any(|target| target.tls) {
+        Some(crate::tls::client(&config.name.value, &config.tls, config.protocol, diagnostics)?)
+    } else {
+        None
+    };
+    Some(Upstream {
+        tls,
         name: config.name.value.clone(),
         targets,
         host: config.host.clone(),
@@ -80,7 +94,7 @@ pub(crate) fn compile(config: &daemun_config::model::Upstream, metrics: &crate::
         connect: default(config.timeouts.connect, 5),
         response: default(config.timeouts.response, 30),
         idle: default(config.timeouts.idle, 60),
-    }
+    })
 }
 
 fn compile_target(

@@ -48,7 +48,8 @@ fn checking() -> Origin {
                 }
                 checked.take(&body.bytes);
             } else {
-                let mut left: usize = request.field("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+                let mut left: usize =
+                    request.field("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
                 while left > 0 {
                     if peer.wire.buffer.is_empty() && peer.wire.fill().is_err() {
                         return Next::Close;
@@ -97,7 +98,8 @@ fn a_large_body_goes_up_whole() {
 fn a_large_body_comes_down_whole() {
     let origin = Origin::serve(|peer, request| {
         let chunked = request.target == "/chunked";
-        let framing = if chunked { "Transfer-Encoding: chunked".to_owned() } else { format!("Content-Length: {LENGTH}") };
+        let framing =
+            if chunked { "Transfer-Encoding: chunked".to_owned() } else { format!("Content-Length: {LENGTH}") };
         peer.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n"));
         let mut sent = 0;
         while sent < LENGTH {
@@ -139,7 +141,8 @@ fn uploads_and_downloads_at_once_do_not_mix() {
                 for round in 0..5 {
                     let body = piece(thread * 1000 + round, 200_000 + thread * 3 + round);
                     let mut request =
-                        format!("POST /{thread} HTTP/1.1\r\nHost: e2e.test\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+                        format!("POST /{thread} HTTP/1.1\r\nHost: e2e.test\r\nContent-Length: {}\r\n\r\n", body.len())
+                            .into_bytes();
                     request.extend_from_slice(&body);
                     let answer = client.call(&request);
                     assert!(answer.body == body, "thread {thread}: another body, `{}`", shown(&answer.body));

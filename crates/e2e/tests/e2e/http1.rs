@@ -298,7 +298,11 @@ fn a_client_that_leaves_cancels_the_call() {
         let mut client = lane.connect();
         client.send("GET /slow HTTP/1.1\r\nHost: e2e.test\r\n\r\n");
         lane.origin.wait_requests(1);
-        if reset { client.reset() } else { drop(client) }
+        if reset {
+            client.reset()
+        } else {
+            drop(client)
+        }
         lane.origin.wait("the call was cancelled", |log| (!log.ended.is_empty()).then_some(()));
         lane.settle().unwrap();
     }

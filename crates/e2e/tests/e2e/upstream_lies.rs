@@ -90,7 +90,8 @@ fn run(lies: Vec<Lie>) {
     };
     run_each(lies.len(), make, |lane, index| {
         let lie = &lies[index];
-        judge(lane, lie, index).map_err(|why| format!("{}\n    {why}\n    the upstream answered `{}`", lie.name, shown(&lie.answer)))
+        judge(lane, lie, index)
+            .map_err(|why| format!("{}\n    {why}\n    the upstream answered `{}`", lie.name, shown(&lie.answer)))
     });
 }
 
@@ -125,7 +126,9 @@ impl Outcome {
             (Self::Whole(status, body), Ok(answer)) => {
                 answer.status == *status && answer.broken.is_none() && answer.body == *body
             }
-            (Self::Fits(status, check), Ok(answer)) => answer.status == *status && answer.broken.is_none() && check(answer),
+            (Self::Fits(status, check), Ok(answer)) => {
+                answer.status == *status && answer.broken.is_none() && check(answer)
+            }
             (Self::Gone, Err(Broken::Closed | Broken::Reset | Broken::Truncated)) => true,
             _ => false,
         }
@@ -163,13 +166,37 @@ fn an_answer_whose_length_can_be_read_in_two_ways_is_refused() {
     ];
     let chunks = "5\r\nhello\r\n0\r\n\r\n";
     lies.extend([
-        lie("two equal lengths", with("Content-Length: 5\r\nContent-Length: 5\r\n", "hello"), vec![Refused(502), Whole(200, b"hello")]),
-        lie("a list of equal lengths", with("Content-Length: 5, 5\r\n", "hello"), vec![Refused(502), Whole(200, b"hello")]),
-        lie("both framings", with("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", chunks), vec![Refused(502), Whole(200, b"hello")]),
-        lie("both framings the other way", with("Transfer-Encoding: chunked\r\nContent-Length: 50\r\n", chunks), vec![Refused(502), Whole(200, b"hello")]),
+        lie(
+            "two equal lengths",
+            with("Content-Length: 5\r\nContent-Length: 5\r\n", "hello"),
+            vec![Refused(502), Whole(200, b"hello")],
+        ),
+        lie(
+            "a list of equal lengths",
+            with("Content-Length: 5, 5\r\n", "hello"),
+            vec![Refused(502), Whole(200, b"hello")],
+        ),
+        lie(
+            "both framings",
+            with("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", chunks),
+            vec![Refused(502), Whole(200, b"hello")],
+        ),
+        lie(
+            "both framings the other way",
+            with("Transfer-Encoding: chunked\r\nContent-Length: 50\r\n", chunks),
+            vec![Refused(502), Whole(200, b"hello")],
+        ),
         lie("gzip, chunked", with("Transfer-Encoding: gzip, chunked\r\n", chunks), vec![Refused(502)]),
-        lie("chunked in HTTP/1.0", with("Transfer-Encoding: chunked\r\n", chunks).replace("/1.1", "/1.0"), vec![Refused(502), Cut]),
-        lie("a space before the colon of the length", with("Content-Length : 5\r\n", "hello"), vec![Refused(502), Whole(200, b"hello")]),
+        lie(
+            "chunked in HTTP/1.0",
+            with("Transfer-Encoding: chunked\r\n", chunks).replace("/1.1", "/1.0"),
+            vec![Refused(502), Cut],
+        ),
+        lie(
+            "a space before the colon of the length",
+            with("Content-Length : 5\r\n", "hello"),
+            vec![Refused(502), Whole(200, b"hello")],
+        ),
     ]);
     run(lies);
 }
@@ -216,8 +243,16 @@ fn an_answer_that_is_no_http_is_refused() {
         open("LF everywhere", b"HTTP/1.1 200 OK\nContent-Length: 5\n\nhello"),
         open("a folded value", b"HTTP/1.1 200 OK\r\nX-A: b\r\n c\r\nContent-Length: 5\r\n\r\nhello"),
         open("a space before a colon", b"HTTP/1.1 200 OK\r\nX-A : b\r\nContent-Length: 5\r\n\r\nhello"),
-        lie("a status of 600", "HTTP/1.1 600 Odd\r\nContent-Length: 5\r\n\r\nhello", vec![Refused(502), Whole(600, b"hello")]),
-        lie("a status of 999", "HTTP/1.1 999 Odd\r\nContent-Length: 5\r\n\r\nhello", vec![Refused(502), Whole(999, b"hello")]),
+        lie(
+            "a status of 600",
+            "HTTP/1.1 600 Odd\r\nContent-Length: 5\r\n\r\nhello",
+            vec![Refused(502), Whole(600, b"hello")],
+        ),
+        lie(
+            "a status of 999",
+            "HTTP/1.1 999 Odd\r\nContent-Length: 5\r\n\r\nhello",
+            vec![Refused(502), Whole(999, b"hello")],
+        ),
     ];
     let resets = [("nothing, and a reset", &b""[..]), ("half a head, and a reset", b"HTTP/1.1 200 OK\r\nContent-Le")];
     lies.extend(resets.map(|(name, bytes)| bad(name, bytes).resets()));
@@ -280,21 +315,56 @@ fn an_answer_that_must_have_no_body_has_none() {
     let empty = |status| vec![Whole(status, b"")];
     let or_bad = |status| vec![Whole(status, b""), Refused(502)];
     let lies = vec![
-        lie("204 with a length and a body", "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello", or_bad(204)).keeps(),
-        lie("204 with a body", "HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison", empty(204)).keeps(),
-        lie("204 with chunks", "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", or_bad(204)).keeps(),
+        lie("204 with a length and a body", "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello", or_bad(204))
+            .keeps(),
+        lie(
+            "204 with a body",
+            "HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison",
+            empty(204),
+        )
+        .keeps(),
+        lie(
+            "204 with chunks",
+            "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            or_bad(204),
+        )
+        .keeps(),
         lie("304 with a length", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", empty(304)).keeps(),
-        lie("304 with a length and a body", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\nhello", empty(304)).keeps(),
-        lie("304 with another answer", "HTTP/1.1 304 Not Modified\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison", empty(304)).keeps(),
+        lie("304 with a length and a body", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\nhello", empty(304))
+            .keeps(),
+        lie(
+            "304 with another answer",
+            "HTTP/1.1 304 Not Modified\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison",
+            empty(304),
+        )
+        .keeps(),
         lie("HEAD with a length", with("Content-Length: 5\r\n", ""), empty(200)).to("HEAD").keeps(),
         lie("HEAD with a length and a body", with("Content-Length: 5\r\n", "hello"), empty(200)).to("HEAD").keeps(),
-        lie("HEAD with chunks", with("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n"), empty(200)).to("HEAD").keeps(),
+        lie("HEAD with chunks", with("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n"), empty(200))
+            .to("HEAD")
+            .keeps(),
         lie("HEAD with the head of chunks", with("Transfer-Encoding: chunked\r\n", ""), empty(200)).to("HEAD").keeps(),
         lie("HEAD without a length", with("", ""), empty(200)).to("HEAD").keeps(),
-        lie("HEAD with another answer", with("Content-Length: 5\r\n", &with("Content-Length: 6\r\n", "poison")), empty(200)).to("HEAD").keeps(),
+        lie(
+            "HEAD with another answer",
+            with("Content-Length: 5\r\n", &with("Content-Length: 6\r\n", "poison")),
+            empty(200),
+        )
+        .to("HEAD")
+        .keeps(),
         lie("205 with nothing", "HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n", empty(205)).keeps(),
-        lie("100 with a length", "HTTP/1.1 100 Continue\r\nContent-Length: 5\r\n\r\nhello", vec![Refused(502), Refused(504)]).keeps(),
-        lie("101 unasked", "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", vec![Refused(502)]).keeps(),
+        lie(
+            "100 with a length",
+            "HTTP/1.1 100 Continue\r\nContent-Length: 5\r\n\r\nhello",
+            vec![Refused(502), Refused(504)],
+        )
+        .keeps(),
+        lie(
+            "101 unasked",
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+            vec![Refused(502)],
+        )
+        .keeps(),
         lie("101 without a protocol", "HTTP/1.1 101 Switching Protocols\r\n\r\n", vec![Refused(502)]).keeps(),
     ];
     run(lies);
@@ -306,14 +376,21 @@ fn what_follows_an_answer_reaches_nobody() {
     let hello = || vec![Whole(200, b"hello")];
     let lies = vec![
         lie("a second answer", with("Content-Length: 5\r\n", &format!("hello{poison}")), hello()).keeps(),
-        lie("a second answer behind chunks", with("Transfer-Encoding: chunked\r\n", &format!("5\r\nhello\r\n0\r\n\r\n{poison}")), hello()).keeps(),
+        lie(
+            "a second answer behind chunks",
+            with("Transfer-Encoding: chunked\r\n", &format!("5\r\nhello\r\n0\r\n\r\n{poison}")),
+            hello(),
+        )
+        .keeps(),
         lie("a second answer behind nothing", with("Content-Length: 0\r\n", &poison), vec![Whole(200, b"")]).keeps(),
         lie("garbage", with("Content-Length: 5\r\n", "hello, world"), hello()).keeps(),
         lie("one byte", with("Content-Length: 5\r\n", "hello!"), hello()).keeps(),
         lie("an empty line", with("Content-Length: 5\r\n", "hello\r\n"), hello()).keeps(),
         lie("half an answer", with("Content-Length: 5\r\n", "helloHTTP/1.1 200 OK\r\nConte"), hello()).keeps(),
         lie("an interim answer", with("Content-Length: 5\r\n", "helloHTTP/1.1 100 Continue\r\n\r\n"), hello()).keeps(),
-        lie("a second answer to POST", with("Content-Length: 5\r\n", &format!("hello{poison}")), hello()).to("POST").keeps(),
+        lie("a second answer to POST", with("Content-Length: 5\r\n", &format!("hello{poison}")), hello())
+            .to("POST")
+            .keeps(),
     ];
     run(lies);
 }
@@ -388,7 +465,8 @@ fn a_pooled_connection_that_the_upstream_closed_is_not_used() {
         let lane = Lane::with(FORWARD_ALL, origin);
         for at in 0..20 {
             let method = if at % 2 == 0 { "POST" } else { "GET" };
-            let answer = lane.connect().call(format!("{method} /{at} HTTP/1.1\r\nHost: e2e.test\r\nContent-Length: 0\r\n\r\n"));
+            let answer =
+                lane.connect().call(format!("{method} /{at} HTTP/1.1\r\nHost: e2e.test\r\nContent-Length: 0\r\n\r\n"));
             assert_eq!((answer.status, answer.text()), (200, format!("/{at}")), "reset: {reset}");
             lane.origin.wait("the connection ended", |log| (log.ended.len() > at).then_some(()));
         }

@@ -41,7 +41,8 @@ fn check(settings: &CorsConfig, node: &Node, cx: &mut Decoder<'_>) {
     }
     for (key, names) in [("headers", settings.headers.as_ref()), ("expose_headers", Some(&settings.expose_headers))] {
         if names.is_some_and(|names| names.0.iter().any(|name| name.0 == "*")) {
-            let help = if key == "headers" { "leave the key out to allow what is asked for" } else { "name each header" };
+            let help =
+                if key == "headers" { "leave the key out to allow what is asked for" } else { "name each header" };
             cx.key(key, |cx| cx.bad_value_help(at(key), "`*` is not the name of a header", help));
         }
     }

@@ -8,7 +8,8 @@ mod tests;
 use bytes::Bytes;
 
 use daemun_pipeline::{
-    Answer, BuildContext, Exchange, Explanation, FieldId, Flow, Head, Method, Phase, Policy, PolicyConfig, Request, Stop,
+    Answer, BuildContext, Exchange, Explanation, FieldId, Flow, Head, Method, Phase, Policy, PolicyConfig, Request,
+    Stop,
 };
 
 pub use config::CorsConfig;
@@ -28,7 +29,9 @@ impl PolicyConfig for CorsConfig {
     const NAME: &'static str = "cors";
 
     fn build(self, _: &mut BuildContext<'_>) -> Option<Vec<(Phase, Box<dyn Policy>)>> {
-        let names = |list: Vec<daemun_config::decode::FieldName>| list.into_iter().map(|name| name.0).collect::<Vec<_>>().join(", ");
+        let names = |list: Vec<daemun_config::decode::FieldName>| {
+            list.into_iter().map(|name| name.0).collect::<Vec<_>>().join(", ")
+        };
         let exposed = names(self.expose_headers.0);
         let cors = Cors {
             any: self.origins.0.contains(&Origin::Any) && !self.credentials,
@@ -160,7 +163,9 @@ fn remove_own(head: &mut Head) {
 
 /// Tells caches that another origin gets another answer.
 fn vary_by_origin(head: &mut Head) {
-    let names = |value: &[u8], wanted: &[u8]| value.split(|&b| b == b',').any(|name| name.trim_ascii().eq_ignore_ascii_case(wanted));
+    let names = |value: &[u8], wanted: &[u8]| {
+        value.split(|&b| b == b',').any(|name| name.trim_ascii().eq_ignore_ascii_case(wanted))
+    };
     if !head.values("Vary").any(|value| names(value, b"Origin") || names(value, b"*")) {
         head.append("Vary", b"Origin");
     }

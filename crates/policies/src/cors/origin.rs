@@ -100,6 +100,8 @@ fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
 fn is_host(host: &[u8]) -> bool {
     match host {
         [b'[', address @ .., b']'] => address.iter().all(|b| b.is_ascii_hexdigit() || b":.".contains(b)),
-        _ => !host.is_empty() && host.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(b)),
+        _ => {
+            !host.is_empty() && host.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(b))
+        }
     }
 }

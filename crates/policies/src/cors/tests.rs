@@ -48,9 +48,24 @@ fn origins_match_as_browsers_write_them() {
 #[test]
 fn what_is_no_origin_is_refused() {
     for text in [
-        "", "a.test", "null", "https://", "https://a.test/", "https://a.test/x", "https://a.test:", "https://a.test:0",
-        "https://a.test:99999", "https://*", "https://a.*.test", "https://*a.test", "https://a b", "https://u@a.test",
-        "*://a.test", "https://*.", "https://.a.test", "https://a.test?x",
+        "",
+        "a.test",
+        "null",
+        "https://",
+        "https://a.test/",
+        "https://a.test/x",
+        "https://a.test:",
+        "https://a.test:0",
+        "https://a.test:99999",
+        "https://*",
+        "https://a.*.test",
+        "https://*a.test",
+        "https://a b",
+        "https://u@a.test",
+        "*://a.test",
+        "https://*.",
+        "https://.a.test",
+        "https://a.test?x",
     ] {
         assert_eq!(Origin::parse(text), None, "{text}");
     }

@@ -59,11 +59,17 @@ fn check_edits(edits: &HeaderEdits, direction: Direction, node: &Node, cx: &mut 
     for (key, FieldName(name), at) in removed.chain(set).chain(added) {
         cx.key(key, |cx| {
             if let Some(reason) = refused(name, direction) {
-                cx.report(Diagnostic::error(diagnostic::BAD_VALUE, at, format!("`{name}` cannot be changed here")).help(reason));
+                cx.report(
+                    Diagnostic::error(diagnostic::BAD_VALUE, at, format!("`{name}` cannot be changed here"))
+                        .help(reason),
+                );
             }
             if key == "set" && gone.contains(name) {
                 let message = format!("`{name}` is both removed and set");
-                cx.report(Diagnostic::error(diagnostic::CONFLICTING_KEYS, at, message).help("`set` alone replaces what was there"));
+                cx.report(
+                    Diagnostic::error(diagnostic::CONFLICTING_KEYS, at, message)
+                        .help("`set` alone replaces what was there"),
+                );
             }
         });
         if key == "remove" {

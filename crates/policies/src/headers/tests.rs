@@ -39,7 +39,8 @@ fn a_finding_names_the_way_the_list_and_the_header() {
 
 #[test]
 fn removing_and_adding_replaces_with_several_fields() {
-    let chain = Bench::new(Vec::new()).build("headers: { request: { remove: [X-A], add: { X-A: ['1', '2'] } } }").unwrap();
+    let chain =
+        Bench::new(Vec::new()).build("headers: { request: { remove: [X-A], add: { X-A: ['1', '2'] } } }").unwrap();
     let mut exchange = chain.exchange("GET / HTTP/1.1\nx-a: 0\nX-A: 9\nB: 1");
     assert_eq!(chain.status(&mut exchange), 0);
     assert_eq!(upstream_lines(&exchange.request), ["GET / HTTP/1.1", "B: 1", "x-a: 1", "x-a: 2"]);

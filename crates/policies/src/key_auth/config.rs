@@ -35,10 +35,14 @@ fn check(settings: &KeyAuthConfig, node: &Node, cx: &mut Decoder<'_>) {
         cx.key("header", |cx| cx.bad_value_help(at("header"), format!("a key cannot be read from `{name}`"), help));
     }
     if let Some(name) = &settings.query
-        && (name.is_empty() || name.len() > 256 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b)))
+        && (name.is_empty()
+            || name.len() > 256
+            || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b)))
     {
         let help = "1 to 256 letters, digits and `- . _ ~`";
-        cx.key("query", |cx| cx.bad_value_help(at("query"), format!("`{name}` cannot be the name of the parameter"), help));
+        cx.key("query", |cx| {
+            cx.bad_value_help(at("query"), format!("`{name}` cannot be the name of the parameter"), help)
+        });
     }
     if let Some(scheme) = &settings.authorization
         && (scheme.is_empty() || scheme.len() > 64 || !scheme.bytes().all(is_token))

@@ -9,10 +9,10 @@ mod tests;
 use std::sync::Arc;
 
 use daemun_config::diagnostic;
-use daemun_pipeline::head::is_value;
+use daemun_pipeline::head::{Field, is_value};
 use daemun_pipeline::{
-    BuildContext, Consumer, ConsumerId, Directory, Exchange, Explanation, Fault, Flow, Phase, Policy, PolicyConfig,
-    Reason, Stop,
+    BuildContext, Consumer, ConsumerId, Directory, Exchange, Explanation, Fault, FieldId, Flow, Head, Phase, Policy,
+    PolicyConfig, Reason, Stop,
 };
 
 pub use config::KeyAuthConfig;
@@ -82,7 +82,8 @@ impl Findings {
             ctx.warning(diagnostic::NO_CREDENTIALS, "no consumer has a key", Some(help.to_owned()));
         }
         for name in &self.unsendable {
-            let message = format!("the name or a role of consumer `{}` cannot be sent in a header", name.escape_debug());
+            let message =
+                format!("the name or a role of consumer `{}` cannot be sent in a header", name.escape_debug());
             let help = "no control characters, no white space at the ends, and no comma in a role";
             ctx.error(diagnostic::BAD_VALUE, message, Some(help.to_owned()));
         }
@@ -135,8 +136,12 @@ impl Policy for KeyAuth {
             Err(Refused::Absent(Absent::Several)) => {
                 Explanation::stop(&self.refusal(), "there is more than one key in the request")
             }
-            Err(Refused::Absent(Absent::TooLong)) => Explanation::stop(&self.refusal(), "the key is longer than 512 bytes"),
-            Err(Refused::Unknown) => Explanation::stop(&self.refusal(), format!("the key is none of the {consumers} known")),
+            Err(Refused::Absent(Absent::TooLong)) => {
+                Explanation::stop(&self.refusal(), "the key is longer than 512 bytes")
+            }
+            Err(Refused::Unknown) => {
+                Explanation::stop(&self.refusal(), format!("the key is none of the {consumers} known"))
+            }
         }
     }
 }
@@ -149,7 +154,8 @@ enum Refused {
 
 impl KeyAuth {
     fn identify(&self, exchange: &Exchange) -> Result<(Source, ConsumerId), Refused> {
-        let found = self.sources.find(&exchange.request, |source, key| Some((source, self.known.value.keys.find(key)?)));
+        let found =
+            self.sources.find(&exchange.request, |source, key| Some((source, self.known.value.keys.find(key)?)));
         found.map_err(Refused::Absent)?.ok_or(Refused::Unknown)
     }
 
@@ -161,10 +167,10 @@ impl KeyAuth {
         }
         let head = &mut exchange.request.head;
         if let Some(known) = self.known.directory.get(consumer) {
-            head.append(NAME_FIELD, known.name.as_bytes());
+            push(head, NAME_FIELD, &known.name);
         }
         if let Some(roles) = self.known.value.roles.get(consumer.0 as usize).filter(|roles| !roles.is_empty()) {
-            head.append(ROLES_FIELD, roles.as_bytes());
+            push(head, ROLES_FIELD, roles);
         }
     }
 
@@ -173,4 +179,11 @@ impl KeyAuth {
         let detail = "the request has no API key that is known here";
         Stop::Fault(Fault::new(Reason::Unauthenticated, detail).field("WWW-Authenticate", &*self.challenge))
     }
+}
+
+/// Appends one of the gateway's own fields; the value was checked when the directory was taken in ([`Findings`]).
+fn push(head: &mut Head, name: &str, value: &str) {
+    let name = head.store(name.as_bytes());
+    let value = head.store(value.as_bytes());
+    head.fields.push(Field { name, value, id: FieldId::Identity, removed: false });
 }

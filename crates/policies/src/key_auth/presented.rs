@@ -63,9 +63,12 @@ impl Sources {
         let mut found: Option<(Source, &[u8])> = None;
         for (id, name, value) in head.iter() {
             let key = if id == FieldId::Authorization {
-                self.scheme.as_deref().and_then(|scheme| after_scheme(value, scheme)).map(|key| (Source::Authorization, key))
+                self.scheme
+                    .as_deref()
+                    .and_then(|scheme| after_scheme(value, scheme))
+                    .map(|key| (Source::Authorization, key))
             } else {
-                let header = self.header.as_deref().filter(|header| name.eq_ignore_ascii_case(header.as_bytes()));
+                let header = self.header.as_deref().filter(|header| is_field(name, header));
                 header.map(|_| (Source::Header, value))
             };
             let Some(key) = key.filter(|(_, key)| !key.is_empty()) else { continue };
@@ -135,6 +138,11 @@ impl Sources {
         let end = buf.len();
         request.query = (end > begin).then(|| Span::new(begin, end));
     }
+}
+
+#[inline]
+fn is_field(name: &[u8], header: &str) -> bool {
+    name.len() == header.len() && name.eq_ignore_ascii_case(header.as_bytes())
 }
 
 fn name_and_value(pair: &[u8]) -> (&[u8], &[u8]) {

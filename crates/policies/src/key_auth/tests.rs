@@ -66,7 +66,9 @@ fn the_same_place_may_repeat_one_key_but_not_two() {
 #[test]
 fn an_empty_key_is_no_key() {
     let chain = everywhere();
-    for text in ["GET /?api_key HTTP/1.1\nX-Api-Key:", "GET /?api_key= HTTP/1.1", "GET / HTTP/1.1\nAuthorization: Bearer"] {
+    for text in
+        ["GET /?api_key HTTP/1.1\nX-Api-Key:", "GET /?api_key= HTTP/1.1", "GET / HTTP/1.1\nAuthorization: Bearer"]
+    {
         assert_eq!(chain.status(&mut chain.exchange(text)), 401, "{text}");
     }
     let mut exchange = chain.exchange(&format!("GET /?api_key= HTTP/1.1\nX-Api-Key: {KEY}"));
@@ -93,7 +95,8 @@ fn a_query_keeps_everything_but_the_key() {
 #[test]
 fn another_scheme_is_left_alone() {
     let chain = everywhere();
-    let mut exchange = chain.exchange(&format!("GET / HTTP/1.1\nAuthorization: Basic abc\nAuthorization: Bearer {KEY}"));
+    let mut exchange =
+        chain.exchange(&format!("GET / HTTP/1.1\nAuthorization: Basic abc\nAuthorization: Bearer {KEY}"));
     assert_eq!(chain.status(&mut exchange), 0);
     let forwarded: Vec<_> = exchange.request.head.values_id(FieldId::Authorization).collect();
     assert_eq!(forwarded, [b"Basic abc"]);
@@ -133,8 +136,16 @@ fn explain_says_why_and_never_shows_a_key() {
     for (text, outcome, words) in [
         (format!("GET / HTTP/1.1\nX-Api-Key: {KEY}"), Outcome::Pass, "one of `shop-app`"),
         ("GET / HTTP/1.1".to_owned(), Outcome::Refuse(401, "unauthenticated"), "no key"),
-        ("GET / HTTP/1.1\nX-Api-Key: sesame-0123456789".to_owned(), Outcome::Refuse(401, "unauthenticated"), "none of the 2"),
-        (format!("GET /?api_key={KEY} HTTP/1.1\nX-Api-Key: {KEY}"), Outcome::Refuse(401, "unauthenticated"), "more than one"),
+        (
+            "GET / HTTP/1.1\nX-Api-Key: sesame-0123456789".to_owned(),
+            Outcome::Refuse(401, "unauthenticated"),
+            "none of the 2",
+        ),
+        (
+            format!("GET /?api_key={KEY} HTTP/1.1\nX-Api-Key: {KEY}"),
+            Outcome::Refuse(401, "unauthenticated"),
+            "more than one",
+        ),
     ] {
         let (found, detail) = chain.explain(&mut chain.exchange(&text));
         assert_eq!(found, outcome);
@@ -179,7 +190,11 @@ fn all_routes_of_a_directory_share_one_table() {
     bench.carry.sweep();
     let before = std::sync::Arc::strong_count(&bench.directory);
     let _second = bench.build("key_auth: { query: b }").unwrap();
-    assert_eq!(std::sync::Arc::strong_count(&bench.directory), before + 1, "the chain holds it, a second table would as well");
+    assert_eq!(
+        std::sync::Arc::strong_count(&bench.directory),
+        before + 1,
+        "the chain holds it, a second table would as well"
+    );
     bench.carry = Carry::detached();
     let _third = bench.build("key_auth: { query: b }").unwrap();
     assert_eq!(std::sync::Arc::strong_count(&bench.directory), before + 3);

@@ -2,7 +2,8 @@
 //!
 //! Looking a known key up takes no lock and no allocation: a few words of one or two cache lines. The table grows by levels, each
 //! eight times the last, and a level is a row of windows of eight places. A key may stand in one window of each level, so nothing ever
-//! moves. A bucket that is full again is the same as none: its place is given to the next key that needs one, and no sweep is needed.
+//! moves. A bucket that is full again is the same as none: its place is given to the next key that needs one, and no sweep is needed. As
+//! long as the table may grow, only places that were idle for a while are given away, so that callers who come back find theirs.
 //!
 //! Two things keep it exact. A place changes hands by setting its bucket to [`BUSY`] first, which no token can be taken from, and
 //! always to a later moment than it had, so that a thread that still holds the old value cannot write. And what a dropped key could
@@ -15,7 +16,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::gcra::{Gcra, Taken};
+use super::gcra::{Gcra, Taken, units};
 
 /// A bucket whose place is changing hands.
 const BUSY: u64 = u64::MAX;
@@ -27,6 +28,8 @@ const LEVELS: usize = 10;
 const SHARED: usize = 256;
 /// Locks for new keys.
 const LOCKS: usize = 16;
+/// How long a bucket is full before its place is given away while there are others: a minute.
+const IDLE: u64 = units(60_000_000_000);
 /// The largest table, in keys. Full, a table takes some 40 bytes a key.
 pub(super) const MAX_KEYS: u64 = 16_000_000;
 
@@ -88,6 +91,22 @@ impl Window {
         let first = (tag & 7) as usize;
         (first..first + 8).filter_map(|n| self.0.get(n & 7))
     }
+
+    /// Finds a key without looking behind a place that was never used: keys are not put there. May miss a key whose neighbour is only
+    /// just being brought in.
+    #[inline]
+    fn find(&self, tag: u64) -> Option<&Place> {
+        for place in self.places(tag) {
+            let seen = place.tag.load(Ordering::Acquire);
+            if seen == tag {
+                return Some(place);
+            }
+            if seen == 0 {
+                return None;
+            }
+        }
+        None
+    }
 }
 
 /// A row of windows, allocated by and by.
@@ -120,6 +139,15 @@ impl Level {
     }
 }
 
+/// Which places a new key may take.
+#[derive(Clone, Copy)]
+enum Wanted {
+    /// Those never used.
+    New,
+    /// Those whose bucket was full at this moment already.
+    FullBefore(u64),
+}
+
 /// The table.
 #[derive(Debug)]
 pub(super) struct Buckets {
@@ -129,6 +157,8 @@ pub(super) struct Buckets {
     /// Places that were ever used; never more than `max_keys`.
     used: AtomicU64,
     max_keys: u64,
+    /// Units that a bucket must have been full for before its place is given away while the table may grow.
+    idle: u64,
     /// The latest moment at which a bucket that was dropped was full.
     floor: AtomicU64,
     /// The buckets of keys that found no place; there once they are needed.
@@ -140,6 +170,11 @@ pub(super) struct Buckets {
 impl Buckets {
     /// An empty table for at most `max_keys` keys at a time; takes some 600 bytes.
     pub(super) fn new(max_keys: u64) -> Buckets {
+        Buckets::with_idle(max_keys, IDLE)
+    }
+
+    /// An empty table with another time, in units, before places are given away.
+    pub(super) fn with_idle(max_keys: u64, idle: u64) -> Buckets {
         let levels: [OnceLock<Level>; LEVELS] = Default::default();
         if let Some(first) = levels.first() {
             let _ = first.set(Level::new(1));
@@ -149,6 +184,7 @@ impl Buckets {
             top: AtomicUsize::new(0),
             used: AtomicU64::new(0),
             max_keys: max_keys.clamp(1, MAX_KEYS),
+            idle,
             floor: AtomicU64::new(0),
             shared: OnceLock::new(),
             locks: Default::default(),
@@ -167,7 +203,7 @@ impl Buckets {
 
     /// When the bucket of `key` is full, or counts as full for a key that has none; takes nothing.
     pub(super) fn full_at(&self, key: Key) -> u64 {
-        let found = self.find(key).map(|place| place.full_at.load(Ordering::Acquire)).filter(|at| *at != BUSY);
+        let found = self.find_all(key).map(|place| place.full_at.load(Ordering::Acquire)).filter(|at| *at != BUSY);
         found.unwrap_or_else(|| self.start(key))
     }
 
@@ -184,7 +220,21 @@ impl Buckets {
         self.used.load(Ordering::Relaxed)
     }
 
+    #[inline]
     fn find(&self, key: Key) -> Option<&Place> {
+        let mut level = self.top.load(Ordering::Acquire);
+        loop {
+            if let Some(window) = self.levels.get(level)?.get()?.window(key)
+                && let Some(place) = window.find(key.tag)
+            {
+                return Some(place);
+            }
+            level = level.checked_sub(1)?;
+        }
+    }
+
+    /// Finds a key wherever it may stand.
+    fn find_all(&self, key: Key) -> Option<&Place> {
         let top = self.top.load(Ordering::Acquire);
         self.levels.get(..=top)?.iter().rev().find_map(|level| {
             let window = level.get()?.window(key)?;
@@ -196,7 +246,7 @@ impl Buckets {
     fn take_new(&self, gcra: Gcra, key: Key, now: u64) -> Result<Taken<'_>, u64> {
         let lock = self.locks.get(key.place as usize % LOCKS);
         let _held = lock.map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner));
-        if let Some(place) = self.find(key)
+        if let Some(place) = self.find_all(key)
             && let Some(result) = place.take(key.tag, gcra, now)
         {
             return result;
@@ -211,41 +261,51 @@ impl Buckets {
         gcra.take(bucket, self.floor.load(Ordering::Acquire), now)
     }
 
-    /// Gives `key` a place with a bucket that is full at `written`.
+    /// Gives `key` a place with a bucket that is full at `written`: one long idle, else a new one, else any whose bucket is full.
     fn claim(&self, key: Key, now: u64, written: u64) -> Option<&Place> {
         let top = self.top.load(Ordering::Acquire);
-        let found = self.levels.get(..=top)?.iter().rev().find_map(|level| self.claim_in(level.get()?, key, now, written));
-        if found.is_some() || self.used.load(Ordering::Relaxed) >= self.max_keys {
-            return found;
+        let levels = self.levels.get(..=top)?;
+        let among = |wanted| levels.iter().rev().find_map(|level| self.claim_in(level.get()?, key, wanted, written));
+        if let Some(place) = among(Wanted::FullBefore(now.saturating_sub(self.idle))).or_else(|| among(Wanted::New)) {
+            return Some(place);
         }
-        let next = top + 1;
-        let enough = usize::try_from(self.max_keys.div_ceil(4)).ok()?.next_power_of_two();
-        let level = self.levels.get(next)?.get_or_init(|| Level::new(enough.min(1 << (3 * next))));
-        self.top.fetch_max(next, Ordering::AcqRel);
-        self.claim_in(level, key, now, written)
+        if self.used.load(Ordering::Relaxed) < self.max_keys
+            && let Some(level) = self.levels.get(top + 1)
+        {
+            let enough = usize::try_from(self.max_keys.div_ceil(4)).ok()?.next_power_of_two();
+            let level = level.get_or_init(|| Level::new(enough.min(1 << (3 * (top + 1)))));
+            self.top.fetch_max(top + 1, Ordering::AcqRel);
+            if let Some(place) = self.claim_in(level, key, Wanted::New, written) {
+                return Some(place);
+            }
+        }
+        among(Wanted::FullBefore(now))
     }
 
-    fn claim_in<'a>(&'a self, level: &'a Level, key: Key, now: u64, written: u64) -> Option<&'a Place> {
-        level.window_or_new(key)?.places(key.tag).find(|place| {
+    fn claim_in<'a>(&'a self, level: &'a Level, key: Key, wanted: Wanted, written: u64) -> Option<&'a Place> {
+        for place in level.window_or_new(key)?.places(key.tag) {
             let seen = place.full_at.load(Ordering::Acquire);
-            if seen > now {
-                return false;
-            }
             let fresh = place.tag.load(Ordering::Acquire) == 0;
-            if fresh && !self.reserve() {
-                return false;
+            match wanted {
+                _ if seen == BUSY => continue,
+                Wanted::FullBefore(_) if fresh => return None, // nothing stands behind a place that was never used
+                Wanted::FullBefore(moment) if seen > moment => continue,
+                Wanted::New if !fresh => continue,
+                Wanted::New if !self.reserve() => return None,
+                Wanted::FullBefore(_) | Wanted::New => {}
             }
             self.floor.fetch_max(seen, Ordering::AcqRel);
             if place.full_at.compare_exchange(seen, BUSY, Ordering::AcqRel, Ordering::Relaxed).is_err() {
                 if fresh {
                     self.used.fetch_sub(1, Ordering::Relaxed);
                 }
-                return false;
+                continue;
             }
             place.tag.store(key.tag, Ordering::Release);
             place.full_at.store(written, Ordering::Release);
-            true
-        })
+            return Some(place);
+        }
+        None
     }
 
     fn reserve(&self) -> bool {

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use daemun_config::decode::{Bounded, Decoder, FieldName, JsonValue, Name, OneOrMany, Period, Rate, SchemaBuilder, Setting};
+use daemun_config::decode::{
+    Bounded, Decoder, FieldName, JsonValue, Name, OneOrMany, Period, Rate, SchemaBuilder, Setting,
+};
 use daemun_config::diagnostic::{self, Diagnostic};
 use daemun_config::settings;
 use daemun_config::tree::Node;
@@ -123,7 +125,8 @@ fn check(limit: &LimitConfig, node: &Node, cx: &mut Decoder<'_>) {
         cx.key("limit", |cx| cx.bad_value(at("limit"), message));
     }
     if limit.gcra().is_none() {
-        let message = format!("a burst of {} at `{}` would take longer than 366 days to come back", limit.burst(), limit.limit);
+        let message =
+            format!("a burst of {} at `{}` would take longer than 366 days to come back", limit.burst(), limit.limit);
         cx.key("burst", |cx| cx.bad_value_help(at("burst"), message, "a smaller `burst` or a faster `limit`"));
     }
     if limit.name.as_ref().is_some_and(|name| !name.0.is_ascii()) {

@@ -19,7 +19,7 @@ const UNITS_PER_SECOND: u64 = UNITS_PER_NANO * 1_000_000_000;
 const LONGEST_FILL: u64 = 366 * 24 * 3600 * UNITS_PER_SECOND;
 
 /// A moment of the gateway's clock, from nanoseconds to units.
-pub(super) fn units(nanos: u64) -> u64 {
+pub(super) const fn units(nanos: u64) -> u64 {
     nanos.saturating_mul(UNITS_PER_NANO)
 }
 

@@ -165,7 +165,12 @@ impl Limit {
         let now = units(exchange.now());
         let left = self.gcra.left(full_at, now);
         let mut value = format!("\"{}\";r={left}", self.name);
-        if exchange.response.head.values("RateLimit").any(|known| known.starts_with(format!("\"{}\";", self.name).as_bytes())) {
+        if exchange
+            .response
+            .head
+            .values("RateLimit")
+            .any(|known| known.starts_with(format!("\"{}\";", self.name).as_bytes()))
+        {
             return;
         }
         if full_at > now {

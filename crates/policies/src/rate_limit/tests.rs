@@ -74,9 +74,10 @@ fn key(n: u64) -> Key {
 fn no_window_over_admits_in_any_of_256_histories() {
     for seed in seeds() {
         let mut random = Random(seed);
-        let limit = Limit { count: 1 + random.below(50), period: 1 + random.below(100_000), burst: 1 + random.below(9) };
+        let limit =
+            Limit { count: 1 + random.below(50), period: 1 + random.below(100_000), burst: 1 + random.below(9) };
         let gcra = limit.gcra();
-        let buckets = Buckets::new(1 + random.below(24));
+        let buckets = Buckets::with_idle(1 + random.below(24), random.below(3) * units(limit.period));
         let callers = 1 + random.below(64);
         let step = 1 + limit.period / limit.count;
         let skew = random.below(4) * step;
@@ -105,7 +106,7 @@ fn no_window_over_admits_in_any_of_256_histories() {
 fn no_window_over_admits_when_threads_share_a_moving_clock() {
     let limit = Limit { count: 1, period: 50, burst: 3 };
     for max_keys in [2, 6, 40] {
-        let (buckets, clock, gcra) = (Buckets::new(max_keys), AtomicU64::new(0), limit.gcra());
+        let (buckets, clock, gcra) = (Buckets::with_idle(max_keys, units(100)), AtomicU64::new(0), limit.gcra());
         let histories: Vec<Vec<(u64, u64)>> = std::thread::scope(|scope| {
             let run = |thread: u64| {
                 let (buckets, clock) = (&buckets, &clock);
@@ -172,6 +173,22 @@ fn a_full_table_is_no_way_round_the_limit() {
     let later = units(6 * SECOND);
     assert!(buckets.take(gcra, key(5000), later).is_ok(), "places come free when buckets are full again");
     assert_eq!(buckets.used(), 10);
+}
+
+#[test]
+fn a_caller_who_comes_back_finds_its_place_while_the_table_may_grow() {
+    let gcra = Limit { count: 1000, period: SECOND, burst: 1 }.gcra();
+    let buckets = Buckets::new(1_000);
+    for round in 0..10 {
+        for caller in 0..500 {
+            assert!(buckets.take(gcra, key(caller), units((round * 500 + caller) * SECOND / 100)).is_ok());
+        }
+    }
+    assert_eq!(buckets.used(), 500, "each has one place, though every bucket was full in between");
+    for caller in 500..700 {
+        assert!(buckets.take(gcra, key(caller), units(1_000 * SECOND)).is_ok());
+    }
+    assert!(buckets.used() < 550, "places that were idle for a minute are given away: {}", buckets.used());
 }
 
 #[test]

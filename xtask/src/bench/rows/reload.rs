@@ -30,7 +30,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Line>> {
     let folder = bench.folder.join("run/daemun-reload");
     let first = routes(bench, ROUTES, 0, place, &folder)?;
     let requests = bench.folder.join("reload.requests");
-    write_requests(&requests, &first.requests)?;
+    write_requests(&requests, &first.stable)?;
     let peer = Peer::launch(bench, Kind::Daemun, place, &first.command, "daemun-reload")?;
     expect(listen, 0, 200)?;
 

@@ -55,8 +55,10 @@ fn command(bench: &Bench, file: &Path) -> Command {
 /// A configuration of many routes, and a request for each.
 pub(crate) struct Routes {
     pub(crate) command: Command,
-    /// A request for each route that is the same in every generation, in an order of chance.
+    /// A request for each route, in an order of chance.
     pub(crate) requests: Vec<Vec<u8>>,
+    /// Those of them whose route is the same in every generation.
+    pub(crate) stable: Vec<Vec<u8>>,
 }
 
 /// Routes of which each reload replaces this many.
@@ -74,16 +76,16 @@ pub(crate) fn routes(bench: &Bench, count: usize, generation: usize, place: Plac
             text,
             "  - {{ name: r{index}, match: {{ hosts: [\"{host}\"], {key}: \"{pattern}\" }}, upstream: origin }}"
         )?;
-        if !is_replaced(index) || count < REPLACED {
-            requests.push(super::super::loads::get(&host.replace('*', "shop"), &path));
-        }
+        requests.push((is_replaced(index), super::super::loads::get(&host.replace('*', "shop"), &path)));
     }
     Numbers(count as u64).shuffle(&mut requests);
     // Written beside and renamed, so that a gateway that watches never reads half of it.
     let (file, draft) = (folder.join("daemun.yaml"), folder.join("draft"));
     std::fs::write(&draft, text)?;
     std::fs::rename(&draft, &file)?;
-    Ok(Routes { command: command(bench, &file), requests })
+    let stable = requests.iter().filter(|(replaced, _)| !replaced).map(|(_, request)| request.clone()).collect();
+    let requests = requests.into_iter().map(|(_, request)| request).collect();
+    Ok(Routes { command: command(bench, &file), requests, stable })
 }
 
 /// The request for the first replaced route of a generation.

@@ -36,7 +36,8 @@ impl Mask {
     /// A URL, or a request line, with keys in its query hidden.
     pub(super) fn target(&self, text: &str) -> String {
         let Some((path, rest)) = text.split_once('?') else { return text.to_owned() };
-        let (query, end) = rest.split_once(' ').map_or((rest, String::new()), |(query, end)| (query, format!(" {end}")));
+        let (query, end) =
+            rest.split_once(' ').map_or((rest, String::new()), |(query, end)| (query, format!(" {end}")));
         let pairs: Vec<String> = query
             .split('&')
             .map(|pair| match pair.split_once('=') {

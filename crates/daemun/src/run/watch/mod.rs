@@ -31,10 +31,8 @@ const ENTRIES: WatchFlags = WatchFlags::CREATE
 /// What it is to tell of a folder itself.
 const ITSELF: WatchFlags = WatchFlags::DELETE_SELF.union(WatchFlags::MOVE_SELF);
 /// How a folder is to be watched: the folder, not what a link of its name leads to.
-const FOLDER: WatchFlags = WatchFlags::ONLYDIR
-    .union(WatchFlags::DONT_FOLLOW)
-    .union(WatchFlags::EXCL_UNLINK)
-    .union(WatchFlags::MASK_ADD);
+const FOLDER: WatchFlags =
+    WatchFlags::ONLYDIR.union(WatchFlags::DONT_FOLLOW).union(WatchFlags::EXCL_UNLINK).union(WatchFlags::MASK_ADD);
 
 /// Watches files, wherever links lead, until it is dropped.
 pub(crate) struct Watcher {

@@ -148,7 +148,10 @@ mod tests {
 
     #[test]
     fn a_plain_file_is_seen_in_its_folder() {
-        assert_eq!(seen(&["/etc/", "/etc/daemun/", "/etc/daemun/a.yaml"], "/etc/daemun/a.yaml"), ["/etc/daemun a.yaml"]);
+        assert_eq!(
+            seen(&["/etc/", "/etc/daemun/", "/etc/daemun/a.yaml"], "/etc/daemun/a.yaml"),
+            ["/etc/daemun a.yaml"]
+        );
         assert_eq!(seen(&["/here/", "/here/a.yaml"], "a.yaml"), ["/here a.yaml"]);
         assert_eq!(seen(&["/here/", "/here/b/", "/here/a.yaml"], "b/../a.yaml"), ["/here a.yaml"]);
     }

@@ -113,7 +113,7 @@ impl<K: Eq + Hash> Settle<K> {
 
     /// Whether changes have settled by `now`. Then they count as taken up.
     pub(crate) fn take(&mut self, now: u64) -> bool {
-        if !self.due().is_some_and(|due| due <= now) {
+        if self.due().is_none_or(|due| due > now) {
             return false;
         }
         self.changed = None;

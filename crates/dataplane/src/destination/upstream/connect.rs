@@ -1,21 +1,42 @@
 //! Makes a connection to a target: address by address, then TLS where the target asks for it.
 
 use std::io;
+use std::sync::Arc;
 
 use daemun_config::model::TargetAddress;
 use daemun_pipeline::{Fault, Reason};
+use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::pool::LocalTarget;
 use crate::http1::conn::Conn;
 use crate::http1::up::H1Up;
 use crate::io::Stream;
-use crate::snapshot::upstream::Target;
+use crate::snapshot::upstream::{Target, Upstream};
 
 /// Connects within no time limit of its own; a connect fault is safe to retry, nothing was sent.
-pub(crate) async fn connect(local: &LocalTarget, target: &Target) -> Result<H1Up, Fault> {
-    let stream = plain(local, target).await?;
+pub(crate) async fn connect(local: &LocalTarget, upstream: &Upstream, target: &Target) -> Result<H1Up, Fault> {
+    let mut stream = plain(local, target).await?;
+    if target.tls {
+        stream = secure(stream, upstream, target).await?;
+    }
     Ok(H1Up::new(Conn::new(stream, Reason::BodyBroken)))
+}
+
+/// The TLS handshake. One that fails is not tried again elsewhere unasked: a wrong certificate is no outage.
+async fn secure(stream: Stream, upstream: &Upstream, target: &Target) -> Result<Stream, Fault> {
+    let fault = |cause: String| Fault::new(Reason::UpstreamTls, "the backend's TLS handshake failed").cause(cause);
+    let Some(tls) = &upstream.tls else { return Err(fault("no TLS settings".to_owned())) };
+    let name = match (&tls.server_name, &target.address) {
+        (Some(name), _) => name.clone(),
+        (None, TargetAddress::Tcp { host, .. }) => {
+            ServerName::try_from(host.clone()).map_err(|error| fault(format!("{}: {error}", target.url)))?
+        }
+        (None, TargetAddress::Unix(_)) => return Err(fault("a Unix socket needs `server_name`".to_owned())),
+    };
+    let connector = tokio_rustls::TlsConnector::from(Arc::clone(&tls.config));
+    let stream = connector.connect(name, stream).await.map_err(|error| fault(format!("{}: {error}", target.url)))?;
+    Ok(Stream::Tls(Box::new(stream)))
 }
 
 async fn plain(local: &LocalTarget, target: &Target) -> Result<Stream, Fault> {

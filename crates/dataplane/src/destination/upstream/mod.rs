@@ -202,7 +202,7 @@ async fn connection(
     let limit = ask.route.connect.unwrap_or(upstream.shared.connect);
     ask.deadline.set(ask.worker.clock.now().saturating_add(limit));
     let shared = Arc::clone(&target.shared.borrow());
-    let connected = ask.deadline.limit(connect::connect(target, &shared)).await;
+    let connected = ask.deadline.limit(connect::connect(target, &upstream.shared, &shared)).await;
     exchange.times.connected = ask.worker.clock.now();
     let result = connected.unwrap_or_else(|| {
         Err(Fault::new(Reason::ConnectTimeout, "the backend did not accept a connection in time").cause(&shared.url).retryable())

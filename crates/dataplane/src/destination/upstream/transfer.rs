@@ -93,24 +93,20 @@ impl Transfer<'_, '_> {
         if self.down.poll_gone(cx, &self.worker.buffers).is_ready() {
             return Poll::Ready(Err(Fault::new(Reason::ClientGone, "the client left before the answer")));
         }
-        self.arm_head(moved, was_done);
-        match self.deadline.poll(cx) {
-            Poll::Ready(()) => self.head_expired(cx).map(Err),
-            Poll::Pending => Poll::Pending,
-        }
+        let limit = self.head_limit(moved, was_done);
+        self.deadline.poll_until(cx, limit).map(|()| Err(self.head_expired()))
     }
 
-    /// Sets the deadline of the phase before the head. Only bodies on their way cost clock readings.
-    fn arm_head(&mut self, moved: bool, was_done: bool) {
+    /// When the phase before the head is over. Only bodies on their way cost clock readings.
+    fn head_limit(&mut self, moved: bool, was_done: bool) -> u64 {
         let upload = &mut *self.upload;
         if upload.done && (was_done || upload.pipe.total == 0) {
-            self.deadline.set(upload.moved.saturating_add(self.limits.response));
-            return;
+            return upload.moved.saturating_add(self.limits.response);
         }
         if moved {
             upload.moved = self.worker.clock.now();
         }
-        self.deadline.set(self.upload_limit());
+        self.upload_limit()
     }
 
     /// When a body on its way is late: the client with its next piece or its rate, or the upstream with taking it.
@@ -138,18 +134,13 @@ impl Transfer<'_, '_> {
         self.upload.began.saturating_add(allowed)
     }
 
-    fn head_expired(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
-        let limit = if self.upload.done { self.upload.moved.saturating_add(self.limits.response) } else { self.upload_limit() };
-        if self.worker.clock.now() < limit {
-            self.deadline.set(limit);
-            return self.deadline.poll(cx).map(|()| Fault::new(Reason::UpstreamTimeout, "the backend did not answer in time"));
-        }
+    fn head_expired(&self) -> Fault {
         let waits_for_client = !self.upload.done && !self.upload.refused && self.upload.pipe.is_empty();
-        Poll::Ready(if waits_for_client {
+        if waits_for_client {
             Fault::new(Reason::ClientTimeout, "the request body did not arrive in time")
         } else {
             Fault::new(Reason::UpstreamTimeout, "the backend did not answer in time")
-        })
+        }
     }
 
     /// Moves what it can of the request's body; says whether anything moved.
@@ -258,12 +249,7 @@ impl Transfer<'_, '_> {
             (false, false) => self.limits.response,
         };
         let limit = last.saturating_add(idle);
-        self.deadline.set(limit);
-        if self.deadline.poll(cx).is_pending() {
-            return Poll::Pending;
-        }
-        if self.worker.clock.now() < limit {
-            self.deadline.set(limit);
+        if self.deadline.poll_until(cx, limit).is_pending() {
             return Poll::Pending;
         }
         Poll::Ready(Err(if stalled {
@@ -291,11 +277,7 @@ impl Transfer<'_, '_> {
             *last = self.worker.clock.now();
         }
         let limit = last.saturating_add(self.settings.stream_idle);
-        self.deadline.set(limit);
-        if self.deadline.poll(cx).is_ready() && self.worker.clock.now() >= limit {
-            return Poll::Ready(Err(Fault::new(Reason::ClientTimeout, "nothing moved for too long")));
-        }
-        Poll::Pending
+        self.deadline.poll_until(cx, limit).map(|()| Err(Fault::new(Reason::ClientTimeout, "nothing moved for too long")))
     }
 
     fn poll_tunnel_up(&mut self, cx: &mut Context<'_>, ended: &mut bool) -> Result<bool, Fault> {

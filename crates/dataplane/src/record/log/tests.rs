@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::tests::{WALL, exchange, finished, metrics, sample};
+use super::super::writer::tests::{Gated, gated};
 use super::super::{BadHead, Called, Finished, Metrics, Recorder};
 use super::*;
 use crate::clock::Clock;
@@ -68,7 +69,7 @@ fn a_json_line_tells_everything_but_secrets() {
     assert_eq!(
         serde_json::from_str::<Value>(&text).unwrap(),
         json!({
-            "time": "2026-01-01T00:00:00.123Z", "id": "0af3", "client_ip": "192.0.2.1", "method": "GET",
+            "time": "2026-01-01T00:00:00.123Z", "id": "0af3", "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "client_ip": "192.0.2.1", "method": "GET",
             "host": "api.example.com", "path": "/items/7", "protocol": "HTTP/1.1", "scheme": "http", "status": 200,
             "route": "get-item", "upstream": "catalog", "target": "http://10.0.0.11", "reason": "body_broken",
             "cause": "connection reset", "duration_ms": 12.5, "policies_ms": 0.1, "connect_ms": 0.5, "wait_ms": 11.4,
@@ -119,12 +120,9 @@ fn a_new_configuration_keeps_the_writer_of_the_same_file_and_no_line_is_lost_in_
 
 #[test]
 fn lines_a_blocked_writer_cannot_take_are_lost_whole_and_counted_and_nobody_waits() {
-    let folder = Folder::new("blocked");
     let (metrics, recorders) = metrics(1);
-    let mut log = open(&metrics, LogFormat::Json, folder.0.join("unused"), None);
-    let (gate, out) = super::super::writer::tests::gated();
-    let events = Events::to(Clock::manual(), io::sink()).unwrap();
-    log.writer = Arc::new(LogWriter::start(Box::new(out.clone()), None, metrics.log_counters(), events).unwrap());
+    let (gate, out) = gated();
+    let log = log_to(&metrics, LogFormat::Json, &out);
     recorders[0].use_log(Some(log.clone()));
     const LINES: u64 = 20_000;
     for n in 0..LINES {
@@ -140,44 +138,82 @@ fn lines_a_blocked_writer_cannot_take_are_lost_whole_and_counted_and_nobody_wait
     text.lines().for_each(|line| drop(serde_json::from_str::<Value>(line).unwrap()));
 }
 
+/// A log whose writer writes to `out`.
+fn log_to(metrics: &Metrics, format: LogFormat, out: &Gated) -> AccessLog {
+    let folder = Folder::new("replaced");
+    let mut log = open(metrics, format, folder.0.join("unused"), None);
+    let events = Events::to(Clock::manual(), io::sink()).unwrap();
+    log.writer = Arc::new(LogWriter::start(Box::new(out.clone()), None, metrics.log_counters(), events).unwrap());
+    log
+}
+
+/// Lets every other task run until it waits.
+async fn settle() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn held(recorder: &Recorder) -> u32 {
+    recorder.log.borrow().as_ref().unwrap().lines
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn a_line_is_handed_over_within_a_moment() {
-    let local = tokio::task::LocalSet::new();
-    local
-        .run_until(async {
-            let (gate, out) = super::super::writer::tests::gated();
-            gate.open();
-            let folder = Folder::new("moment");
-            let (metrics, mut recorders) = metrics(1);
-            let mut log = open(&metrics, LogFormat::Template("${id}".into()), folder.0.join("unused"), None);
-            let events = Events::to(Clock::manual(), io::sink()).unwrap();
-            log.writer = Arc::new(LogWriter::start(Box::new(out.clone()), None, metrics.log_counters(), events).unwrap());
-            let recorder = Rc::new(recorders.remove(0));
-            recorder.use_log(Some(log.clone()));
-            let clock = Clock::manual();
-            tokio::task::spawn_local(Rc::clone(&recorder).flusher(clock.clone()));
-            for round in 0..3 {
-                recorder.finish(&finished(&exchange("x"), 200));
-                recorder.finish(&finished(&exchange("y"), 200));
-                for _ in 0..10 {
-                    tokio::task::yield_now().await;
-                }
-                clock.advance(Duration::from_millis(99));
-                for _ in 0..10 {
-                    tokio::task::yield_now().await;
-                }
-                assert!(recorder.log.borrow().as_ref().unwrap().lines == 2, "round {round}");
-                clock.advance(Duration::from_millis(1));
-                for _ in 0..10 {
-                    tokio::task::yield_now().await;
-                }
-                assert!(recorder.log.borrow().as_ref().unwrap().lines == 0, "round {round}");
-            }
-            recorder.close();
-            assert!(log.close(BOUND));
-            assert_eq!(out.text(), "x\ny\nx\ny\nx\ny\n");
-        })
-        .await;
+    let test = async {
+        let (gate, out) = gated();
+        gate.open();
+        let (metrics, mut recorders) = metrics(1);
+        let log = log_to(&metrics, LogFormat::Template("${id}".into()), &out);
+        let recorder = Rc::new(recorders.remove(0));
+        recorder.use_log(Some(log.clone()));
+        let clock = Clock::manual();
+        tokio::task::spawn_local(Rc::clone(&recorder).flusher(clock.clone()));
+        for round in 0..3 {
+            recorder.finish(&finished(&exchange("x"), 200));
+            recorder.finish(&finished(&exchange("y"), 200));
+            settle().await;
+            clock.advance(Duration::from_millis(99));
+            settle().await;
+            assert_eq!(held(&recorder), 2, "round {round}");
+            clock.advance(Duration::from_millis(1));
+            settle().await;
+            assert_eq!(held(&recorder), 0, "round {round}");
+        }
+        recorder.close();
+        assert!(log.close(BOUND));
+        assert_eq!(out.text(), "x\ny\nx\ny\nx\ny\n");
+    };
+    tokio::task::LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn lines_held_for_a_blocked_writer_follow_once_it_takes_them_without_another_request() {
+    let test = async {
+        let (gate, out) = gated();
+        let (metrics, mut recorders) = metrics(1);
+        let log = log_to(&metrics, LogFormat::Json, &out);
+        let recorder = Rc::new(recorders.remove(0));
+        recorder.use_log(Some(log.clone()));
+        let clock = Clock::manual();
+        tokio::task::spawn_local(Rc::clone(&recorder).flusher(clock.clone()));
+        while metrics.log.lost_lines.load(Relaxed) == 0 {
+            recorder.finish(&finished(&exchange("x"), 200));
+        }
+        settle().await;
+        clock.advance(Duration::from_millis(100));
+        settle().await;
+        assert!(held(&recorder) > 0);
+        gate.open();
+        while out.text().len() < 2 * FULL {
+            std::thread::yield_now();
+        }
+        clock.advance(Duration::from_millis(100));
+        settle().await;
+        assert_eq!(held(&recorder), 0);
+        assert!(log.close(BOUND));
+    };
+    tokio::task::LocalSet::new().run_until(test).await;
 }
 
 proptest! {

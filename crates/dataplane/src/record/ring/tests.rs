@@ -33,7 +33,7 @@ fn a_request_is_found_by_its_id_with_the_time_of_each_step_and_without_secrets()
     assert_eq!(
         found,
         json!({
-            "time": "2026-01-01T00:00:00.123Z", "id": "0af3", "client_ip": "192.0.2.1", "method": "GET",
+            "time": "2026-01-01T00:00:00.123Z", "id": "0af3", "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "client_ip": "192.0.2.1", "method": "GET",
             "host": "api.example.com", "path": "/items/7?token=***&page=***", "protocol": "HTTP/1.1", "scheme": "http",
             "status": 429, "route": "get-item", "upstream": "catalog", "target": "http://10.0.0.11:9001",
             "reason": "rate_limited", "consumer": "shop-app", "bytes_in": 10, "bytes_out": 200, "attempts": 1,
@@ -91,6 +91,7 @@ fn line<'a>(text: &'a [u8], query: Option<&'a [u8]>, name: &'a str) -> Line<'a> 
     Line {
         wall: 0,
         id: text,
+        trace_id: text,
         client_ip: None,
         method: text,
         host: text,

@@ -1,7 +1,9 @@
 //! A matcher written from `docs/reference/routing.md` and `docs/reference/paths.md` alone: it looks at every route, and shares
 //! no code with the router. Slow, and easy to believe.
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
+use std::collections::HashMap;
 
 use daemun_config::model::{PathMatch, ValueMatch};
 
@@ -179,8 +181,7 @@ fn parameters(route: &TestRoute, request: &Request) -> Option<Vec<(String, Strin
         None => Some(Vec::new()),
         Some(PathMatch::Regex(regex)) => {
             let names: Vec<String> = segments.iter().map(|segment| format!("/{}", segment.name)).collect();
-            let whole = regex::Regex::new(&format!("^(?:{regex})$")).unwrap();
-            whole.is_match(&names.concat()).then(Vec::new)
+            whole_match(regex, &names.concat()).then(Vec::new)
         }
         Some(PathMatch::Prefix(prefix)) => {
             let wanted: Vec<&str> = prefix[1..].split('/').collect();
@@ -238,9 +239,7 @@ fn conditions_hold(route: &TestRoute, request: &Request, preflight: bool) -> boo
                         ValueMatch::Exact(text) => text == value,
                         ValueMatch::OneOf(texts) => texts.iter().any(|text| text == value),
                         ValueMatch::Present | ValueMatch::Absent => true,
-                        ValueMatch::Regex(regex) => {
-                            regex::Regex::new(&format!("^(?:{})$", regex.value)).unwrap().is_match(value)
-                        }
+                        ValueMatch::Regex(regex) => whole_match(&regex.value, value),
                     })
             })
     };
@@ -249,6 +248,16 @@ fn conditions_hold(route: &TestRoute, request: &Request, preflight: bool) -> boo
         && all(&matches.query, &request.query)
         && all(&matches.cookies, &request.cookies)
         && (matches.client_ip.is_empty() || matches.client_ip.iter().any(|net| net.contains(request.client_ip)))
+}
+
+fn whole_match(regex: &str, text: &str) -> bool {
+    thread_local! {
+        static COMPILED: RefCell<HashMap<String, regex::Regex>> = RefCell::default();
+    }
+    COMPILED.with_borrow_mut(|compiled| {
+        let new = || regex::Regex::new(&format!("^(?:{regex})$")).unwrap();
+        compiled.entry(regex.to_owned()).or_insert_with(new).is_match(text)
+    })
 }
 
 fn rank(routes: &[TestRoute], route: &TestRoute) -> Rank {

@@ -13,7 +13,7 @@ fn post(target: &str) -> Vec<(String, String)> {
 fn answered(ending: Ending) -> daemun_e2e::http2::Answer {
     match ending {
         Ending::Answer(answer) => *answer,
-        other => panic!("{other:?}"),
+        other @ (Ending::Reset(_) | Ending::GoAway(_) | Ending::Closed) => panic!("{other:?}"),
     }
 }
 
@@ -80,7 +80,10 @@ fn answers_without_a_body_and_with_trailers_pass() {
     let trailers = answered(client.get(7, "/trailers").unwrap());
     assert_eq!(trailers.trailers, [("x-sum".to_owned(), "7".to_owned())]);
     let hop = answered(client.get(9, "/hop").unwrap());
-    assert_eq!((hop.status, hop.field("x-hop"), hop.field("keep-alive"), hop.field("connection")), (200, None, None, None));
+    assert_eq!(
+        (hop.status, hop.field("x-hop"), hop.field("keep-alive"), hop.field("connection")),
+        (200, None, None, None)
+    );
     client.headers(11, &[(":method", "HEAD"), (":scheme", "http"), (":path", "/t"), (":authority", "e2e.test")], true);
     let head = answered(client.ending(11).unwrap());
     assert_eq!((head.status, head.body.len()), (200, 0));

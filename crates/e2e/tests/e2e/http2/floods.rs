@@ -3,7 +3,7 @@
 use daemun_e2e::hpack::encode;
 use daemun_e2e::http2::{END_HEADERS, END_STREAM, Ending, Http2, frame, kind};
 use daemun_e2e::lane::{FORWARD_ALL, Lane};
-use daemun_e2e::{Broken, wait_until};
+use daemun_e2e::wait_until;
 use std::time::Duration;
 
 /// The most a flood may add to the gateway's resident memory, in KiB.
@@ -157,7 +157,9 @@ fn more_streams_than_allowed_are_refused_and_the_rest_is_served() {
             Ending::Answer(answer) => panic!("{answer:?}"),
             Ending::Reset(7) => {}
             Ending::GoAway(11) => break,
-            other => panic!("stream {}: {other:?}", 2 * at + 1),
+            other @ (Ending::Reset(_) | Ending::GoAway(_) | Ending::Closed) => {
+                panic!("stream {}: {other:?}", 2 * at + 1)
+            }
         }
     }
     assert!(served > 0);
@@ -170,7 +172,12 @@ fn a_client_that_gives_no_window_holds_no_memory_and_is_let_go() {
     let yaml = FORWARD_ALL.replace("workers: 1\n", "workers: 1\ntimeouts: { write_idle: 500ms }\n");
     let body = "b".repeat(1024 * 1024);
     let origin = daemun_e2e::Origin::serve(move |peer, request| {
-        if request.target.starts_with("/settle") { daemun_e2e::origin::echo(peer, request) } else { peer.answer(&body); daemun_e2e::Next::Keep }
+        if request.target.starts_with("/settle") {
+            daemun_e2e::origin::echo(peer, request)
+        } else {
+            peer.answer(&body);
+            daemun_e2e::Next::Keep
+        }
     });
     let lane = Lane::with(&yaml, origin);
     let before = lane.gateway.resident_kib();
@@ -185,6 +192,5 @@ fn a_client_that_gives_no_window_holds_no_memory_and_is_let_go() {
     assert!(matches!(ending, Ok(Ending::Reset(_) | Ending::GoAway(_) | Ending::Closed)), "{ending:?}");
     let grown = lane.gateway.resident_kib().saturating_sub(before);
     assert!(grown < GROWTH, "resident memory grew by {grown} KiB");
-    assert_ne!(client.until_closed_or_quiet(), Err(Broken::Reset));
     lane.settle().unwrap();
 }

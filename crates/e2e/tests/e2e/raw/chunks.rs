@@ -99,7 +99,9 @@ fn a_last_chunk_that_can_be_read_in_two_ways_is_refused() {
     ];
     let cases = bodies
         .iter()
-        .map(|(name, body)| chunked(*name, join(&[b"5\r\nhello\r\n", body, SMUGGLED.as_bytes()])).refused_midway(&[400]))
+        .map(|(name, body)| {
+            chunked(*name, join(&[b"5\r\nhello\r\n", body, SMUGGLED.as_bytes()])).refused_midway(&[400])
+        })
         .collect();
     run_cases(FORWARD_ALL, cases);
 }
@@ -109,12 +111,10 @@ fn good_chunks_pass_and_are_written_anew() {
     let cases = vec![
         chunked("one chunk", b"5\r\nhello\r\n0\r\n\r\n").passes_as(hello).split_everywhere(),
         chunked("one chunk per byte", b"1\r\nh\r\n1\r\ne\r\n1\r\nl\r\n1\r\nl\r\n1\r\no\r\n0\r\n\r\n").passes_as(hello),
-        chunked("an empty body", b"0\r\n\r\n").passes_as(|request| {
-            if request.body.is_empty() { Ok(()) } else { Err("a body from nowhere".to_owned()) }
-        }),
-        chunked("capitals", b"A\r\nhellohello\r\n0\r\n\r\n").passes_as(|request| {
-            if request.body == b"hellohello" { Ok(()) } else { Err("another body".to_owned()) }
-        }),
+        chunked("an empty body", b"0\r\n\r\n")
+            .passes_as(|request| if request.body.is_empty() { Ok(()) } else { Err("a body from nowhere".to_owned()) }),
+        chunked("capitals", b"A\r\nhellohello\r\n0\r\n\r\n")
+            .passes_as(|request| if request.body == b"hellohello" { Ok(()) } else { Err("another body".to_owned()) }),
         chunked("CR LF within the data", b"9\r\nab\r\n0\r\n\r\n\r\n0\r\n\r\n").passes_as(|request| {
             if request.body == b"ab\r\n0\r\n\r\n" { Ok(()) } else { Err("another body".to_owned()) }
         }),
@@ -122,9 +122,14 @@ fn good_chunks_pass_and_are_written_anew() {
         chunked("sixteen digits", b"0000000000000005\r\nhello\r\n0\r\n\r\n").passes_as(hello).refused_midway(&[400]),
         chunked("seventeen digits", b"00000000000000005\r\nhello\r\n0\r\n\r\n").passes_as(hello).refused_midway(&[400]),
         chunked("white space behind the size", b"5 \t\r\nhello\r\n0 \r\n\r\n").passes_as(hello).refused_midway(&[400]),
-        chunked("an extension", b"5;a=b\r\nhello\r\n0;c\r\n\r\n").passes_as(hello).refused_midway(&[400]).split_everywhere(),
+        chunked("an extension", b"5;a=b\r\nhello\r\n0;c\r\n\r\n")
+            .passes_as(hello)
+            .refused_midway(&[400])
+            .split_everywhere(),
         chunked("a quoted extension", b"5;a=\"q;x\\\"\"\r\nhello\r\n0\r\n\r\n").passes_as(hello).refused_midway(&[400]),
-        chunked("white space round an extension", b"5 ; a = b\r\nhello\r\n0\r\n\r\n").passes_as(hello).refused_midway(&[400]),
+        chunked("white space round an extension", b"5 ; a = b\r\nhello\r\n0\r\n\r\n")
+            .passes_as(hello)
+            .refused_midway(&[400]),
         chunked("an empty extension", b"5;\r\nhello\r\n0\r\n\r\n").passes_as(hello).refused_midway(&[400]),
         chunked("several extensions", b"5;a;b=c;d=\"e\"\r\nhello\r\n0\r\n\r\n").passes_as(hello).refused_midway(&[400]),
         chunked("a pipelined request behind it", format!("5\r\nhello\r\n0\r\n\r\n{SMUGGLED}")).answered(
@@ -223,7 +228,9 @@ fn trailers_pass_unless_they_would_change_the_message() {
     ];
     let mut cases: Vec<_> = forbidden
         .iter()
-        .map(|&(name, value)| with(&format!("the trailer {name}"), &format!("{name}: {value}\r\n")).passes_as(not(name)))
+        .map(|&(name, value)| {
+            with(&format!("the trailer {name}"), &format!("{name}: {value}\r\n")).passes_as(not(name))
+        })
         .collect();
     cases.extend([
         chunked("a harmless trailer", "5\r\nhello\r\n0\r\nX-Checksum: abc\r\nX-Other:  d \r\n\r\n")

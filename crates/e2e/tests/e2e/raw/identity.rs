@@ -23,7 +23,8 @@ fn forged_identity_fields_are_removed_in_every_spelling() {
         "x-Consumer-",
     ];
     let gone = |request: &daemun_e2e::Request| {
-        let forged = |(name, _): &&(String, String)| name.to_ascii_lowercase().replace('_', "-").starts_with("x-consumer");
+        let forged =
+            |(name, _): &&(String, String)| name.to_ascii_lowercase().replace('_', "-").starts_with("x-consumer");
         match request.head.fields.iter().find(forged) {
             Some(found) => Err(format!("{found:?} reached the upstream")),
             None if request.has("x-kept") => Ok(()),
@@ -31,9 +32,11 @@ fn forged_identity_fields_are_removed_in_every_spelling() {
         }
     };
     let with = |name: &str, fields: String| case(name, get(fields)).passes_as(gone);
-    let mut cases: Vec<_> =
-        names.iter().map(|name| with(name, format!("{name}: admin\r\nX-Kept: 1\r\n"))).collect();
-    cases.push(with("all of them at once", names.iter().fold("X-Kept: 1\r\n".to_owned(), |all, name| all + &format!("{name}: admin\r\n"))));
+    let mut cases: Vec<_> = names.iter().map(|name| with(name, format!("{name}: admin\r\nX-Kept: 1\r\n"))).collect();
+    cases.push(with(
+        "all of them at once",
+        names.iter().fold("X-Kept: 1\r\n".to_owned(), |all, name| all + &format!("{name}: admin\r\n")),
+    ));
     cases.push(with("the same one many times", format!("{}X-Kept: 1\r\n", "X-Consumer-Name: admin\r\n".repeat(20))));
     cases.push(with("with an empty value", "X-Consumer-Name:\r\nX-Kept: 1\r\n".to_owned()));
     run_cases(FORWARD_ALL, cases);
@@ -41,13 +44,18 @@ fn forged_identity_fields_are_removed_in_every_spelling() {
 
 #[test]
 fn fields_with_underscores_are_dropped_unless_kept() {
-    let names = ["X_A", "_", "_x", "x_", "Content_Type", "Authorization_", "Transfer_Encoding", "Host_", "X_Forwarded_For"];
+    let names =
+        ["X_A", "_", "_x", "x_", "Content_Type", "Authorization_", "Transfer_Encoding", "Host_", "X_Forwarded_For"];
     let cases = names
         .iter()
         .map(|name| {
             case(*name, get(format!("{name}: b\r\nX-Kept: 1\r\n"))).passes_as(|request| {
                 let found = request.head.fields.iter().find(|(own, _)| own.contains('_'));
-                if found.is_none() && request.has("x-kept") { Ok(()) } else { Err(format!("{found:?} reached the upstream")) }
+                if found.is_none() && request.has("x-kept") {
+                    Ok(())
+                } else {
+                    Err(format!("{found:?} reached the upstream"))
+                }
             })
         })
         .collect();
@@ -68,7 +76,9 @@ fn the_forwarding_fields_of_a_stranger_are_not_believed() {
         for (name, value) in &request.head.fields {
             let lower = name.to_ascii_lowercase();
             let about = lower.starts_with("x-forwarded") || lower == "forwarded" || lower == "x-real-ip";
-            if about && (value.contains("10.9.9.9") || value.contains("evil") || value.contains("https") || value == "443") {
+            if about
+                && (value.contains("10.9.9.9") || value.contains("evil") || value.contains("https") || value == "443")
+            {
                 return Err(format!("`{name}: {value}` reached the upstream"));
             }
         }

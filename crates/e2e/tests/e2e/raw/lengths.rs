@@ -42,7 +42,10 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("2^64", "18446744073709551616"),
     ("2^64 + 5", "18446744073709551621"),
     ("2^128 + 5", "340282366920938463463374607431768211461"),
-    ("a hundred digits", "9999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999"),
+    (
+        "a hundred digits",
+        "9999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999",
+    ),
 ];
 
 #[test]
@@ -95,8 +98,14 @@ fn both_framings_at_once_are_refused() {
         ("length and identity", "Content-Length: 5\r\nTransfer-Encoding: identity\r\n"),
         ("two lengths and coding", "Content-Length: 5\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
         ("length and the coding in capitals", "Content-Length: 5\r\nTRANSFER-ENCODING: CHUNKED\r\n"),
-        ("length, and Connection names the coding", "Connection: transfer-encoding\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
-        ("length, and Connection names the length", "Connection: content-length\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
+        (
+            "length, and Connection names the coding",
+            "Connection: transfer-encoding\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        ),
+        (
+            "length, and Connection names the length",
+            "Connection: content-length\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        ),
     ];
     let cases = pairs.map(|(name, fields)| case(name, post(fields, &chunks)).refused(&[400, 501]));
     let get = case("both on a GET", get("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n")).refused(&[400]);
@@ -153,8 +162,11 @@ fn a_good_length_is_taken_by_its_value() {
             .answered(&[], After::Closed, vec![])
             .allow_partial()
             .refused_midway(&[400, 408]),
-        case("a HEAD with a body", b"HEAD /t HTTP/1.1\r\nHost: e2e.test\r\nContent-Length: 5\r\n\r\nhello")
-            .answered(&[&[200]], After::Any, vec![anything()]),
+        case("a HEAD with a body", b"HEAD /t HTTP/1.1\r\nHost: e2e.test\r\nContent-Length: 5\r\n\r\nhello").answered(
+            &[&[200]],
+            After::Any,
+            vec![anything()],
+        ),
     ];
     run_cases(FORWARD_ALL, cases);
 }

@@ -49,10 +49,39 @@ fn a_request_line_that_can_be_read_in_two_ways_is_refused() {
 #[test]
 fn a_version_other_than_1_0_and_1_1_is_refused() {
     let versions: &[&[u8]] = &[
-        b"HTTP/0.9", b"HTTP/1.2", b"HTTP/1.9", b"HTTP/2.0", b"HTTP/2", b"HTTP/3.0", b"HTTP/9.9", b"HTTP/1.10", b"HTTP/1.01",
-        b"HTTP/01.1", b"HTTP/11", b"HTTP/1", b"HTTP/1.", b"HTTP/.1", b"HTTP/1.1x", b"HTTP/1.1.1", b"HTTP/1,1", b"HTTP/-1.1",
-        b"HTTP/+1.1", b"HTTP/ 1.1", b"HTTP /1.1", b"HTTP//1.1", b"HTTP/1.x", b"HTTP/a.b", b"http/1.1", b"Http/1.1", b"HTTP1.1",
-        b"HTTPS/1.1", b"HTTQ/1.1", b"ICAP/1.0", b"RTSP/1.0", b"HTTP/1.1\0", b"HTTP/\xef\xbc\x91.1",
+        b"HTTP/0.9",
+        b"HTTP/1.2",
+        b"HTTP/1.9",
+        b"HTTP/2.0",
+        b"HTTP/2",
+        b"HTTP/3.0",
+        b"HTTP/9.9",
+        b"HTTP/1.10",
+        b"HTTP/1.01",
+        b"HTTP/01.1",
+        b"HTTP/11",
+        b"HTTP/1",
+        b"HTTP/1.",
+        b"HTTP/.1",
+        b"HTTP/1.1x",
+        b"HTTP/1.1.1",
+        b"HTTP/1,1",
+        b"HTTP/-1.1",
+        b"HTTP/+1.1",
+        b"HTTP/ 1.1",
+        b"HTTP /1.1",
+        b"HTTP//1.1",
+        b"HTTP/1.x",
+        b"HTTP/a.b",
+        b"http/1.1",
+        b"Http/1.1",
+        b"HTTP1.1",
+        b"HTTPS/1.1",
+        b"HTTQ/1.1",
+        b"ICAP/1.0",
+        b"RTSP/1.0",
+        b"HTTP/1.1\0",
+        b"HTTP/\xef\xbc\x91.1",
     ];
     let cases = versions
         .iter()
@@ -93,7 +122,8 @@ fn methods_are_passed_as_they_are_or_refused() {
             if request.method == method { Ok(()) } else { Err(format!("method `{}`", request.method)) }
         }
     };
-    let one = |method: &str| case(format!("the method {method}"), format!("{method} /t HTTP/1.1\r\nHost: e2e.test\r\n\r\n"));
+    let one =
+        |method: &str| case(format!("the method {method}"), format!("{method} /t HTTP/1.1\r\nHost: e2e.test\r\n\r\n"));
     let long = "M".repeat(2000);
     let cases = vec![
         one("GET").passes_as(plain("GET")).split_everywhere(),
@@ -116,19 +146,18 @@ fn methods_are_passed_as_they_are_or_refused() {
 fn a_tunnel_is_never_opened_by_connect() {
     let refusals = &[400, 404, 405, 501];
     let connect = |name: &str, text: &str| {
-        case(name, text)
-            .answered(&[refusals], After::Closed, vec![])
-            .answered(&[refusals], After::Any, vec![])
+        case(name, text).answered(&[refusals], After::Closed, vec![]).answered(&[refusals], After::Any, vec![])
     };
-    let cases = vec![
-        connect("an authority", "CONNECT e2e.test:443 HTTP/1.1\r\nHost: e2e.test:443\r\n\r\n"),
-        connect("an authority and another host", "CONNECT 10.0.0.1:22 HTTP/1.1\r\nHost: e2e.test\r\n\r\n"),
-        connect("a path", "CONNECT /t HTTP/1.1\r\nHost: e2e.test\r\n\r\n"),
-        connect("an absolute target", "CONNECT http://e2e.test/ HTTP/1.1\r\nHost: e2e.test\r\n\r\n"),
-        connect("a length", "CONNECT e2e.test:443 HTTP/1.1\r\nHost: e2e.test:443\r\nContent-Length: 0\r\n\r\n"),
-        case("HTTP/2's preface cut short", "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n")
-            .refused(&[400, 405, 501, 505])
-            .answered(&[], After::Closed, vec![]),
-    ];
+    let cases =
+        vec![
+            connect("an authority", "CONNECT e2e.test:443 HTTP/1.1\r\nHost: e2e.test:443\r\n\r\n"),
+            connect("an authority and another host", "CONNECT 10.0.0.1:22 HTTP/1.1\r\nHost: e2e.test\r\n\r\n"),
+            connect("a path", "CONNECT /t HTTP/1.1\r\nHost: e2e.test\r\n\r\n"),
+            connect("an absolute target", "CONNECT http://e2e.test/ HTTP/1.1\r\nHost: e2e.test\r\n\r\n"),
+            connect("a length", "CONNECT e2e.test:443 HTTP/1.1\r\nHost: e2e.test:443\r\nContent-Length: 0\r\n\r\n"),
+            case("HTTP/2's preface cut short", "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n")
+                .refused(&[400, 405, 501, 505])
+                .answered(&[], After::Closed, vec![]),
+        ];
     run_cases(FORWARD_ALL, cases);
 }

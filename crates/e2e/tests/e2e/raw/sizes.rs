@@ -25,7 +25,11 @@ fn a_head_has_its_bounds() {
         case("1,000 fields", get(fields(1000))).refused(&[431]),
         case("5,000 fields", get(fields(5000))).refused(&[431]),
         case("a value of 60 KiB", get(format!("X-A: {}\r\n", "v".repeat(60 * 1024)))).passes_as(|request| {
-            if request.field("x-a").is_some_and(|value| value.len() == 60 * 1024) { Ok(()) } else { Err("cut".to_owned()) }
+            if request.field("x-a").is_some_and(|value| value.len() == 60 * 1024) {
+                Ok(())
+            } else {
+                Err("cut".to_owned())
+            }
         }),
         case("a value of 64 KiB", get(format!("X-A: {}\r\n", "v".repeat(64 * 1024)))).refused(&[431]),
         case("a value of 1 MiB", get(format!("X-A: {}\r\n", "v".repeat(1024 * 1024)))).refused(&[431]),
@@ -42,7 +46,8 @@ fn a_head_has_its_bounds() {
             .refused(&[431]),
         case("a field without end", format!("GET /t HTTP/1.1\r\nHost: e2e.test\r\nX-A: {}", "v".repeat(1024 * 1024)))
             .refused(&[431]),
-        case("a refused head, and a request behind it", [get(fields(200)), super::SMUGGLED.into()].concat()).refused(&[431]),
+        case("a refused head, and a request behind it", [get(fields(200)), super::SMUGGLED.into()].concat())
+            .refused(&[431]),
     ];
     run_cases(FORWARD_ALL, cases);
 }
@@ -56,7 +61,8 @@ fn a_body_has_its_bound() {
         }
     };
     let chunks = |length: usize| format!("{length:x}\r\n{}\r\n0\r\n\r\n", "b".repeat(length));
-    let refused = |case: Case| case.refused_midway(&[413]);
+    // what is left of the body may be there already, and then the next request can be told from it
+    let refused = |case: Case| case.answered(&[&[413]], After::Any, vec![]).allow_partial();
     let cases = vec![
         case("10 MiB", post(&format!("Content-Length: {MOST}\r\n"), &"b".repeat(MOST))).passes_as(whole(MOST)),
         case("10 MiB and one, announced", post(&format!("Content-Length: {}\r\n", MOST + 1), "b")).refused(&[413]),

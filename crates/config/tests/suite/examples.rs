@@ -1,0 +1,41 @@
+//! The examples a user starts from have no findings.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::VOCABULARY;
+use daemun_config::{Environment, System, load};
+
+/// The real files, and a long text of its own for each variable that has no default.
+struct Keys;
+
+impl Environment for Keys {
+    fn variable(&self, name: &str) -> Option<String> {
+        name.ends_with("_KEY").then(|| format!("{name} of sufficient length"))
+    }
+
+    fn read(&self, path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
+        System.read(path, limit)
+    }
+
+    fn list(&self, path: &Path) -> std::io::Result<Option<Vec<PathBuf>>> {
+        System.list(path)
+    }
+}
+
+#[test]
+fn every_example_is_without_findings() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let is_configuration =
+            path.is_dir() && path.join("10-gateway.yaml").exists() || path.extension().is_some_and(|e| e == "yaml");
+        if !is_configuration {
+            continue;
+        }
+        let loaded = load(Some(&path), &Keys, &VOCABULARY);
+        assert_eq!(loaded.diagnostics.render(&loaded.sources, false), "", "{}", path.display());
+        count += 1;
+    }
+    assert!(count >= 9, "{count}");
+}

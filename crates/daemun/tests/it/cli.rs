@@ -1,0 +1,216 @@
+//! The commands that answer and end: their text and their exit codes.
+
+use daemun::Code;
+
+use crate::support::{Folder, daemun};
+
+const SHOP: &str = r#"
+listeners: [{ bind: "127.0.0.1:8080" }]
+upstreams:
+  catalog: { targets: ["http://10.0.0.11:9001", { url: "http://10.0.0.12:9001/base", weight: 3 }] }
+policies:
+  key_auth: { header: X-Api-Key }
+routes:
+  - name: get-item
+    match: { hosts: [api.example.com], path: "/products/items/{id}", methods: [GET] }
+    upstream: catalog
+    rewrite: { path: "/v2/items/{id}" }
+  - name: in-korea
+    match: { hosts: [api.example.com], prefix: /products, headers: { x-country: KR } }
+    upstream: catalog
+  - name: hello
+    match: { path: /hello }
+    answer: { status: 200, body: hello }
+    policies: { key_auth: off }
+consumers:
+  - { name: shop-app, keys: [key-of-the-shop-app] }
+"#;
+
+fn shop() -> (Folder, String) {
+    let folder = Folder::new();
+    let path = folder.write("daemun.yaml", SHOP).display().to_string();
+    (folder, path)
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_2_and_says_what_is_wrong() {
+    for (arguments, text) in [
+        (&["serve"][..], "unrecognized subcommand 'serve'"),
+        (&["check", "--formt", "json"], "--format"),
+        (&["explain", "GET"], "<URL>"),
+        (&[], "Usage: daemun <COMMAND>"),
+    ] {
+        let ran = daemun(arguments);
+        assert_eq!(ran.code, Code::Usage, "{arguments:?}");
+        assert!(ran.err.contains(text), "{arguments:?}: {}", ran.err);
+        assert_eq!(ran.out, "");
+    }
+}
+
+#[test]
+fn help_goes_to_standard_output() {
+    let ran = daemun(&["--help"]);
+    assert_eq!((ran.code, ran.err.as_str()), (Code::Done, ""));
+    for command in ["run", "check", "explain", "routes", "key", "schema", "demo", "version"] {
+        assert!(ran.out.contains(&format!("\n  {command} ")), "{command}: {}", ran.out);
+    }
+}
+
+#[test]
+fn a_sound_configuration_passes() {
+    let (_folder, path) = shop();
+    let ran = daemun(&["check", "-c", &path]);
+    assert_eq!(ran.out, "ok: 1 listener, 3 routes, 1 upstream, 1 consumer\n", "{}", ran.err);
+    assert_eq!(ran.code, Code::Done);
+}
+
+#[test]
+fn every_mistake_is_shown_at_once_and_exits_with_1() {
+    let folder = Folder::new();
+    let path = folder.write(
+        "a.yaml",
+        &SHOP.replace("upstream: catalog", "upstream: catalogue").replace("body: hello }", "body: hello, x: 1 }"),
+    );
+    let path = path.display().to_string();
+    let ran = daemun(&["check", "-c", &path]);
+    assert_eq!(ran.code, Code::Wrong);
+    assert_eq!(ran.out, "");
+    assert_eq!(ran.err.matches("error[unknown_upstream]").count(), 2, "{}", ran.err);
+    assert_eq!(ran.err.matches("error[unknown_key]").count(), 1, "{}", ran.err);
+    assert!(ran.err.contains("help: did you mean `catalog`?"));
+
+    let json = daemun(&["check", "-c", &path, "--format", "json"]);
+    assert_eq!(json.code, Code::Wrong);
+    let found: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(found["errors"], 3);
+    assert_eq!(found["diagnostics"][0]["at"]["file"], path);
+}
+
+#[test]
+fn what_compiling_finds_is_shown_as_well() {
+    let folder = Folder::new();
+    let twin = SHOP
+        .replace("  - name: hello\n", "  - name: twin\n    match: { path: /hello }\n    answer: {}\n  - name: hello\n");
+    let ran = daemun(&["check", "-c", &folder.write("a.yaml", &twin).display().to_string()]);
+    assert_eq!(ran.code, Code::Wrong);
+    assert!(ran.err.contains("error[route_conflict]"), "{}", ran.err);
+}
+
+#[test]
+fn a_configuration_that_is_not_there_exits_with_69() {
+    let folder = Folder::new();
+    let path = folder.path("none.yaml").display().to_string();
+    for arguments in
+        [&["check", "-c", &path][..], &["routes", "-c", &path], &["explain", "-c", &path, "GET", "http://a/"]]
+    {
+        let ran = daemun(arguments);
+        assert_eq!(ran.code, Code::Unavailable, "{}", ran.err);
+        assert!(ran.err.contains(&path), "{}", ran.err);
+    }
+}
+
+#[test]
+fn routes_are_shown_in_the_order_they_match() {
+    let (_folder, path) = shop();
+    let ran = daemun(&["routes", "-c", &path]);
+    let table = "\
+HOST             PATH                  METHODS  CONDITIONS           ROUTE     TO                POLICIES
+api.example.com  /products/items/{id}  GET      -                    get-item  upstream catalog  key_auth
+api.example.com  /products[/…]         *        header x-country=KR  in-korea  upstream catalog  key_auth
+*                /hello                *        -                    hello     answer 200        -
+";
+    assert_eq!(ran.out, table);
+    let json: serde_json::Value =
+        serde_json::from_str(&daemun(&["routes", "-c", &path, "--format", "json"]).out).unwrap();
+    assert_eq!(json[1]["route"], "in-korea");
+    assert_eq!(json[1]["policies"][0], "key_auth");
+}
+
+#[test]
+fn explain_shows_the_route_the_verdicts_and_what_is_sent() {
+    let (_folder, path) = shop();
+    let url = "https://api.example.com/products/items/7?color=red";
+    let ran =
+        daemun(&["explain", "-c", &path, "GET", url, "-H", "X-Api-Key: key-of-the-shop-app", "-H", "Cookie: s=1"]);
+    assert_eq!(ran.code, Code::Done, "{}", ran.err);
+    for line in [
+        "route: get-item",
+        "  get-item  api.example.com  takes it",
+        "  in-korea  api.example.com  wants another header `x-country`",
+        "  {id} = 7",
+        "destination: upstream catalog",
+        "  GET /v2/items/7?color=red HTTP/1.1",
+        "  Cookie: …",
+    ] {
+        assert!(ran.out.lines().any(|shown| shown == line), "{line}\nin\n{}", ran.out);
+    }
+    assert!(!ran.out.contains("key-of-the-shop-app"), "{}", ran.out);
+}
+
+#[test]
+fn explain_exits_with_0_whatever_the_verdict() {
+    let (_folder, path) = shop();
+    for (method, url, status, reason) in [
+        ("GET", "http://api.example.com/products/items/7", 401, None),
+        ("DELETE", "http://api.example.com/products/items/7", 405, Some("method_not_allowed")),
+        ("GET", "http://api.example.com/hello", 404, Some("no_route")),
+        ("GET", "http://other.example.com/hello", 200, None),
+        ("GET", "http://other.example.com/a%00b", 400, Some("bad_path")),
+    ] {
+        let ran = daemun(&["explain", "-c", &path, method, url, "--format", "json"]);
+        assert_eq!(ran.code, Code::Done);
+        let explained: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+        assert_eq!(explained["status"], status, "{method} {url}: {}", ran.out);
+        assert_eq!(explained["fault"]["reason"].as_str(), reason, "{method} {url}");
+    }
+}
+
+#[test]
+fn a_request_nobody_could_send_exits_with_1() {
+    let (_folder, path) = shop();
+    let ran = daemun(&["explain", "-c", &path, "GET", "not a url"]);
+    assert_eq!(ran.code, Code::Wrong);
+    assert!(ran.err.starts_with("error: `not a url` is not a whole URL"), "{}", ran.err);
+}
+
+#[test]
+fn a_new_key_comes_with_the_digest_that_hash_gives() {
+    let ran = daemun(&["key", "new", "--format", "json"]);
+    let made: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    let key = made["key"].as_str().unwrap();
+    assert!(key.starts_with("dmn_") && key.len() == 40, "{key}");
+    let hashed = daemun(&["key", "hash", key]);
+    assert_eq!(hashed.out.trim_end(), made["sha256"].as_str().unwrap());
+    assert!(hashed.err.contains("can be seen in the list of processes"));
+    assert_eq!(daemun(&["key", "hash", "short"]).code, Code::Wrong);
+}
+
+#[test]
+fn a_digest_made_here_lets_the_key_in() {
+    let made: serde_json::Value = serde_json::from_str(&daemun(&["key", "new", "--format", "json"]).out).unwrap();
+    let (key, digest) = (made["key"].as_str().unwrap(), made["sha256"].as_str().unwrap());
+    let folder = Folder::new();
+    let path = folder.write("a.yaml", &SHOP.replace("key-of-the-shop-app", &format!("{{ sha256: {digest} }}")));
+    let field = format!("X-Api-Key: {key}");
+    let url = "http://api.example.com/products/items/7";
+    let ran = daemun(&["explain", "-c", &path.display().to_string(), "GET", url, "-H", &field, "--format", "json"]);
+    let explained: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(explained["policies"][0]["outcome"], "pass", "{}", ran.out);
+}
+
+#[test]
+fn the_schema_describes_every_policy() {
+    let schema: serde_json::Value = serde_json::from_str(&daemun(&["schema"]).out).unwrap();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    let text = schema.to_string();
+    for policy in daemun_policies::REGISTRY {
+        assert!(text.contains(&format!("\"{}\"", policy.name)), "{}", policy.name);
+    }
+}
+
+#[test]
+fn version_tells_version_commit_and_features() {
+    let ran = daemun(&["version"]);
+    let starts: Vec<&str> = ran.out.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(starts, ["daemun", "commit", "features", "policies"]);
+}

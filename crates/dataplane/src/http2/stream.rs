@@ -1,0 +1,99 @@
+//! One stream of a client's connection: its head read, its exchange served, its end told. Knows neither other streams nor sockets.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use daemun_pipeline::{Client, Exchange, Fault, Stop};
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::Request;
+
+use super::down::{H2Down, is_to_head};
+use super::fields::read_request;
+use crate::http1::parse::BodyLength;
+use crate::peer::Down;
+use crate::record::BadHead;
+use crate::respond;
+use crate::serve::{self, Arrived, Trail};
+use crate::timers::Deadline;
+use crate::worker::{Busy, Worker};
+
+/// A request as the protocol hands it over.
+pub(super) struct Incoming {
+    pub(super) request: Request<RecvStream>,
+    pub(super) respond: SendResponse<Bytes>,
+    /// When it was read from the connection.
+    pub(super) now: u64,
+}
+
+/// Serves it to its end. Gives when that was, and whether the client gave it up.
+pub(super) async fn serve(worker: &Rc<Worker>, client: Client, incoming: Incoming) -> (u64, bool) {
+    let Incoming { request, respond, now } = incoming;
+    let (parts, body) = request.into_parts();
+    let local = worker.local();
+    let bounds = &local.snapshot.settings.bounds;
+    let mut h2_down = H2Down::new(body, respond, is_to_head(&parts.method), bounds.keep_underscores);
+    let deadline = worker.timers.slot();
+    let mut state = worker.busy();
+    let Busy { exchange, trail, .. } = &mut *state;
+    exchange.client = client;
+    exchange.times.start = now;
+    exchange.wall = worker.clock.wall(now);
+    let read = read_request(&mut exchange.request, &parts, bounds);
+    drop(parts);
+    drop(local);
+    let abandoned = match read {
+        Ok(parts) => {
+            h2_down.expects = parts.expect_continue;
+            let framing = match parts.length {
+                Some(length) => BodyLength::Length(length),
+                None if h2_down.is_bodyless() => BodyLength::None,
+                None => BodyLength::Chunked,
+            };
+            let mut down = Down::H2(h2_down);
+            serve::serve(worker, &deadline, &mut down, exchange, Arrived { framing, upgrade: None }, trail).await;
+            finish(down)
+        }
+        Err(fault) => {
+            let mut down = Down::H2(h2_down);
+            refuse(worker, &deadline, &mut down, exchange, trail, &fault).await;
+            finish(down)
+        }
+    };
+    let ended = exchange.times.end;
+    worker.idle(state);
+    (ended, abandoned)
+}
+
+fn finish(down: Down<'_>) -> bool {
+    match down {
+        Down::H1(_) => false,
+        Down::H2(down) => down.finish(),
+    }
+}
+
+/// Answers a head that cannot be read in one way, and counts it; the connection goes on.
+async fn refuse(
+    worker: &Worker,
+    deadline: &Deadline,
+    down: &mut Down<'_>,
+    exchange: &mut Exchange,
+    trail: &mut Trail,
+    fault: &Fault,
+) {
+    let local = worker.local();
+    exchange.request.head.fields.clear();
+    worker.identify(exchange, &local.snapshot);
+    let stop = Stop::Fault(fault.clone());
+    let body = respond::from_stop(&stop, exchange, &local.snapshot.settings.errors);
+    serve::answer(worker, &local, deadline, down, exchange, &body, trail).await;
+    exchange.times.end = worker.clock.now();
+    worker.recorder.bad_head(&BadHead {
+        wall: exchange.wall,
+        id: &exchange.id,
+        client_ip: exchange.client.peer,
+        tls: exchange.client.tls,
+        fault,
+        status: Some(fault.reason.status()),
+    });
+}

@@ -1,0 +1,263 @@
+//! TLS on both sides: certificates by SNI, client identity, sessions resumed over reloads; towards targets, verification and client
+//! certificates. Knows no HTTP but the names of ALPN.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use daemun_config::diagnostic::Diagnostics;
+use daemun_config::model::{Listener, ListenerTls, Spanned, TlsVersion, UpstreamProtocol, UpstreamTls};
+use daemun_pipeline::{Carry, TlsIdentity};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+
+/// Sessions kept for clients that resume by id; those with tickets need none.
+const SESSIONS: usize = 10_240;
+
+/// Compiles the TLS of a listener; findings go to `diagnostics`.
+pub(crate) fn server(listener: &Listener, index: usize, carry: &Carry, diagnostics: &mut Diagnostics) -> Option<Arc<ServerConfig>> {
+    let tls = listener.tls.as_ref()?;
+    let path = format!("listeners.{index}.tls");
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let resolver = Arc::new(certificates(tls, &path, &provider, diagnostics)?);
+    let versions: &[&rustls::SupportedProtocolVersion] = match tls.min_version {
+        TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+        TlsVersion::V1_3 => &[&rustls::version::TLS13],
+    };
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions);
+    let builder = match builder {
+        Ok(builder) => builder,
+        Err(error) => {
+            diagnostics.error("tls", path, listener.bind.at, error.to_string());
+            return None;
+        }
+    };
+    let builder = match &tls.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(ca) => {
+            let roots = roots(ca, &format!("{path}.client_ca"), diagnostics)?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = if tls.client_auth_optional { verifier.allow_unauthenticated() } else { verifier };
+            match verifier.build() {
+                Ok(verifier) => builder.with_client_cert_verifier(verifier),
+                Err(error) => {
+                    diagnostics.error("tls", format!("{path}.client_ca"), ca.at, error.to_string());
+                    return None;
+                }
+            }
+        }
+    };
+    let mut config = builder.with_cert_resolver(resolver);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // a session must not be resumed under another rule of who may come, so what is kept belongs to that rule
+    let shape = format!("{:?} {}", tls.client_ca.as_ref().map(|ca| &ca.value), tls.client_auth_optional);
+    let sessions = carry.get_or("tls sessions", &shape, || Kept(rustls::server::ServerSessionMemoryCache::new(SESSIONS)));
+    config.session_storage = Arc::clone(&sessions.0);
+    if let Ok(ticketer) = aws_lc_rs::Ticketer::new() {
+        config.ticketer = Arc::clone(&carry.get_or("tls tickets", &shape, || Tickets(ticketer)).0);
+    }
+    Some(Arc::new(config))
+}
+
+struct Kept(Arc<dyn rustls::server::StoresServerSessions>);
+struct Tickets(Arc<dyn rustls::server::ProducesTickets>);
+
+/// Certificates by the names they hold.
+#[derive(Debug)]
+struct Certificates {
+    exact: HashMap<String, Arc<CertifiedKey>>,
+    /// Under the name without its first label.
+    wildcard: HashMap<String, Arc<CertifiedKey>>,
+    default: Arc<CertifiedKey>,
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let Some(name) = hello.server_name() else { return Some(Arc::clone(&self.default)) };
+        let name = name.to_ascii_lowercase();
+        let found = self.exact.get(&name).or_else(|| self.wildcard.get(name.split_once('.')?.1));
+        Some(Arc::clone(found.unwrap_or(&self.default)))
+    }
+}
+
+fn certificates(
+    tls: &ListenerTls,
+    path: &str,
+    provider: &CryptoProvider,
+    diagnostics: &mut Diagnostics,
+) -> Option<Certificates> {
+    let mut exact = HashMap::new();
+    let mut wildcard = HashMap::new();
+    let mut default = None;
+    for (index, pair) in tls.certificates.iter().enumerate() {
+        let path = format!("{path}.certificates.{index}");
+        let chain = chain(&pair.cert, &format!("{path}.cert"), diagnostics)?;
+        let key = private_key(&pair.key, &format!("{path}.key"), diagnostics)?;
+        let certified = match CertifiedKey::from_der(chain, key, provider) {
+            Ok(certified) => Arc::new(certified),
+            Err(error) => {
+                diagnostics.error("tls", path, pair.cert.at, format!("the certificate and its key do not go together: {error}"));
+                return None;
+            }
+        };
+        let names = certified.end_entity_cert().ok().and_then(|der| webpki::EndEntityCert::try_from(der).ok());
+        for name in names.iter().flat_map(|certificate| certificate.valid_dns_names()) {
+            let name = name.to_ascii_lowercase();
+            match name.strip_prefix("*.") {
+                Some(rest) => wildcard.entry(rest.to_owned()).or_insert_with(|| Arc::clone(&certified)),
+                None => exact.entry(name).or_insert_with(|| Arc::clone(&certified)),
+            };
+        }
+        default.get_or_insert(certified);
+    }
+    Some(Certificates { exact, wildcard, default: default? })
+}
+
+fn chain(file: &Spanned<std::path::PathBuf>, path: &str, diagnostics: &mut Diagnostics) -> Option<Vec<CertificateDer<'static>>> {
+    let read: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(&file.value).and_then(Iterator::collect::<Result<Vec<_>, rustls::pki_types::pem::Error>>);
+    match read {
+        Ok(chain) if !chain.is_empty() => Some(chain),
+        Ok(_) => unreadable(file, path, "it holds no certificate", diagnostics),
+        Err(error) => unreadable(file, path, &error.to_string(), diagnostics),
+    }
+}
+
+fn private_key(file: &Spanned<std::path::PathBuf>, path: &str, diagnostics: &mut Diagnostics) -> Option<PrivateKeyDer<'static>> {
+    match PrivateKeyDer::from_pem_file(&file.value) {
+        Ok(key) => Some(key),
+        Err(error) => unreadable(file, path, &error.to_string(), diagnostics),
+    }
+}
+
+fn unreadable<T>(file: &Spanned<std::path::PathBuf>, path: &str, why: &str, diagnostics: &mut Diagnostics) -> Option<T> {
+    diagnostics.error("tls_file", path, file.at, format!("`{}` cannot be used: {why}", file.value.display()));
+    None
+}
+
+fn roots(file: &Spanned<std::path::PathBuf>, path: &str, diagnostics: &mut Diagnostics) -> Option<RootCertStore> {
+    let mut store = RootCertStore::empty();
+    for certificate in chain(file, path, diagnostics)? {
+        if let Err(error) = store.add(certificate) {
+            return unreadable(file, path, &error.to_string(), diagnostics);
+        }
+    }
+    Some(store)
+}
+
+/// Who the client proved to be.
+pub(crate) fn identity(connection: &rustls::ServerConnection) -> Option<TlsIdentity> {
+    let der = connection.peer_certificates()?.first()?.as_ref().to_vec();
+    let digest = aws_lc_rs_digest(&der);
+    Some(TlsIdentity { fingerprint: digest, der })
+}
+
+fn aws_lc_rs_digest(der: &[u8]) -> String {
+    use std::fmt::Write;
+    let digest = ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, der);
+    digest.as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// TLS towards the targets of an upstream.
+pub(crate) struct ClientTls {
+    pub(crate) config: Arc<ClientConfig>,
+    /// For SNI and verification, in place of the target's host.
+    pub(crate) server_name: Option<ServerName<'static>>,
+}
+
+/// Compiles the TLS of an upstream; findings go to `diagnostics`.
+pub(crate) fn client(name: &str, tls: &UpstreamTls, protocol: UpstreamProtocol, diagnostics: &mut Diagnostics) -> Option<ClientTls> {
+    let path = format!("upstreams.{name}.tls");
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().ok()?;
+    let builder = if tls.insecure_skip_verify {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+    } else {
+        let store = match &tls.ca {
+            Some(ca) => roots(ca, &format!("{path}.ca"), diagnostics)?,
+            None => system_roots(),
+        };
+        builder.with_root_certificates(store)
+    };
+    let mut config = match (&tls.cert, &tls.key) {
+        (Some(cert), Some(key)) => {
+            let chain = chain(cert, &format!("{path}.cert"), diagnostics)?;
+            let private = private_key(key, &format!("{path}.key"), diagnostics)?;
+            match builder.with_client_auth_cert(chain, private) {
+                Ok(config) => config,
+                Err(error) => return unreadable(cert, &format!("{path}.cert"), &error.to_string(), diagnostics),
+            }
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = match protocol {
+        UpstreamProtocol::Http1 | UpstreamProtocol::H2c => vec![b"http/1.1".to_vec()],
+        UpstreamProtocol::H2 => vec![b"h2".to_vec()],
+        UpstreamProtocol::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+    };
+    let server_name = match &tls.server_name {
+        None => None,
+        Some(name) => match ServerName::try_from(name.value.clone()) {
+            Ok(name) => Some(name),
+            Err(_) => {
+                let message = format!("`{}` is neither a name nor an address", name.value);
+                diagnostics.error("tls", format!("{path}.server_name"), name.at, message);
+                return None;
+            }
+        },
+    };
+    Some(ClientTls { config: Arc::new(config), server_name })
+}
+
+/// The system's authorities; none that cannot be read.
+fn system_roots() -> RootCertStore {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    store
+}
+
+/// Accepts any certificate, for `insecure_skip_verify`; signatures are still checked.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,113 @@
+//! A gateway in this process, on a free port, with an injected clock, and the simplest peers. Shared by the integration tests.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemun_config::{Diagnostics, System, Vocabulary, load_text};
+use daemun_dataplane::record::{Metrics, Setup};
+use daemun_dataplane::{Clock, Gateway, IdSource, Options, Snapshot, Socket, Sockets};
+use daemun_pipeline::Carry;
+
+/// How long a peer waits for what must come.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Running {
+    pub gateway: Option<Gateway>,
+    pub address: SocketAddr,
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+    pub snapshot: Arc<Snapshot>,
+}
+
+/// Starts a gateway with one worker; `yaml` lacks listeners.
+pub fn start(yaml: &str, clock: Clock) -> Running {
+    let text = format!("listeners:\n  - bind: 127.0.0.1:0\naccess_log: off\n{yaml}");
+    let loaded = load_text("test.yaml".as_ref(), &text, &System, &Vocabulary { policies: &[] });
+    let config = loaded.config.unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(&loaded.sources, false)));
+    let setup = Setup { workers: 1, policies: Vec::new(), version: "test", commit: "test", started: 0 };
+    let (metrics, recorders) = Metrics::new(setup);
+    let mut diagnostics = Diagnostics::new();
+    let snapshot = Snapshot::compile(&config, &[], &Carry::detached(), &metrics, &mut diagnostics);
+    let snapshot = Arc::new(snapshot.unwrap_or_else(|| panic!("{}", diagnostics.render(&loaded.sources, false))));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let sockets = vec![vec![Sockets { name: "127.0.0.1:0".into(), sockets: vec![Socket::Tcp(listener)] }]];
+    let options = Options { clock: clock.clone(), ids: IdSource::fixed(7), recorders };
+    let gateway = Gateway::start(Arc::clone(&snapshot), sockets, options).unwrap();
+    Running { gateway: Some(gateway), address, clock, metrics, snapshot }
+}
+
+/// A configuration with one upstream that takes everything.
+pub fn proxy_to(origin: SocketAddr, more: &str) -> String {
+    format!(
+        "upstreams:\n  origin:\n    targets: [\"http://{origin}\"]\nroutes:\n  - name: all\n    match: {{ prefix: / }}\n    upstream: origin\n{more}"
+    )
+}
+
+/// An origin that runs `serve` on a thread of its own for each connection.
+pub fn origin(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = Arc::new(serve);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let serve = Arc::clone(&serve);
+            std::thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
+/// Reads up to the end of a head; gives everything read, or `None` when the connection ended before.
+pub fn read_head(stream: &mut TcpStream, buf: &mut Vec<u8>) -> Option<usize> {
+    let mut piece = [0u8; 4096];
+    loop {
+        if let Some(end) = buf.windows(4).position(|w| w == b"\r\n\r\n") {
+            return Some(end + 4);
+        }
+        match stream.read(&mut piece) {
+            Ok(n) if n > 0 => buf.extend_from_slice(&piece[..n]),
+            _ => return None,
+        }
+    }
+}
+
+/// Connects and sends.
+pub fn client(address: SocketAddr, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(bytes).unwrap();
+    stream
+}
+
+/// Everything until the connection ends.
+pub fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut all = Vec::new();
+    let mut piece = [0u8; 4096];
+    while let Ok(n) = stream.read(&mut piece) {
+        if n == 0 {
+            break;
+        }
+        all.extend_from_slice(&piece[..n]);
+    }
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+/// Moves the clock in steps until something can be read (or the connection ended); gives how far it was moved.
+pub fn advance_until_readable(running: &Running, stream: &TcpStream, step: Duration, most: Duration) -> Duration {
+    let mut moved = Duration::ZERO;
+    let mut byte = [0u8; 1];
+    stream.set_read_timeout(Some(Duration::from_millis(30))).unwrap();
+    while moved < most {
+        if stream.peek(&mut byte).is_ok() {
+            break;
+        }
+        running.clock.advance(step);
+        moved += step;
+    }
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    moved
+}

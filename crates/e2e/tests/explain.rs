@@ -1,0 +1,215 @@
+//! What `explain` says is what the gateway does: each generated request is explained and sent through a running gateway; the route, the
+//! verdicts, the status and, byte for byte, the head the upstream received must agree.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use daemun_config::{Diagnostics, PolicyDescription, System, Vocabulary, load_text};
+use daemun_dataplane::explain::{ExplainRequest, Explained, explain_with};
+use daemun_dataplane::record::{Metrics, Setup};
+use daemun_dataplane::{Clock, Gateway, IdSource, Ids, Options, Snapshot, Socket, Sockets};
+use daemun_pipeline::{Carry, Outcome, Phase};
+use proptest::prelude::*;
+
+const CONFIG: &str = r#"
+listeners: [{ bind: "127.0.0.1:0" }]
+access_log: off
+trusted_proxies: []
+upstreams:
+  plain: { targets: ["http://ORIGIN"] }
+  based: { targets: ["http://ORIGIN/base"], host: target }
+policies:
+  cors: { origins: ["https://shop.example.com"] }
+routes:
+  - name: item
+    match: { hosts: [api.example.com], path: "/items/{id}", methods: [GET, POST] }
+    upstream: plain
+    rewrite: { path: "/v2/{id}", query: { set: { from: gate }, remove: [secret] } }
+  - name: files
+    match: { hosts: [api.example.com, "*.example.com"], path: "/files/{*rest}" }
+    upstream: based
+    policies:
+      headers: { request: { set: { X-Stage: test }, remove: [X-Drop] }, response: { set: { X-Seen: "1" } } }
+  - name: locked
+    match: { prefix: /locked }
+    upstream: plain
+    rewrite: { strip_prefix: /locked }
+    policies:
+      key_auth: { header: X-Api-Key, query: key }
+      rate_limit: { limit: 1000000/s, burst: 1000000, by: consumer }
+  - name: korean
+    match: { prefix: /where, headers: { x-country: KR }, query: { page: ["1", "2"] } }
+    upstream: plain
+  - name: where
+    match: { prefix: /where }
+    answer: { status: 203, body: elsewhere }
+  - name: moved
+    match: { path: /old }
+    redirect: { to: "https://new.example.com/{path}", status: 301 }
+consumers:
+  - { name: shop-app, roles: [buyer], keys: ["k-0123456789abcdef"] }
+"#;
+
+struct Rig {
+    address: SocketAddr,
+    gateway: Gateway,
+    snapshot: Arc<Snapshot>,
+    ids: Ids,
+    received: Receiver<Vec<u8>>,
+    runtime: tokio::runtime::Runtime,
+}
+
+fn rig() -> Rig {
+    let (sender, received) = sync_channel(16);
+    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = CONFIG.replace("ORIGIN", &origin.local_addr().unwrap().to_string());
+    std::thread::spawn(move || {
+        for stream in origin.incoming().flatten() {
+            let sender = sender.clone();
+            std::thread::spawn(move || serve(stream, &sender));
+        }
+    });
+    let policies: Vec<PolicyDescription> = daemun_policies::REGISTRY
+        .iter()
+        .map(|row| PolicyDescription {
+            name: row.name,
+            phase: "",
+            doc: row.manual,
+            authenticator: row.phase == Phase::Authenticate,
+            check: row.check,
+            schema: row.schema,
+        })
+        .collect();
+    let loaded = load_text("explain.yaml".as_ref(), &config, &System, &Vocabulary { policies: &policies });
+    let config = loaded.config.unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(&loaded.sources, false)));
+    let names = daemun_policies::REGISTRY.iter().map(|row| row.name).collect();
+    let setup = Setup { workers: 1, policies: names, version: "test", commit: "test", started: 0 };
+    let (metrics, recorders) = Metrics::new(setup);
+    let mut diagnostics = Diagnostics::new();
+    let compiled = Snapshot::compile(&config, daemun_policies::REGISTRY, &Carry::detached(), &metrics, &mut diagnostics);
+    let snapshot = Arc::new(compiled.unwrap_or_else(|| panic!("{}", diagnostics.render(&loaded.sources, false))));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let sockets = vec![vec![Sockets { name: "127.0.0.1:0".into(), sockets: vec![Socket::Tcp(listener)] }]];
+    let options = Options { clock: Clock::system(), ids: IdSource::fixed(11), recorders };
+    let gateway = Gateway::start(Arc::clone(&snapshot), sockets, options).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    Rig { address, gateway, snapshot, ids: IdSource::fixed(11).worker(0), received, runtime }
+}
+
+fn serve(mut stream: TcpStream, sender: &std::sync::mpsc::SyncSender<Vec<u8>>) {
+    let mut buf = Vec::new();
+    while let Some(end) = head_end(&mut stream, &mut buf) {
+        let head: Vec<u8> = buf.drain(..end).collect();
+        sender.send(head).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    }
+}
+
+fn head_end(stream: &mut TcpStream, buf: &mut Vec<u8>) -> Option<usize> {
+    let mut piece = [0u8; 4096];
+    loop {
+        if let Some(end) = buf.windows(4).position(|w| w == b"\r\n\r\n") {
+            return Some(end + 4);
+        }
+        match stream.read(&mut piece) {
+            Ok(n) if n > 0 => buf.extend_from_slice(&piece[..n]),
+            _ => return None,
+        }
+    }
+}
+
+fn request() -> impl Strategy<Value = Vec<u8>> {
+    let method = prop::sample::select(vec!["GET", "HEAD", "POST", "PUT", "OPTIONS", "DELETE"]);
+    let host = prop::sample::select(vec!["api.example.com", "API.example.com:8080", "x.example.com", "other.test", "a..b"]);
+    let path = prop::sample::select(vec![
+        "/items/1", "/items/%41", "/items/a%2Fb", "/items//1", "/items/1;v=2", "/items/", "/files/", "/files/a/b.txt",
+        "/files/../files/c", "/files/%2e%2e/x", "/locked", "/locked/a", "/lockedX", "/where", "/where/ever", "/old", "/", "/nope",
+        "/files/%zz", "/files/a\\b",
+    ]);
+    let query = prop::sample::select(vec![
+        "", "?page=1", "?page=3", "?secret=s&a=b", "?key=k-0123456789abcdef&x=1", "?a&&b", "?x=%20+y",
+    ]);
+    let fields = prop::collection::vec(
+        prop::sample::select(vec![
+            "X-Country: KR", "X-Country: US", "X-Api-Key: k-0123456789abcdef", "X-Api-Key: wrong-wrong-wrong", "X-Drop: me",
+            "Origin: https://shop.example.com", "Access-Control-Request-Method: GET", "X-Consumer-Name: forged", "x_consumer_name: forged",
+            "Connection: close, X-Drop", "Connection: keep-alive", "X-Forwarded-For: 9.9.9.9", "Via: 1.0 before", "TE: trailers",
+            "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate: a=b", "X-Request-Id: mine", "Accept: */*",
+            "Upgrade: websocket", "Bad Name: x", "Proxy-Authorization: Basic eA==", "Cookie: a=b; c=d", "Expect: 100-continue",
+        ]),
+        0..6,
+    );
+    (method, host, path, query, fields).prop_map(|(method, host, path, query, fields)| {
+        let mut text = format!("{method} {path}{query} HTTP/1.1\r\nHost: {host}\r\n");
+        for field in fields {
+            text.push_str(field);
+            text.push_str("\r\n");
+        }
+        text.push_str("\r\n");
+        text.into_bytes()
+    })
+}
+
+/// Status, and request id, of the answer on a connection of its own.
+fn send(rig: &Rig, head: &[u8]) -> (u16, String) {
+    let mut stream = TcpStream::connect(rig.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(head).unwrap();
+    let mut buf = Vec::new();
+    head_end(&mut stream, &mut buf).unwrap_or_else(|| panic!("no answer to {}", String::from_utf8_lossy(head)));
+    let text = String::from_utf8_lossy(&buf).into_owned();
+    let status = text.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap();
+    let id = text.lines().find_map(|l| l.strip_prefix("x-request-id: ")).unwrap_or_default().to_owned();
+    (status, id)
+}
+
+fn expected_status(explained: &Explained) -> u16 {
+    let refused = explained.verdicts.iter().find_map(|(_, e)| match e.outcome {
+        Outcome::Pass => None,
+        Outcome::Answer(status) | Outcome::Refuse(status, _) => Some(status),
+    });
+    refused.or(explained.status).unwrap_or(200)
+}
+
+fn check(rig: &mut Rig, head: &[u8]) {
+    let request = ExplainRequest {
+        head: head.to_vec(),
+        peer: "127.0.0.1".parse().unwrap(),
+        tls: false,
+        ids: IdSource::fixed(11),
+    };
+    let explained = explain_with(&rig.snapshot, &request, &mut rig.ids);
+    let (status, id) = send(rig, head);
+    let shown = String::from_utf8_lossy(head).into_owned();
+    assert_eq!(status, expected_status(&explained), "status of\n{shown}\n{explained:?}");
+    let sent = rig.received.try_recv().ok();
+    assert_eq!(
+        sent.as_deref().map(String::from_utf8_lossy),
+        explained.upstream_head.as_deref().map(String::from_utf8_lossy),
+        "upstream head of\n{shown}"
+    );
+    let Some(recent) = rig.runtime.block_on(rig.gateway.find(id.as_bytes())) else {
+        assert!(explained.route.is_none(), "no record of\n{shown}");
+        return;
+    };
+    let mut json = Vec::new();
+    recent.write_json(&mut json);
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json["route"].as_str(), explained.route.as_deref(), "route of\n{shown}\n{json}");
+    let verdicts: Vec<&str> =
+        json["policies"].as_array().into_iter().flatten().filter_map(|v| v["policy"].as_str()).collect();
+    let explained_names: Vec<&str> = explained.verdicts.iter().map(|(name, _)| *name).collect();
+    assert_eq!(verdicts, explained_names, "policies of\n{shown}\n{json}");
+}
+
+#[test]
+fn explain_and_the_running_gateway_agree() {
+    let rig = Mutex::new(rig());
+    proptest!(ProptestConfig { cases: 1_500, max_shrink_iters: 0, failure_persistence: None, ..ProptestConfig::default() }, |(head in request())| {
+        check(&mut rig.lock().unwrap_or_else(std::sync::PoisonError::into_inner), &head);
+    });
+}
