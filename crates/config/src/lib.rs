@@ -20,6 +20,6 @@ pub use load::{Environment, Loaded, System, load, load_text};
 pub use model::{Config, Spanned};
 pub use parse::{Format, parse, parse_text};
 pub use policy::{PolicyDescription, Vocabulary};
-pub use print::{PrintOptions, print};
+pub use print::{PrintOptions, check_round_trip, print};
 pub use reference::{codes_markdown, reference_markdown};
 pub use references::{Resolved, resolve};

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::diagnostic::Diagnostics;
+use crate::parse::{Format, parse};
 use crate::tree::{Node, Text, Value};
 
 /// How a tree is printed.
@@ -26,6 +28,26 @@ pub fn print(node: &Node, options: PrintOptions) -> String {
         }
     }
     printer.out
+}
+
+/// What fuzzing holds against the readers and the printer: a text that can be read gives the same tree when it is printed and read
+/// again, and prints the same then.
+///
+/// # Errors
+/// What differs.
+pub fn check_round_trip(text: &str, format: Format) -> Result<(), String> {
+    let mut diagnostics = Diagnostics::new();
+    let Some(tree) = parse(text, format, 0, &mut diagnostics).filter(|_| !diagnostics.has_errors()) else {
+        return Ok(());
+    };
+    let printed = print(&tree, PrintOptions::default());
+    let again = parse(&printed, Format::Yaml, 0, &mut diagnostics).filter(|_| !diagnostics.has_errors());
+    match again {
+        None => Err(format!("what was printed cannot be read: {printed:?}")),
+        Some(again) if !again.same(&tree) => Err(format!("what was printed is read differently: {printed:?}")),
+        Some(again) if print(&again, PrintOptions::default()) != printed => Err(format!("printing differs: {printed:?}")),
+        Some(_) => Ok(()),
+    }
 }
 
 /// Longest key that YAML lets stand on one line with its colon, with room to spare.

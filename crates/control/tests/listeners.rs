@@ -1,4 +1,5 @@
 //! The status and admin listeners over real sockets, with a gateway that is made up.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test: what fails should end it")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,8 +27,7 @@ impl Fake {
         let (metrics, recorders) = Metrics::new(setup);
         let route = metrics.route("get-item");
         for id in ["id-1", "id-2", "id/3"] {
-            let mut exchange = Exchange::default();
-            exchange.id = id.into();
+            let mut exchange = Exchange { id: id.into(), ..Exchange::default() };
             exchange.request.method_span = exchange.request.head.store(b"GET");
             exchange.request.path = exchange.request.head.store(b"/items");
             exchange.request.query = Some(exchange.request.head.store(b"key=secret"));

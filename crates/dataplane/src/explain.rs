@@ -54,12 +54,12 @@ pub struct Explained {
 /// Explains a request under a snapshot.
 #[must_use]
 pub fn explain(snapshot: &Snapshot, request: &ExplainRequest) -> Explained {
-    explain_with(snapshot, request, &mut request.ids.worker(0))
+    explain_with(snapshot, request, &mut request.ids.worker(0), &Clock::system())
 }
 
-/// Explains a request with the ids that come next in a sequence, so that it can be held against a gateway that uses the same.
+/// Explains a request with a running gateway's clock and the ids that come next, so that it can be held against that gateway.
 #[must_use]
-pub fn explain_with(snapshot: &Snapshot, request: &ExplainRequest, ids: &mut Ids) -> Explained {
+pub fn explain_with(snapshot: &Snapshot, request: &ExplainRequest, ids: &mut Ids, clock: &Clock) -> Explained {
     let mut out = Explained {
         route: None,
         considered: None,
@@ -72,6 +72,8 @@ pub fn explain_with(snapshot: &Snapshot, request: &ExplainRequest, ids: &mut Ids
         upstream_head: None,
     };
     let mut exchange = Exchange::default();
+    exchange.times.start = clock.now();
+    exchange.wall = clock.wall(exchange.times.start);
     if let Err(fault) = run(snapshot, request, ids, &mut exchange, &mut out) {
         out.status = Some(fault.reason.status());
         out.fault = Some(fault);
@@ -159,9 +161,6 @@ fn read(snapshot: &Snapshot, request: &ExplainRequest, exchange: &mut Exchange) 
         tls: request.tls,
         identity: None,
     };
-    let clock = Clock::system();
-    exchange.times.start = clock.now();
-    exchange.wall = clock.wall(exchange.times.start);
     exchange.request.head.buf.extend_from_slice(&request.head);
     let mut fields = std::mem::take(&mut exchange.request.head.fields);
     let parsed = parse_request(&exchange.request.head.buf, &snapshot.settings.bounds, &mut Scan::default(), &mut fields);

@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use daemun_pipeline::{Exchange, Fault, FieldId, Method, Reason, Span, Stop, Verdict};
 
@@ -13,7 +12,6 @@ use crate::pipe::Pipe;
 use crate::respond;
 use crate::route;
 use crate::snapshot::Route;
-use crate::snapshot::upstream::Upstream;
 use crate::timers::Deadline;
 use crate::worker::{Local, Worker};
 
@@ -39,8 +37,8 @@ pub(crate) struct Ask<'a, 'd> {
 #[derive(Default)]
 pub(crate) struct Trail {
     pub(crate) verdicts: crate::chain::Verdicts,
-    /// The target that was called last, of this upstream.
-    pub(crate) target: Option<(Rc<destination::upstream::pool::LocalTarget>, Arc<Upstream>)>,
+    /// The target that was called last.
+    pub(crate) target: Option<Rc<destination::upstream::pool::LocalTarget>>,
     /// Status it sent; 0 when no head came.
     pub(crate) upstream_status: u16,
     pub(crate) attempts: u8,

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::destination::upstream::LocalUpstream;
-use crate::destination::upstream::pool::LocalTarget;
+use crate::destination::upstream::pool::{LocalTarget, Pool};
 use crate::ids::{IdSource, Ids};
 use crate::listener::{self, Sockets};
 use crate::pipe::Buffers;
@@ -66,7 +66,7 @@ pub(crate) struct Worker {
     /// Client connections of this worker.
     pub(crate) open: Cell<usize>,
     local: RefCell<Rc<Local>>,
-    targets: RefCell<HashMap<String, Rc<LocalTarget>>>,
+    pools: RefCell<HashMap<String, Rc<Pool>>>,
     exchanges: RefCell<Vec<Box<Busy>>>,
     ids: RefCell<Ids>,
     date: RefCell<(u64, Vec<u8>)>,
@@ -96,7 +96,7 @@ impl Worker {
             draining: Cell::new(false),
             open: Cell::new(0),
             local: RefCell::new(empty),
-            targets: RefCell::default(),
+            pools: RefCell::default(),
             exchanges: RefCell::default(),
             ids: RefCell::new(ids),
             date: RefCell::default(),
@@ -114,15 +114,14 @@ impl Worker {
 
     /// Runs under another snapshot from now on; connections to targets that stay are kept.
     pub(crate) fn adopt(&self, snapshot: Arc<Snapshot>) {
-        let mut known = self.targets.borrow_mut();
+        let mut known = self.pools.borrow_mut();
         let mut next = HashMap::new();
         let upstreams = snapshot.upstreams.iter().map(|upstream| {
+            let name: Arc<str> = Arc::from(upstream.name.as_str());
             let targets = upstream.targets.iter().map(|target| {
-                let local = known.remove(&target.key).or_else(|| next.get(&target.key).cloned());
-                let local = local.unwrap_or_else(|| Rc::new(LocalTarget::new(Arc::clone(target))));
-                *local.shared.borrow_mut() = Arc::clone(target);
-                next.insert(target.key.clone(), Rc::clone(&local));
-                local
+                let pool = known.remove(&target.key).or_else(|| next.get(&target.key).cloned()).unwrap_or_default();
+                next.insert(target.key.clone(), Rc::clone(&pool));
+                Rc::new(LocalTarget { upstream: Arc::clone(&name), shared: Arc::clone(target), pool })
             });
             LocalUpstream::new(Arc::clone(upstream), targets.collect(), self.index)
         });
@@ -174,7 +173,6 @@ impl Worker {
         started: bool,
         trail: &Trail,
     ) {
-        let shared = trail.target.as_ref().map(|(target, upstream)| (Arc::clone(&target.shared.borrow()), upstream));
         let status = match fault {
             Some(fault) if !started => fault.reason.status(),
             Some(_) | None => exchange.response.status,
@@ -182,10 +180,10 @@ impl Worker {
         self.recorder.finish(&Finished {
             exchange,
             route: route.map(|route| (&*route.cells, &*route.name)),
-            target: shared.as_ref().map(|(target, upstream)| Called {
-                metrics: &target.cells,
-                upstream: &upstream.name,
-                url: &target.url,
+            target: trail.target.as_ref().map(|target| Called {
+                metrics: &target.shared.cells,
+                upstream: &target.upstream,
+                url: &target.shared.url,
                 status: trail.upstream_status,
             }),
             status,
@@ -215,10 +213,10 @@ impl Worker {
                 let local = self.local();
                 for upstream in &local.upstreams {
                     for target in &upstream.targets {
-                        target.expire(now, upstream.shared.idle);
+                        target.pool.expire(now, upstream.shared.idle);
                     }
                 }
-                if !self.targets.borrow().values().any(|target| target.has_idle()) {
+                if !self.pools.borrow().values().any(|pool| pool.has_idle()) {
                     break;
                 }
             }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use crate::support::{VOCABULARY, World};
 use daemun_config::diagnostic::Diagnostics;
 use daemun_config::tree::{At, Entry, Node, Text, Value};
-use daemun_config::{Format, PrintOptions, load_text, parse, print, resolve};
+use daemun_config::{Format, PrintOptions, check_round_trip, load_text, parse, print, resolve};
 
 fn node(value: Value) -> Node {
     Node { at: At::default(), value }
@@ -78,15 +78,8 @@ proptest! {
 
     #[test]
     fn what_was_read_is_printed_and_read_again(text in any_yaml()) {
-        let mut diagnostics = Diagnostics::new();
-        if let Some(tree) = parse(&text, Format::Yaml, 0, &mut diagnostics)
-            && !diagnostics.has_errors()
-        {
-            let printed = print(&tree, PrintOptions::default());
-            let again = parse(&printed, Format::Yaml, 0, &mut diagnostics);
-            prop_assert!(!diagnostics.has_errors(), "{text:?}\n{printed}\n{diagnostics:?}");
-            prop_assert!(again.unwrap().same(&tree), "{text:?}\n{printed}");
-        }
+        prop_assert_eq!(check_round_trip(&text, Format::Yaml), Ok(()));
+        prop_assert_eq!(check_round_trip(&text, Format::Toml), Ok(()));
     }
 
     #[test]

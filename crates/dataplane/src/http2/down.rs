@@ -11,6 +11,7 @@ use http::{Response, StatusCode};
 
 use super::fields::{Sender, map_of, read_trailers};
 use crate::http1::parse::BodyLength;
+use crate::http1::request::Parts;
 use crate::pipe::{Buffers, Pipe};
 use crate::respond::push_number;
 
@@ -18,6 +19,8 @@ use crate::respond::push_number;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Data,
+    /// All bytes of the stated length are here, but not yet the end that proves it.
+    Proof,
     Trailers,
     Done,
 }
@@ -30,9 +33,13 @@ pub(crate) struct H2Down {
     stream: Option<SendStream<Bytes>>,
     /// Received, not yet in a pipe; its window is not yet given back.
     held: Bytes,
+    /// The last bytes of the stated length, until the end of the stream proves it.
+    last: Bytes,
+    /// Bytes missing to the stated length.
+    left: Option<u64>,
     stage: Stage,
     /// Whether the client waits for `100 (Continue)`.
-    pub(crate) expects: bool,
+    expects: bool,
     /// Whether the final head was queued.
     pub(crate) started: bool,
     /// The end of the answer was queued.
@@ -52,6 +59,8 @@ impl H2Down {
             respond,
             stream: None,
             held: Bytes::new(),
+            last: Bytes::new(),
+            left: None,
             stage,
             expects: false,
             started: false,
@@ -65,6 +74,12 @@ impl H2Down {
     /// Whether the request has no body at all.
     pub(super) fn is_bodyless(&self) -> bool {
         self.stage == Stage::Done
+    }
+
+    /// The request says how long its body is and whether it waits for `100 (Continue)`.
+    pub(super) fn expect(&mut self, parts: &Parts) {
+        self.left = parts.length;
+        self.expects = parts.expect_continue;
     }
 
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe, buffers: &Buffers) -> Poll<Result<(), Fault>> {
@@ -88,12 +103,20 @@ impl H2Down {
             }
             match self.stage {
                 Stage::Data => match self.body.poll_data(cx) {
-                    Poll::Ready(Some(Ok(data))) => self.held = data,
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(self.left(&error))),
+                    Poll::Ready(Some(Ok(data))) => self.take(data),
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(self.gave_up(&error))),
                     Poll::Ready(None) => self.stage = Stage::Trailers,
                     Poll::Pending => {
                         pipe.release(buffers);
                         return Poll::Pending;
+                    }
+                },
+                Stage::Proof => match ready!(self.body.poll_data(cx)) {
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Poll::Ready(Err(self.gave_up(&error))),
+                    None => {
+                        self.held = std::mem::take(&mut self.last);
+                        self.stage = Stage::Trailers;
                     }
                 },
                 Stage::Trailers => {
@@ -103,7 +126,7 @@ impl H2Down {
                             pipe.trailers = read_trailers(&map, sender)?;
                         }
                         Ok(None) => {}
-                        Err(error) => return Poll::Ready(Err(self.left(&error))),
+                        Err(error) => return Poll::Ready(Err(self.gave_up(&error))),
                     }
                     self.stage = Stage::Done;
                 }
@@ -112,6 +135,21 @@ impl H2Down {
                     return Poll::Ready(Ok(()));
                 }
             }
+        }
+    }
+
+    /// A body that turns out longer than its length must not have gone out whole before: an upstream of HTTP/1 would take it for a good one.
+    fn take(&mut self, data: Bytes) {
+        let Some(left) = &mut self.left else {
+            self.held = data;
+            return;
+        };
+        *left = left.saturating_sub(data.len() as u64);
+        if *left == 0 && !self.body.is_end_stream() {
+            self.last = data;
+            self.stage = Stage::Proof;
+        } else {
+            self.held = data;
         }
     }
 
@@ -191,7 +229,7 @@ impl H2Down {
     }
 
     /// A client that reset its stream, broke the protocol's rules or left.
-    fn left(&mut self, error: &h2::Error) -> Fault {
+    fn gave_up(&mut self, error: &h2::Error) -> Fault {
         self.abandoned = true;
         Fault::new(Reason::ClientGone, "the client gave the request up").cause(error)
     }

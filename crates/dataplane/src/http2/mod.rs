@@ -150,6 +150,9 @@ impl Driver<'_> {
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
                 Poll::Pending => false,
             };
+            if sent && self.wire.was_full() {
+                continue;
+            }
             self.arm(sent);
             if self.deadline.poll(cx).is_pending() {
                 return Poll::Pending;

@@ -44,7 +44,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: Client, incoming: Incomin
     drop(local);
     let abandoned = match read {
         Ok(parts) => {
-            h2_down.expects = parts.expect_continue;
+            h2_down.expect(&parts);
             let framing = match parts.length {
                 Some(length) => BodyLength::Length(length),
                 None if h2_down.is_bodyless() => BodyLength::None,

@@ -30,6 +30,8 @@ struct Inner {
     unflushed: bool,
     /// Whether bytes left since it was last asked.
     moved: bool,
+    /// Whether the protocol was told to wait for room.
+    full: bool,
 }
 
 impl Wire {
@@ -44,6 +46,7 @@ impl Wire {
             written: 0,
             unflushed: false,
             moved: false,
+            full: false,
         })))
     }
 
@@ -55,6 +58,11 @@ impl Wire {
     /// Whether bytes left since this was last asked.
     pub(crate) fn has_moved(&self) -> bool {
         std::mem::take(&mut self.0.borrow_mut().moved)
+    }
+
+    /// Whether the protocol was told to wait for room since this was last asked; once there is room, it must be asked again.
+    pub(crate) fn was_full(&self) -> bool {
+        std::mem::take(&mut self.0.borrow_mut().full)
     }
 
     /// Reads bytes nobody wants any more, at most `most`; 0 is the end.
@@ -92,7 +100,9 @@ impl Inner {
     /// Room for more; written out first where there is none.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.out.len() >= CAPACITY {
-            ready!(self.poll_send(cx))?;
+            let sent = self.poll_send(cx);
+            self.full = sent.is_pending();
+            ready!(sent)?;
         }
         if self.out.capacity() == 0 {
             self.out = self.worker.buffers.take();

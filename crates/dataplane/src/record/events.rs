@@ -152,8 +152,11 @@ fn line(wall: u64, level: Level, event: &str, message: fmt::Arguments<'_>) -> Ve
         out.extend_from_slice(piece.as_bytes());
     }
     // quotes stay as they are: only what could forge a line is escaped
-    let mut message = message.to_string();
-    message.truncate(message.floor_char_boundary(MOST_MESSAGE));
+    let message = message.to_string();
+    let message = match message.char_indices().find(|(at, c)| at + c.len_utf8() > MOST_MESSAGE) {
+        Some((end, _)) => message.get(..end).unwrap_or_default(),
+        None => &message,
+    };
     for (position, piece) in message.split('"').enumerate() {
         if position > 0 {
             out.push(b'"');
@@ -212,6 +215,15 @@ mod tests {
         events.error("config_refused", format_args!("`a.yaml`: \"x\"\n2026 info forged: \u{1b}[0m"));
         let shown = "2026-01-01T00:00:01.000Z error config_refused: `a.yaml`: \"x\"\\x0a2026 info forged: \\x1b[0m\n";
         assert_eq!(text(), shown);
+    }
+
+    #[test]
+    fn a_long_message_is_cut_between_characters() {
+        let (events, text) = kept(&Clock::manual());
+        events.info("long", format_args!("x{}", "é".repeat(MOST_MESSAGE)));
+        let shown = text();
+        assert!(shown.ends_with("éé\n"));
+        assert_eq!(shown.len(), "2026-01-01T00:00:01.000Z info long: \n".len() + MOST_MESSAGE - 1);
     }
 
     #[test]

@@ -8,15 +8,15 @@ use daemun_pipeline::{Fault, Reason};
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 
-use super::pool::LocalTarget;
+use super::pool::Pool;
 use crate::http1::conn::Conn;
 use crate::http1::up::H1Up;
 use crate::io::Stream;
 use crate::snapshot::upstream::{Target, Upstream};
 
 /// Connects within no time limit of its own; a connect fault is safe to retry, nothing was sent.
-pub(crate) async fn connect(local: &LocalTarget, upstream: &Upstream, target: &Target) -> Result<H1Up, Fault> {
-    let mut stream = plain(local, target).await?;
+pub(crate) async fn connect(pool: &Pool, upstream: &Upstream, target: &Target) -> Result<H1Up, Fault> {
+    let mut stream = plain(pool, target).await?;
     if target.tls {
         stream = secure(stream, upstream, target).await?;
     }
@@ -39,12 +39,12 @@ async fn secure(stream: Stream, upstream: &Upstream, target: &Target) -> Result<
     Ok(Stream::Tls(Box::new(stream)))
 }
 
-async fn plain(local: &LocalTarget, target: &Target) -> Result<Stream, Fault> {
+async fn plain(pool: &Pool, target: &Target) -> Result<Stream, Fault> {
     if let Some(path) = target.unix_path() {
         return UnixStream::connect(path).await.map(Stream::Unix).map_err(|error| failed(target, &error));
     }
     let addresses = target.resolved.load_full();
-    let turn = local.turn();
+    let turn = pool.turn();
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for offset in 0..addresses.len() {
         let Some(address) = addresses.get((turn + offset) % addresses.len()) else { break };

@@ -78,7 +78,7 @@ pub(crate) async fn send(ask: &mut Ask<'_, '_>, exchange: &mut Exchange, upstrea
         let Some(target) = upstream.targets.get(index) else {
             return Err(Fault::new(Reason::Internal, "a target is missing"));
         };
-        trail.target = Some((Rc::clone(target), Arc::clone(&upstream.shared)));
+        trail.target = Some(Rc::clone(target));
         trail.upstream_status = 0;
         trail.attempts += 1;
         let result = attempt(ask, exchange, upstream, target, &upgrade, &mut upload, trail).await;
@@ -90,7 +90,7 @@ pub(crate) async fn send(ask: &mut Ask<'_, '_>, exchange: &mut Exchange, upstrea
         if !again || !safe || (connect_fault && tried.len() + 1 >= upstream.targets.len()) {
             return Err(fault);
         }
-        ask.worker.recorder.attempt_failed(&target.shared.borrow().cells, 0, 0);
+        ask.worker.recorder.attempt_failed(&target.shared.cells, 0, 0);
         if connect_fault {
             tried.push(index);
         } else {
@@ -109,11 +109,10 @@ async fn attempt(
     upload: &mut Upload,
     trail: &mut Trail,
 ) -> Result<(), Fault> {
-    let shared = Arc::clone(&target.shared.borrow());
     let mut up = connection(ask, exchange, upstream, target, trail).await?;
     let framing = if upgrade.is_some() { BodyLength::None } else { ask.framing };
     let rewrite = ask.route.rewrite.as_deref();
-    head::write(exchange, &upstream.shared, &shared, rewrite, framing, upgrade.as_deref().map(str::as_bytes), &mut up.conn.out);
+    head::write(exchange, &upstream.shared, &target.shared, rewrite, framing, upgrade.as_deref().map(str::as_bytes), &mut up.conn.out);
     up.begin(framing);
     let limits = CallLimits {
         response: ask.route.response.unwrap_or(upstream.shared.response),
@@ -178,7 +177,7 @@ fn finish(
     result?;
     if upload.done && !head.close && up.conn.body_read() && !up.conn.has_unread() {
         up.conn.release(&ask.worker.buffers);
-        target.keep(up, exchange.times.answered);
+        target.pool.keep(up, exchange.times.answered);
         ask.worker.pools_used();
     }
     Ok(())
@@ -193,7 +192,7 @@ async fn connection(
     trail: &mut Trail,
 ) -> Result<H1Up, Fault> {
     if !trail.fresh
-        && let Some(up) = target.reuse()
+        && let Some(up) = target.pool.reuse()
     {
         trail.reused = true;
         return Ok(up);
@@ -201,8 +200,8 @@ async fn connection(
     trail.reused = false;
     let limit = ask.route.connect.unwrap_or(upstream.shared.connect);
     ask.deadline.set(ask.worker.clock.now().saturating_add(limit));
-    let shared = Arc::clone(&target.shared.borrow());
-    let connected = ask.deadline.limit(connect::connect(target, &upstream.shared, &shared)).await;
+    let shared = &target.shared;
+    let connected = ask.deadline.limit(connect::connect(&target.pool, &upstream.shared, shared)).await;
     exchange.times.connected = ask.worker.clock.now();
     let result = connected.unwrap_or_else(|| {
         Err(Fault::new(Reason::ConnectTimeout, "the backend did not accept a connection in time").cause(&shared.url).retryable())

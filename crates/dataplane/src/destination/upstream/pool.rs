@@ -1,6 +1,7 @@
 //! A worker's own connections to one target: those at rest, newest first. Knows nothing of what is sent on them.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::http1::up::H1Up;
@@ -14,18 +15,22 @@ struct Idle {
     since: u64,
 }
 
-/// One target as one worker sees it.
+/// One target of one upstream as one worker sees it.
 pub(crate) struct LocalTarget {
-    pub(crate) shared: RefCell<Arc<Target>>,
+    /// Name of its upstream.
+    pub(crate) upstream: Arc<str>,
+    pub(crate) shared: Arc<Target>,
+    pub(crate) pool: Rc<Pool>,
+}
+
+/// Connections of one worker to one address; targets of several upstreams with the same address and TLS share it.
+#[derive(Default)]
+pub(crate) struct Pool {
     idle: RefCell<Vec<Idle>>,
     next_address: Cell<usize>,
 }
 
-impl LocalTarget {
-    pub(crate) fn new(shared: Arc<Target>) -> LocalTarget {
-        LocalTarget { shared: RefCell::new(shared), idle: RefCell::new(Vec::new()), next_address: Cell::new(0) }
-    }
-
+impl Pool {
     /// A connection at rest that neither ended nor said anything unasked.
     pub(crate) fn reuse(&self) -> Option<H1Up> {
         loop {

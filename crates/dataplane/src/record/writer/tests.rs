@@ -11,7 +11,14 @@ const BOUND: Duration = Duration::from_secs(30);
 
 /// Keeps what is written, once its gate is open; before that each write waits.
 #[derive(Clone, Default)]
-pub(crate) struct Gated(Arc<(Mutex<(bool, Vec<u8>, VecDeque<ErrorKind>)>, Condvar)>);
+pub(crate) struct Gated(Arc<(Mutex<Kept>, Condvar)>);
+
+#[derive(Default)]
+struct Kept {
+    open: bool,
+    bytes: Vec<u8>,
+    failures: VecDeque<ErrorKind>,
+}
 
 pub(crate) fn gated() -> (Gated, Gated) {
     let gated = Gated::default();
@@ -20,29 +27,29 @@ pub(crate) fn gated() -> (Gated, Gated) {
 
 impl Gated {
     pub(crate) fn open(&self) {
-        self.0.0.lock().unwrap().0 = true;
+        self.0.0.lock().unwrap().open = true;
         self.0.1.notify_all();
     }
 
     pub(crate) fn text(&self) -> String {
-        String::from_utf8(self.0.0.lock().unwrap().1.clone()).unwrap()
+        String::from_utf8(self.0.0.lock().unwrap().bytes.clone()).unwrap()
     }
 
     /// The next writes fail like this.
     fn fail(&self, kinds: &[ErrorKind]) {
-        self.0.0.lock().unwrap().2.extend(kinds);
+        self.0.0.lock().unwrap().failures.extend(kinds);
     }
 }
 
 impl Write for Gated {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut inner = self.0.1.wait_while(self.0.0.lock().unwrap(), |inner| !inner.0).unwrap();
-        if let Some(kind) = inner.2.pop_front() {
+        let mut inner = self.0.1.wait_while(self.0.0.lock().unwrap(), |inner| !inner.open).unwrap();
+        if let Some(kind) = inner.failures.pop_front() {
             return Err(kind.into());
         }
         // a few at a time, as a slow pipe takes them
         let n = bytes.len().min(7);
-        inner.1.extend_from_slice(&bytes[..n]);
+        inner.bytes.extend_from_slice(&bytes[..n]);
         Ok(n)
     }
 
