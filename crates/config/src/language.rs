@@ -27,6 +27,8 @@ use upstream::UpstreamText;
 settings! {
     /// The configuration of a Daemun gateway.
     struct Root {
+        /// Where the JSON Schema of this file is, for editors.
+        _schema: Option<String> as "$schema",
         /// Worker threads; one per core when absent. The environment variable `DAEMUN_WORKERS` wins; a change needs a restart.
         workers: Option<Bounded<1, 1024>>,
         /// What makes the gateway read its configuration again.
@@ -60,7 +62,7 @@ settings! {
         /// Replacement bodies of the gateway's own answers, by status.
         errors: Mapping<Status, ErrorText> = "{}",
     }
-    not_available { "plans", "tracing", "stages", "store" }
+    not_available { "plans" }
 }
 
 settings! {
@@ -141,13 +143,9 @@ pub fn schema(vocabulary: &Vocabulary<'_>) -> Json {
     });
     let name = root.get("$ref").and_then(Json::as_str).and_then(|path| path.rsplit('/').next()).unwrap_or_default();
     let mut body = definitions.remove(name).unwrap_or_default();
-    if let Some(properties) = body.get_mut("properties").and_then(Json::as_object_mut) {
-        if let Some(listeners) = properties.get_mut("listeners").and_then(Json::as_object_mut) {
-            listeners.remove("default");
-            listeners.insert("minItems".to_owned(), 1.into());
-        }
-        // A note for editors: which schema the file is written against.
-        properties.insert("$schema".to_owned(), json!({ "type": "string", "description": "Where this schema is." }));
+    if let Some(listeners) = body.pointer_mut("/properties/listeners").and_then(Json::as_object_mut) {
+        listeners.remove("default");
+        listeners.insert("minItems".to_owned(), 1.into());
     }
     if let (Some(schema), Some(body)) = (schema.as_object_mut(), body.as_object()) {
         schema.extend(body.clone());

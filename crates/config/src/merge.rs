@@ -61,6 +61,7 @@ fn add(
                 }
             }
         }
+        (_, _) if entry.key == "$schema" => {}
         (_, _) => {
             let message = format!("`{}` is set in two files", crate::tree::clip(&entry.key));
             let found = Diagnostic::error(DUPLICATE_KEY, entry.key_at, message).related(known.key_at, "first set here");

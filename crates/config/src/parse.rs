@@ -52,16 +52,21 @@ pub fn parse_text(text: &str, diagnostics: &mut Diagnostics) -> Option<Node> {
     yaml::parse(text, 0, diagnostics)
 }
 
-/// Reads a default as written in [`settings!`](crate::settings).
+/// Reads a default as written in [`settings!`](crate::settings). The usual forms take no parser: they are read once for every
+/// route.
 pub(crate) fn literal(text: &str) -> Node {
-    let value = match text {
-        "[]" => Some(Value::Seq(Vec::new())),
-        "{}" => Some(Value::Map(Vec::new())),
-        _ if text.starts_with(['[', '{', '"']) => None,
-        _ => Some(plain(text)),
-    };
-    if let Some(value) = value {
-        return Node { at: At::default(), value };
+    let unplaced = |value| Node { at: At::default(), value };
+    let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let simple = |text: &str| !text.contains(['[', ']', '{', '}', '"', '\'', ':', '#']);
+    match (text, inner) {
+        ("{}", _) => return unplaced(Value::Map(Vec::new())),
+        ("\"\"", _) => return Node::text(""),
+        ("[]", _) => return unplaced(Value::Seq(Vec::new())),
+        (_, Some(inner)) if simple(inner) => {
+            return unplaced(Value::Seq(inner.split(',').map(|item| unplaced(plain(item.trim()))).collect()));
+        }
+        (_, None) if !text.starts_with(['{', '"']) => return unplaced(plain(text)),
+        _ => {}
     }
     let mut findings = Diagnostics::new();
     match yaml::parse(text, 0, &mut findings) {

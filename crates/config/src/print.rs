@@ -45,7 +45,9 @@ pub fn check_round_trip(text: &str, format: Format) -> Result<(), String> {
     match again {
         None => Err(format!("what was printed cannot be read: {printed:?}")),
         Some(again) if !again.same(&tree) => Err(format!("what was printed is read differently: {printed:?}")),
-        Some(again) if print(&again, PrintOptions::default()) != printed => Err(format!("printing differs: {printed:?}")),
+        Some(again) if print(&again, PrintOptions::default()) != printed => {
+            Err(format!("printing differs: {printed:?}"))
+        }
         Some(_) => Ok(()),
     }
 }

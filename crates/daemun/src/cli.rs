@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -15,7 +16,7 @@ use crate::{command, run};
 
 /// An API gateway: one binary, one configuration.
 #[derive(Debug, Parser)]
-#[command(name = "daemun", disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(name = "daemun", version, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -117,8 +118,9 @@ pub fn main() -> ExitCode {
     let mut out = io::stdout();
     let mut err = io::stderr();
     let mut output = Output { out: &mut out, err: &mut err, color: wants_color() };
-    let code = run_command(std::env::args_os(), &mut output);
-    ExitCode::from(code as u8)
+    // What has panicked has said so on standard error already.
+    let ran = std::panic::catch_unwind(AssertUnwindSafe(|| run_command(std::env::args_os(), &mut output)));
+    ExitCode::from(ran.unwrap_or(Code::Internal) as u8)
 }
 
 /// Runs one command: `arguments` begin with the program's name. Results and findings go to `output`.

@@ -86,13 +86,13 @@ impl Compiled {
     ///
     /// # Errors
     /// When a finding is an error.
-    pub(crate) fn sound(self, output: &mut Output<'_>) -> Result<(Config, Snapshot), Failure> {
+    pub(crate) fn sound(&mut self, output: &mut Output<'_>) -> Result<(Config, Snapshot), Failure> {
         let report = self.report(output.color);
         if !report.is_empty() {
             output.note(report.trim_end());
         }
         let code = self.code();
-        self.sound.ok_or_else(|| Failure::said(if code == Code::Done { Code::Internal } else { code }))
+        self.sound.take().ok_or_else(|| Failure::said(if code == Code::Done { Code::Internal } else { code }))
     }
 }
 

@@ -104,6 +104,6 @@ impl Clock {
 
 /// A duration in nanoseconds, at most 584 years.
 #[must_use]
-pub fn nanos(duration: Duration) -> u64 {
+pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -163,7 +163,8 @@ fn read(snapshot: &Snapshot, request: &ExplainRequest, exchange: &mut Exchange) 
     };
     exchange.request.head.buf.extend_from_slice(&request.head);
     let mut fields = std::mem::take(&mut exchange.request.head.fields);
-    let parsed = parse_request(&exchange.request.head.buf, &snapshot.settings.bounds, &mut Scan::default(), &mut fields);
+    let parsed =
+        parse_request(&exchange.request.head.buf, &snapshot.settings.bounds, &mut Scan::default(), &mut fields);
     exchange.request.head.fields = fields;
     let head = parsed?.ok_or_else(|| Fault::new(daemun_pipeline::Reason::BadRequest, "the head is incomplete"))?;
     exchange.request.head.buf.truncate(head.len);

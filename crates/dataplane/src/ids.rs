@@ -26,7 +26,12 @@ impl IdSource {
     pub fn worker(self, index: usize) -> Ids {
         let mut state = self.seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let trace = [mix(&mut state), mix(&mut state)];
-        Ids { prefix: mix(&mut self.seed.clone()) >> 32, worker: index as u64 & 0xff, counter: 0, state: trace[0] ^ trace[1] }
+        Ids {
+            prefix: mix(&mut self.seed.clone()) >> 32,
+            worker: index as u64 & 0xff,
+            counter: 0,
+            state: trace[0] ^ trace[1],
+        }
     }
 }
 
@@ -133,7 +138,12 @@ mod tests {
     #[test]
     fn a_malformed_trace_is_not_believed() {
         let mut ids = IdSource::fixed(1).worker(0);
-        for bad in [&b"00-00000000000000000000000000000000-b7ad6b7169203331-01"[..], b"ff-x", b"", b"00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"] {
+        for bad in [
+            &b"00-00000000000000000000000000000000-b7ad6b7169203331-01"[..],
+            b"ff-x",
+            b"",
+            b"00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ] {
             let mut out = Vec::new();
             assert!(!ids.push_traceparent(Some(bad), &mut out));
             assert!(is_traceparent(&out));

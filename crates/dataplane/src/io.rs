@@ -34,7 +34,12 @@ macro_rules! on {
 
 impl Stream {
     /// Reads at most `limit` bytes behind what `buf` holds, within its capacity; 0 is the end of the stream.
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut Vec<u8>, limit: usize) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut Vec<u8>,
+        limit: usize,
+    ) -> Poll<io::Result<usize>> {
         let room = limit.min(buf.capacity() - buf.len());
         let mut buf = buf.limit(room);
         on!(self, s => tokio_util::io::poll_read_buf(Pin::new(s), cx, &mut buf))
@@ -63,6 +68,14 @@ impl Stream {
         on!(self, s => Pin::new(s).poll_shutdown(cx))
     }
 
+    /// Makes dropping it a reset: what was sent must not look complete. TLS shows it by the missing `close_notify`.
+    pub(crate) fn abort(&self) {
+        if let Stream::Tcp(stream) = self {
+            // without it the peer sees an end like any other, which only misleads where the end was the framing
+            let _ = stream.set_zero_linger();
+        }
+    }
+
     /// Whether an idle stream has neither ended nor sent something unasked; costs no system call while nothing happened.
     pub(crate) fn is_quiet(&mut self) -> bool {
         let mut byte = [0u8; 1];
@@ -73,7 +86,11 @@ impl Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut tokio::io::ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         on!(&mut *self, s => Pin::new(s).poll_read(cx, buf))
     }
 }
@@ -91,7 +108,11 @@ impl AsyncWrite for Stream {
         on!(&mut *self, s => Pin::new(s).poll_shutdown(cx))
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         on!(&mut *self, s => Pin::new(s).poll_write_vectored(cx, data))
     }
 

@@ -11,9 +11,9 @@ use daemun_pipeline::Client;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Notify, oneshot};
 
-use crate::{http1, http2};
 use crate::io::Stream;
 use crate::worker::Worker;
+use crate::{http1, http2};
 
 /// Pause after accepting failed for want of descriptors or memory.
 const PAUSE: u64 = 100_000_000;
@@ -89,7 +89,9 @@ enum Accepted {
 impl Listener {
     async fn accept(&self) -> io::Result<Accepted> {
         match self {
-            Listener::Tcp(listener) => listener.accept().await.map(|(s, peer)| Accepted::Tcp(s, peer.ip().to_canonical())),
+            Listener::Tcp(listener) => {
+                listener.accept().await.map(|(s, peer)| Accepted::Tcp(s, peer.ip().to_canonical()))
+            }
             Listener::Unix(listener) => listener.accept().await.map(|(s, _)| Accepted::Unix(s)),
         }
     }
@@ -139,7 +141,8 @@ fn begin(worker: &Rc<Worker>, socket: Socket, name: &Arc<str>) -> io::Result<Run
     let stop = Rc::new(Notify::new());
     let empty_queue = Rc::new(std::cell::Cell::new(true));
     let (ended, done) = oneshot::channel();
-    let accepting = accept_loop(Rc::clone(worker), listener, Arc::clone(name), Rc::clone(&stop), Rc::clone(&empty_queue));
+    let accepting =
+        accept_loop(Rc::clone(worker), listener, Arc::clone(name), Rc::clone(&stop), Rc::clone(&empty_queue));
     tokio::task::spawn_local(async move {
         accepting.await;
         let _ = ended.send(());
@@ -240,7 +243,10 @@ pub(crate) fn name(bind: &Bind, same: usize) -> String {
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused | io::ErrorKind::Interrupted
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
     )
 }
 

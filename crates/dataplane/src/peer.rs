@@ -20,7 +20,12 @@ pub(crate) enum Down<'a> {
 
 impl Down<'_> {
     /// Reads request body bytes into the pipe. `Ready` means progress or the end.
-    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe, buffers: &Buffers) -> Poll<Result<(), Fault>> {
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        buffers: &Buffers,
+    ) -> Poll<Result<(), Fault>> {
         match self {
             Down::H1(down) => down.poll_fill(cx, pipe, buffers),
             Down::H2(down) => down.poll_fill(cx, pipe, buffers),

@@ -13,10 +13,14 @@ pub(crate) fn find<'s>(snapshot: &'s Snapshot, exchange: &mut Exchange) -> Resul
     let route = match outcome {
         Outcome::Found(found) => snapshot.routes.get(found.route as usize),
         Outcome::NotFound => return Err(Fault::new(Reason::NoRoute, "no route matches this host and path")),
-        Outcome::EncodedSlash => return Err(Fault::new(Reason::BadPath, "the path holds `%2F`, which is not allowed here")),
+        Outcome::EncodedSlash => {
+            return Err(Fault::new(Reason::BadPath, "the path holds `%2F`, which is not allowed here"));
+        }
         Outcome::MethodNotAllowed(allow) => {
             let allow = snapshot.router.allow(allow).collect::<Vec<_>>().join(", ");
-            return Err(Fault::new(Reason::MethodNotAllowed, "this path is served with other methods").field("allow", allow));
+            return Err(
+                Fault::new(Reason::MethodNotAllowed, "this path is served with other methods").field("allow", allow)
+            );
         }
     };
     let route = route.ok_or_else(|| Fault::new(Reason::Internal, "a route is missing"))?;
@@ -77,10 +81,8 @@ pub(crate) fn preflight_method(request: &Request) -> Option<&str> {
 }
 
 fn bad_path(error: &PathError) -> Fault {
-    match error {
-        PathError::TooLong => Fault::new(Reason::TargetTooLong, "the path is too long"),
-        _ => Fault::new(Reason::BadPath, error.to_string()),
-    }
+    let reason = if matches!(error, PathError::TooLong) { Reason::TargetTooLong } else { Reason::BadPath };
+    Fault::new(reason, error.to_string())
 }
 
 impl Conditions for Exchange {

@@ -78,8 +78,15 @@ pub(crate) async fn serve(
     worker.identify(exchange, snapshot);
     let (route, outcome) = match route::find(snapshot, exchange) {
         Ok(route) => {
-            let mut ask =
-                Ask { worker, local: &local, route, deadline, down, framing: arrived.framing, upgrade: arrived.upgrade };
+            let mut ask = Ask {
+                worker,
+                local: &local,
+                route,
+                deadline,
+                down,
+                framing: arrived.framing,
+                upgrade: arrived.upgrade,
+            };
             (Some(route), inward_and_on(&mut ask, exchange, trail).await)
         }
         Err(fault) => (None, snapshot.unmatched.inward(exchange, &mut trail.verdicts).await.and(Err(fault.into()))),

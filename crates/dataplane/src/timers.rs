@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use crate::clock::Clock;
 
 /// No deadline.
-pub const NEVER: u64 = u64::MAX;
+pub(crate) const NEVER: u64 = u64::MAX;
 /// A deadline that has come.
 const FIRED: u64 = 0;
 /// Deadlines are seen at most this much late, in nanoseconds.
@@ -27,7 +27,7 @@ struct Table {
 
 /// The deadlines of one worker.
 #[derive(Debug)]
-pub struct Timers {
+pub(crate) struct Timers {
     clock: Clock,
     table: RefCell<Table>,
 }
@@ -35,13 +35,13 @@ pub struct Timers {
 impl Timers {
     /// An empty table.
     #[must_use]
-    pub fn new(clock: Clock) -> Rc<Timers> {
+    pub(crate) fn new(clock: Clock) -> Rc<Timers> {
         Rc::new(Timers { clock, table: RefCell::new(Table { next_look: NEVER, ..Table::default() }) })
     }
 
     /// A slot without a deadline.
     #[must_use]
-    pub fn slot(self: &Rc<Timers>) -> Deadline {
+    pub(crate) fn slot(self: &Rc<Timers>) -> Deadline {
         let mut table = self.table.borrow_mut();
         let index = table.free.pop().unwrap_or_else(|| {
             table.deadlines.push(NEVER);
@@ -53,7 +53,7 @@ impl Timers {
     }
 
     /// Brings the deadline of every idle connection forward to `at` at the latest; those of a drain.
-    pub fn hurry_idle(&self, at: u64) {
+    pub(crate) fn hurry_idle(&self, at: u64) {
         let mut table = self.table.borrow_mut();
         let Table { deadlines, idle, .. } = &mut *table;
         for (deadline, idle) in deadlines.iter_mut().zip(idle.iter()) {
@@ -68,7 +68,7 @@ impl Timers {
     }
 
     /// The task that fires deadlines; runs as long as the worker.
-    pub async fn run(self: Rc<Timers>) {
+    pub(crate) async fn run(self: Rc<Timers>) {
         loop {
             let next = self.fire(self.clock.now());
             let wait = self.clock.wait(next);
@@ -111,19 +111,19 @@ use std::future::Future;
 
 /// One slot; freed when dropped.
 #[derive(Debug)]
-pub struct Deadline {
+pub(crate) struct Deadline {
     timers: Rc<Timers>,
     index: usize,
 }
 
 impl Deadline {
     /// Sets it to a moment of the clock, or [`NEVER`].
-    pub fn set(&self, at: u64) {
+    pub(crate) fn set(&self, at: u64) {
         self.put(at, false);
     }
 
     /// Sets it for a connection between two exchanges, which a drain may cut short.
-    pub fn set_idle(&self, at: u64) {
+    pub(crate) fn set_idle(&self, at: u64) {
         self.put(at, true);
     }
 
@@ -144,7 +144,7 @@ impl Deadline {
     }
 
     /// Ready when it has come.
-    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut table = self.timers.table.borrow_mut();
         if table.deadlines.get(self.index) == Some(&FIRED) {
             return Poll::Ready(());
@@ -160,7 +160,7 @@ impl Deadline {
 
     /// Ready when `limit` has come; else sets it as the deadline. For limits that move with every poll: one that was set before and has
     /// fired counts only if `limit` has come as well.
-    pub fn poll_until(&self, cx: &mut Context<'_>, limit: u64) -> Poll<()> {
+    pub(crate) fn poll_until(&self, cx: &mut Context<'_>, limit: u64) -> Poll<()> {
         if self.poll(cx).is_ready() && self.timers.clock.now() >= limit {
             return Poll::Ready(());
         }
@@ -169,7 +169,7 @@ impl Deadline {
     }
 
     /// Runs `work` until it is done or the deadline has come (`None`); work that is done wins.
-    pub async fn limit<F: Future>(&self, work: F) -> Option<F::Output> {
+    pub(crate) async fn limit<F: Future>(&self, work: F) -> Option<F::Output> {
         tokio::pin!(work);
         poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(out) => Poll::Ready(Some(out)),

@@ -19,7 +19,12 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, S
 const SESSIONS: usize = 10_240;
 
 /// Compiles the TLS of a listener; findings go to `diagnostics`.
-pub(crate) fn server(listener: &Listener, index: usize, carry: &Carry, diagnostics: &mut Diagnostics) -> Option<Arc<ServerConfig>> {
+pub(crate) fn server(
+    listener: &Listener,
+    index: usize,
+    carry: &Carry,
+    diagnostics: &mut Diagnostics,
+) -> Option<Arc<ServerConfig>> {
     let tls = listener.tls.as_ref()?;
     let path = format!("listeners.{index}.tls");
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -55,7 +60,8 @@ pub(crate) fn server(listener: &Listener, index: usize, carry: &Carry, diagnosti
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // a session must not be resumed under another rule of who may come, so what is kept belongs to that rule
     let shape = format!("{:?} {}", tls.client_ca.as_ref().map(|ca| &ca.value), tls.client_auth_optional);
-    let sessions = carry.get_or("tls sessions", &shape, || Kept(rustls::server::ServerSessionMemoryCache::new(SESSIONS)));
+    let sessions =
+        carry.get_or("tls sessions", &shape, || Kept(rustls::server::ServerSessionMemoryCache::new(SESSIONS)));
     config.session_storage = Arc::clone(&sessions.0);
     if let Ok(ticketer) = aws_lc_rs::Ticketer::new() {
         config.ticketer = Arc::clone(&carry.get_or("tls tickets", &shape, || Tickets(ticketer)).0);
@@ -100,7 +106,12 @@ fn certificates(
         let certified = match CertifiedKey::from_der(chain, key, provider) {
             Ok(certified) => Arc::new(certified),
             Err(error) => {
-                diagnostics.error("tls", path, pair.cert.at, format!("the certificate and its key do not go together: {error}"));
+                diagnostics.error(
+                    "tls",
+                    path,
+                    pair.cert.at,
+                    format!("the certificate and its key do not go together: {error}"),
+                );
                 return None;
             }
         };
@@ -117,9 +128,13 @@ fn certificates(
     Some(Certificates { exact, wildcard, default: default? })
 }
 
-fn chain(file: &Spanned<std::path::PathBuf>, path: &str, diagnostics: &mut Diagnostics) -> Option<Vec<CertificateDer<'static>>> {
-    let read: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(&file.value).and_then(Iterator::collect::<Result<Vec<_>, rustls::pki_types::pem::Error>>);
+fn chain(
+    file: &Spanned<std::path::PathBuf>,
+    path: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<Vec<CertificateDer<'static>>> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&file.value)
+        .and_then(Iterator::collect::<Result<Vec<_>, rustls::pki_types::pem::Error>>);
     match read {
         Ok(chain) if !chain.is_empty() => Some(chain),
         Ok(_) => unreadable(file, path, "it holds no certificate", diagnostics),
@@ -127,14 +142,23 @@ fn chain(file: &Spanned<std::path::PathBuf>, path: &str, diagnostics: &mut Diagn
     }
 }
 
-fn private_key(file: &Spanned<std::path::PathBuf>, path: &str, diagnostics: &mut Diagnostics) -> Option<PrivateKeyDer<'static>> {
+fn private_key(
+    file: &Spanned<std::path::PathBuf>,
+    path: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<PrivateKeyDer<'static>> {
     match PrivateKeyDer::from_pem_file(&file.value) {
         Ok(key) => Some(key),
         Err(error) => unreadable(file, path, &error.to_string(), diagnostics),
     }
 }
 
-fn unreadable<T>(file: &Spanned<std::path::PathBuf>, path: &str, why: &str, diagnostics: &mut Diagnostics) -> Option<T> {
+fn unreadable<T>(
+    file: &Spanned<std::path::PathBuf>,
+    path: &str,
+    why: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<T> {
     diagnostics.error("tls_file", path, file.at, format!("`{}` cannot be used: {why}", file.value.display()));
     None
 }
@@ -173,10 +197,16 @@ pub(crate) struct ClientTls {
 }
 
 /// Compiles the TLS of an upstream; findings go to `diagnostics`.
-pub(crate) fn client(name: &str, tls: &UpstreamTls, protocol: UpstreamProtocol, diagnostics: &mut Diagnostics) -> Option<ClientTls> {
+pub(crate) fn client(
+    name: &str,
+    tls: &UpstreamTls,
+    protocol: UpstreamProtocol,
+    diagnostics: &mut Diagnostics,
+) -> Option<ClientTls> {
     let path = format!("upstreams.{name}.tls");
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().ok()?;
+    let builder =
+        ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().ok()?;
     let builder = if tls.insecure_skip_verify {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
     } else {

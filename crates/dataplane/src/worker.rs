@@ -67,6 +67,7 @@ pub(crate) struct Worker {
     pub(crate) open: Cell<usize>,
     local: RefCell<Rc<Local>>,
     pools: RefCell<HashMap<String, Rc<Pool>>>,
+    #[allow(clippy::vec_box, reason = "moved in and out as pointers; a busy state is some kilobytes")]
     exchanges: RefCell<Vec<Box<Busy>>>,
     ids: RefCell<Ids>,
     date: RefCell<(u64, Vec<u8>)>,
@@ -82,7 +83,12 @@ pub(crate) struct Busy {
 }
 
 impl Worker {
-    pub(crate) fn new(index: usize, shared: Arc<Shared>, recorder: Rc<Recorder>, snapshot: Arc<Snapshot>) -> Rc<Worker> {
+    pub(crate) fn new(
+        index: usize,
+        shared: Arc<Shared>,
+        recorder: Rc<Recorder>,
+        snapshot: Arc<Snapshot>,
+    ) -> Rc<Worker> {
         let clock = shared.clock.clone();
         let ids = shared.ids.worker(index);
         let empty = Rc::new(Local { snapshot: Arc::clone(&snapshot), upstreams: Vec::new() });
@@ -137,7 +143,8 @@ impl Worker {
 
     /// Takes the state of a connection that is idle again.
     pub(crate) fn idle(&self, mut busy: Box<Busy>) {
-        let large = busy.exchange.request.head.buf.capacity().max(busy.exchange.response.head.buf.capacity()) > SPARE_HEAD;
+        let large =
+            busy.exchange.request.head.buf.capacity().max(busy.exchange.response.head.buf.capacity()) > SPARE_HEAD;
         let mut spare = self.exchanges.borrow_mut();
         if !large && spare.len() < SPARE_EXCHANGES {
             busy.exchange.reset();

@@ -20,7 +20,8 @@ fn recording_allocates_nothing_once_it_is_warm() {
     exchange.request.method_span = head.store(b"GET");
     exchange.request.target = head.store(b"/products/items/1?page=2");
     exchange.request.path = Span::new(exchange.request.target.start(), exchange.request.target.start() + 17);
-    exchange.request.query = Some(Span::new(exchange.request.target.start() + 18, exchange.request.target.start() + 24));
+    exchange.request.query =
+        Some(Span::new(exchange.request.target.start() + 18, exchange.request.target.start() + 24));
     exchange.request.host = head.store(b"api.example.com");
     exchange.client.ip = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
     exchange.id.extend_from_slice(b"5f0c1d2e3a4b5c6d-1-2345");

@@ -1,5 +1,7 @@
 //! Every time limit of the data plane, with an injected clock: nothing happens before the limit, and it happens once the clock is there.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests are tests")]
+
 mod support;
 
 use std::io::{Read, Write};
@@ -113,7 +115,8 @@ fn an_upstream_that_does_not_answer_is_given_up_after_its_limit() {
 
 #[test]
 fn a_routes_own_limit_wins_over_its_upstreams() {
-    let yaml = proxy_to(silent(), "").replace("upstream: origin\n", "upstream: origin\n    timeouts: { response: 5s }\n");
+    let yaml =
+        proxy_to(silent(), "").replace("upstream: origin\n", "upstream: origin\n    timeouts: { response: 5s }\n");
     let running = start(&yaml, Clock::manual());
     let mut stream = client(running.address, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     let moved = advance_until_readable(&running, &stream, STEP, MOST);
@@ -219,7 +222,8 @@ fn a_tunnel_in_which_nothing_moves_ends_after_stream_idle() {
     let origin = origin(|mut stream| {
         let mut buf = Vec::new();
         read_head(&mut stream, &mut buf);
-        let _ = stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+        let _ =
+            stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
         let mut sink = [0u8; 64];
         while matches!(stream.read(&mut sink), Ok(n) if n > 0) {}
     });

@@ -274,7 +274,8 @@ impl Wire {
             }
             let missing = usize::try_from(length).unwrap_or(usize::MAX) - body.bytes.len();
             let count = missing.min(self.buffer.len());
-            body.bytes.extend(self.buffer.drain(..count));
+            body.bytes.extend_from_slice(&self.buffer[..count]);
+            self.buffer.drain(..count);
         }
         body
     }

@@ -156,7 +156,11 @@ impl Request {
 
     /// Query parameters as sent, not decoded.
     pub fn query_pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.query_text().unwrap_or_default().split('&').filter(|p| !p.is_empty()).map(|p| p.split_once('=').unwrap_or((p, "")))
+        self.query_text()
+            .unwrap_or_default()
+            .split('&')
+            .filter(|p| !p.is_empty())
+            .map(|p| p.split_once('=').unwrap_or((p, "")))
     }
 
     /// First value of a cookie.

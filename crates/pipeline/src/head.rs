@@ -78,6 +78,7 @@ const NAMES: &[(&[u8], FieldId)] = &[
 ];
 
 /// [`NAMES`] as keys, those of one length together.
+#[allow(clippy::indexing_slicing, reason = "evaluated while compiling")]
 const KEYS: [(Key, FieldId); NAMES.len()] = {
     let mut out = [(Key { start: 0, end: 0 }, FieldId::Other); NAMES.len()];
     let mut i = 0;
@@ -89,6 +90,7 @@ const KEYS: [(Key, FieldId); NAMES.len()] = {
 };
 
 /// First index into [`KEYS`] of each length; one more entry than the longest name plus one.
+#[allow(clippy::indexing_slicing, reason = "evaluated while compiling")]
 const STARTS: [u8; 22] = {
     let mut out = [0u8; 22];
     let mut len = 0;
@@ -175,7 +177,10 @@ impl FieldId {
     fn of_unlisted(name: &[u8]) -> FieldId {
         if matches!(name.first(), Some(b'x' | b'X'))
             && name.len() >= IDENTITY.len()
-            && name.iter().zip(IDENTITY).all(|(&a, &b)| a.to_ascii_lowercase() == b || (b == b'-' && !a.is_ascii_alphanumeric()))
+            && name
+                .iter()
+                .zip(IDENTITY)
+                .all(|(&a, &b)| a.to_ascii_lowercase() == b || (b == b'-' && !a.is_ascii_alphanumeric()))
         {
             return FieldId::Identity;
         }
@@ -253,7 +258,9 @@ impl Head {
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.fields
             .iter()
-            .filter(move |f| !f.removed && f.name.len() == name.len() && self.bytes(f.name).eq_ignore_ascii_case(name.as_bytes()))
+            .filter(move |f| {
+                !f.removed && f.name.len() == name.len() && self.bytes(f.name).eq_ignore_ascii_case(name.as_bytes())
+            })
             .map(|f| self.bytes(f.value))
     }
 
@@ -281,7 +288,12 @@ impl Head {
         }
         let name_span = self.store(name.as_bytes());
         let value_span = self.store(value);
-        self.fields.push(Field { name: name_span, value: value_span, id: FieldId::of(name.as_bytes()), removed: false });
+        self.fields.push(Field {
+            name: name_span,
+            value: value_span,
+            id: FieldId::of(name.as_bytes()),
+            removed: false,
+        });
         true
     }
 
@@ -312,6 +324,7 @@ impl Head {
 #[must_use]
 #[inline]
 pub fn is_token(b: u8) -> bool {
+    #[allow(clippy::indexing_slicing, reason = "evaluated while compiling")]
     const TOKEN: [bool; 256] = {
         let mut table = [false; 256];
         let mut i = 0;
@@ -320,7 +333,20 @@ pub fn is_token(b: u8) -> bool {
             table[i] = b.is_ascii_alphanumeric()
                 || matches!(
                     b,
-                    b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+                    b'!' | b'#'
+                        | b'$'
+                        | b'%'
+                        | b'&'
+                        | b'\''
+                        | b'*'
+                        | b'+'
+                        | b'-'
+                        | b'.'
+                        | b'^'
+                        | b'_'
+                        | b'`'
+                        | b'|'
+                        | b'~'
                 );
             i += 1;
         }
@@ -351,7 +377,14 @@ mod tests {
 
     #[test]
     fn identity_fields_are_recognised_in_every_spelling() {
-        for name in ["X-Consumer-Name", "x_consumer_name", "X-Consumer_Name", "x_consumer-groups", "X-CONSUMER-", "X.Consumer.Name"] {
+        for name in [
+            "X-Consumer-Name",
+            "x_consumer_name",
+            "X-Consumer_Name",
+            "x_consumer-groups",
+            "X-CONSUMER-",
+            "X.Consumer.Name",
+        ] {
             assert_eq!(FieldId::of(name.as_bytes()), FieldId::Identity, "{name}");
         }
         assert_eq!(FieldId::of(b"x-consumers"), FieldId::Other);

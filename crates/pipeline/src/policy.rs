@@ -84,13 +84,16 @@ pub trait Policy: Send + Sync {
     fn explain(&self, exchange: &mut Exchange) -> Explanation;
 }
 
+/// Compiled runtimes of one policy on one route, each with the phase it runs in.
+pub type Runtimes = Vec<(Phase, Box<dyn Policy>)>;
+
 /// A policy's settings type.
 pub trait PolicyConfig: Setting {
     /// Name in configuration.
     const NAME: &'static str;
 
     /// The compiled runtimes with their phases; findings go into `ctx`. `None` only after an error was reported.
-    fn build(self, ctx: &mut BuildContext<'_>) -> Option<Vec<(Phase, Box<dyn Policy>)>>;
+    fn build(self, ctx: &mut BuildContext<'_>) -> Option<Runtimes>;
 }
 
 /// One row of the registry.
@@ -107,7 +110,7 @@ pub struct PolicyRow {
     /// JSON Schema of the settings.
     pub schema: fn(&mut SchemaBuilder<'_>) -> JsonValue,
     /// Decodes and builds.
-    pub build: fn(&Node, &mut BuildContext<'_>) -> Option<Vec<(Phase, Box<dyn Policy>)>>,
+    pub build: fn(&Node, &mut BuildContext<'_>) -> Option<Runtimes>,
 }
 
 impl PolicyRow {

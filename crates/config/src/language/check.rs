@@ -50,18 +50,23 @@ fn addresses(root: &Root, cx: &mut Decoder<'_>) {
             cx.report(found.help("bind it to `127.0.0.1`; `status` may listen anywhere"));
         }
     }
-    let mut taken: Vec<(&Spanned<Bind>, String)> = Vec::new();
+    let mut taken: HashMap<Option<u16>, Vec<&Spanned<Bind>>> = HashMap::new();
     let listeners =
         root.listeners.iter().enumerate().map(|(index, listener)| (&listener.bind, format!("listeners[{index}].bind")));
     let admin = root.admin.iter().map(|admin| (&admin.bind, "admin.bind".to_owned()));
     let status = root.status.iter().map(|status| (&status.bind, "status.bind".to_owned()));
     for (bind, path) in listeners.chain(admin).chain(status) {
-        // Few: an address for each listener.
-        if let Some((first, _)) = taken.iter().take(10_000).find(|(first, _)| meet(&first.value, &bind.value)) {
-            let found = Diagnostic::error(PORT_TWICE, bind.at, "the same address is wanted twice").path(path.clone());
+        let port = match &bind.value {
+            Bind::Tcp(address) => Some(address.port()),
+            Bind::Unix(_) => None,
+        };
+        let others = taken.entry(port).or_default();
+        if let Some(first) = others.iter().find(|first| meet(&first.value, &bind.value)) {
+            let found = Diagnostic::error(PORT_TWICE, bind.at, "the same address is wanted twice").path(path);
             cx.report(found.related(first.at, "first wanted here"));
+        } else if port != Some(0) {
+            others.push(bind);
         }
-        taken.push((bind, path));
     }
 }
 

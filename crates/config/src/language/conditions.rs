@@ -33,7 +33,7 @@ settings! {
         /// Addresses or ranges the client may have.
         client_ip: Option<OneOrMany<IpNet>>,
     }
-    not_available { "when", "body" }
+    not_available { "when" }
     exclusive { "path", "prefix", "path_regex" }
     check MatchText::check;
 }

@@ -23,7 +23,7 @@ settings! {
         /// `daemun key hash` prints.
         pub(super) keys: Vec<KeyDigest> = "[]",
     }
-    not_available { "plan", "credentials", "labels" }
+    not_available { "plan" }
 }
 
 impl ConsumerText {

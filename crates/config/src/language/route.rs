@@ -46,7 +46,7 @@ settings! {
         /// How several authenticators combine: all must pass, unless `{any: […]}` names those of which one must.
         pub(super) authenticate: Option<AuthenticateText>,
     }
-    not_available { "retry", "mirror", "fault", "compose", "function", "queue", "plans" }
+    not_available { "retry" }
     exclusive { "upstream", "answer", "redirect" }
     needs_one { "upstream", "answer", "redirect" }
     check RouteText::check;

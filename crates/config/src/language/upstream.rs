@@ -28,7 +28,7 @@ settings! {
         /// TLS towards `https` targets; the target's certificate is verified.
         tls: Option<UpstreamTlsText>,
     }
-    not_available { "health", "outliers", "retry", "breaker", "discovery" }
+    not_available { "health", "outliers", "retry", "breaker" }
     check UpstreamText::check;
 }
 

@@ -11,8 +11,17 @@ const SMALL: usize = 16;
 
 /// A list or mapping that is still open.
 enum Frame {
-    Seq { at: At, items: Vec<Node> },
-    Map { at: At, entries: Vec<Entry>, index: HashMap<String, usize>, key: Option<(String, At)>, repeated: bool },
+    Seq {
+        at: At,
+        items: Vec<Node>,
+    },
+    Map {
+        at: At,
+        entries: Vec<Entry>,
+        index: Option<HashMap<String, usize>>,
+        key: Option<(String, At)>,
+        repeated: bool,
+    },
 }
 
 /// The tree so far.
@@ -50,7 +59,7 @@ impl<'a> Builder<'a> {
     }
 
     pub(super) fn open_map(&mut self, at: At) -> Result<(), Stopped> {
-        self.open(at, Frame::Map { at, entries: Vec::new(), index: HashMap::new(), key: None, repeated: false })
+        self.open(at, Frame::Map { at, entries: Vec::new(), index: None, key: None, repeated: false })
     }
 
     fn open(&mut self, at: At, frame: Frame) -> Result<(), Stopped> {
@@ -88,9 +97,9 @@ impl<'a> Builder<'a> {
         let first = if entries.len() < SMALL {
             entries.iter().find(|entry| entry.key == text)
         } else {
-            if index.is_empty() {
-                index.extend(entries.iter().enumerate().map(|(position, entry)| (entry.key.clone(), position)));
-            }
+            let index = index.get_or_insert_with(|| {
+                entries.iter().enumerate().map(|(position, entry)| (entry.key.clone(), position)).collect()
+            });
             index.get(&text).and_then(|position| entries.get(*position))
         };
         let first = first.map(|entry| entry.key_at);
@@ -112,7 +121,7 @@ impl<'a> Builder<'a> {
                 if let Some((key, key_at)) = key.take()
                     && !std::mem::take(repeated)
                 {
-                    if entries.len() >= SMALL && !index.is_empty() {
+                    if let Some(index) = index {
                         index.insert(key.clone(), entries.len());
                     }
                     entries.push(Entry { key, key_at, value: node });

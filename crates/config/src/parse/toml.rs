@@ -9,12 +9,15 @@ use super::MAX_DEPTH;
 use crate::diagnostic::{DUPLICATE_KEY, Diagnostic, Diagnostics, LIMIT, REFERENCE_IN_KEY, SYNTAX};
 use crate::tree::{At, Entry, Node, Text, Value, clip};
 
+/// Errors reported of one text: what follows the first ones is seldom news.
+const MAX_ERRORS: usize = 100;
+
 /// Reads a text; what is wrong with it is reported. `None` when there is no tree.
 pub(super) fn parse(text: &str, file: u16, diagnostics: &mut Diagnostics) -> Option<Node> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let places = Places::new(text, file);
     if !errors.is_empty() {
-        for error in errors {
+        for error in errors.into_iter().take(MAX_ERRORS) {
             let span = error.span().unwrap_or(0..0);
             let at = places.at(&span);
             let found = if error.message() == "duplicate key" {

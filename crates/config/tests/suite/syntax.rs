@@ -109,6 +109,12 @@ fn anchors_and_aliases_repeat_values() {
 }
 
 #[test]
+fn a_note_for_editors_is_read_over() {
+    let text = "{\"$schema\": \"https://example.com/daemun.json\", \"listeners\": [{\"bind\": \"127.0.0.1:0\"}], \"routes\": [{\"name\": \"a\", \"answer\": {}}]}";
+    assert!(load_as("a.json", text).config.is_some());
+}
+
+#[test]
 fn a_byte_order_mark_and_windows_lines_are_read() {
     let loaded = load_as(
         "a.yaml",

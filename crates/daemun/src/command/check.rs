@@ -3,7 +3,7 @@
 use crate::cli::{Check, Format};
 use crate::code::{Code, Failure};
 use crate::configuration::Compiled;
-use crate::output::Output;
+use crate::output::{Output, count};
 
 pub(crate) fn run(command: &Check, output: &mut Output<'_>) -> Result<Code, Failure> {
     let compiled = Compiled::detached(command.file.config.as_deref());
@@ -15,8 +15,6 @@ pub(crate) fn run(command: &Check, output: &mut Output<'_>) -> Result<Code, Fail
                 output.note(report.trim_end());
             }
             if let Some((config, _)) = &compiled.sound {
-                let count =
-                    |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
                 output.line(format!(
                     "ok: {}, {}, {}, {}",
                     count(config.listeners.len(), "listener"),

@@ -54,6 +54,7 @@ pub(super) fn calls(gateway: &str, status: &str, admin: &str) -> Vec<Call> {
             204,
         ),
         call("a path that could be read in two ways", of("--path-as-is", "/products/..%5Cadmin"), 400),
+        call("HTTP/2, without TLS", of("--http2-prior-knowledge", "/hello"), 200),
         call("whether it is ready", format!("curl -i '{status}/readyz'"), 200),
         call("what it has counted", format!("curl -i '{status}/metrics'"), 200),
         call("the latest requests, with the time of each step", format!("curl -i '{admin}/requests'"), 200),

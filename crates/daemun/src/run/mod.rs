@@ -81,12 +81,13 @@ pub(crate) async fn serve(
     let clock = start.clock.clone();
     let signals = Signals::new().map_err(|error| Failure::unavailable(format!("no signals: {error}")))?;
     let mut process = Process::start(source, start, output).await?;
+    let watcher = process.watch(None);
     process.announce_ready();
     if let Err(error) = output.line(process.ready_line()) {
         process.not_told(&error);
     }
     ready(&process, output)?;
-    Control { process, signals, clock }.run().await;
+    Control { process, signals, watcher, clock }.run().await;
     Ok(Code::Done)
 }
 
@@ -94,6 +95,7 @@ pub(crate) async fn serve(
 struct Control {
     process: Process,
     signals: Signals,
+    watcher: Option<Watcher>,
     clock: Clock,
 }
 
@@ -110,12 +112,11 @@ enum Event {
 
 impl Control {
     async fn run(mut self) {
-        let mut watcher = self.process.watch(None);
         let mut refresh = self.next_refresh();
         loop {
             let event = tokio::select! {
                 request = self.signals.next() => Event::Asked(request),
-                changed = changed(&mut watcher) => changed.map_or_else(Event::NotWatched, |()| Event::Changed),
+                changed = changed(&mut self.watcher) => changed.map_or_else(Event::NotWatched, |()| Event::Changed),
                 result = self.process.work() => result,
                 () = self.clock.wait(refresh) => Event::Refresh,
             };
@@ -123,7 +124,7 @@ impl Control {
                 Event::Asked(Request::Reload) => self.process.reload("SIGHUP"),
                 Event::Changed => self.process.reload("a change of its files"),
                 Event::NotWatched(error) => {
-                    watcher = None;
+                    self.watcher = None;
                     self.process.not_watched(&error);
                 }
                 Event::Broken(why) => self.process.broken(&why),
@@ -132,7 +133,7 @@ impl Control {
                 Event::Asked(Request::Stop) => return self.stop(true).await,
                 Event::Prepared(prepared) => {
                     self.process.apply(*prepared).await;
-                    watcher = self.process.watch(watcher);
+                    self.watcher = self.process.watch(self.watcher.take());
                 }
                 Event::Refresh if self.clock.now() >= refresh => {
                     self.process.refresh();
@@ -154,7 +155,7 @@ impl Control {
 
     /// Drains, unless told to stop once more. `last`: nobody else serves the sockets.
     async fn stop(self, last: bool) {
-        let Self { mut process, mut signals, clock: _ } = self;
+        let Self { mut process, mut signals, .. } = self;
         tokio::select! {
             () = process.drain(last) => {}
             () = stopped_again(&mut signals) => process.cut_short(),

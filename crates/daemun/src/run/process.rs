@@ -26,7 +26,7 @@ use super::source::Source;
 use super::watch::{self, Watcher};
 use crate::code::Failure;
 use crate::configuration::{Compiled, setup};
-use crate::output::Output;
+use crate::output::{Output, count};
 
 /// How long the access log may take to write its last lines.
 const LAST_LINES: Duration = Duration::from_secs(5);
@@ -64,6 +64,8 @@ pub(crate) struct Process {
     preparing: Option<JoinHandle<Prepared>>,
     /// Why to read the configuration once more when that is done.
     again: Option<&'static str>,
+    /// Whether to hand over when that is done.
+    hand_over_next: bool,
     starting: Option<Starting>,
     invocation: Option<Invocation>,
     predecessor: Option<OwnedFd>,
@@ -117,8 +119,8 @@ impl Process {
         let (metrics, recorders) = Metrics::new(setup(workers, clock.wall(clock.now())));
         let carry = Arc::new(Carry::default());
         let mut compiled = Compiled::new(loaded, &carry, &metrics);
-        let read = Read { began, files: std::mem::take(&mut compiled.files), sources: Sources::new() };
         let (config, snapshot) = compiled.sound(output)?;
+        let read = Read { began, files: compiled.files, sources: compiled.sources };
 
         let (mut table, unknown) = Table::inherit(inherited.sockets);
         for name in unknown {
@@ -160,6 +162,7 @@ impl Process {
             read,
             preparing: None,
             again: None,
+            hand_over_next: false,
             starting: None,
             invocation,
             predecessor: inherited.ready,
@@ -256,19 +259,18 @@ impl Process {
         let (errors, warnings) = counts(&compiled);
         let outcome = match compiled.sound {
             Some((config, snapshot)) => self.publish(&config, snapshot).await,
-            None => Err(format!("it has {errors} error{}", if errors == 1 { "" } else { "s" })),
+            None => Err(format!("it has {}", count(errors, "error"))),
         };
         let name = self.source.name();
         match outcome {
             Ok(routes) => {
+                let routes = count(routes, "route");
                 let ms = self.clock.now().saturating_sub(started) / 1_000_000;
                 let generation = self.generation;
-                let noted = if warnings > 0 { format!(", with {warnings} warnings") } else { String::new() };
+                let noted = if warnings > 0 { format!(", with {}", count(warnings, "warning")) } else { String::new() };
                 self.events.info(
                     "reload",
-                    format_args!(
-                        "{name} was read again after {reason}: {routes} routes, number {generation}, {ms} ms{noted}"
-                    ),
+                    format_args!("{name} was read again after {reason}: {routes}, number {generation}, {ms} ms{noted}"),
                 );
             }
             Err(why) => {
@@ -282,9 +284,7 @@ impl Process {
             }
         }
         self.show(report);
-        if let Some(reason) = self.again.take() {
-            self.reload(reason);
-        }
+        self.next();
     }
 
     /// Reading or compiling has failed in a way it should not.
@@ -294,8 +294,15 @@ impl Process {
             "reload",
             format_args!("reading the configuration has failed: {why}; the running configuration stays"),
         );
+        self.next();
+    }
+
+    /// Does what had to wait.
+    fn next(&mut self) {
         if let Some(reason) = self.again.take() {
             self.reload(reason);
+        } else if std::mem::take(&mut self.hand_over_next) {
+            self.hand_over();
         }
     }
 
@@ -344,6 +351,7 @@ impl Process {
 
     /// A watcher of everything that was read, if the configuration wants one.
     pub(crate) fn watch(&mut self, watcher: Option<Watcher>) -> Option<Watcher> {
+        let sources = std::mem::take(&mut self.read.sources);
         if self.running.reload == Reload::Signal {
             return None;
         }
@@ -355,7 +363,7 @@ impl Process {
         }
         // Nobody looked at new files between reading them and watching them.
         let read = &self.read;
-        if read.files.iter().any(|file| watch::changed_since(file, &read.began, &read.sources)) {
+        if read.files.iter().any(|file| watch::changed_since(file, &read.began, &sources)) {
             watcher.suspect();
         }
         Some(watcher)
@@ -392,6 +400,11 @@ impl Process {
             self.events.warning("hand_over", format_args!("process {} is about to take over already", starting.id()));
             return;
         }
+        if self.preparing.is_some() {
+            // The sockets may change under it.
+            self.hand_over_next = true;
+            return;
+        }
         let program = invocation.program().display();
         match invocation.start(&self.sockets.named(), &self.clock) {
             Ok(starting) => {
@@ -415,9 +428,7 @@ impl Process {
                 format_args!("process {} does not take over: {why}; this process serves on", starting.id()),
             );
         }
-        if let Some(reason) = self.again.take() {
-            self.reload(reason);
-        }
+        self.next();
     }
 
     /// The new process serves; this one may go.
@@ -485,9 +496,9 @@ async fn successor(starting: &mut Option<Starting>, clock: &Clock) -> Result<(),
     }
 }
 
-/// Worker threads: as configured, or one per core this process may use.
+/// Worker threads: as configured, or one per core, as far as this process may use them.
 fn workers(config: Option<&Config>) -> usize {
-    let cores = || daemun_sys::allowed_cpus().map_or(1, |cores| cores.len()).max(1);
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     config.and_then(|config| config.workers).unwrap_or_else(cores)
 }
 

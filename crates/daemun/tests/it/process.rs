@@ -52,7 +52,7 @@ fn a_change_of_the_file_is_taken_up_and_a_bad_one_is_refused() {
     let folder = Folder::new();
     let (running, url, status) = start(&folder, &configuration("/a", ""));
     folder.write("daemun.yaml", &configuration("/b", ""));
-    running.err.until("was read again after a change of its files: 1 routes");
+    running.err.until("was read again after a change of its files: 1 route,");
     assert_eq!((get(&format!("{url}/a")).0, get(&format!("{url}/b")).0), (404, 200));
 
     folder.write("daemun.yaml", "listeners: 5\nroutess: []\n");

@@ -54,6 +54,8 @@ pub(crate) struct Conn {
     broken: Reason,
     /// Whether trailer fields with `_` in their name are kept.
     pub(crate) keep_underscores: bool,
+    /// When its last exchange ended.
+    pub(crate) last_end: u64,
     /// The peer ended the connection.
     pub(crate) ended: bool,
 }
@@ -71,6 +73,7 @@ impl Conn {
             outgoing: Outgoing::Done,
             broken,
             keep_underscores: false,
+            last_end: 0,
             ended: false,
         }
     }

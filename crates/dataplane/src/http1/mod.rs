@@ -27,7 +27,7 @@ use conn::Conn;
 use down::H1Down;
 use parse::{RequestHead, Scan, parse_request};
 
-/// A connection that was just busy keeps its state this long, so that steady traffic allocates nothing.
+/// A connection whose requests follow each other within this time keeps its state, so that steady traffic allocates nothing.
 const LINGER: u64 = 1_000_000_000;
 /// How long, and how many bytes, a closed connection is read on, so that the answer is not lost to a reset.
 const CLOSING_TIME: u64 = 2_000_000_000;
@@ -136,9 +136,14 @@ async fn exchanges(worker: &Rc<Worker>, conn: &mut Conn, deadline: &Deadline, st
         if close || !skip_body(conn) {
             return false;
         }
-        let end = exchange.times.end;
+        let (start, end) = (exchange.times.start, exchange.times.end);
         exchange.reset();
         trail.clear();
+        let steady = start.saturating_sub(conn.last_end) < LINGER;
+        conn.last_end = end;
+        if !steady && !conn.has_unread() {
+            return true;
+        }
         deadline.set_idle(end.saturating_add(LINGER));
     }
 }
@@ -234,6 +239,10 @@ async fn refuse_head(worker: &Worker, conn: &mut Conn, deadline: &Deadline, stat
 /// Ends a connection so that what was sent arrives (RFC 9112, section 9.6): sending ends first, then what still comes is read and dropped.
 async fn close(worker: &Worker, conn: &mut Conn, deadline: &Deadline) {
     if conn.ended {
+        return;
+    }
+    if !conn.all_written() {
+        conn.stream.abort();
         return;
     }
     deadline.set(worker.clock.now().saturating_add(CLOSING_TIME));

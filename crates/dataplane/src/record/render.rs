@@ -32,7 +32,7 @@ macro_rules! families {
     ($($id:ident = $name:literal, $kind:ident, [$($label:literal),*], $help:literal;)*) => {
         $(const $id: Family = Family { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)*
         /// Every metric, in the order they are shown.
-        #[cfg(test)]
+        #[cfg_attr(not(test), allow(dead_code, reason = "the manual is held against it"))]
         pub(super) const FAMILIES: &[Family] = &[$($id),*];
     };
 }

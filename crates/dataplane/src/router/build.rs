@@ -316,7 +316,7 @@ impl<'a> Draft<'a> {
             })
             .collect();
         let item_keys: Vec<&[u8]> = items.iter().map(|item| key_of(&keys, item)).collect();
-        let mut grower = Grower::new(&item_keys, &entries);
+        let mut grower = Grower::new(&item_keys, &entries, regexes);
         let mut patterns = Vec::with_capacity(hosts.len());
         let mut start = 0;
         for (rank, (kind, name)) in (0..).zip(hosts) {
@@ -331,7 +331,7 @@ impl<'a> Draft<'a> {
         let keeps_slashes = entries.iter().any(|entry| entry.flags.keep_slashes);
         let router = Router {
             hosts: Hosts::new(patterns.into_iter()),
-            trie: grower.finish(regexes),
+            trie: grower.finish(),
             conditions: conditions.into(),
             methods,
             names: names.into(),

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use daemun_config::model::{IpNet, Match, Spanned, ValueMatch};
-use regex::bytes::Regex;
+use regex::bytes::{Regex, RegexSet};
+
+/// Largest compiled size of one expression, in bytes.
+const MAX_COMPILED: usize = 1 << 20;
 
 /// What a request answers to the conditions of routes. A name may have several values; each is shown to `visit` until it
 /// says `false`.
@@ -105,13 +108,28 @@ pub(super) fn anchored(text: &str) -> Result<Regex, String> {
     regex_syntax::ast::parse::Parser::new()
         .parse(text)
         .map_err(|error| format!("`{text}` is not a regular expression: {}", error.kind()))?;
-    let whole = format!("^(?:{text})$");
     // Without Unicode classes the automaton is a fraction of the size; an expression that needs them gets them.
-    let build = |unicode| regex::bytes::RegexBuilder::new(&whole).unicode(unicode).size_limit(1 << 20).build();
-    build(false).or_else(|_| build(true)).map_err(|error| match error {
-        regex::Error::CompiledTooBig(limit) => format!("`{text}` needs more than {limit} bytes when compiled"),
-        other => format!("`{text}` cannot be used as a regular expression: {other}"),
+    let build =
+        |unicode| regex::bytes::RegexBuilder::new(&whole(text)).unicode(unicode).size_limit(MAX_COMPILED).build();
+    build(false).or_else(|_| build(true)).map_err(|error| {
+        if matches!(error, regex::Error::CompiledTooBig(_)) {
+            format!("`{text}` needs more than {MAX_COMPILED} bytes when compiled")
+        } else {
+            format!("`{text}` cannot be used as a regular expression: {error}")
+        }
     })
+}
+
+/// An expression that matches where any of these match the whole text; `None` when it would be too large.
+pub(super) fn any_of<'a>(texts: impl Iterator<Item = &'a str>) -> Option<RegexSet> {
+    let texts: Vec<String> = texts.map(whole).collect();
+    let build =
+        |unicode| regex::bytes::RegexSetBuilder::new(&texts).unicode(unicode).size_limit(16 * MAX_COMPILED).build();
+    build(false).or_else(|_| build(true)).ok()
+}
+
+fn whole(text: &str) -> String {
+    format!("^(?:{text})$")
 }
 
 impl ConditionSet {

@@ -99,7 +99,8 @@ impl Walk<'_, '_> {
             }
             Some(Segment::Rest) => self.show(node.rests, !self.needs_slash),
             Some(Segment::Regex(regex)) => {
-                for group in self.trie.groups_of(node).iter().filter(|group| group.regex == regex) {
+                let groups = self.trie.chunks_of(node).iter().flat_map(|chunk| &chunk.groups);
+                for group in groups.filter(|group| group.regex == regex) {
                     self.show(group.entries, false);
                 }
                 self.show(node.rests, false);

@@ -2,10 +2,16 @@
 
 use std::ops::Range;
 
+use super::conditions::any_of;
 use super::pattern::{PARAM, REGEX, REST, SEP};
 use super::table::{Table, hash};
 use super::text::Text;
-use super::trie::{Entry, Group, LEAF, Leaf, List, MANY, NONE, Node, PARAM_MARK, PathRegex, Trie};
+use super::trie::{Chunk, Entry, Group, LEAF, Leaf, List, MANY, NONE, Node, PARAM_MARK, PathRegex, Trie};
+
+/// Expressions of one node that are worth asking all at once first.
+const MIN_SET: usize = 8;
+/// Most expressions that are asked at once.
+const MAX_CHUNK: usize = 128;
 
 /// A tree that is being built. Entries and their keys are parallel, and sorted by key within each root's range.
 pub(super) struct Grower<'a> {
@@ -14,19 +20,21 @@ pub(super) struct Grower<'a> {
     nodes: Vec<Node>,
     leaves: Vec<Leaf>,
     labels: Vec<u8>,
-    groups: Vec<Box<[Group]>>,
+    chunks: Vec<Box<[Chunk]>>,
+    regexes: Vec<PathRegex>,
     children: Vec<(u64, u32)>,
 }
 
 impl<'a> Grower<'a> {
-    pub(super) fn new(keys: &'a [&'a [u8]], entries: &'a [Entry]) -> Self {
+    pub(super) fn new(keys: &'a [&'a [u8]], entries: &'a [Entry], regexes: Vec<PathRegex>) -> Self {
         Self {
             keys,
             entries,
             nodes: Vec::new(),
             leaves: Vec::with_capacity(entries.len()),
             labels: Vec::new(),
-            groups: Vec::new(),
+            chunks: Vec::new(),
+            regexes,
             children: Vec::with_capacity(entries.len()),
         }
     }
@@ -37,14 +45,14 @@ impl<'a> Grower<'a> {
     }
 
     /// The finished tree.
-    pub(super) fn finish(self, regexes: Vec<PathRegex>) -> Trie {
+    pub(super) fn finish(self) -> Trie {
         Trie {
             nodes: self.nodes.into(),
             leaves: self.leaves.into(),
             children: Table::new(&self.children),
             labels: self.labels.into(),
-            groups: self.groups.into(),
-            regexes: regexes.into(),
+            chunks: self.chunks.into(),
+            regexes: self.regexes.into(),
             entries: self.entries.into(),
         }
     }
@@ -65,10 +73,14 @@ impl<'a> Grower<'a> {
             literal: NONE,
             ends: List::default(),
             rests: List::default(),
-            groups: NONE,
+            chunks: NONE,
             max_priority: i32::MIN,
         });
         let branches = self.branch(id, range, end);
+        let chunks = if branches.groups.is_empty() { NONE } else { number(self.chunks.len()) };
+        if chunks != NONE {
+            self.chunks.push(branches.groups.chunks(MAX_CHUNK).map(|groups| self.chunk(groups)).collect());
+        }
         let max_priority = branches.max_priority;
         if let Some(node) = self.nodes.get_mut(id as usize) {
             node.parameter = branches.parameter;
@@ -82,12 +94,15 @@ impl<'a> Grower<'a> {
             if node.literal == MANY {
                 self.children.extend(branches.literals);
             }
-            if !branches.groups.is_empty() {
-                node.groups = number(self.groups.len());
-                self.groups.push(branches.groups.into());
-            }
+            node.chunks = chunks;
         }
         (id, max_priority)
+    }
+
+    fn chunk(&self, groups: &[Group]) -> Chunk {
+        let text = |group: &Group| self.regexes.get(group.regex as usize).map(|regex| regex.text.as_ref());
+        let any = if groups.len() < MIN_SET { None } else { any_of(groups.iter().filter_map(text)) };
+        Chunk { groups: groups.into(), any }
     }
 
     /// A leaf, if a single pattern is left and ends here or in a remainder.

@@ -308,13 +308,8 @@ fn rewrite(raw: &[u8], buffer: &mut Vec<u8>) -> Result<Reading, PathError> {
     let forwarded = [collapsed, kept];
     let mut matched = forwarded;
     if flags.parameters {
-        let [matched_collapsed, matched_kept] = &mut matched;
-        *matched_collapsed = written(buffer, |buffer| Ok(strip_parameters(collapsed, buffer)))?;
-        *matched_kept = if flags.empty_segments {
-            written(buffer, |buffer| Ok(strip_parameters(kept, buffer)))?
-        } else {
-            *matched_collapsed
-        };
+        let stripped = strip_parameters(collapsed, buffer);
+        matched = [stripped, if flags.empty_segments { strip_parameters(kept, buffer) } else { stripped }];
     }
     Ok(Reading { in_buffer: true, flags, forwarded, matched })
 }
@@ -425,15 +420,17 @@ fn has_dot_piece(name: &[u8]) -> bool {
 }
 
 /// Appends the text at `span` without parameters.
-fn strip_parameters(span: Span, buffer: &mut Vec<u8>) {
+fn strip_parameters(span: Span, buffer: &mut Vec<u8>) -> Span {
+    let start = offset(buffer.len());
     let mut in_parameters = false;
     for index in span.start as usize..span.end as usize {
-        let Some(&byte) = buffer.get(index) else { return };
+        let Some(&byte) = buffer.get(index) else { break };
         in_parameters = byte != b'/' && (in_parameters || byte == b';');
         if !in_parameters {
             buffer.push(byte);
         }
     }
+    Span { start, end: offset(buffer.len()) }
 }
 
 /// The value of the two hexadecimal digits behind a `%`.

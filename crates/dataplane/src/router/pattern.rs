@@ -223,11 +223,11 @@ fn literal_prefix(text: &str) -> Result<Vec<u8>, PatternError> {
         {
             continue;
         }
-        match part {
-            Ast::Literal(literal) if literal.c.is_ascii_graphic() => prefix.extend(u8::try_from(literal.c)),
-            #[allow(clippy::wildcard_enum_match_arm, reason = "whatever else an expression may hold is not plain text")]
-            _ => break,
+        let Ast::Literal(literal) = part else { break };
+        if !literal.c.is_ascii_graphic() {
+            break;
         }
+        prefix.extend(u8::try_from(literal.c));
     }
     if prefix.first() != Some(&b'/') {
         prefix.clear();

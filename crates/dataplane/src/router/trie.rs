@@ -7,7 +7,7 @@
 
 use std::ops::{ControlFlow, Range};
 
-use regex::bytes::Regex;
+use regex::bytes::{Regex, RegexSet};
 
 use super::methods::MethodSet;
 use super::pattern::MAX_PARAMETERS;
@@ -75,8 +75,8 @@ pub(super) struct Node {
     pub(super) ends: List,
     /// Entries for which the remainder begins here.
     pub(super) rests: List,
-    /// Index of its list of expressions, or [`NONE`].
-    pub(super) groups: u32,
+    /// Index of its expressions, or [`NONE`].
+    pub(super) chunks: u32,
     /// The highest priority here and below.
     pub(super) max_priority: i32,
 }
@@ -107,6 +107,14 @@ pub(super) struct Group {
     pub(super) entries: List,
 }
 
+/// Some expressions of one node, in file order.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) groups: Box<[Group]>,
+    /// Matches where one of them does: a path that none of many matches is found out in one go.
+    pub(super) any: Option<RegexSet>,
+}
+
 /// A regular expression for whole paths.
 #[derive(Debug)]
 pub(super) struct PathRegex {
@@ -123,7 +131,7 @@ pub(super) struct Trie {
     pub(super) leaves: Box<[Leaf]>,
     pub(super) children: Table,
     pub(super) labels: Box<[u8]>,
-    pub(super) groups: Box<[Box<[Group]>]>,
+    pub(super) chunks: Box<[Box<[Chunk]>]>,
     pub(super) regexes: Box<[PathRegex]>,
     pub(super) entries: Box<[Entry]>,
 }
@@ -212,8 +220,8 @@ impl Trie {
         self.entries.get(list.range()).unwrap_or_default()
     }
 
-    pub(super) fn groups_of(&self, node: &Node) -> &[Group] {
-        self.groups.get(node.groups as usize).map(AsRef::as_ref).unwrap_or_default()
+    pub(super) fn chunks_of(&self, node: &Node) -> &[Chunk] {
+        self.chunks.get(node.chunks as usize).map(AsRef::as_ref).unwrap_or_default()
     }
 
     /// The label of a node or leaf.
@@ -335,11 +343,9 @@ impl<'a> Walk<'a> {
         if node.parameter != NONE {
             self.enter(node.parameter, at, visitor)?;
         }
-        if node.groups != NONE {
-            for group in trie.groups_of(node) {
-                if visitor.wants(group.max_priority) && self.matches(group.regex) {
-                    self.show(self.list(group.entries), None, false, Some(group.regex), visitor)?;
-                }
+        if node.chunks != NONE {
+            for chunk in trie.chunks_of(node) {
+                self.try_expressions(chunk, visitor)?;
             }
         }
         self.show(self.list(node.rests), Some(at + 1), false, None, visitor)
@@ -349,6 +355,18 @@ impl<'a> Walk<'a> {
     #[inline]
     fn list(&self, list: List) -> (&'a [Entry], u32) {
         (if list.len == 0 { &[] } else { self.trie.list(list) }, list.start)
+    }
+
+    fn try_expressions(&self, chunk: &Chunk, visitor: &mut impl Visitor) -> ControlFlow<()> {
+        if chunk.any.as_ref().is_some_and(|any| !any.is_match(self.path)) {
+            return ControlFlow::Continue(());
+        }
+        for group in &chunk.groups {
+            if visitor.wants(group.max_priority) && self.matches(group.regex) {
+                self.show(self.list(group.entries), None, false, Some(group.regex), visitor)?;
+            }
+        }
+        ControlFlow::Continue(())
     }
 
     fn matches(&self, regex: u32) -> bool {

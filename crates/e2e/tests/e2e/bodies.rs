@@ -1,5 +1,7 @@
 //! Large bodies: whole, both ways, in bounded memory, whoever is slow.
 
+use std::sync::OnceLock;
+
 use daemun_e2e::client::shown;
 use daemun_e2e::lane::FORWARD_ALL;
 use daemun_e2e::{Client, Gateway, Next, Origin, Peer};
@@ -12,13 +14,25 @@ fn large() -> String {
     format!("limits: {{ body: 1TiB }}\n{FORWARD_ALL}")
 }
 
-/// Byte `at` of the pattern all bodies here are made of.
-fn pattern(at: usize) -> u8 {
-    u8::try_from((at / 7 + at % 251) % 256).unwrap()
+/// What all bodies here are made of, again and again. Its length is a prime, so that a part that is lost or repeated shows.
+fn pattern() -> &'static [u8] {
+    static PATTERN: OnceLock<Vec<u8>> = OnceLock::new();
+    PATTERN.get_or_init(|| (0..65_521_usize).map(|at| u8::try_from((at / 7 + at % 251) % 256).unwrap()).collect())
+}
+
+/// The parts of the pattern that stand from byte `from` on, `length` bytes in all.
+fn parts(from: usize, length: usize) -> impl Iterator<Item = &'static [u8]> {
+    let (mut at, end) = (from, from + length);
+    std::iter::from_fn(move || {
+        let rest = &pattern()[at % pattern().len()..];
+        let part = &rest[..rest.len().min(end - at)];
+        at += part.len();
+        (!part.is_empty()).then_some(part)
+    })
 }
 
 fn piece(from: usize, length: usize) -> Vec<u8> {
-    (from..from + length).map(pattern).collect()
+    parts(from, length).collect::<Vec<_>>().concat()
 }
 
 /// Checks a stream of bytes against the pattern as it goes by.
@@ -30,9 +44,15 @@ struct Checked {
 
 impl Checked {
     fn take(&mut self, bytes: &[u8]) {
-        let wrong = bytes.iter().enumerate().find(|(at, byte)| **byte != pattern(self.count + at));
-        self.wrong = self.wrong.or(wrong.map(|(at, _)| self.count + at));
-        self.count += bytes.len();
+        let mut rest = bytes;
+        for part in parts(self.count, bytes.len()) {
+            let (now, later) = rest.split_at(part.len());
+            if now != part {
+                self.wrong = self.wrong.or(Some(self.count));
+            }
+            self.count += part.len();
+            rest = later;
+        }
     }
 }
 

@@ -76,6 +76,8 @@ impl Watcher {
                 Ok(number) => watches.entry(number).or_insert_with(|| (folder, Place::default())).1.add(place),
                 // Gone since we looked: its parent tells when it is back.
                 Err(Errno::NOENT | Errno::NOTDIR) => {}
+                // A folder on the way that may be passed but not listed: only its own removal goes unnoticed.
+                Err(Errno::ACCESS) if place.names.is_empty() && !place.any => {}
                 Err(error) => {
                     let text = format!("cannot watch `{}`: {error}", folder.display());
                     result = Err(io::Error::new(io::Error::from(error).kind(), text));

@@ -147,6 +147,8 @@ fn push_query_text(text: &str, out: &mut Vec<u8>) {
 }
 
 /// Gives every field that goes upstream, but framing and host, to `sink`.
+#[allow(clippy::wildcard_enum_match_arm, reason = "what is not named here is passed on")]
+#[allow(clippy::too_many_lines, reason = "one rule per field, in one place")]
 pub(crate) fn fields(exchange: &Exchange, sink: &mut impl FieldSink) {
     let head = &exchange.request.head;
     let trusted = exchange.client.trusted;

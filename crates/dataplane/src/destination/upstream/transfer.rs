@@ -169,7 +169,8 @@ impl Transfer<'_, '_> {
                     self.upload.done = true;
                     return Ok(moved);
                 }
-                Poll::Ready(Ok(())) if waiting => return Ok(moved),
+                // what was held may have been why nothing could be read: only an empty pipe waits for the socket
+                Poll::Ready(Ok(())) if waiting && before == 0 => return Ok(moved),
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => {
                     // it may have answered before it closed; if not, reading its head says so
@@ -217,7 +218,8 @@ impl Transfer<'_, '_> {
                     pipe.release(&self.worker.buffers);
                     return Poll::Ready(Ok(()));
                 }
-                Poll::Ready(Ok(())) if waiting => {
+                // what was held may have been why nothing could be read: only an empty pipe waits for the socket
+                Poll::Ready(Ok(())) if waiting && before == 0 => {
                     pipe.release(&self.worker.buffers);
                     break false;
                 }
@@ -289,12 +291,13 @@ impl Transfer<'_, '_> {
                 return Err(client_side(fault));
             }
             moved |= filled.is_ready();
+            let before = pipe.data().len();
             match self.up.poll_drain(cx, pipe) {
                 Poll::Ready(Ok(())) if pipe.is_finished() => match self.up.conn.stream.poll_shutdown(cx) {
                     Poll::Pending => break,
                     Poll::Ready(_) => *ended = true,
                 },
-                Poll::Ready(Ok(())) if filled.is_pending() => {
+                Poll::Ready(Ok(())) if filled.is_pending() && before == 0 => {
                     pipe.release(&self.worker.buffers);
                     break;
                 }
@@ -315,12 +318,13 @@ impl Transfer<'_, '_> {
                 return Err(fault);
             }
             moved |= filled.is_ready();
+            let before = pipe.data().len();
             match self.down.poll_drain(cx, pipe) {
                 Poll::Ready(Ok(())) if pipe.is_finished() => match self.down.poll_shutdown(cx) {
                     Poll::Pending => break,
                     Poll::Ready(_) => *ended = true,
                 },
-                Poll::Ready(Ok(())) if filled.is_pending() => {
+                Poll::Ready(Ok(())) if filled.is_pending() && before == 0 => {
                     pipe.release(&self.worker.buffers);
                     break;
                 }
