@@ -57,7 +57,7 @@ fn in_pieces(
         (Err(_), Ok(None)) => {
             assert!(read(&[buf, b"\r\n\r\n"].concat(), bounds, &mut scan, &mut again, to_head).is_err());
         }
-        (whole, pieces) => assert_eq!(*whole, pieces),
+        (whole, pieces) => assert_eq!(whole, pieces),
     }
 }
 

@@ -58,7 +58,7 @@ fn case(index: usize) -> Case {
     Case { name: spanned(format!("route-{index}")), matches, host, path: format!("{service}/{rest}") }
 }
 
-fn main() {
+fn main() -> Result<(), &'static str> {
     let count: usize = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(1_000);
     let cases: Vec<Case> = (0..ROUTES).map(case).collect();
     let specs = cases.iter().map(|case| RouteSpec {
@@ -68,18 +68,19 @@ fn main() {
         keep_slashes: false,
         keep_encoded_slash: false,
     });
-    let Some(router) = Router::build(specs, false, &mut Diagnostics::new()) else { return };
+    let router = Router::build(specs, false, &mut Diagnostics::new()).ok_or("the routes conflict")?;
     let order: Vec<usize> = (0..ROUTES).map(|step| step * STRIDE % ROUTES).collect();
     let mut buffer = Vec::new();
     let mut captures = Captures::new();
     let mut found = 0;
     for index in order.iter().copied().cycle().take(count) {
-        let Some(case) = cases.get(index) else { return };
-        let Ok(reading) = path::read(case.path.as_bytes(), &mut buffer) else { return };
+        let case = cases.get(index).ok_or("there is no such route")?;
+        let reading = path::read(case.path.as_bytes(), &mut buffer).map_err(|_| "a path cannot be read")?;
         let path = reading.view(case.path.as_bytes(), &buffer);
         let query = Query { host: case.host.as_bytes(), path: &path, method: "GET", request: &Bare };
         let outcome = router.find(&query, &mut captures);
         found += usize::from(matches!(outcome, Outcome::Found(taken) if taken.route as usize == index));
     }
     assert_eq!(found, count);
+    Ok(())
 }

@@ -50,7 +50,7 @@ struct Running {
 
 impl Listeners {
     /// Serves exactly `wanted`: new ones are begun, missing ones are emptied and closed.
-    pub(crate) fn update(&mut self, worker: &Rc<Worker>, wanted: Vec<Sockets>) {
+    pub(crate) async fn update(&mut self, worker: &Rc<Worker>, wanted: Vec<Sockets>) {
         let mut next = HashMap::new();
         for listener in wanted {
             let mut running = self.running.remove(&listener.name).unwrap_or_default();
@@ -63,6 +63,7 @@ impl Listeners {
         }
         for gone in std::mem::replace(&mut self.running, next).into_values().flatten() {
             gone.stop.notify_one();
+            let _ = gone.done.await;
         }
     }
 

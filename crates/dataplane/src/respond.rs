@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use daemun_config::model::ErrorBody;
+use daemun_pipeline::head::Field;
 use daemun_pipeline::{Answer, Exchange, Fault, FieldId, Head, Stop};
 
 /// Appends `HTTP/1.1 200 OK` and the line's end. A status without a known phrase gets none.
@@ -24,6 +25,20 @@ pub(crate) fn push_fields(head: &Head, out: &mut Vec<u8>) {
         if field.removed || field.id.is_hop_by_hop() || field.id == FieldId::ContentLength {
             continue;
         }
+        push_copied(head, field, out);
+    }
+}
+
+/// Appends a field of a head. One that stands there with canonical separators, as most do, is one copy.
+#[inline]
+pub(crate) fn push_copied(head: &Head, field: &Field, out: &mut Vec<u8>) {
+    let (name, value) = (field.name.range(), field.value.range());
+    let canonical = value.start == name.end + 2
+        && head.buf.get(name.end..value.start) == Some(b": ")
+        && head.buf.get(value.end..value.end + 2) == Some(b"\r\n");
+    if canonical {
+        out.extend_from_slice(head.buf.get(name.start..value.end + 2).unwrap_or_default());
+    } else {
         push_field(head.bytes(field.name), head.bytes(field.value), out);
     }
 }

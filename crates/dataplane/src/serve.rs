@@ -157,6 +157,9 @@ pub(crate) async fn answer(
 ) {
     stamp(exchange);
     worker.push_date(exchange);
+    if worker.draining.get() {
+        down.doom();
+    }
     down.start(exchange, BodyLength::Length(body.len() as u64));
     let mut pipe = Pipe::of(body);
     if exchange.request.method == Method::Head {

@@ -306,15 +306,16 @@ pub(crate) async fn run(worker: Rc<Worker>, sockets: Vec<Sockets>, mut mailbox: 
     tokio::task::spawn_local(Rc::clone(&worker).sweep_pools());
     tokio::task::spawn_local(Rc::clone(&worker.recorder).flusher(worker.clock.clone()));
     let mut listeners = listener::Listeners::default();
-    listeners.update(&worker, sockets);
+    listeners.update(&worker, sockets).await;
     while let Some(message) = mailbox.recv().await {
         match message {
             Message::Publish { snapshot, sockets, done } => {
                 worker.adopt(snapshot);
-                listeners.update(&worker, sockets);
+                listeners.update(&worker, sockets).await;
                 let _ = done.send(());
             }
             Message::StopAccepting { empty_queue, done } => {
+                worker.draining.set(true);
                 listeners.stop(empty_queue).await;
                 let _ = done.send(());
             }

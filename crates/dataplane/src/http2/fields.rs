@@ -29,6 +29,9 @@ pub(super) fn read_request(request: &mut Request, from: &request::Parts, bounds:
         }
         push(&mut request.head, name.as_str().as_bytes(), value.as_bytes(), id);
     }
+    if from.uri.authority().is_some() && from.uri.scheme().is_none() {
+        return Err(Fault::new(Reason::BadRequest, "`:scheme` is empty"));
+    }
     let authority = from.uri.authority().map(|authority| authority.as_str().as_bytes());
     let path = from.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
     read_parts(request, bounds, from.method.as_str().as_bytes(), authority, path.as_bytes())

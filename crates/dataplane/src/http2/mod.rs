@@ -2,6 +2,7 @@
 //! Frames, header compression and windows are the crate's; what may be asked, and for how long, is decided here.
 
 pub(crate) mod down;
+mod body;
 mod fields;
 mod stream;
 mod wire;
@@ -106,7 +107,7 @@ async fn handshake(worker: &Worker, wire: &Wire, deadline: &Deadline) -> Option<
         let shaken = handshake.as_mut().poll(cx);
         match wire.poll_send(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Ready(Ok(())) | Poll::Pending => shaken.map_err(down::broken),
+            Poll::Ready(Ok(())) | Poll::Pending => shaken.map_err(body::broken),
         }
     });
     deadline.limit(shaken).await?.ok()

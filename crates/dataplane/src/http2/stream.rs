@@ -8,9 +8,8 @@ use h2::RecvStream;
 use h2::server::SendResponse;
 use http::Request;
 
-use super::down::{H2Down, is_to_head};
+use super::down::H2Down;
 use super::fields::read_request;
-use crate::http1::parse::BodyLength;
 use crate::peer::Down;
 use crate::record::BadHead;
 use crate::respond;
@@ -32,7 +31,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: Client, incoming: Incomin
     let (parts, body) = request.into_parts();
     let local = worker.local();
     let bounds = &local.snapshot.settings.bounds;
-    let mut h2_down = H2Down::new(body, respond, is_to_head(&parts.method), bounds.keep_underscores);
+    let mut h2_down = H2Down::new(body, respond, parts.method == http::Method::HEAD, bounds.keep_underscores);
     let deadline = worker.timers.slot();
     let mut state = worker.busy();
     let Busy { exchange, trail, .. } = &mut *state;
@@ -44,12 +43,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: Client, incoming: Incomin
     drop(local);
     let abandoned = match read {
         Ok(parts) => {
-            h2_down.expect(&parts);
-            let framing = match parts.length {
-                Some(length) => BodyLength::Length(length),
-                None if h2_down.is_bodyless() => BodyLength::None,
-                None => BodyLength::Chunked,
-            };
+            let framing = h2_down.expect(&parts);
             let mut down = Down::H2(h2_down);
             serve::serve(worker, &deadline, &mut down, exchange, Arrived { framing, upgrade: None }, trail).await;
             finish(down)

@@ -8,7 +8,7 @@ use super::conditions::{ConditionSet, Conditions, Looked};
 use super::hosts::Host;
 use super::methods::MethodSet;
 use super::path::ReadPath;
-use super::trie::{Entry, NONE, Reached, Spans, Visitor};
+use super::trie::{Entry, EntryFlags, NONE, Reached, Spans, Visitor};
 
 /// What a request asks of the router.
 #[derive(Clone, Copy)]
@@ -112,11 +112,13 @@ impl Variant {
     }
 }
 
-/// An entry that takes the request.
+/// An entry that takes the request, with all of it that is needed further: the entry itself may be far away.
 #[derive(Clone, Copy, Debug)]
 struct Best {
     index: u32,
     priority: i32,
+    route: u32,
+    flags: EntryFlags,
     regex: Option<u32>,
     variant: Variant,
 }
@@ -146,31 +148,25 @@ impl Router {
             None if self.hosts_fall_through => ControlFlow::Continue(()),
             None => ControlFlow::Break(None),
         });
-        let Some((best, entry)) = found.break_value().flatten().and_then(|best| self.entry(best)) else {
-            return search.refusal();
-        };
-        if query.path.had_encoded_slash() && !entry.flags.keep_encoded_slash {
+        let Some(best) = found.break_value().flatten() else { return search.refusal() };
+        if query.path.had_encoded_slash() && !best.flags.keep_encoded_slash {
             return Outcome::EncodedSlash;
         }
         let keep_slashes = best.variant == Variant::Kept;
         if let Some(regex) = best.regex {
-            self.capture_groups(regex, entry, query.path.matched(keep_slashes), &mut captures.0);
+            self.capture_groups(regex, best.route, query.path.matched(keep_slashes), &mut captures.0);
         }
         if query.path.had_parameters() {
             for span in captures.0.as_mut_slice() {
                 *span = query.path.widen(keep_slashes, *span);
             }
         }
-        Outcome::Found(Found { route: entry.route, keep_slashes: entry.flags.keep_slashes })
-    }
-
-    fn entry(&self, best: Best) -> Option<(Best, &Entry)> {
-        self.trie.entries.get(best.index as usize).map(|entry| (best, entry))
+        Outcome::Found(Found { route: best.route, keep_slashes: best.flags.keep_slashes })
     }
 
     /// Takes the parameters of a route out of the groups of its expression.
-    fn capture_groups(&self, regex: u32, entry: &Entry, path: &[u8], spans: &mut Spans) {
-        let names = self.names_of(entry.route);
+    fn capture_groups(&self, regex: u32, route: u32, path: &[u8], spans: &mut Spans) {
+        let names = self.names_of(route);
         if names.is_empty() {
             return;
         }
@@ -285,8 +281,8 @@ impl Visitor for Finder<'_, '_> {
             if !self.search.conditions_hold(entry) {
                 continue;
             }
-            let priority = entry.priority;
-            self.best = Some(Best { index, priority, regex: reached.regex, variant: self.variant });
+            let &Entry { priority, route, flags, .. } = entry;
+            self.best = Some(Best { index, priority, route, flags, regex: reached.regex, variant: self.variant });
             self.spans.copy_from(reached.spans.as_slice());
             if let Some(start) = reached.rest
                 && entry.flags.captures_rest

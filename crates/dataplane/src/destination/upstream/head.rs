@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use daemun_config::model::HostRule;
-use daemun_pipeline::{Exchange, FieldId};
+use daemun_pipeline::head::Field;
+use daemun_pipeline::{Exchange, FieldId, Head};
 
 use crate::http1::parse::BodyLength;
-use crate::respond::{push_field, push_number};
+use crate::respond::{push_copied, push_field, push_number};
 use crate::snapshot::upstream::{Target, Upstream};
 use crate::snapshot::{PathRewrite, Rewrite};
 
@@ -14,6 +15,11 @@ use crate::snapshot::{PathRewrite, Rewrite};
 pub(crate) trait FieldSink {
     /// Takes a field whose value is the parts one after another.
     fn field(&mut self, name: &[u8], parts: &[&[u8]]);
+
+    /// Takes a field of a head as it is.
+    fn copied(&mut self, head: &Head, field: &Field) {
+        self.field(head.bytes(field.name), &[head.bytes(field.value)]);
+    }
 }
 
 impl FieldSink for Vec<u8> {
@@ -24,6 +30,10 @@ impl FieldSink for Vec<u8> {
             self.extend_from_slice(part);
         }
         self.extend_from_slice(b"\r\n");
+    }
+
+    fn copied(&mut self, head: &Head, field: &Field) {
+        push_copied(head, field, self);
     }
 }
 
@@ -162,11 +172,12 @@ pub(crate) fn fields(exchange: &Exchange, sink: &mut impl FieldSink) {
             FieldId::Host | FieldId::ContentLength | FieldId::Expect | FieldId::XRequestId | FieldId::Traceparent => {}
             FieldId::XForwardedFor if trusted && !forwarded_for && !exchange.client.peer_text.is_empty() => {
                 forwarded_for = true;
-                sink.field(b"x-forwarded-for", &[value, b", ", exchange.client.peer_text.as_bytes()]);
+                let before = all(head, field.id);
+                sink.field(b"x-forwarded-for", &[&before, b", ", exchange.client.peer_text.as_bytes()]);
             }
             FieldId::Forwarded if trusted && !forwarded => {
                 forwarded = true;
-                push_forwarded(exchange, &[value, b", "], sink);
+                push_forwarded(exchange, &[&all(head, field.id), b", "], sink);
             }
             FieldId::XForwardedHost if trusted && !kept_host => {
                 kept_host = true;
@@ -176,14 +187,14 @@ pub(crate) fn fields(exchange: &Exchange, sink: &mut impl FieldSink) {
                 kept_proto = true;
                 sink.field(b"x-forwarded-proto", &[value]);
             }
-            FieldId::XForwardedPort | FieldId::XRealIp if trusted => sink.field(head.bytes(field.name), &[value]),
+            FieldId::XForwardedPort | FieldId::XRealIp if trusted => sink.copied(head, field),
             FieldId::XForwardedFor
             | FieldId::Forwarded
             | FieldId::XForwardedHost
             | FieldId::XForwardedProto
             | FieldId::XForwardedPort
             | FieldId::XRealIp => {}
-            _ => sink.field(head.bytes(field.name), &[value]),
+            _ => sink.copied(head, field),
         }
     }
     if !forwarded_for && !exchange.client.peer_text.is_empty() {
@@ -207,6 +218,11 @@ pub(crate) fn fields(exchange: &Exchange, sink: &mut impl FieldSink) {
     sink.field(b"via", &[version]);
     sink.field(b"x-request-id", &[&exchange.id]);
     sink.field(b"traceparent", &[&exchange.trace]);
+}
+
+/// All values of a field that may come in several lines, as one (RFC 9110, section 5.3).
+fn all(head: &Head, id: FieldId) -> Vec<u8> {
+    head.values_id(id).collect::<Vec<_>>().join(&b", "[..])
 }
 
 fn scheme(exchange: &Exchange) -> &'static [u8] {

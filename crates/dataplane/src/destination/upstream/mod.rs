@@ -97,6 +97,8 @@ pub(crate) async fn send(ask: &mut Ask<'_, '_>, exchange: &mut Exchange, upstrea
             trail.fresh = true;
         }
         exchange.response.head.clear();
+        // nothing of the body was taken; the head must be sent again
+        upload = Upload::new(ask.worker.clock.now());
     }
 }
 

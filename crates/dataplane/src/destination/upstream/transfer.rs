@@ -186,6 +186,9 @@ impl Transfer<'_, '_> {
 
     /// Passes the answer's body on, and what is left of the request's, to the end.
     pub(crate) async fn until_end(&mut self, length: BodyLength) -> Result<(), Fault> {
+        if self.worker.draining.get() {
+            self.down.doom();
+        }
         self.down.start(self.exchange, length);
         let mut moved = self.exchange.times.answered;
         poll_fn(|cx| self.poll_body(cx, &mut moved)).await
