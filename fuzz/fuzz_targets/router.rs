@@ -8,7 +8,7 @@ use arbitrary::{Result, Unstructured};
 use daemun_config::Spanned;
 use daemun_config::diagnostic::ROUTE_UNREACHABLE;
 use daemun_config::model::{IpNet, Match, PathMatch, ValueMatch};
-use daemun_dataplane::router::path;
+use daemun_dataplane::router::{Router, path};
 use daemun_fuzz::table::{Answer, Request, TestRoute, ask, ask_naively, build, expressions, spanned};
 use libfuzzer_sys::fuzz_target;
 
@@ -36,10 +36,10 @@ fuzz_target!(|data: &[u8]| {
 fn run(input: &mut Unstructured<'_>) -> Result<()> {
     let count = input.int_in_range(1..=12)?;
     let routes = (0..count).map(|index| route(index, input)).collect::<Result<Vec<_>>>()?;
-    let (routes, unreachable) = compatible(routes);
+    let (routes, router, unreachable) = compatible(routes);
     // A preflight ignores conditions that tell routes apart, so that several may tie: the first in the file wins.
     let preflights = if tie_without_conditions(&routes) { &[false][..] } else { &[false, true] };
-    let routers = [false, true].map(|fall_through| build(&routes, fall_through).0.expect("routes that stand together"));
+    let routers = [router, build(&routes, true).0.expect("it makes no difference to what stands together")];
     loop {
         let request = request(input)?;
         if path::read(request.path.as_bytes(), &mut Vec::new()).is_err() {
@@ -62,14 +62,14 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
     }
 }
 
-/// The routes that can stand together, the earlier of two that conflict, and the names of those that are said never to match.
-fn compatible(mut routes: Vec<TestRoute>) -> (Vec<TestRoute>, HashSet<String>) {
+/// The routes that can stand together, the earlier of two that conflict, their router, and the names of those that are said never to match.
+fn compatible(mut routes: Vec<TestRoute>) -> (Vec<TestRoute>, Router, HashSet<String>) {
     loop {
         let (router, diagnostics) = build(&routes, false);
         let name = |path: &str| path.split('.').nth(1).unwrap_or_default().to_owned();
-        if router.is_some() {
+        if let Some(router) = router {
             let found = diagnostics.iter().filter(|finding| finding.code == ROUTE_UNREACHABLE);
-            return (routes, found.map(|finding| name(&finding.path)).collect());
+            return (routes, router, found.map(|finding| name(&finding.path)).collect());
         }
         let bad: HashSet<String> = diagnostics.iter().map(|finding| name(&finding.path)).collect();
         let before = routes.len();
@@ -81,12 +81,14 @@ fn compatible(mut routes: Vec<TestRoute>) -> (Vec<TestRoute>, HashSet<String>) {
 /// Whether two routes are told apart by the values of headers, query or cookies alone.
 fn tie_without_conditions(routes: &[TestRoute]) -> bool {
     let mut routes = routes.to_vec();
+    let mut changed = false;
     for matches in routes.iter_mut().map(|route| &mut route.matches) {
         for (_, value) in matches.headers.iter_mut().chain(&mut matches.query).chain(&mut matches.cookies) {
             *value = ValueMatch::Present;
+            changed = true;
         }
     }
-    build(&routes, false).0.is_none()
+    changed && build(&routes, false).0.is_none()
 }
 
 fn route(index: usize, input: &mut Unstructured<'_>) -> Result<TestRoute> {

@@ -5,7 +5,7 @@
 
 mod spdx;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -32,7 +32,9 @@ pub(crate) fn run() -> Result<()> {
     let text = shell::output(shell::cargo().args(["metadata", "--format-version", "1", "--locked", "--all-features"]))?;
     let metadata: Value = serde_json::from_str(&text)?;
     let packages = metadata.get("packages").and_then(Value::as_array).context("`cargo metadata` listed no packages")?;
-    let findings = policy.judge(packages);
+    let built = built()?;
+    let packages: Vec<&Value> = packages.iter().filter(|package| built.contains(&name_and_version(package))).collect();
+    let findings = policy.judge(&packages);
     for finding in &findings {
         println!("{finding}");
     }
@@ -41,6 +43,26 @@ pub(crate) fn run() -> Result<()> {
     }
     println!("{} packages: licences and sources are as `deny.toml` allows", packages.len());
     Ok(())
+}
+
+/// Every package that some target and feature builds, as `name version`. The metadata lists more: what optional
+/// features of a dependency would need, if anyone turned them on.
+fn built() -> Result<BTreeSet<String>> {
+    let tree =
+        ["tree", "--locked", "--workspace", "--all-features", "--target", "all", "--prefix", "none", "--no-dedupe"];
+    let text = shell::output(shell::cargo().args(tree).args(["--edges", "normal,build,dev"]))?;
+    Ok(text
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            Some(format!("{} {}", words.next()?, words.next()?.trim_start_matches('v')))
+        })
+        .collect())
+}
+
+fn name_and_version(package: &Value) -> String {
+    let text = |key: &str| package.get(key).and_then(Value::as_str).unwrap_or_default();
+    format!("{} {}", text("name"), text("version"))
 }
 
 impl Policy {
@@ -85,7 +107,7 @@ impl Policy {
         Ok(())
     }
 
-    fn judge(&self, packages: &[Value]) -> Vec<String> {
+    fn judge(&self, packages: &[&Value]) -> Vec<String> {
         let mut findings = Vec::new();
         let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for package in packages {
@@ -138,7 +160,7 @@ mod tests {
     fn licences_sources_and_versions_are_judged() {
         let policy = Policy::read(DENY).unwrap();
         let package = |name: &str, licence: &str, source: Value| json!({"name": name, "version": "1.0.0", "license": licence, "source": source});
-        let judged = |packages: &[Value]| policy.judge(packages).len();
+        let judged = |packages: &[Value]| policy.judge(&packages.iter().collect::<Vec<_>>()).len();
         let old = [package("old", "MIT", json!(REGISTRY)), package("old", "MIT", json!(REGISTRY))];
         assert_eq!(judged(&old), 0);
         assert_eq!(judged(&[&old[..], &[package("a", "GPL-3.0", json!(REGISTRY))]].concat()), 1);

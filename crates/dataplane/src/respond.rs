@@ -6,6 +6,8 @@ use daemun_config::model::ErrorBody;
 use daemun_pipeline::head::Field;
 use daemun_pipeline::{Answer, Exchange, Fault, FieldId, Head, Stop};
 
+use crate::destination::upstream::grpc;
+
 /// Appends `HTTP/1.1 200 OK` and the line's end. A status without a known phrase gets none.
 pub(crate) fn push_status_line(status: u16, out: &mut Vec<u8>) {
     if status == 200 {
@@ -90,6 +92,9 @@ pub(crate) fn from_answer(answer: &Answer, exchange: &mut Exchange) -> Bytes {
 }
 
 fn from_fault(fault: &Fault, exchange: &mut Exchange, bodies: &ErrorBodies) -> Bytes {
+    if exchange.request.grpc {
+        return grpc::from_fault(fault, exchange);
+    }
     let status = fault.reason.status();
     exchange.response.status = status;
     for (name, value) in &fault.fields {

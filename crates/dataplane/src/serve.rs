@@ -157,6 +157,7 @@ pub(crate) async fn answer(
 ) {
     stamp(exchange);
     worker.push_date(exchange);
+    down.settle_body();
     if worker.draining.get() {
         down.doom();
     }

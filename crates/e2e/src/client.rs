@@ -1,9 +1,10 @@
 //! A scripted client: raw bytes out, and a strict reader of what comes back.
 
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::time::Duration;
 
 use crate::message::{Framing, Head};
+use crate::queue::Queue;
 use crate::wait::{PATIENCE, poll};
 use crate::wire::{Address, Body, Broken, Stream, Wire};
 
@@ -90,8 +91,9 @@ impl Client {
     /// a read of its own.
     pub fn send_apart(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.send(bytes);
-        if let Some(address) = self.wire.stream.local_address() {
-            let _ = poll(Duration::from_millis(500), || has_been_read(address).then_some(()));
+        let ends = (self.wire.stream.peer_address(), self.wire.stream.local_address());
+        if let ((Some(there), Some(here)), Some(queue)) = (ends, Queue::open()) {
+            let _ = poll(Duration::from_millis(500), || (queue.unread(there, here).unwrap_or(0) == 0).then_some(()));
         }
         self
     }
@@ -218,15 +220,4 @@ pub fn shown(bytes: &[u8]) -> String {
         return bytes.escape_ascii().to_string();
     }
     format!("{}… ({} bytes)", bytes[..MOST].escape_ascii(), bytes.len())
-}
-
-/// Whether the peer of the connection whose client end is `client` has taken all bytes that arrived at its socket.
-fn has_been_read(client: SocketAddr) -> bool {
-    let SocketAddr::V4(client) = client else { return true };
-    let octets = u32::from_le_bytes(client.ip().octets());
-    let wanted = format!("{octets:08X}:{:04X}", client.port());
-    let Ok(table) = std::fs::read_to_string("/proc/net/tcp") else { return true };
-    let row = table.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
-    row.filter(|row| row.get(2) == Some(&wanted.as_str()))
-        .all(|row| row.get(4).and_then(|queues| queues.split(':').nth(1)).is_none_or(|unread| unread == "00000000"))
 }

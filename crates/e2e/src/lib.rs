@@ -9,6 +9,7 @@
 )]
 
 pub mod wait;
+pub mod queue;
 pub mod wire;
 pub mod message;
 pub mod client;

@@ -141,7 +141,8 @@ pub fn faults_of_forwarded(head: &Head) -> Vec<String> {
             if method.is_empty() || !method.bytes().all(is_token) {
                 faults.push(format!("method `{method}`"));
             }
-            let clean = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\' && byte != b'#');
+            let path = target.split('?').next().unwrap_or_default();
+            let clean = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') && !path.contains('\\');
             if target.is_empty() || !clean {
                 faults.push(format!("target `{target}`"));
             }

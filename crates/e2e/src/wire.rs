@@ -135,6 +135,15 @@ impl Stream {
         }
     }
 
+    /// The TCP address of the other end, when it is one.
+    #[must_use]
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// The local TCP address, when it is one.
     #[must_use]
     pub fn local_address(&self) -> Option<SocketAddr> {

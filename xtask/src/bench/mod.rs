@@ -77,6 +77,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if std::thread::available_parallelism()?.get() < 2 {
         bail!("the benchmark needs two cores: one for the proxy, one for load and origin");
     }
+    // Two at once would measure each other.
+    std::fs::create_dir_all(tree::target().join("bench"))?;
+    let lock = std::fs::File::create(tree::target().join("bench/lock"))?;
+    lock.try_lock().context("another benchmark is running")?;
     let bench = prepare(&options)?;
     let origin_command = scenario::origin(bench.origin, &bench.folder.join("origin"))?;
     let mut origin = Process::start("origin", LOAD_CPU, &origin_command, &bench.logs())?;

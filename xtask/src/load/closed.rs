@@ -13,8 +13,8 @@ use super::poller::Poller;
 use super::response::{Done, Reader};
 use super::{Options, connect};
 
-/// How long nothing may happen while answers are due.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long nothing may happen while answers are due; longer than the kernel probes a window it took for closed.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The token of stdin.
 const ORDERS: usize = usize::MAX;
@@ -166,9 +166,6 @@ impl Connection {
             }
             if done.is_some() || read == 0 {
                 return Some(done);
-            }
-            if read < buffer.len() {
-                return None;
             }
         }
     }

@@ -116,6 +116,12 @@ impl ChunkDecoder {
         Ok((used, Progress::Done))
     }
 
+    /// Payload bytes the open chunk announced that have not come yet; while its size is still being read, what is known of it.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
     /// The fields after the body; `None` when there were none. Those that must not be passed on are marked removed.
     pub fn take_trailers(&mut self) -> Option<Box<Head>> {
         self.trailers.take()

@@ -2,7 +2,7 @@
 //! exchange it serves.
 
 use std::io;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use daemun_pipeline::{Fault, Reason};
 
@@ -52,6 +52,8 @@ pub(crate) struct Conn {
     incoming: Incoming,
     outgoing: Outgoing,
     broken: Reason,
+    /// Payload bytes a chunked body may announce.
+    pub(crate) body_limit: u64,
     /// Whether trailer fields with `_` in their name are kept.
     pub(crate) keep_underscores: bool,
     /// When its last exchange ended.
@@ -72,6 +74,7 @@ impl Conn {
             incoming: Incoming::Done,
             outgoing: Outgoing::Done,
             broken,
+            body_limit: u64::MAX,
             keep_underscores: false,
             last_end: 0,
             ended: false,
@@ -104,6 +107,20 @@ impl Conn {
     /// Whether the body that comes in was read to its end.
     pub(crate) fn body_read(&self) -> bool {
         matches!(self.incoming, Incoming::Done)
+    }
+
+    /// A body that nobody wants is passed over when all of it is already here; says whether the next message can follow.
+    pub(crate) fn skip_body(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let buffers = Buffers::default();
+        let mut pipe = Pipe::default();
+        while !self.body_read() && self.has_unread() {
+            if !matches!(self.poll_fill(&mut cx, &mut pipe, &buffers), Poll::Ready(Ok(()))) {
+                return false;
+            }
+            pipe.consume(pipe.data().len());
+        }
+        self.body_read()
     }
 
     /// Whether everything queued and the body that goes out were written.
@@ -196,6 +213,9 @@ impl Conn {
             let room = space.capacity() - before;
             let (used, progress) = decoder.decode(self.unread.get(self.used..).unwrap_or_default(), space, room)?;
             let got = space.len() - before;
+            if pipe.total.saturating_add(got as u64).saturating_add(decoder.left()) > self.body_limit {
+                return Poll::Ready(Err(Fault::new(Reason::BodyTooLarge, "the request body is larger than allowed")));
+            }
             self.used += used;
             pipe.added(got);
             if progress == Progress::Done {

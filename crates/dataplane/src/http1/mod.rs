@@ -17,7 +17,6 @@ use daemun_pipeline::{Client, Fault, Reason};
 use crate::http2;
 use crate::io::Stream;
 use crate::peer::Down;
-use crate::pipe::Pipe;
 use crate::record::BadHead;
 use crate::respond;
 use crate::serve::{self, Arrived};
@@ -133,7 +132,7 @@ async fn exchanges(worker: &Rc<Worker>, conn: &mut Conn, deadline: &Deadline, st
         serve::serve(worker, deadline, &mut down, exchange, arrived, trail).await;
         let Down::H1(down) = down else { return false };
         let close = down.close;
-        if close || !skip_body(conn) {
+        if close || !conn.skip_body() {
             return false;
         }
         let (start, end) = (exchange.times.start, exchange.times.end);
@@ -146,20 +145,6 @@ async fn exchanges(worker: &Rc<Worker>, conn: &mut Conn, deadline: &Deadline, st
         }
         deadline.set_idle(end.saturating_add(LINGER));
     }
-}
-
-/// A request body that nobody wanted is passed over when it is already here; else the connection ends.
-fn skip_body(conn: &mut Conn) -> bool {
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    let spare = crate::pipe::Buffers::default();
-    let mut pipe = Pipe::default();
-    while !conn.body_read() && conn.has_unread() {
-        if !matches!(conn.poll_fill(&mut cx, &mut pipe, &spare), Poll::Ready(Ok(()))) {
-            return false;
-        }
-        pipe.consume(pipe.data().len());
-    }
-    conn.body_read()
 }
 
 /// Reads the next head into the exchange; `None` when none came.

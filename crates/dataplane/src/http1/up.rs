@@ -11,7 +11,7 @@ use super::response::{ResponseHead, parse_response};
 use crate::pipe::Pipe;
 
 /// Interim answers a call may give before its final one.
-const INTERIM_MOST: u8 = 32;
+pub(crate) const INTERIM_MOST: u8 = 32;
 /// Room made for each read of a head.
 const HEAD_READ: usize = 8 * 1024;
 

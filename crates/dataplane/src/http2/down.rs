@@ -11,6 +11,7 @@ use http::{HeaderValue, Response, StatusCode};
 
 use super::body::{Incoming, poll_send};
 use super::fields::{Sender, map_of};
+use crate::destination::upstream::grpc;
 use crate::http1::parse::BodyLength;
 use crate::http1::request::Parts;
 use crate::pipe::{Buffers, Pipe};
@@ -115,6 +116,18 @@ impl H2Down {
         }
     }
 
+    /// A gRPC call that broke off ends with trailers that say why; everything else is reset.
+    pub(crate) fn fail(&mut self, exchange: &Exchange, fault: &Fault) {
+        if !exchange.request.grpc || self.ended || fault.reason.status() == 499 {
+            return;
+        }
+        if let Some(stream) = &mut self.stream {
+            let mut head = Head::default();
+            grpc::push_status(&mut head, fault);
+            self.ended = stream.send_trailers(map_of(&head)).is_ok();
+        }
+    }
+
     /// Ready when the client gave the stream up, or its connection ended.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.ended {
@@ -141,7 +154,7 @@ impl H2Down {
 fn stated_length(exchange: &Exchange, length: BodyLength, none: bool) -> Option<u64> {
     let stated = if none { exchange.response.head.get_id(FieldId::ContentLength) } else { None };
     match (stated, length) {
-        _ if exchange.response.status == 204 => None,
+        _ if exchange.response.status == 204 || exchange.request.grpc => None,
         (Some(stated), _) => std::str::from_utf8(stated).ok()?.parse().ok(),
         (None, BodyLength::Length(n)) => Some(n),
         (None, BodyLength::None | BodyLength::Chunked | BodyLength::UntilClose) => None,

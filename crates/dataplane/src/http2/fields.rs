@@ -137,6 +137,7 @@ impl FieldSink for HeaderMap {
 }
 
 /// The name in lower case; common ones without reading them again.
+#[allow(clippy::wildcard_enum_match_arm, reason = "every name is right as it is read; a few are spared the reading")]
 fn name_of(id: FieldId, name: &[u8]) -> Option<HeaderName> {
     Some(match id {
         FieldId::XRequestId => HeaderName::from_static("x-request-id"),

@@ -2,9 +2,11 @@
 //! Frames, header compression and windows are the crate's; what may be asked, and for how long, is decided here.
 
 pub(crate) mod down;
+pub(crate) mod up;
+pub(crate) mod link;
+mod stream;
 mod body;
 mod fields;
-mod stream;
 mod wire;
 
 use std::cell::{Cell, RefCell};
@@ -69,7 +71,7 @@ pub(crate) async fn connection(worker: &Rc<Worker>, stream: Stream, early: Vec<u
     let deadline = worker.timers.slot();
     let limit = worker.clock.now().saturating_add(worker.local().snapshot.settings.head);
     deadline.set_idle(limit);
-    let wire = Wire::new(worker, stream, early);
+    let wire = Wire::new(&worker.buffers, stream, early);
     let Some(connection) = handshake(worker, &wire, &deadline).await else { return };
     let streams = Rc::new(Streams::default());
     let mut driver = Driver {
@@ -154,12 +156,11 @@ impl Driver<'_> {
             if sent && self.wire.was_full() {
                 continue;
             }
-            self.arm(sent);
-            if self.deadline.poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            if self.expired().is_ready() {
-                return Poll::Ready(());
+            let fired = self.deadline.poll(cx).is_ready();
+            match self.settle(sent, fired) {
+                Next::Turn => {}
+                Next::Wait => return Poll::Pending,
+                Next::End => return Poll::Ready(()),
             }
         }
     }
@@ -191,14 +192,16 @@ impl Driver<'_> {
         });
     }
 
-    /// Fixes how long the connection may stay as it is.
-    fn arm(&mut self, sent: bool) {
-        if self.phase == Phase::Closing {
-            return;
-        }
-        if self.streams.are_given_up() {
-            self.close(h2::Reason::ENHANCE_YOUR_CALM);
-            return;
+    /// Decides, after a turn, how long the connection may stay as it is, and whether it may.
+    fn settle(&mut self, sent: bool, fired: bool) -> Next {
+        let idle = self.streams.open.get() == 0;
+        match self.phase {
+            Phase::Closing if fired => return Next::End,
+            Phase::Closing => return Next::Wait,
+            Phase::Open | Phase::Leaving if self.streams.are_given_up() => return self.close(h2::Reason::ENHANCE_YOUR_CALM),
+            Phase::Leaving if idle && sent => return self.close(h2::Reason::NO_ERROR),
+            Phase::Open if self.worker.draining.get() => return self.leave(),
+            Phase::Open | Phase::Leaving => {}
         }
         let local = self.worker.local();
         let settings = &local.snapshot.settings;
@@ -207,43 +210,38 @@ impl Driver<'_> {
             if !was_stalled || self.wire.has_moved() {
                 self.limit = self.worker.clock.now().saturating_add(settings.write_idle);
             }
-        } else if self.streams.open.get() > 0 {
+        } else if !idle {
             self.limit = NEVER;
-        } else if self.phase == Phase::Leaving {
-            self.close(h2::Reason::NO_ERROR);
-            return;
         } else if self.streams.served.get() > 0 {
             self.limit = self.streams.ended.get().saturating_add(settings.keep_alive);
         }
+        if fired && self.worker.clock.now() >= self.limit {
+            return if self.stalled { Next::End } else { self.close(h2::Reason::NO_ERROR) };
+        }
         self.deadline.set_idle(self.limit);
-        if self.worker.draining.get() && self.phase == Phase::Open {
-            self.leave();
-        }
+        Next::Wait
     }
 
-    /// The deadline has come: by itself, or because the gateway drains. Ready when nothing more can be done.
-    fn expired(&mut self) -> Poll<()> {
-        match self.phase {
-            Phase::Closing => return Poll::Ready(()),
-            Phase::Open | Phase::Leaving if self.stalled => return Poll::Ready(()),
-            Phase::Open if self.streams.open.get() > 0 => self.leave(),
-            Phase::Leaving if self.streams.open.get() > 0 => self.deadline.set_idle(NEVER),
-            Phase::Open | Phase::Leaving => self.close(h2::Reason::NO_ERROR),
-        }
-        Poll::Pending
-    }
-
-    fn leave(&mut self) {
+    fn leave(&mut self) -> Next {
         self.phase = Phase::Leaving;
         self.connection.graceful_shutdown();
-        self.deadline.set_idle(NEVER);
+        Next::Turn
     }
 
-    fn close(&mut self, reason: h2::Reason) {
+    fn close(&mut self, reason: h2::Reason) -> Next {
         self.phase = Phase::Closing;
         self.connection.abrupt_shutdown(reason);
         self.deadline.set(self.worker.clock.now().saturating_add(CLOSING_TIME));
+        Next::Turn
     }
+}
+
+/// What a connection's task does after a turn.
+enum Next {
+    /// Another turn: there are frames to be written.
+    Turn,
+    Wait,
+    End,
 }
 
 /// The streams of one connection.

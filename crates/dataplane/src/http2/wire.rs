@@ -10,15 +10,14 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::io::Stream;
-use crate::pipe::CAPACITY;
-use crate::worker::Worker;
+use crate::pipe::{Buffers, CAPACITY};
 
 /// A handle on the stream; the protocol holds one, the task that drives it another.
 #[derive(Clone)]
 pub(crate) struct Wire(Rc<RefCell<Inner>>);
 
 struct Inner {
-    worker: Rc<Worker>,
+    buffers: Rc<Buffers>,
     stream: Stream,
     /// Bytes that were read before it was known what the connection speaks.
     early: Vec<u8>,
@@ -32,13 +31,15 @@ struct Inner {
     moved: bool,
     /// Whether the protocol was told to wait for room.
     full: bool,
+    /// Bytes read.
+    heard: u64,
 }
 
 impl Wire {
     /// `early` is read before the stream.
-    pub(crate) fn new(worker: &Rc<Worker>, stream: Stream, early: Vec<u8>) -> Wire {
+    pub(crate) fn new(buffers: &Rc<Buffers>, stream: Stream, early: Vec<u8>) -> Wire {
         Wire(Rc::new(RefCell::new(Inner {
-            worker: Rc::clone(worker),
+            buffers: Rc::clone(buffers),
             stream,
             early,
             taken: 0,
@@ -47,6 +48,7 @@ impl Wire {
             unflushed: false,
             moved: false,
             full: false,
+            heard: 0,
         })))
     }
 
@@ -65,12 +67,17 @@ impl Wire {
         std::mem::take(&mut self.0.borrow_mut().full)
     }
 
+    /// How many bytes the peer has sent so far.
+    pub(crate) fn heard(&self) -> u64 {
+        self.0.borrow().heard
+    }
+
     /// Reads bytes nobody wants any more, at most `most`; 0 is the end.
     pub(crate) fn poll_discard(&self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
         let inner = &mut *self.0.borrow_mut();
-        let mut buf = inner.worker.buffers.take();
+        let mut buf = inner.buffers.take();
         let read = inner.stream.poll_read(cx, &mut buf, most);
-        inner.worker.buffers.give(buf);
+        inner.buffers.give(buf);
         read
     }
 }
@@ -88,7 +95,7 @@ impl Inner {
         }
         if self.out.capacity() > 0 {
             self.written = 0;
-            self.worker.buffers.give(std::mem::take(&mut self.out));
+            self.buffers.give(std::mem::take(&mut self.out));
         }
         if self.unflushed {
             ready!(self.stream.poll_flush(cx))?;
@@ -105,7 +112,7 @@ impl Inner {
             ready!(sent)?;
         }
         if self.out.capacity() == 0 {
-            self.out = self.worker.buffers.take();
+            self.out = self.buffers.take();
         }
         Poll::Ready(Ok(CAPACITY - self.out.len()))
     }
@@ -122,14 +129,17 @@ impl AsyncRead for Wire {
         let inner = &mut *self.0.borrow_mut();
         let early = inner.early.get(inner.taken..).unwrap_or_default();
         if early.is_empty() {
-            return Pin::new(&mut inner.stream).poll_read(cx, buf);
+            let before = buf.filled().len();
+            let read = Pin::new(&mut inner.stream).poll_read(cx, buf);
+            inner.heard += (buf.filled().len() - before) as u64;
+            return read;
         }
         let n = early.len().min(buf.remaining());
         buf.put_slice(early.get(..n).unwrap_or_default());
         inner.taken += n;
         if inner.taken >= inner.early.len() {
             inner.taken = 0;
-            inner.worker.buffers.give(std::mem::take(&mut inner.early));
+            inner.buffers.give(std::mem::take(&mut inner.early));
         }
         Poll::Ready(Ok(()))
     }

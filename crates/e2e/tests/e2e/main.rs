@@ -12,6 +12,7 @@
 mod raw;
 mod http2;
 mod upstream_lies;
+mod mutations;
 mod http1;
 mod bodies;
 mod forwarding;

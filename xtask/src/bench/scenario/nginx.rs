@@ -73,7 +73,10 @@ pub(crate) fn origin(listen: SocketAddr, folder: &Path) -> Result<Command> {
         "  server {{ listen {listen} backlog=4096; default_type application/json; location / {{ return 200 '{ANSWER}'; }} "
     )?;
     for (name, size) in [("1KiB", 1 << 10), ("64KiB", 64 << 10), ("10MiB", 10 << 20)] {
-        std::fs::write(folder.join("files").join(name), vec![b'x'; size])?;
+        let file = folder.join("files").join(name);
+        if file.metadata().map_or(0, |file| file.len()) != size {
+            std::fs::write(file, vec![b'x'; usize::try_from(size)?])?;
+        }
         write!(http, "location = /{name} {{ root files; }} ")?;
     }
     writeln!(http, "}}")?;

@@ -1,9 +1,10 @@
 //! Makes a connection to a target: address by address, then TLS where the target asks for it.
 
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use daemun_config::model::TargetAddress;
+use daemun_config::model::{TargetAddress, UpstreamProtocol};
 use daemun_pipeline::{Fault, Reason};
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
@@ -11,20 +12,45 @@ use tokio::net::{TcpStream, UnixStream};
 use super::pool::Pool;
 use crate::http1::conn::Conn;
 use crate::http1::up::H1Up;
+use crate::http2::link::Link;
 use crate::io::Stream;
 use crate::snapshot::upstream::{Target, Upstream};
+use crate::worker::Worker;
 
-/// Connects within no time limit of its own; a connect fault is safe to retry, nothing was sent.
-pub(crate) async fn connect(pool: &Pool, upstream: &Upstream, target: &Target) -> Result<H1Up, Fault> {
-    let mut stream = plain(pool, target).await?;
-    if target.tls {
-        stream = secure(stream, upstream, target).await?;
-    }
-    Ok(H1Up::new(Conn::new(stream, Reason::BodyBroken)))
+/// A fresh connection, and what is spoken over it.
+pub(crate) enum Fresh {
+    /// HTTP/1.1, for one call at a time.
+    H1(H1Up),
+    /// HTTP/2, for many.
+    H2(Rc<Link>),
 }
 
-/// The TLS handshake. One that fails is not tried again elsewhere unasked: a wrong certificate is no outage.
-async fn secure(stream: Stream, upstream: &Upstream, target: &Target) -> Result<Stream, Fault> {
+/// Connects within no time limit of its own; a connect fault is safe to retry, nothing was sent. `old` asks for HTTP/1.1 where the target
+/// may choose.
+pub(crate) async fn connect(worker: &Worker, pool: &Pool, upstream: &Upstream, target: &Target, old: bool) -> Result<Fresh, Fault> {
+    let mut stream = plain(pool, target).await?;
+    let mut agreed = false;
+    if target.tls {
+        (stream, agreed) = secure(stream, upstream, target, old).await?;
+    }
+    let h2 = match upstream.protocol {
+        UpstreamProtocol::Http1 => false,
+        UpstreamProtocol::Auto => agreed,
+        UpstreamProtocol::H2 | UpstreamProtocol::H2c if target.tls && !agreed => {
+            let fault = Fault::new(Reason::UpstreamTls, "the backend does not speak HTTP/2");
+            return Err(fault.cause(format_args!("{}: `h2` was not agreed on", target.url)));
+        }
+        UpstreamProtocol::H2 | UpstreamProtocol::H2c => true,
+    };
+    if !h2 {
+        return Ok(Fresh::H1(H1Up::new(Conn::new(stream, Reason::BodyBroken))));
+    }
+    let head = worker.local().snapshot.settings.bounds.head;
+    Link::begin(&worker.buffers, stream, head).await.map(Fresh::H2).map_err(|error| failed(target, &error))
+}
+
+/// The TLS handshake; also says whether HTTP/2 was agreed on. One that fails is not tried again elsewhere unasked: a wrong certificate is no outage.
+async fn secure(stream: Stream, upstream: &Upstream, target: &Target, old: bool) -> Result<(Stream, bool), Fault> {
     let fault = |cause: String| Fault::new(Reason::UpstreamTls, "the backend's TLS handshake failed").cause(cause);
     let Some(tls) = &upstream.tls else { return Err(fault("no TLS settings".to_owned())) };
     let name = match (&tls.server_name, &target.address) {
@@ -34,9 +60,14 @@ async fn secure(stream: Stream, upstream: &Upstream, target: &Target) -> Result<
         }
         (None, TargetAddress::Unix(_)) => return Err(fault("a Unix socket needs `server_name`".to_owned())),
     };
-    let connector = tokio_rustls::TlsConnector::from(Arc::clone(&tls.config));
+    let mut config = Arc::clone(&tls.config);
+    if old && config.alpn_protocols.len() > 1 {
+        Arc::make_mut(&mut config).alpn_protocols = vec![b"http/1.1".to_vec()];
+    }
+    let connector = tokio_rustls::TlsConnector::from(config);
     let stream = connector.connect(name, stream).await.map_err(|error| fault(format!("{}: {error}", target.url)))?;
-    Ok(Stream::Tls(Box::new(stream)))
+    let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    Ok((Stream::Tls(Box::new(stream)), h2))
 }
 
 async fn plain(pool: &Pool, target: &Target) -> Result<Stream, Fault> {

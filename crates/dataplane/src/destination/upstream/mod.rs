@@ -1,7 +1,9 @@
 //! A call to an upstream: a target is picked, a connection taken or made, the call sent, its answer passed on. Knows no policy.
 
 pub(crate) mod connect;
+pub(crate) mod grpc;
 pub(crate) mod head;
+pub(crate) mod links;
 pub(crate) mod pool;
 pub(crate) mod transfer;
 
@@ -9,19 +11,28 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use daemun_config::model::UpstreamProtocol;
 use daemun_pipeline::{Exchange, Fault, Reason};
 
 use crate::http1::parse::BodyLength;
 use crate::http1::response::ResponseHead;
-use crate::http1::up::H1Up;
+use crate::http2::link::Link;
+use crate::http2::up::H2Up;
+use crate::peer::Up;
 use crate::pipe::Pipe;
 use crate::serve::{Ask, Trail};
 use crate::snapshot::upstream::Upstream;
+use crate::timers::NEVER;
+use connect::Fresh;
+use links::Links;
 use pool::LocalTarget;
 use transfer::{CallLimits, Transfer, Upload};
 
 /// Attempts of one call at most; only what had no effect is tried again.
 const ATTEMPTS_MOST: u8 = 3;
+
+/// Connections a call tries when those it finds turn out to take no more.
+const LINK_TRIES: u8 = 3;
 
 /// One upstream as one worker sees it.
 pub(crate) struct LocalUpstream {
@@ -86,7 +97,7 @@ pub(crate) async fn send(ask: &mut Ask<'_, '_>, exchange: &mut Exchange, upstrea
         let Err(fault) = result else { return Ok(()) };
         let again = fault.retry && !upload.touched() && !ask.down.started() && trail.attempts < ATTEMPTS_MOST;
         let connect_fault = matches!(fault.reason, Reason::ConnectFailed | Reason::ConnectTimeout | Reason::NoTarget);
-        let safe = connect_fault || (trail.reused && exchange.request.method.is_idempotent());
+        let safe = connect_fault || upload.unprocessed || (trail.reused && exchange.request.method.is_idempotent());
         if !again || !safe || (connect_fault && tried.len() + 1 >= upstream.targets.len()) {
             return Err(fault);
         }
@@ -111,16 +122,10 @@ async fn attempt(
     upload: &mut Upload,
     trail: &mut Trail,
 ) -> Result<(), Fault> {
-    let mut up = connection(ask, exchange, upstream, target, trail).await?;
     let framing = if upgrade.is_some() { BodyLength::None } else { ask.framing };
-    let rewrite = ask.route.rewrite.as_deref();
-    head::write(exchange, &upstream.shared, &target.shared, rewrite, framing, upgrade.as_deref().map(str::as_bytes), &mut up.conn.out);
-    up.begin(framing);
-    let limits = CallLimits {
-        response: ask.route.response.unwrap_or(upstream.shared.response),
-        body: ask.route.body.unwrap_or(ask.local.snapshot.settings.body),
-        stream: exchange.request.grpc || upgrade.is_some(),
-    };
+    let mut up = begin(ask, exchange, upstream, target, upgrade.as_deref(), framing, trail).await?;
+    let limits = limits(ask, exchange, upstream, upgrade.is_some());
+    ask.down.limit_body(if limits.stream { u64::MAX } else { limits.body });
     let mut transfer = Transfer {
         worker: ask.worker,
         settings: &ask.local.snapshot.settings,
@@ -132,7 +137,15 @@ async fn attempt(
         upload,
         download: Pipe::default(),
     };
-    let head = transfer.until_head().await?;
+    let head = match transfer.until_head().await {
+        Ok(head) => head,
+        Err(fault) => {
+            if fault.reason == Reason::UpstreamTimeout {
+                up.doubt();
+            }
+            return Err(fault);
+        }
+    };
     transfer.exchange.times.answered = ask.worker.clock.now();
     trail.upstream_status = head.status;
     if head.status == 101 {
@@ -156,8 +169,7 @@ async fn tunnel(transfer: &mut Transfer<'_, '_>, wanted: &str, trail: &mut Trail
     }
     trail.upgraded = true;
     transfer.down.start_tunnel(transfer.exchange, wanted.as_bytes());
-    transfer.up.conn.expect_body(BodyLength::UntilClose);
-    transfer.up.conn.begin_body(BodyLength::UntilClose);
+    transfer.up.begin_tunnel();
     let result = transfer.tunnel().await;
     trail.bytes_out = transfer.download.total;
     result
@@ -168,7 +180,7 @@ fn finish(
     ask: &mut Ask<'_, '_>,
     exchange: &Exchange,
     target: &Rc<LocalTarget>,
-    mut up: H1Up,
+    up: Up,
     upload: &Upload,
     head: &ResponseHead,
     result: Result<(), Fault>,
@@ -176,7 +188,12 @@ fn finish(
     if !upload.done {
         ask.down.doom();
     }
+    if let Err(fault) = &result {
+        ask.down.fail(exchange, fault);
+    }
     result?;
+    // a stream of HTTP/2 leaves its connection as it is
+    let Up::H1(mut up) = up else { return Ok(()) };
     if upload.done && !head.close && up.conn.body_read() && !up.conn.has_unread() {
         up.conn.release(&ask.worker.buffers);
         target.pool.keep(up, exchange.times.answered);
@@ -185,31 +202,106 @@ fn finish(
     Ok(())
 }
 
-/// A connection at rest, or a new one within the connect limit.
+/// The limits of one call.
+fn limits(ask: &Ask<'_, '_>, exchange: &Exchange, upstream: &LocalUpstream, upgrade: bool) -> CallLimits {
+    let settings = &ask.local.snapshot.settings;
+    let grpc = exchange.request.grpc;
+    let response = if grpc { settings.stream_idle } else { upstream.shared.response };
+    CallLimits {
+        response: ask.route.response.unwrap_or(response),
+        body: ask.route.body.unwrap_or(settings.body),
+        stream: grpc || upgrade,
+        until: if grpc { grpc::deadline(exchange) } else { NEVER },
+    }
+}
+
+/// Finds a connection for the call and queues its head there.
+async fn begin(
+    ask: &Ask<'_, '_>,
+    exchange: &mut Exchange,
+    upstream: &LocalUpstream,
+    target: &LocalTarget,
+    upgrade: Option<&str>,
+    framing: BodyLength,
+    trail: &mut Trail,
+) -> Result<Up, Fault> {
+    let rewrite = ask.route.rewrite.as_deref();
+    for _ in 0..LINK_TRIES {
+        match connection(ask, exchange, upstream, target, upgrade.is_some(), trail).await? {
+            Fresh::H1(mut up) => {
+                let upgrade = upgrade.map(str::as_bytes);
+                head::write(exchange, &upstream.shared, &target.shared, rewrite, framing, upgrade, &mut up.conn.out);
+                up.begin(framing);
+                return Ok(Up::H1(up));
+            }
+            Fresh::H2(_) if upgrade.is_some() => {
+                return Err(Fault::new(Reason::UpgradeRefused, "the backend speaks HTTP/2, over which this is no upgrade"));
+            }
+            Fresh::H2(link) => match H2Up::call(link.hold(), exchange, &upstream.shared, &target.shared, rewrite, framing) {
+                Ok(up) => return Ok(Up::H2(up)),
+                Err(fault) if fault.retry => {}
+                Err(fault) => return Err(fault),
+            },
+        }
+    }
+    Err(Fault::new(Reason::ConnectFailed, "the backend takes no more calls").cause(&target.shared.url).retryable())
+}
+
+/// A connection at rest or with room, or a new one, within the connect limit.
 async fn connection(
     ask: &Ask<'_, '_>,
     exchange: &mut Exchange,
     upstream: &LocalUpstream,
     target: &LocalTarget,
+    old: bool,
     trail: &mut Trail,
-) -> Result<H1Up, Fault> {
+) -> Result<Fresh, Fault> {
     if !trail.fresh
         && let Some(up) = target.pool.reuse()
     {
         trail.reused = true;
-        return Ok(up);
+        return Ok(Fresh::H1(up));
     }
-    trail.reused = false;
     let limit = ask.route.connect.unwrap_or(upstream.shared.connect);
     ask.deadline.set(ask.worker.clock.now().saturating_add(limit));
     let shared = &target.shared;
-    let connected = ask.deadline.limit(connect::connect(&target.pool, &upstream.shared, shared)).await;
+    let links = &target.pool.links;
+    let many = upstream.shared.protocol != UpstreamProtocol::Http1 && !old;
+    if many && let Some(link) = shared_link(ask, links, &shared.url).await? {
+        trail.reused = true;
+        return Ok(Fresh::H2(link));
+    }
+    trail.reused = false;
+    let connecting = many.then(|| links.connect());
+    let connected = ask.deadline.limit(connect::connect(ask.worker, &target.pool, &upstream.shared, shared, old)).await;
     exchange.times.connected = ask.worker.clock.now();
-    let result = connected.unwrap_or_else(|| {
-        Err(Fault::new(Reason::ConnectTimeout, "the backend did not accept a connection in time").cause(&shared.url).retryable())
-    });
+    let result = connected.unwrap_or_else(|| Err(connect_timeout(&shared.url)));
     ask.worker.recorder.connected(&shared.cells, result.is_ok());
+    match (&result, connecting) {
+        (Ok(Fresh::H2(link)), _) => {
+            links.keep(link);
+            ask.worker.pools_used();
+        }
+        (Ok(Fresh::H1(_)), Some(_)) => links.set_prefers_old(true),
+        (Err(fault), Some(connecting)) => connecting.failed(fault),
+        (Ok(Fresh::H1(_)) | Err(_), None) => {}
+    }
     result
+}
+
+/// A connection with room; waits for one that is being made.
+async fn shared_link(ask: &Ask<'_, '_>, links: &Links, url: &str) -> Result<Option<Rc<Link>>, Fault> {
+    loop {
+        let link = links.take();
+        if link.is_some() || !links.is_coming() {
+            return Ok(link);
+        }
+        ask.deadline.limit(links.wait()).await.unwrap_or_else(|| Err(connect_timeout(url)))?;
+    }
+}
+
+fn connect_timeout(url: &str) -> Fault {
+    Fault::new(Reason::ConnectTimeout, "the backend did not accept a connection in time").cause(url).retryable()
 }
 
 /// The protocol the client wants to switch to and the route allows; one that it does not allow is not passed on.

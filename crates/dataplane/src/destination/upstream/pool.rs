@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::links::Links;
 use crate::http1::up::H1Up;
 use crate::snapshot::upstream::Target;
 
@@ -27,6 +28,8 @@ pub(crate) struct LocalTarget {
 #[derive(Default)]
 pub(crate) struct Pool {
     idle: RefCell<Vec<Idle>>,
+    /// Those over HTTP/2.
+    pub(crate) links: Links,
     next_address: Cell<usize>,
 }
 
@@ -56,11 +59,12 @@ impl Pool {
         let old = idle.iter().take_while(|c| now.saturating_sub(c.since) > limit).count();
         idle.drain(..old);
         idle.retain_mut(|c| c.up.conn.stream.is_quiet());
+        self.links.expire(now, limit);
     }
 
-    /// Whether a connection is at rest.
+    /// Whether a connection may be at rest.
     pub(crate) fn has_idle(&self) -> bool {
-        !self.idle.borrow().is_empty()
+        !self.idle.borrow().is_empty() || !self.links.is_empty()
     }
 
     /// Which of a name's addresses is next.

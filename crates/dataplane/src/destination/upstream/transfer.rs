@@ -9,8 +9,8 @@ use daemun_pipeline::{Exchange, Fault, Reason};
 use crate::http1::down::gone;
 use crate::http1::parse::BodyLength;
 use crate::http1::response::ResponseHead;
-use crate::http1::up::{H1Up, Said};
-use crate::peer::Down;
+use crate::http1::up::Said;
+use crate::peer::{Down, Up};
 use crate::pipe::Pipe;
 use crate::snapshot::Settings;
 use crate::timers::{Deadline, NEVER};
@@ -24,6 +24,8 @@ pub(crate) struct CallLimits {
     pub(crate) body: u64,
     /// A stream: idle limit only.
     pub(crate) stream: bool,
+    /// When the whole call must have ended, as its client asked.
+    pub(crate) until: u64,
 }
 
 /// A call in flight.
@@ -32,7 +34,7 @@ pub(crate) struct Transfer<'a, 'd> {
     pub(crate) settings: &'a Settings,
     pub(crate) deadline: &'a Deadline,
     pub(crate) down: &'a mut Down<'d>,
-    pub(crate) up: &'a mut H1Up,
+    pub(crate) up: &'a mut Up,
     pub(crate) exchange: &'a mut Exchange,
     pub(crate) limits: CallLimits,
     pub(crate) upload: &'a mut Upload,
@@ -46,6 +48,8 @@ pub(crate) struct Upload {
     pub(crate) done: bool,
     /// The upstream takes no more; its answer may still come.
     refused: bool,
+    /// The upstream said that it did nothing with the call.
+    pub(crate) unprocessed: bool,
     /// When the body began to be awaited.
     began: u64,
     /// Last time something moved.
@@ -54,7 +58,7 @@ pub(crate) struct Upload {
 
 impl Upload {
     pub(crate) fn new(now: u64) -> Upload {
-        Upload { pipe: Pipe::default(), done: false, refused: false, began: now, moved: now }
+        Upload { pipe: Pipe::default(), done: false, refused: false, unprocessed: false, began: now, moved: now }
     }
 
     /// Whether a part of the body was taken from the client: the call cannot be made again.
@@ -86,7 +90,10 @@ impl Transfer<'_, '_> {
                     }
                     self.exchange.response.head.clear();
                 }
-                Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
+                Poll::Ready(Err(fault)) => {
+                    self.upload.unprocessed = self.up.unprocessed();
+                    return Poll::Ready(Err(fault));
+                }
                 Poll::Pending => break,
             }
         }
@@ -94,7 +101,7 @@ impl Transfer<'_, '_> {
             return Poll::Ready(Err(Fault::new(Reason::ClientGone, "the client left before the answer")));
         }
         let limit = self.head_limit(moved, was_done);
-        self.deadline.poll_until(cx, limit).map(|()| Err(self.head_expired()))
+        self.deadline.poll_until(cx, limit.min(self.limits.until)).map(|()| Err(self.head_expired(limit)))
     }
 
     /// When the phase before the head is over. Only bodies on their way cost clock readings.
@@ -134,7 +141,10 @@ impl Transfer<'_, '_> {
         self.upload.began.saturating_add(allowed)
     }
 
-    fn head_expired(&self) -> Fault {
+    fn head_expired(&self, limit: u64) -> Fault {
+        if self.limits.until < limit {
+            return past_deadline();
+        }
         let waits_for_client = !self.upload.done && !self.upload.refused && self.upload.pipe.is_empty();
         if waits_for_client {
             Fault::new(Reason::ClientTimeout, "the request body did not arrive in time")
@@ -164,7 +174,7 @@ impl Transfer<'_, '_> {
             let drained = self.up.poll_drain(cx, pipe);
             moved |= !waiting || pipe.data().len() < before;
             match drained {
-                Poll::Ready(Ok(())) if pipe.is_finished() && self.up.conn.all_written() => {
+                Poll::Ready(Ok(())) if pipe.is_finished() && self.up.all_written() => {
                     pipe.release(&self.worker.buffers);
                     self.upload.done = true;
                     return Ok(moved);
@@ -207,7 +217,7 @@ impl Transfer<'_, '_> {
         };
         let stalled = loop {
             let pipe = &mut self.download;
-            let filled = self.up.conn.poll_fill(cx, pipe, &self.worker.buffers);
+            let filled = self.up.poll_fill(cx, pipe, &self.worker.buffers);
             let waiting = match filled {
                 Poll::Ready(Ok(())) => false,
                 Poll::Ready(Err(fault)) => return self.poll_broken(cx, fault),
@@ -254,10 +264,12 @@ impl Transfer<'_, '_> {
             (false, false) => self.limits.response,
         };
         let limit = last.saturating_add(idle);
-        if self.deadline.poll_until(cx, limit).is_pending() {
+        if self.deadline.poll_until(cx, limit.min(self.limits.until)).is_pending() {
             return Poll::Pending;
         }
-        Poll::Ready(Err(if stalled {
+        Poll::Ready(Err(if self.limits.until < limit {
+            past_deadline()
+        } else if stalled {
             Fault::new(Reason::ClientStalled, "the client does not read its answer")
         } else {
             Fault::new(Reason::BodyBroken, "the backend stopped within its answer")
@@ -296,7 +308,7 @@ impl Transfer<'_, '_> {
             moved |= filled.is_ready();
             let before = pipe.data().len();
             match self.up.poll_drain(cx, pipe) {
-                Poll::Ready(Ok(())) if pipe.is_finished() => match self.up.conn.stream.poll_shutdown(cx) {
+                Poll::Ready(Ok(())) if pipe.is_finished() => match self.up.poll_shutdown(cx) {
                     Poll::Pending => break,
                     Poll::Ready(_) => *ended = true,
                 },
@@ -316,7 +328,7 @@ impl Transfer<'_, '_> {
         let mut moved = false;
         while !*ended {
             let pipe = &mut self.download;
-            let filled = self.up.conn.poll_fill(cx, pipe, &self.worker.buffers);
+            let filled = self.up.poll_fill(cx, pipe, &self.worker.buffers);
             if let Poll::Ready(Err(fault)) = filled {
                 return Err(fault);
             }
@@ -338,6 +350,11 @@ impl Transfer<'_, '_> {
         }
         Ok(moved)
     }
+}
+
+/// The client gave the call no more time than this.
+fn past_deadline() -> Fault {
+    Fault::new(Reason::UpstreamTimeout, "the call's deadline has passed")
 }
 
 /// A client whose connection ends within its body has left; one that cheats is told so.

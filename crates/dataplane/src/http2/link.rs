@@ -1,0 +1,152 @@
+//! One connection to a target over HTTP/2, shared by the calls of a worker. Knows neither calls nor which target it leads to.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
+use http::Request;
+
+use super::body::broken;
+use super::wire::Wire;
+use crate::io::Stream;
+use crate::pipe::Buffers;
+
+/// Calls on one connection at the same time, whatever more the target would take.
+const CALLS_MOST: usize = 250;
+/// Calls a connection may take before the target has said how many.
+const CALLS_FIRST: usize = 100;
+/// Answer bytes a target may send on one call before the gateway has passed them on.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// The same for all calls of a connection: enough for every one of them, so that one client that reads slowly holds up no other.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * 256;
+/// Request bytes of one call that may wait for the socket.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// A connection.
+pub(crate) struct Link {
+    sender: RefCell<SendRequest<Bytes>>,
+    wire: Wire,
+    open: Cell<usize>,
+    /// Since when it was seen to have no call; 0 while it has some.
+    since: Cell<u64>,
+    /// It takes no new calls.
+    closed: Cell<bool>,
+}
+
+/// A call's hold on its connection; given up when it is dropped.
+pub(crate) struct Hold {
+    link: Rc<Link>,
+    /// Bytes the target had sent when the call began.
+    heard: u64,
+}
+
+impl Link {
+    /// Begins to speak over `stream`; the first frames leave with the first call.
+    pub(crate) async fn begin(buffers: &Rc<Buffers>, stream: Stream, head: usize) -> std::io::Result<Rc<Link>> {
+        let wire = Wire::new(buffers, stream, Vec::new());
+        let handshake = Builder::new()
+            .enable_push(false)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_max_send_streams(CALLS_FIRST)
+            .max_send_buffer_size(SEND_BUFFER)
+            .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
+            .handshake(wire.clone());
+        let (sender, connection) = handshake.await.map_err(broken)?;
+        let link = Rc::new(Link {
+            sender: RefCell::new(sender),
+            wire: wire.clone(),
+            open: Cell::new(0),
+            since: Cell::new(0),
+            closed: Cell::new(false),
+        });
+        let watched = Rc::downgrade(&link);
+        tokio::task::spawn_local(async move {
+            drive(connection, &wire).await;
+            if let Some(link) = watched.upgrade() {
+                link.closed.set(true);
+            }
+        });
+        Ok(link)
+    }
+
+    /// Whether it takes another call.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.closed.get() && self.open.get() < self.sender.borrow().current_max_send_streams().min(CALLS_MOST)
+    }
+
+    /// Calls on it.
+    pub(crate) fn open(&self) -> usize {
+        self.open.get()
+    }
+
+    /// Whether it takes no new calls any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// Whether it had no call for longer than `limit`, as far as those who asked before saw.
+    pub(crate) fn is_stale(&self, now: u64, limit: u64) -> bool {
+        if self.open.get() == 0 && self.since.get() == 0 {
+            self.since.set(now);
+        }
+        self.open.get() == 0 && now.saturating_sub(self.since.get()) > limit
+    }
+
+    /// Counts a call on it.
+    pub(crate) fn hold(self: &Rc<Link>) -> Hold {
+        self.open.set(self.open.get() + 1);
+        self.since.set(0);
+        Hold { link: Rc::clone(self), heard: self.wire.heard() }
+    }
+}
+
+impl Hold {
+    /// Queues the head of a call; an error means that nothing of it was sent.
+    pub(super) fn send(&self, request: Request<()>, ended: bool) -> Result<(ResponseFuture, h2::SendStream<Bytes>), h2::Error> {
+        // a clone, because the original may wait for an earlier call to be opened
+        let mut sender = self.link.sender.borrow().clone();
+        let sent = sender.send_request(request, ended);
+        if sent.is_err() {
+            self.link.closed.set(true);
+        }
+        sent
+    }
+
+    /// A target that said nothing at all during a call that took too long gets no other on this connection.
+    pub(super) fn doubt(&self) {
+        if self.link.wire.heard() == self.heard {
+            self.link.closed.set(true);
+        }
+    }
+
+    /// The connection ends for new calls.
+    pub(super) fn close(&self) {
+        self.link.closed.set(true);
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.link.open.set(self.link.open.get() - 1);
+    }
+}
+
+/// Moves frames until the connection has ended, which it does by itself once nothing refers to it.
+async fn drive(mut connection: Connection<Wire, Bytes>, wire: &Wire) {
+    poll_fn(|cx| {
+        loop {
+            let ended = Pin::new(&mut connection).poll(cx);
+            match wire.poll_send(cx) {
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) if wire.was_full() => {}
+                Poll::Ready(Ok(())) | Poll::Pending => return ended.map(drop),
+            }
+        }
+    })
+    .await;
+}
