@@ -167,7 +167,12 @@ impl Up {
     }
 
     /// Reads bytes of the answer's body into the pipe. `Ready` means progress or the end.
-    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe, buffers: &Buffers) -> Poll<Result<(), Fault>> {
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        buffers: &Buffers,
+    ) -> Poll<Result<(), Fault>> {
         match self {
             Up::H1(up) => up.conn.poll_fill(cx, pipe, buffers),
             Up::H2(up) => up.poll_fill(cx, pipe, buffers),

@@ -30,7 +30,8 @@ pub(super) struct Line {
 impl Line {
     /// A line that says why there is no figure.
     pub(super) fn void(what: &str, why: &str) -> Line {
-        let why = why.replace('|', "/").replace('\n', " ");
+        // The document must not tell where it was made.
+        let why = why.replace(&shell::text(&tree::target()), "target").replace('|', "/").replace('\n', " ");
         let short: String = why.chars().take(160).collect();
         Line { what: what.to_owned(), figure: format!("void: {short}"), ..Line::default() }
     }

@@ -57,7 +57,12 @@ impl Incoming {
     }
 
     /// Reads bytes into the pipe, and gives the sender room for as many. `Ready` means progress or the end.
-    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe, buffers: &Buffers) -> Poll<Result<(), Fault>> {
+    pub(super) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        buffers: &Buffers,
+    ) -> Poll<Result<(), Fault>> {
         loop {
             if !self.held.is_empty() {
                 let Some(space) = pipe.space(buffers) else { return Poll::Pending };

@@ -60,7 +60,12 @@ impl H2Down {
         }
     }
 
-    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe, buffers: &Buffers) -> Poll<Result<(), Fault>> {
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        buffers: &Buffers,
+    ) -> Poll<Result<(), Fault>> {
         if self.expects && !self.started {
             self.expects = false;
             let mut answer = Response::new(());

@@ -82,7 +82,9 @@ pub(super) fn read_trailers(map: &HeaderMap, sender: Sender) -> Result<Option<Bo
         match trailer_use(id, name, from_client, keep_underscores) {
             TrailerUse::Pass => push(&mut head, name, value, id),
             TrailerUse::Drop => {}
-            TrailerUse::Refuse => return Err(Fault::new(reason, "a field that must come before the body comes after it")),
+            TrailerUse::Refuse => {
+                return Err(Fault::new(reason, "a field that must come before the body comes after it"));
+            }
         }
     }
     Ok((!head.fields.is_empty()).then_some(head))

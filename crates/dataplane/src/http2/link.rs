@@ -107,7 +107,11 @@ impl Link {
 
 impl Hold {
     /// Queues the head of a call; an error means that nothing of it was sent.
-    pub(super) fn send(&self, request: Request<()>, ended: bool) -> Result<(ResponseFuture, h2::SendStream<Bytes>), h2::Error> {
+    pub(super) fn send(
+        &self,
+        request: Request<()>,
+        ended: bool,
+    ) -> Result<(ResponseFuture, h2::SendStream<Bytes>), h2::Error> {
         // a clone, because the original may wait for an earlier call to be opened
         let mut sender = self.link.sender.borrow().clone();
         let sent = sender.send_request(request, ended);

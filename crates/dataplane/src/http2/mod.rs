@@ -198,7 +198,9 @@ impl Driver<'_> {
         match self.phase {
             Phase::Closing if fired => return Next::End,
             Phase::Closing => return Next::Wait,
-            Phase::Open | Phase::Leaving if self.streams.are_given_up() => return self.close(h2::Reason::ENHANCE_YOUR_CALM),
+            Phase::Open | Phase::Leaving if self.streams.are_given_up() => {
+                return self.close(h2::Reason::ENHANCE_YOUR_CALM);
+            }
             Phase::Leaving if idle && sent => return self.close(h2::Reason::NO_ERROR),
             Phase::Open if self.worker.draining.get() => return self.leave(),
             Phase::Open | Phase::Leaving => {}
@@ -316,7 +318,8 @@ impl Drop for Open {
 async fn linger(worker: &Worker, wire: &Wire, deadline: &Deadline) {
     deadline.set(worker.clock.now().saturating_add(CLOSING_TIME));
     let mut wire = wire.clone();
-    let ended = deadline.limit(poll_fn(|cx| tokio::io::AsyncWrite::poll_shutdown(std::pin::Pin::new(&mut wire), cx))).await;
+    let ended =
+        deadline.limit(poll_fn(|cx| tokio::io::AsyncWrite::poll_shutdown(std::pin::Pin::new(&mut wire), cx))).await;
     if !matches!(ended, Some(Ok(()))) {
         return;
     }

@@ -52,7 +52,9 @@ impl H2Up {
             Ok((response, stream)) => {
                 Ok(H2Up { hold, response, stream, body: None, ended, interims: 0, unprocessed: false })
             }
-            Err(error) => Err(Fault::new(Reason::ConnectFailed, "the backend takes no more calls").cause(error).retryable()),
+            Err(error) => {
+                Err(Fault::new(Reason::ConnectFailed, "the backend takes no more calls").cause(error).retryable())
+            }
         }
     }
 
@@ -66,9 +68,16 @@ impl H2Up {
     }
 
     /// Reads the next head of the answer into the exchange.
-    pub(crate) fn poll_head(&mut self, cx: &mut Context<'_>, exchange: &mut Exchange, bounds: &Bounds) -> Poll<Result<Said, Fault>> {
+    pub(crate) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        exchange: &mut Exchange,
+        bounds: &Bounds,
+    ) -> Poll<Result<Said, Fault>> {
         if let Poll::Ready(Some(said)) = self.response.poll_informational(cx) {
-            return Poll::Ready(said.map_err(|error| self.reset(&error)).and_then(|answer| self.interim(&answer, exchange, bounds)));
+            return Poll::Ready(
+                said.map_err(|error| self.reset(&error)).and_then(|answer| self.interim(&answer, exchange, bounds)),
+            );
         }
         let (parts, body) = match ready!(Pin::new(&mut self.response).poll(cx)) {
             Ok(answer) => answer.into_parts(),
@@ -78,7 +87,11 @@ impl H2Up {
         let status = parts.status.as_u16();
         exchange.response.status = status;
         let mut body = Incoming::new(body, Sender::Upstream);
-        let stated = exchange.response.head.get_id(FieldId::ContentLength).and_then(|v| std::str::from_utf8(v).ok()?.parse().ok());
+        let stated = exchange
+            .response
+            .head
+            .get_id(FieldId::ContentLength)
+            .and_then(|v| std::str::from_utf8(v).ok()?.parse().ok());
         let length = match stated {
             _ if exchange.request.method == Method::Head || matches!(status, 204 | 304) => {
                 body.ignore();
@@ -100,7 +113,12 @@ impl H2Up {
         })))
     }
 
-    fn interim(&mut self, answer: &http::Response<()>, exchange: &mut Exchange, bounds: &Bounds) -> Result<Said, Fault> {
+    fn interim(
+        &mut self,
+        answer: &http::Response<()>,
+        exchange: &mut Exchange,
+        bounds: &Bounds,
+    ) -> Result<Said, Fault> {
         let status = answer.status().as_u16();
         self.interims += 1;
         if self.interims > INTERIM_MOST || status == 101 {
@@ -112,7 +130,12 @@ impl H2Up {
     }
 
     /// Reads bytes of the answer's body into the pipe.
-    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe, buffers: &Buffers) -> Poll<Result<(), Fault>> {
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        buffers: &Buffers,
+    ) -> Poll<Result<(), Fault>> {
         match &mut self.body {
             Some(body) => body.poll_fill(cx, pipe, buffers),
             None => Poll::Pending,
@@ -162,7 +185,8 @@ fn request(
     let method = exchange.request.head.bytes(exchange.request.method_span);
     *request.method_mut() =
         http::Method::from_bytes(method).map_err(|_| Fault::new(Reason::BadMethod, "the method is no token"))?;
-    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Fault::new(Reason::BadPath, "the path cannot be sent over HTTP/2"))?;
+    *request.uri_mut() =
+        Uri::from_parts(parts).map_err(|_| Fault::new(Reason::BadPath, "the path cannot be sent over HTTP/2"))?;
     *request.headers_mut() = fields(exchange, framing);
     Ok(request)
 }
@@ -173,9 +197,11 @@ fn fields(exchange: &Exchange, framing: BodyLength) -> HeaderMap {
     if let BodyLength::Length(length) = framing {
         map.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
     }
-    let accepts_trailers = exchange.request.head.values_id(FieldId::Te).any(|value| {
-        value.split(|&b| b == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-    });
+    let accepts_trailers = exchange
+        .request
+        .head
+        .values_id(FieldId::Te)
+        .any(|value| value.split(|&b| b == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(b"trailers")));
     if accepts_trailers || exchange.request.grpc {
         map.insert(HeaderName::from_static("te"), HeaderValue::from_static("trailers"));
     }

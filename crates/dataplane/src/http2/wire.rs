@@ -152,7 +152,11 @@ impl AsyncWrite for Wire {
         Poll::Ready(Ok(inner.put(data, room)))
     }
 
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let inner = &mut *self.0.borrow_mut();
         let room = ready!(inner.poll_room(cx))?;
         let put = data.iter().fold(0, |put, slice| put + inner.put(slice, room - put));

@@ -27,7 +27,13 @@ pub(crate) enum Fresh {
 
 /// Connects within no time limit of its own; a connect fault is safe to retry, nothing was sent. `old` asks for HTTP/1.1 where the target
 /// may choose.
-pub(crate) async fn connect(worker: &Worker, pool: &Pool, upstream: &Upstream, target: &Target, old: bool) -> Result<Fresh, Fault> {
+pub(crate) async fn connect(
+    worker: &Worker,
+    pool: &Pool,
+    upstream: &Upstream,
+    target: &Target,
+    old: bool,
+) -> Result<Fresh, Fault> {
     let mut stream = plain(pool, target).await?;
     let mut agreed = false;
     if target.tls {

@@ -244,6 +244,9 @@ fn push_forwarded(exchange: &Exchange, before: &[&[u8]], sink: &mut impl FieldSi
         sink.field(b"forwarded", &[first, second, open, peer, close, b";proto=", scheme(exchange)]);
     } else {
         // the authority was checked to hold neither quotes nor backslashes
-        sink.field(b"forwarded", &[first, second, open, peer, close, b";host=\"", asked, b"\";proto=", scheme(exchange)]);
+        sink.field(
+            b"forwarded",
+            &[first, second, open, peer, close, b";host=\"", asked, b"\";proto=", scheme(exchange)],
+        );
     }
 }

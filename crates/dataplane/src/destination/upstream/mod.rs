@@ -77,7 +77,12 @@ impl LocalUpstream {
 }
 
 /// Makes the call and passes its answer on.
-pub(crate) async fn send(ask: &mut Ask<'_, '_>, exchange: &mut Exchange, upstream: &LocalUpstream, trail: &mut Trail) -> Result<(), Fault> {
+pub(crate) async fn send(
+    ask: &mut Ask<'_, '_>,
+    exchange: &mut Exchange,
+    upstream: &LocalUpstream,
+    trail: &mut Trail,
+) -> Result<(), Fault> {
     let upgrade = wanted_upgrade(ask, exchange)?;
     exchange.times.decided = ask.worker.clock.now();
     let mut upload = Upload::new(exchange.times.decided);
@@ -235,13 +240,18 @@ async fn begin(
                 return Ok(Up::H1(up));
             }
             Fresh::H2(_) if upgrade.is_some() => {
-                return Err(Fault::new(Reason::UpgradeRefused, "the backend speaks HTTP/2, over which this is no upgrade"));
+                return Err(Fault::new(
+                    Reason::UpgradeRefused,
+                    "the backend speaks HTTP/2, over which this is no upgrade",
+                ));
             }
-            Fresh::H2(link) => match H2Up::call(link.hold(), exchange, &upstream.shared, &target.shared, rewrite, framing) {
-                Ok(up) => return Ok(Up::H2(up)),
-                Err(fault) if fault.retry => {}
-                Err(fault) => return Err(fault),
-            },
+            Fresh::H2(link) => {
+                match H2Up::call(link.hold(), exchange, &upstream.shared, &target.shared, rewrite, framing) {
+                    Ok(up) => return Ok(Up::H2(up)),
+                    Err(fault) if fault.retry => {}
+                    Err(fault) => return Err(fault),
+                }
+            }
         }
     }
     Err(Fault::new(Reason::ConnectFailed, "the backend takes no more calls").cause(&target.shared.url).retryable())
@@ -308,7 +318,10 @@ fn connect_timeout(url: &str) -> Fault {
 fn wanted_upgrade(ask: &Ask<'_, '_>, exchange: &Exchange) -> Result<Option<String>, Fault> {
     let Some(span) = ask.upgrade else { return Ok(None) };
     let wanted = exchange.request.text(span).trim();
-    if wanted.is_empty() || wanted.contains([',', '/', ' ']) || !ask.route.upgrades.iter().any(|u| u.eq_ignore_ascii_case(wanted)) {
+    if wanted.is_empty()
+        || wanted.contains([',', '/', ' '])
+        || !ask.route.upgrades.iter().any(|u| u.eq_ignore_ascii_case(wanted))
+    {
         return Ok(None);
     }
     if !matches!(ask.framing, BodyLength::None | BodyLength::Length(0)) {

@@ -161,7 +161,8 @@ impl Transfer<'_, '_> {
         }
         loop {
             let pipe = &mut self.upload.pipe;
-            let filled = if pipe.eof { Poll::Ready(Ok(())) } else { self.down.poll_fill(cx, pipe, &self.worker.buffers) };
+            let filled =
+                if pipe.eof { Poll::Ready(Ok(())) } else { self.down.poll_fill(cx, pipe, &self.worker.buffers) };
             let waiting = match filled {
                 Poll::Ready(Ok(())) => false,
                 Poll::Ready(Err(fault)) => return Err(client_side(fault)),
@@ -254,7 +255,13 @@ impl Transfer<'_, '_> {
         Poll::Ready(Err(fault))
     }
 
-    fn poll_body_limits(&mut self, cx: &mut Context<'_>, moved: bool, stalled: bool, last: &mut u64) -> Poll<Result<(), Fault>> {
+    fn poll_body_limits(
+        &mut self,
+        cx: &mut Context<'_>,
+        moved: bool,
+        stalled: bool,
+        last: &mut u64,
+    ) -> Poll<Result<(), Fault>> {
         if moved {
             *last = self.worker.clock.now();
         }
@@ -294,7 +301,9 @@ impl Transfer<'_, '_> {
             *last = self.worker.clock.now();
         }
         let limit = last.saturating_add(self.settings.stream_idle);
-        self.deadline.poll_until(cx, limit).map(|()| Err(Fault::new(Reason::ClientTimeout, "nothing moved for too long")))
+        self.deadline
+            .poll_until(cx, limit)
+            .map(|()| Err(Fault::new(Reason::ClientTimeout, "nothing moved for too long")))
     }
 
     fn poll_tunnel_up(&mut self, cx: &mut Context<'_>, ended: &mut bool) -> Result<bool, Fault> {
@@ -317,7 +326,9 @@ impl Transfer<'_, '_> {
                     break;
                 }
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Err(Fault::new(Reason::BodyBroken, "the backend left the tunnel").cause(error)),
+                Poll::Ready(Err(error)) => {
+                    return Err(Fault::new(Reason::BodyBroken, "the backend left the tunnel").cause(error));
+                }
                 Poll::Pending => break,
             }
         }
