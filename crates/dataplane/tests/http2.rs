@@ -39,7 +39,7 @@ fn large() -> Bytes {
 async fn until(running: &Running, step: Duration, reached: impl Fn() -> bool) {
     while !reached() {
         running.clock.advance(step);
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::task::yield_now().await;
     }
 }
 
@@ -519,7 +519,7 @@ fn draining_ends_connections_after_their_streams() {
             gateway.drain(Duration::from_secs(20)).await
         });
         while !idle.ended.get() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::task::yield_now().await;
         }
         assert!(!client.ended.get());
         gate.notify_one();

@@ -67,6 +67,7 @@ impl Lane {
             let body = shown(&answer.body);
             return Err(format!("the next client's request for {target} was answered {} `{body}`", answer.status));
         }
+        self.origin.quiet();
         let mut log = self.origin.take();
         log.requests.retain(|request| request.target != target);
         Ok(log)

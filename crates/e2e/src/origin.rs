@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use crate::client::shown;
 use crate::message::{Framing, Head, faults_of_forwarded};
-use crate::wait::{Deadline, PATIENCE};
+use crate::queue::Queue;
+use crate::wait::{Deadline, PATIENCE, poll};
 use crate::wire::{Address, Body, Broken, Stream, Wire};
 
 /// A request as the upstream received it.
@@ -76,6 +77,7 @@ struct Shared {
     stopping: AtomicBool,
     open: Mutex<HashMap<usize, Stream>>,
     handled: AtomicUsize,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Shared {
@@ -262,6 +264,7 @@ impl Origin {
             stopping: AtomicBool::new(false),
             open: Mutex::default(),
             handled: AtomicUsize::new(0),
+            waiting: Arc::default(),
         });
         let own = Arc::clone(&shared);
         let script = Arc::new(script);
@@ -304,6 +307,24 @@ impl Origin {
             Address::Tcp(address) => address.port(),
             Address::Unix(_) => panic!("a Unix socket has no port"),
         }
+    }
+
+    /// Waits until every byte that arrived has been read and taken note of, as far as the scripts read at all.
+    pub fn quiet(&self) {
+        let Some(queue) = Queue::open() else { return };
+        let mut before = false;
+        let _ = poll(Duration::from_millis(100), || {
+            let open = self.shared.open.lock().unwrap_or_else(PoisonError::into_inner);
+            let ends = open.values().map(|stream| (stream.local_address(), stream.peer_address()));
+            let all_read = ends.into_iter().all(|ends| match ends {
+                (Some(here), Some(there)) => queue.unread(here, there).unwrap_or(0) == 0,
+                _ => true,
+            });
+            let now = all_read && self.shared.waiting.load(Ordering::SeqCst) >= open.len();
+            let settled = now && before;
+            before = now;
+            settled.then_some(())
+        });
     }
 
     /// Reads the log.
@@ -367,7 +388,9 @@ impl Drop for Origin {
 fn play(number: usize, stream: Stream, shared: &Arc<Shared>, script: &(dyn Fn(&mut Peer) -> Next + Send + Sync)) {
     stream.set_timeout(Duration::from_secs(120));
     shared.open.lock().unwrap_or_else(PoisonError::into_inner).insert(number, stream.clone_handle());
-    let mut peer = Peer { number, wire: Wire::new(stream), shared: Arc::clone(shared) };
+    let mut wire = Wire::new(stream);
+    wire.waiting = Some(Arc::clone(&shared.waiting));
+    let mut peer = Peer { number, wire, shared: Arc::clone(shared) };
     let next = script(&mut peer);
     let handle = shared.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
     if next == Next::Reset {

@@ -6,6 +6,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::message::{Head, fields};
@@ -198,6 +200,8 @@ pub struct Wire {
     pub buffer: Vec<u8>,
     /// Everything read so far, up to [`Wire::RECORDED`] bytes.
     pub record: Vec<u8>,
+    /// Counts the wires that wait for bytes, where somebody wants to know.
+    pub waiting: Option<Arc<AtomicUsize>>,
 }
 
 impl Wire {
@@ -209,7 +213,7 @@ impl Wire {
     /// Wraps a connected socket.
     #[must_use]
     pub fn new(stream: Stream) -> Self {
-        Self { stream, buffer: Vec::new(), record: Vec::new() }
+        Self { stream, buffer: Vec::new(), record: Vec::new(), waiting: None }
     }
 
     /// Reads more bytes into the buffer; the number of bytes, never 0.
@@ -219,7 +223,10 @@ impl Wire {
     pub fn fill(&mut self) -> Result<usize, Broken> {
         let mut piece = [0_u8; 32 * 1024];
         loop {
-            match self.stream.read(&mut piece) {
+            self.waiting.iter().for_each(|count| _ = count.fetch_add(1, Ordering::SeqCst));
+            let read = self.stream.read(&mut piece);
+            self.waiting.iter().for_each(|count| _ = count.fetch_sub(1, Ordering::SeqCst));
+            match read {
                 Ok(0) => return Err(Broken::Closed),
                 Ok(count) => {
                     self.buffer.extend_from_slice(&piece[..count]);

@@ -12,7 +12,8 @@ pub(crate) async fn send(ask: &mut Ask<'_, '_>, exchange: &mut Exchange, trail: 
     match &ask.route.destination {
         Destination::Upstream(index) => {
             let local = ask.local;
-            let upstream = local.upstreams.get(*index).ok_or_else(|| Fault::new(Reason::Internal, "an upstream is missing"))?;
+            let upstream =
+                local.upstreams.get(*index).ok_or_else(|| Fault::new(Reason::Internal, "an upstream is missing"))?;
             upstream::send(ask, exchange, upstream, trail).await.map_err(Stop::Fault)
         }
         Destination::Answer(answer) => Err(Stop::Answer(answer.clone())),

@@ -146,7 +146,12 @@ impl Conn {
     }
 
     /// Reads body bytes into the pipe until it has none left to read, no room, or the socket has nothing. `Ready` means progress or the end.
-    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe, buffers: &Buffers) -> Poll<Result<(), Fault>> {
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        buffers: &Buffers,
+    ) -> Poll<Result<(), Fault>> {
         if pipe.eof {
             return Poll::Ready(Ok(()));
         }
@@ -168,7 +173,13 @@ impl Conn {
         result
     }
 
-    fn poll_fill_raw(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe, buffers: &Buffers, left: u64) -> Poll<Result<(), Fault>> {
+    fn poll_fill_raw(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        buffers: &Buffers,
+        left: u64,
+    ) -> Poll<Result<(), Fault>> {
         let Some(space) = pipe.space(buffers) else { return Poll::Pending };
         let most = usize::try_from(left).unwrap_or(usize::MAX);
         let held = self.unread.len() - self.used;
@@ -185,7 +196,9 @@ impl Conn {
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(n)) => n,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fault("the connection failed within a body").cause(error))),
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Err(self.fault("the connection failed within a body").cause(error)));
+                }
             }
         };
         if got == 0 {
@@ -205,7 +218,12 @@ impl Conn {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_fill_chunked(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe, buffers: &Buffers) -> Poll<Result<(), Fault>> {
+    fn poll_fill_chunked(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        buffers: &Buffers,
+    ) -> Poll<Result<(), Fault>> {
         loop {
             let Some(space) = pipe.space(buffers) else { return Poll::Pending };
             let Incoming::Chunked(decoder) = &mut self.incoming else { return Poll::Ready(Ok(())) };

@@ -46,7 +46,12 @@ impl<'a> H1Down<'a> {
         H1Down { conn, old: false, close: true, expects: false, started: false, bodyless: false, blind: true }
     }
 
-    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe, buffers: &Buffers) -> Poll<Result<(), Fault>> {
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        buffers: &Buffers,
+    ) -> Poll<Result<(), Fault>> {
         if self.expects && !self.started {
             self.expects = false;
             if !self.conn.has_unread() {

@@ -163,7 +163,8 @@ async fn read_head(
     let mut begun = false;
     loop {
         if !request.head.buf.is_empty() {
-            if let Some(head) = parse_request(&request.head.buf, &settings.bounds, &mut scan, &mut request.head.fields)? {
+            if let Some(head) = parse_request(&request.head.buf, &settings.bounds, &mut scan, &mut request.head.fields)?
+            {
                 let rest = request.head.buf.get(head.len..).unwrap_or_default();
                 if !rest.is_empty() {
                     conn.put_unread(rest);

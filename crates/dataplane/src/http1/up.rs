@@ -72,7 +72,9 @@ impl H1Up {
             if !head.buf.is_empty() {
                 self.answered = true;
                 head.fields.clear();
-                if let Some(found) = parse_response(&head.buf, bounds, &mut self.scanned, &mut head.fields, head_request)? {
+                if let Some(found) =
+                    parse_response(&head.buf, bounds, &mut self.scanned, &mut head.fields, head_request)?
+                {
                     self.scanned = Scan::default();
                     let rest = head.buf.get(found.len..).unwrap_or_default();
                     if !rest.is_empty() {
@@ -89,7 +91,9 @@ impl H1Up {
                 Ok(0) => return Poll::Ready(Err(self.reset("the backend closed the connection before it answered"))),
                 Ok(_) => {}
                 Err(error) => {
-                    return Poll::Ready(Err(self.reset("the connection to the backend failed before it answered").cause(error)));
+                    return Poll::Ready(Err(self
+                        .reset("the connection to the backend failed before it answered")
+                        .cause(error)));
                 }
             }
         }

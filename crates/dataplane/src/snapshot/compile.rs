@@ -52,7 +52,8 @@ impl Snapshot {
                 let name = route.name.value.as_str();
                 Arc::new(compiler.chain(&global, &route.policies, &route.authenticate, Some(name), params)?)
             };
-            let upgrades = upgrades.entry(route.upgrades.clone()).or_insert_with(|| Arc::<[String]>::from(route.upgrades.clone()));
+            let upgrades =
+                upgrades.entry(route.upgrades.clone()).or_insert_with(|| Arc::<[String]>::from(route.upgrades.clone()));
             routes.push(compiler.route(route, number, params, chain, Arc::clone(upgrades), metrics)?);
         }
         let upstreams: Vec<_> =
@@ -124,7 +125,13 @@ impl Compiler<'_> {
         Some(built)
     }
 
-    fn build(&mut self, entry: &PolicyEntry, authenticated: bool, route: Option<&str>, params: &[String]) -> Option<Built> {
+    fn build(
+        &mut self,
+        entry: &PolicyEntry,
+        authenticated: bool,
+        route: Option<&str>,
+        params: &[String],
+    ) -> Option<Built> {
         let settings = entry.settings.as_ref()?;
         let (name, row) = self.row(&entry.name.value)?;
         let row = self.registry.get(usize::from(row))?;
@@ -167,9 +174,10 @@ impl Compiler<'_> {
         let destination = match &route.destination {
             model::Destination::Upstream(index) => Destination::Upstream(*index),
             model::Destination::Answer(config) => Destination::Answer(Box::new(answer(config))),
-            model::Destination::Redirect(redirect) => {
-                Destination::Redirect { to: self.template(route, "redirect.to", &redirect.to, params)?, status: redirect.status }
-            }
+            model::Destination::Redirect(redirect) => Destination::Redirect {
+                to: self.template(route, "redirect.to", &redirect.to, params)?,
+                status: redirect.status,
+            },
         };
         Some(Route {
             name: Arc::from(route.name.value.as_str()),
@@ -196,8 +204,10 @@ impl Compiler<'_> {
                 Some(PathRewrite::Template(self.template(route, "rewrite.path", template, params)?))
             }
         };
-        let empty =
-            path.is_none() && config.query_remove.is_empty() && config.query_set.is_empty() && config.query_add.is_empty();
+        let empty = path.is_none()
+            && config.query_remove.is_empty()
+            && config.query_set.is_empty()
+            && config.query_add.is_empty();
         let rewrite = Rewrite {
             path,
             query_remove: config.query_remove.clone(),
@@ -207,7 +217,13 @@ impl Compiler<'_> {
         Some((!empty).then(|| Box::new(rewrite)))
     }
 
-    fn template(&mut self, route: &model::Route, key: &str, text: &model::Spanned<String>, params: &[String]) -> Option<Template> {
+    fn template(
+        &mut self,
+        route: &model::Route,
+        key: &str,
+        text: &model::Spanned<String>,
+        params: &[String],
+    ) -> Option<Template> {
         match Template::parse(&text.value, params) {
             Ok(template) => Some(template),
             Err(name) => {
@@ -226,7 +242,11 @@ fn key_of(name: &str) -> u64 {
 }
 
 /// TLS of the listeners by name: the address as configured, numbered from the second of the same on.
-fn tls(config: &Config, carry: &Carry, diagnostics: &mut Diagnostics) -> Option<HashMap<String, Arc<rustls::ServerConfig>>> {
+fn tls(
+    config: &Config,
+    carry: &Carry,
+    diagnostics: &mut Diagnostics,
+) -> Option<HashMap<String, Arc<rustls::ServerConfig>>> {
     let mut out = HashMap::new();
     let mut complete = true;
     for (index, listener) in config.listeners.iter().enumerate() {
