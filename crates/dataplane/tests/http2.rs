@@ -35,6 +35,11 @@ fn large() -> Bytes {
     (0..3_000_000_u32).map(|at| u8::try_from(at % 251).unwrap()).collect::<Vec<u8>>().into()
 }
 
+/// Lets everything else run for a moment.
+async fn pause() {
+    let _ = tokio::time::timeout(Duration::from_millis(5), std::future::pending::<()>()).await;
+}
+
 /// Waits until `reached`, letting everything else run, and moving the clock by `step` each time.
 async fn until(running: &Running, step: Duration, reached: impl Fn() -> bool) {
     while !reached() {

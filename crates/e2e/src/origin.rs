@@ -65,7 +65,7 @@ pub struct Log {
     pub faults: Vec<String>,
     /// Number of connections accepted.
     pub accepted: usize,
-    /// Connections that ended, by number.
+    /// Connections that ended, by number; the gateway's sockets have been told.
     pub ended: Vec<usize>,
     /// Connections that ended with a reset, by number.
     pub reset: Vec<usize>,
@@ -398,8 +398,12 @@ fn play(number: usize, stream: Stream, shared: &Arc<Shared>, script: &(dyn Fn(&m
     } else if let Some(handle) = &handle {
         handle.shutdown(Shutdown::Write);
     }
+    let ends = (peer.wire.stream.peer_address(), peer.wire.stream.local_address());
     drop(handle);
     drop(peer);
+    if let ((Some(there), Some(here)), Some(queue)) = (ends, Queue::open()) {
+        let _ = poll(Duration::from_millis(200), || (!queue.is_established(there, here)).then_some(()));
+    }
     shared.note(|log| log.ended.push(number));
 }
 

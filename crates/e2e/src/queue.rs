@@ -10,6 +10,10 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 const REQUEST: usize = 72;
 /// Where the answer says how many bytes wait at its socket.
 const UNREAD: usize = 72;
+/// Where it says what state the socket is in.
+const STATE: usize = 17;
+/// The state of an open connection.
+const ESTABLISHED: u8 = 1;
 /// The request that asks about one socket, which is the type of its answer as well.
 const BY_FAMILY: u16 = 20;
 
@@ -28,12 +32,23 @@ impl Queue {
     /// Bytes that wait unread at the end `here` of the connection between `here` and `there`; `None` when there is none such.
     #[must_use]
     pub fn unread(&self, here: SocketAddr, there: SocketAddr) -> Option<u32> {
+        let answer = self.ask(here, there)?;
+        Some(u32::from_ne_bytes(answer.get(UNREAD..UNREAD + 4)?.try_into().ok()?))
+    }
+
+    /// Whether the end `here` has heard nothing yet of the other end's leaving.
+    #[must_use]
+    pub fn is_established(&self, here: SocketAddr, there: SocketAddr) -> bool {
+        self.ask(here, there).is_some_and(|answer| answer.get(STATE) == Some(&ESTABLISHED))
+    }
+
+    fn ask(&self, here: SocketAddr, there: SocketAddr) -> Option<Vec<u8>> {
         send(&self.0, &request(here, there)?, SendFlags::empty()).ok()?;
-        let mut answer = [0_u8; 512];
+        let mut answer = vec![0_u8; 512];
         let (_, count) = recv(&self.0, &mut answer, RecvFlags::empty()).ok()?;
+        answer.truncate(count);
         let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
-        let unread = answer.get(UNREAD..UNREAD + 4).filter(|_| kind == BY_FAMILY && count >= UNREAD + 4)?;
-        Some(u32::from_ne_bytes(unread.try_into().ok()?))
+        (kind == BY_FAMILY).then_some(answer)
     }
 }
 
@@ -75,6 +90,9 @@ mod tests {
         let (mut server, _) = listener.accept().unwrap();
         server.read_exact(&mut [0; 3]).unwrap();
         assert_eq!(queue.unread(here, there), Some(2));
+        assert!(queue.is_established(here, there));
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(!queue.is_established(here, there));
         drop((client, server));
         assert_eq!(queue.unread(there, here), None);
     }

@@ -52,7 +52,13 @@ impl Answer {
 
 impl Client {
     pub async fn connect(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect(address).await.unwrap();
+        Client::over(TcpStream::connect(address).await.unwrap(), address).await
+    }
+
+    pub async fn over<S>(stream: S, address: SocketAddr) -> Client
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
+    {
         let (sender, connection) = h2::client::handshake(stream).await.unwrap();
         let ended = Rc::new(Cell::new(false));
         let set = Rc::clone(&ended);

@@ -25,7 +25,12 @@ pub struct Running {
 
 /// Starts a gateway with one worker; `yaml` lacks listeners.
 pub fn start(yaml: &str, clock: Clock) -> Running {
-    let text = format!("listeners:\n  - bind: 127.0.0.1:0\naccess_log: off\n{yaml}");
+    start_with("", yaml, clock)
+}
+
+/// Starts a gateway with one worker, whose listener has these further lines.
+pub fn start_with(listener: &str, yaml: &str, clock: Clock) -> Running {
+    let text = format!("listeners:\n  - bind: 127.0.0.1:0\n{listener}access_log: off\n{yaml}");
     let loaded = load_text("test.yaml".as_ref(), &text, &System, &Vocabulary { policies: &[] });
     let config = loaded.config.unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(&loaded.sources, false)));
     let setup = Setup { workers: 1, policies: Vec::new(), version: "test", commit: "test", started: 0 };

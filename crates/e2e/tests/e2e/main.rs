@@ -24,3 +24,7 @@ mod upgrades;
 mod observing;
 mod lifecycle;
 mod commands;
+mod programs;
+mod websocket;
+mod grpc;
+mod h2;
