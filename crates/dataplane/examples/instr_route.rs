@@ -46,7 +46,7 @@ fn case(index: usize) -> Case {
     let api = || "api.example.com".to_owned();
     let pattern = |rest: &str| PathMatch::Pattern(format!("{service}/{rest}"));
     let (condition, rest, pattern_host, host) = match index % 6 {
-        _ if index % 100 == 0 => {
+        _ if index.is_multiple_of(100) => {
             (PathMatch::Regex(format!("{service}/[0-9]+-[a-z]+")), "17-abc".to_owned(), api(), api())
         }
         0 | 1 => (pattern("list"), "list".to_owned(), api(), api()),

@@ -46,6 +46,11 @@ impl Chain {
         Chain { links }
     }
 
+    /// Whether one of the policies answers CORS preflights.
+    pub(crate) fn answers_preflights(&self) -> bool {
+        self.links.iter().any(|link| link.policy.answers_preflights())
+    }
+
     /// Runs every policy on the way in, until one stops the exchange.
     pub(crate) async fn inward(&self, exchange: &mut Exchange, verdicts: &mut Verdicts) -> Verdict {
         let mut at = 0;

@@ -162,7 +162,12 @@ async fn accept_loop(
         match either(listener.accept(), stop.notified()).await {
             Some(Ok(accepted)) => admit(&worker, accepted, &name),
             Some(Err(error)) if is_of_one_connection(&error) => {}
-            Some(Err(_)) => pause(&worker).await,
+            Some(Err(error)) => {
+                if is_out_of_descriptors(&error) {
+                    worker.shed_pools();
+                }
+                pause(&worker).await;
+            }
             None => break,
         }
     }
@@ -238,6 +243,11 @@ pub(crate) fn name(bind: &Bind, same: usize) -> String {
         Bind::Unix(path) => format!("unix:{}", path.display()),
     };
     if same == 0 { address } else { format!("{address}#{same}") }
+}
+
+/// `EMFILE` and `ENFILE`: the process or the system has no descriptor left.
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(24 | 23))
 }
 
 /// Errors of the connection that was about to be accepted, not of accepting.

@@ -59,9 +59,13 @@ fn ask(snapshot: &Snapshot, exchange: &Exchange, view: &ReadPath<'_>, captures: 
     if let Some(method) = preflight_method(request) {
         let query = Query { method, ..query };
         let found = snapshot.router.find_preflight(&query, captures);
-        if matches!(found, Outcome::Found(_)) {
+        // only a route that answers preflights itself may be found without its conditions and before its authenticators
+        if let Outcome::Found(hit) = found
+            && snapshot.routes.get(hit.route as usize).is_some_and(|route| route.chain.answers_preflights())
+        {
             return found;
         }
+        *captures = Captures::new();
     }
     snapshot.router.find(&query_of(exchange, view), captures)
 }

@@ -26,7 +26,7 @@ pub(crate) fn server(
     diagnostics: &mut Diagnostics,
 ) -> Option<Arc<ServerConfig>> {
     let tls = listener.tls.as_ref()?;
-    let path = format!("listeners.{index}.tls");
+    let path = format!("listeners[{index}].tls");
     let provider = Arc::new(aws_lc_rs::default_provider());
     let resolver = Arc::new(certificates(tls, &path, &provider, diagnostics)?);
     let versions: &[&rustls::SupportedProtocolVersion] = match tls.min_version {
@@ -59,18 +59,61 @@ pub(crate) fn server(
     let mut config = builder.with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // a session must not be resumed under another rule of who may come, so what is kept belongs to that rule
-    let shape = format!("{:?} {}", tls.client_ca.as_ref().map(|ca| &ca.value), tls.client_auth_optional);
+    let authorities =
+        tls.client_ca.as_ref().map(|ca| std::fs::read(&ca.value).map(|pem| hex_digest(&pem)).unwrap_or_default());
+    let shape = format!("{authorities:?} {} {:?}", tls.client_auth_optional, tls.min_version);
     let sessions =
         carry.get_or("tls sessions", &shape, || Kept(rustls::server::ServerSessionMemoryCache::new(SESSIONS)));
-    config.session_storage = Arc::clone(&sessions.0);
+    config.session_storage = sessions;
     if let Ok(ticketer) = aws_lc_rs::Ticketer::new() {
-        config.ticketer = Arc::clone(&carry.get_or("tls tickets", &shape, || Tickets(ticketer)).0);
+        config.ticketer = carry.get_or("tls tickets", &shape, || Tickets(ticketer));
     }
     Some(Arc::new(config))
 }
 
+/// Sessions that outlive a reload: the compiled settings hold it, and through it what is carried over.
+#[derive(Debug)]
 struct Kept(Arc<dyn rustls::server::StoresServerSessions>);
+
+impl rustls::server::StoresServerSessions for Kept {
+    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
+        self.0.put(key, value)
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.get(key)
+    }
+
+    fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.take(key)
+    }
+
+    fn can_cache(&self) -> bool {
+        self.0.can_cache()
+    }
+}
+
+/// Ticket keys that outlive a reload.
+#[derive(Debug)]
 struct Tickets(Arc<dyn rustls::server::ProducesTickets>);
+
+impl rustls::server::ProducesTickets for Tickets {
+    fn enabled(&self) -> bool {
+        self.0.enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.0.lifetime()
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.0.encrypt(plain)
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        self.0.decrypt(cipher)
+    }
+}
 
 /// Certificates by the names they hold.
 #[derive(Debug)]
@@ -176,11 +219,12 @@ fn roots(file: &Spanned<std::path::PathBuf>, path: &str, diagnostics: &mut Diagn
 /// Who the client proved to be.
 pub(crate) fn identity(connection: &rustls::ServerConnection) -> Option<TlsIdentity> {
     let der = connection.peer_certificates()?.first()?.as_ref().to_vec();
-    let digest = aws_lc_rs_digest(&der);
+    let digest = hex_digest(&der);
     Some(TlsIdentity { fingerprint: digest, der })
 }
 
-fn aws_lc_rs_digest(der: &[u8]) -> String {
+/// SHA-256 in lower-case hexadecimal.
+fn hex_digest(der: &[u8]) -> String {
     use std::fmt::Write;
     let digest = ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, der);
     digest.as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {

@@ -204,6 +204,13 @@ impl Worker {
         });
     }
 
+    /// Closes every upstream connection that rests, for want of descriptors.
+    pub(crate) fn shed_pools(&self) {
+        for pool in self.pools.borrow().values() {
+            pool.shed();
+        }
+    }
+
     /// Notes that connections rest in a pool, so that they are looked through in time.
     pub(crate) fn pools_used(&self) {
         self.sweeper.notify_one();
@@ -254,6 +261,9 @@ pub(crate) fn identify(ids: &mut Ids, exchange: &mut Exchange, snapshot: &Snapsh
     if exchange.directory.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &snapshot.directory)) {
         exchange.directory = Some(Arc::clone(&snapshot.directory));
     }
+    let proxies = &snapshot.settings.trusted_proxies;
+    exchange.client.trusted =
+        !proxies.is_empty() && exchange.client.peer.is_some_and(|ip| proxies.iter().any(|net| net.contains(ip)));
     let head = &exchange.request.head;
     let taken = head.get_id(FieldId::XRequestId).filter(|id| exchange.client.trusted && is_request_id(id));
     match taken {

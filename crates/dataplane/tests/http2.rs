@@ -44,7 +44,7 @@ async fn pause() {
 async fn until(running: &Running, step: Duration, reached: impl Fn() -> bool) {
     while !reached() {
         running.clock.advance(step);
-        tokio::task::yield_now().await;
+        pause().await;
     }
 }
 

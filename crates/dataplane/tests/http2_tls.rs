@@ -1,6 +1,12 @@
 //! TLS on both sides of HTTP/2: what ALPN agrees on is what is spoken.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests are tests"
+)]
 
 mod support;
 #[path = "support/h2.rs"]

@@ -188,6 +188,27 @@ impl Request {
     }
 }
 
+/// Whether the name of a query parameter as sent, decoded (`%41`, and `+` as a space), is `name`. No allocation.
+#[must_use]
+pub fn is_query_name(sent: &str, name: &str) -> bool {
+    let mut rest = sent.as_bytes();
+    let mut wanted = name.bytes();
+    while let Some((&first, behind)) = rest.split_first() {
+        let hex =
+            |at: usize| behind.get(at).and_then(|&b| char::from(b).to_digit(16)).and_then(|d| u8::try_from(d).ok());
+        let (byte, behind) = match (first, hex(0), hex(1)) {
+            (b'%', Some(high), Some(low)) => (high << 4 | low, behind.get(2..).unwrap_or_default()),
+            (b'+', _, _) => (b' ', behind),
+            _ => (first, behind),
+        };
+        if wanted.next() != Some(byte) {
+            return false;
+        }
+        rest = behind;
+    }
+    wanted.next().is_none()
+}
+
 /// What is answered.
 #[derive(Debug, Default)]
 pub struct Response {
@@ -297,5 +318,25 @@ impl Exchange {
         self.route_key = 0;
         self.times = Times::default();
         self.wall = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_query_parameters_are_compared_decoded() {
+        for (sent, name, same) in [
+            ("tenant", "tenant", true),
+            ("ten%61nt", "tenant", true),
+            ("a+b", "a b", true),
+            ("tenan", "tenant", false),
+            ("%zz", "%zz", true),
+            ("x%6", "x%6", true),
+            ("tenantx", "tenant", false),
+        ] {
+            assert_eq!(is_query_name(sent, name), same, "{sent} {name}");
+        }
     }
 }

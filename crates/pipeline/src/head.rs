@@ -40,6 +40,8 @@ pub enum FieldId {
     Origin,
     /// `X-Consumer-*` in any spelling a back end may read as such.
     Identity,
+    /// Another `X-Forwarded-*`, in any spelling a back end may read as such.
+    ForwardedOther,
     /// A name with `_` that is none of the above.
     Underscore,
 }
@@ -114,6 +116,8 @@ struct Key {
     end: u64,
 }
 
+/// What fields begin with that only trusted proxies may send.
+const FORWARDED: &[u8] = b"x-forwarded-";
 /// What names of identity fields begin with.
 const IDENTITY: &[u8] = b"x-consumer-";
 const LOWER: u64 = 0x2020_2020_2020_2020;
@@ -175,14 +179,11 @@ impl FieldId {
     }
 
     fn of_unlisted(name: &[u8]) -> FieldId {
-        if matches!(name.first(), Some(b'x' | b'X'))
-            && name.len() >= IDENTITY.len()
-            && name
-                .iter()
-                .zip(IDENTITY)
-                .all(|(&a, &b)| a.to_ascii_lowercase() == b || (b == b'-' && !a.is_ascii_alphanumeric()))
-        {
+        if begins(name, IDENTITY) {
             return FieldId::Identity;
+        }
+        if begins(name, FORWARDED) {
+            return FieldId::ForwardedOther;
         }
         if name.contains(&b'_') { FieldId::Underscore } else { FieldId::Other }
     }
@@ -204,6 +205,15 @@ impl FieldId {
                 | FieldId::Http2Settings
         )
     }
+}
+
+/// Whether a name begins with a prefix in any case, with any separator for `-`: back ends differ in what they read as the same.
+fn begins(name: &[u8], prefix: &[u8]) -> bool {
+    name.len() >= prefix.len()
+        && name
+            .iter()
+            .zip(prefix)
+            .all(|(&a, &b)| a.to_ascii_lowercase() == b || (b == b'-' && !a.is_ascii_alphanumeric()))
 }
 
 /// One field: where its name and value lie in the buffer.
@@ -388,6 +398,10 @@ mod tests {
             assert_eq!(FieldId::of(name.as_bytes()), FieldId::Identity, "{name}");
         }
         assert_eq!(FieldId::of(b"x-consumers"), FieldId::Other);
+        for name in ["X-Forwarded-Prefix", "x.forwarded.for", "X_Forwarded_Ssl"] {
+            assert_eq!(FieldId::of(name.as_bytes()), FieldId::ForwardedOther, "{name}");
+        }
+        assert_eq!(FieldId::of(b"X-Forwarded-For"), FieldId::XForwardedFor);
         assert_eq!(FieldId::of(b"x_other"), FieldId::Underscore);
     }
 

@@ -79,6 +79,11 @@ pub trait Policy: Send + Sync {
         let _ = exchange;
     }
 
+    /// Whether it answers CORS preflights, so that they never reach what stands behind it.
+    fn answers_preflights(&self) -> bool {
+        false
+    }
+
     /// Says what [`Policy::on_request`] would do. May note on the exchange what later policies need (such as the consumer) and edit its
     /// head as the real run would, but spends and counts nothing.
     fn explain(&self, exchange: &mut Exchange) -> Explanation;

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
-use super::Root;
 use super::policies::unknown_policy;
 use super::route::{AuthenticateText, RouteText};
+use super::{Root, UnderscoresText};
 use crate::decode::Decoder;
 use crate::diagnostic::{
     ADMIN_NOT_LOOPBACK, DUPLICATE_NAME, Diagnostic, KEY_REUSED, NO_EFFECT, NO_LISTENER, NO_ROUTE, NOT_AN_AUTHENTICATOR,
@@ -145,6 +145,7 @@ fn routes(root: &Root, cx: &mut Decoder<'_>) {
                 cx.report(Diagnostic::warning(NO_EFFECT, policy.name.at, message).path(path));
             }
         }
+        underscores(root, route, position, cx);
         authenticate(root, route, position, cx);
     }
     for policy in root.policies.0.iter().filter(|policy| policy.settings.is_none()) {
@@ -154,6 +155,19 @@ fn routes(root: &Root, cx: &mut Decoder<'_>) {
         );
         let path = format!("policies.{}", policy.name.value);
         cx.report(Diagnostic::warning(NO_EFFECT, policy.name.at, message).path(path));
+    }
+}
+
+/// Fields with `_` in their names never reach a condition, unless they are kept.
+fn underscores(root: &Root, route: &RouteText, position: usize, cx: &mut Decoder<'_>) {
+    if matches!(root.underscores, UnderscoresText::Keep) {
+        return;
+    }
+    for (name, _) in route.matches.headers.0.iter().filter(|(name, _)| name.value.0.contains('_')) {
+        let message =
+            format!("no request has the field `{}`: fields with `_` in their names are dropped", clip(&name.value.0));
+        let path = format!("{}.match.headers.{}", route_path(route, position), name.value.0);
+        cx.report(Diagnostic::warning(NO_EFFECT, name.at, message).path(path).help("`underscores: keep` keeps them"));
     }
 }
 

@@ -25,7 +25,7 @@ settings! {
         /// Methods, upper case; GET includes HEAD. Any when absent.
         methods: Option<NonEmpty<Spanned<Method>>>,
         /// Header fields: a text, a list of texts, `{regex: …}` or `{present: true}` for each.
-        headers: Mapping<FieldName, ValueMatch> = "{}",
+        pub(super) headers: Mapping<FieldName, ValueMatch> = "{}",
         /// Query parameters, as `headers`.
         query: Mapping<ParameterName, ValueMatch> = "{}",
         /// Cookies, as `headers`.

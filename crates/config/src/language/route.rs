@@ -20,7 +20,7 @@ settings! {
         /// Name, unique; it stands in logs and metrics.
         pub(super) name: Needed<Spanned<Name>>,
         /// Conditions; without any, every request matches.
-        matches: MatchText as "match" = "{}",
+        pub(super) matches: MatchText as "match" = "{}",
         /// Decides between routes of equal host rank; the higher wins.
         priority: i32 = "0",
         /// `keep`: empty segments of the path are kept, not collapsed.

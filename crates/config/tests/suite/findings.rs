@@ -456,6 +456,12 @@ fn answers_and_their_companions_make_sense() {
         "answer: {}, rewrite: { path: /b }",
         &["no_effect routes.a.rewrite: `rewrite` has no effect: this route is not sent to an upstream"],
     );
+    route(
+        "upstream: u, match: { headers: { x_flag: a } }",
+        &[
+            "no_effect routes.a.match.headers.x_flag: no request has the field `x_flag`: fields with `_` in their names are dropped; `underscores: keep` keeps them",
+        ],
+    );
     route("upstream: u, upgrades: [h2c]", &["bad_value routes.a.upgrades[0]: `h2c` by upgrade is never passed on"]);
     route(
         "upstream: u, slashes: maybe",

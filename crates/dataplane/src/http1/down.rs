@@ -42,8 +42,8 @@ impl<'a> H1Down<'a> {
     }
 
     /// For a request that could not be read.
-    pub(crate) fn refusing(conn: &'a mut Conn) -> H1Down<'a> {
-        H1Down { conn, old: false, close: true, expects: false, started: false, bodyless: false, blind: true }
+    pub(crate) fn refusing(conn: &'a mut Conn, bodyless: bool) -> H1Down<'a> {
+        H1Down { conn, old: false, close: true, expects: false, started: false, bodyless, blind: true }
     }
 
     pub(crate) fn poll_fill(

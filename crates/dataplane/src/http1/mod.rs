@@ -12,7 +12,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
-use daemun_pipeline::{Client, Fault, Reason};
+use daemun_pipeline::{Client, Fault, Method, Reason};
 
 use crate::http2;
 use crate::io::Stream;
@@ -209,7 +209,7 @@ async fn refuse_head(worker: &Worker, conn: &mut Conn, deadline: &Deadline, stat
     worker.identify(exchange, &local.snapshot);
     let stop = daemun_pipeline::Stop::Fault(fault.clone());
     let body = respond::from_stop(&stop, exchange, &local.snapshot.settings.errors);
-    let mut down = Down::H1(H1Down::refusing(conn));
+    let mut down = Down::H1(H1Down::refusing(conn, exchange.request.method == Method::Head));
     serve::answer(worker, &local, deadline, &mut down, exchange, &body, trail).await;
     exchange.times.end = worker.clock.now();
     worker.recorder.bad_head(&BadHead {

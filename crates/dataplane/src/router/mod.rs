@@ -41,6 +41,7 @@ pub use conditions::{Conditions, FailedCondition};
 pub use explain::{Considered, Explanation, TableRow, Verdict};
 pub use find::{Allow, Captures, Found, Outcome, Query};
 pub use path::{PathError, ReadPath, Reading};
+pub(crate) use pattern::{normal_prefix, normal_template};
 pub use reach::FallThrough;
 
 /// A compiled route table. Immutable, and shared by all workers; a lookup allocates nothing, unless the route that is found

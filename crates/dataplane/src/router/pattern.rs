@@ -156,6 +156,50 @@ impl Pattern {
     }
 }
 
+/// The normal form of a prefix that is taken off a request's path, or why no request can begin with it.
+pub(crate) fn normal_prefix(text: &str, keep_slashes: bool, keep_encoded_slash: bool) -> Result<String, String> {
+    let keep = Keep { slashes: keep_slashes, encoded_slash: keep_encoded_slash };
+    let segments = split(text).map_err(|error| error.message)?;
+    let count = segments.len();
+    let mut out = String::with_capacity(text.len());
+    for (index, segment) in segments.into_iter().enumerate() {
+        let name = literal(segment, index + 1 == count, keep).map_err(|error| error.message)?;
+        out.push('/');
+        out.push_str(&String::from_utf8_lossy(&name));
+    }
+    Ok(out)
+}
+
+/// The normal form of a path that is forwarded, with its `{name}` left as they are; or why it is not one.
+pub(crate) fn normal_template(text: &str) -> Result<String, String> {
+    let segments = split(text).map_err(|error| error.message)?;
+    let mut out = String::with_capacity(text.len());
+    for segment in segments {
+        out.push('/');
+        let start = out.len();
+        let mut rest = segment;
+        while let Some((before, after)) = rest.split_once('{') {
+            let Some((name, behind)) = after.split_once('}') else { break };
+            push_normal(before, &mut out)?;
+            out.push('{');
+            out.push_str(name);
+            out.push('}');
+            rest = behind;
+        }
+        push_normal(rest, &mut out)?;
+        if matches!(out.get(start..), Some("." | "..")) {
+            return Err(format!("`{segment}` is a dot segment, which servers resolve in their own ways"));
+        }
+    }
+    Ok(out)
+}
+
+fn push_normal(piece: &str, out: &mut String) -> Result<(), String> {
+    let (normal, _) = path::read_pattern_segment(piece).map_err(|error| error.to_string())?;
+    out.push_str(&String::from_utf8_lossy(&normal));
+    Ok(())
+}
+
 /// The segments of a path pattern.
 fn split(text: &str) -> Result<Vec<&str>, PatternError> {
     let Some(tail) = text.strip_prefix('/') else {

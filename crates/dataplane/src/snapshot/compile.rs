@@ -1,10 +1,11 @@
 //! `Config` becomes `Snapshot`: everything that can be decided before a request comes is decided here, and every finding reported.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use daemun_config::diagnostic::Diagnostics;
+use daemun_config::diagnostic::{BAD_VALUE, Diagnostic, Diagnostics, ROUTE_LESS_PROTECTED};
 use daemun_config::model::{self, Authenticate, Config, PathRewrite as PathRewriteConfig, PolicyEntry, Underscores};
+use daemun_config::tree::At;
 use daemun_pipeline::{BuildContext, Carry, Consumer, Directory, Phase, Policy, PolicyRow};
 
 use super::template::Template;
@@ -14,7 +15,10 @@ use crate::clock::nanos;
 use crate::http1::parse::Bounds;
 use crate::record::Metrics;
 use crate::respond::ErrorBodies;
-use crate::router::Router;
+use crate::router::{Router, normal_prefix, normal_template};
+
+/// Most warnings of routes that protect less.
+const MAX_LESS_PROTECTED: usize = 100;
 
 type Built = Vec<(Phase, Arc<dyn Policy>)>;
 
@@ -56,6 +60,7 @@ impl Snapshot {
                 upgrades.entry(route.upgrades.clone()).or_insert_with(|| Arc::<[String]>::from(route.upgrades.clone()));
             routes.push(compiler.route(route, number, params, chain, Arc::clone(upgrades), metrics)?);
         }
+        less_protected(config, registry, &router, diagnostics);
         let upstreams: Vec<_> =
             config.upstreams.iter().map(|u| upstream::compile(u, metrics, diagnostics).map(Arc::new)).collect();
         let upstreams = upstreams.into_iter().collect::<Option<Vec<_>>>();
@@ -199,9 +204,15 @@ impl Compiler<'_> {
         let config = &route.rewrite;
         let path = match &config.path {
             None => None,
-            Some(PathRewriteConfig::StripPrefix(prefix)) => Some(PathRewrite::StripPrefix(prefix.value.clone())),
+            Some(PathRewriteConfig::StripPrefix(prefix)) => {
+                let read = normal_prefix(&prefix.value, route.keep_slashes, route.keep_encoded_slash);
+                Some(PathRewrite::StripPrefix(self.normal(route, "rewrite.strip_prefix", prefix.at, read)?))
+            }
             Some(PathRewriteConfig::Template(template)) => {
-                Some(PathRewrite::Template(self.template(route, "rewrite.path", template, params)?))
+                let read = normal_template(&template.value);
+                let value = self.normal(route, "rewrite.path", template.at, read)?;
+                let template = model::Spanned { value, at: template.at };
+                Some(PathRewrite::Template(self.template(route, "rewrite.path", &template, params)?))
             }
         };
         let empty = path.is_none()
@@ -215,6 +226,14 @@ impl Compiler<'_> {
             query_add: config.query_add.clone(),
         };
         Some((!empty).then(|| Box::new(rewrite)))
+    }
+
+    /// What a path was read as, or its error reported.
+    fn normal(&mut self, route: &model::Route, key: &str, at: At, read: Result<String, String>) -> Option<String> {
+        read.map_err(|message| {
+            self.diagnostics.error(BAD_VALUE, format!("routes.{}.{key}", route.name.value), at, message);
+        })
+        .ok()
     }
 
     fn template(
@@ -234,6 +253,53 @@ impl Compiler<'_> {
             }
         }
     }
+}
+
+/// Warns of routes whose requests, when they fail only its conditions, go to one that asks for less proof of who calls.
+fn less_protected(config: &Config, registry: &[PolicyRow], router: &Router, diagnostics: &mut Diagnostics) {
+    // Where no route has anything of its own, all are protected alike.
+    if config.routes.iter().all(|route| route.policies.is_empty() && route.authenticate == Authenticate::All) {
+        return;
+    }
+    let route_at = |index: u32| config.routes.get(usize::try_from(index).ok()?);
+    let mut found = 0;
+    for pair in router.fall_through(config.routes.iter().map(Into::into)) {
+        let (Some(route), Some(next)) = (route_at(pair.route), route_at(pair.next)) else { continue };
+        let asked = proofs(config, registry, next);
+        let missing =
+            proofs(config, registry, route).into_iter().find(|proof| !asked.iter().any(|a| a.is_subset(proof)));
+        let Some(missing) = missing else { continue };
+        let names: Vec<String> = missing.iter().map(|name| format!("`{name}`")).collect();
+        let message = format!(
+            "a request that fails only the conditions of `{}` (a header, a method) goes to `{}`, which does not ask for {}",
+            route.name.value,
+            next.name.value,
+            names.join(" or "),
+        );
+        let finding = Diagnostic::warning(ROUTE_LESS_PROTECTED, route.name.at, message)
+            .path(format!("routes.{}.name", route.name.value))
+            .related(next.name.at, format!("`{}` is here", next.name.value));
+        diagnostics.push(finding);
+        found += 1;
+        if found == MAX_LESS_PROTECTED {
+            break;
+        }
+    }
+}
+
+/// What a caller of a route must pass: of each set one authenticator.
+fn proofs<'a>(config: &'a Config, registry: &[PolicyRow], route: &'a model::Route) -> Vec<BTreeSet<&'a str>> {
+    let own = |name: &str| route.policies.iter().any(|own| own.name.value == name);
+    let inherited = config.policies.iter().filter(|global| !own(&global.name.value));
+    let is_authenticator = |name: &str| registry.iter().any(|row| row.name == name && row.phase == Phase::Authenticate);
+    let names = inherited.chain(&route.policies).filter(|entry| entry.settings.is_some());
+    let names = names.map(|entry| entry.name.value.as_str()).filter(|name| is_authenticator(name));
+    let (any, all): (BTreeSet<&str>, BTreeSet<&str>) = names.partition(|name| match &route.authenticate {
+        Authenticate::Any(listed) => listed.iter().any(|listed| listed.value == *name),
+        Authenticate::All => false,
+    });
+    let each = all.into_iter().map(|name| BTreeSet::from([name]));
+    each.chain((!any.is_empty()).then_some(any)).collect()
 }
 
 /// FNV-1a of a route's name: the same over reloads, told apart well enough from others by its consumers, which check nothing secret with it.
@@ -305,4 +371,88 @@ fn settings(config: &Config) -> Settings {
 fn default_connections() -> usize {
     let (soft, _) = daemun_sys::raise_nofile().unwrap_or((1024, 1024));
     usize::try_from(soft.saturating_sub(256) / 2).unwrap_or(16_000).clamp(16, 16_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use daemun_config::policy::{PolicyDescription, Vocabulary};
+    use daemun_config::{System, load_text};
+
+    use super::*;
+    use crate::record::Setup;
+
+    static ROWS: [PolicyRow; 1] = [PolicyRow {
+        name: "key_auth",
+        phase: Phase::Authenticate,
+        manual: "",
+        check: |_, _| {},
+        schema: |_| true.into(),
+        build: |_, _| Some(Vec::new()),
+    }];
+
+    fn compile(routes: &str) -> (Option<Snapshot>, Vec<String>) {
+        let text = format!(
+            "listeners: [{{ bind: 127.0.0.1:0 }}]\nupstreams: {{ u: {{ targets: [\"http://127.0.0.1:1\"] }} }}\nroutes:\n{routes}"
+        );
+        let row = PolicyDescription {
+            name: "key_auth",
+            phase: "authenticate",
+            doc: "",
+            authenticator: true,
+            check: |_, _| {},
+            schema: |_| true.into(),
+        };
+        let loaded = load_text("test.yaml".as_ref(), &text, &System, &Vocabulary { policies: &[row] });
+        let config = loaded.config.unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(&loaded.sources, false)));
+        let setup = Setup { workers: 1, policies: Vec::new(), version: "test", commit: "test", started: 0 };
+        let (metrics, _) = Metrics::new(setup);
+        let mut diagnostics = Diagnostics::new();
+        let snapshot = Snapshot::compile(&config, &ROWS, &Carry::detached(), &metrics, &mut diagnostics);
+        let found = diagnostics.iter().map(|found| format!("{} {}", found.code, found.message)).collect();
+        (snapshot, found)
+    }
+
+    #[test]
+    fn a_route_whose_requests_fall_through_to_one_without_its_authenticator_is_warned_of() {
+        let routes = |products: &str| {
+            format!(
+                "  - {{ name: item, upstream: u, match: {{ path: /items/x, methods: [GET], headers: {{ x-flag: a }} }}, policies: {{ key_auth: {{}} }} }}\n  - {{ name: products, upstream: u, match: {{ path: /items/x }}{products} }}"
+            )
+        };
+        let (_, found) = compile(&routes(""));
+        assert_eq!(
+            found,
+            [
+                "route_less_protected a request that fails only the conditions of `item` (a header, a method) goes to `products`, which does not ask for `key_auth`"
+            ]
+        );
+        assert_eq!(compile(&routes(", policies: { key_auth: {} }")).1, [""; 0]);
+    }
+
+    #[test]
+    fn a_stripped_prefix_is_read_like_the_path_of_a_request() {
+        for (typed, read) in [("/%7Euser", "/~user"), ("/상품", "/%EC%83%81%ED%92%88")] {
+            let route = format!(
+                "  - {{ name: a, upstream: u, match: {{ prefix: {typed} }}, rewrite: {{ strip_prefix: {typed} }} }}"
+            );
+            let (snapshot, _) = compile(&route);
+            let rewrite = snapshot.and_then(|mut snapshot| snapshot.routes[0].rewrite.take());
+            assert!(matches!(rewrite.unwrap().path, Some(PathRewrite::StripPrefix(prefix)) if prefix == read));
+        }
+        let (snapshot, found) = compile("  - { name: a, upstream: u, rewrite: { strip_prefix: /a%2Fb } }");
+        assert!(snapshot.is_none());
+        assert!(found[0].starts_with("bad_value "), "{found:?}");
+    }
+
+    #[test]
+    fn the_text_of_a_rewritten_path_is_brought_into_normal_form_or_refused() {
+        assert_eq!(normal_template("/상/%7e{id}/v{a}.{b}/").as_deref(), Ok("/%EC%83%81/~{id}/v{a}.{b}/"));
+        for wrong in ["/x/../{id}", "/x/%2e/{id}", "/a//%2f%zz{id}"] {
+            let (snapshot, found) = compile(&format!(
+                "  - {{ name: a, upstream: u, match: {{ path: \"/p/{{id}}\" }}, rewrite: {{ path: \"{wrong}\" }} }}"
+            ));
+            assert!(snapshot.is_none(), "{wrong}");
+            assert!(found[0].starts_with("bad_value "), "{found:?}");
+        }
+    }
 }

@@ -97,6 +97,18 @@ pub(crate) fn compile(
     })
 }
 
+/// Tells connections apart: address, protocol, and every TLS setting by value, not by where it stands in the text.
+fn connection_key(upstream: &daemun_config::model::Upstream, target: &daemun_config::model::Target) -> String {
+    let tls = &upstream.tls;
+    let path = |path: &Option<daemun_config::Spanned<PathBuf>>| path.as_ref().map(|path| path.value.clone());
+    let name = tls.server_name.as_ref().map(|name| name.value.clone());
+    let files = (path(&tls.ca), path(&tls.cert), path(&tls.key));
+    format!(
+        "{:?} {} {files:?} {name:?} {} {:?}",
+        target.address, target.tls, tls.insecure_skip_verify, upstream.protocol
+    )
+}
+
 fn compile_target(
     upstream: &daemun_config::model::Upstream,
     target: &daemun_config::model::Target,
@@ -113,7 +125,7 @@ fn compile_target(
     };
     Target {
         url: target.url.value.clone(),
-        key: format!("{:?} {} {:?} {:?}", target.address, target.tls, upstream.tls, upstream.protocol),
+        key: connection_key(upstream, target),
         address: target.address.clone(),
         authority,
         base_path: target.base_path.clone(),

@@ -10,7 +10,7 @@ const strangers = new Strangers(address, grpc.credentials.createInsecure(), opti
 endAfter(60_000);
 
 const plain = (metadata) => Object.fromEntries(
-  Object.entries(metadata?.toHttp2Headers() ?? {}).map(([key, values]) => [key, values.map(String)]),
+  Object.entries(metadata?.toHttp2Headers() ?? {}).map(([key, values]) => [key, [values].flat().map(String)]),
 );
 
 /** How a call went: its messages, its head, its status with trailers. `start` is given the callback of unary answers. */

@@ -59,6 +59,10 @@ struct Cors {
 }
 
 impl Policy for Cors {
+    fn answers_preflights(&self) -> bool {
+        true
+    }
+
     fn on_request<'a>(&'a self, exchange: &'a mut Exchange) -> Flow<'a> {
         if !is_preflight(&exchange.request) {
             return Flow::Now(Ok(()));

@@ -16,8 +16,16 @@ impl PolicyConfig for HeadersConfig {
 
     fn build(self, _: &mut BuildContext<'_>) -> Option<Vec<(Phase, Box<dyn Policy>)>> {
         let edits = |settings: Option<HeaderEdits>| settings.map(Edits::new).unwrap_or_default();
-        let policy = Headers { request: edits(self.request), response: edits(self.response) };
-        Some(vec![(Phase::Transform, Box::new(policy))])
+        let (request, response) = (edits(self.request), edits(self.response));
+        let mut parts: Vec<(Phase, Box<dyn Policy>)> = Vec::new();
+        // answers of the gateway's own, and those to requests without a route, get the fields as well
+        if !response.is_empty() {
+            parts.push((Phase::Admit, Box::new(Headers { request: Edits::default(), response })));
+        }
+        if !request.is_empty() || parts.is_empty() {
+            parts.push((Phase::Transform, Box::new(Headers { request, response: Edits::default() })));
+        }
+        Some(parts)
     }
 }
 
@@ -38,7 +46,9 @@ impl Policy for Headers {
 
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         self.request.apply(&mut exchange.request.head);
-        let one = |edits: &Edits| if edits.is_empty() { "nothing".to_owned() } else { edits.describe() };
-        Explanation::pass(format!("request: {}; answer: {}", one(&self.request), one(&self.response)))
+        let parts = [("request", &self.request), ("answer", &self.response)];
+        let parts = parts.iter().filter(|(_, edits)| !edits.is_empty());
+        let said: Vec<String> = parts.map(|(side, edits)| format!("{side}: {}", edits.describe())).collect();
+        Explanation::pass(if said.is_empty() { "changes nothing".to_owned() } else { said.join("; ") })
     }
 }

@@ -51,5 +51,5 @@ fn explain_names_headers_and_never_values() {
     let settings = "headers: { request: { remove: a, set: { b: secret } }, response: { add: { c: [secret, x] } } }";
     let chain = Bench::new(Vec::new()).build(settings).unwrap();
     let (_, detail) = chain.explain(&mut chain.exchange("GET / HTTP/1.1"));
-    assert_eq!(detail, "request: removes `a`, sets `b`; answer: adds `c`");
+    assert_eq!(detail, "answer: adds `c`; request: removes `a`, sets `b`");
 }

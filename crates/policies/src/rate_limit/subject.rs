@@ -59,9 +59,17 @@ impl Callers {
 
     fn header_key(&self, name: &str, exchange: &Exchange) -> Key {
         let (mut tag, mut place) = (self.tag.build_hasher(), self.place.build_hasher());
-        for value in exchange.request.head.values(name) {
-            value.hash(&mut tag);
-            value.hash(&mut place);
+        let mut values = exchange.request.head.values(name);
+        // a repeated field could be varied at will beside the value that counts, so all who repeat it share one bucket
+        match (values.next(), values.next()) {
+            (Some(value), None) => {
+                value.hash(&mut tag);
+                value.hash(&mut place);
+            }
+            (first, _) => {
+                first.is_some().hash(&mut tag);
+                first.is_some().hash(&mut place);
+            }
         }
         Key::new(tag.finish(), place.finish())
     }

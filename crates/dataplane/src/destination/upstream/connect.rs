@@ -34,7 +34,14 @@ pub(crate) async fn connect(
     target: &Target,
     old: bool,
 ) -> Result<Fresh, Fault> {
-    let mut stream = plain(pool, target).await?;
+    let mut stream = match plain(pool, target).await {
+        Err(fault) if fault.cause.as_deref().is_some_and(|cause| cause.ends_with(NO_DESCRIPTORS)) => {
+            // those that rest in pools serve nobody now
+            worker.shed_pools();
+            plain(pool, target).await?
+        }
+        other => other?,
+    };
     let mut agreed = false;
     if target.tls {
         (stream, agreed) = secure(stream, upstream, target, old).await?;
@@ -107,7 +114,15 @@ fn name(target: &Target) -> &str {
     }
 }
 
+/// End of a fault's cause when the process or the system is out of descriptors.
+const NO_DESCRIPTORS: &str = "out of descriptors";
+
 fn failed(target: &Target, error: &io::Error) -> Fault {
+    if crate::listener::is_out_of_descriptors(error) {
+        return Fault::new(Reason::ConnectFailed, "the gateway has no connection left for this backend")
+            .cause(format_args!("{}: {NO_DESCRIPTORS}", target.url))
+            .retryable();
+    }
     Fault::new(Reason::ConnectFailed, "the backend does not accept connections")
         .cause(format_args!("{}: {error}", target.url))
         .retryable()

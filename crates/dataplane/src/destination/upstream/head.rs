@@ -122,7 +122,8 @@ fn push_query(exchange: &Exchange, rewrite: &Rewrite, out: &mut Vec<u8>) {
     if changes {
         for pair in request.query_text().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let name = pair.split_once('=').map_or(pair, |(name, _)| name);
-            if rewrite.query_remove.iter().any(|n| n == name) || rewrite.query_set.iter().any(|(n, _)| n == name) {
+            let named = |known: &str| daemun_pipeline::exchange::is_query_name(name, known);
+            if rewrite.query_remove.iter().any(|n| named(n)) || rewrite.query_set.iter().any(|(n, _)| named(n)) {
                 continue;
             }
             out.push(separator);
@@ -167,7 +168,6 @@ pub(crate) fn fields(exchange: &Exchange, sink: &mut impl FieldSink) {
         if field.removed || field.id.is_hop_by_hop() {
             continue;
         }
-        let value = head.bytes(field.value);
         match field.id {
             FieldId::Host | FieldId::ContentLength | FieldId::Expect | FieldId::XRequestId | FieldId::Traceparent => {}
             FieldId::XForwardedFor if trusted && !forwarded_for && !exchange.client.peer_text.is_empty() => {
@@ -181,19 +181,20 @@ pub(crate) fn fields(exchange: &Exchange, sink: &mut impl FieldSink) {
             }
             FieldId::XForwardedHost if trusted && !kept_host => {
                 kept_host = true;
-                sink.field(b"x-forwarded-host", &[value]);
+                sink.field(b"x-forwarded-host", &[last(head, field.id)]);
             }
             FieldId::XForwardedProto if trusted && !kept_proto => {
                 kept_proto = true;
-                sink.field(b"x-forwarded-proto", &[value]);
+                sink.field(b"x-forwarded-proto", &[last(head, field.id)]);
             }
-            FieldId::XForwardedPort | FieldId::XRealIp if trusted => sink.copied(head, field),
+            FieldId::XForwardedPort | FieldId::XRealIp | FieldId::ForwardedOther if trusted => sink.copied(head, field),
             FieldId::XForwardedFor
             | FieldId::Forwarded
             | FieldId::XForwardedHost
             | FieldId::XForwardedProto
             | FieldId::XForwardedPort
-            | FieldId::XRealIp => {}
+            | FieldId::XRealIp
+            | FieldId::ForwardedOther => {}
             _ => sink.copied(head, field),
         }
     }
@@ -218,6 +219,11 @@ pub(crate) fn fields(exchange: &Exchange, sink: &mut impl FieldSink) {
     sink.field(b"via", &[version]);
     sink.field(b"x-request-id", &[&exchange.id]);
     sink.field(b"traceparent", &[&exchange.trace]);
+}
+
+/// The value written last, by the proxy next to the gateway; one before it could be the client's own.
+fn last(head: &Head, id: FieldId) -> &[u8] {
+    head.values_id(id).last().unwrap_or_default()
 }
 
 /// All values of a field that may come in several lines, as one (RFC 9110, section 5.3).

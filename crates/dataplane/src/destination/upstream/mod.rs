@@ -157,7 +157,7 @@ async fn attempt(
         let Some(wanted) = upgrade else {
             return Err(Fault::new(Reason::BadResponse, "the backend switched protocols unasked"));
         };
-        return tunnel(&mut transfer, wanted, trail).await;
+        return tunnel(&mut transfer, &ask.route.chain, wanted, trail).await;
     }
     transfer.limits.stream |= is_event_stream(transfer.exchange);
     ask.route.chain.outward(transfer.exchange, &mut trail.verdicts);
@@ -167,12 +167,19 @@ async fn attempt(
     finish(ask, exchange, target, up, upload, &head, result)
 }
 
-async fn tunnel(transfer: &mut Transfer<'_, '_>, wanted: &str, trail: &mut Trail) -> Result<(), Fault> {
+async fn tunnel(
+    transfer: &mut Transfer<'_, '_>,
+    chain: &crate::chain::Chain,
+    wanted: &str,
+    trail: &mut Trail,
+) -> Result<(), Fault> {
     let said = transfer.exchange.response.head.get_id(daemun_pipeline::FieldId::Upgrade).unwrap_or_default();
     if !said.eq_ignore_ascii_case(wanted.as_bytes()) {
         return Err(Fault::new(Reason::BadResponse, "the backend switched to another protocol than asked for"));
     }
     trail.upgraded = true;
+    chain.outward(transfer.exchange, &mut trail.verdicts);
+    crate::serve::stamp(transfer.exchange);
     transfer.down.start_tunnel(transfer.exchange, wanted.as_bytes());
     transfer.up.begin_tunnel();
     let result = transfer.tunnel().await;

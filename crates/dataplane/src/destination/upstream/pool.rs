@@ -62,6 +62,11 @@ impl Pool {
         self.links.expire(now, limit);
     }
 
+    /// Closes everything that rests, for want of descriptors.
+    pub(crate) fn shed(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
     /// Whether a connection may be at rest.
     pub(crate) fn has_idle(&self) -> bool {
         !self.idle.borrow().is_empty() || !self.links.is_empty()

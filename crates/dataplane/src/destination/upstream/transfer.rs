@@ -216,6 +216,9 @@ impl Transfer<'_, '_> {
                 false
             }
         };
+        if moved {
+            self.upload.moved = self.worker.clock.now();
+        }
         let stalled = loop {
             let pipe = &mut self.download;
             let filled = self.up.poll_fill(cx, pipe, &self.worker.buffers);
@@ -271,8 +274,16 @@ impl Transfer<'_, '_> {
             (false, false) => self.limits.response,
         };
         let limit = last.saturating_add(idle);
-        if self.deadline.poll_until(cx, limit.min(self.limits.until)).is_pending() {
+        let uploading = !self.upload.done && !self.upload.refused && !self.limits.stream;
+        let upload_limit = if uploading { self.upload_limit() } else { NEVER };
+        if self.deadline.poll_until(cx, limit.min(self.limits.until).min(upload_limit)).is_pending() {
             return Poll::Pending;
+        }
+        if upload_limit < limit.min(self.limits.until) {
+            // a body that drips must not hold the exchange; the answer goes on without it
+            self.upload.refused = true;
+            self.down.doom();
+            return self.poll_body_limits(cx, false, stalled, last);
         }
         Poll::Ready(Err(if self.limits.until < limit {
             past_deadline()
