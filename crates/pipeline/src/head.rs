@@ -182,10 +182,10 @@ impl FieldId {
         if begins(name, IDENTITY) {
             return FieldId::Identity;
         }
-        if begins(name, FORWARDED) {
-            return FieldId::ForwardedOther;
+        if name.contains(&b'_') {
+            return FieldId::Underscore;
         }
-        if name.contains(&b'_') { FieldId::Underscore } else { FieldId::Other }
+        if begins(name, FORWARDED) { FieldId::ForwardedOther } else { FieldId::Other }
     }
 
     /// Whether the field belongs to one connection only and is never passed on (RFC 9110, section 7.6.1).
@@ -398,7 +398,7 @@ mod tests {
             assert_eq!(FieldId::of(name.as_bytes()), FieldId::Identity, "{name}");
         }
         assert_eq!(FieldId::of(b"x-consumers"), FieldId::Other);
-        for name in ["X-Forwarded-Prefix", "x.forwarded.for", "X_Forwarded_Ssl"] {
+        for name in ["X-Forwarded-Prefix", "x.forwarded.for", "X-Forwarded-Ssl"] {
             assert_eq!(FieldId::of(name.as_bytes()), FieldId::ForwardedOther, "{name}");
         }
         assert_eq!(FieldId::of(b"X-Forwarded-For"), FieldId::XForwardedFor);

@@ -526,6 +526,7 @@ pub(super) fn is_guarded(id: FieldId) -> bool {
             | FieldId::Traceparent
             | FieldId::Tracestate
             | FieldId::Identity
+            | FieldId::ForwardedOther
     )
 }
 
