@@ -82,6 +82,7 @@ pub(crate) async fn connection(worker: &Rc<Worker>, stream: Stream, early: Vec<u
         streams: Rc::clone(&streams),
         deadline: &deadline,
         phase: Phase::Open,
+        left: 0,
         limit,
         stalled: false,
     };
@@ -134,6 +135,8 @@ struct Driver<'a> {
     streams: Rc<Streams>,
     deadline: &'a Deadline,
     phase: Phase,
+    /// When the client was told to begin no more streams.
+    left: u64,
     /// When the connection will have been quiet, or its client unreachable, for too long.
     limit: u64,
     /// The client does not take what is sent.
@@ -201,7 +204,6 @@ impl Driver<'_> {
             Phase::Open | Phase::Leaving if self.streams.are_given_up() => {
                 return self.close(h2::Reason::ENHANCE_YOUR_CALM);
             }
-            Phase::Leaving if idle && sent => return self.close(h2::Reason::NO_ERROR),
             Phase::Open if self.worker.draining.get() => return self.leave(),
             Phase::Open | Phase::Leaving => {}
         }
@@ -214,11 +216,18 @@ impl Driver<'_> {
             }
         } else if !idle {
             self.limit = NEVER;
+        } else if self.phase == Phase::Leaving {
+            // the protocol ends it once the client has confirmed that it begins no more streams
+            self.limit = self.streams.ended.get().max(self.left).saturating_add(CLOSING_TIME);
         } else if self.streams.served.get() > 0 {
             self.limit = self.streams.ended.get().saturating_add(settings.keep_alive);
         }
         if fired && self.worker.clock.now() >= self.limit {
-            return if self.stalled { Next::End } else { self.close(h2::Reason::NO_ERROR) };
+            return match self.phase {
+                _ if self.stalled => Next::End,
+                Phase::Open => self.leave(),
+                Phase::Leaving | Phase::Closing => self.close(h2::Reason::NO_ERROR),
+            };
         }
         self.deadline.set_idle(self.limit);
         Next::Wait
@@ -226,6 +235,7 @@ impl Driver<'_> {
 
     fn leave(&mut self) -> Next {
         self.phase = Phase::Leaving;
+        self.left = self.worker.clock.now();
         self.connection.graceful_shutdown();
         Next::Turn
     }
