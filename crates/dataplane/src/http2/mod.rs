@@ -230,7 +230,8 @@ impl Driver<'_> {
             };
         }
         self.deadline.set_idle(self.limit);
-        Next::Wait
+        // a deadline that fired forgot whom to wake; the next turn asks it again
+        if fired { Next::Turn } else { Next::Wait }
     }
 
     fn leave(&mut self) -> Next {
