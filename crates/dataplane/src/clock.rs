@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 
 /// A clock that is shared by every worker; cheap to clone.
@@ -12,7 +13,11 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    System { origin: Instant, offset: Arc<AtomicU64> },
+    /// `origin` is a moment of the monotonic clock.
+    System {
+        origin: u64,
+        offset: Arc<AtomicU64>,
+    },
     Manual(Arc<Manual>),
 }
 
@@ -37,7 +42,7 @@ impl Clock {
     #[allow(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn system() -> Clock {
         // one second ahead, so that 0 never is a valid moment
-        let origin = Instant::now().checked_sub(Duration::from_secs(1)).unwrap_or_else(Instant::now);
+        let origin = monotonic().wrapping_sub(1_000_000_000);
         let clock = Clock(Source::System { origin, offset: Arc::new(AtomicU64::new(0)) });
         clock.sync_wall();
         clock
@@ -54,7 +59,7 @@ impl Clock {
     #[allow(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn now(&self) -> u64 {
         match &self.0 {
-            Source::System { origin, .. } => u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            Source::System { origin, .. } => monotonic().wrapping_sub(*origin),
             Source::Manual(manual) => manual.now.load(Ordering::Acquire),
         }
     }
@@ -100,6 +105,12 @@ impl Clock {
             }
         }
     }
+}
+
+/// The monotonic clock, which is never behind zero. Read without the arithmetic of `Instant`, which costs as much as the reading.
+fn monotonic() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec.cast_unsigned())
 }
 
 /// A duration in nanoseconds, at most 584 years.

@@ -26,20 +26,20 @@ impl IdSource {
     pub fn worker(self, index: usize) -> Ids {
         let mut state = self.seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let trace = [mix(&mut state), mix(&mut state)];
-        Ids {
-            prefix: mix(&mut self.seed.clone()) >> 32,
-            worker: index as u64 & 0xff,
-            counter: 0,
-            state: trace[0] ^ trace[1],
+        let mut prefix = [b'0'; 10];
+        let (process, worker) = (hex(mix(&mut self.seed.clone())), hex(index as u64));
+        for (to, from) in prefix.iter_mut().zip(process.iter().take(8).chain(worker.iter().skip(14))) {
+            *to = *from;
         }
+        Ids { prefix, counter: 0, state: trace[0] ^ trace[1] }
     }
 }
 
 /// Ids of one worker: a prefix of the process, the worker, a counter; trace ids from a generator.
 #[derive(Debug)]
 pub struct Ids {
-    prefix: u64,
-    worker: u64,
+    /// Eight digits of the process, two of the worker.
+    prefix: [u8; 10],
     counter: u64,
     state: u64,
 }
@@ -48,9 +48,9 @@ impl Ids {
     /// Appends a request id: 20 hexadecimal digits.
     pub(crate) fn push_request_id(&mut self, out: &mut Vec<u8>) {
         self.counter += 1;
-        push_hex(self.prefix, 8, out);
-        push_hex(self.worker, 2, out);
-        push_hex(self.counter, 10, out);
+        out.extend_from_slice(&self.prefix);
+        let counter = hex(self.counter);
+        out.extend_from_slice(counter.last_chunk::<10>().unwrap_or(&[b'0'; 10]));
     }
 
     /// Appends a `traceparent` that goes on from `received`, or begins a trace where that is absent or malformed (W3C Trace Context,
@@ -84,12 +84,6 @@ fn mix(state: &mut u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
-}
-
-/// Appends the last `digits` (at most 16) hexadecimal digits of a number; all sixteen are made at once.
-fn push_hex(value: u64, digits: usize, out: &mut Vec<u8>) {
-    let text = hex(value);
-    out.extend_from_slice(text.get(16usize.saturating_sub(digits)..).unwrap_or_default());
 }
 
 /// A number as 16 hexadecimal digits: nibbles are spread over 16 bytes, then each is made a digit by arithmetic on all.

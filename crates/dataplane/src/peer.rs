@@ -129,8 +129,8 @@ impl Down<'_> {
 
 /// The upstream's side of one call.
 pub(crate) enum Up {
-    /// A connection over HTTP/1.1.
-    H1(H1Up),
+    /// A connection over HTTP/1.1; boxed, since it moves between its pool and its calls.
+    H1(Box<H1Up>),
     /// One stream of HTTP/2.
     H2(H2Up),
 }

@@ -57,8 +57,7 @@ fn ask(snapshot: &Snapshot, exchange: &Exchange, view: &ReadPath<'_>, captures: 
     let request = &exchange.request;
     let query = query_of(exchange, view);
     if let Some(method) = preflight_method(request) {
-        let query = Query { method, ..query };
-        let found = snapshot.router.find_preflight(&query, captures);
+        let found = snapshot.router.find_preflight(&Query { method, ..query }, captures);
         // only a route that answers preflights itself may be found without its conditions and before its authenticators
         if let Outcome::Found(hit) = found
             && snapshot.routes.get(hit.route as usize).is_some_and(|route| route.chain.answers_preflights())
@@ -66,8 +65,9 @@ fn ask(snapshot: &Snapshot, exchange: &Exchange, view: &ReadPath<'_>, captures: 
             return found;
         }
         *captures = Captures::new();
+        return snapshot.router.find(&query_of(exchange, view), captures);
     }
-    snapshot.router.find(&query_of(exchange, view), captures)
+    snapshot.router.find(&query, captures)
 }
 
 /// What the router is asked for an exchange.

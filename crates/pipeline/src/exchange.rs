@@ -121,7 +121,8 @@ impl Request {
     /// Method as sent.
     #[must_use]
     pub fn method_text(&self) -> &str {
-        self.text(self.method_span)
+        // the most common one is spared the check that it is text
+        if self.method == Method::Get && self.method_span.len() == 3 { "GET" } else { self.text(self.method_span) }
     }
 
     /// Path in its one reading.

@@ -6,6 +6,7 @@ pub(crate) mod down;
 pub mod parse;
 pub mod request;
 pub mod response;
+mod tokens;
 pub(crate) mod up;
 
 use std::future::poll_fn;

@@ -1,15 +1,12 @@
-//! Reads the head of a request: `httparse` finds the pieces, this file refuses every spelling that two readers could take in two ways.
-//! What the response reader needs as well (scanning, indexing, `Connection`, lengths, codings) is here too. Knows no socket and no clock.
-
-use std::mem::MaybeUninit;
+//! Reads the head of a request, and refuses every spelling that two readers could take in two ways. What the response reader needs as well
+//! (scanning, `Connection`, lengths, codings) is here too. Knows no socket and no clock.
 
 use daemun_pipeline::head::{Field, is_token};
 use daemun_pipeline::{Fault, FieldId, Method, Reason, Span};
-use httparse::{Error, Header, Status};
 use memchr::{memchr, memchr2};
 
-/// Fields read without allocation; a head with more of them, where `limits.fields` allows it, costs one.
-pub(super) const INLINE_FIELDS: usize = 128;
+use super::tokens::{RequestLine, field_lines, request_line};
+
 /// Longest method, in bytes; the longest registered one has 17.
 pub(super) const METHOD_MAX: usize = 32;
 /// Names in all `Connection` fields of a head together, the known options not counted.
@@ -148,7 +145,7 @@ pub(super) struct Flaw {
 }
 
 impl Flaw {
-    const LINE_END: Flaw = Flaw::bad("a line does not end in CRLF");
+    pub(super) const LINE_END: Flaw = Flaw::bad("a line does not end in CRLF");
     pub(super) const HEAD_TOO_LARGE: Flaw = Flaw::new(Reason::HeadTooLarge, "the head is larger than allowed");
     pub(super) const TOO_MANY_FIELDS: Flaw = Flaw::new(Reason::TooManyFields, "there are more fields than allowed");
     pub(super) const TARGET_TOO_LONG: Flaw =
@@ -170,18 +167,6 @@ impl Flaw {
     /// In a response: only the log says why.
     pub(super) fn of_response(self) -> Fault {
         Fault::new(Reason::BadResponse, "the backend's answer cannot be read in exactly one way").cause(self.why)
-    }
-
-    /// What the tokenizer found.
-    pub(super) fn of_tokens(error: Error) -> Flaw {
-        match error {
-            Error::HeaderName => Flaw::bad("a field name is not a token directly followed by a colon"),
-            Error::HeaderValue => Flaw::bad("a field value holds a control byte"),
-            Error::NewLine => Flaw::LINE_END,
-            Error::Status | Error::Token => Flaw::bad("the first line is malformed"),
-            Error::TooManyHeaders => Flaw::TOO_MANY_FIELDS,
-            Error::Version => Flaw::bad("the version is malformed"),
-        }
     }
 }
 
@@ -244,38 +229,17 @@ fn check_first_line(line: &[u8], bounds: &Bounds) -> Result<(), Flaw> {
 }
 
 fn read(buf: &[u8], start: usize, bounds: &Bounds, fields: &mut Vec<Field>) -> Result<Option<RequestHead>, Flaw> {
-    let rest = buf.get(start..).unwrap_or_default();
-    let mut inline = [const { MaybeUninit::uninit() }; INLINE_FIELDS];
-    let slots = inline.get_mut(..bounds.fields.min(INLINE_FIELDS)).unwrap_or_default();
-    let mut request = httparse::Request::new(&mut []);
-    let parsed = request.parse_with_uninit_headers(rest, slots);
-    if parsed != Err(Error::TooManyHeaders) || bounds.fields <= INLINE_FIELDS {
-        return settle(parsed, &request, buf, start, bounds, fields);
-    }
-    let mut slots: Vec<_> = std::iter::repeat_with(MaybeUninit::uninit).take(bounds.fields).collect();
-    let mut request = httparse::Request::new(&mut []);
-    let parsed = request.parse_with_uninit_headers(rest, &mut slots);
-    settle(parsed, &request, buf, start, bounds, fields)
-}
-
-fn settle(
-    parsed: httparse::Result<usize>,
-    request: &httparse::Request<'_, '_>,
-    buf: &[u8],
-    start: usize,
-    bounds: &Bounds,
-    fields: &mut Vec<Field>,
-) -> Result<Option<RequestHead>, Flaw> {
-    match parsed {
-        Ok(Status::Complete(len)) => judge(request, buf, start, start + len, bounds, fields).map(Some),
-        Ok(Status::Partial) => Ok(None),
-        Err(Error::Version) => judge_version(buf.get(start..).unwrap_or_default()),
-        Err(error) => Err(Flaw::of_tokens(error)),
+    let judge = || judge_version(buf.get(start..).unwrap_or_default());
+    let Some(line) = request_line(buf, start, judge)? else { return Ok(None) };
+    let mut facts = Facts::default();
+    match field_lines(buf, line.end, bounds.fields, fields, &mut facts)? {
+        None => Ok(None),
+        Some(len) => self::judge(buf, &line, len, bounds, fields, &facts).map(Some),
     }
 }
 
 /// The version is none that is served: well-formed and another one, or not a version, or not yet complete.
-fn judge_version<T>(buf: &[u8]) -> Result<Option<T>, Flaw> {
+fn judge_version(buf: &[u8]) -> Result<(), Flaw> {
     let line_end = memchr2(b'\r', b'\n', buf);
     let line = buf.get(..line_end.unwrap_or(buf.len())).unwrap_or_default();
     let word = line.splitn(3, |&b| b == b' ').nth(2).unwrap_or_default();
@@ -284,34 +248,23 @@ fn judge_version<T>(buf: &[u8]) -> Result<Option<T>, Flaw> {
         8 if fits && word != b"HTTP/0.9" => {
             Err(Flaw::new(Reason::BadVersion, "only HTTP/1.0, HTTP/1.1 and HTTP/2 are served"))
         }
-        ..8 if fits && line_end.is_none() => Ok(None),
-        _ => Err(Flaw::of_tokens(Error::Version)),
+        ..8 if fits && line_end.is_none() => Ok(()),
+        _ => Err(Flaw::bad("the version is malformed")),
     }
 }
 
-/// Verifies what the tokenizer passed over and draws the conclusions.
+/// Draws the conclusions.
 fn judge(
-    request: &httparse::Request<'_, '_>,
     buf: &[u8],
-    start: usize,
+    line: &RequestLine,
     len: usize,
     bounds: &Bounds,
-    fields: &mut Vec<Field>,
+    fields: &mut [Field],
+    facts: &Facts,
 ) -> Result<RequestHead, Flaw> {
-    let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
-        return Err(Flaw::of_tokens(Error::Token));
-    };
+    let &RequestLine { method, target, version, .. } = line;
     if method.len() > METHOD_MAX {
         return Err(Flaw::new(Reason::BadMethod, "the method is longer than 32 bytes"));
-    }
-    let target_start = start + method.len() + 1;
-    let target_end = target_start + target.len();
-    let lines = target_end + VERSION_LEN + 2;
-    if offset(buf, method.as_bytes()) != start
-        || offset(buf, target.as_bytes()) != target_start
-        || buf.get(lines - 2..lines) != Some(b"\r\n")
-    {
-        return Err(Flaw::of_tokens(Error::Token));
     }
     if target.len() > bounds.target {
         return Err(Flaw::TARGET_TOO_LONG);
@@ -319,30 +272,27 @@ fn judge(
     if len > bounds.head {
         return Err(Flaw::HEAD_TOO_LARGE);
     }
-    let mut facts = Facts::default();
-    index(buf, lines, len, request.headers, fields, &mut facts)?;
-    let version = 10 + minor;
     if facts.host.times > 1 {
         return Err(Flaw::new(Reason::BadHost, "`host` is repeated"));
     }
     if facts.host.value.is_empty() && (version == 11 || facts.host.times > 0) {
         return Err(Flaw::new(Reason::BadHost, "`host` is missing or empty"));
     }
-    let options = connection(buf, &facts, fields, names_what_matters)?;
-    let body = request_body(buf, &facts, fields, version)?;
-    let expects = expectation(buf, &facts, version)?;
+    let options = connection(buf, facts, fields, names_what_matters)?;
+    let body = request_body(buf, facts, fields, version)?;
+    let expects = expectation(buf, facts, version)?;
     if facts.droppable {
         drop_fields(buf, fields, bounds.keep_underscores);
     }
     Ok(RequestHead {
         len,
-        method: Method::of(method.as_bytes()),
-        method_span: Span::new(start, target_start - 1),
-        target: Span::new(target_start, target_end),
+        method: Method::of(buf.get(method.range()).unwrap_or_default()),
+        method_span: method,
+        target,
         version,
         body,
         close: options.close || (version == 10 && !options.keep_alive),
-        upgrade: upgrade(&facts, &options, version)?,
+        upgrade: upgrade(facts, &options, version)?,
         expect_continue: expects && !matches!(body, BodyLength::None | BodyLength::Length(0)),
         host: facts.host.value,
     })
@@ -377,7 +327,7 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    fn note(&mut self, id: FieldId, value: Span) {
+    pub(super) fn note(&mut self, id: FieldId, value: Span) {
         if id == FieldId::Host {
             self.host.note(value);
         } else if id == FieldId::Connection {
@@ -394,53 +344,6 @@ impl Facts {
             self.droppable = true;
         }
     }
-}
-
-/// Indexes the fields between `start` and `end` and verifies that they are all there is: each directly behind the one before, its name
-/// followed by a colon, its line ended by CRLF, and an empty line last.
-pub(super) fn index(
-    buf: &[u8],
-    start: usize,
-    end: usize,
-    headers: &[Header<'_>],
-    fields: &mut Vec<Field>,
-    facts: &mut Facts,
-) -> Result<(), Flaw> {
-    fields.clear();
-    fields.reserve(headers.len());
-    let mut at = start;
-    for header in headers {
-        let name_end = at + header.name.len();
-        if offset(buf, header.name.as_bytes()) != at || buf.get(name_end) != Some(&b':') {
-            return Err(Flaw::LINE_END);
-        }
-        let from = if header.value.is_empty() { name_end + 1 } else { offset(buf, header.value) };
-        let to = from + header.value.len();
-        let id = FieldId::of(header.name.as_bytes());
-        let value = Span::new(from, to);
-        fields.push(Field { name: Span::new(at, name_end), value, id, removed: false });
-        if id != FieldId::Other {
-            facts.note(id, value);
-        }
-        at = next_line(buf, to)?;
-    }
-    if buf.get(at..end) != Some(b"\r\n") {
-        return Err(Flaw::LINE_END);
-    }
-    Ok(())
-}
-
-/// Where a piece of a buffer begins in it.
-fn offset(buf: &[u8], piece: &[u8]) -> usize {
-    piece.as_ptr().addr().wrapping_sub(buf.as_ptr().addr())
-}
-
-/// Skips white space and the CRLF that must follow it.
-fn next_line(buf: &[u8], mut at: usize) -> Result<usize, Flaw> {
-    while let Some(b' ' | b'\t') = buf.get(at) {
-        at += 1;
-    }
-    if buf.get(at..at + 2) == Some(b"\r\n") { Ok(at + 2) } else { Err(Flaw::LINE_END) }
 }
 
 /// What `Connection` says.
@@ -466,7 +369,12 @@ pub(super) fn connection(
     let mut names = 0;
     for i in 0..fields.len() {
         let Some(&Field { value, id: FieldId::Connection, .. }) = fields.get(i) else { continue };
-        for option in buf.get(value.range()).unwrap_or_default().split(|&b| b == b',') {
+        let value = buf.get(value.range()).unwrap_or_default();
+        if value == b"keep-alive" {
+            options.keep_alive = true; // nearly all say just this
+            continue;
+        }
+        for option in value.split(|&b| b == b',') {
             let option = option.trim_ascii();
             if option.eq_ignore_ascii_case(b"keep-alive") {
                 options.keep_alive = true;

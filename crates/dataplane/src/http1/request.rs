@@ -124,11 +124,10 @@ fn set_host(request: &mut Request, authority: Span) -> Result<(), Flaw> {
         request.host = Span::default();
         return Ok(());
     }
-    let text = request.head.bytes(authority);
-    let len = read_host(text)?;
+    let Host { len, upper } = read_host(request.head.bytes(authority))?;
     let start = authority.start();
     request.host = Span::new(start, start + len);
-    if text.iter().take(len).any(u8::is_ascii_uppercase) {
+    if upper {
         let lower = request.head.buf.len();
         request.head.buf.extend_from_within(start..start + len);
         request.head.buf.get_mut(lower..).unwrap_or_default().make_ascii_lowercase();
@@ -137,29 +136,66 @@ fn set_host(request: &mut Request, authority: Span) -> Result<(), Flaw> {
     Ok(())
 }
 
-/// How many bytes of `host[:port]` are the host as it is matched: without port and without the dot of the root. A name is letters, digits
-/// and `-._~` (RFC 3986, section 3.2.2, without what no name of DNS holds); an IPv6 address keeps its brackets.
-fn read_host(text: &[u8]) -> Result<usize, Flaw> {
+/// The host within `host[:port]`.
+struct Host {
+    /// How many bytes it has, without port and without the dot of the root.
+    len: usize,
+    /// Whether a letter is in upper case.
+    upper: bool,
+}
+
+/// What a byte is in a name of a host: letters, digits and `-_~` (RFC 3986, section 3.2.2, without what no name of DNS holds), the dots
+/// between its labels, and what ends it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Name,
+    Upper,
+    Dot,
+    End,
+}
+
+#[allow(clippy::indexing_slicing, reason = "evaluated while compiling")]
+const PARTS: [Part; 256] = {
+    let mut table = [Part::End; 256];
+    let mut b = 0;
+    while b < 256 {
+        table[b] = match b as u8 {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => Part::Name,
+            b'A'..=b'Z' => Part::Upper,
+            b'.' => Part::Dot,
+            _ => Part::End,
+        };
+        b += 1;
+    }
+    table
+};
+
+/// The host as it is matched; an IPv6 address keeps its brackets.
+fn read_host(text: &[u8]) -> Result<Host, Flaw> {
     if text.first() == Some(&b'[') {
         let end = memchr(b']', text).ok_or(BAD_HOST)?;
         let address = text.get(1..end).and_then(|a| std::str::from_utf8(a).ok()).ok_or(BAD_HOST)?;
         address.parse::<Ipv6Addr>().map_err(|_| BAD_HOST)?;
         check_port(text.get(end + 1..).unwrap_or_default())?;
-        return Ok(end + 1);
+        return Ok(Host { len: end + 1, upper: address.bytes().any(|b| b.is_ascii_uppercase()) });
     }
-    let end = memchr(b':', text).unwrap_or(text.len());
-    check_port(text.get(end..).unwrap_or_default())?;
-    let name = text.get(..end).unwrap_or_default();
-    let name = name.strip_suffix(b".").unwrap_or(name);
-    let mut label_is_empty = true;
-    for &b in name {
-        match b {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => label_is_empty = false,
-            b'.' if !label_is_empty => label_is_empty = true,
-            _ => return Err(BAD_HOST),
+    let (mut end, mut upper, mut last) = (0, false, Part::Dot);
+    for &b in text {
+        let part = PARTS.get(usize::from(b)).copied().unwrap_or(Part::End);
+        match part {
+            Part::Name => {}
+            Part::Upper => upper = true,
+            Part::Dot if last == Part::Dot => return Err(BAD_HOST),
+            Part::Dot => {}
+            Part::End => break,
         }
+        last = part;
+        end += 1;
     }
-    if label_is_empty || name.len() > HOST_MAX { Err(BAD_HOST) } else { Ok(name.len()) }
+    check_port(text.get(end..).unwrap_or_default())?;
+    // the dot of the root is no part of the name; nothing, or nothing before it, is none
+    let len = if last == Part::Dot { end.saturating_sub(1) } else { end };
+    if len == 0 || len > HOST_MAX { Err(BAD_HOST) } else { Ok(Host { len, upper }) }
 }
 
 /// Nothing, or a colon and a port.

@@ -1,15 +1,11 @@
 //! Reads the head of a response, as strictly as a request's, and draws from it how its body ends (RFC 9112, section 6.3). Knows no socket
 //! and no clock, and of the request only what framing needs.
 
-use std::mem::MaybeUninit;
-
 use daemun_pipeline::head::Field;
 use daemun_pipeline::{Fault, FieldId, Span};
-use httparse::{Error, Status};
 
-use super::parse::{
-    BodyLength, Bounds, Facts, Flaw, INLINE_FIELDS, Options, Scan, connection, content_length, index, is_chunked,
-};
+use super::parse::{BodyLength, Bounds, Facts, Flaw, Options, Scan, connection, content_length, is_chunked};
+use super::tokens::{field_lines, status_line};
 
 /// The head of a response. Spans point into the buffer it was read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,69 +84,25 @@ fn step(
 }
 
 fn read(buf: &[u8], bounds: &Bounds, fields: &mut Vec<Field>, to_head: bool) -> Result<Option<ResponseHead>, Flaw> {
-    let config = httparse::ParserConfig::default();
-    let mut inline = [const { MaybeUninit::uninit() }; INLINE_FIELDS];
-    let slots = inline.get_mut(..bounds.fields.min(INLINE_FIELDS)).unwrap_or_default();
-    let mut response = httparse::Response::new(&mut []);
-    let parsed = config.parse_response_with_uninit_headers(&mut response, buf, slots);
-    if parsed != Err(Error::TooManyHeaders) || bounds.fields <= INLINE_FIELDS {
-        return settle(parsed, &response, buf, bounds, fields, to_head);
-    }
-    let mut slots: Vec<_> = std::iter::repeat_with(MaybeUninit::uninit).take(bounds.fields).collect();
-    let mut response = httparse::Response::new(&mut []);
-    let parsed = config.parse_response_with_uninit_headers(&mut response, buf, &mut slots);
-    settle(parsed, &response, buf, bounds, fields, to_head)
-}
-
-fn settle(
-    parsed: httparse::Result<usize>,
-    response: &httparse::Response<'_, '_>,
-    buf: &[u8],
-    bounds: &Bounds,
-    fields: &mut Vec<Field>,
-    to_head: bool,
-) -> Result<Option<ResponseHead>, Flaw> {
-    let len = match parsed {
-        Ok(Status::Complete(len)) => len,
-        Ok(Status::Partial) => return Ok(None),
-        Err(error) => return Err(Flaw::of_tokens(error)),
-    };
+    let Some(line) = status_line(buf)? else { return Ok(None) };
+    let (status, version) = (line.status, line.version);
+    let mut facts = Facts::default();
+    let Some(len) = field_lines(buf, line.end, bounds.fields, fields, &mut facts)? else { return Ok(None) };
     if len > bounds.head {
         return Err(Flaw::HEAD_TOO_LARGE);
     }
-    let (Some(status), Some(minor)) = (response.code, response.version) else {
-        return Err(Flaw::bad("the first line is malformed"));
-    };
-    if !(100..=599).contains(&status) {
-        return Err(Flaw::bad("the status is not between 100 and 599"));
-    }
-    let (reason, lines) = first_line(buf)?;
-    let version = 10 + minor;
-    let mut facts = Facts::default();
-    index(buf, lines, len, response.headers, fields, &mut facts)?;
     let options = connection(buf, &facts, fields, |id, _| id == FieldId::ContentLength)?;
     let (body, surplus) = body(buf, &facts, fields, status, version, to_head)?;
     let persistent = if version == 10 { options.keep_alive && !options.close } else { !options.close };
     Ok(Some(ResponseHead {
         len,
         status,
-        reason,
+        reason: line.reason,
         version,
         body,
         close: !persistent || surplus || body == BodyLength::UntilClose,
         upgrade: upgrade(&facts, &options, status, version)?,
     }))
-}
-
-/// The reason phrase, which the tokenizer has checked, and where the line after it begins. That the line ends in CRLF is still to be seen.
-fn first_line(buf: &[u8]) -> Result<(Span, usize), Flaw> {
-    let status_end = "HTTP/1.1 200".len();
-    let end = memchr::memchr(b'\n', buf).unwrap_or_default();
-    match buf.get(status_end..end) {
-        Some([b'\r']) => Ok((Span::default(), end + 1)),
-        Some([b' ', .., b'\r']) => Ok((Span::new(status_end + 1, end - 1), end + 1)),
-        _ => Err(Flaw::bad("the first line is malformed or does not end in CRLF")),
-    }
 }
 
 /// How the body ends, and whether bytes may follow that belong to no message.

@@ -20,7 +20,7 @@ use crate::worker::Worker;
 /// A fresh connection, and what is spoken over it.
 pub(crate) enum Fresh {
     /// HTTP/1.1, for one call at a time.
-    H1(H1Up),
+    H1(Box<H1Up>),
     /// HTTP/2, for many.
     H2(Rc<Link>),
 }
@@ -56,7 +56,7 @@ pub(crate) async fn connect(
         UpstreamProtocol::H2 | UpstreamProtocol::H2c => true,
     };
     if !h2 {
-        return Ok(Fresh::H1(H1Up::new(Conn::new(stream, Reason::BodyBroken))));
+        return Ok(Fresh::H1(Box::new(H1Up::new(Conn::new(stream, Reason::BodyBroken)))));
     }
     let head = worker.local().snapshot.settings.bounds.head;
     Link::begin(&worker.buffers, stream, head).await.map(Fresh::H2).map_err(|error| failed(target, &error))

@@ -23,6 +23,8 @@ pub(crate) trait FieldSink {
 }
 
 impl FieldSink for Vec<u8> {
+    #[allow(clippy::inline_always, reason = "where it is called the names are known, and become a few stores")]
+    #[inline(always)]
     fn field(&mut self, name: &[u8], parts: &[&[u8]]) {
         self.extend_from_slice(name);
         self.extend_from_slice(b": ");

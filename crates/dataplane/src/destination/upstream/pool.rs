@@ -12,7 +12,7 @@ use crate::snapshot::upstream::Target;
 const IDLE_MOST: usize = 256;
 
 struct Idle {
-    up: H1Up,
+    up: Box<H1Up>,
     since: u64,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// A connection at rest that neither ended nor said anything unasked.
-    pub(crate) fn reuse(&self) -> Option<H1Up> {
+    pub(crate) fn reuse(&self) -> Option<Box<H1Up>> {
         loop {
             let mut idle = self.idle.borrow_mut().pop()?;
             if idle.up.conn.stream.is_quiet() {
@@ -46,7 +46,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose call ended cleanly.
-    pub(crate) fn keep(&self, up: H1Up, now: u64) {
+    pub(crate) fn keep(&self, up: Box<H1Up>, now: u64) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < IDLE_MOST {
             idle.push(Idle { up, since: now });
