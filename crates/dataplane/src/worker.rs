@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::clock::Clock;
 use crate::destination::upstream::LocalUpstream;
 use crate::destination::upstream::pool::{LocalTarget, Pool};
+use crate::http2::tasks::Tasks;
 use crate::ids::{IdSource, Ids};
 use crate::listener::{self, Sockets};
 use crate::pipe::Buffers;
@@ -69,6 +70,8 @@ pub(crate) struct Worker {
     pools: RefCell<HashMap<String, Rc<Pool>>>,
     #[allow(clippy::vec_box, reason = "moved in and out as pointers; a busy state is some kilobytes")]
     exchanges: RefCell<Vec<Box<Busy>>>,
+    /// Tasks that serve streams of HTTP/2.
+    pub(crate) stream_tasks: Tasks,
     ids: RefCell<Ids>,
     date: RefCell<(u64, Vec<u8>)>,
     sweeper: tokio::sync::Notify,
@@ -104,6 +107,7 @@ impl Worker {
             local: RefCell::new(empty),
             pools: RefCell::default(),
             exchanges: RefCell::default(),
+            stream_tasks: Tasks::default(),
             ids: RefCell::new(ids),
             date: RefCell::default(),
             sweeper: tokio::sync::Notify::new(),

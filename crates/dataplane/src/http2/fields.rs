@@ -117,7 +117,8 @@ pub(super) fn map_of(head: &Head) -> HeaderMap {
             continue;
         }
         let value = HeaderValue::from_maybe_shared(text.slice(range));
-        if let (Some(name), Ok(value)) = (name_of(field.id, head.bytes(field.name)), value) {
+        if let (Some(name), Ok(mut value)) = (name_of(field.id, head.bytes(field.name)), value) {
+            value.set_sensitive(is_fleeting(field.id));
             // bounded far below what a map holds
             let _ = map.try_append(name, value);
         }
@@ -132,10 +133,18 @@ impl FieldSink for HeaderMap {
             [one] => HeaderValue::from_bytes(one),
             parts => HeaderValue::from_maybe_shared(Bytes::from(parts.concat())),
         };
-        if let (Some(name), Ok(value)) = (name_of(FieldId::of(name), name), value) {
+        let id = FieldId::of(name);
+        if let (Some(name), Ok(mut value)) = (name_of(id, name), value) {
+            value.set_sensitive(is_fleeting(id));
             let _ = self.try_append(name, value);
         }
     }
+}
+
+/// Whether a value seldom comes again. Such ones are kept out of the tables of header compression (RFC 7541, section 6.2.3), which they
+/// would fill, and which would be searched through all of them.
+fn is_fleeting(id: FieldId) -> bool {
+    matches!(id, FieldId::XRequestId | FieldId::Traceparent | FieldId::Date)
 }
 
 /// The name in lower case; common ones without reading them again.

@@ -5,6 +5,7 @@ pub(crate) mod down;
 pub(crate) mod up;
 pub(crate) mod link;
 mod stream;
+pub(crate) mod tasks;
 mod body;
 mod fields;
 mod wire;
@@ -23,6 +24,7 @@ use crate::io::Stream;
 use crate::timers::{Deadline, NEVER};
 use crate::worker::Worker;
 use stream::Incoming;
+use tasks::Job;
 use wire::Wire;
 
 /// Streams a client may have open on one connection; more are refused, and may be tried again.
@@ -186,13 +188,8 @@ impl Driver<'_> {
     }
 
     fn begin(&self, incoming: Incoming) {
-        let worker = Rc::clone(&self.worker);
-        let client = self.client.clone();
         let open = Open::new(&self.streams, incoming.now);
-        tokio::task::spawn_local(async move {
-            let (ended, abandoned) = stream::serve(&worker, client, incoming).await;
-            open.end(ended, abandoned);
-        });
+        tasks::serve(&self.worker, Job { incoming, client: self.client.clone(), open });
     }
 
     /// Decides, after a turn, how long the connection may stay as it is, and whether it may.
