@@ -8,6 +8,8 @@ use bytes::BufMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::socket;
+
 /// A stream that is neither of the two plain kinds; TLS over one of them.
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
@@ -40,19 +42,24 @@ impl Stream {
         buf: &mut Vec<u8>,
         limit: usize,
     ) -> Poll<io::Result<usize>> {
-        let room = limit.min(buf.capacity() - buf.len());
-        let mut buf = buf.limit(room);
-        on!(self, s => tokio_util::io::poll_read_buf(Pin::new(s), cx, &mut buf))
+        let room = buf.capacity() - buf.len();
+        match self {
+            Stream::Tcp(s) if room <= limit => socket::poll_read(s, cx, buf),
+            Stream::Unix(s) if room <= limit => socket::poll_read(s, cx, buf),
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Tls(_) => {
+                let mut buf = buf.limit(room.min(limit));
+                on!(self, s => tokio_util::io::poll_read_buf(Pin::new(s), cx, &mut buf))
+            }
+        }
     }
 
     /// Writes some of `first` and `second`.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, first: &[u8], second: &[u8]) -> Poll<io::Result<usize>> {
         if second.is_empty() || first.is_empty() {
             let data = if first.is_empty() { second } else { first };
-            return on!(self, s => Pin::new(s).poll_write(cx, data));
+            return Pin::new(self).poll_write(cx, data);
         }
-        let slices = [IoSlice::new(first), IoSlice::new(second)];
-        on!(self, s => Pin::new(s).poll_write_vectored(cx, &slices))
+        Pin::new(self).poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)])
     }
 
     /// Sends what TLS holds back; nothing on plain sockets.
@@ -91,13 +98,26 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut tokio::io::ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        on!(&mut *self, s => Pin::new(s).poll_read(cx, buf))
+        let whole = buf.capacity() == buf.initialized().len();
+        let read = match &mut *self {
+            // what is not initialized yet only the runtime's own way may fill
+            Stream::Tcp(s) if whole => socket::poll_read_into(s, cx, buf.initialize_unfilled()),
+            Stream::Unix(s) if whole => socket::poll_read_into(s, cx, buf.initialize_unfilled()),
+            Stream::Tcp(s) => return Pin::new(s).poll_read(cx, buf),
+            Stream::Unix(s) => return Pin::new(s).poll_read(cx, buf),
+            Stream::Tls(s) => return Pin::new(s).poll_read(cx, buf),
+        };
+        read.map_ok(|n| buf.advance(n))
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        on!(&mut *self, s => Pin::new(s).poll_write(cx, data))
+        match &mut *self {
+            Stream::Tcp(s) => socket::poll_write(s, cx, data),
+            Stream::Unix(s) => socket::poll_write(s, cx, data),
+            Stream::Tls(s) => Pin::new(s).poll_write(cx, data),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -113,7 +133,11 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         data: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        on!(&mut *self, s => Pin::new(s).poll_write_vectored(cx, data))
+        match &mut *self {
+            Stream::Tcp(s) => socket::poll_write_vectored(s, cx, data),
+            Stream::Unix(s) => socket::poll_write_vectored(s, cx, data),
+            Stream::Tls(s) => Pin::new(s).poll_write_vectored(cx, data),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -5,6 +5,7 @@ mod worker;
 mod listener;
 mod tls;
 mod io;
+mod socket;
 mod pipe;
 pub mod http1;
 mod http2;

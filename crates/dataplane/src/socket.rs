@@ -1,0 +1,110 @@
+//! Reads and writes of plain sockets by the system calls themselves. In a process of several threads the C library's wrappers cost two
+//! locked instructions each, since they can be cancelled; there is one such call per side and direction of every request.
+
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+use std::task::{Context, Poll, ready};
+
+use rustix::buffer::spare_capacity;
+use rustix::net::{RecvFlags, SendFlags};
+use tokio::io::Interest;
+use tokio::net::{TcpStream, UnixStream};
+
+/// A socket whose readiness the runtime knows.
+pub(crate) trait Socket: AsFd {
+    /// Ready when it may be read.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Ready when it may be written.
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Does `work`; where that would block, the socket is not ready until the kernel says so.
+    fn attempt(&self, interest: Interest, work: impl FnOnce() -> io::Result<()>) -> io::Result<()>;
+}
+
+macro_rules! socket {
+    ($of:ty) => {
+        impl Socket for $of {
+            #[inline]
+            fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.poll_read_ready(cx)
+            }
+
+            #[inline]
+            fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.poll_write_ready(cx)
+            }
+
+            #[inline]
+            fn attempt(&self, interest: Interest, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+                self.try_io(interest, work)
+            }
+        }
+    };
+}
+
+socket!(TcpStream);
+socket!(UnixStream);
+
+/// Reads behind what `buf` holds, within its capacity; 0 is the end, or no room.
+pub(crate) fn poll_read(socket: &impl Socket, cx: &mut Context<'_>, buf: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+    let room = buf.capacity() - buf.len();
+    if room == 0 {
+        return Poll::Ready(Ok(0));
+    }
+    poll(socket, cx, Interest::READABLE, room, || {
+        rustix::net::recv(socket.as_fd(), spare_capacity(buf), RecvFlags::empty()).map(|(_, n)| n)
+    })
+}
+
+/// Reads into `buf`; 0 is the end, or no room.
+pub(crate) fn poll_read_into(socket: &impl Socket, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    if buf.is_empty() {
+        return Poll::Ready(Ok(0));
+    }
+    let room = buf.len();
+    poll(socket, cx, Interest::READABLE, room, || {
+        rustix::net::recv(socket.as_fd(), &mut *buf, RecvFlags::empty()).map(|(n, _)| n)
+    })
+}
+
+/// Writes some of `data`.
+pub(crate) fn poll_write(socket: &impl Socket, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    poll(socket, cx, Interest::WRITABLE, data.len(), || rustix::net::send(socket.as_fd(), data, SendFlags::NOSIGNAL))
+}
+
+/// Writes some of several pieces.
+pub(crate) fn poll_write_vectored(
+    socket: &impl Socket,
+    cx: &mut Context<'_>,
+    data: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    let whole = data.iter().map(|piece| piece.len()).sum();
+    poll(socket, cx, Interest::WRITABLE, whole, || rustix::io::writev(socket.as_fd(), data))
+}
+
+/// Makes a call that moves up to `whole` bytes once the socket is ready. One that moved a part has found the socket's queue empty, or full,
+/// so that the next one need not be made to learn it.
+#[inline]
+fn poll(
+    socket: &impl Socket,
+    cx: &mut Context<'_>,
+    interest: Interest,
+    whole: usize,
+    mut call: impl FnMut() -> rustix::io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(if interest.is_readable() { socket.poll_readable(cx) } else { socket.poll_writable(cx) })?;
+        let mut moved = None;
+        let tried = socket.attempt(interest, || {
+            let n = call()?;
+            moved = Some(n);
+            if 0 < n && n < whole { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match (moved, tried) {
+            (Some(n), _) => return Poll::Ready(Ok(n)),
+            (None, Err(error)) if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return Poll::Ready(Err(error));
+            }
+            (None, _) => {}
+        }
+    }
+}
