@@ -13,7 +13,7 @@ use daemun_config::{Diagnostics, PolicyDescription, System, Vocabulary, load_tex
 use daemun_dataplane::explain::{ExplainRequest, Explained, explain_with};
 use daemun_dataplane::record::{Metrics, Setup};
 use daemun_dataplane::{Clock, Gateway, IdSource, Ids, Options, Snapshot, Socket, Sockets};
-use daemun_pipeline::{Carry, Outcome, Phase};
+use daemun_pipeline::{Carry, Outcome, PolicyRow};
 use proptest::prelude::*;
 
 const CONFIG: &str = r#"
@@ -75,17 +75,7 @@ fn rig() -> Rig {
             std::thread::spawn(move || serve(stream, &sender));
         }
     });
-    let policies: Vec<PolicyDescription> = daemun_policies::REGISTRY
-        .iter()
-        .map(|row| PolicyDescription {
-            name: row.name,
-            phase: "",
-            doc: row.manual,
-            authenticator: row.phase == Phase::Authenticate,
-            check: row.check,
-            schema: row.schema,
-        })
-        .collect();
+    let policies: Vec<PolicyDescription> = daemun_policies::REGISTRY.iter().map(PolicyRow::describe).collect();
     let loaded = load_text("explain.yaml".as_ref(), &config, &System, &Vocabulary { policies: &policies });
     let config = loaded.config.unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(&loaded.sources, false)));
     let names = daemun_policies::REGISTRY.iter().map(|row| row.name).collect();
