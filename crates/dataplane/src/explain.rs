@@ -162,6 +162,7 @@ fn destination(
             let Some(upstream) = snapshot.upstreams.get(*index) else { return Ok(()) };
             out.destination = Some(format!("upstream {}", upstream.name));
             let upgrade = upstream::wanted_upgrade(route, exchange, arrived.framing, arrived.upgrade)?;
+            head::check_path(exchange, route.rewrite.as_deref())?;
             let target = upstream.targets.iter().find(|t| t.weight > 0).ok_or_else(upstream::no_target)?;
             out.target = Some(target.url.clone());
             // `auto` is settled by the target when it is called

@@ -103,7 +103,7 @@ fn preflight_method(request: &Request) -> Option<&str> {
     std::str::from_utf8(request.head.get("access-control-request-method")?).ok()
 }
 
-fn bad_path(error: &PathError) -> Fault {
+pub(crate) fn bad_path(error: &PathError) -> Fault {
     let reason = if matches!(error, PathError::TooLong) { Reason::TargetTooLong } else { Reason::BadPath };
     Fault::new(reason, error.to_string())
 }

@@ -85,6 +85,7 @@ pub(crate) async fn send(
     trail: &mut Trail,
 ) -> Result<(), Fault> {
     let upgrade = wanted_upgrade(ask.route, exchange, ask.framing, ask.upgrade)?;
+    head::check_path(exchange, ask.route.rewrite.as_deref())?;
     exchange.times.decided = ask.worker.clock.now();
     let mut upload = Upload::new(exchange.times.decided);
     let mut tried = Vec::new();
