@@ -44,19 +44,21 @@ pub(crate) struct Compiled {
     pub(crate) sources: Sources,
     /// Every file and folder that may change it.
     pub(crate) files: Vec<std::path::PathBuf>,
+    /// Whether one of them was not to be had.
+    unreadable: bool,
 }
 
 impl Compiled {
     /// Compiles what was read, finding state that is carried over in `carry` and counters in `metrics`.
     pub(crate) fn new(loaded: Loaded, carry: &Carry, metrics: &Arc<Metrics>) -> Self {
-        let Loaded { config, mut diagnostics, sources, files, tree: _ } = loaded;
+        let Loaded { config, mut diagnostics, sources, files, tree: _, unreadable } = loaded;
         let sound = config.and_then(|config| {
             let snapshot = Snapshot::compile(&config, REGISTRY, carry, metrics, &mut diagnostics)?;
             Some((config, snapshot))
         });
         diagnostics.sort();
         let sound = sound.filter(|_| !diagnostics.has_errors());
-        Self { sound, diagnostics, sources, files }
+        Self { sound, diagnostics, sources, files, unreadable }
     }
 
     /// Reads and compiles apart from any running gateway.
@@ -74,7 +76,7 @@ impl Compiled {
     pub(crate) fn code(&self) -> Code {
         if !self.diagnostics.has_errors() {
             Code::Done
-        } else if self.sources.path(0).is_none() {
+        } else if self.unreadable && self.sources.path(0).is_none() {
             Code::Unavailable
         } else {
             Code::Wrong
