@@ -1,8 +1,11 @@
-//! `cargo xtask docs`: the pages of the book that are made from tables in the source, so that they cannot fall behind.
+//! `cargo xtask docs`: the pages of the book that are made from types and tables in the source, so that they cannot fall behind.
 
 use std::fmt::Write as _;
 
 use anyhow::{Context, Result, bail};
+use daemun_config::{PolicyDescription, Vocabulary, reference_markdown};
+use daemun_pipeline::PolicyRow;
+use daemun_policies::REGISTRY;
 
 use crate::tree::{self, File};
 
@@ -29,9 +32,19 @@ pub(crate) fn pages(files: &[File]) -> Result<Vec<File>> {
             .with_context(|| format!("there is no `{path}`"))
     };
     Ok(vec![
+        File { path: "docs/reference/configuration.md".into(), text: configuration() },
         File { path: "docs/reference/diagnostics.md".into(), text: diagnostics(source(CODES)?)? },
         File { path: "docs/reference/faults.md".into(), text: faults(source(REASONS)?)? },
     ])
+}
+
+/// The page of every key, from the settings types of the language and of every policy.
+fn configuration() -> String {
+    let policies: Vec<PolicyDescription> = REGISTRY.iter().map(PolicyRow::describe).collect();
+    let page = reference_markdown(&Vocabulary { policies: &policies });
+    format!(
+        "<!-- Made by `cargo xtask docs` from the settings types in `crates/config` and `crates/policies`. -->\n{page}"
+    )
 }
 
 /// The page of findings in a configuration, from rows `NAME = "code": "explanation";`.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// Folders that hold what was built or fetched.
+/// What was built or fetched; `.git` is a file in a linked work tree.
 const NOT_OURS: [&str; 6] = ["target", "node_modules", ".git", "corpus", "artifacts", ".venv"];
 
 /// The root of the workspace.
@@ -49,6 +49,7 @@ pub(crate) fn files() -> Result<Vec<File>> {
             if kind.is_dir() && !NOT_OURS.contains(&name.as_str()) {
                 folders.push(entry.path());
             } else if kind.is_file()
+                && !NOT_OURS.contains(&name.as_str())
                 && let Ok(text) = std::fs::read_to_string(entry.path())
             {
                 let path = entry.path();

@@ -90,6 +90,8 @@ pub struct Decoder<'a> {
     path: String,
     folders: &'a [PathBuf],
     policies: &'a [PolicyDescription],
+    /// Fields of a request with `_` in their names that settings read, each with its path and place.
+    underscored: Vec<(String, At, String)>,
     /// Names that may still be compared for suggestions: keeps a large broken configuration linear.
     comparisons: usize,
 }
@@ -101,7 +103,14 @@ impl<'a> Decoder<'a> {
     /// A decoder whose findings stand under `path`.
     #[must_use]
     pub fn new(diagnostics: &'a mut Diagnostics, path: &str) -> Self {
-        Self { diagnostics, path: path.to_owned(), folders: &[], policies: &[], comparisons: 300_000 }
+        Self {
+            diagnostics,
+            path: path.to_owned(),
+            folders: &[],
+            policies: &[],
+            underscored: Vec::new(),
+            comparisons: 300_000,
+        }
     }
 
     /// Gives each file's folder, to which relative paths in it refer.
@@ -181,6 +190,19 @@ impl<'a> Decoder<'a> {
         let result = f(self);
         self.path.truncate(length);
         result
+    }
+
+    /// Notes that settings read a field of requests, named at `node`. One with `_` in its name is warned of when the configuration
+    /// as a whole drops such fields.
+    pub fn reads_field(&mut self, node: &Node, name: &str) {
+        if name.contains('_') {
+            self.underscored.push((self.path.clone(), node.at, name.to_owned()));
+        }
+    }
+
+    /// What [`Decoder::reads_field`] noted so far, each with its path and place.
+    pub(crate) fn take_underscored(&mut self) -> Vec<(String, At, String)> {
+        std::mem::take(&mut self.underscored)
     }
 
     /// Reports that `node` is of another type than `expected` (`a text`, `a list of hosts`).

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::string::FromUtf8Error;
 
 use crate::decode::Decoder;
 use crate::diagnostic::{
@@ -69,6 +70,8 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
     /// The whole tree, references replaced; `None` when a text could not be read.
     pub tree: Option<Node>,
+    /// Whether a file or folder was not to be had, which is another matter than one that is wrong.
+    pub unreadable: bool,
 }
 
 /// Where the configuration is looked for when no path is given.
@@ -106,6 +109,7 @@ struct Loader {
     files: Vec<PathBuf>,
     folders: Vec<PathBuf>,
     trees: Vec<Node>,
+    unreadable: bool,
 }
 
 impl Loader {
@@ -119,6 +123,7 @@ impl Loader {
                         "there is no configuration: neither `daemun.yaml` nor `/etc/daemun/daemun.yaml` is there";
                     let found = Diagnostic::error(FILE, At::default(), message);
                     self.diagnostics.push(found.help("name a file or folder with `-c`"));
+                    self.unreadable = true;
                     return None;
                 }
             },
@@ -167,17 +172,7 @@ impl Loader {
             left = rest;
             match String::from_utf8(bytes) {
                 Ok(text) => self.text(path, text),
-                Err(error) => {
-                    let line = error
-                        .as_bytes()
-                        .iter()
-                        .take(error.utf8_error().valid_up_to())
-                        .filter(|byte| **byte == b'\n')
-                        .count();
-                    let message =
-                        format!("`{}` is not UTF-8 text: see line {}", path.display(), line.saturating_add(1));
-                    self.diagnostics.push(Diagnostic::error(FILE, At::default(), message));
-                }
+                Err(error) => self.not_text(path, &error),
             }
         }
     }
@@ -204,6 +199,25 @@ impl Loader {
     fn unreadable(&mut self, path: &Path, error: &io::Error) {
         let message = format!("`{}` cannot be read: {}", path.display(), error.kind());
         self.diagnostics.push(Diagnostic::error(FILE, At::default(), message));
+        self.unreadable = true;
+    }
+
+    /// Reports a file that holds something else than text, at the first byte that is none.
+    fn not_text(&mut self, path: &Path, error: &FromUtf8Error) {
+        const SHOWN_BEHIND: usize = 40;
+        let valid = error.utf8_error().valid_up_to();
+        let shown = error.as_bytes().get(..valid.saturating_add(SHOWN_BEHIND)).unwrap_or(error.as_bytes());
+        let shown = String::from_utf8_lossy(shown).into_owned();
+        let before = shown.get(..valid).unwrap_or_default();
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX).saturating_add(1);
+        let line = number(before.matches('\n').count());
+        let column = number(before.rsplit('\n').next().unwrap_or_default().chars().count());
+        let Some(file) = self.sources.add(path, shown) else { return };
+        self.folders.push(path.parent().unwrap_or(Path::new("")).to_owned());
+        self.sources.mask_unread();
+        let at = At { file, line, column, end_line: line, end_column: column.saturating_add(1) };
+        let found = Diagnostic::error(FILE, at, format!("`{}` is not UTF-8 text", path.display()));
+        self.diagnostics.push(found.help("save it as UTF-8; this byte is no part of a character"));
     }
 
     fn finish(mut self, environment: &dyn Environment, vocabulary: &Vocabulary<'_>) -> Loaded {
@@ -232,7 +246,8 @@ impl Loader {
         if let Some(config) = &config {
             self.files.extend(named_files(config));
         }
-        Loaded { config, diagnostics: self.diagnostics, sources: self.sources, files: self.files, tree }
+        let Self { diagnostics, sources, files, unreadable, .. } = self;
+        Loaded { config, diagnostics, sources, files, tree, unreadable }
     }
 }
 

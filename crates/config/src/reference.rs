@@ -17,7 +17,7 @@ pub fn reference_markdown(vocabulary: &Vocabulary<'_>) -> String {
     let definitions = schema.get("$defs").and_then(Json::as_object).unwrap_or(&empty);
     let mut page = Page { out: String::new(), definitions, seen: HashMap::new(), waiting: Vec::new() };
     page.out.push_str(
-        "# Configuration reference\n\n\
+        "# Every key of the configuration\n\n\
          Every key, its type, its default and its meaning. In the headings, `NAME` stands for a name you choose and `[]` for each \
          item of a list. A value may come out of the environment or a file: `${env:NAME}`, `${env:NAME:-default}`, \
          `${file:PATH}`; `$$` is a dollar. Relative paths refer to the folder of the file they are written in.\n",
@@ -196,7 +196,7 @@ impl<'a> Page<'a> {
         let properties =
             definitions.get("policies").and_then(|policies| policies.get("properties")).and_then(Json::as_object);
         for policy in vocabulary.policies {
-            let _ = write!(self.out, "\n### `{}`\n\n{} Phase: {}.\n\n", policy.name, policy.doc, policy.phase);
+            let _ = write!(self.out, "\n### `{}`\n\n{} Earliest phase: {}.\n\n", policy.name, policy.doc, policy.phase);
             let settings = properties.and_then(|properties| properties.get(policy.name));
             let Some(forms) = settings.and_then(|settings| settings.get("anyOf")).and_then(Json::as_array) else {
                 continue;

@@ -3,13 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use daemun_config::decode::{Decoder, SchemaBuilder};
 use daemun_config::model::Config;
-use daemun_config::tree::{Node, Sources};
+use daemun_config::tree::Sources;
 use daemun_config::{Diagnostics, Environment, Loaded, PolicyDescription, System, Vocabulary};
 use daemun_dataplane::Snapshot;
 use daemun_dataplane::record::{Metrics, Setup};
-use daemun_pipeline::{Carry, Phase, PolicyRow};
+use daemun_pipeline::{Carry, PolicyRow};
 use daemun_policies::REGISTRY;
 
 use crate::code::{Code, Failure};
@@ -21,7 +20,7 @@ pub(crate) struct Language(Vec<PolicyDescription>);
 impl Language {
     /// The language with every policy of the registry.
     pub(crate) fn new() -> Self {
-        Self(REGISTRY.iter().map(describe).collect())
+        Self(REGISTRY.iter().map(PolicyRow::describe).collect())
     }
 
     /// As the configuration crate takes it.
@@ -45,19 +44,21 @@ pub(crate) struct Compiled {
     pub(crate) sources: Sources,
     /// Every file and folder that may change it.
     pub(crate) files: Vec<std::path::PathBuf>,
+    /// Whether one of them was not to be had.
+    unreadable: bool,
 }
 
 impl Compiled {
     /// Compiles what was read, finding state that is carried over in `carry` and counters in `metrics`.
     pub(crate) fn new(loaded: Loaded, carry: &Carry, metrics: &Arc<Metrics>) -> Self {
-        let Loaded { config, mut diagnostics, sources, files, tree: _ } = loaded;
+        let Loaded { config, mut diagnostics, sources, files, tree: _, unreadable } = loaded;
         let sound = config.and_then(|config| {
             let snapshot = Snapshot::compile(&config, REGISTRY, carry, metrics, &mut diagnostics)?;
             Some((config, snapshot))
         });
         diagnostics.sort();
         let sound = sound.filter(|_| !diagnostics.has_errors());
-        Self { sound, diagnostics, sources, files }
+        Self { sound, diagnostics, sources, files, unreadable }
     }
 
     /// Reads and compiles apart from any running gateway.
@@ -75,7 +76,7 @@ impl Compiled {
     pub(crate) fn code(&self) -> Code {
         if !self.diagnostics.has_errors() {
             Code::Done
-        } else if self.sources.path(0).is_none() {
+        } else if self.unreadable && self.sources.path(0).is_none() {
             Code::Unavailable
         } else {
             Code::Wrong
@@ -107,34 +108,6 @@ pub(crate) fn setup(workers: usize, started: u64) -> Setup {
     }
 }
 
-fn describe(row: &PolicyRow) -> PolicyDescription {
-    PolicyDescription {
-        name: row.name,
-        phase: phase(row.phase),
-        doc: first_paragraph(row.manual),
-        authenticator: row.phase == Phase::Authenticate,
-        check: row.check as fn(&Node, &mut Decoder<'_>),
-        schema: row.schema as fn(&mut SchemaBuilder<'_>) -> serde_json::Value,
-    }
-}
-
-fn phase(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Admit => "admit",
-        Phase::Authenticate => "authenticate",
-        Phase::Authorize => "authorize",
-        Phase::Limit => "limit",
-        Phase::Cache => "cache",
-        Phase::Transform => "transform",
-    }
-}
-
-/// The paragraph behind the heading of a manual page: what the policy does.
-fn first_paragraph(manual: &'static str) -> &'static str {
-    let text = manual.split_once('\n').map_or("", |(_, rest)| rest).trim_start();
-    text.split_once("\n\n").map_or(text, |(paragraph, _)| paragraph).trim_end()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,11 +118,5 @@ mod tests {
             assert!(!description.doc.is_empty(), "{}", description.name);
             assert!(!description.doc.starts_with('#'), "{}", description.name);
         }
-    }
-
-    #[test]
-    fn a_page_begins_with_what_the_policy_does() {
-        assert_eq!(first_paragraph("# a\n\nDoes\nthis.\n\nMore."), "Does\nthis.");
-        assert_eq!(first_paragraph("# a\n"), "");
     }
 }

@@ -4,16 +4,18 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use daemun_config::model::UpstreamProtocol;
 use daemun_pipeline::{Client, Exchange, Explanation, Fault};
 
 use crate::clock::Clock;
-use crate::destination::upstream::head;
-use crate::http1::parse::{BodyLength, Scan, parse_request};
+use crate::destination::upstream::{self, head};
+use crate::http1::parse::{Scan, parse_request};
 use crate::http1::request::read_target;
 use crate::ids::{IdSource, Ids};
 use crate::route;
 use crate::router::{self, path};
-use crate::snapshot::{Destination, Snapshot};
+use crate::serve::{Arrived, check_length};
+use crate::snapshot::{Destination, Route, Snapshot};
 
 /// A request to be explained.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ pub struct Explained {
     pub route: Option<String>,
     /// Every route that was considered, and why it was taken or passed over.
     pub considered: Option<router::Explanation>,
+    /// The method that a CORS preflight announces and its route was found by; headers, query and cookies were not looked at.
+    pub preflight: Option<String>,
     /// Path parameters.
     pub params: Vec<(String, String)>,
     /// What each policy would decide, in running order.
@@ -47,8 +51,10 @@ pub struct Explained {
     pub destination: Option<String>,
     /// The target, as written in the configuration.
     pub target: Option<String>,
-    /// The head that would be sent upstream.
+    /// The head that would be sent upstream, as HTTP/1.1 writes it.
     pub upstream_head: Option<Vec<u8>>,
+    /// Whether it is sent over HTTP/2, which has no framing fields and writes the first line as fields.
+    pub over_http2: bool,
 }
 
 /// Explains a request under a snapshot.
@@ -63,6 +69,7 @@ pub fn explain_with(snapshot: &Snapshot, request: &ExplainRequest, ids: &mut Ids
     let mut out = Explained {
         route: None,
         considered: None,
+        preflight: None,
         params: Vec::new(),
         verdicts: Vec::new(),
         fault: None,
@@ -70,6 +77,7 @@ pub fn explain_with(snapshot: &Snapshot, request: &ExplainRequest, ids: &mut Ids
         destination: None,
         target: None,
         upstream_head: None,
+        over_http2: false,
     };
     let mut exchange = Exchange::default();
     exchange.times.start = clock.now();
@@ -88,19 +96,21 @@ fn run(
     exchange: &mut Exchange,
     out: &mut Explained,
 ) -> Result<(), Fault> {
-    let framing = read(snapshot, request, exchange);
-    if framing.is_err() {
+    let arrived = read(snapshot, request, exchange);
+    if arrived.is_err() {
         // as for a live head that cannot be read: it gets an id, and nothing in it is believed
         exchange.request.head.fields.clear();
     }
     crate::worker::identify(ids, exchange, snapshot);
-    let framing = framing?;
+    let arrived = arrived?;
     let mut buffer = Vec::new();
     let raw = exchange.request.head.bytes(exchange.request.path).to_vec();
     let reading = path::read(&raw, &mut buffer);
     if let Ok(reading) = &reading {
         let view = reading.view(&raw, &buffer);
-        out.considered = Some(snapshot.router.explain(&route::query_of(exchange, &view)));
+        let (considered, preflight) = route::explain(snapshot, exchange, &view);
+        out.preflight = preflight.map(str::to_owned);
+        out.considered = Some(considered);
     }
     let found = route::find(snapshot, exchange);
     let route = match found {
@@ -116,6 +126,7 @@ fn run(
         let name = names.get(usize::from(*index)).cloned().unwrap_or_default();
         out.params.push((name, exchange.request.text(*span).to_owned()));
     }
+    check_length(route, &snapshot.settings, exchange, arrived.framing)?;
     out.verdicts = route.chain.explain(exchange);
     if let Some((_, last)) = out.verdicts.last() {
         match last.outcome {
@@ -126,6 +137,16 @@ fn run(
             }
         }
     }
+    destination(snapshot, route, arrived, exchange, out)
+}
+
+fn destination(
+    snapshot: &Snapshot,
+    route: &Route,
+    arrived: Arrived,
+    exchange: &Exchange,
+    out: &mut Explained,
+) -> Result<(), Fault> {
     match &route.destination {
         Destination::Answer(answer) => {
             out.status = Some(answer.status);
@@ -140,10 +161,19 @@ fn run(
         Destination::Upstream(index) => {
             let Some(upstream) = snapshot.upstreams.get(*index) else { return Ok(()) };
             out.destination = Some(format!("upstream {}", upstream.name));
-            let Some(target) = upstream.targets.iter().find(|t| t.weight > 0) else { return Ok(()) };
+            let upgrade = upstream::wanted_upgrade(route, exchange, arrived.framing, arrived.upgrade)?;
+            head::check_path(exchange, route.rewrite.as_deref())?;
+            let target = upstream.targets.iter().find(|t| t.weight > 0).ok_or_else(upstream::no_target)?;
             out.target = Some(target.url.clone());
+            // `auto` is settled by the target when it is called
+            out.over_http2 = matches!(upstream.protocol, UpstreamProtocol::H2 | UpstreamProtocol::H2c);
+            if out.over_http2 && upgrade.is_some() {
+                return Err(upstream::no_upgrade());
+            }
+            let framing = upstream::sent_framing(upgrade.as_deref(), arrived.framing);
+            let upgrade = upgrade.as_deref().map(str::as_bytes);
             let mut bytes = Vec::new();
-            head::write(exchange, upstream, target, route.rewrite.as_deref(), framing, None, &mut bytes);
+            head::write(exchange, upstream, target, route.rewrite.as_deref(), framing, upgrade, &mut bytes);
             out.upstream_head = Some(bytes);
         }
     }
@@ -151,7 +181,7 @@ fn run(
 }
 
 /// Reads the head as a connection would.
-fn read(snapshot: &Snapshot, request: &ExplainRequest, exchange: &mut Exchange) -> Result<BodyLength, Fault> {
+fn read(snapshot: &Snapshot, request: &ExplainRequest, exchange: &mut Exchange) -> Result<Arrived, Fault> {
     let trusted = snapshot.settings.trusted_proxies.iter().any(|net| net.contains(request.peer));
     exchange.client = Client {
         peer: Some(request.peer),
@@ -169,5 +199,5 @@ fn read(snapshot: &Snapshot, request: &ExplainRequest, exchange: &mut Exchange) 
     let head = parsed?.ok_or_else(|| Fault::new(daemun_pipeline::Reason::BadRequest, "the head is incomplete"))?;
     exchange.request.head.buf.truncate(head.len);
     read_target(&mut exchange.request, &head)?;
-    Ok(head.body)
+    Ok(Arrived { framing: head.body, upgrade: head.upgrade })
 }

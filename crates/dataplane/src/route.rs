@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use daemun_pipeline::{Exchange, Fault, Method, Reason, Request, Span};
 
-use crate::router::{Captures, Conditions, Outcome, PathError, Query, ReadPath, path, values};
+use crate::router::{Captures, Conditions, Explanation, Outcome, PathError, Query, ReadPath, path, values};
 use crate::snapshot::{Route, Snapshot};
 
 /// Finds the route, and puts the path in its one reading and the parameters into the exchange.
@@ -58,33 +58,51 @@ fn ask(snapshot: &Snapshot, exchange: &Exchange, view: &ReadPath<'_>, captures: 
     let query = query_of(exchange, view);
     if let Some(method) = preflight_method(request) {
         let found = snapshot.router.find_preflight(&Query { method, ..query }, captures);
-        // only a route that answers preflights itself may be found without its conditions and before its authenticators
-        if let Outcome::Found(hit) = found
-            && snapshot.routes.get(hit.route as usize).is_some_and(|route| route.chain.answers_preflights())
-        {
+        if answers_preflights(snapshot, found) {
             return found;
         }
         *captures = Captures::new();
-        return snapshot.router.find(&query_of(exchange, view), captures);
     }
     snapshot.router.find(&query, captures)
 }
 
+/// Only a route that answers preflights itself may be found without its conditions and before its authenticators.
+fn answers_preflights(snapshot: &Snapshot, found: Outcome) -> bool {
+    matches!(found, Outcome::Found(hit)
+        if snapshot.routes.get(hit.route as usize).is_some_and(|route| route.chain.answers_preflights()))
+}
+
+/// Why an exchange takes its route, and the method it announces where it takes it as a CORS preflight.
+pub(crate) fn explain<'e>(
+    snapshot: &Snapshot,
+    exchange: &'e Exchange,
+    view: &ReadPath<'_>,
+) -> (Explanation, Option<&'e str>) {
+    let query = query_of(exchange, view);
+    if let Some(method) = preflight_method(&exchange.request) {
+        let explanation = snapshot.router.explain_preflight(&Query { method, ..query });
+        if answers_preflights(snapshot, explanation.outcome) {
+            return (explanation, Some(method));
+        }
+    }
+    (snapshot.router.explain(&query), None)
+}
+
 /// What the router is asked for an exchange.
-pub(crate) fn query_of<'a>(exchange: &'a Exchange, view: &'a ReadPath<'a>) -> Query<'a> {
+fn query_of<'a>(exchange: &'a Exchange, view: &'a ReadPath<'a>) -> Query<'a> {
     let request = &exchange.request;
     Query { host: request.head.bytes(request.host), path: view, method: request.method_text(), request: exchange }
 }
 
 /// The method a CORS preflight asks for (Fetch standard, section 4.8).
-pub(crate) fn preflight_method(request: &Request) -> Option<&str> {
+fn preflight_method(request: &Request) -> Option<&str> {
     if request.method != Method::Options || request.head.get_id(daemun_pipeline::FieldId::Origin).is_none() {
         return None;
     }
     std::str::from_utf8(request.head.get("access-control-request-method")?).ok()
 }
 
-fn bad_path(error: &PathError) -> Fault {
+pub(crate) fn bad_path(error: &PathError) -> Fault {
     let reason = if matches!(error, PathError::TooLong) { Reason::TargetTooLong } else { Reason::BadPath };
     Fault::new(reason, error.to_string())
 }

@@ -11,7 +11,7 @@ use crate::peer::Down;
 use crate::pipe::Pipe;
 use crate::respond;
 use crate::route;
-use crate::snapshot::Route;
+use crate::snapshot::{Route, Settings};
 use crate::timers::Deadline;
 use crate::worker::{Local, Worker};
 
@@ -104,15 +104,20 @@ pub(crate) async fn serve(
 }
 
 async fn inward_and_on(ask: &mut Ask<'_, '_>, exchange: &mut Exchange, trail: &mut Trail) -> Verdict {
-    check_length(ask, exchange)?;
+    check_length(ask.route, &ask.local.snapshot.settings, exchange, ask.framing)?;
     ask.route.chain.inward(exchange, &mut trail.verdicts).await?;
     destination::send(ask, exchange, trail).await
 }
 
 /// A body that says it is too large is refused before anything is done for it.
-fn check_length(ask: &Ask<'_, '_>, exchange: &Exchange) -> Result<(), Fault> {
-    let limit = ask.route.body.unwrap_or(ask.local.snapshot.settings.body);
-    match ask.framing {
+pub(crate) fn check_length(
+    route: &Route,
+    settings: &Settings,
+    exchange: &Exchange,
+    framing: BodyLength,
+) -> Result<(), Fault> {
+    let limit = route.body.unwrap_or(settings.body);
+    match framing {
         BodyLength::Length(n) if n > limit && !exchange.request.grpc => {
             Err(Fault::new(Reason::BodyTooLarge, format!("the request body is larger than {limit} bytes")))
         }

@@ -13,7 +13,7 @@ use daemun_config::{Diagnostics, PolicyDescription, System, Vocabulary, load_tex
 use daemun_dataplane::explain::{ExplainRequest, Explained, explain_with};
 use daemun_dataplane::record::{Metrics, Setup};
 use daemun_dataplane::{Clock, Gateway, IdSource, Ids, Options, Snapshot, Socket, Sockets};
-use daemun_pipeline::{Carry, Outcome, Phase};
+use daemun_pipeline::{Carry, Outcome, PolicyRow};
 use proptest::prelude::*;
 
 const CONFIG: &str = r#"
@@ -23,6 +23,7 @@ trusted_proxies: []
 upstreams:
   plain: { targets: ["http://ORIGIN"] }
   based: { targets: ["http://ORIGIN/base"], host: target }
+  many: { targets: ["http://ORIGIN"], protocol: h2c }
 policies:
   cors: { origins: ["https://shop.example.com"] }
 routes:
@@ -45,6 +46,19 @@ routes:
   - name: korean
     match: { prefix: /where, headers: { x-country: KR }, query: { page: ["1", "2"] } }
     upstream: plain
+  - name: small
+    match: { path: /small }
+    upstream: plain
+    limits: { body: 4B }
+    upgrades: [websocket, chat]
+  - name: fixed
+    match: { path: /fixed }
+    upstream: plain
+    upgrades: []
+  - name: many
+    match: { path: /many }
+    upstream: many
+    upgrades: [chat]
   - name: where
     match: { prefix: /where }
     answer: { status: 203, body: elsewhere }
@@ -75,17 +89,7 @@ fn rig() -> Rig {
             std::thread::spawn(move || serve(stream, &sender));
         }
     });
-    let policies: Vec<PolicyDescription> = daemun_policies::REGISTRY
-        .iter()
-        .map(|row| PolicyDescription {
-            name: row.name,
-            phase: "",
-            doc: row.manual,
-            authenticator: row.phase == Phase::Authenticate,
-            check: row.check,
-            schema: row.schema,
-        })
-        .collect();
+    let policies: Vec<PolicyDescription> = daemun_policies::REGISTRY.iter().map(PolicyRow::describe).collect();
     let loaded = load_text("explain.yaml".as_ref(), &config, &System, &Vocabulary { policies: &policies });
     let config = loaded.config.unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(&loaded.sources, false)));
     let names = daemun_policies::REGISTRY.iter().map(|row| row.name).collect();
@@ -109,22 +113,36 @@ fn serve(mut stream: TcpStream, sender: &std::sync::mpsc::SyncSender<Vec<u8>>) {
     let mut buf = Vec::new();
     while let Some(end) = head_end(&mut stream, &mut buf) {
         let head: Vec<u8> = buf.drain(..end).collect();
+        let text = String::from_utf8_lossy(&head).into_owned();
         sender.send(head).unwrap();
+        let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+        while buf.len() < length {
+            read_more(&mut stream, &mut buf).unwrap();
+        }
+        buf.drain(..length);
+        if text.contains("transfer-encoding: chunked") {
+            // the last chunk ends like a head
+            head_end(&mut stream, &mut buf).map(|end| buf.drain(..end));
+        }
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
     }
 }
 
 fn head_end(stream: &mut TcpStream, buf: &mut Vec<u8>) -> Option<usize> {
-    let mut piece = [0u8; 4096];
     loop {
         if let Some(end) = buf.windows(4).position(|w| w == b"\r\n\r\n") {
             return Some(end + 4);
         }
-        match stream.read(&mut piece) {
-            Ok(n) if n > 0 => buf.extend_from_slice(&piece[..n]),
-            _ => return None,
-        }
+        read_more(stream, buf)?;
     }
+}
+
+/// `None` at the end of the stream.
+fn read_more(stream: &mut TcpStream, buf: &mut Vec<u8>) -> Option<()> {
+    let mut piece = [0u8; 4096];
+    let n = stream.read(&mut piece).ok().filter(|n| *n > 0)?;
+    buf.extend_from_slice(&piece[..n]);
+    Some(())
 }
 
 fn request() -> impl Strategy<Value = Vec<u8>> {
@@ -147,6 +165,9 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
         "/lockedX",
         "/where",
         "/where/ever",
+        "/small",
+        "/small",
+        "/fixed",
         "/old",
         "/",
         "/nope",
@@ -171,6 +192,7 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
             "X-Drop: me",
             "Origin: https://shop.example.com",
             "Access-Control-Request-Method: GET",
+            "Origin: https://shop.example.com\r\nAccess-Control-Request-Method: POST",
             "X-Consumer-Name: forged",
             "x_consumer_name: forged",
             "Connection: close, X-Drop",
@@ -183,6 +205,11 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
             "X-Request-Id: mine",
             "Accept: */*",
             "Upgrade: websocket",
+            "Upgrade: websocket\r\nConnection: Upgrade",
+            "Upgrade: WebSocket\r\nConnection: keep-alive, upgrade\r\nSec-WebSocket-Version: 13",
+            "Upgrade: chat\r\nConnection: upgrade",
+            "Upgrade: h2c, websocket\r\nConnection: upgrade",
+            "Content-Type: application/grpc",
             "Bad Name: x",
             "Proxy-Authorization: Basic eA==",
             "Cookie: a=b; c=d",
@@ -190,13 +217,26 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
         ]),
         0..6,
     );
-    (method, host, path, query, fields).prop_map(|(method, host, path, query, fields)| {
+    let body = prop::sample::select(vec![
+        ("", ""),
+        ("", ""),
+        ("", ""),
+        ("Content-Length: 0\r\n", ""),
+        ("Content-Length: 4\r\n", "four"),
+        ("Content-Length: 5\r\n", "fives"),
+        ("Content-Length: 10485761\r\n", ""),
+        ("Content-Length: 99999999999999999999999999\r\n", ""),
+        ("Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n"),
+    ]);
+    (method, host, path, query, fields, body).prop_map(|(method, host, path, query, fields, (framing, body))| {
         let mut text = format!("{method} {path}{query} HTTP/1.1\r\nHost: {host}\r\n");
         for field in fields {
             text.push_str(field);
             text.push_str("\r\n");
         }
+        text.push_str(framing);
         text.push_str("\r\n");
+        text.push_str(body);
         text.into_bytes()
     })
 }
@@ -205,9 +245,15 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
 fn send(rig: &Rig, head: &[u8]) -> (u16, String) {
     let mut stream = TcpStream::connect(rig.address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    stream.write_all(head).unwrap();
+    // a gateway that refuses the head may be gone before the body is written
+    let _ = stream.write_all(head);
     let mut buf = Vec::new();
-    head_end(&mut stream, &mut buf).unwrap_or_else(|| panic!("no answer to {}", String::from_utf8_lossy(head)));
+    let mut end = 0;
+    while end == 0 || buf.starts_with(b"HTTP/1.1 100 ") {
+        buf.drain(..end);
+        end =
+            head_end(&mut stream, &mut buf).unwrap_or_else(|| panic!("no answer to {}", String::from_utf8_lossy(head)));
+    }
     let text = String::from_utf8_lossy(&buf).into_owned();
     let status = text.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap();
     let id = text.lines().find_map(|l| l.strip_prefix("x-request-id: ")).unwrap_or_default().to_owned();
@@ -259,4 +305,26 @@ fn explain_and_the_running_gateway_agree() {
     proptest!(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() }, |(head in request())| {
         check(&mut rig.lock().unwrap_or_else(std::sync::PoisonError::into_inner), &head);
     });
+}
+
+#[test]
+fn an_upgrade_over_http2_is_refused_as_by_the_gateway_and_a_preflight_is_found_by_what_it_announces() {
+    let mut rig = rig();
+    let mut explained = |head: &str| {
+        let peer = "127.0.0.1".parse().unwrap();
+        let request = ExplainRequest { head: head.as_bytes().to_vec(), peer, tls: false, ids: IdSource::fixed(11) };
+        explain_with(&rig.snapshot, &request, &mut rig.ids, &rig.clock)
+    };
+    let refused = explained("GET /many HTTP/1.1\r\nHost: a\r\nUpgrade: chat\r\nConnection: upgrade\r\n\r\n");
+    assert_eq!(refused.fault.map(|fault| fault.reason.code()), Some("upgrade_refused"));
+    let passed = explained("GET /many HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(passed.over_http2 && passed.upstream_head.is_some());
+
+    let origin = "Host: api.example.com\r\nOrigin: https://shop.example.com\r\nAccess-Control-Request-Method: GET";
+    let preflight = explained(&format!("OPTIONS /items/1 HTTP/1.1\r\n{origin}\r\n\r\n"));
+    assert_eq!((preflight.route.as_deref(), preflight.preflight.as_deref()), (Some("item"), Some("GET")));
+    let taken: Vec<_> = preflight.considered.unwrap().considered;
+    assert_eq!(taken[0].verdict, daemun_dataplane::router::Verdict::Taken, "{taken:?}");
+    let plain = explained("OPTIONS /items/1 HTTP/1.1\r\nHost: api.example.com\r\n\r\n");
+    assert_eq!((plain.status, plain.preflight), (Some(405), None));
 }

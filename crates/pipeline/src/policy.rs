@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use bytes::Bytes;
+use daemun_config::PolicyDescription;
 use daemun_config::decode::{Decoder, JsonValue, SchemaBuilder, Setting};
 use daemun_config::tree::Node;
 
@@ -27,6 +28,21 @@ pub enum Phase {
     Cache,
     /// Changes to request and answer.
     Transform,
+}
+
+impl Phase {
+    /// As documents write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Admit => "admit",
+            Phase::Authenticate => "authenticate",
+            Phase::Authorize => "authorize",
+            Phase::Limit => "limit",
+            Phase::Cache => "cache",
+            Phase::Transform => "transform",
+        }
+    }
 }
 
 /// What a policy decided: go on, or stop.
@@ -135,5 +151,35 @@ impl PolicyRow {
                 settings.build(ctx)
             },
         }
+    }
+
+    /// The policy as the language describes it: its page opens with what it does.
+    #[must_use]
+    pub fn describe(&self) -> PolicyDescription {
+        PolicyDescription {
+            name: self.name,
+            phase: self.phase.name(),
+            doc: first_paragraph(self.manual),
+            authenticator: self.phase == Phase::Authenticate,
+            check: self.check,
+            schema: self.schema,
+        }
+    }
+}
+
+/// The paragraph behind the heading of a manual page.
+fn first_paragraph(manual: &'static str) -> &'static str {
+    let text = manual.split_once('\n').map_or("", |(_, rest)| rest).trim_start();
+    text.split_once("\n\n").map_or(text, |(paragraph, _)| paragraph).trim_end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_begins_with_what_the_policy_does() {
+        assert_eq!(first_paragraph("# a\n\nDoes\nthis.\n\nMore."), "Does\nthis.");
+        assert_eq!(first_paragraph("# a\n"), "");
     }
 }

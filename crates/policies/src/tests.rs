@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use daemun_config::decode::SchemaBuilder;
+use daemun_config::{PolicyDescription, System, Vocabulary, load_text};
+use daemun_pipeline::PolicyRow;
 
 use crate::REGISTRY;
 use crate::testing::run_page;
@@ -56,4 +58,31 @@ fn every_setting_is_on_its_page() {
             }
         }
     }
+}
+
+#[test]
+fn a_policy_that_reads_a_field_which_never_arrives_is_warned_of_where_the_field_is_named() {
+    let found = |underscores: &str| {
+        let text = format!(
+            "listeners: [{{ bind: 127.0.0.1:0 }}]\n{underscores}policies:\n  key_auth: {{ header: X_Key, query: key }}\nroutes:\n  - name: a\n    \
+             answer: {{}}\n    policies:\n      rate_limit: [{{ limit: 1/s, by: route }}, {{ limit: 1/s, by: {{ header: x_y }} }}]\n  \
+             - {{ name: b, match: {{ path: /b }}, answer: {{}} }}\nconsumers: [{{ name: c, keys: [0123456789abcdef] }}]\n"
+        );
+        let descriptions: Vec<PolicyDescription> = REGISTRY.iter().map(PolicyRow::describe).collect();
+        let loaded = load_text("a.yaml".as_ref(), &text, &System, &Vocabulary { policies: &descriptions });
+        let line = |found: &daemun_config::Diagnostic| {
+            let (severity, help) = (found.severity.as_str(), found.help.as_deref().unwrap_or_default());
+            format!("{}:{} {severity} {} {}; {help}", found.at.line, found.at.column, found.code, found.path)
+        };
+        loaded.diagnostics.iter().map(line).collect::<Vec<_>>()
+    };
+    let help = "write `-`, or keep such fields with `underscores: keep`";
+    assert_eq!(
+        found(""),
+        [
+            format!("3:23 warning no_effect policies.key_auth.header; {help}"),
+            format!("8:75 warning no_effect routes.a.policies.rate_limit[1].by.header; {help}"),
+        ]
+    );
+    assert_eq!(found("underscores: keep\n"), [""; 0]);
 }

@@ -41,7 +41,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
             "daemun",
         ],
     ),
-    ("xtask", &[]),
+    ("xtask", &["daemun-config", "daemun-pipeline", "daemun-policies"]),
 ];
 
 pub(super) fn edges(_: &[File]) -> Result<Vec<Finding>> {

@@ -34,7 +34,7 @@ const CHECKS: [Check; 14] = [
     Check { name: "both READMEs show the same code", check: documents::readmes },
     Check { name: "crates depend on each other as the layout says", check: edges::edges },
     Check { name: "metric names are unique and documented", check: names::metrics },
-    Check { name: "codes and reasons are documented as the source has them", check: names::generated_pages },
+    Check { name: "generated pages are what the source says", check: names::generated_pages },
 ];
 
 /// Runs every check, prints all findings, and fails where there is one.
@@ -88,5 +88,5 @@ mod tests {
     check!(both_readmes_show_the_same_code, "both READMEs show the same code");
     check!(crates_depend_as_the_layout_says, "crates depend on each other as the layout says");
     check!(metric_names_are_unique_and_documented, "metric names are unique and documented");
-    check!(codes_are_documented_as_the_source_has_them, "codes and reasons are documented as the source has them");
+    check!(generated_pages_are_what_the_source_says, "generated pages are what the source says");
 }

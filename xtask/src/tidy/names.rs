@@ -1,4 +1,4 @@
-//! Checks of names that users see: metrics, and the codes whose pages are generated.
+//! Checks of names that users see: metrics, and the keys, codes and reasons whose pages are generated.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -77,7 +77,7 @@ fn is_crate(name: &str) -> bool {
     name.strip_prefix(PREFIX).is_none_or(|rest| rest.is_empty() || CRATES.contains(&rest))
 }
 
-/// The pages of codes and reasons are what the generator makes of the tables in the source.
+/// The generated pages are what the generator makes of the types and tables in the source.
 pub(super) fn generated_pages(files: &[File]) -> Result<Vec<Finding>> {
     Ok(docs::pages(files)?
         .into_iter()

@@ -57,7 +57,8 @@ codes! {
         "An authenticator is switched on, and no consumer has a credential it could accept, so that every call is refused.";
     NO_EFFECT = "no_effect":
         "The line does nothing: a route switches off a policy that is not on, or gives settings of a call to an upstream \
-         although it is not sent to one.";
+         although it is not sent to one; or a condition or a policy reads a header with `_` in its name, which is dropped \
+         from every request unless `underscores: keep`.";
     NO_LISTENER = "no_listener":
         "The configuration has no listener, so nobody could call.";
     NO_ROUTE = "no_route":

@@ -20,6 +20,7 @@ pub(super) fn check(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Optio
     addresses(root, cx);
     let destinations = upstreams(root, node, cx);
     routes(root, cx);
+    underscores(root, cx);
     consumers(root, cx);
     destinations
 }
@@ -145,7 +146,6 @@ fn routes(root: &Root, cx: &mut Decoder<'_>) {
                 cx.report(Diagnostic::warning(NO_EFFECT, policy.name.at, message).path(path));
             }
         }
-        underscores(root, route, position, cx);
         authenticate(root, route, position, cx);
     }
     for policy in root.policies.0.iter().filter(|policy| policy.settings.is_none()) {
@@ -158,16 +158,22 @@ fn routes(root: &Root, cx: &mut Decoder<'_>) {
     }
 }
 
-/// Fields with `_` in their names never reach a condition, unless they are kept.
-fn underscores(root: &Root, route: &RouteText, position: usize, cx: &mut Decoder<'_>) {
+/// Fields with `_` in their names never reach a condition or a policy, unless they are kept.
+fn underscores(root: &Root, cx: &mut Decoder<'_>) {
+    let mut read = cx.take_underscored();
     if matches!(root.underscores, UnderscoresText::Keep) {
         return;
     }
-    for (name, _) in route.matches.headers.0.iter().filter(|(name, _)| name.value.0.contains('_')) {
-        let message =
-            format!("no request has the field `{}`: fields with `_` in their names are dropped", clip(&name.value.0));
-        let path = format!("{}.match.headers.{}", route_path(route, position), name.value.0);
-        cx.report(Diagnostic::warning(NO_EFFECT, name.at, message).path(path).help("`underscores: keep` keeps them"));
+    for (position, route) in root.routes.iter().enumerate() {
+        for (name, _) in route.matches.headers.0.iter().filter(|(name, _)| name.value.0.contains('_')) {
+            let path = format!("{}.match.headers.{}", route_path(route, position), name.value.0);
+            read.push((path, name.at, name.value.0.clone()));
+        }
+    }
+    for (path, at, name) in read {
+        let message = format!("no request has the field `{}`: fields with `_` in their names are dropped", clip(&name));
+        let found = Diagnostic::warning(NO_EFFECT, at, message).path(path);
+        cx.report(found.help("write `-`, or keep such fields with `underscores: keep`"));
     }
 }
 

@@ -22,6 +22,10 @@ pub(super) fn parse(text: &str, file: u16, diagnostics: &mut Diagnostics) -> Opt
             let at = places.at(&span);
             let found = if error.message() == "duplicate key" {
                 duplicate(text, &table, &span, &places, at)
+            } else if error.message().contains("recursion") {
+                diagnostics.push(too_deep(at));
+                // the rest was not read, so that what is said of it means nothing
+                return None;
             } else {
                 Diagnostic::error(SYNTAX, at, format!("this is not TOML: {}", clip(error.message())))
             };
@@ -33,6 +37,10 @@ pub(super) fn parse(text: &str, file: u16, diagnostics: &mut Diagnostics) -> Opt
     let entries = reader.entries(table.get_ref(), 1);
     let root = Node { at: At::file(file), value: Value::Map(entries) };
     (!reader.failed).then_some(root)
+}
+
+fn too_deep(at: At) -> Diagnostic {
+    Diagnostic::error(LIMIT, at, format!("lists and mappings are nested deeper than {MAX_DEPTH}"))
 }
 
 /// The finding for a key that is given twice, with its first place.
@@ -104,8 +112,7 @@ impl Reader<'_> {
         let at = self.places.at(&value.span());
         if depth >= MAX_DEPTH && matches!(value.get_ref(), DeValue::Array(_) | DeValue::Table(_)) {
             if !self.failed {
-                let message = format!("lists and mappings are nested deeper than {MAX_DEPTH}");
-                self.diagnostics.push(Diagnostic::error(LIMIT, at, message));
+                self.diagnostics.push(too_deep(at));
             }
             self.failed = true;
             return Node { at, value: Value::Null };

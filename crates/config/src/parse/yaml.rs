@@ -84,6 +84,9 @@ impl Reader<'_> {
 
     /// Reports what the parser could not read, with the usual cause of it.
     fn malformed(&mut self, info: &str, at: At) -> Stopped {
+        if info.contains("recursion limit") {
+            return self.builder.too_deep(at);
+        }
         let mut found = Diagnostic::error(SYNTAX, at, format!("this is not YAML: {}", crate::tree::clip(info)));
         if info.contains("flow") {
             found = found.help("within `{…}` and `[…]`, quote texts that hold `{`, `}`, `[`, `]` or `,`");

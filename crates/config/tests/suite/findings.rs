@@ -459,7 +459,7 @@ fn answers_and_their_companions_make_sense() {
     route(
         "upstream: u, match: { headers: { x_flag: a } }",
         &[
-            "no_effect routes.a.match.headers.x_flag: no request has the field `x_flag`: fields with `_` in their names are dropped; `underscores: keep` keeps them",
+            "no_effect routes.a.match.headers.x_flag: no request has the field `x_flag`: fields with `_` in their names are dropped; write `-`, or keep such fields with `underscores: keep`",
         ],
     );
     route("upstream: u, upgrades: [h2c]", &["bad_value routes.a.upgrades[0]: `h2c` by upgrade is never passed on"]);

@@ -110,6 +110,47 @@ fn a_configuration_that_is_not_there_exits_with_69() {
 }
 
 #[test]
+fn odd_input_is_told_with_its_place_and_exits_with_1() {
+    let folder = Folder::new();
+    let nested = "[".repeat(100_000);
+    for (name, text, place, message) in [
+        ("empty.yaml", &b""[..], ":1:1\n", "is empty"),
+        ("comment.yaml", b"# nothing\n", ":1:1\n", "is empty"),
+        ("binary.yaml", b"a: 1\nb\xc3\xa9: \x7fELF\xff\x00\n", ":2:9\n", "is not UTF-8 text"),
+        ("utf16.yaml", b"\xff\xfea\0:\0", ":1:1\n", "save it as UTF-8"),
+        ("zeros.yaml", &[0; 4096], ":1:1\n", "this is not YAML: found unprintable character"),
+        ("deep.yaml", nested.as_bytes(), ":1:", "nested deeper than 64"),
+        ("deep.json", nested.as_bytes(), ":1:65\n", "nested deeper than 64"),
+        ("deep.toml", format!("a = {nested}").as_bytes(), ":1:", "nested deeper than 64"),
+        ("twice.yaml", b"routes: []\nlisteners: []\nroutes: []\n", ":3:1\n", "`routes` is given twice"),
+        ("twice.json", b"{\"routes\": [],\n \"routes\": []}", ":2:2\n", "`routes` is given twice"),
+        ("tabs.yaml", b"listeners:\n\t- bind: 127.0.0.1:1\n", ":2:2\n", "YAML is indented with spaces"),
+        ("mark.yaml", b"\xef\xbb\xbfnonsense: 1\n", ":1:1\n", "there is no key `nonsense` here"),
+        ("windows.yaml", b"workers: 1\r\nnonsense: 1\r\n", ":2:1\n", "there is no key `nonsense` here"),
+        ("text.yaml", b"hello\n", ":1:1\n", "expected a mapping, found the text `hello`"),
+    ] {
+        let path = folder.path(name);
+        std::fs::write(&path, text).unwrap();
+        let path = path.display().to_string();
+        let ran = daemun(&["check", "-c", &path]);
+        assert_eq!((ran.code, ran.out.as_str()), (Code::Wrong, ""), "{name}: {}", ran.err);
+        let place = format!("--> {path}{place}");
+        assert!(ran.err.contains(&place) && ran.err.contains(message), "{name}: no {place:?} in {}", ran.err);
+    }
+    let large = folder.path("large.yaml");
+    // what is never written is read as zeros, and takes no room
+    std::fs::File::create(&large).unwrap().set_len((100 << 20) + 1).unwrap();
+    let empty = folder.path("folder");
+    std::fs::create_dir(&empty).unwrap();
+    for (path, message) in [(large, "larger than 100 MiB"), (empty, "holds no configuration")] {
+        let path = path.display().to_string();
+        let ran = daemun(&["check", "-c", &path]);
+        assert_eq!(ran.code, Code::Wrong, "{}", ran.err);
+        assert!(ran.err.contains(message) && ran.err.contains(&path), "{}", ran.err);
+    }
+}
+
+#[test]
 fn routes_are_shown_in_the_order_they_match() {
     let (_folder, path) = shop();
     let ran = daemun(&["routes", "-c", &path]);

@@ -24,7 +24,7 @@ pub(crate) async fn send(ask: &mut Ask<'_, '_>, exchange: &mut Exchange, trail: 
 /// The answer of a redirect.
 pub(crate) fn redirect(to: &crate::snapshot::template::Template, status: u16, exchange: &Exchange) -> Answer {
     let mut location = Vec::new();
-    to.push(exchange, &mut location);
+    to.push_location(exchange, &mut location);
     let location = String::from_utf8_lossy(&location).into_owned();
     Answer { status, fields: vec![("location".to_owned(), location)], body: bytes::Bytes::new() }
 }

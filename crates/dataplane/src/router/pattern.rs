@@ -171,10 +171,14 @@ pub(crate) fn normal_prefix(text: &str, keep_slashes: bool, keep_encoded_slash: 
 }
 
 /// The normal form of a path that is forwarded, with its `{name}` left as they are; or why it is not one.
-pub(crate) fn normal_template(text: &str) -> Result<String, String> {
+pub(crate) fn normal_template(text: &str, keep_slashes: bool) -> Result<String, String> {
     let segments = split(text).map_err(|error| error.message)?;
+    let count = segments.len();
     let mut out = String::with_capacity(text.len());
-    for segment in segments {
+    for (index, segment) in segments.into_iter().enumerate() {
+        if segment.is_empty() && index + 1 < count && !keep_slashes {
+            return Err("the path has an empty segment, which only a route with `slashes: keep` forwards".to_owned());
+        }
         out.push('/');
         let start = out.len();
         let mut rest = segment;

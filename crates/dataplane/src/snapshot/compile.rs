@@ -179,10 +179,9 @@ impl Compiler<'_> {
         let destination = match &route.destination {
             model::Destination::Upstream(index) => Destination::Upstream(*index),
             model::Destination::Answer(config) => Destination::Answer(Box::new(answer(config))),
-            model::Destination::Redirect(redirect) => Destination::Redirect {
-                to: self.template(route, "redirect.to", &redirect.to, params)?,
-                status: redirect.status,
-            },
+            model::Destination::Redirect(redirect) => {
+                Destination::Redirect { to: self.location(route, &redirect.to, params)?, status: redirect.status }
+            }
         };
         Some(Route {
             name: Arc::from(route.name.value.as_str()),
@@ -209,10 +208,15 @@ impl Compiler<'_> {
                 Some(PathRewrite::StripPrefix(self.normal(route, "rewrite.strip_prefix", prefix.at, read)?))
             }
             Some(PathRewriteConfig::Template(template)) => {
-                let read = normal_template(&template.value);
+                let read = normal_template(&template.value, route.keep_slashes);
                 let value = self.normal(route, "rewrite.path", template.at, read)?;
                 let template = model::Spanned { value, at: template.at };
-                Some(PathRewrite::Template(self.template(route, "rewrite.path", &template, params)?))
+                let template = self.template(route, "rewrite.path", &template, params)?;
+                if template.is_plain(params.len()) {
+                    Some(PathRewrite::Template(template))
+                } else {
+                    Some(PathRewrite::Mixed { template, keep_slashes: route.keep_slashes })
+                }
             }
         };
         let empty = path.is_none()
@@ -236,6 +240,17 @@ impl Compiler<'_> {
         .ok()
     }
 
+    /// Where a redirect leads; a caller may not choose its host.
+    fn location(&mut self, route: &model::Route, to: &model::Spanned<String>, params: &[String]) -> Option<Template> {
+        let template = self.template(route, "redirect.to", to, params)?;
+        let Some(before) = template.open_host() else { return Some(template) };
+        let message = format!("behind `{before}` a caller could choose the host with the value that follows");
+        let found =
+            Diagnostic::error(BAD_VALUE, to.at, message).path(format!("routes.{}.redirect.to", route.name.value));
+        self.diagnostics.push(found.help("write a `/` before it; only `{host}` and `{path}` may stand there"));
+        None
+    }
+
     fn template(
         &mut self,
         route: &model::Route,
@@ -244,7 +259,15 @@ impl Compiler<'_> {
         params: &[String],
     ) -> Option<Template> {
         match Template::parse(&text.value, params) {
-            Ok(template) => Some(template),
+            Ok(template) => {
+                let Some(dots) = template.open_dots() else { return Some(template) };
+                let message = format!("`{dots}` beside a parameter is a dot segment when the parameter is empty");
+                let found = Diagnostic::error(BAD_VALUE, text.at, message);
+                let found = found.path(format!("routes.{}.{key}", route.name.value));
+                self.diagnostics
+                    .push(found.help("give the parameter a segment of its own, or put another character between"));
+                None
+            }
             Err(name) => {
                 let path = format!("routes.{}.{key}", route.name.value);
                 let message = format!("`{{{name}}}` is no parameter of the route's path");
@@ -446,8 +469,9 @@ mod tests {
 
     #[test]
     fn the_text_of_a_rewritten_path_is_brought_into_normal_form_or_refused() {
-        assert_eq!(normal_template("/상/%7e{id}/v{a}.{b}/").as_deref(), Ok("/%EC%83%81/~{id}/v{a}.{b}/"));
-        for wrong in ["/x/../{id}", "/x/%2e/{id}", "/a//%2f%zz{id}"] {
+        assert_eq!(normal_template("/상/%7e{id}/v{a}.{b}/", false).as_deref(), Ok("/%EC%83%81/~{id}/v{a}.{b}/"));
+        assert_eq!(normal_template("/a//b", true).as_deref(), Ok("/a//b"));
+        for wrong in ["/x/../{id}", "/x/%2e/{id}", "/a/%2f%zz{id}", "/a//{id}", "/.{id}", "/x/{id}..", "/%2e{id}/y"] {
             let (snapshot, found) = compile(&format!(
                 "  - {{ name: a, upstream: u, match: {{ path: \"/p/{{id}}\" }}, rewrite: {{ path: \"{wrong}\" }} }}"
             ));

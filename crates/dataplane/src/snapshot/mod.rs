@@ -85,7 +85,13 @@ pub(crate) struct Rewrite {
 
 /// What is forwarded in place of the path.
 pub(crate) enum PathRewrite {
+    /// Each value takes a segment of its own.
     Template(Template),
+    /// Values stand beside other text, so that what comes out is read again.
+    Mixed {
+        template: Template,
+        keep_slashes: bool,
+    },
     StripPrefix(String),
 }
 

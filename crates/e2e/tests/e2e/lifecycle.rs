@@ -6,6 +6,7 @@ use daemun_e2e::gateway::{Folder, Signal};
 use daemun_e2e::lane::{FORWARD_ALL, Lane};
 use daemun_e2e::load::{Connections, Load, Tally};
 use daemun_e2e::{Client, Gateway, Next, Origin, wait_until};
+use rustix::process::{Pid, kill_process};
 
 /// A configuration with a constant route, and `count` answering routes of this generation.
 fn generation(number: usize, count: usize) -> String {
@@ -30,40 +31,83 @@ fn answers(gateway: &Gateway, target: &str) -> u16 {
     gateway.get(target).status
 }
 
+/// Routes that each reload takes away, and as many others that it brings.
+const CHANGED: usize = 1000;
+/// Routes that stay over all reloads.
+const STAYING: usize = 200;
+
+/// A generation of many routes, some that stay, and one that is passed on to `origin`.
+fn large(number: usize, origin: &Origin) -> String {
+    let mut text = generation(number, CHANGED);
+    for at in 0..STAYING {
+        text += &format!("  - name: s{at}\n    match: {{ path: /s/{at} }}\n    answer: {{ body: stays }}\n");
+    }
+    text += "  - name: proxied\n    match: { path: /proxied }\n    upstream: origin\n";
+    text + &format!("upstreams: {{ origin: {{ targets: [\"{}\"] }} }}\n", origin.url())
+}
+
+fn proxied() -> Origin {
+    Origin::serve(|peer, _| {
+        peer.answer("proxied");
+        Next::Keep
+    })
+}
+
+/// Clients that keep their connections, clients that do not, and clients whose requests are passed on.
+fn loads(gateway: &Gateway) -> [Load; 3] {
+    [
+        Load::start(gateway.address(), 2, Connections::Kept, "/constant", "constant"),
+        Load::start(gateway.address(), 1, Connections::Fresh, "/constant", "constant"),
+        Load::start(gateway.address(), 2, Connections::Kept, "/proxied", "proxied"),
+    ]
+}
+
+/// Every route of this generation answers, those of the one before are gone, and those that stay are there.
+fn changed(gateway: &Gateway, number: usize) {
+    let mut client = gateway.connect();
+    for at in 0..CHANGED {
+        let new = client.get(&format!("/g{number}/{at}"));
+        assert_eq!((new.status, new.text()), (200, format!("g{number}")), "route {at}");
+        assert_eq!(client.get(&format!("/g{}/{at}", number - 1)).status, 404, "route {at}");
+    }
+    for at in 0..STAYING {
+        assert_eq!(client.get(&format!("/s/{at}")).text(), "stays");
+    }
+}
+
 /// Reloads several times under load in the way `apply` does it.
-fn reloads(apply: impl Fn(&Gateway, usize)) {
-    const ROUTES: usize = 1000;
-    let gateway = Gateway::start(&generation(0, ROUTES));
-    let loads = [Connections::Kept, Connections::Fresh]
-        .map(|kind| Load::start(gateway.address(), 2, kind, "/constant", "constant"));
-    loads[0].wait_for(100);
+fn reloads(apply: impl Fn(&Gateway)) {
+    let origin = proxied();
+    let gateway = Gateway::start(&large(0, &origin));
+    let loads = loads(&gateway);
+    loads.iter().for_each(|load| load.wait_for(50));
     for number in 1..=4 {
-        gateway.rewrite(&generation(number, ROUTES));
-        apply(&gateway, number);
+        gateway.rewrite(&large(number, &origin));
+        apply(&gateway);
         wait_until("the new configuration is there", Duration::from_secs(15), || {
-            (answers(&gateway, &format!("/g{number}/{}", ROUTES - 1)) == 200).then_some(())
+            (answers(&gateway, &format!("/g{number}/0")) == 200).then_some(())
         });
-        for at in [0, 1, ROUTES / 2, ROUTES - 1] {
-            assert_eq!(answers(&gateway, &format!("/g{number}/{at}")), 200);
-            assert_eq!(answers(&gateway, &format!("/g{}/{at}", number - 1)), 404);
-        }
-        loads[0].wait_for(50);
+        changed(&gateway, number);
+        loads.iter().for_each(|load| load.wait_for(50));
     }
     for load in loads {
         let tally = load.stop();
         clean(&tally, 200);
         assert_eq!(tally.stale, 0, "a reload closed connections");
     }
+    let metrics = gateway.metrics();
+    assert!(metrics.sum("daemun_config_reloads_total", &["result=\"ok\""]) > 3.5);
+    assert!(metrics.sum("daemun_config_reloads_total", &["result=\"failed\""]).abs() < 0.1);
 }
 
 #[test]
 fn a_signal_reloads_under_load_without_a_failed_request() {
-    reloads(|gateway, _| gateway.signal(Signal::HUP));
+    reloads(|gateway| gateway.signal(Signal::HUP));
 }
 
 #[test]
 fn a_changed_file_reloads_under_load_without_a_failed_request() {
-    reloads(|_, _| ());
+    reloads(|_| ());
 }
 
 #[test]
@@ -89,6 +133,7 @@ fn a_change_is_not_read_where_only_a_signal_reloads() {
 #[test]
 fn a_bad_file_leaves_the_running_configuration_in_place() {
     let gateway = Gateway::start(&generation(0, 1));
+    let load = Load::start(gateway.address(), 2, Connections::Kept, "/constant", "constant");
     for bad in ["listeners: [", "nonsense: true\n", "", &generation(1, 1).replace("path: /constant", "path: 7")] {
         let before = gateway.metrics().sum("daemun_config_reloads_total", &["result=\"failed\""]);
         let said = gateway.stderr().len();
@@ -102,7 +147,11 @@ fn a_bad_file_leaves_the_running_configuration_in_place() {
         });
         assert!(gateway.metrics().sum("daemun_config_last_reload_ok", &[]).abs() < 0.1);
         assert_eq!((answers(&gateway, "/constant"), answers(&gateway, "/g0/0")), (200, 200));
+        load.wait_for(50);
     }
+    let tally = load.stop();
+    clean(&tally, 200);
+    assert_eq!(tally.stale, 0, "a refused configuration closed connections");
     gateway.rewrite(&generation(2, 1));
     wait_until("a good file is read again", Duration::from_secs(10), || {
         (answers(&gateway, "/g2/0") == 200).then_some(())
@@ -232,22 +281,61 @@ fn a_drain_ends_in_time_whoever_hangs_on() {
 }
 
 #[test]
-fn a_hand_over_under_load_fails_no_request() {
-    let gateway = Gateway::start(&generation(0, 10));
-    let loads = [Connections::Kept, Connections::Fresh]
-        .map(|kind| Load::start(gateway.address(), 2, kind, "/constant", "constant"));
-    loads[0].wait_for(200);
-    gateway.signal(Signal::USR2);
-    wait_until("the new process is ready", Duration::from_secs(15), || (gateway.ready_lines() >= 2).then_some(()));
-    let status = gateway.wait_exit();
-    assert_eq!(status.code(), Some(0));
-    for load in &loads {
-        load.wait_for(200);
+fn a_log_is_opened_again_under_load_without_a_failed_request_or_a_lost_line() {
+    let origin = proxied();
+    let folder = Folder::new();
+    let log = |number: usize| folder.path().join(format!("access.log.{number}"));
+    let yaml = large(0, &origin).replace("access_log: off", &format!("access_log: {{ to: \"{}\" }}", log(0).display()));
+    let gateway = Gateway::start(&yaml);
+    let loads = loads(&gateway);
+    const TIMES: usize = 5;
+    for number in 1..=TIMES {
+        loads.iter().for_each(|load| load.wait_for(50));
+        std::fs::rename(log(0), log(number)).unwrap();
+        gateway.signal(Signal::USR1);
+        wait_until("the log was opened again", Duration::from_secs(10), || log(0).exists().then_some(()));
     }
+    loads.iter().for_each(|load| load.wait_for(50));
+    let tallies = loads.map(Load::stop);
+    tallies.iter().for_each(|tally| clean(tally, 300));
+    let requests: usize = tallies.iter().map(|tally| tally.good).sum();
+    let lines = |number: usize| std::fs::read_to_string(log(number)).unwrap().lines().count();
+    wait_until("every line was written", Duration::from_secs(10), || {
+        ((0..=TIMES).map(lines).sum::<usize>() == requests).then_some(())
+    });
+    assert!((0..=TIMES).all(|number| lines(number) > 0), "{:?}", (0..=TIMES).map(lines).collect::<Vec<_>>());
+    assert!(gateway.metrics().sum("daemun_access_log_lost_lines_total", &[]).abs() < 0.1);
+}
+
+#[test]
+fn hand_overs_under_load_fail_no_request() {
+    let origin = proxied();
+    let gateway = Gateway::start(&large(0, &origin));
+    let loads = loads(&gateway);
+    let mut running = gateway.pid();
+    for number in 1..=3 {
+        loads.iter().for_each(|load| load.wait_for(100));
+        kill_process(Pid::from_raw(running).unwrap(), Signal::USR2).unwrap();
+        wait_until("the new process is ready", Duration::from_secs(15), || {
+            (gateway.ready_lines() > number).then_some(())
+        });
+        running = wait_until("its process id is told", Duration::from_secs(5), || successor(&gateway, number));
+        if number == 1 {
+            assert_eq!(gateway.wait_exit().code(), Some(0));
+        }
+    }
+    loads.iter().for_each(|load| load.wait_for(100));
     for load in loads {
         clean(&load.stop(), 400);
     }
     assert_eq!(answers(&gateway, "/g0/5"), 200);
+}
+
+/// The process id of the successor that was started `number`th.
+fn successor(gateway: &Gateway, number: usize) -> Option<i32> {
+    let said = gateway.stderr();
+    let told = said.split("as process ").nth(number)?;
+    told.split(' ').next()?.parse().ok()
 }
 
 #[test]

@@ -234,6 +234,39 @@ fn redirects_and_answers_need_no_upstream() {
 }
 
 #[test]
+fn what_a_value_makes_of_a_template_leaves_neither_the_host_nor_the_one_reading() {
+    let origin = Origin::echo();
+    let text = "  - name: local\n    match: { path: \"/old/{*rest}\" }\n    slashes: keep\n    redirect: { to: \"/{rest}\" }\n\
+                \x20 - name: query\n    match: { path: /query }\n    redirect: { to: \"/{query}\" }\n\
+                \x20 - name: whole\n    match: { hosts: [whole.test], prefix: / }\n    slashes: keep\n    redirect: { to: \"{path}\" }\n\
+                \x20 - name: mixed\n    match: { path: \"/mixed/{*rest}\" }\n    upstream: origin\n    rewrite: { path: \"/m/{rest}/end\" }\n\
+                \x20 - name: between\n    match: { path: \"/b/{a}/{b}\" }\n    encoded_slash: keep\n    upstream: origin\n    \
+                rewrite: { path: \"/v{a}.{b}\" }\n";
+    let gateway = routes(&origin, text);
+    let mut client = gateway.connect();
+    let mut location = |host: &str, target: &str| {
+        let moved = client.call(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(moved.status, 308, "{target}");
+        moved.field("location").unwrap().to_owned()
+    };
+    assert_eq!(location("e2e.test", "/old//evil.test/a"), "/evil.test/a");
+    assert_eq!(location("e2e.test", "/old////evil.test"), "/evil.test");
+    assert_eq!(location("e2e.test", "/old/a//b"), "/a//b");
+    assert_eq!(location("e2e.test", "/query?/evil.test"), "/evil.test");
+    assert_eq!(location("e2e.test", "/query?\\evil.test"), "/evil.test");
+    assert_eq!(location("whole.test", "//evil.test"), "/evil.test");
+    expect(
+        &gateway,
+        &[
+            ("e2e.test", "/mixed/", "/m/end"),
+            ("e2e.test", "/mixed/a/", "/m/a/end"),
+            ("e2e.test", "/b/1/2", "/v1.2"),
+            ("e2e.test", "/b/x%2F/%2Fy", "400"),
+        ],
+    );
+}
+
+#[test]
 fn targets_are_called_by_their_weights() {
     let origins: Vec<Origin> = (0..3).map(|_| Origin::echo()).collect();
     let [a, b, c] = [0, 1, 2].map(|at| origins[at].url());

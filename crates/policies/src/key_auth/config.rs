@@ -29,10 +29,11 @@ fn check(settings: &KeyAuthConfig, node: &Node, cx: &mut Decoder<'_>) {
         let found = Diagnostic::error(diagnostic::MISSING_KEY, node.at, "nothing says where the key is");
         cx.report(found.help("give one of `header`, `query` and `authorization`: `key_auth: { header: X-Api-Key }`"));
     }
-    if let Some(FieldName(name)) = &settings.header
-        && let Some(help) = unusable(name)
-    {
-        cx.key("header", |cx| cx.bad_value_help(at("header"), format!("a key cannot be read from `{name}`"), help));
+    if let Some(FieldName(name)) = &settings.header {
+        cx.key("header", |cx| match unusable(name) {
+            Some(help) => cx.bad_value_help(at("header"), format!("a key cannot be read from `{name}`"), help),
+            None => cx.reads_field(at("header"), name),
+        });
     }
     if let Some(name) = &settings.query
         && (name.is_empty()

@@ -124,6 +124,10 @@ fn check(limit: &LimitConfig, node: &Node, cx: &mut Decoder<'_>) {
         let message = format!("`{}` is faster than the fastest limit, `{FASTEST}/s`", limit.limit);
         cx.key("limit", |cx| cx.bad_value(at("limit"), message));
     }
+    if let By::Header(FieldName(name)) = &limit.by {
+        let node = at("by");
+        cx.key("by", |cx| cx.key("header", |cx| cx.reads_field(node.get("header").unwrap_or(node), name)));
+    }
     if limit.gcra().is_none() {
         let message =
             format!("a burst of {} at `{}` would take longer than 366 days to come back", limit.burst(), limit.limit);

@@ -27,7 +27,7 @@ impl Mask {
         let mut shown = vec![self.target(lines.next().unwrap_or_default())];
         for line in lines {
             let (name, value) = line.split_once(':').unwrap_or((line, ""));
-            let hide = ALWAYS.iter().any(|secret| name.eq_ignore_ascii_case(secret)) || self.is_key(value.trim());
+            let hide = ALWAYS.iter().any(|secret| name.eq_ignore_ascii_case(secret)) || self.holds_key(value);
             shown.push(if hide { format!("{name}: {HIDDEN}") } else { line.to_owned() });
         }
         shown.join("\n")
@@ -42,16 +42,39 @@ impl Mask {
             .split('&')
             .map(|pair| match pair.split_once('=') {
                 Some((name, value)) if self.is_key(value) => format!("{name}={HIDDEN}"),
+                None if self.is_key(pair) => HIDDEN.to_owned(),
                 _ => pair.to_owned(),
             })
             .collect();
         format!("{path}?{}{end}", pairs.join("&"))
     }
 
-    fn is_key(&self, value: &str) -> bool {
-        let digest: [u8; 32] = Sha256::digest(value).into();
-        self.keys.contains(&digest)
+    /// Whether a field's value is a key, or has one as a part: behind a scheme, in a list, in a URL.
+    fn holds_key(&self, value: &str) -> bool {
+        self.is_key(value.trim()) || value.split(&[' ', ',', ';', '=', '&', '?', '"'][..]).any(|part| self.is_key(part))
     }
+
+    /// Whether this is a key, as it is or percent-encoded: a policy reads both alike.
+    fn is_key(&self, text: &str) -> bool {
+        let is = |bytes: &[u8]| self.keys.contains(&<[u8; 32]>::from(Sha256::digest(bytes)));
+        is(text.as_bytes()) || text.contains('%') && is(&decoded(text.as_bytes()))
+    }
+}
+
+/// The bytes with `%XX` decoded; a `+` is itself, since keys may contain it.
+fn decoded(mut rest: &[u8]) -> Vec<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let mut out = Vec::with_capacity(rest.len());
+    while let Some((&first, behind)) = rest.split_first() {
+        let hex = |at: usize| behind.get(at).copied().and_then(digit);
+        let (byte, behind) = match (first, hex(0), hex(1)) {
+            (b'%', Some(high), Some(low)) => (high << 4 | low, behind.get(2..).unwrap_or_default()),
+            _ => (first, behind),
+        };
+        out.push(byte);
+        rest = behind;
+    }
+    out
 }
 
 #[cfg(test)]
@@ -65,5 +88,18 @@ mod tests {
         let shown = "GET /a?key=…&b=c HTTP/1.1\nHost: x\nX-Odd: …\nCookie: …\nA: b";
         assert_eq!(mask.head(head.as_bytes()), shown);
         assert_eq!(mask.target("http://x/a?k=a-key-of-16-bytes"), "http://x/a?k=…");
+    }
+
+    #[test]
+    fn a_key_is_hidden_however_it_is_written() {
+        let mask = Mask { keys: HashSet::from([Sha256::digest("a-key+of/16-bytes").into()]) };
+        for key in ["a-key+of/16-bytes", "%61-key+of/16-bytes", "a-key%2Bof%2f16-bytes"] {
+            assert_eq!(mask.target(&format!("http://x/a?b=%zz&k={key}&c=%")), "http://x/a?b=%zz&k=…&c=%");
+            assert_eq!(mask.target(&format!("GET /a?{key} HTTP/1.1")), "GET /a?… HTTP/1.1");
+            let head = format!(
+                "GET / HTTP/1.1\r\nReferer: http://x/?k={key}&c=d\r\nX-List: one, {key}\r\nA: Token {key}\r\n\r\n"
+            );
+            assert_eq!(mask.head(head.as_bytes()), "GET / HTTP/1.1\nReferer: …\nX-List: …\nA: …");
+        }
     }
 }

@@ -16,6 +16,9 @@ use crate::command::routes::columns;
 pub(super) fn text(asked: &Asked, from: IpAddr, config: &Config, explained: &Explained, mask: &Mask) -> String {
     let mut page = format!("{} {}  from {from}\n", asked.method, mask.target(&asked.url()));
     let _ = writeln!(page, "\nroute: {}", explained.route.as_deref().unwrap_or("none"));
+    if let Some(method) = &explained.preflight {
+        let _ = writeln!(page, "  as the preflight of `{method}`: headers, query and cookies do not count");
+    }
     let considered = explained.considered.as_ref().map(|all| all.considered.as_slice()).unwrap_or_default();
     if explained.considered.as_ref().is_some_and(|all| all.hosts.is_empty()) {
         page.push_str("  no route has this host\n");
@@ -36,13 +39,17 @@ pub(super) fn text(asked: &Asked, from: IpAddr, config: &Config, explained: &Exp
         push_indented(&mut page, &columns(&lines));
     }
     if let Some(destination) = &explained.destination {
-        let _ = writeln!(page, "\ndestination: {destination}");
+        let _ = writeln!(page, "\ndestination: {}", mask.target(destination));
     }
     if let Some(target) = &explained.target {
         let _ = writeln!(page, "  target: {target}");
     }
     if let Some(head) = &explained.upstream_head {
-        page.push_str("\nsent upstream:\n");
+        page.push_str(if explained.over_http2 {
+            "\nsent upstream over HTTP/2, here as HTTP/1.1 writes it:\n"
+        } else {
+            "\nsent upstream:\n"
+        });
         push_indented(&mut page, &mask.head(head));
     }
     if let Some(fault) = &explained.fault {
@@ -86,10 +93,12 @@ pub(super) fn json(config: &Config, explained: &Explained, mask: &Mask) -> Value
     json!({
         "route": explained.route,
         "considered": considered,
+        "preflight": explained.preflight,
         "params": params,
         "policies": verdicts,
-        "destination": explained.destination,
+        "destination": explained.destination.as_deref().map(|destination| mask.target(destination)),
         "target": explained.target,
+        "over_http2": explained.over_http2,
         "upstream_head": explained.upstream_head.as_deref().map(|head| mask.head(head)),
         "fault": fault,
         "status": explained.status,

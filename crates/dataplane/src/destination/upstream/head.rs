@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use daemun_config::model::HostRule;
 use daemun_pipeline::head::Field;
-use daemun_pipeline::{Exchange, FieldId, Head};
+use daemun_pipeline::{Exchange, Fault, FieldId, Head};
 
 use crate::http1::parse::BodyLength;
 use crate::respond::{push_copied, push_field, push_number};
@@ -86,6 +86,16 @@ pub(crate) fn authority<'a>(exchange: &'a Exchange, upstream: &'a Upstream, targ
     }
 }
 
+/// Whether the path that would be sent has one reading; to be asked before anything is sent.
+pub(crate) fn check_path(exchange: &Exchange, rewrite: Option<&Rewrite>) -> Result<(), Fault> {
+    match rewrite.and_then(|rewrite| rewrite.path.as_ref()) {
+        Some(PathRewrite::Mixed { template, keep_slashes }) => {
+            template.read(exchange, *keep_slashes).map(|_| ()).map_err(|error| crate::route::bad_path(&error))
+        }
+        Some(PathRewrite::Template(_) | PathRewrite::StripPrefix(_)) | None => Ok(()),
+    }
+}
+
 /// Appends path and query as they are sent.
 pub(crate) fn push_path(exchange: &Exchange, target: &Target, rewrite: Option<&Rewrite>, out: &mut Vec<u8>) {
     let request = &exchange.request;
@@ -102,6 +112,10 @@ pub(crate) fn push_path(exchange: &Exchange, target: &Target, rewrite: Option<&R
     match &rewrite.path {
         None => out.extend_from_slice(path),
         Some(PathRewrite::Template(template)) => template.push(exchange, out),
+        Some(PathRewrite::Mixed { template, keep_slashes }) => {
+            // `check_path` has refused what cannot be read
+            out.extend_from_slice(&template.read(exchange, *keep_slashes).unwrap_or_else(|_| b"/".to_vec()));
+        }
         Some(PathRewrite::StripPrefix(prefix)) => push_stripped(path, prefix.trim_end_matches('/').as_bytes(), out),
     }
     push_query(exchange, rewrite, out);

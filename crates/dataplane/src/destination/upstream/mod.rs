@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use daemun_config::model::UpstreamProtocol;
-use daemun_pipeline::{Exchange, Fault, Reason};
+use daemun_pipeline::{Exchange, Fault, Reason, Span};
 
 use crate::http1::parse::BodyLength;
 use crate::http1::response::ResponseHead;
@@ -21,6 +21,7 @@ use crate::http2::up::H2Up;
 use crate::peer::Up;
 use crate::pipe::Pipe;
 use crate::serve::{Ask, Trail};
+use crate::snapshot::Route;
 use crate::snapshot::upstream::Upstream;
 use crate::timers::NEVER;
 use connect::Fresh;
@@ -83,13 +84,14 @@ pub(crate) async fn send(
     upstream: &LocalUpstream,
     trail: &mut Trail,
 ) -> Result<(), Fault> {
-    let upgrade = wanted_upgrade(ask, exchange)?;
+    let upgrade = wanted_upgrade(ask.route, exchange, ask.framing, ask.upgrade)?;
+    head::check_path(exchange, ask.route.rewrite.as_deref())?;
     exchange.times.decided = ask.worker.clock.now();
     let mut upload = Upload::new(exchange.times.decided);
     let mut tried = Vec::new();
     loop {
         let Some(index) = upstream.pick(&tried) else {
-            return Err(Fault::new(Reason::NoTarget, "no backend can be called"));
+            return Err(no_target());
         };
         let Some(target) = upstream.targets.get(index) else {
             return Err(Fault::new(Reason::Internal, "a target is missing"));
@@ -127,7 +129,7 @@ async fn attempt(
     upload: &mut Upload,
     trail: &mut Trail,
 ) -> Result<(), Fault> {
-    let framing = if upgrade.is_some() { BodyLength::None } else { ask.framing };
+    let framing = sent_framing(upgrade.as_deref(), ask.framing);
     let mut up = begin(ask, exchange, upstream, target, upgrade.as_deref(), framing, trail).await?;
     let limits = limits(ask, exchange, upstream, upgrade.is_some());
     ask.down.limit_body(if limits.stream { u64::MAX } else { limits.body });
@@ -246,12 +248,7 @@ async fn begin(
                 up.begin(framing);
                 return Ok(Up::H1(up));
             }
-            Fresh::H2(_) if upgrade.is_some() => {
-                return Err(Fault::new(
-                    Reason::UpgradeRefused,
-                    "the backend speaks HTTP/2, over which this is no upgrade",
-                ));
-            }
+            Fresh::H2(_) if upgrade.is_some() => return Err(no_upgrade()),
             Fresh::H2(link) => {
                 match H2Up::call(link.hold(), exchange, &upstream.shared, &target.shared, rewrite, framing) {
                     Ok(up) => return Ok(Up::H2(up)),
@@ -322,19 +319,39 @@ fn connect_timeout(url: &str) -> Fault {
 }
 
 /// The protocol the client wants to switch to and the route allows; one that it does not allow is not passed on.
-fn wanted_upgrade(ask: &Ask<'_, '_>, exchange: &Exchange) -> Result<Option<String>, Fault> {
-    let Some(span) = ask.upgrade else { return Ok(None) };
+pub(crate) fn wanted_upgrade(
+    route: &Route,
+    exchange: &Exchange,
+    framing: BodyLength,
+    upgrade: Option<Span>,
+) -> Result<Option<String>, Fault> {
+    let Some(span) = upgrade else { return Ok(None) };
     let wanted = exchange.request.text(span).trim();
     if wanted.is_empty()
         || wanted.contains([',', '/', ' '])
-        || !ask.route.upgrades.iter().any(|u| u.eq_ignore_ascii_case(wanted))
+        || !route.upgrades.iter().any(|u| u.eq_ignore_ascii_case(wanted))
     {
         return Ok(None);
     }
-    if !matches!(ask.framing, BodyLength::None | BodyLength::Length(0)) {
+    if !matches!(framing, BodyLength::None | BodyLength::Length(0)) {
         return Err(Fault::new(Reason::BadRequest, "a request that asks for an upgrade must not have a body"));
     }
     Ok(Some(wanted.to_ascii_lowercase()))
+}
+
+/// How a call's body is framed: one that asks for an upgrade has none, and does not say so.
+pub(crate) fn sent_framing(upgrade: Option<&str>, framing: BodyLength) -> BodyLength {
+    if upgrade.is_some() { BodyLength::None } else { framing }
+}
+
+/// No target has a weight, or every one was tried.
+pub(crate) fn no_target() -> Fault {
+    Fault::new(Reason::NoTarget, "no backend can be called")
+}
+
+/// A connection of HTTP/2 cannot switch to another protocol (RFC 9113, section 8.6).
+pub(crate) fn no_upgrade() -> Fault {
+    Fault::new(Reason::UpgradeRefused, "the backend speaks HTTP/2, over which this is no upgrade")
 }
 
 fn is_event_stream(exchange: &Exchange) -> bool {
