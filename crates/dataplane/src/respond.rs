@@ -23,25 +23,39 @@ pub(crate) fn push_status_line(status: u16, out: &mut Vec<u8>) {
 
 /// Appends the fields that are not of one connection only, nor framing.
 pub(crate) fn push_fields(head: &Head, out: &mut Vec<u8>) {
+    let bytes = |range: std::ops::Range<usize>| head.buf.get(range).unwrap_or_default();
+    let mut run = 0..0; // lines that stand one behind the other are one copy
     for field in &head.fields {
         if field.removed || field.id.is_hop_by_hop() || field.id == FieldId::ContentLength {
             continue;
         }
-        push_copied(head, field, out);
+        match canonical(head, field) {
+            Some(line) if line.start == run.end => run.end = line.end,
+            Some(line) => out.extend_from_slice(bytes(std::mem::replace(&mut run, line))),
+            None => {
+                out.extend_from_slice(bytes(std::mem::take(&mut run)));
+                push_field(head.bytes(field.name), head.bytes(field.value), out);
+            }
+        }
     }
+    out.extend_from_slice(bytes(run));
+}
+
+/// The line of a field that stands in its buffer as it is to be written.
+#[inline]
+fn canonical(head: &Head, field: &Field) -> Option<std::ops::Range<usize>> {
+    let (name, value) = (field.name.range(), field.value.range());
+    let separated = value.start == name.end + 2 && head.buf.get(name.end..value.start) == Some(b": ");
+    let ended = head.buf.get(value.end..value.end + 2) == Some(b"\r\n");
+    (separated && ended).then_some(name.start..value.end + 2)
 }
 
 /// Appends a field of a head. One that stands there with canonical separators, as most do, is one copy.
 #[inline]
 pub(crate) fn push_copied(head: &Head, field: &Field, out: &mut Vec<u8>) {
-    let (name, value) = (field.name.range(), field.value.range());
-    let canonical = value.start == name.end + 2
-        && head.buf.get(name.end..value.start) == Some(b": ")
-        && head.buf.get(value.end..value.end + 2) == Some(b"\r\n");
-    if canonical {
-        out.extend_from_slice(head.buf.get(name.start..value.end + 2).unwrap_or_default());
-    } else {
-        push_field(head.bytes(field.name), head.bytes(field.value), out);
+    match canonical(head, field) {
+        Some(line) => out.extend_from_slice(head.buf.get(line).unwrap_or_default()),
+        None => push_field(head.bytes(field.name), head.bytes(field.value), out),
     }
 }
 

@@ -123,6 +123,22 @@ impl Conn {
         self.body_read()
     }
 
+    /// A small body that was read with its head goes straight behind the head that is queued on the other side.
+    pub(crate) fn pass_whole(&mut self, to: &mut Conn, pipe: &mut Pipe) {
+        let (Incoming::Length(length), Outgoing::Length(wanted)) = (&self.incoming, to.outgoing) else { return };
+        let Ok(n) = usize::try_from(*length) else { return };
+        let whole = self.unread.get(self.used..self.used.saturating_add(n));
+        if let Some(body) = whole.filter(|_| *length == wanted && n <= COPY_UP_TO) {
+            to.out.extend_from_slice(body);
+            to.outgoing = Outgoing::Done;
+            self.incoming = Incoming::Done;
+            self.used += n;
+            self.forget_used();
+            pipe.added(n);
+            pipe.eof = true;
+        }
+    }
+
     /// Whether everything queued and the body that goes out were written.
     pub(crate) fn all_written(&self) -> bool {
         self.out.is_empty() && self.outgoing == Outgoing::Done

@@ -125,27 +125,28 @@ pub(super) fn field_lines(
     fields: &mut Vec<Field>,
     facts: &mut Facts,
 ) -> Result<Option<usize>, Flaw> {
+    // behind the end there is nothing that any line holds
+    let byte = |at: usize| buf.get(at).copied().unwrap_or(0);
     fields.clear();
     let mut at = start;
     loop {
         let name_end = at + token_len(buf, at);
-        match buf.get(name_end) {
-            None => return Ok(None),
-            Some(b':') if name_end > at => {}
-            Some(b'\r' | b'\n') if name_end == at => return line_end(buf, at, NAME),
-            Some(_) => return Err(NAME),
+        if byte(name_end) != b':' || name_end == at {
+            return no_field(buf, at, name_end);
         }
         if fields.len() >= most {
             return Err(Flaw::TOO_MANY_FIELDS);
         }
         let mut from = name_end + 1;
-        while let Some(b' ' | b'\t') = buf.get(from) {
+        while matches!(byte(from), b' ' | b'\t') {
             from += 1;
         }
         let text_end = from + value_len(buf, from);
-        let Some(next) = line_end(buf, text_end, VALUE)? else { return Ok(None) };
+        if byte(text_end) != b'\r' || byte(text_end + 1) != b'\n' {
+            return line_end(buf, text_end, VALUE).map(|_| None);
+        }
         let mut to = text_end;
-        while to > from && matches!(buf.get(to - 1), Some(b' ' | b'\t')) {
+        while to > from && matches!(byte(to - 1), b' ' | b'\t') {
             to -= 1;
         }
         let id = FieldId::of(buf.get(at..name_end).unwrap_or_default());
@@ -155,7 +156,17 @@ pub(super) fn field_lines(
         if id != FieldId::Other {
             facts.note(id, value);
         }
-        at = next;
+        at = text_end + 2;
+    }
+}
+
+/// What a line is that does not begin with a name and a colon: the end of the head, one that is incomplete, or none that may be there.
+#[inline(never)]
+fn no_field(buf: &[u8], at: usize, name_end: usize) -> Result<Option<usize>, Flaw> {
+    match buf.get(name_end) {
+        None => Ok(None),
+        Some(b'\r' | b'\n') if name_end == at => line_end(buf, at, NAME),
+        Some(_) => Err(NAME),
     }
 }
 

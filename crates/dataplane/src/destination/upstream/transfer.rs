@@ -201,6 +201,9 @@ impl Transfer<'_, '_> {
             self.down.doom();
         }
         self.down.start(self.exchange, length);
+        if let (Up::H1(up), Down::H1(down)) = (&mut *self.up, &mut *self.down) {
+            up.conn.pass_whole(down.conn, &mut self.download);
+        }
         let mut moved = self.exchange.times.answered;
         poll_fn(|cx| self.poll_body(cx, &mut moved)).await
     }
