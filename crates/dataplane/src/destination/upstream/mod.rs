@@ -16,7 +16,7 @@ use daemun_pipeline::{Exchange, Fault, Reason};
 
 use crate::http1::parse::BodyLength;
 use crate::http1::response::ResponseHead;
-use crate::http2::link::Link;
+use crate::http2::link::Hold;
 use crate::http2::up::H2Up;
 use crate::peer::Up;
 use crate::pipe::Pipe;
@@ -252,13 +252,11 @@ async fn begin(
                     "the backend speaks HTTP/2, over which this is no upgrade",
                 ));
             }
-            Fresh::H2(link) => {
-                match H2Up::call(link.hold(), exchange, &upstream.shared, &target.shared, rewrite, framing) {
-                    Ok(up) => return Ok(Up::H2(up)),
-                    Err(fault) if fault.retry => {}
-                    Err(fault) => return Err(fault),
-                }
-            }
+            Fresh::H2(hold) => match H2Up::call(hold, exchange, &upstream.shared, &target.shared, rewrite, framing) {
+                Ok(up) => return Ok(Up::H2(up)),
+                Err(fault) if fault.retry => {}
+                Err(fault) => return Err(fault),
+            },
         }
     }
     Err(Fault::new(Reason::ConnectFailed, "the backend takes no more calls").cause(&target.shared.url).retryable())
@@ -284,9 +282,9 @@ async fn connection(
     let shared = &target.shared;
     let links = &target.pool.links;
     let many = upstream.shared.protocol != UpstreamProtocol::Http1 && !old;
-    if many && let Some(link) = shared_link(ask, links, &shared.url).await? {
+    if many && let Some(hold) = shared_link(ask, links, &shared.url).await? {
         trail.reused = true;
-        return Ok(Fresh::H2(link));
+        return Ok(Fresh::H2(hold));
     }
     trail.reused = false;
     let connecting = many.then(|| links.connect());
@@ -295,25 +293,30 @@ async fn connection(
     let result = connected.unwrap_or_else(|| Err(connect_timeout(&shared.url)));
     ask.worker.recorder.connected(&shared.cells, result.is_ok());
     match (&result, connecting) {
-        (Ok(Fresh::H2(link)), _) => {
-            links.keep(link);
+        (Ok(Fresh::H2(hold)), Some(connecting)) => {
+            links.keep(hold.link(), connecting);
             ask.worker.pools_used();
         }
-        (Ok(Fresh::H1(_)), Some(_)) => links.set_prefers_old(true),
+        (Ok(Fresh::H1(_)), Some(_)) => links.prefers_old(),
         (Err(fault), Some(connecting)) => connecting.failed(fault),
-        (Ok(Fresh::H1(_)) | Err(_), None) => {}
+        // only who may speak HTTP/2 asks for it
+        (Ok(_) | Err(_), None) => {}
     }
     result
 }
 
-/// A connection with room; waits for one that is being made.
-async fn shared_link(ask: &Ask<'_, '_>, links: &Links, url: &str) -> Result<Option<Rc<Link>>, Fault> {
+/// A place on a connection with room; waits for one that is being made.
+async fn shared_link(ask: &Ask<'_, '_>, links: &Links, url: &str) -> Result<Option<Hold>, Fault> {
     loop {
-        let link = links.take();
-        if link.is_some() || !links.is_coming() {
-            return Ok(link);
+        let hold = links.take();
+        if hold.is_some() || !links.is_coming() {
+            return Ok(hold);
         }
-        ask.deadline.limit(links.wait()).await.unwrap_or_else(|| Err(connect_timeout(url)))?;
+        let waited = ask.deadline.limit(links.wait()).await.unwrap_or_else(|| Err(connect_timeout(url)));
+        if let Err(fault) = waited {
+            // another attempt may have ended well meanwhile
+            return links.take().map(Some).ok_or(fault);
+        }
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct LocalTarget {
 pub(crate) struct Pool {
     idle: RefCell<Vec<Idle>>,
     /// Those over HTTP/2.
-    pub(crate) links: Links,
+    pub(crate) links: Rc<Links>,
     next_address: Cell<usize>,
 }
 
