@@ -272,7 +272,7 @@ async fn connection(
     trail: &mut Trail,
 ) -> Result<Fresh, Fault> {
     if !trail.fresh
-        && let Some(up) = target.pool.reuse()
+        && let Some(up) = target.pool.reuse().await
     {
         trail.reused = true;
         return Ok(Fresh::H1(up));
