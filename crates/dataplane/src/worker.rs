@@ -17,9 +17,9 @@ use crate::destination::upstream::pool::{LocalTarget, Pool};
 use crate::ids::{IdSource, Ids};
 use crate::listener::{self, Sockets};
 use crate::pipe::Buffers;
-use crate::record::{AccessLog, Called, Finished, Recent, Recorder};
+use crate::record::{AccessLog, Called, Finished, Recent, Recorder, RouteCells};
 use crate::serve::Trail;
-use crate::snapshot::{Route, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::timers::Timers;
 
 /// How often resting upstream connections are looked through.
@@ -174,7 +174,7 @@ impl Worker {
     /// Writes the one record of an exchange.
     pub(crate) fn record(
         &self,
-        route: Option<&Route>,
+        route: Option<(&RouteCells, &str)>,
         exchange: &Exchange,
         fault: Option<&Fault>,
         started: bool,
@@ -186,7 +186,7 @@ impl Worker {
         };
         self.recorder.finish(&Finished {
             exchange,
-            route: route.map(|route| (&*route.cells, &*route.name)),
+            route,
             target: trail.target.as_ref().map(|target| Called {
                 metrics: &target.shared.cells,
                 upstream: &target.upstream,

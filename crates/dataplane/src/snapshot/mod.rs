@@ -64,6 +64,21 @@ pub(crate) struct Route {
     pub(crate) upgrades: Arc<[String]>,
 }
 
+/// What an exchange is counted by when it outlives its route.
+pub(crate) type Ledger = (Arc<RouteCells>, Arc<str>);
+
+impl Route {
+    /// What its exchanges are counted by, and under which name.
+    pub(crate) fn entry(&self) -> (&RouteCells, &str) {
+        (&self.cells, &self.name)
+    }
+
+    /// The same to be kept.
+    pub(crate) fn ledger(&self) -> Ledger {
+        (Arc::clone(&self.cells), Arc::clone(&self.name))
+    }
+}
+
 /// Where a matched request ends.
 pub(crate) enum Destination {
     /// Index into [`Snapshot::upstreams`].

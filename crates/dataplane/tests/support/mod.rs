@@ -30,20 +30,25 @@ pub fn start(yaml: &str, clock: Clock) -> Running {
 
 /// Starts a gateway with one worker, whose listener has these further lines.
 pub fn start_with(listener: &str, yaml: &str, clock: Clock) -> Running {
-    let text = format!("listeners:\n  - bind: 127.0.0.1:0\n{listener}access_log: off\n{yaml}");
-    let loaded = load_text("test.yaml".as_ref(), &text, &System, &Vocabulary { policies: &[] });
-    let config = loaded.config.unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(&loaded.sources, false)));
     let setup = Setup { workers: 1, policies: Vec::new(), version: "test", commit: "test", started: 0 };
     let (metrics, recorders) = Metrics::new(setup);
-    let mut diagnostics = Diagnostics::new();
-    let snapshot = Snapshot::compile(&config, &[], &Carry::detached(), &metrics, &mut diagnostics);
-    let snapshot = Arc::new(snapshot.unwrap_or_else(|| panic!("{}", diagnostics.render(&loaded.sources, false))));
+    let snapshot = compile(listener, yaml, &metrics);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let sockets = vec![vec![Sockets { name: "127.0.0.1:0".into(), sockets: vec![Socket::Tcp(listener)] }]];
     let options = Options { clock: clock.clone(), ids: IdSource::fixed(7), recorders };
     let gateway = Gateway::start(Arc::clone(&snapshot), sockets, options).unwrap();
     Running { gateway: Some(gateway), address, clock, metrics, snapshot }
+}
+
+/// Compiles a configuration whose only listener has these further lines.
+pub fn compile(listener: &str, yaml: &str, metrics: &Arc<Metrics>) -> Arc<Snapshot> {
+    let text = format!("listeners:\n  - bind: 127.0.0.1:0\n{listener}access_log: off\n{yaml}");
+    let loaded = load_text("test.yaml".as_ref(), &text, &System, &Vocabulary { policies: &[] });
+    let config = loaded.config.unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(&loaded.sources, false)));
+    let mut diagnostics = Diagnostics::new();
+    let snapshot = Snapshot::compile(&config, &[], &Carry::detached(), metrics, &mut diagnostics);
+    Arc::new(snapshot.unwrap_or_else(|| panic!("{}", diagnostics.render(&loaded.sources, false))))
 }
 
 /// A configuration with one upstream that takes everything.

@@ -5,6 +5,7 @@ pub(crate) mod grpc;
 pub(crate) mod head;
 pub(crate) mod links;
 pub(crate) mod pool;
+pub(crate) mod rest;
 pub(crate) mod transfer;
 
 use std::cell::RefCell;
@@ -18,14 +19,16 @@ use crate::http1::parse::BodyLength;
 use crate::http1::response::ResponseHead;
 use crate::http2::link::Hold;
 use crate::http2::up::H2Up;
-use crate::peer::Up;
+use crate::peer::{Down, Up};
 use crate::pipe::Pipe;
 use crate::serve::{Ask, Trail};
 use crate::snapshot::upstream::Upstream;
 use crate::timers::NEVER;
+use crate::worker::Worker;
 use connect::Fresh;
 use links::Links;
 use pool::LocalTarget;
+use rest::{Left, Rest};
 use transfer::{CallLimits, Transfer, Upload};
 
 /// Attempts of one call at most; only what had no effect is tried again.
@@ -76,13 +79,13 @@ impl LocalUpstream {
     }
 }
 
-/// Makes the call and passes its answer on.
+/// Makes the call and passes its answer on; of one that may last, gives what is left to be done.
 pub(crate) async fn send(
     ask: &mut Ask<'_, '_>,
     exchange: &mut Exchange,
     upstream: &LocalUpstream,
     trail: &mut Trail,
-) -> Result<(), Fault> {
+) -> Result<Option<Box<Rest>>, Fault> {
     let upgrade = wanted_upgrade(ask, exchange)?;
     exchange.times.decided = ask.worker.clock.now();
     let mut upload = Upload::new(exchange.times.decided);
@@ -99,7 +102,10 @@ pub(crate) async fn send(
         trail.attempts += 1;
         let result = attempt(ask, exchange, upstream, target, &upgrade, &mut upload, trail).await;
         trail.bytes_in = upload.pipe.total;
-        let Err(fault) = result else { return Ok(()) };
+        let fault = match result {
+            Ok(rest) => return Ok(rest),
+            Err(fault) => fault,
+        };
         let again = fault.retry && !upload.touched() && !ask.down.started() && trail.attempts < ATTEMPTS_MOST;
         let connect_fault = matches!(fault.reason, Reason::ConnectFailed | Reason::ConnectTimeout | Reason::NoTarget);
         let safe = connect_fault || upload.unprocessed || (trail.reused && exchange.request.method.is_idempotent());
@@ -126,14 +132,13 @@ async fn attempt(
     upgrade: &Option<String>,
     upload: &mut Upload,
     trail: &mut Trail,
-) -> Result<(), Fault> {
+) -> Result<Option<Box<Rest>>, Fault> {
     let framing = if upgrade.is_some() { BodyLength::None } else { ask.framing };
     let mut up = begin(ask, exchange, upstream, target, upgrade.as_deref(), framing, trail).await?;
     let limits = limits(ask, exchange, upstream, upgrade.is_some());
     ask.down.limit_body(if limits.stream { u64::MAX } else { limits.body });
     let mut transfer = Transfer {
         worker: ask.worker,
-        settings: &ask.local.snapshot.settings,
         deadline: ask.deadline,
         down: ask.down,
         up: &mut up,
@@ -142,7 +147,7 @@ async fn attempt(
         upload,
         download: Pipe::default(),
     };
-    let head = match transfer.until_head().await {
+    let head = match transfer.until_head(&ask.local.snapshot.settings.bounds).await {
         Ok(head) => head,
         Err(fault) => {
             if fault.reason == Reason::UpstreamTimeout {
@@ -157,17 +162,24 @@ async fn attempt(
         let Some(wanted) = upgrade else {
             return Err(Fault::new(Reason::BadResponse, "the backend switched protocols unasked"));
         };
-        return tunnel(&mut transfer, &ask.route.chain, wanted, trail).await;
+        begin_tunnel(&mut transfer, &ask.route.chain, wanted, trail)?;
+        let limits = transfer.limits;
+        return Ok(Some(Rest::new(up, upload, limits, Left::Tunnel)));
     }
     transfer.limits.stream |= is_event_stream(transfer.exchange);
     ask.route.chain.outward(transfer.exchange, &mut trail.verdicts);
     crate::serve::stamp(transfer.exchange);
+    if transfer.limits.stream {
+        let limits = transfer.limits;
+        return Ok(Some(Rest::new(up, upload, limits, Left::Answer(head))));
+    }
     let result = transfer.until_end(head.body).await;
     trail.bytes_out = transfer.download.total;
-    finish(ask, exchange, target, up, upload, &head, result)
+    finish(ask.worker, ask.down, exchange, target, up, upload, &head, result).map(|()| None)
 }
 
-async fn tunnel(
+/// Tells the client that its protocol was agreed to.
+fn begin_tunnel(
     transfer: &mut Transfer<'_, '_>,
     chain: &crate::chain::Chain,
     wanted: &str,
@@ -182,14 +194,14 @@ async fn tunnel(
     crate::serve::stamp(transfer.exchange);
     transfer.down.start_tunnel(transfer.exchange, wanted.as_bytes());
     transfer.up.begin_tunnel();
-    let result = transfer.tunnel().await;
-    trail.bytes_out = transfer.download.total;
-    result
+    Ok(())
 }
 
 /// Puts the connection back where its call ended cleanly.
+#[allow(clippy::too_many_arguments, reason = "the parts of one call, passed on once")]
 fn finish(
-    ask: &mut Ask<'_, '_>,
+    worker: &Worker,
+    down: &mut Down<'_>,
     exchange: &Exchange,
     target: &Rc<LocalTarget>,
     up: Up,
@@ -198,18 +210,18 @@ fn finish(
     result: Result<(), Fault>,
 ) -> Result<(), Fault> {
     if !upload.done {
-        ask.down.doom();
+        down.doom();
     }
     if let Err(fault) = &result {
-        ask.down.fail(exchange, fault);
+        down.fail(exchange, fault);
     }
     result?;
     // a stream of HTTP/2 leaves its connection as it is
     let Up::H1(mut up) = up else { return Ok(()) };
     if upload.done && !head.close && up.conn.body_read() && !up.conn.has_unread() {
-        up.conn.release(&ask.worker.buffers);
+        up.conn.release(&worker.buffers);
         target.pool.keep(up, exchange.times.answered);
-        ask.worker.pools_used();
+        worker.pools_used();
     }
     Ok(())
 }
@@ -224,6 +236,11 @@ fn limits(ask: &Ask<'_, '_>, exchange: &Exchange, upstream: &LocalUpstream, upgr
         body: ask.route.body.unwrap_or(settings.body),
         stream: grpc || upgrade,
         until: if grpc { grpc::deadline(exchange) } else { NEVER },
+        body_idle: settings.body_idle,
+        write_idle: settings.write_idle,
+        stream_idle: settings.stream_idle,
+        min_rate: settings.min_rate,
+        min_rate_after: settings.min_rate_after,
     }
 }
 
