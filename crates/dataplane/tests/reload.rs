@@ -6,11 +6,12 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::{Arc, Mutex, Weak, mpsc};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use daemun_dataplane::{Clock, Snapshot, Sockets};
-use support::{PATIENCE, Running, client, compile, origin, proxy_to, read_head, start};
+use support::{Running, client, compile, origin, proxy_to, read_head, start};
 
 /// Publishes another configuration; gives a handle on the one it replaced, which the test holds no more.
 async fn reload(running: &mut Running, yaml: &str) -> Weak<Snapshot> {
@@ -21,24 +22,34 @@ async fn reload(running: &mut Running, yaml: &str) -> Weak<Snapshot> {
     old
 }
 
+/// How often something is looked for before it is given up.
+const LOOKS: usize = 4000;
+
+/// Lets everything else run for a moment.
+async fn pause() {
+    let _ = tokio::time::timeout(Duration::from_millis(5), std::future::pending::<()>()).await;
+}
+
 /// Waits until nothing holds it any more.
 async fn freed(old: &Weak<Snapshot>) -> bool {
-    let since = Instant::now();
-    while old.strong_count() > 0 && since.elapsed() < PATIENCE {
-        let _ = tokio::time::timeout(Duration::from_millis(5), std::future::pending::<()>()).await;
+    for _ in 0..LOOKS {
+        if old.strong_count() == 0 {
+            return true;
+        }
+        pause().await;
     }
-    old.strong_count() == 0
+    false
 }
 
 /// What the record of the exchange says, once it is written.
 async fn record(running: &Running) -> String {
-    let since = Instant::now();
-    while since.elapsed() < PATIENCE {
+    for _ in 0..LOOKS {
         if let Some(recent) = running.gateway.as_ref().unwrap().latest(1).await.first() {
             let mut out = Vec::new();
             recent.write_json(&mut out);
             return String::from_utf8(out).unwrap();
         }
+        pause().await;
     }
     panic!("no record was written");
 }
@@ -78,7 +89,7 @@ fn say(stream: &mut TcpStream, text: &[u8]) {
 
 #[tokio::test]
 async fn a_stream_of_events_lets_go_of_the_configuration_it_began_under() {
-    let (go_on, going_on) = mpsc::channel::<()>();
+    let (go_on, going_on) = sync_channel::<()>(1);
     let going_on = Mutex::new(going_on);
     let origin = origin(move |mut stream| {
         let mut buf = Vec::new();

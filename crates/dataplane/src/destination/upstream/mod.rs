@@ -144,6 +144,7 @@ async fn attempt(
         up: &mut up,
         exchange,
         limits,
+        unwanted: &ask.route.chain.unwanted,
         upload,
         download: Pipe::default(),
     };
@@ -164,14 +165,14 @@ async fn attempt(
         };
         begin_tunnel(&mut transfer, &ask.route.chain, wanted, trail)?;
         let limits = transfer.limits;
-        return Ok(Some(Rest::new(up, upload, limits, Left::Tunnel)));
+        return Ok(Some(Rest::new(up, upload, limits, &ask.route.chain.unwanted, Left::Tunnel)));
     }
     transfer.limits.stream |= is_event_stream(transfer.exchange);
     ask.route.chain.outward(transfer.exchange, &mut trail.verdicts);
     crate::serve::stamp(transfer.exchange);
     if transfer.limits.stream {
         let limits = transfer.limits;
-        return Ok(Some(Rest::new(up, upload, limits, Left::Answer(head))));
+        return Ok(Some(Rest::new(up, upload, limits, &ask.route.chain.unwanted, Left::Answer(head))));
     }
     let result = transfer.until_end(head.body).await;
     trail.bytes_out = transfer.download.total;

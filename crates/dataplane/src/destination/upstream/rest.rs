@@ -1,10 +1,13 @@
 //! What is left of a call that may last: a tunnel, or the answer of a stream. Needs nothing of the configuration that its exchange began
 //! under, which may be replaced meanwhile. Knows neither routes nor policies.
 
+use std::sync::Arc;
+
 use daemun_pipeline::{Exchange, Fault};
 
 use super::finish;
 use super::transfer::{CallLimits, Transfer, Upload};
+use crate::chain::Unwanted;
 use crate::http1::response::ResponseHead;
 use crate::peer::{Down, Up};
 use crate::pipe::Pipe;
@@ -17,6 +20,7 @@ pub(crate) struct Rest {
     up: Up,
     upload: Upload,
     limits: CallLimits,
+    unwanted: Arc<Unwanted>,
     left: Left,
 }
 
@@ -29,9 +33,15 @@ pub(crate) enum Left {
 }
 
 impl Rest {
-    pub(crate) fn new(up: Up, upload: &mut Upload, limits: CallLimits, left: Left) -> Box<Rest> {
+    pub(crate) fn new(
+        up: Up,
+        upload: &mut Upload,
+        limits: CallLimits,
+        unwanted: &Arc<Unwanted>,
+        left: Left,
+    ) -> Box<Rest> {
         let upload = std::mem::replace(upload, Upload::new(0));
-        Box::new(Rest { up, upload, limits, left })
+        Box::new(Rest { up, upload, limits, unwanted: Arc::clone(unwanted), left })
     }
 
     /// Does it.
@@ -43,7 +53,7 @@ impl Rest {
         exchange: &mut Exchange,
         trail: &mut Trail,
     ) -> Result<(), Fault> {
-        let Rest { mut up, mut upload, limits, left } = self;
+        let Rest { mut up, mut upload, limits, unwanted, left } = self;
         let mut transfer = Transfer {
             worker,
             deadline,
@@ -51,6 +61,7 @@ impl Rest {
             up: &mut up,
             exchange,
             limits,
+            unwanted: &unwanted,
             upload: &mut upload,
             download: Pipe::default(),
         };

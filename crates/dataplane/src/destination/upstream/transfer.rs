@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use daemun_pipeline::{Exchange, Fault, Reason};
 
+use crate::chain::Unwanted;
 use crate::http1::down::gone;
 use crate::http1::parse::{BodyLength, Bounds};
 use crate::http1::response::ResponseHead;
@@ -45,6 +46,7 @@ pub(crate) struct Transfer<'a, 'd> {
     pub(crate) up: &'a mut Up,
     pub(crate) exchange: &'a mut Exchange,
     pub(crate) limits: CallLimits,
+    pub(crate) unwanted: &'a Unwanted,
     pub(crate) upload: &'a mut Upload,
     pub(crate) download: Pipe,
 }
@@ -178,6 +180,7 @@ impl Transfer<'_, '_> {
             if pipe.total > self.limits.body && !self.limits.stream {
                 return Err(Fault::new(Reason::BodyTooLarge, "the request body is larger than allowed"));
             }
+            self.unwanted.requests.strip(pipe.trailers.as_deref_mut());
             let before = pipe.data().len();
             let drained = self.up.poll_drain(cx, pipe);
             moved |= !waiting || pipe.data().len() < before;
@@ -234,6 +237,7 @@ impl Transfer<'_, '_> {
                 Poll::Ready(Err(fault)) => return self.poll_broken(cx, fault),
                 Poll::Pending => true,
             };
+            self.unwanted.answers.strip(pipe.trailers.as_deref_mut());
             let before = pipe.data().len();
             let drained = self.down.poll_drain(cx, pipe);
             moved |= !waiting || pipe.data().len() < before;
