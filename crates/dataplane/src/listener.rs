@@ -202,7 +202,7 @@ fn admit(worker: &Rc<Worker>, accepted: Accepted, name: &Arc<str>) {
         return;
     }
     worker.recorder.connection_opened();
-    let trusted = peer.is_some_and(|ip| settings.trusted_proxies.iter().any(|net| net.contains(ip)));
+    let trusted = settings.trusted_proxies.trust(peer);
     let ip = peer.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
     let peer_text = peer.map(|ip| ip.to_string()).unwrap_or_default();
     let client = Client { peer, ip, peer_text: Rc::from(peer_text), trusted, tls: false, identity: None };

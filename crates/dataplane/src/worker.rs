@@ -261,9 +261,7 @@ pub(crate) fn identify(ids: &mut Ids, exchange: &mut Exchange, snapshot: &Snapsh
     if exchange.directory.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &snapshot.directory)) {
         exchange.directory = Some(Arc::clone(&snapshot.directory));
     }
-    let proxies = &snapshot.settings.trusted_proxies;
-    exchange.client.trusted =
-        !proxies.is_empty() && exchange.client.peer.is_some_and(|ip| proxies.iter().any(|net| net.contains(ip)));
+    exchange.client.trusted = snapshot.settings.trusted_proxies.trust(exchange.client.peer);
     let head = &exchange.request.head;
     let taken = head.get_id(FieldId::XRequestId).filter(|id| exchange.client.trusted && is_request_id(id));
     match taken {
@@ -276,9 +274,7 @@ pub(crate) fn identify(ids: &mut Ids, exchange: &mut Exchange, snapshot: &Snapsh
             field.removed = true;
         }
     }
-    if let Some(peer) = exchange.client.peer {
-        exchange.client.ip = peer;
-    }
+    exchange.client.ip = exchange.client.peer.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
     if exchange.client.trusted {
         exchange.client.ip = forwarded_ip(exchange, snapshot).unwrap_or(exchange.client.ip);
     }
@@ -291,7 +287,7 @@ fn is_request_id(id: &[u8]) -> bool {
 
 /// The caller behind trusted proxies: the last address of `X-Forwarded-For` that is not one of them.
 fn forwarded_ip(exchange: &Exchange, snapshot: &Snapshot) -> Option<IpAddr> {
-    let trusted = |ip: IpAddr| snapshot.settings.trusted_proxies.iter().any(|net| net.contains(ip));
+    let trusted = |ip: IpAddr| snapshot.settings.trusted_proxies.trust(Some(ip));
     let values: Vec<&[u8]> = exchange.request.head.values_id(FieldId::XForwardedFor).collect();
     let mut last = None;
     for text in values.iter().rev().flat_map(|value| value.rsplit(|&b| b == b',')) {

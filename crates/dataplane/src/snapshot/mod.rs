@@ -7,7 +7,7 @@ pub(crate) mod upstream;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use daemun_config::model::{Answer as AnswerConfig, IpNet};
+use daemun_config::model::{Answer as AnswerConfig, TrustedProxies};
 use daemun_pipeline::{Answer, Directory};
 
 use crate::chain::Chain;
@@ -42,7 +42,7 @@ pub(crate) struct Settings {
     pub(crate) stream_idle: u64,
     pub(crate) min_rate: u64,
     pub(crate) min_rate_after: u64,
-    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) errors: ErrorBodies,
 }
 
