@@ -39,13 +39,36 @@ pub(crate) struct Shared {
 
 /// What a worker is told from outside; the only crossing of threads.
 pub(crate) enum Message {
-    Publish { snapshot: Arc<Snapshot>, sockets: Vec<Sockets>, done: oneshot::Sender<()> },
-    StopAccepting { empty_queue: bool, done: oneshot::Sender<()> },
-    Drain { until: u64, done: oneshot::Sender<usize> },
-    Latest { most: usize, done: oneshot::Sender<Vec<Recent>> },
-    Find { id: Vec<u8>, done: oneshot::Sender<Option<Recent>> },
-    UseLog { log: Option<AccessLog>, done: oneshot::Sender<()> },
-    FlushLog { done: oneshot::Sender<()> },
+    Publish {
+        snapshot: Arc<Snapshot>,
+        sockets: Vec<Sockets>,
+        done: oneshot::Sender<()>,
+    },
+    StopAccepting {
+        empty_queue: bool,
+        done: oneshot::Sender<()>,
+    },
+    Drain {
+        until: u64,
+        done: oneshot::Sender<usize>,
+    },
+    #[cfg(debug_assertions)]
+    Break,
+    Latest {
+        most: usize,
+        done: oneshot::Sender<Vec<Recent>>,
+    },
+    Find {
+        id: Vec<u8>,
+        done: oneshot::Sender<Option<Recent>>,
+    },
+    UseLog {
+        log: Option<AccessLog>,
+        done: oneshot::Sender<()>,
+    },
+    FlushLog {
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// One configuration as one worker runs it.
@@ -73,6 +96,25 @@ pub(crate) struct Worker {
     date: RefCell<(u64, Vec<u8>)>,
     sweeper: tokio::sync::Notify,
     pub(crate) closed: tokio::sync::Notify,
+    /// Something without which the worker cannot go on has panicked.
+    broken: tokio::sync::Notify,
+}
+
+/// Held by a task without which its worker cannot go on: when it panics, the worker ends.
+pub(crate) struct Vital(Rc<Worker>);
+
+impl Vital {
+    pub(crate) fn new(worker: &Rc<Worker>) -> Vital {
+        Vital(Rc::clone(worker))
+    }
+}
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.broken.notify_one();
+        }
+    }
 }
 
 /// What a busy connection needs and an idle one does not.
@@ -108,6 +150,7 @@ impl Worker {
             date: RefCell::default(),
             sweeper: tokio::sync::Notify::new(),
             closed: tokio::sync::Notify::new(),
+            broken: tokio::sync::Notify::new(),
         });
         worker.adopt(snapshot);
         worker
@@ -306,14 +349,16 @@ fn forwarded_ip(exchange: &Exchange, snapshot: &Snapshot) -> Option<IpAddr> {
     last
 }
 
-/// The life of a worker thread: serves until its mailbox closes or a drain ends.
-pub(crate) async fn run(worker: Rc<Worker>, sockets: Vec<Sockets>, mut mailbox: mpsc::Receiver<Message>) {
-    tokio::task::spawn_local(Rc::clone(&worker.timers).run());
-    tokio::task::spawn_local(Rc::clone(&worker).sweep_pools());
-    tokio::task::spawn_local(Rc::clone(&worker.recorder).flusher(worker.clock.clone()));
+/// The life of a worker thread: serves until its mailbox closes or a drain ends. Says whether it ended as it should.
+pub(crate) async fn run(worker: Rc<Worker>, sockets: Vec<Sockets>, mut mailbox: mpsc::Receiver<Message>) -> bool {
+    spawn_vital(&worker, Rc::clone(&worker.timers).run());
+    spawn_vital(&worker, Rc::clone(&worker).sweep_pools());
+    spawn_vital(&worker, Rc::clone(&worker.recorder).flusher(worker.clock.clone()));
     let mut listeners = listener::Listeners::default();
     listeners.update(&worker, sockets).await;
-    while let Some(message) = mailbox.recv().await {
+    loop {
+        let Some(message) = listener::either(mailbox.recv(), worker.broken.notified()).await else { return false };
+        let Some(message) = message else { return true };
         match message {
             Message::Publish { snapshot, sockets, done } => {
                 worker.adopt(snapshot);
@@ -329,8 +374,11 @@ pub(crate) async fn run(worker: Rc<Worker>, sockets: Vec<Sockets>, mut mailbox: 
                 let left = drain(&worker, until).await;
                 worker.recorder.close();
                 let _ = done.send(left);
-                return;
+                return true;
             }
+            #[cfg(debug_assertions)]
+            #[allow(clippy::panic, reason = "what it is for")]
+            Message::Break => spawn_vital(&worker, async { panic!("a test breaks this worker") }),
             Message::Latest { most, done } => {
                 let _ = done.send(worker.recorder.latest(most));
             }
@@ -347,6 +395,14 @@ pub(crate) async fn run(worker: Rc<Worker>, sockets: Vec<Sockets>, mut mailbox: 
             }
         }
     }
+}
+
+fn spawn_vital(worker: &Rc<Worker>, task: impl Future<Output = ()> + 'static) {
+    let vital = Vital::new(worker);
+    tokio::task::spawn_local(async move {
+        let _vital = vital;
+        task.await;
+    });
 }
 
 /// Waits until every client connection has ended, or `until` has come; gives how many are left.

@@ -184,6 +184,21 @@ impl Process {
         line
     }
 
+    /// The data plane.
+    pub(crate) fn gateway(&self) -> Arc<Gateway> {
+        Arc::clone(&self.gateway)
+    }
+
+    /// A worker has ended though nobody asked it to: with fewer of them nothing would be as configured, so the process ends.
+    pub(crate) fn lost(&self, worker: usize) {
+        self.events.error(
+            "stop",
+            format_args!(
+                "worker {worker} ended unexpectedly: the others end what they have begun, then the process ends"
+            ),
+        );
+    }
+
     /// The URL of the first address of a kind.
     pub(crate) fn url(&self, role: Role) -> Option<String> {
         self.sockets.iter().find(|bound| bound.key.role == role).map(|bound| bound.url("http"))

@@ -42,6 +42,18 @@ pub(crate) struct Link {
     connecting: RefCell<Option<Connecting>>,
 }
 
+/// Held by the task that moves a connection's frames: without it there is none, however it ended.
+struct Driven(Weak<Link>);
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        if let Some(link) = self.0.upgrade() {
+            link.closed.set(true);
+            *link.connecting.borrow_mut() = None;
+        }
+    }
+}
+
 /// A call's place on its connection, counted from the moment it was taken; given up when it is dropped.
 pub(crate) struct Hold {
     link: Rc<Link>,
@@ -70,13 +82,10 @@ impl Link {
             closed: Cell::new(false),
             connecting: RefCell::default(),
         });
-        let watched = Rc::downgrade(&link);
+        let driven = Driven(Rc::downgrade(&link));
         tokio::task::spawn_local(async move {
-            drive(connection, &wire, &watched).await;
-            if let Some(link) = watched.upgrade() {
-                link.closed.set(true);
-                *link.connecting.borrow_mut() = None;
-            }
+            drive(connection, &wire, &driven.0).await;
+            drop(driven);
         });
         Ok(link)
     }
