@@ -474,6 +474,8 @@ impl Process {
         if cut > 0 {
             self.events.warning("stop", format_args!("{cut} connections were cut after {:?}", self.running.drain));
         }
+        self.endpoints.stop();
+        self.endpoints.ended().await;
     }
 
     /// Says that connections are cut, because somebody could not wait.
