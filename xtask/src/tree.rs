@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// What was built or fetched; `.git` is a file in a linked work tree.
+/// What was built or fetched, or is the version control's own (a file, where a tree is one of several).
 const NOT_OURS: [&str; 6] = ["target", "node_modules", ".git", "corpus", "artifacts", ".venv"];
 
 /// The root of the workspace.
@@ -46,10 +46,12 @@ pub(crate) fn files() -> Result<Vec<File>> {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let kind = entry.file_type()?;
-            if kind.is_dir() && !NOT_OURS.contains(&name.as_str()) {
+            if NOT_OURS.contains(&name.as_str()) {
+                continue;
+            }
+            if kind.is_dir() {
                 folders.push(entry.path());
             } else if kind.is_file()
-                && !NOT_OURS.contains(&name.as_str())
                 && let Ok(text) = std::fs::read_to_string(entry.path())
             {
                 let path = entry.path();

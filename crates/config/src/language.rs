@@ -13,13 +13,16 @@ mod upstream;
 use serde_json::{Value as Json, json};
 
 use crate::decode::{Bounded, Decoder, Mapping, Name, OrOff, SchemaBuilder, Setting, Status};
-use crate::model::{Config, IpNet, Reload, Spanned, Underscores};
+use crate::model::{Config, Reload, Spanned, Underscores};
 use crate::policy::Vocabulary;
 use crate::settings;
 use crate::tree::Node;
 
 use consumer::ConsumerText;
-use edge::{AccessLogText, AdminText, ClientTimeoutsText, ErrorText, LimitsText, ListenerText, StatusText};
+use edge::{
+    AccessLogText, AdminText, ClientTimeoutsText, ErrorText, LimitsText, ListenerText, ProxyText, StatusText,
+    trusted_proxies,
+};
 use policies::PoliciesText;
 use route::RouteText;
 use upstream::UpstreamText;
@@ -41,8 +44,8 @@ settings! {
         status: Option<StatusText>,
         /// The access log, or `off`.
         access_log: OrOff<AccessLogText> = "{ format: json, to: stdout }",
-        /// Peers whose forwarding fields are believed, addresses or ranges.
-        trusted_proxies: Vec<IpNet> = "[]",
+        /// Peers whose forwarding fields are believed: addresses, ranges, and `unix` for whoever connects to a Unix socket.
+        trusted_proxies: Vec<ProxyText> = "[]",
         /// What happens to header fields with `_` in their name.
         underscores: UnderscoresText = "drop",
         /// Whether a request that no route of its host matches is tried under a wildcard or any host.
@@ -109,7 +112,7 @@ impl Root {
                 OrOff::Off => None,
                 OrOff::On(log) => Some(log.lower()),
             },
-            trusted_proxies: self.trusted_proxies,
+            trusted_proxies: trusted_proxies(self.trusted_proxies),
             underscores: match self.underscores {
                 UnderscoresText::Drop => Underscores::Drop,
                 UnderscoresText::Keep => Underscores::Keep,

@@ -33,7 +33,7 @@ pub struct Config {
     /// The access log; `None` when it is off.
     pub access_log: Option<AccessLog>,
     /// Peers whose forwarding fields are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: TrustedProxies,
     /// Whether fields with `_` in their name are kept.
     pub underscores: Underscores,
     /// Whether a host without a matching route falls through to a wildcard or any host.
@@ -182,6 +182,26 @@ impl IpNet {
                 net.to_bits() & mask == ip.to_bits() & mask
             }
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+/// Peers whose forwarding fields are believed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustedProxies {
+    /// By address.
+    pub nets: Vec<IpNet>,
+    /// Whoever connects to a Unix socket, which has no address.
+    pub unix: bool,
+}
+
+impl TrustedProxies {
+    /// Whether a peer is one of them; `None` is one on a Unix socket.
+    #[must_use]
+    pub fn trust(&self, peer: Option<IpAddr>) -> bool {
+        match peer {
+            Some(ip) => self.nets.iter().any(|net| net.contains(ip)),
+            None => self.unix,
         }
     }
 }

@@ -37,26 +37,31 @@ pub trait Source: Send + Sync + 'static {
 /// Requests that are told at once.
 pub const MOST_RECENT: usize = 1_000;
 
-/// Serves `/metrics`, `/healthz` and `/readyz`, to anybody. Never ends: dropped, it closes the listener and its connections.
-pub async fn serve_status(listener: impl Into<Listener>, source: Arc<dyn Source>) {
-    server::serve(listener.into(), move |request| {
+/// Serves `/metrics`, `/healthz` and `/readyz`, to anybody, until `stop` is done and the calls under way are answered, which takes five
+/// seconds at most. Dropped, it closes the listener and its connections.
+pub async fn serve_status(listener: impl Into<Listener>, source: Arc<dyn Source>, stop: impl Future<Output = ()>) {
+    let answer = move |request: http::Request<hyper::body::Incoming>| {
         let answer = status::answer(&request, &*source);
         async move { answer.unwrap_or_else(answer::not_found) }
-    })
-    .await;
+    };
+    server::serve(listener.into(), answer, stop).await;
 }
 
-/// Serves recent requests and all that status shows, to callers on this machine whose request names this machine. Never ends but for an error.
+/// Serves recent requests and all that status shows, to callers on this machine whose request names this machine; ends like [`serve_status`].
 ///
 /// # Errors
 /// `InvalidInput` at once, when the listener is not bound to a loopback address or a Unix socket.
-pub async fn serve_admin(listener: impl Into<Listener>, source: Arc<dyn Source>) -> io::Result<()> {
+pub async fn serve_admin(
+    listener: impl Into<Listener>,
+    source: Arc<dyn Source>,
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
     let listener = listener.into();
     let here = listener.here()?;
-    server::serve(listener, move |request| {
+    let answer = move |request| {
         let source = Arc::clone(&source);
         async move { admin::answer(&request, here, &*source).await }
-    })
-    .await;
+    };
+    server::serve(listener, answer, stop).await;
     Ok(())
 }

@@ -12,7 +12,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::answer::Answer;
@@ -28,6 +29,8 @@ const CONNECTION: Duration = Duration::from_secs(30);
 const HEAD_BYTES: usize = 16 * 1024;
 /// Fields of a head.
 const FIELDS: usize = 64;
+/// Time for the calls that are under way when the listener is closed.
+const LAST_CALLS: Duration = Duration::from_secs(5);
 /// Pause after accepting failed, as it does while the process has no descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -52,7 +55,19 @@ impl From<UnixListener> for Listener {
     }
 }
 
+enum Accepted {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
 impl Listener {
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| Accepted::Tcp(stream)),
+            Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
+        }
+    }
+
     /// Which hosts a request to it may name; an error when others than this machine reach it.
     pub(crate) fn here(&self) -> io::Result<Here> {
         match self {
@@ -66,26 +81,30 @@ impl Listener {
     }
 }
 
-/// Answers every request that comes in.
-pub(crate) async fn serve<F, A>(listener: Listener, answer: F)
+/// Answers every request that comes in until `stop` is done; then closes the listener, and ends once the calls under way have their answers
+/// or five seconds have passed.
+pub(crate) async fn serve<F, A>(listener: Listener, answer: F, stop: impl Future<Output = ()>)
 where
     F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
     A: Future<Output = Answer> + Send + 'static,
 {
     let mut connections = Connections::default();
+    let (serving, stopped) = watch::channel(());
+    tokio::pin!(stop);
     loop {
-        let accepted = match &listener {
-            Listener::Tcp(listener) => {
-                listener.accept().await.map(|(stream, _)| connections.start(connection(stream, answer.clone())))
-            }
-            Listener::Unix(listener) => {
-                listener.accept().await.map(|(stream, _)| connections.start(connection(stream, answer.clone())))
-            }
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => break,
         };
-        if accepted.is_err() {
-            pause().await;
+        match accepted {
+            Ok(Accepted::Tcp(stream)) => connections.start(connection(stream, answer.clone(), stopped.clone())),
+            Ok(Accepted::Unix(stream)) => connections.start(connection(stream, answer.clone(), stopped.clone())),
+            Err(_) => pause().await,
         }
     }
+    drop((listener, serving));
+    // those that take longer are cut
+    let _ = tokio::time::timeout(LAST_CALLS, connections.ended()).await;
 }
 
 #[allow(
@@ -96,7 +115,8 @@ async fn pause() {
     tokio::time::sleep(PAUSE).await;
 }
 
-async fn connection<S, F, A>(stream: S, answer: F)
+/// Serves one connection to its end. When what holds the other end of `stopped` is dropped, a call that has begun is still answered.
+async fn connection<S, F, A>(stream: S, answer: F, mut stopped: watch::Receiver<()>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Fn(Request<Incoming>) -> A + Send + 'static,
@@ -112,8 +132,23 @@ where
         .max_buf_size(HEAD_BYTES)
         .max_headers(FIELDS)
         .keep_alive(false);
+    let whole = async {
+        let serving = http.serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(serving);
+        let served = tokio::select! {
+            served = &mut serving => Some(served),
+            _ = stopped.changed() => None,
+        };
+        match served {
+            Some(served) => served,
+            None => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        }
+    };
     // whatever ends a connection early, there is nobody to tell
-    let _ = tokio::time::timeout(CONNECTION, http.serve_connection(TokioIo::new(stream), service)).await;
+    let _ = tokio::time::timeout(CONNECTION, whole).await;
 }
 
 /// Running connections, oldest first; all end when it is dropped.
@@ -124,6 +159,11 @@ struct Connections {
 }
 
 impl Connections {
+    /// Waits until all have ended.
+    async fn ended(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+
     fn start(&mut self, connection: impl Future<Output = ()> + Send + 'static) {
         while self.tasks.try_join_next().is_some() {}
         self.oldest.retain(|connection| !connection.is_finished());

@@ -1,6 +1,7 @@
 //! The status and admin listeners over real sockets, with a gateway that is made up.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test: what fails should end it")]
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,14 +73,14 @@ impl Source for Fake {
 async fn status(source: &Arc<Fake>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve_status(listener, Arc::clone(source) as Arc<dyn Source>));
+    tokio::spawn(serve_status(listener, Arc::clone(source) as Arc<dyn Source>, pending()));
     address
 }
 
 async fn admin(source: &Arc<Fake>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve_admin(listener, Arc::clone(source) as Arc<dyn Source>));
+    tokio::spawn(serve_admin(listener, Arc::clone(source) as Arc<dyn Source>, pending()));
     address
 }
 
@@ -245,7 +246,7 @@ async fn admin_answers_only_requests_that_name_this_machine() {
 #[tokio::test]
 async fn admin_refuses_to_listen_where_others_reach_it() {
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
-    let error = serve_admin(listener, Fake::new() as Arc<dyn Source>).await.unwrap_err();
+    let error = serve_admin(listener, Fake::new() as Arc<dyn Source>, pending()).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
 }
 
@@ -254,7 +255,7 @@ async fn both_listen_on_unix_sockets_too() {
     let source = Fake::new();
     let path = std::env::temp_dir().join(format!("daemun-control-{}.sock", std::process::id()));
     let listener = UnixListener::bind(&path).unwrap();
-    tokio::spawn(serve_admin(listener, source as Arc<dyn Source>));
+    tokio::spawn(serve_admin(listener, source as Arc<dyn Source>, pending()));
     let mut stream = UnixStream::connect(&path).await.unwrap();
     stream.write_all(b"GET /requests/id-1 HTTP/1.1\r\nHost: whatever\r\n\r\n").await.unwrap();
     let mut text = String::new();
@@ -311,4 +312,41 @@ async fn what_is_too_large_or_malformed_is_refused() {
     }
     assert_eq!(raw(address, "nonsense\r\n\r\n").await.status, 400);
     assert_eq!(get(address, "/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn calls_that_are_under_way_are_answered_before_the_listener_ends() {
+    let source = Fake::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(serve_status(listener, source as Arc<dyn Source>, async move { drop(stopped.await) }));
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    let mut begun = TcpStream::connect(address).await.unwrap();
+    begun.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+    // both are known by when a later one is answered
+    assert_eq!(get(address, "/healthz").await.status, 200);
+    drop(stop);
+    // nothing was asked on it
+    assert!(matches!(idle.read(&mut [0]).await, Ok(0) | Err(_)));
+    assert!(TcpStream::connect(address).await.is_err(), "the listener is closed");
+    assert!(!server.is_finished());
+    begun.write_all(b"Host: x\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    begun.read_to_string(&mut text).await.unwrap();
+    assert_eq!(Reply::of(&text).body, "ok\n");
+    server.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_never_ends_does_not_keep_the_listener() {
+    let source = Fake::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(serve_status(listener, source as Arc<dyn Source>, async move { drop(stopped.await) }));
+    let mut begun = TcpStream::connect(address).await.unwrap();
+    begun.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+    drop(stop);
+    tokio::time::timeout(Duration::from_secs(6), server).await.unwrap().unwrap();
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use daemun_pipeline::{Exchange, Explanation, Flow, Phase, Policy, Stop, Verdict};
+use daemun_pipeline::{Exchange, Explanation, Flow, Head, Phase, Policy, Stop, Verdict};
 
 use crate::record::PolicyVerdict;
 
@@ -22,6 +22,32 @@ pub(crate) struct Link {
 #[derive(Clone, Default)]
 pub(crate) struct Chain {
     links: Vec<Link>,
+    pub(crate) unwanted: Arc<Unwanted>,
+}
+
+/// Names of fields that must not pass behind a body, because policies take them out of the head. Kept apart, since what lasts keeps it.
+#[derive(Debug, Default)]
+pub(crate) struct Unwanted {
+    pub(crate) requests: Names,
+    pub(crate) answers: Names,
+}
+
+/// Names of fields.
+#[derive(Debug, Default)]
+pub(crate) struct Names(Box<[Box<str>]>);
+
+impl Names {
+    fn of<'a>(links: &'a [Link], removed: impl Fn(&'a dyn Policy) -> &'a [Box<str>]) -> Names {
+        Names(links.iter().flat_map(|link| removed(&*link.policy)).cloned().collect())
+    }
+
+    /// Takes them out of the fields behind a body, where there are any.
+    pub(crate) fn strip(&self, trailers: Option<&mut Head>) {
+        let Some(trailers) = trailers else { return };
+        for name in &self.0 {
+            trailers.remove(name);
+        }
+    }
 }
 
 /// Verdicts of one exchange; reused.
@@ -43,7 +69,11 @@ impl Verdicts {
 impl Chain {
     pub(crate) fn new(mut links: Vec<Link>) -> Chain {
         links.sort_by_key(|link| (link.phase, link.row));
-        Chain { links }
+        let unwanted = Unwanted {
+            requests: Names::of(&links, |policy| policy.removed_from_requests()),
+            answers: Names::of(&links, |policy| policy.removed_from_answers()),
+        };
+        Chain { links, unwanted: Arc::new(unwanted) }
     }
 
     /// Whether one of the policies answers CORS preflights.

@@ -182,7 +182,7 @@ fn destination(
 
 /// Reads the head as a connection would.
 fn read(snapshot: &Snapshot, request: &ExplainRequest, exchange: &mut Exchange) -> Result<Arrived, Fault> {
-    let trusted = snapshot.settings.trusted_proxies.iter().any(|net| net.contains(request.peer));
+    let trusted = snapshot.settings.trusted_proxies.trust(Some(request.peer));
     exchange.client = Client {
         peer: Some(request.peer),
         ip: request.peer,

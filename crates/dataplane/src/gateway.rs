@@ -3,12 +3,12 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::{Clock, nanos};
 use crate::ids::IdSource;
@@ -36,6 +36,30 @@ pub struct Gateway {
     mailboxes: Vec<mpsc::Sender<Message>>,
     threads: Vec<JoinHandle<()>>,
     running: ArcSwap<Snapshot>,
+    lost: Arc<Lost>,
+}
+
+/// Which worker ended though nobody asked it to.
+#[derive(Default)]
+struct Lost {
+    index: AtomicUsize,
+    told: Notify,
+}
+
+/// Lives as long as a worker's thread; tells when that ended otherwise than it should.
+struct Watch {
+    lost: Arc<Lost>,
+    index: usize,
+    orderly: bool,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if !self.orderly {
+            self.lost.index.store(self.index, Ordering::Relaxed);
+            self.lost.told.notify_one();
+        }
+    }
 }
 
 impl Gateway {
@@ -51,6 +75,7 @@ impl Gateway {
             mailboxes: Vec::new(),
             threads: Vec::new(),
             running: ArcSwap::new(Arc::clone(&snapshot)),
+            lost: Arc::default(),
         };
         let mut sockets = sockets.into_iter();
         for (index, recorder) in options.recorders.into_iter().enumerate() {
@@ -59,11 +84,13 @@ impl Gateway {
             let snapshot = Arc::clone(&snapshot);
             let own = sockets.next().unwrap_or_default();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let watch = Watch { lost: Arc::clone(&gateway.lost), index, orderly: false };
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                let mut watch = watch; // the whole of it lives here
                 let local = tokio::task::LocalSet::new();
-                local.block_on(&runtime, async move {
+                watch.orderly = local.block_on(&runtime, async move {
                     let worker = Worker::new(index, shared, Rc::new(recorder), snapshot);
-                    worker::run(worker, own, mailbox).await;
+                    worker::run(worker, own, mailbox).await
                 });
             })?;
             gateway.mailboxes.push(sender);
@@ -82,6 +109,21 @@ impl Gateway {
     #[must_use]
     pub fn workers(&self) -> usize {
         self.mailboxes.len()
+    }
+
+    /// Waits until a worker ends though nobody asked it to, and gives its number; its connections and sockets are closed.
+    pub async fn lost(&self) -> usize {
+        self.lost.told.notified().await;
+        self.lost.index.load(Ordering::Relaxed)
+    }
+
+    /// Makes a worker end as an error of its own would, for tests.
+    #[cfg(debug_assertions)]
+    #[doc(hidden)]
+    pub async fn break_worker(&self, index: usize) {
+        if let Some(mailbox) = self.mailboxes.get(index) {
+            let _ = mailbox.send(Message::Break).await;
+        }
     }
 
     /// Publishes a snapshot; returns when every worker runs it. `sockets`: per worker, the listeners it serves from now on, with an empty

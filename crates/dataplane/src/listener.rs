@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Notify, oneshot};
 
 use crate::io::Stream;
-use crate::worker::Worker;
+use crate::worker::{Vital, Worker};
 use crate::{http1, http2};
 
 /// Pause after accepting failed for want of descriptors or memory.
@@ -144,7 +144,9 @@ fn begin(worker: &Rc<Worker>, socket: Socket, name: &Arc<str>) -> io::Result<Run
     let (ended, done) = oneshot::channel();
     let accepting =
         accept_loop(Rc::clone(worker), listener, Arc::clone(name), Rc::clone(&stop), Rc::clone(&empty_queue));
+    let vital = Vital::new(worker);
     tokio::task::spawn_local(async move {
+        let _vital = vital;
         accepting.await;
         let _ = ended.send(());
     });
@@ -201,8 +203,8 @@ fn admit(worker: &Rc<Worker>, accepted: Accepted, name: &Arc<str>) {
         http1::refuse(stream);
         return;
     }
-    worker.recorder.connection_opened();
-    let trusted = peer.is_some_and(|ip| settings.trusted_proxies.iter().any(|net| net.contains(ip)));
+    let open = OpenConnection::new(worker);
+    let trusted = settings.trusted_proxies.trust(peer);
     let ip = peer.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
     let peer_text = peer.map(|ip| ip.to_string()).unwrap_or_default();
     let client = Client { peer, ip, peer_text: Rc::from(peer_text), trusted, tls: false, identity: None };
@@ -213,9 +215,25 @@ fn admit(worker: &Rc<Worker>, accepted: Accepted, name: &Arc<str>) {
             None => http1::connection(&worker, stream, client).await,
             Some(tls) => Box::pin(secure(&worker, stream, client, tls)).await,
         }
-        worker.recorder.connection_closed();
-        worker.closed();
+        drop(open);
     });
+}
+
+/// A client connection that was let in; counted until it is dropped, however its task ends.
+struct OpenConnection(Rc<Worker>);
+
+impl OpenConnection {
+    fn new(worker: &Rc<Worker>) -> OpenConnection {
+        worker.recorder.connection_opened();
+        OpenConnection(Rc::clone(worker))
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.recorder.connection_closed();
+        self.0.closed();
+    }
 }
 
 /// The TLS handshake, within the time a head may take; then the protocol that was agreed on.
@@ -262,7 +280,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 /// The first future's output, or `None` when the second is done first.
-async fn either<T>(first: impl Future<Output = T>, second: impl Future<Output = ()>) -> Option<T> {
+pub(crate) async fn either<T>(first: impl Future<Output = T>, second: impl Future<Output = ()>) -> Option<T> {
     tokio::pin!(first, second);
     std::future::poll_fn(|cx| {
         if let std::task::Poll::Ready(out) = first.as_mut().poll(cx) {

@@ -3,15 +3,16 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 
-use daemun_pipeline::{Exchange, Fault, FieldId, Method, Reason, Span, Stop, Verdict};
+use daemun_pipeline::{Exchange, Fault, FieldId, Method, Reason, Span, Stop};
 
 use crate::destination;
+use crate::destination::upstream::rest::Rest;
 use crate::http1::parse::BodyLength;
 use crate::peer::Down;
 use crate::pipe::Pipe;
 use crate::respond;
 use crate::route;
-use crate::snapshot::{Route, Settings};
+use crate::snapshot::{Ledger, Route, Settings};
 use crate::timers::Deadline;
 use crate::worker::{Local, Worker};
 
@@ -92,7 +93,13 @@ pub(crate) async fn serve(
         Err(fault) => (None, snapshot.unmatched.inward(exchange, &mut trail.verdicts).await.and(Err(fault.into()))),
     };
     let fault = match outcome {
-        Ok(()) => None,
+        Ok(None) => None,
+        Ok(Some(rest)) => {
+            let ledger = route.map(Route::ledger);
+            drop(local); // it may be replaced long before this ends
+            exchange.forget_others();
+            return go_on(worker, deadline, down, exchange, ledger, rest, trail).await;
+        }
         Err(stop) => {
             let chain = route.map_or(&snapshot.unmatched, |route| &route.chain);
             answer_stop(worker, &local, deadline, down, exchange, chain, &stop, trail).await;
@@ -100,10 +107,33 @@ pub(crate) async fn serve(
         }
     };
     exchange.times.end = worker.clock.now();
-    worker.record(route, exchange, fault.as_ref(), down.started(), trail);
+    worker.record(route.map(Route::entry), exchange, fault.as_ref(), down.started(), trail);
 }
 
-async fn inward_and_on(ask: &mut Ask<'_, '_>, exchange: &mut Exchange, trail: &mut Trail) -> Verdict {
+/// Ends an exchange that may last, without the configuration it began under.
+async fn go_on(
+    worker: &Worker,
+    deadline: &Deadline,
+    down: &mut Down<'_>,
+    exchange: &mut Exchange,
+    ledger: Option<Ledger>,
+    rest: Box<Rest>,
+    trail: &mut Trail,
+) {
+    let fault = rest.pass(worker, deadline, down, exchange, trail).await.err();
+    if fault.is_some() {
+        down.doom();
+    }
+    exchange.times.end = worker.clock.now();
+    let entry = ledger.as_ref().map(|(cells, name)| (&**cells, &**name));
+    worker.record(entry, exchange, fault.as_ref(), down.started(), trail);
+}
+
+async fn inward_and_on(
+    ask: &mut Ask<'_, '_>,
+    exchange: &mut Exchange,
+    trail: &mut Trail,
+) -> Result<Option<Box<Rest>>, Stop> {
     check_length(ask.route, &ask.local.snapshot.settings, exchange, ask.framing)?;
     ask.route.chain.inward(exchange, &mut trail.verdicts).await?;
     destination::send(ask, exchange, trail).await

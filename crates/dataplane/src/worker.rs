@@ -18,9 +18,9 @@ use crate::http2::tasks::Tasks;
 use crate::ids::{IdSource, Ids};
 use crate::listener::{self, Sockets};
 use crate::pipe::Buffers;
-use crate::record::{AccessLog, Called, Finished, Recent, Recorder};
+use crate::record::{AccessLog, Called, Finished, Recent, Recorder, RouteCells};
 use crate::serve::Trail;
-use crate::snapshot::{Route, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::timers::Timers;
 
 /// How often resting upstream connections are looked through.
@@ -40,13 +40,36 @@ pub(crate) struct Shared {
 
 /// What a worker is told from outside; the only crossing of threads.
 pub(crate) enum Message {
-    Publish { snapshot: Arc<Snapshot>, sockets: Vec<Sockets>, done: oneshot::Sender<()> },
-    StopAccepting { empty_queue: bool, done: oneshot::Sender<()> },
-    Drain { until: u64, done: oneshot::Sender<usize> },
-    Latest { most: usize, done: oneshot::Sender<Vec<Recent>> },
-    Find { id: Vec<u8>, done: oneshot::Sender<Option<Recent>> },
-    UseLog { log: Option<AccessLog>, done: oneshot::Sender<()> },
-    FlushLog { done: oneshot::Sender<()> },
+    Publish {
+        snapshot: Arc<Snapshot>,
+        sockets: Vec<Sockets>,
+        done: oneshot::Sender<()>,
+    },
+    StopAccepting {
+        empty_queue: bool,
+        done: oneshot::Sender<()>,
+    },
+    Drain {
+        until: u64,
+        done: oneshot::Sender<usize>,
+    },
+    #[cfg(debug_assertions)]
+    Break,
+    Latest {
+        most: usize,
+        done: oneshot::Sender<Vec<Recent>>,
+    },
+    Find {
+        id: Vec<u8>,
+        done: oneshot::Sender<Option<Recent>>,
+    },
+    UseLog {
+        log: Option<AccessLog>,
+        done: oneshot::Sender<()>,
+    },
+    FlushLog {
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// One configuration as one worker runs it.
@@ -76,6 +99,25 @@ pub(crate) struct Worker {
     date: RefCell<(u64, Vec<u8>)>,
     sweeper: tokio::sync::Notify,
     pub(crate) closed: tokio::sync::Notify,
+    /// Something without which the worker cannot go on has panicked.
+    broken: tokio::sync::Notify,
+}
+
+/// Held by a task without which its worker cannot go on: when it panics, the worker ends.
+pub(crate) struct Vital(Rc<Worker>);
+
+impl Vital {
+    pub(crate) fn new(worker: &Rc<Worker>) -> Vital {
+        Vital(Rc::clone(worker))
+    }
+}
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.broken.notify_one();
+        }
+    }
 }
 
 /// What a busy connection needs and an idle one does not.
@@ -112,6 +154,7 @@ impl Worker {
             date: RefCell::default(),
             sweeper: tokio::sync::Notify::new(),
             closed: tokio::sync::Notify::new(),
+            broken: tokio::sync::Notify::new(),
         });
         worker.adopt(snapshot);
         worker
@@ -178,7 +221,7 @@ impl Worker {
     /// Writes the one record of an exchange.
     pub(crate) fn record(
         &self,
-        route: Option<&Route>,
+        route: Option<(&RouteCells, &str)>,
         exchange: &Exchange,
         fault: Option<&Fault>,
         started: bool,
@@ -190,7 +233,7 @@ impl Worker {
         };
         self.recorder.finish(&Finished {
             exchange,
-            route: route.map(|route| (&*route.cells, &*route.name)),
+            route,
             target: trail.target.as_ref().map(|target| Called {
                 metrics: &target.shared.cells,
                 upstream: &target.upstream,
@@ -265,9 +308,7 @@ pub(crate) fn identify(ids: &mut Ids, exchange: &mut Exchange, snapshot: &Snapsh
     if exchange.directory.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &snapshot.directory)) {
         exchange.directory = Some(Arc::clone(&snapshot.directory));
     }
-    let proxies = &snapshot.settings.trusted_proxies;
-    exchange.client.trusted =
-        !proxies.is_empty() && exchange.client.peer.is_some_and(|ip| proxies.iter().any(|net| net.contains(ip)));
+    exchange.client.trusted = snapshot.settings.trusted_proxies.trust(exchange.client.peer);
     let head = &exchange.request.head;
     let taken = head.get_id(FieldId::XRequestId).filter(|id| exchange.client.trusted && is_request_id(id));
     match taken {
@@ -280,9 +321,7 @@ pub(crate) fn identify(ids: &mut Ids, exchange: &mut Exchange, snapshot: &Snapsh
             field.removed = true;
         }
     }
-    if let Some(peer) = exchange.client.peer {
-        exchange.client.ip = peer;
-    }
+    exchange.client.ip = exchange.client.peer.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
     if exchange.client.trusted {
         exchange.client.ip = forwarded_ip(exchange, snapshot).unwrap_or(exchange.client.ip);
     }
@@ -295,7 +334,7 @@ fn is_request_id(id: &[u8]) -> bool {
 
 /// The caller behind trusted proxies: the last address of `X-Forwarded-For` that is not one of them.
 fn forwarded_ip(exchange: &Exchange, snapshot: &Snapshot) -> Option<IpAddr> {
-    let trusted = |ip: IpAddr| snapshot.settings.trusted_proxies.iter().any(|net| net.contains(ip));
+    let trusted = |ip: IpAddr| snapshot.settings.trusted_proxies.trust(Some(ip));
     let values: Vec<&[u8]> = exchange.request.head.values_id(FieldId::XForwardedFor).collect();
     let mut last = None;
     for text in values.iter().rev().flat_map(|value| value.rsplit(|&b| b == b',')) {
@@ -314,14 +353,16 @@ fn forwarded_ip(exchange: &Exchange, snapshot: &Snapshot) -> Option<IpAddr> {
     last
 }
 
-/// The life of a worker thread: serves until its mailbox closes or a drain ends.
-pub(crate) async fn run(worker: Rc<Worker>, sockets: Vec<Sockets>, mut mailbox: mpsc::Receiver<Message>) {
-    tokio::task::spawn_local(Rc::clone(&worker.timers).run());
-    tokio::task::spawn_local(Rc::clone(&worker).sweep_pools());
-    tokio::task::spawn_local(Rc::clone(&worker.recorder).flusher(worker.clock.clone()));
+/// The life of a worker thread: serves until its mailbox closes or a drain ends. Says whether it ended as it should.
+pub(crate) async fn run(worker: Rc<Worker>, sockets: Vec<Sockets>, mut mailbox: mpsc::Receiver<Message>) -> bool {
+    spawn_vital(&worker, Rc::clone(&worker.timers).run());
+    spawn_vital(&worker, Rc::clone(&worker).sweep_pools());
+    spawn_vital(&worker, Rc::clone(&worker.recorder).flusher(worker.clock.clone()));
     let mut listeners = listener::Listeners::default();
     listeners.update(&worker, sockets).await;
-    while let Some(message) = mailbox.recv().await {
+    loop {
+        let Some(message) = listener::either(mailbox.recv(), worker.broken.notified()).await else { return false };
+        let Some(message) = message else { return true };
         match message {
             Message::Publish { snapshot, sockets, done } => {
                 worker.adopt(snapshot);
@@ -337,8 +378,11 @@ pub(crate) async fn run(worker: Rc<Worker>, sockets: Vec<Sockets>, mut mailbox: 
                 let left = drain(&worker, until).await;
                 worker.recorder.close();
                 let _ = done.send(left);
-                return;
+                return true;
             }
+            #[cfg(debug_assertions)]
+            #[allow(clippy::panic, reason = "what it is for")]
+            Message::Break => spawn_vital(&worker, async { panic!("a test breaks this worker") }),
             Message::Latest { most, done } => {
                 let _ = done.send(worker.recorder.latest(most));
             }
@@ -355,6 +399,14 @@ pub(crate) async fn run(worker: Rc<Worker>, sockets: Vec<Sockets>, mut mailbox: 
             }
         }
     }
+}
+
+fn spawn_vital(worker: &Rc<Worker>, task: impl Future<Output = ()> + 'static) {
+    let vital = Vital::new(worker);
+    tokio::task::spawn_local(async move {
+        let _vital = vital;
+        task.await;
+    });
 }
 
 /// Waits until every client connection has ended, or `until` has come; gives how many are left.

@@ -330,39 +330,66 @@ fn an_upstream_that_does_not_read_holds_back_the_client() {
     });
 }
 
-#[test]
-fn calls_share_few_connections() {
-    run(async {
+/// An origin that allows ten streams, answers only once `gate` opens, and notes the most each of its connections had at the same time.
+async fn narrow_origin(gate: &Rc<tokio::sync::Semaphore>) -> (SocketAddr, Rc<RefCell<Vec<Rc<peers::Seen>>>>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let all = Rc::<RefCell<Vec<Rc<peers::Seen>>>>::default();
+    let (gate, known) = (Rc::clone(gate), Rc::clone(&all));
+    tokio::task::spawn_local(async move {
         let settings = h2::server::Builder::new().max_concurrent_streams(10).clone();
-        let gate = Rc::new(tokio::sync::Semaphore::new(0));
-        let wait = Rc::clone(&gate);
-        let serve = move |request, respond| {
-            let wait = Rc::clone(&wait);
-            async move {
-                drop(wait.acquire().await);
-                echo(request, respond).await;
-            }
-        };
-        let (address, seen) = peers::origin(settings, serve).await;
-        let running = start(&proxy_to(address, "h2c", ""), Clock::system());
-        let client = Client::connect(running.address).await;
+        while let Ok((stream, _)) = listener.accept().await {
+            let gate = Rc::clone(&gate);
+            let serve = move |request, respond| {
+                let gate = Rc::clone(&gate);
+                async move {
+                    drop(gate.acquire().await);
+                    echo(request, respond).await;
+                }
+            };
+            let seen = Rc::<peers::Seen>::default();
+            known.borrow_mut().push(Rc::clone(&seen));
+            tokio::task::spawn_local(peers::connection(stream, settings.clone(), Rc::new(serve), seen));
+        }
+    });
+    (address, all)
+}
+
+/// Fifty calls at once: each of five connections carries ten of them, none waits for another.
+async fn fifty_calls(warm: bool) {
+    let gate = Rc::new(tokio::sync::Semaphore::new(0));
+    let (address, connections) = narrow_origin(&gate).await;
+    let running = start(&proxy_to(address, "h2c", ""), Clock::system());
+    let client = Rc::new(Client::connect(running.address).await);
+    if warm {
         gate.add_permits(1);
         assert_eq!(client.get("/first").await.unwrap().status, 200);
         gate.forget_permits(1);
-        assert_eq!(seen.connections.get(), 1);
-        let client = Rc::new(client);
-        let calls: Vec<_> = (0..50)
-            .map(|at| {
-                let client = Rc::clone(&client);
-                tokio::task::spawn_local(async move { client.get(&format!("/{at}")).await.unwrap().status })
-            })
-            .collect();
-        gate.add_permits(1);
-        for call in calls {
-            assert_eq!(call.await.unwrap(), 200);
-        }
-        assert!(seen.connections.get() <= 5, "{} connections", seen.connections.get());
-    });
+    }
+    let calls: Vec<_> = (0..50)
+        .map(|at| {
+            let client = Rc::clone(&client);
+            tokio::task::spawn_local(async move { client.get(&format!("/{at}")).await.unwrap().status })
+        })
+        .collect();
+    let open = || connections.borrow().iter().map(|seen| seen.open.get()).sum::<usize>();
+    until(&running, Duration::ZERO, || open() == 50).await;
+    gate.add_permits(1);
+    for call in calls {
+        assert_eq!(call.await.unwrap(), 200);
+    }
+    let most: Vec<usize> = connections.borrow().iter().map(|seen| seen.most.get()).collect();
+    assert_eq!(most, [10; 5]);
+}
+
+#[test]
+fn calls_share_as_few_connections_as_the_target_allows() {
+    run(fifty_calls(true));
+}
+
+#[test]
+fn calls_that_come_before_the_target_said_how_many_it_takes_share_as_few() {
+    run(fifty_calls(false));
 }
 
 #[test]

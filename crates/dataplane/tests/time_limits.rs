@@ -236,3 +236,39 @@ fn a_tunnel_in_which_nothing_moves_ends_after_stream_idle() {
     let moved = advance_until_readable(&running, &stream, Duration::from_secs(5), MOST);
     assert!(moved >= Duration::from_secs(300), "{moved:?}");
 }
+
+/// A client that asked for more meanwhile is not read from, so its leaving is not seen: the limits end its exchanges, each with its record.
+#[test]
+fn a_client_that_pipelined_and_left_is_given_up_after_the_limits() {
+    for at_once in [true, false] {
+        let (arrived, arrival) = std::sync::mpsc::sync_channel(8);
+        let origin = origin(move |mut stream| {
+            let mut sink = [0u8; 4096];
+            while let Ok(1..) = stream.read(&mut sink) {
+                arrived.send(()).unwrap();
+            }
+        });
+        let running = start(&proxy_to(origin, ""), Clock::manual());
+        let first = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n".as_slice();
+        let next = b"GET /b HTTP/1.1\r\nHost: a\r\n\r\n".as_slice();
+        let mut stream =
+            client(running.address, if at_once { [first, next].concat() } else { first.to_vec() }.as_slice());
+        arrival.recv().unwrap();
+        if !at_once {
+            stream.write_all(next).unwrap();
+        }
+        drop(stream);
+        let said = || running.metrics.render();
+        let mut moved = Duration::ZERO;
+        while !said().contains("daemun_connections_open 0\n") {
+            assert!(moved < MOST, "{}", said());
+            running.clock.advance(STEP);
+            moved += STEP;
+            let _ = arrival.recv_timeout(Duration::from_millis(5));
+        }
+        let said = said();
+        assert!(moved >= Duration::from_secs(30), "{moved:?}");
+        assert!(said.contains("daemun_requests_total{route=\"all\",code=\"504\"} 1\n"), "{said}");
+        assert!(said.contains("daemun_requests_abandoned_total{route=\"all\"} 1\n"), "{said}");
+    }
+}

@@ -307,6 +307,16 @@ impl Exchange {
         self.directory.as_ref()?.get(self.consumer?)
     }
 
+    /// Lets go of every known caller but its own: one that lasts must not keep those of a configuration that is gone.
+    pub fn forget_others(&mut self) {
+        if self.directory.as_ref().is_none_or(|known| known.len() <= 1) {
+            return;
+        }
+        let own = self.consumer().cloned();
+        self.consumer = own.is_some().then_some(ConsumerId(0));
+        self.directory = Some(Arc::new(Directory::new(own.into_iter().collect())));
+    }
+
     /// Makes it ready for the next request of the same connection.
     pub fn reset(&mut self) {
         self.request.clear();
@@ -325,6 +335,18 @@ impl Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_exchange_that_lasts_keeps_its_own_caller_and_no_other() {
+        let consumer = |name: &str| Consumer { name: name.into(), roles: Vec::new(), keys: Vec::new() };
+        let all = Arc::new(Directory::new(["a", "b", "c"].map(consumer).into()));
+        for (id, name) in [(Some(ConsumerId(1)), Some("b")), (None, None)] {
+            let mut exchange = Exchange { consumer: id, directory: Some(Arc::clone(&all)), ..Exchange::default() };
+            exchange.forget_others();
+            assert_eq!(exchange.consumer().map(|own| own.name.as_str()), name);
+            assert_eq!(Arc::strong_count(&all), 1);
+        }
+    }
 
     #[test]
     fn names_of_query_parameters_are_compared_decoded() {

@@ -95,6 +95,16 @@ pub trait Policy: Send + Sync {
         let _ = exchange;
     }
 
+    /// Names of fields that it takes out of every request it lets pass. They do not reach the upstream behind the body either.
+    fn removed_from_requests(&self) -> &[Box<str>] {
+        &[]
+    }
+
+    /// Names of fields that it takes out of every answer. They do not reach the caller behind the body either.
+    fn removed_from_answers(&self) -> &[Box<str>] {
+        &[]
+    }
+
     /// Whether it answers CORS preflights, so that they never reach what stands behind it.
     fn answers_preflights(&self) -> bool {
         false

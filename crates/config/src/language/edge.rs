@@ -10,8 +10,8 @@ use serde_json::{Value as Json, json};
 use crate::decode::{Bounded, Decoder, FieldValue, NonEmpty, SchemaBuilder, Setting, Size, TimeLimit, text};
 use crate::diagnostic::{BAD_VALUE, CONFLICTING_KEYS, Diagnostic, WRONG_TYPE};
 use crate::model::{
-    AccessLog, Bind, Certificate, ClientTimeouts, ErrorBody, Limits, Listener, ListenerTls, LogFormat, LogTarget,
-    Spanned, TlsVersion,
+    AccessLog, Bind, Certificate, ClientTimeouts, ErrorBody, IpNet, Limits, Listener, ListenerTls, LogFormat,
+    LogTarget, Spanned, TlsVersion, TrustedProxies,
 };
 use crate::settings;
 use crate::tree::{Node, Value};
@@ -49,6 +49,48 @@ impl Setting for Bind {
         let doc = "Address and port, or a Unix socket: `0.0.0.0:8080`, `[::]:8080`, `unix:/run/daemun.sock`.";
         s.pattern("bind address", doc, "^(unix:.+|([0-9]{1,3}(\\.[0-9]{1,3}){3}|\\[[0-9A-Fa-f:.%]+\\]):[0-9]{1,5})$")
     }
+}
+
+/// A peer that is trusted.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum ProxyText {
+    /// One on a Unix socket.
+    Unix,
+    /// One with such an address.
+    Net(IpNet),
+}
+
+impl Setting for ProxyText {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        match &node.value {
+            Value::String(written) if written.text == "unix" => Some(Self::Unix),
+            Value::String(written) if written.text.starts_with("unix:") => {
+                let help = "write `unix`; it means whoever connects to a Unix socket of the gateway";
+                cx.bad_value_help(node, format!("`{}` is not a peer", node.shown()), help);
+                None
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Seq(_) | Value::Map(_) => {
+                IpNet::decode(node, cx).map(Self::Net)
+            }
+        }
+    }
+
+    fn schema(s: &mut SchemaBuilder<'_>) -> Json {
+        let unix = json!({ "const": "unix", "description": "Whoever connects to a Unix socket." });
+        json!({ "anyOf": [unix, IpNet::schema(s)] })
+    }
+}
+
+/// The peers that are trusted.
+pub(super) fn trusted_proxies(written: Vec<ProxyText>) -> TrustedProxies {
+    let mut all = TrustedProxies::default();
+    for proxy in written {
+        match proxy {
+            ProxyText::Unix => all.unix = true,
+            ProxyText::Net(net) => all.nets.push(net),
+        }
+    }
+    all
 }
 
 /// The path behind `unix:`; a relative one refers to the folder of the file.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::support::{VOCABULARY, World, load};
+use daemun_config::model::TrustedProxies;
 use daemun_config::{Loaded, diagnostic, load_text};
 
 fn load_example(text: &str) -> Loaded {
@@ -87,6 +88,6 @@ fn defaults_are_those_of_the_language() {
     assert_eq!(config.timeouts.min_rate, 240);
     assert!(config.access_log.is_some());
     assert!(config.admin.is_none() && config.status.is_none() && config.workers.is_none());
-    assert!(config.trusted_proxies.is_empty() && !config.hosts_fall_through);
+    assert!(config.trusted_proxies == TrustedProxies::default() && !config.hosts_fall_through);
     assert_eq!(config.routes[0].upgrades, ["websocket"]);
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use daemun_control::{Listener, Source, Waiting, serve_admin, serve_status};
 use daemun_dataplane::Gateway;
 use daemun_dataplane::record::{Events, Metrics, Recent};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::sockets::{Bound, Role, Sockets, Table};
@@ -41,23 +42,29 @@ pub(super) struct Endpoints {
     running: Arc<Running>,
     events: Events,
     served: Vec<Served>,
+    /// Those that only answer what was asked before.
+    ending: Vec<Task>,
 }
 
 struct Served {
     bound: Arc<Bound>,
-    task: JoinHandle<()>,
+    task: Task,
+    /// Dropped, the listener is closed.
+    _stop: oneshot::Sender<()>,
 }
 
-impl Drop for Served {
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
     fn drop(&mut self) {
-        self.task.abort();
+        self.0.abort();
     }
 }
 
 impl Endpoints {
     pub(super) fn new(gateway: Arc<Gateway>, metrics: Arc<Metrics>, events: Events) -> Self {
         let running = Arc::new(Running { gateway, metrics, ready: AtomicBool::new(false) });
-        Self { running, events, served: Vec::new() }
+        Self { running, events, served: Vec::new(), ending: Vec::new() }
     }
 
     /// Serves exactly the status and admin addresses of `sockets` from now on. Those served already go on undisturbed.
@@ -71,10 +78,13 @@ impl Endpoints {
                 fresh.push((Arc::clone(bound), listener(&bound.sockets)?));
             }
         }
-        self.served.retain(|served| sockets.has(&served.bound));
+        self.ending.retain(|task| !task.0.is_finished());
+        let gone = self.served.extract_if(.., |served| !sockets.has(&served.bound));
+        self.ending.extend(gone.map(|served| served.task));
         for (bound, listener) in fresh {
-            let task = self.start(bound.key.role, listener);
-            self.served.push(Served { bound, task });
+            let (stop, stopped) = oneshot::channel();
+            let task = self.start(bound.key.role, listener, stopped);
+            self.served.push(Served { bound, task: Task(task), _stop: stop });
         }
         Ok(())
     }
@@ -84,23 +94,32 @@ impl Endpoints {
         self.running.ready.store(ready, Ordering::Relaxed);
     }
 
-    /// Serves none any more.
+    /// Listens no more; what was asked before is answered.
     pub(super) fn stop(&mut self) {
-        self.served.clear();
+        self.ending.extend(self.served.drain(..).map(|served| served.task));
     }
 
-    fn start(&self, role: Role, listener: Listener) -> JoinHandle<()> {
+    /// Waits until all that was asked before [`Endpoints::stop`] is answered, which takes some seconds at most.
+    pub(super) async fn ended(&mut self) {
+        for task in &mut self.ending {
+            let _ = (&mut task.0).await;
+        }
+        self.ending.clear();
+    }
+
+    fn start(&self, role: Role, listener: Listener, stopped: oneshot::Receiver<()>) -> JoinHandle<()> {
         let source = Arc::clone(&self.running) as Arc<dyn Source>;
+        let stop = async move { drop(stopped.await) };
         match role {
             Role::Admin => {
                 let events = self.events.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = serve_admin(listener, source).await {
+                    if let Err(error) = serve_admin(listener, source, stop).await {
                         events.error("admin", format_args!("the admin listener is not served: {error}"));
                     }
                 })
             }
-            Role::Status | Role::Listener => tokio::spawn(serve_status(listener, source)),
+            Role::Status | Role::Listener => tokio::spawn(serve_status(listener, source, stop)),
         }
     }
 }

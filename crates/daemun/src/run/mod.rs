@@ -23,8 +23,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemun_dataplane::Clock;
 use daemun_dataplane::record::Events;
+use daemun_dataplane::{Clock, Gateway};
 
 use crate::cli::ConfigFile;
 use crate::code::{Code, Failure};
@@ -56,6 +56,7 @@ pub(crate) fn run(file: &ConfigFile, output: &mut Output<'_>) -> Result<Code, Fa
     }
     let source = Arc::new(Files::new(file.config.clone()));
     let start = Start { clock, events: events.clone(), inherited, invocation: Some(invocation) };
+    tell_of_panics(events.clone());
     let result = runtime()?.block_on(async { serve(source, start, output, &mut |_, _| Ok(())).await });
     let _ = events.flush(LAST_LINES);
     result
@@ -87,13 +88,33 @@ pub(crate) async fn serve(
         process.not_told(&error);
     }
     ready(&process, output)?;
-    Control { process, signals, watcher, clock }.run().await;
-    Ok(Code::Done)
+    let gateway = process.gateway();
+    Ok(Control { process, gateway, signals, watcher, clock }.run().await)
+}
+
+/// Has every panic told as an event, with its place. What it says is told only where it is part of the program: a text that was made up
+/// at run time may hold what a client sent.
+fn tell_of_panics(events: Events) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("unnamed");
+        events.error("panic", format_args!("thread `{name}` at {place}: {}", said(panic.payload())));
+        // a worker goes on, and must not wait for who reads this
+        if !name.starts_with("worker-") {
+            let _ = events.flush(LAST_LINES);
+        }
+    }));
+}
+
+fn said(payload: &dyn std::any::Any) -> &'static str {
+    payload.downcast_ref::<&'static str>().copied().unwrap_or("something happened that should not")
 }
 
 /// The loop that everything from outside goes through, one thing at a time.
 struct Control {
     process: Process,
+    gateway: Arc<Gateway>,
     signals: Signals,
     watcher: Option<Watcher>,
     clock: Clock,
@@ -108,10 +129,11 @@ enum Event {
     Broken(String),
     Refresh,
     Successor(Result<(), String>),
+    Lost(usize),
 }
 
 impl Control {
-    async fn run(mut self) {
+    async fn run(mut self) -> Code {
         let mut refresh = self.next_refresh();
         loop {
             let event = tokio::select! {
@@ -119,6 +141,7 @@ impl Control {
                 changed = changed(&mut self.watcher) => changed.map_or_else(Event::NotWatched, |()| Event::Changed),
                 result = self.process.work() => result,
                 () = self.clock.wait(refresh) => Event::Refresh,
+                worker = self.gateway.lost() => Event::Lost(worker),
             };
             match event {
                 Event::Asked(Request::Reload) => self.process.reload("SIGHUP"),
@@ -130,7 +153,15 @@ impl Control {
                 Event::Broken(why) => self.process.broken(&why),
                 Event::Asked(Request::Reopen) => self.process.reopen_logs(),
                 Event::Asked(Request::HandOver) => self.process.hand_over(),
-                Event::Asked(Request::Stop) => return self.stop(true).await,
+                Event::Asked(Request::Stop) => {
+                    self.stop(true).await;
+                    return Code::Done;
+                }
+                Event::Lost(worker) => {
+                    self.process.lost(worker);
+                    self.stop(true).await;
+                    return Code::Internal;
+                }
                 Event::Prepared(prepared) => {
                     self.process.apply(*prepared).await;
                     self.watcher = self.process.watch(self.watcher.take());
@@ -143,7 +174,8 @@ impl Control {
                 Event::Successor(Err(why)) => self.process.stays(&why),
                 Event::Successor(Ok(())) => {
                     self.process.handed_over();
-                    return self.stop(false).await;
+                    self.stop(false).await;
+                    return Code::Done;
                 }
             }
         }
@@ -155,7 +187,8 @@ impl Control {
 
     /// Drains, unless told to stop once more. `last`: nobody else serves the sockets.
     async fn stop(self, last: bool) {
-        let Self { mut process, mut signals, .. } = self;
+        let Self { mut process, mut signals, gateway, .. } = self;
+        drop(gateway);
         tokio::select! {
             () = process.drain(last) => {}
             () = stopped_again(&mut signals) => process.cut_short(),
@@ -189,6 +222,83 @@ pub(crate) async fn within<T>(clock: &Clock, limit: Duration, work: impl Future<
                     return None;
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use daemun_config::Environment;
+    use daemun_sys::Inherited;
+
+    use super::*;
+    use crate::run::source::Embedded;
+
+    /// A gateway that answers by itself.
+    struct Small;
+
+    impl Environment for Small {
+        fn variable(&self, _: &str) -> Option<String> {
+            None
+        }
+
+        fn read(&self, _: &Path, _: u64) -> io::Result<Vec<u8>> {
+            let text = "workers: 2\naccess_log: off\nreload: signal\nlisteners: [{ bind: 127.0.0.1:0 }]\n\
+                        routes: [{ name: a, match: { prefix: / }, answer: { body: hi } }]\n";
+            Ok(text.as_bytes().to_vec())
+        }
+
+        fn list(&self, _: &Path) -> io::Result<Option<Vec<PathBuf>>> {
+            Ok(None)
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[cfg(debug_assertions)]
+    #[test]
+    fn a_worker_that_ends_unasked_ends_the_process_with_70() {
+        let clock = Clock::system();
+        let kept = Kept::default();
+        let events = Events::to(clock.clone(), kept.clone()).unwrap();
+        let start = Start { clock, events: events.clone(), inherited: Inherited::default(), invocation: None };
+        let source = Arc::new(Embedded::new(PathBuf::from("daemun.yaml"), Small));
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut output = Output { out: &mut out, err: &mut err, color: false };
+        let mut break_one = |process: &Process, _: &mut Output<'_>| {
+            let gateway = process.gateway();
+            drop(tokio::spawn(async move { gateway.break_worker(1).await }));
+            Ok(())
+        };
+        let code = runtime().unwrap().block_on(serve(source, start, &mut output, &mut break_one));
+        assert_eq!(code.unwrap(), Code::Internal);
+        assert!(events.flush(LAST_LINES));
+        let told = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        assert!(told.contains("error stop: worker 1 ended unexpectedly"), "{told}");
+    }
+
+    #[test]
+    fn what_a_panic_says_is_told_only_where_it_is_part_of_the_program() {
+        let secret = format!("no such key `{}`", "secret");
+        for (panic, wanted) in [
+            (std::panic::catch_unwind(|| panic!("a fixed text")), "a fixed text"),
+            (std::panic::catch_unwind(|| panic!("{secret}")), "something happened that should not"),
+        ] {
+            assert_eq!(said(&*panic.unwrap_err()), wanted);
         }
     }
 }

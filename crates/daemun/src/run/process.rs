@@ -184,6 +184,21 @@ impl Process {
         line
     }
 
+    /// The data plane.
+    pub(crate) fn gateway(&self) -> Arc<Gateway> {
+        Arc::clone(&self.gateway)
+    }
+
+    /// A worker has ended though nobody asked it to: with fewer of them nothing would be as configured, so the process ends.
+    pub(crate) fn lost(&self, worker: usize) {
+        self.events.error(
+            "stop",
+            format_args!(
+                "worker {worker} ended unexpectedly: the others end what they have begun, then the process ends"
+            ),
+        );
+    }
+
     /// The URL of the first address of a kind.
     pub(crate) fn url(&self, role: Role) -> Option<String> {
         self.sockets.iter().find(|bound| bound.key.role == role).map(|bound| bound.url("http"))
@@ -459,6 +474,8 @@ impl Process {
         if cut > 0 {
             self.events.warning("stop", format_args!("{cut} connections were cut after {:?}", self.running.drain));
         }
+        self.endpoints.stop();
+        self.endpoints.ended().await;
     }
 
     /// Says that connections are cut, because somebody could not wait.

@@ -133,11 +133,20 @@ fn a_new_binary_takes_the_sockets_over() {
     let (mut running, url, status) = start(&folder, &configuration("/a", ""));
     folder.write("daemun.yaml", &configuration("/a", ""));
     running.err.until("was read again");
+    let mut asking = TcpStream::connect(status.strip_prefix("http://").unwrap()).unwrap();
+    asking.write_all(b"GET /healthz HTTP/1.1\r\n").unwrap();
+    assert_eq!(get(&format!("{status}/readyz")).0, 200);
     running.signal(Signal::USR2);
     let line = running.err.until("to take over");
     let successor: i32 = line.split("as process ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
     let ready = running.out.until("daemun ready ");
     assert!(ready.contains(&url) && ready.contains(&status), "{ready}");
+    running.err.until("has taken over; this one drains");
+    // a call that the old process has begun to read is answered by it
+    asking.write_all(b"Host: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    asking.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("ok\n"), "{answer}");
     assert!(running.wait().success());
     assert_eq!(get(&format!("{url}/a")).0, 200);
     assert_eq!(get(&format!("{status}/readyz")).0, 200);

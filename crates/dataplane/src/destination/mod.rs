@@ -2,13 +2,18 @@
 
 pub(crate) mod upstream;
 
-use daemun_pipeline::{Answer, Exchange, Fault, Reason, Stop, Verdict};
+use daemun_pipeline::{Answer, Exchange, Fault, Reason, Stop};
 
 use crate::serve::{Ask, Trail};
 use crate::snapshot::Destination;
+use upstream::rest::Rest;
 
-/// Ends the way inward. An answer of the gateway's own is a stop like a policy's.
-pub(crate) async fn send(ask: &mut Ask<'_, '_>, exchange: &mut Exchange, trail: &mut Trail) -> Verdict {
+/// Ends the way inward; of a call that may last, gives what is left of it. An answer of the gateway's own is a stop like a policy's.
+pub(crate) async fn send(
+    ask: &mut Ask<'_, '_>,
+    exchange: &mut Exchange,
+    trail: &mut Trail,
+) -> Result<Option<Box<Rest>>, Stop> {
     match &ask.route.destination {
         Destination::Upstream(index) => {
             let local = ask.local;

@@ -22,6 +22,8 @@ pub(crate) struct H1Up {
     pub(crate) answered: bool,
     /// The connection ends with this call.
     pub(crate) close: bool,
+    /// Its last answer must not have a body, but a target that errs may have sent one behind it.
+    pub(crate) dubious: bool,
     scanned: Scan,
     interims: u8,
 }
@@ -36,13 +38,14 @@ pub(crate) enum Said {
 
 impl H1Up {
     pub(crate) fn new(conn: Conn) -> H1Up {
-        H1Up { conn, answered: false, close: false, scanned: Scan::default(), interims: 0 }
+        H1Up { conn, answered: false, close: false, dubious: false, scanned: Scan::default(), interims: 0 }
     }
 
     /// Makes it ready for the next call.
     pub(crate) fn renew(&mut self) {
         self.answered = false;
         self.close = false;
+        self.dubious = false;
         self.scanned = Scan::default();
         self.interims = 0;
     }
@@ -81,7 +84,7 @@ impl H1Up {
                         self.conn.put_unread(rest);
                     }
                     head.buf.truncate(found.len);
-                    return Poll::Ready(self.said(found, exchange));
+                    return Poll::Ready(self.said(found, exchange, head_request));
                 }
             }
             if head.buf.capacity() - head.buf.len() < 1024 {
@@ -99,7 +102,7 @@ impl H1Up {
         }
     }
 
-    fn said(&mut self, found: ResponseHead, exchange: &mut Exchange) -> Result<Said, Fault> {
+    fn said(&mut self, found: ResponseHead, exchange: &mut Exchange, head_request: bool) -> Result<Said, Fault> {
         exchange.response.status = found.status;
         if (100..200).contains(&found.status) && found.status != 101 {
             self.interims += 1;
@@ -109,6 +112,7 @@ impl H1Up {
             return Ok(Said::Interim(found.status));
         }
         self.close = found.close;
+        self.dubious = head_request || matches!(found.status, 204 | 304);
         self.conn.expect_body(found.body);
         Ok(Said::Final(found))
     }

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -12,13 +12,16 @@ use http::Request;
 
 use super::body::broken;
 use super::wire::Wire;
+use crate::destination::upstream::links::Connecting;
 use crate::io::Stream;
 use crate::pipe::Buffers;
 
 /// Calls on one connection at the same time, whatever more the target would take.
 const CALLS_MOST: usize = 250;
-/// Calls a connection may take before the target has said how many.
-const CALLS_FIRST: usize = 100;
+/// Calls a connection takes before the target has said how many: that of whoever made it.
+const CALLS_FIRST: usize = 1;
+/// Bytes of the head of a frame; the first that a target sends are those of its settings (RFC 9113, section 3.4).
+const FRAME_HEAD: u64 = 9;
 /// Answer bytes a target may send on one call before the gateway has passed them on.
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// The same for all calls of a connection: enough for every one of them, so that one client that reads slowly holds up no other.
@@ -35,9 +38,23 @@ pub(crate) struct Link {
     since: Cell<u64>,
     /// It takes no new calls.
     closed: Cell<bool>,
+    /// There until the target has said how many calls it takes: the attempt to connect, for which others wait.
+    connecting: RefCell<Option<Connecting>>,
 }
 
-/// A call's hold on its connection; given up when it is dropped.
+/// Held by the task that moves a connection's frames: without it there is none, however it ended.
+struct Driven(Weak<Link>);
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        if let Some(link) = self.0.upgrade() {
+            link.closed.set(true);
+            *link.connecting.borrow_mut() = None;
+        }
+    }
+}
+
+/// A call's place on its connection, counted from the moment it was taken; given up when it is dropped.
 pub(crate) struct Hold {
     link: Rc<Link>,
     /// Bytes the target had sent when the call began.
@@ -63,20 +80,31 @@ impl Link {
             open: Cell::new(0),
             since: Cell::new(0),
             closed: Cell::new(false),
+            connecting: RefCell::default(),
         });
-        let watched = Rc::downgrade(&link);
+        let driven = Driven(Rc::downgrade(&link));
         tokio::task::spawn_local(async move {
-            drive(connection, &wire).await;
-            if let Some(link) = watched.upgrade() {
-                link.closed.set(true);
-            }
+            drive(connection, &wire, &driven.0).await;
+            drop(driven);
         });
         Ok(link)
     }
 
+    /// Keeps the attempt that made it under way until the target has said how many calls it takes.
+    pub(crate) fn keep_until_greeted(&self, connecting: Connecting) {
+        if !self.closed.get() && self.wire.heard() < FRAME_HEAD {
+            *self.connecting.borrow_mut() = Some(connecting);
+        }
+    }
+
     /// Whether it takes another call.
     pub(crate) fn has_room(&self) -> bool {
-        !self.closed.get() && self.open.get() < self.sender.borrow().current_max_send_streams().min(CALLS_MOST)
+        !self.closed.get() && self.open.get() < self.most()
+    }
+
+    /// Calls it takes at the same time.
+    pub(crate) fn most(&self) -> usize {
+        self.sender.borrow().current_max_send_streams().min(CALLS_MOST)
     }
 
     /// Calls on it.
@@ -97,7 +125,7 @@ impl Link {
         self.open.get() == 0 && now.saturating_sub(self.since.get()) > limit
     }
 
-    /// Counts a call on it.
+    /// Takes a place for a call on it.
     pub(crate) fn hold(self: &Rc<Link>) -> Hold {
         self.open.set(self.open.get() + 1);
         self.since.set(0);
@@ -106,6 +134,11 @@ impl Link {
 }
 
 impl Hold {
+    /// The connection.
+    pub(crate) fn link(&self) -> &Rc<Link> {
+        &self.link
+    }
+
     /// Queues the head of a call; an error means that nothing of it was sent.
     pub(super) fn send(
         &self,
@@ -141,10 +174,15 @@ impl Drop for Hold {
 }
 
 /// Moves frames until the connection has ended, which it does by itself once nothing refers to it.
-async fn drive(mut connection: Connection<Wire, Bytes>, wire: &Wire) {
+async fn drive(mut connection: Connection<Wire, Bytes>, wire: &Wire, link: &Weak<Link>) {
+    let mut greeted = false;
     poll_fn(|cx| {
         loop {
             let ended = Pin::new(&mut connection).poll(cx);
+            if !greeted && wire.heard() >= FRAME_HEAD {
+                greeted = true;
+                drop(link.upgrade().and_then(|link| link.connecting.take()));
+            }
             match wire.poll_send(cx) {
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(())) if wire.was_full() => {}

@@ -7,7 +7,7 @@ pub(crate) mod upstream;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use daemun_config::model::{Answer as AnswerConfig, IpNet};
+use daemun_config::model::{Answer as AnswerConfig, TrustedProxies};
 use daemun_pipeline::{Answer, Directory};
 
 use crate::chain::Chain;
@@ -42,7 +42,7 @@ pub(crate) struct Settings {
     pub(crate) stream_idle: u64,
     pub(crate) min_rate: u64,
     pub(crate) min_rate_after: u64,
-    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) errors: ErrorBodies,
 }
 
@@ -62,6 +62,21 @@ pub(crate) struct Route {
     pub(crate) connect: Option<u64>,
     pub(crate) response: Option<u64>,
     pub(crate) upgrades: Arc<[String]>,
+}
+
+/// What an exchange is counted by when it outlives its route.
+pub(crate) type Ledger = (Arc<RouteCells>, Arc<str>);
+
+impl Route {
+    /// What its exchanges are counted by, and under which name.
+    pub(crate) fn entry(&self) -> (&RouteCells, &str) {
+        (&self.cells, &self.name)
+    }
+
+    /// The same to be kept.
+    pub(crate) fn ledger(&self) -> Ledger {
+        (Arc::clone(&self.cells), Arc::clone(&self.name))
+    }
 }
 
 /// Where a matched request ends.

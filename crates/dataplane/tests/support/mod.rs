@@ -7,10 +7,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemun_config::{Diagnostics, System, Vocabulary, load_text};
-use daemun_dataplane::record::{Metrics, Setup};
+use daemun_config::{Diagnostics, PolicyDescription, System, Vocabulary, load_text};
+use daemun_dataplane::record::{Metrics, Recorder, Setup};
 use daemun_dataplane::{Clock, Gateway, IdSource, Options, Snapshot, Socket, Sockets};
-use daemun_pipeline::Carry;
+use daemun_pipeline::{Carry, PolicyRow};
 
 /// How long a peer waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,20 +30,51 @@ pub fn start(yaml: &str, clock: Clock) -> Running {
 
 /// Starts a gateway with one worker, whose listener has these further lines.
 pub fn start_with(listener: &str, yaml: &str, clock: Clock) -> Running {
-    let text = format!("listeners:\n  - bind: 127.0.0.1:0\n{listener}access_log: off\n{yaml}");
-    let loaded = load_text("test.yaml".as_ref(), &text, &System, &Vocabulary { policies: &[] });
-    let config = loaded.config.unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(&loaded.sources, false)));
     let setup = Setup { workers: 1, policies: Vec::new(), version: "test", commit: "test", started: 0 };
     let (metrics, recorders) = Metrics::new(setup);
-    let mut diagnostics = Diagnostics::new();
-    let snapshot = Snapshot::compile(&config, &[], &Carry::detached(), &metrics, &mut diagnostics);
-    let snapshot = Arc::new(snapshot.unwrap_or_else(|| panic!("{}", diagnostics.render(&loaded.sources, false))));
+    let snapshot = compile_with(&[], listener, yaml, &metrics);
+    begin(snapshot, metrics, recorders, clock)
+}
+
+/// Starts a gateway with one worker, whose configuration may name these policies.
+pub fn start_with_policies(rows: &'static [PolicyRow], yaml: &str, clock: Clock) -> Running {
+    let policies = rows.iter().map(|row| row.name).collect();
+    let (metrics, recorders) =
+        Metrics::new(Setup { workers: 1, policies, version: "test", commit: "test", started: 0 });
+    let snapshot = compile_with(rows, "", yaml, &metrics);
+    begin(snapshot, metrics, recorders, clock)
+}
+
+fn begin(snapshot: Arc<Snapshot>, metrics: Arc<Metrics>, recorders: Vec<Recorder>, clock: Clock) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let sockets = vec![vec![Sockets { name: "127.0.0.1:0".into(), sockets: vec![Socket::Tcp(listener)] }]];
     let options = Options { clock: clock.clone(), ids: IdSource::fixed(7), recorders };
     let gateway = Gateway::start(Arc::clone(&snapshot), sockets, options).unwrap();
     Running { gateway: Some(gateway), address, clock, metrics, snapshot }
+}
+
+/// Compiles a configuration whose only listener has these further lines.
+pub fn compile(listener: &str, yaml: &str, metrics: &Arc<Metrics>) -> Arc<Snapshot> {
+    compile_with(&[], listener, yaml, metrics)
+}
+
+fn compile_with(rows: &'static [PolicyRow], listener: &str, yaml: &str, metrics: &Arc<Metrics>) -> Arc<Snapshot> {
+    let described = rows.iter().map(|row| PolicyDescription {
+        name: row.name,
+        phase: "transform",
+        doc: "",
+        authenticator: false,
+        check: row.check,
+        schema: row.schema,
+    });
+    let described: Vec<_> = described.collect();
+    let text = format!("listeners:\n  - bind: 127.0.0.1:0\n{listener}access_log: off\n{yaml}");
+    let loaded = load_text("test.yaml".as_ref(), &text, &System, &Vocabulary { policies: &described });
+    let config = loaded.config.unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(&loaded.sources, false)));
+    let mut diagnostics = Diagnostics::new();
+    let snapshot = Snapshot::compile(&config, rows, &Carry::detached(), metrics, &mut diagnostics);
+    Arc::new(snapshot.unwrap_or_else(|| panic!("{}", diagnostics.render(&loaded.sources, false))))
 }
 
 /// A configuration with one upstream that takes everything.

@@ -285,6 +285,32 @@ fn unix_sockets_serve_on_both_sides() {
 }
 
 #[test]
+fn a_proxy_on_a_unix_socket_is_believed_when_it_is_trusted() {
+    for (proxies, trusted) in [("[unix, 10.0.0.0/8]", true), ("[10.0.0.0/8]", false)] {
+        let folder = Folder::new();
+        let origin = Origin::echo();
+        let listener = folder.path().join("in.sock");
+        let yaml = FORWARD_ALL
+            .replace("bind: 127.0.0.1:0", &format!("bind: \"unix:{}\"", listener.display()))
+            .replace("{origin}", &origin.url())
+            .replace("routes:\n", "routes:\n  - name: inside\n    match: { prefix: /, client_ip: [203.0.113.0/24] }\n    answer: { status: 200, body: inside }\n");
+        let gateway = Gateway::start(&format!("trusted_proxies: {proxies}\n{yaml}"));
+        let mut client = gateway.connect();
+        let mut get = |fields: &str| client.call(format!("GET /t HTTP/1.1\r\nHost: e2e.test\r\n{fields}\r\n")).text();
+        assert_eq!(get("X-Forwarded-For: 203.0.113.7, 10.1.1.1\r\n") == "inside", trusted);
+        // the caller of the last request is not that of the next
+        assert_eq!(get(""), "/t");
+        assert_eq!(get("X-Forwarded-For: 198.51.100.1, 10.0.0.1\r\nX-Forwarded-Proto: https\r\n"), "/t");
+        let (path, scheme) = origin.look(|log| {
+            let last = log.requests.last().unwrap();
+            (last.field("x-forwarded-for").map(str::to_owned), last.field("x-forwarded-proto").map(str::to_owned))
+        });
+        let believed = (Some("198.51.100.1, 10.0.0.1".to_owned()), Some("https".to_owned()));
+        assert_eq!((path, scheme), if trusted { believed } else { (None, Some("http".to_owned())) });
+    }
+}
+
+#[test]
 fn a_client_that_leaves_cancels_the_call() {
     for reset in [false, true] {
         let origin = Origin::serve(|peer, request| {

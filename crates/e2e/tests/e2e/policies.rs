@@ -176,3 +176,26 @@ fn global_policies_of_the_first_phase_apply_where_no_route_does() {
     let statuses: Vec<u16> = (0..3).map(|_| get(&mut client, "Origin: https://shop.example.com\r\n").status).collect();
     assert_eq!(statuses, [404, 404, 429]);
 }
+
+#[test]
+fn what_a_policy_takes_out_of_heads_does_not_pass_behind_the_body_either() {
+    let policies = "  key_auth: { header: X-Api-Key }\n  headers:\n    request: { remove: [X-Internal], set: { X-Tenant: shop } }\n    \
+                    response: { remove: [X-Secret], set: { X-Safe: 'yes' } }\n";
+    let origin = daemun_e2e::Origin::serve(|peer, request| {
+        peer.send(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\
+             X-Sum: 2\r\nX-SECRET: a\r\nX-Safe: no\r\n\r\n",
+        );
+        let _ = request;
+        daemun_e2e::Next::Keep
+    });
+    let lane = Lane::with(&yaml(policies, ALL), origin);
+    let answer = lane.connect().call(format!(
+        "POST /t HTTP/1.1\r\nHost: e2e.test\r\nX-Api-Key: {ALICE}\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n\
+         2\r\nhi\r\n0\r\nX-Sum: 1\r\nx-internal: a\r\nX-Internal: b\r\nX-Tenant: forged\r\nX-API-Key: {BOB}\r\n\r\n"
+    ));
+    let names = |fields: &[(String, String)]| fields.iter().map(|(name, _)| name.to_lowercase()).collect::<Vec<_>>();
+    assert_eq!((answer.status, names(&answer.trailers)), (200, vec!["x-sum".to_owned()]));
+    let request = lane.origin.only_request();
+    assert_eq!((request.field("x-tenant"), names(&request.trailers)), (Some("shop"), vec!["x-sum".to_owned()]));
+}

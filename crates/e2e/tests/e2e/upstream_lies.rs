@@ -456,6 +456,49 @@ fn an_answer_that_comes_late_and_unasked_is_not_the_next_clients() {
 }
 
 #[test]
+fn a_body_behind_an_answer_that_has_none_is_not_the_next_clients() {
+    const POISON: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
+    for (method, head) in [
+        ("HEAD", with("Content-Length: 45\r\n", "")),
+        ("HEAD", with("", "")),
+        ("GET", "HTTP/1.1 204 No Content\r\n\r\n".into()),
+        ("GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 45\r\n\r\n".into()),
+    ] {
+        for together in [true, false] {
+            let (ask, asked) = sync_channel::<()>(1);
+            let (done, sent) = sync_channel::<()>(1);
+            let asked = Mutex::new(asked);
+            let head = head.clone();
+            let origin = Origin::serve(move |peer, request| {
+                if request.target != "/first" {
+                    return daemun_e2e::origin::echo(peer, request);
+                }
+                if together {
+                    peer.send(format!("{head}{POISON}"));
+                } else {
+                    peer.send(&head);
+                    asked.lock().unwrap().recv().unwrap();
+                    peer.send(POISON);
+                    done.send(()).unwrap();
+                }
+                Next::Keep
+            });
+            let lane = Lane::with(FORWARD_ALL, origin);
+            let mut client = lane.connect();
+            client.send(format!("{method} /first HTTP/1.1\r\nHost: e2e.test\r\n\r\n"));
+            assert_eq!(client.response_to(method).unwrap().body, b"");
+            if !together {
+                ask.send(()).unwrap();
+                sent.recv().unwrap();
+            }
+            for target in ["/second", "/third"] {
+                assert_eq!(lane.gateway.get(target).text(), target, "{method}, together: {together}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_pooled_connection_that_the_upstream_closed_is_not_used() {
     for reset in [false, true] {
         let origin = Origin::serve(move |peer, request| {

@@ -39,6 +39,11 @@ impl Edits {
         }
     }
 
+    /// Names of fields that go, those that are set included.
+    pub(super) fn removed(&self) -> &[Box<str>] {
+        &self.remove
+    }
+
     /// Whether nothing changes.
     pub(super) fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.append.is_empty()

@@ -44,6 +44,14 @@ impl Policy for Headers {
         self.response.apply(&mut exchange.response.head);
     }
 
+    fn removed_from_requests(&self) -> &[Box<str>] {
+        self.request.removed()
+    }
+
+    fn removed_from_answers(&self) -> &[Box<str>] {
+        self.response.removed()
+    }
+
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         self.request.apply(&mut exchange.request.head);
         let parts = [("request", &self.request), ("answer", &self.response)];

@@ -124,6 +124,10 @@ impl Policy for KeyAuth {
         })
     }
 
+    fn removed_from_requests(&self) -> &[Box<str>] {
+        if self.forward { &[] } else { self.sources.header.as_slice() }
+    }
+
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         let consumers = self.known.value.keys.len();
         match self.identify(exchange) {

@@ -1,7 +1,6 @@
 //! Makes a connection to a target: address by address, then TLS where the target asks for it.
 
 use std::io;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use daemun_config::model::{TargetAddress, UpstreamProtocol};
@@ -12,7 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 use super::pool::Pool;
 use crate::http1::conn::Conn;
 use crate::http1::up::H1Up;
-use crate::http2::link::Link;
+use crate::http2::link::{Hold, Link};
 use crate::io::Stream;
 use crate::snapshot::upstream::{Target, Upstream};
 use crate::worker::Worker;
@@ -21,8 +20,8 @@ use crate::worker::Worker;
 pub(crate) enum Fresh {
     /// HTTP/1.1, for one call at a time.
     H1(Box<H1Up>),
-    /// HTTP/2, for many.
-    H2(Rc<Link>),
+    /// A place on a connection over HTTP/2.
+    H2(Hold),
 }
 
 /// Connects within no time limit of its own; a connect fault is safe to retry, nothing was sent. `old` asks for HTTP/1.1 where the target
@@ -59,7 +58,8 @@ pub(crate) async fn connect(
         return Ok(Fresh::H1(Box::new(H1Up::new(Conn::new(stream, Reason::BodyBroken)))));
     }
     let head = worker.local().snapshot.settings.bounds.head;
-    Link::begin(&worker.buffers, stream, head).await.map(Fresh::H2).map_err(|error| failed(target, &error))
+    let link = Link::begin(&worker.buffers, stream, head).await.map_err(|error| failed(target, &error))?;
+    Ok(Fresh::H2(link.hold()))
 }
 
 /// The TLS handshake; also says whether HTTP/2 was agreed on. One that fails is not tried again elsewhere unasked: a wrong certificate is no outage.

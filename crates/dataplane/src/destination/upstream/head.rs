@@ -191,6 +191,8 @@ pub(crate) fn fields(exchange: &Exchange, sink: &mut impl FieldSink) {
                 let before = all(head, field.id);
                 sink.field(b"x-forwarded-for", &[&before, b", ", exchange.client.peer_text.as_bytes()]);
             }
+            // a peer on a Unix socket has no address to add
+            FieldId::XForwardedFor if trusted && exchange.client.peer_text.is_empty() => sink.copied(head, field),
             FieldId::Forwarded if trusted && !forwarded => {
                 forwarded = true;
                 push_forwarded(exchange, &[&all(head, field.id), b", "], sink);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use daemun_pipeline::Fault;
 use tokio::sync::Notify;
 
-use crate::http2::link::Link;
+use crate::http2::link::{Hold, Link};
 
 /// Connections a worker opens to one address; beyond them, calls wait on those there are.
 const LINKS_MOST: usize = 64;
@@ -17,8 +17,11 @@ const WAITING_MOST: usize = 100;
 #[derive(Default)]
 pub(crate) struct Links {
     known: RefCell<Vec<Rc<Link>>>,
-    connecting: Cell<bool>,
+    /// Connections that are being made.
+    connecting: Cell<usize>,
     waiting: Cell<usize>,
+    /// Calls that a connection was last seen to take; 0 before any was.
+    most: Cell<usize>,
     ended: Notify,
     /// How the last attempt to connect failed.
     failed: RefCell<Option<Fault>>,
@@ -27,33 +30,40 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    /// A connection that takes another call; where as many as may be are open, the one with the fewest calls.
-    pub(crate) fn take(&self) -> Option<Rc<Link>> {
+    /// A place on a connection that takes another call; where as many as may be are open, on the one with the fewest calls.
+    pub(crate) fn take(&self) -> Option<Hold> {
         let mut known = self.known.borrow_mut();
         if known.iter().any(|link| link.is_closed()) {
             known.retain(|link| !link.is_closed());
         }
         let free = known.iter().find(|link| link.has_room());
         let least = || (known.len() >= LINKS_MOST).then(|| known.iter().min_by_key(|link| link.open())).flatten();
-        free.or_else(least).map(Rc::clone)
+        let link = free.or_else(least)?;
+        self.most.set(link.most());
+        Some(link.hold())
     }
 
-    /// Keeps a new connection.
-    pub(crate) fn keep(&self, link: &Rc<Link>) {
+    /// Keeps a new connection. Others wait for it until its target has said how many calls it takes: those that came sooner could be too
+    /// many, and would stand behind each other on it.
+    pub(crate) fn keep(&self, link: &Rc<Link>, connecting: Connecting) {
         self.known.borrow_mut().push(Rc::clone(link));
+        self.prefers_old.set(false);
+        link.keep_until_greeted(connecting);
     }
 
-    /// Notes whether the target, asked for HTTP/2, chose HTTP/1.1.
-    pub(crate) fn set_prefers_old(&self, old: bool) {
-        self.prefers_old.set(old);
+    /// Notes that the target, asked for HTTP/2, chose HTTP/1.1.
+    pub(crate) fn prefers_old(&self) {
+        self.prefers_old.set(true);
     }
 
     /// Whether a connection is being made that this call may hope for.
     pub(crate) fn is_coming(&self) -> bool {
-        self.connecting.get() && !self.prefers_old.get() && self.waiting.get() < WAITING_MOST
+        // whoever connects has a call of its own
+        let each = if self.most.get() == 0 { WAITING_MOST } else { WAITING_MOST.min(self.most.get() - 1) };
+        !self.prefers_old.get() && self.waiting.get() < self.connecting.get() * each
     }
 
-    /// Waits until the attempt to connect has ended; its fault is that of all who waited.
+    /// Waits until an attempt to connect has ended; its fault is that of all who waited.
     pub(crate) async fn wait(&self) -> Result<(), Fault> {
         let _waiting = Waiting::new(&self.waiting);
         self.ended.notified().await;
@@ -61,10 +71,10 @@ impl Links {
     }
 
     /// Begins an attempt to connect, which ends when what this gives is dropped.
-    pub(crate) fn connect(&self) -> Connecting<'_> {
-        self.connecting.set(true);
+    pub(crate) fn connect(self: &Rc<Links>) -> Connecting {
+        self.connecting.set(self.connecting.get() + 1);
         *self.failed.borrow_mut() = None;
-        Connecting(self)
+        Connecting(Rc::clone(self))
     }
 
     /// Lets go of connections without calls for longer than `limit`; they then end by themselves.
@@ -79,18 +89,18 @@ impl Links {
 }
 
 /// An attempt to connect.
-pub(crate) struct Connecting<'a>(&'a Links);
+pub(crate) struct Connecting(Rc<Links>);
 
-impl Connecting<'_> {
+impl Connecting {
     /// Tells those who wait why there is no connection.
     pub(crate) fn failed(&self, fault: &Fault) {
         *self.0.failed.borrow_mut() = Some(fault.clone());
     }
 }
 
-impl Drop for Connecting<'_> {
+impl Drop for Connecting {
     fn drop(&mut self) {
-        self.0.connecting.set(false);
+        self.0.connecting.set(self.0.connecting.get() - 1);
         self.0.ended.notify_waiters();
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod grpc;
 pub(crate) mod head;
 pub(crate) mod links;
 pub(crate) mod pool;
+pub(crate) mod rest;
 pub(crate) mod transfer;
 
 use std::cell::RefCell;
@@ -16,17 +17,19 @@ use daemun_pipeline::{Exchange, Fault, Reason, Span};
 
 use crate::http1::parse::BodyLength;
 use crate::http1::response::ResponseHead;
-use crate::http2::link::Link;
+use crate::http2::link::Hold;
 use crate::http2::up::H2Up;
-use crate::peer::Up;
+use crate::peer::{Down, Up};
 use crate::pipe::Pipe;
 use crate::serve::{Ask, Trail};
 use crate::snapshot::Route;
 use crate::snapshot::upstream::Upstream;
 use crate::timers::NEVER;
+use crate::worker::Worker;
 use connect::Fresh;
 use links::Links;
 use pool::LocalTarget;
+use rest::{Left, Rest};
 use transfer::{CallLimits, Transfer, Upload};
 
 /// Attempts of one call at most; only what had no effect is tried again.
@@ -77,13 +80,13 @@ impl LocalUpstream {
     }
 }
 
-/// Makes the call and passes its answer on.
+/// Makes the call and passes its answer on; of one that may last, gives what is left to be done.
 pub(crate) async fn send(
     ask: &mut Ask<'_, '_>,
     exchange: &mut Exchange,
     upstream: &LocalUpstream,
     trail: &mut Trail,
-) -> Result<(), Fault> {
+) -> Result<Option<Box<Rest>>, Fault> {
     let upgrade = wanted_upgrade(ask.route, exchange, ask.framing, ask.upgrade)?;
     head::check_path(exchange, ask.route.rewrite.as_deref())?;
     exchange.times.decided = ask.worker.clock.now();
@@ -101,7 +104,10 @@ pub(crate) async fn send(
         trail.attempts += 1;
         let result = attempt(ask, exchange, upstream, target, &upgrade, &mut upload, trail).await;
         trail.bytes_in = upload.pipe.total;
-        let Err(fault) = result else { return Ok(()) };
+        let fault = match result {
+            Ok(rest) => return Ok(rest),
+            Err(fault) => fault,
+        };
         let again = fault.retry && !upload.touched() && !ask.down.started() && trail.attempts < ATTEMPTS_MOST;
         let connect_fault = matches!(fault.reason, Reason::ConnectFailed | Reason::ConnectTimeout | Reason::NoTarget);
         let safe = connect_fault || upload.unprocessed || (trail.reused && exchange.request.method.is_idempotent());
@@ -128,23 +134,23 @@ async fn attempt(
     upgrade: &Option<String>,
     upload: &mut Upload,
     trail: &mut Trail,
-) -> Result<(), Fault> {
+) -> Result<Option<Box<Rest>>, Fault> {
     let framing = sent_framing(upgrade.as_deref(), ask.framing);
     let mut up = begin(ask, exchange, upstream, target, upgrade.as_deref(), framing, trail).await?;
     let limits = limits(ask, exchange, upstream, upgrade.is_some());
     ask.down.limit_body(if limits.stream { u64::MAX } else { limits.body });
     let mut transfer = Transfer {
         worker: ask.worker,
-        settings: &ask.local.snapshot.settings,
         deadline: ask.deadline,
         down: ask.down,
         up: &mut up,
         exchange,
         limits,
+        unwanted: &ask.route.chain.unwanted,
         upload,
         download: Pipe::default(),
     };
-    let head = match transfer.until_head().await {
+    let head = match transfer.until_head(&ask.local.snapshot.settings.bounds).await {
         Ok(head) => head,
         Err(fault) => {
             if fault.reason == Reason::UpstreamTimeout {
@@ -159,17 +165,24 @@ async fn attempt(
         let Some(wanted) = upgrade else {
             return Err(Fault::new(Reason::BadResponse, "the backend switched protocols unasked"));
         };
-        return tunnel(&mut transfer, &ask.route.chain, wanted, trail).await;
+        begin_tunnel(&mut transfer, &ask.route.chain, wanted, trail)?;
+        let limits = transfer.limits;
+        return Ok(Some(Rest::new(up, upload, limits, &ask.route.chain.unwanted, Left::Tunnel)));
     }
     transfer.limits.stream |= is_event_stream(transfer.exchange);
     ask.route.chain.outward(transfer.exchange, &mut trail.verdicts);
     crate::serve::stamp(transfer.exchange);
+    if transfer.limits.stream {
+        let limits = transfer.limits;
+        return Ok(Some(Rest::new(up, upload, limits, &ask.route.chain.unwanted, Left::Answer(head))));
+    }
     let result = transfer.until_end(head.body).await;
     trail.bytes_out = transfer.download.total;
-    finish(ask, exchange, target, up, upload, &head, result)
+    finish(ask.worker, ask.down, exchange, target, up, upload, &head, result).map(|()| None)
 }
 
-async fn tunnel(
+/// Tells the client that its protocol was agreed to.
+fn begin_tunnel(
     transfer: &mut Transfer<'_, '_>,
     chain: &crate::chain::Chain,
     wanted: &str,
@@ -184,14 +197,14 @@ async fn tunnel(
     crate::serve::stamp(transfer.exchange);
     transfer.down.start_tunnel(transfer.exchange, wanted.as_bytes());
     transfer.up.begin_tunnel();
-    let result = transfer.tunnel().await;
-    trail.bytes_out = transfer.download.total;
-    result
+    Ok(())
 }
 
 /// Puts the connection back where its call ended cleanly.
+#[allow(clippy::too_many_arguments, reason = "the parts of one call, passed on once")]
 fn finish(
-    ask: &mut Ask<'_, '_>,
+    worker: &Worker,
+    down: &mut Down<'_>,
     exchange: &Exchange,
     target: &Rc<LocalTarget>,
     up: Up,
@@ -200,18 +213,18 @@ fn finish(
     result: Result<(), Fault>,
 ) -> Result<(), Fault> {
     if !upload.done {
-        ask.down.doom();
+        down.doom();
     }
     if let Err(fault) = &result {
-        ask.down.fail(exchange, fault);
+        down.fail(exchange, fault);
     }
     result?;
     // a stream of HTTP/2 leaves its connection as it is
     let Up::H1(mut up) = up else { return Ok(()) };
     if upload.done && !head.close && up.conn.body_read() && !up.conn.has_unread() {
-        up.conn.release(&ask.worker.buffers);
+        up.conn.release(&worker.buffers);
         target.pool.keep(up, exchange.times.answered);
-        ask.worker.pools_used();
+        worker.pools_used();
     }
     Ok(())
 }
@@ -226,6 +239,11 @@ fn limits(ask: &Ask<'_, '_>, exchange: &Exchange, upstream: &LocalUpstream, upgr
         body: ask.route.body.unwrap_or(settings.body),
         stream: grpc || upgrade,
         until: if grpc { grpc::deadline(exchange) } else { NEVER },
+        body_idle: settings.body_idle,
+        write_idle: settings.write_idle,
+        stream_idle: settings.stream_idle,
+        min_rate: settings.min_rate,
+        min_rate_after: settings.min_rate_after,
     }
 }
 
@@ -249,13 +267,11 @@ async fn begin(
                 return Ok(Up::H1(up));
             }
             Fresh::H2(_) if upgrade.is_some() => return Err(no_upgrade()),
-            Fresh::H2(link) => {
-                match H2Up::call(link.hold(), exchange, &upstream.shared, &target.shared, rewrite, framing) {
-                    Ok(up) => return Ok(Up::H2(up)),
-                    Err(fault) if fault.retry => {}
-                    Err(fault) => return Err(fault),
-                }
-            }
+            Fresh::H2(hold) => match H2Up::call(hold, exchange, &upstream.shared, &target.shared, rewrite, framing) {
+                Ok(up) => return Ok(Up::H2(up)),
+                Err(fault) if fault.retry => {}
+                Err(fault) => return Err(fault),
+            },
         }
     }
     Err(Fault::new(Reason::ConnectFailed, "the backend takes no more calls").cause(&target.shared.url).retryable())
@@ -271,7 +287,7 @@ async fn connection(
     trail: &mut Trail,
 ) -> Result<Fresh, Fault> {
     if !trail.fresh
-        && let Some(up) = target.pool.reuse()
+        && let Some(up) = target.pool.reuse().await
     {
         trail.reused = true;
         return Ok(Fresh::H1(up));
@@ -281,9 +297,9 @@ async fn connection(
     let shared = &target.shared;
     let links = &target.pool.links;
     let many = upstream.shared.protocol != UpstreamProtocol::Http1 && !old;
-    if many && let Some(link) = shared_link(ask, links, &shared.url).await? {
+    if many && let Some(hold) = shared_link(ask, links, &shared.url).await? {
         trail.reused = true;
-        return Ok(Fresh::H2(link));
+        return Ok(Fresh::H2(hold));
     }
     trail.reused = false;
     let connecting = many.then(|| links.connect());
@@ -292,25 +308,30 @@ async fn connection(
     let result = connected.unwrap_or_else(|| Err(connect_timeout(&shared.url)));
     ask.worker.recorder.connected(&shared.cells, result.is_ok());
     match (&result, connecting) {
-        (Ok(Fresh::H2(link)), _) => {
-            links.keep(link);
+        (Ok(Fresh::H2(hold)), Some(connecting)) => {
+            links.keep(hold.link(), connecting);
             ask.worker.pools_used();
         }
-        (Ok(Fresh::H1(_)), Some(_)) => links.set_prefers_old(true),
+        (Ok(Fresh::H1(_)), Some(_)) => links.prefers_old(),
         (Err(fault), Some(connecting)) => connecting.failed(fault),
-        (Ok(Fresh::H1(_)) | Err(_), None) => {}
+        // only who may speak HTTP/2 asks for it
+        (Ok(_) | Err(_), None) => {}
     }
     result
 }
 
-/// A connection with room; waits for one that is being made.
-async fn shared_link(ask: &Ask<'_, '_>, links: &Links, url: &str) -> Result<Option<Rc<Link>>, Fault> {
+/// A place on a connection with room; waits for one that is being made.
+async fn shared_link(ask: &Ask<'_, '_>, links: &Links, url: &str) -> Result<Option<Hold>, Fault> {
     loop {
-        let link = links.take();
-        if link.is_some() || !links.is_coming() {
-            return Ok(link);
+        let hold = links.take();
+        if hold.is_some() || !links.is_coming() {
+            return Ok(hold);
         }
-        ask.deadline.limit(links.wait()).await.unwrap_or_else(|| Err(connect_timeout(url)))?;
+        let waited = ask.deadline.limit(links.wait()).await.unwrap_or_else(|| Err(connect_timeout(url)));
+        if let Err(fault) = waited {
+            // another attempt may have ended well meanwhile
+            return links.take().map(Some).ok_or(fault);
+        }
     }
 }
 

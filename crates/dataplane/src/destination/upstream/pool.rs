@@ -29,20 +29,28 @@ pub(crate) struct LocalTarget {
 pub(crate) struct Pool {
     idle: RefCell<Vec<Idle>>,
     /// Those over HTTP/2.
-    pub(crate) links: Links,
+    pub(crate) links: Rc<Links>,
     next_address: Cell<usize>,
 }
 
 impl Pool {
     /// A connection at rest that neither ended nor said anything unasked.
-    pub(crate) fn reuse(&self) -> Option<Box<H1Up>> {
+    pub(crate) async fn reuse(&self) -> Option<Box<H1Up>> {
         loop {
-            let mut idle = self.idle.borrow_mut().pop()?;
-            if idle.up.conn.stream.is_quiet() {
-                idle.up.renew();
-                return Some(idle.up);
+            let mut up = self.pop()?;
+            if up.dubious {
+                // a body that should not be may be here without having been noticed: it would be read as the next answer
+                tokio::task::yield_now().await;
+            }
+            if up.conn.stream.is_quiet() {
+                up.renew();
+                return Some(up);
             }
         }
+    }
+
+    fn pop(&self) -> Option<Box<H1Up>> {
+        self.idle.borrow_mut().pop().map(|idle| idle.up)
     }
 
     /// Keeps a connection whose call ended cleanly.
@@ -77,5 +85,48 @@ impl Pool {
         let turn = self.next_address.get();
         self.next_address.set(turn.wrapping_add(1));
         turn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+
+    use daemun_pipeline::Reason;
+
+    use super::{H1Up, Pool};
+    use crate::http1::conn::Conn;
+    use crate::io::Stream;
+
+    /// A connection whose other end is the test's, and that end.
+    fn pair(dubious: bool) -> (Box<H1Up>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        own.set_nonblocking(true).unwrap();
+        let stream = Stream::Tcp(tokio::net::TcpStream::from_std(own).unwrap());
+        let mut up = Box::new(H1Up::new(Conn::new(stream, Reason::BodyBroken)));
+        up.dubious = dubious;
+        (up, listener.accept().unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn what_came_behind_an_answer_without_a_body_is_seen_before_its_connection_is_used() {
+        let pool = Pool::default();
+        let (up, mut target) = pair(true);
+        tokio::task::yield_now().await;
+        pool.keep(up, 0);
+        // the socket holds it, but nobody was told yet
+        target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").unwrap();
+        assert!(pool.reuse().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_kept_quiet_is_used_again_and_is_no_longer_doubted() {
+        let pool = Pool::default();
+        let (up, _target) = pair(true);
+        pool.keep(up, 0);
+        let up = pool.reuse().await.unwrap();
+        assert!(!up.dubious);
     }
 }

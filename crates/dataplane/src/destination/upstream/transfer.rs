@@ -6,17 +6,18 @@ use std::task::{Context, Poll};
 
 use daemun_pipeline::{Exchange, Fault, Reason};
 
+use crate::chain::Unwanted;
 use crate::http1::down::gone;
-use crate::http1::parse::BodyLength;
+use crate::http1::parse::{BodyLength, Bounds};
 use crate::http1::response::ResponseHead;
 use crate::http1::up::Said;
 use crate::peer::{Down, Up};
 use crate::pipe::Pipe;
-use crate::snapshot::Settings;
 use crate::timers::{Deadline, NEVER};
 use crate::worker::Worker;
 
 /// Limits of one call, nanoseconds.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct CallLimits {
     /// To the end of the answer's head, and between two pieces of its body.
     pub(crate) response: u64,
@@ -26,17 +27,26 @@ pub(crate) struct CallLimits {
     pub(crate) stream: bool,
     /// When the whole call must have ended, as its client asked.
     pub(crate) until: u64,
+    /// Between two pieces of the request's body.
+    pub(crate) body_idle: u64,
+    /// The client takes nothing of its answer.
+    pub(crate) write_idle: u64,
+    /// Nothing moves on a stream.
+    pub(crate) stream_idle: u64,
+    /// Bytes a second of the request's body, once `min_rate_after` is over; 0 for any.
+    pub(crate) min_rate: u64,
+    pub(crate) min_rate_after: u64,
 }
 
-/// A call in flight.
+/// A call in flight. Holds nothing of the snapshot it began under, so that what lasts need not keep it.
 pub(crate) struct Transfer<'a, 'd> {
     pub(crate) worker: &'a Worker,
-    pub(crate) settings: &'a Settings,
     pub(crate) deadline: &'a Deadline,
     pub(crate) down: &'a mut Down<'d>,
     pub(crate) up: &'a mut Up,
     pub(crate) exchange: &'a mut Exchange,
     pub(crate) limits: CallLimits,
+    pub(crate) unwanted: &'a Unwanted,
     pub(crate) upload: &'a mut Upload,
     pub(crate) download: Pipe,
 }
@@ -69,15 +79,14 @@ impl Upload {
 
 impl Transfer<'_, '_> {
     /// Sends the call and waits for the final head of its answer.
-    pub(crate) async fn until_head(&mut self) -> Result<ResponseHead, Fault> {
-        poll_fn(|cx| self.poll_head(cx)).await
+    pub(crate) async fn until_head(&mut self, bounds: &Bounds) -> Result<ResponseHead, Fault> {
+        poll_fn(|cx| self.poll_head(cx, bounds)).await
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, Fault>> {
+    fn poll_head(&mut self, cx: &mut Context<'_>, bounds: &Bounds) -> Poll<Result<ResponseHead, Fault>> {
         let was_done = self.upload.done;
         let moved = self.poll_upload(cx)?;
         loop {
-            let bounds = &self.settings.bounds;
             let bodyless = self.exchange.request.method == daemun_pipeline::Method::Head;
             match self.up.poll_head(cx, self.exchange, bounds, bodyless) {
                 Poll::Ready(Ok(Said::Final(head))) => return Poll::Ready(Ok(head)),
@@ -126,18 +135,18 @@ impl Transfer<'_, '_> {
             return upload.moved.saturating_add(self.limits.response);
         }
         if self.limits.stream {
-            return upload.moved.saturating_add(self.settings.stream_idle);
+            return upload.moved.saturating_add(self.limits.stream_idle);
         }
-        upload.moved.saturating_add(self.settings.body_idle).min(self.rate_limit())
+        upload.moved.saturating_add(self.limits.body_idle).min(self.rate_limit())
     }
 
     /// When the body will have been too slow, if nothing more comes.
     fn rate_limit(&self) -> u64 {
-        if self.settings.min_rate == 0 {
+        if self.limits.min_rate == 0 {
             return NEVER;
         }
-        let allowed = u128::from(self.upload.pipe.total) * 1_000_000_000 / u128::from(self.settings.min_rate);
-        let allowed = u64::try_from(allowed).unwrap_or(u64::MAX).max(self.settings.min_rate_after);
+        let allowed = u128::from(self.upload.pipe.total) * 1_000_000_000 / u128::from(self.limits.min_rate);
+        let allowed = u64::try_from(allowed).unwrap_or(u64::MAX).max(self.limits.min_rate_after);
         self.upload.began.saturating_add(allowed)
     }
 
@@ -171,6 +180,7 @@ impl Transfer<'_, '_> {
             if pipe.total > self.limits.body && !self.limits.stream {
                 return Err(Fault::new(Reason::BodyTooLarge, "the request body is larger than allowed"));
             }
+            self.unwanted.requests.strip(pipe.trailers.as_deref_mut());
             let before = pipe.data().len();
             let drained = self.up.poll_drain(cx, pipe);
             moved |= !waiting || pipe.data().len() < before;
@@ -230,6 +240,7 @@ impl Transfer<'_, '_> {
                 Poll::Ready(Err(fault)) => return self.poll_broken(cx, fault),
                 Poll::Pending => true,
             };
+            self.unwanted.answers.strip(pipe.trailers.as_deref_mut());
             let before = pipe.data().len();
             let drained = self.down.poll_drain(cx, pipe);
             moved |= !waiting || pipe.data().len() < before;
@@ -272,8 +283,8 @@ impl Transfer<'_, '_> {
             *last = self.worker.clock.now();
         }
         let idle = match (self.limits.stream, stalled) {
-            (true, _) => self.settings.stream_idle,
-            (false, true) => self.settings.write_idle,
+            (true, _) => self.limits.stream_idle,
+            (false, true) => self.limits.write_idle,
             (false, false) => self.limits.response,
         };
         let limit = last.saturating_add(idle);
@@ -314,7 +325,7 @@ impl Transfer<'_, '_> {
         if moved_up || moved_down {
             *last = self.worker.clock.now();
         }
-        let limit = last.saturating_add(self.settings.stream_idle);
+        let limit = last.saturating_add(self.limits.stream_idle);
         self.deadline
             .poll_until(cx, limit)
             .map(|()| Err(Fault::new(Reason::ClientTimeout, "nothing moved for too long")))
