@@ -27,6 +27,18 @@ pub(crate) struct Tasks {
     idle: RefCell<Vec<Rc<Slot>>>,
 }
 
+impl Tasks {
+    /// Notes that a task has no stream; false when enough have none.
+    fn rest(&self, slot: &Rc<Slot>) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < IDLE_MOST {
+            idle.push(Rc::clone(slot));
+            return true;
+        }
+        false
+    }
+}
+
 /// Where a task without a stream is given one.
 #[derive(Default)]
 struct Slot {
@@ -68,12 +80,9 @@ async fn run(worker: Rc<Worker>, mut job: Job) {
         let Job { incoming, client, open } = job;
         let (ended, abandoned) = stream::serve(&worker, client, incoming).await;
         open.end(ended, abandoned);
-        let mut idle = worker.stream_tasks.idle.borrow_mut();
-        if idle.len() >= IDLE_MOST {
+        if !worker.stream_tasks.rest(&slot) {
             return;
         }
-        idle.push(Rc::clone(&slot));
-        drop(idle);
         job = poll_fn(|cx| slot.poll_take(cx)).await;
     }
 }
