@@ -1,4 +1,4 @@
-//! The descriptor limit of the process. What the connections may use of it is for the caller to reckon.
+//! What the process asks for as a whole: descriptors, and the size of its pages. What the connections may use is for the caller to reckon.
 
 use std::io;
 
@@ -19,6 +19,13 @@ pub fn raise_nofile() -> io::Result<(u64, u64)> {
     Ok((after.current.unwrap_or(u64::MAX), after.maximum.unwrap_or(u64::MAX)))
 }
 
+/// Asks for no huge pages in place of small ones, from here on: the first byte used of one takes 2 MiB of memory, and the allocator's heaps of
+/// a few threads take several. What the kernel knows of no such pages is left as it is.
+pub fn use_small_pages() {
+    // refused only by kernels that have no huge pages to begin with
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -31,5 +38,11 @@ mod tests {
         assert_eq!(raise_nofile().unwrap(), (hard, hard));
         assert_eq!(getrlimit(Resource::Nofile).current, Some(hard));
         assert_eq!(raise_nofile().unwrap(), (hard, hard));
+    }
+
+    #[test]
+    fn huge_pages_are_off_once_that_was_asked_for() {
+        use_small_pages();
+        assert!(rustix::thread::transparent_huge_pages_are_disabled().unwrap());
     }
 }

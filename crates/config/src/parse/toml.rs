@@ -119,14 +119,26 @@ impl Reader<'_> {
         }
         let value = match value.get_ref() {
             DeValue::String(text) => quoted(text),
-            DeValue::Integer(number) => Value::Number(integer(number).into()),
-            DeValue::Float(number) => Value::Number(float(number.as_str()).into()),
+            DeValue::Integer(number) => self.number(integer(number), at),
+            DeValue::Float(number) => self.number(float(number.as_str()), at),
             DeValue::Boolean(value) => Value::Bool(*value),
             DeValue::Datetime(value) => quoted(&value.to_string()),
             DeValue::Array(items) => Value::Seq(self.items(items, depth + 1)),
             DeValue::Table(table) => Value::Map(self.entries(table, depth + 1)),
         };
         Node { at, value }
+    }
+
+    /// The reader of TOML takes words such as `1_0p` for numbers, and leaves it to whoever wants a number to find that it is none.
+    fn number(&mut self, text: Option<String>, at: At) -> Value {
+        text.map_or_else(
+            || {
+                self.failed = true;
+                self.diagnostics.push(Diagnostic::error(SYNTAX, at, "this is not TOML: the number is malformed"));
+                Value::Null
+            },
+            |text| Value::Number(text.into()),
+        )
     }
 
     fn items(&mut self, items: &DeArray<'_>, depth: usize) -> Vec<Node> {
@@ -138,25 +150,25 @@ fn quoted(text: &str) -> Value {
     Value::String(Text { text: text.to_owned(), quoted: true, reference: false, secret: false })
 }
 
-/// A whole number as YAML would write it.
-fn integer(number: &DeInteger<'_>) -> String {
+/// A whole number as YAML would write it; `None` when it is none.
+fn integer(number: &DeInteger<'_>) -> Option<String> {
+    let text = number.as_str();
     if number.radix() == 10 {
-        return number.as_str().to_owned();
+        let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+        return (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())).then(|| text.to_owned());
     }
-    match i128::from_str_radix(number.as_str(), number.radix()) {
-        Ok(value) => value.to_string(),
-        Err(_) => number.to_string(),
-    }
+    i128::from_str_radix(text, number.radix()).ok().map(|value| value.to_string())
 }
 
-/// A fraction as YAML would write it.
-fn float(text: &str) -> String {
-    text.replace('_', "")
-        .replace("inf", ".inf")
-        .replace("+nan", ".nan")
-        .replace("-nan", ".nan")
-        .replace("nan", ".nan")
-        .replace("..", ".")
+/// A fraction as YAML would write it; `None` when it is none.
+fn float(text: &str) -> Option<String> {
+    let text = text.replace('_', "");
+    Some(match text.trim_start_matches(['+', '-']) {
+        "inf" => text.replace("inf", ".inf"),
+        "nan" => ".nan".to_owned(),
+        digits if digits.starts_with(|first: char| first.is_ascii_digit()) && text.parse::<f64>().is_ok() => text,
+        _ => return None,
+    })
 }
 
 /// Lines and columns of byte offsets, in constant time each.

@@ -154,6 +154,15 @@ fn malformed_json_is_reported_where_it_breaks() {
 }
 
 #[test]
+fn a_toml_number_is_one_to_its_last_character() {
+    for number in ["1_0p", "10p", "1.5x", "1e", "0x1g", "0b12", "--1", "1_", "1.", "+"] {
+        let text = format!("[[listeners]]\nbind = \"127.0.0.1:0\"\n[limits]\nfields = {number}\n");
+        let found = first("a.toml", &text);
+        assert!(found.contains("this is not TOML"), "{number}: {found}");
+    }
+}
+
+#[test]
 fn toml_values_mean_what_yaml_values_mean() {
     let node =
         tree("a = 1_000\nb = 0x1f\nc = 0b101\nd = -1.5e3\ne = inf\nf = nan\ng = 'x'\nh = 2020-01-01\n", Format::Toml);

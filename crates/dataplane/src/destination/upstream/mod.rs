@@ -30,7 +30,7 @@ use connect::Fresh;
 use links::Links;
 use pool::LocalTarget;
 use rest::{Left, Rest};
-use transfer::{CallLimits, Transfer, Upload};
+use transfer::{CallLimits, Transfer, Upload, let_others_read};
 
 /// Attempts of one call at most; only what had no effect is tried again.
 const ATTEMPTS_MOST: u8 = 3;
@@ -91,6 +91,7 @@ pub(crate) async fn send(
     head::check_path(exchange, ask.route.rewrite.as_deref())?;
     exchange.times.decided = ask.worker.clock.now();
     let mut upload = Upload::new(exchange.times.decided);
+    let_others_read(ask.down).await;
     let mut tried = Vec::new();
     loop {
         let Some(index) = upstream.pick(&tried) else {

@@ -80,22 +80,7 @@ impl Upload {
 impl Transfer<'_, '_> {
     /// Sends the call and waits for the final head of its answer.
     pub(crate) async fn until_head(&mut self, bounds: &Bounds) -> Result<ResponseHead, Fault> {
-        self.let_others_read().await;
         poll_fn(|cx| self.poll_head(cx, bounds)).await
-    }
-
-    /// What else has come is read first, and then all is written: the peers of many exchanges are woken once for many messages, not once for
-    /// each, which costs more than the turn given up. Over HTTP/2 the messages of many streams are gathered as it is.
-    async fn let_others_read(&self) {
-        let mut waited = matches!(self.down, Down::H2(_));
-        poll_fn(|cx| {
-            if std::mem::replace(&mut waited, true) {
-                return Poll::Ready(());
-            }
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>, bounds: &Bounds) -> Poll<Result<ResponseHead, Fault>> {
@@ -229,7 +214,7 @@ impl Transfer<'_, '_> {
         if let (Up::H1(up), Down::H1(down)) = (&mut *self.up, &mut *self.down) {
             up.conn.pass_whole(down.conn, &mut self.download);
         }
-        self.let_others_read().await;
+        let_others_read(self.down).await;
         let mut moved = self.exchange.times.answered;
         poll_fn(|cx| self.poll_body(cx, &mut moved)).await
     }
@@ -402,6 +387,20 @@ impl Transfer<'_, '_> {
         }
         Ok(moved)
     }
+}
+
+/// What else has come is read first, and then all is written: the peers of many exchanges are woken once for many messages, not once for
+/// each, which costs more than the turn given up. Over HTTP/2 the messages of many streams are gathered as it is.
+pub(super) async fn let_others_read(down: &Down<'_>) {
+    let mut waited = matches!(down, Down::H2(_));
+    poll_fn(|cx| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// The client gave the call no more time than this.
