@@ -75,7 +75,7 @@ pub struct Loaded {
 }
 
 /// Where the configuration is looked for when no path is given.
-const PLACES: [&str; 2] = ["daemun.yaml", "/etc/daemun/daemun.yaml"];
+pub const USUAL_PLACES: [&str; 2] = ["daemun.yaml", "/etc/daemun/daemun.yaml"];
 /// Findings that mean nothing when a file of the configuration could not be read.
 const OF_THE_WHOLE: &[&str] =
     &[NO_LISTENER, NO_ROUTE, UNKNOWN_UPSTREAM, UNUSED_UPSTREAM, NO_EFFECT, NOT_AN_AUTHENTICATOR];
@@ -116,7 +116,7 @@ impl Loader {
     fn find(&mut self, path: Option<&Path>, environment: &dyn Environment) -> Option<Vec<PathBuf>> {
         let path = match path {
             Some(path) => path.to_owned(),
-            None => match PLACES.iter().map(Path::new).find(|place| environment.list(place).is_ok()) {
+            None => match USUAL_PLACES.iter().map(Path::new).find(|place| environment.list(place).is_ok()) {
                 Some(place) => place.to_owned(),
                 None => {
                     let message =

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    daemun_sys::use_small_pages();
+    // allowed again for a configuration that needs them
+    daemun_sys::allow_huge_pages(false);
     daemun::main()
 }

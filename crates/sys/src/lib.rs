@@ -17,7 +17,7 @@ pub use cpu::{allowed_cpus, pin_to_cpu};
 pub use handover::{
     Inherited, READY_FD_VARIABLE, Readiness, SOCKETS_VARIABLE, Successor, announce_ready, inherited, spawn_successor,
 };
-pub use limits::{raise_nofile, use_small_pages};
+pub use limits::{allow_huge_pages, raise_nofile};
 pub use listen::{BACKLOG, bind_tcp, bind_unix, bind_workers};
 
 #[cfg(any(test, feature = "count-allocations"))]

@@ -19,11 +19,12 @@ pub fn raise_nofile() -> io::Result<(u64, u64)> {
     Ok((after.current.unwrap_or(u64::MAX), after.maximum.unwrap_or(u64::MAX)))
 }
 
-/// Asks for no huge pages in place of small ones, from here on: the first byte used of one takes 2 MiB of memory, and the allocator's heaps of
-/// a few threads take several. What the kernel knows of no such pages is left as it is.
-pub fn use_small_pages() {
+/// Says whether huge pages may stand in place of small ones, from here on, for all threads. The first byte used of one takes 2 MiB of memory,
+/// and the allocator's heaps of a few threads take several; but what lies scattered over many megabytes is found faster in them. A kernel that
+/// knows of none is left as it is.
+pub fn allow_huge_pages(allow: bool) {
     // refused only by kernels that have no huge pages to begin with
-    let _ = rustix::thread::disable_transparent_huge_pages(true);
+    let _ = rustix::thread::disable_transparent_huge_pages(!allow);
 }
 
 #[cfg(test)]
@@ -41,8 +42,10 @@ mod tests {
     }
 
     #[test]
-    fn huge_pages_are_off_once_that_was_asked_for() {
-        use_small_pages();
-        assert!(rustix::thread::transparent_huge_pages_are_disabled().unwrap());
+    fn huge_pages_are_off_and_on_as_was_said() {
+        for allow in [false, true] {
+            allow_huge_pages(allow);
+            assert_eq!(rustix::thread::transparent_huge_pages_are_disabled().unwrap(), !allow);
+        }
     }
 }

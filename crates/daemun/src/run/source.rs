@@ -1,6 +1,6 @@
 //! Where a running gateway's configuration comes from, each time it is read.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use daemun_config::{Environment, Loaded, System};
 
@@ -27,8 +27,31 @@ impl Files {
     }
 }
 
+/// Bytes of a configuration whose routes and consumers are found as fast in small pages; those of larger ones lie too far apart.
+const SMALL: u64 = 256 * 1024;
+
+impl Files {
+    /// Bytes of the file, or of the files in the folder; 0 where that cannot be told.
+    fn size(&self) -> u64 {
+        let usual = daemun_config::USUAL_PLACES.iter().map(Path::new);
+        let places: Vec<&Path> = self.path.as_deref().map_or_else(|| usual.collect(), |path| vec![path]);
+        let Some((place, found)) = places.into_iter().find_map(|place| Some((place, place.metadata().ok()?))) else {
+            return 0;
+        };
+        if !found.is_dir() {
+            return found.len();
+        }
+        let inside = place.read_dir().into_iter().flatten().flatten();
+        inside.filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).sum()
+    }
+}
+
 impl Source for Files {
     fn load(&self) -> Loaded {
+        // before anything of it is in memory, whose pages are used again for what it is compiled to
+        if self.size() > SMALL {
+            daemun_sys::allow_huge_pages(true);
+        }
         self.language.load(self.path.as_deref(), &System)
     }
 

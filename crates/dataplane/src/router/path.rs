@@ -398,18 +398,20 @@ fn append_segment(segment: &[u8], out: &mut Vec<u8>, flags: &mut Flags) -> Resul
         }
     }
     let name_len = name_len.unwrap_or(out.len() - start);
-    if encoded_slash && has_dot_piece(out.get(start..start + name_len).unwrap_or_default()) {
+    if encoded_slash && has_dot_piece(out.get(start..).unwrap_or_default()) {
         return Err(PathError::DotBesideEncodedSlash);
     }
     Ok(name_len)
 }
 
-/// Whether a piece of the name between encoded slashes is `.` or `..`.
-fn has_dot_piece(name: &[u8]) -> bool {
-    let mut rest = name;
+/// Whether a piece between encoded slashes is `.` or `..` before its first `;`, in the name or in the parameters, where escapes stand as they
+/// came: a server may decode the slashes before it cuts the parameters, or after.
+fn has_dot_piece(segment: &[u8]) -> bool {
+    let mut rest = segment;
     loop {
-        let end = rest.windows(3).position(|window| window == b"%2F");
-        if matches!(rest.get(..end.unwrap_or(rest.len())), Some(b"." | b"..")) {
+        let end = rest.windows(3).position(|window| window.eq_ignore_ascii_case(b"%2F"));
+        let piece = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
+        if is_dots(piece.split(|&byte| byte == b';').next().unwrap_or_default()) {
             return true;
         }
         match end {
@@ -417,6 +419,21 @@ fn has_dot_piece(name: &[u8]) -> bool {
             None => return false,
         }
     }
+}
+
+/// Whether a piece is one dot or two, each as it is or escaped.
+fn is_dots(piece: &[u8]) -> bool {
+    let mut rest = piece;
+    let mut dots = 0;
+    while !rest.is_empty() {
+        rest = match rest {
+            [b'.', tail @ ..] => tail,
+            [b'%', b'2', b'E' | b'e', tail @ ..] => tail,
+            _ => return false,
+        };
+        dots += 1;
+    }
+    dots == 1 || dots == 2
 }
 
 /// Appends the text at `span` without parameters.

@@ -80,9 +80,20 @@ fn push(values: &mut [(Kind, Vec<f64>)], index: usize, value: f64) {
     }
 }
 
+/// What is counted once the first answer is: its reader may be ahead of its record.
+fn counted_first(peer: &Peer) -> Result<Option<u64>> {
+    let since = Instant::now();
+    loop {
+        match peer.counted()? {
+            Some(0) if since.elapsed() < Duration::from_secs(10) => shell::pause(Duration::from_millis(5)),
+            counted => return Ok(counted),
+        }
+    }
+}
+
 /// Kibibytes per connection between the two numbers of [`IDLE`].
 fn idle_slope(bench: &Bench, peer: &Peer, requests: &Path) -> Result<f64> {
-    let counted = peer.counted()?;
+    let counted = counted_first(peer)?;
     let mut command = own(&bench.runner, "idle", peer.place.listen);
     let mut child = command.arg("--requests").arg(requests).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let (Some(mut orders), Some(answers)) = (child.stdin.take(), child.stdout.take()) else { bail!("no pipes") };
