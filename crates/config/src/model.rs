@@ -147,7 +147,7 @@ pub enum LogFormat {
     /// One JSON object a line.
     Json,
     /// A template with `${field}` references.
-    Template(String),
+    Template(Spanned<String>),
 }
 
 /// Where access-log lines go.

@@ -244,7 +244,7 @@ impl Setting for LogFormat {
         } else if !closed(format) {
             "a `${` of the template has no closing `}`"
         } else {
-            return Some(Self::Template(format.to_owned()));
+            return Some(Self::Template(Spanned { value: format.to_owned(), at: node.at }));
         };
         cx.report(Diagnostic::error(BAD_VALUE, node.at, format!("{message}, found {}", node.found())));
         None

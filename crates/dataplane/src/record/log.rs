@@ -31,7 +31,7 @@ impl Layout {
     fn of(format: &model::LogFormat) -> Result<Layout, TemplateError> {
         Ok(match format {
             model::LogFormat::Json => Layout::Json,
-            model::LogFormat::Template(template) => Layout::Template(LogTemplate::parse(template)?),
+            model::LogFormat::Template(template) => Layout::Template(LogTemplate::parse(&template.value)?),
         })
     }
 }

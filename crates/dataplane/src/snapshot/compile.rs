@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use daemun_config::diagnostic::{BAD_VALUE, Diagnostic, Diagnostics, ROUTE_LESS_PROTECTED};
-use daemun_config::model::{self, Authenticate, Config, PathRewrite as PathRewriteConfig, PolicyEntry, Underscores};
+use daemun_config::model::{
+    self, Authenticate, Config, LogFormat, PathRewrite as PathRewriteConfig, PolicyEntry, Underscores,
+};
 use daemun_config::tree::At;
 use daemun_pipeline::{BuildContext, Carry, Consumer, Directory, Phase, Policy, PolicyRow};
 
@@ -13,7 +15,7 @@ use super::{Destination, PathRewrite, Rewrite, Route, Settings, Snapshot, answer
 use crate::chain::{Chain, Link};
 use crate::clock::nanos;
 use crate::http1::parse::Bounds;
-use crate::record::Metrics;
+use crate::record::{LogTemplate, Metrics};
 use crate::respond::ErrorBodies;
 use crate::router::{Router, normal_prefix, normal_template};
 
@@ -32,6 +34,7 @@ impl Snapshot {
         metrics: &Arc<Metrics>,
         diagnostics: &mut Diagnostics,
     ) -> Option<Snapshot> {
+        check_log(config, diagnostics);
         let directory = Arc::new(directory(config));
         let router = Router::build(config.routes.iter().map(Into::into), config.hosts_fall_through, diagnostics)?;
         let mut compiler = Compiler { registry, carry, directory: &directory, diagnostics, shared: HashMap::new() };
@@ -67,6 +70,18 @@ impl Snapshot {
         let tls = tls(config, carry, diagnostics);
         let (upstreams, tls) = (upstreams?, tls?);
         Some(Snapshot { router, routes, unmatched, upstreams, directory, tls, settings: settings(config) })
+    }
+}
+
+/// Reports what is wrong with the template of the access log, which is opened only when the configuration is published.
+fn check_log(config: &Config, diagnostics: &mut Diagnostics) {
+    let Some(LogFormat::Template(template)) = config.access_log.as_ref().map(|log| &log.format) else { return };
+    if let Err(error) = LogTemplate::parse(&template.value) {
+        let found = Diagnostic::error(BAD_VALUE, template.at, error.message).path("access_log.format");
+        diagnostics.push(match error.help {
+            Some(help) => found.help(help),
+            None => found,
+        });
     }
 }
 
@@ -450,6 +465,14 @@ mod tests {
             ]
         );
         assert_eq!(compile(&routes(", policies: { key_auth: {} }")).1, [""; 0]);
+    }
+
+    #[test]
+    fn a_template_of_the_access_log_is_checked_before_the_log_is_opened() {
+        let route = "  - { name: a, match: { path: /a }, answer: { body: a } }\n";
+        assert_eq!(compile(&format!("{route}access_log: {{ format: '${{id}} ${{status}}' }}\n")).1, [""; 0]);
+        let (_, found) = compile(&format!("{route}access_log: {{ format: '${{id}} ${{statu}}' }}\n"));
+        assert!(found.len() == 1 && found[0].contains("statu"), "{found:?}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A worker's connections to one address over HTTP/2: few, shared by many calls. Those who find none while one is being made wait for it.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use daemun_pipeline::Fault;
 use tokio::sync::Notify;
@@ -74,7 +74,7 @@ impl Links {
     pub(crate) fn connect(self: &Rc<Links>) -> Connecting {
         self.connecting.set(self.connecting.get() + 1);
         *self.failed.borrow_mut() = None;
-        Connecting(Rc::clone(self))
+        Connecting(Rc::downgrade(self))
     }
 
     /// Lets go of connections without calls for longer than `limit`; they then end by themselves.
@@ -88,20 +88,24 @@ impl Links {
     }
 }
 
-/// An attempt to connect.
-pub(crate) struct Connecting(Rc<Links>);
+/// An attempt to connect. The connection it makes holds it until it is greeted, so it must not hold the connections in turn.
+pub(crate) struct Connecting(Weak<Links>);
 
 impl Connecting {
     /// Tells those who wait why there is no connection.
     pub(crate) fn failed(&self, fault: &Fault) {
-        *self.0.failed.borrow_mut() = Some(fault.clone());
+        if let Some(links) = self.0.upgrade() {
+            *links.failed.borrow_mut() = Some(fault.clone());
+        }
     }
 }
 
 impl Drop for Connecting {
     fn drop(&mut self) {
-        self.0.connecting.set(self.0.connecting.get() - 1);
-        self.0.ended.notify_waiters();
+        if let Some(links) = self.0.upgrade() {
+            links.connecting.set(links.connecting.get() - 1);
+            links.ended.notify_waiters();
+        }
     }
 }
 

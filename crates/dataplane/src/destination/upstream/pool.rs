@@ -122,6 +122,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn of_many_connections_that_all_ended_none_is_used_again() {
+        for _ in 0..2 {
+            let pool = Pool::default();
+            let mut targets = Vec::new();
+            for _ in 0..200 {
+                let (up, mut target) = pair(false);
+                target.write_all(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n").unwrap();
+                pool.keep(up, 0);
+                targets.push(target);
+            }
+            drop(targets);
+            tokio::task::yield_now().await;
+            assert!(pool.reuse().await.is_none());
+        }
+    }
+
+    #[tokio::test]
     async fn a_connection_that_kept_quiet_is_used_again_and_is_no_longer_doubted() {
         let pool = Pool::default();
         let (up, _target) = pair(true);

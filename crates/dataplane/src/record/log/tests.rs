@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use daemun_config::model::{LogFormat, LogTarget};
+use daemun_config::model::{LogFormat, LogTarget, Spanned};
+use daemun_config::tree::At;
 use daemun_pipeline::{Fault, Reason};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -93,7 +94,7 @@ fn a_request_that_never_became_an_exchange_has_a_line_too() {
 #[test]
 fn a_template_writes_what_it_names_and_a_dash_for_what_there_is_not() {
     let template = "${client_ip} \"${method} ${path}\" ${status} ${route} \"${user_agent}\" ${duration_ms} $$";
-    let text = logged(LogFormat::Template(template.into()), "template", |recorder| {
+    let text = logged(template_of(template), "template", |recorder| {
         recorder.finish(&finished(&exchange("a"), 404));
     });
     assert_eq!(text, "192.0.2.1 \"GET /items/7\" 404 - \"curl/8 \\x22quoted\\x22\" 12.500 $\n");
@@ -103,9 +104,9 @@ fn a_template_writes_what_it_names_and_a_dash_for_what_there_is_not() {
 fn a_new_configuration_keeps_the_writer_of_the_same_file_and_no_line_is_lost_in_between() {
     let folder = Folder::new("switch");
     let (metrics, recorders) = metrics(1);
-    let first = open(&metrics, LogFormat::Template("1 ${id}".into()), folder.0.join("a"), None);
-    let second = open(&metrics, LogFormat::Template("2 ${id}".into()), folder.0.join("a"), Some(&first));
-    let third = open(&metrics, LogFormat::Template("3 ${id}".into()), folder.0.join("b"), Some(&second));
+    let first = open(&metrics, template_of("1 ${id}"), folder.0.join("a"), None);
+    let second = open(&metrics, template_of("2 ${id}"), folder.0.join("a"), Some(&first));
+    let third = open(&metrics, template_of("3 ${id}"), folder.0.join("b"), Some(&second));
     assert!(Arc::ptr_eq(&first.writer, &second.writer) && !Arc::ptr_eq(&second.writer, &third.writer));
     for log in [&first, &second, &third] {
         recorders[0].use_log(Some(log.clone()));
@@ -164,7 +165,7 @@ async fn a_line_is_handed_over_within_a_moment() {
         let (gate, out) = gated();
         gate.open();
         let (metrics, mut recorders) = metrics(1);
-        let log = log_to(&metrics, LogFormat::Template("${id}".into()), &out);
+        let log = log_to(&metrics, template_of("${id}"), &out);
         let recorder = Rc::new(recorders.remove(0));
         recorder.use_log(Some(log.clone()));
         let clock = Clock::manual();
@@ -250,4 +251,8 @@ fn the_manual_tells_of_each_field() {
     let page = std::fs::read_to_string(page).unwrap();
     let rows: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
     assert_eq!(rows, super::super::log_fields());
+}
+
+fn template_of(text: &str) -> LogFormat {
+    LogFormat::Template(Spanned { value: text.to_owned(), at: At::default() })
 }
