@@ -44,8 +44,8 @@ fn harmless(forwarded: &[u8], keep_slashes: bool) {
     assert!(keep_slashes || !text.contains("//"));
     for segment in upper.split('/') {
         assert!(!segment.starts_with(';'), "{text}");
-        // A server may decode `%2F` before it resolves dots, and cut parameters before or after that.
-        let decoded = segment.replace("%2E", ".").replace("%2F", "/");
+        // A server may decode before it resolves dots, and cut parameters before or after that.
+        let decoded = segment.replace("%2E", ".").replace("%2F", "/").replace("%3B", ";");
         let names = decoded.split('/').map(|piece| piece.split(';').next());
         assert!(names.flatten().all(|name| name != "." && name != ".."), "{text}");
     }

@@ -40,7 +40,7 @@ pub enum FieldId {
     Origin,
     /// `X-Consumer-*` in any spelling a back end may read as such.
     Identity,
-    /// Another `X-Forwarded-*`, in any spelling a back end may read as such.
+    /// Another `X-Forwarded-*`, or a twin of `X-Real-IP`, in any spelling a back end may read as such.
     ForwardedOther,
     /// A name with `_` that is none of the above.
     Underscore,
@@ -51,6 +51,8 @@ const NAMES: &[(&[u8], FieldId)] = &[
     (b"via", FieldId::Via),
     (b"host", FieldId::Host),
     (b"date", FieldId::Date),
+    // no proxy's field, but CGI programs read it as the environment's HTTP_PROXY: passed on no more than that one
+    (b"proxy", FieldId::ProxyConnection),
     (b"cookie", FieldId::Cookie),
     (b"expect", FieldId::Expect),
     (b"origin", FieldId::Origin),
@@ -118,6 +120,7 @@ struct Key {
 
 /// What fields begin with that only trusted proxies may send.
 const FORWARDED: &[u8] = b"x-forwarded-";
+const REAL_IP: &[u8] = b"x-real-ip";
 /// What names of identity fields begin with.
 const IDENTITY: &[u8] = b"x-consumer-";
 const LOWER: u64 = 0x2020_2020_2020_2020;
@@ -166,8 +169,8 @@ impl FieldId {
                 }
             }
         }
-        let may_be_identity = name.len() >= IDENTITY.len() && key.start & 0xff == u64::from(b'x');
-        if name.len() <= 16 && !may_be_identity && !key.has_underscore() {
+        let may_be_guarded = name.len() >= REAL_IP.len() && key.start & 0xff == u64::from(b'x');
+        if name.len() <= 16 && !may_be_guarded && !key.has_underscore() {
             return FieldId::Other;
         }
         FieldId::of_unlisted(name)
@@ -185,7 +188,8 @@ impl FieldId {
         if name.contains(&b'_') {
             return FieldId::Underscore;
         }
-        if begins(name, FORWARDED) { FieldId::ForwardedOther } else { FieldId::Other }
+        let real_ip = name.len() == REAL_IP.len() && begins(name, REAL_IP);
+        if real_ip || begins(name, FORWARDED) { FieldId::ForwardedOther } else { FieldId::Other }
     }
 
     /// Whether the field belongs to one connection only and is never passed on (RFC 9110, section 7.6.1).
@@ -398,11 +402,13 @@ mod tests {
             assert_eq!(FieldId::of(name.as_bytes()), FieldId::Identity, "{name}");
         }
         assert_eq!(FieldId::of(b"x-consumers"), FieldId::Other);
-        for name in ["X-Forwarded-Prefix", "x.forwarded.for", "X-Forwarded-Ssl"] {
+        for name in ["X-Forwarded-Prefix", "x.forwarded.for", "X-Forwarded-Ssl", "X.Real.IP", "x-real.ip"] {
             assert_eq!(FieldId::of(name.as_bytes()), FieldId::ForwardedOther, "{name}");
         }
         assert_eq!(FieldId::of(b"X-Forwarded-For"), FieldId::XForwardedFor);
+        assert_eq!(FieldId::of(b"x-real-ipx"), FieldId::Other);
         assert_eq!(FieldId::of(b"x_other"), FieldId::Underscore);
+        assert!(FieldId::of(b"Proxy").is_hop_by_hop());
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub enum PathError {
     ForbiddenByte(u8),
     /// `..` at the root.
     AboveRoot,
-    /// A segment that is empty, `.` or `..` before its first `;`: servers that cut parameters would read it anew.
+    /// A segment that is empty, `.` or `..` before its first `;`, or dots before a `%3B`: servers that cut parameters would read it anew.
     DotBeforeParameters,
     /// `.` or `..` beside an encoded slash: servers that decode `%2F` would climb.
     DotBesideEncodedSlash,
@@ -277,7 +277,8 @@ fn is_normal(raw: &[u8]) -> Result<bool, PathError> {
         match class(*byte) {
             Class::Plain => {}
             Class::Slash => match tail {
-                [b'/', ..] | [b'.'] | [b'.', b'/', ..] | [b'.', b'.'] | [b'.', b'.', b'/', ..] => return Ok(false),
+                [b'/', ..] | [b'.'] | [b'.', b'/' | b'%', ..] => return Ok(false),
+                [b'.', b'.'] | [b'.', b'.', b'/' | b'%', ..] => return Ok(false),
                 _ => {}
             },
             Class::Percent => {
@@ -332,7 +333,7 @@ fn normalise(raw: &[u8], keep_slashes: bool, out: &mut Vec<u8>, flags: &mut Flag
         let name_len = append_segment(segment, out, flags)?;
         let parameters = out.len() > start + 1 + name_len;
         let name = out.get(start + 1..start + 1 + name_len).unwrap_or_default();
-        if parameters && matches!(name, b"" | b"." | b"..") {
+        if parameters && matches!(name, b"" | b"." | b"..") || begins_with_escaped_parameters(name) {
             return Err(PathError::DotBeforeParameters);
         }
         match name {
@@ -404,13 +405,21 @@ fn append_segment(segment: &[u8], out: &mut Vec<u8>, flags: &mut Flags) -> Resul
     Ok(name_len)
 }
 
-/// Whether a piece between encoded slashes is `.` or `..` before its first `;`, in the name or in the parameters, where escapes stand as they
-/// came: a server may decode the slashes before it cuts the parameters, or after.
+/// Whether a name, in its normal form, is one dot or two before a `%3B`: a server that decodes it before it cuts parameters would
+/// climb.
+fn begins_with_escaped_parameters(name: &[u8]) -> bool {
+    name.starts_with(b".%3B") || name.starts_with(b"..%3B")
+}
+
+/// Whether a piece between encoded slashes is `.` or `..` before its first `;`, escaped or not, in the name or in the parameters, where
+/// escapes stand as they came: a server may decode the slashes before it cuts the parameters, or after.
 fn has_dot_piece(segment: &[u8]) -> bool {
     let mut rest = segment;
     loop {
         let end = rest.windows(3).position(|window| window.eq_ignore_ascii_case(b"%2F"));
         let piece = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
+        let escaped = piece.windows(3).position(|window| window.eq_ignore_ascii_case(b"%3B"));
+        let piece = piece.get(..escaped.unwrap_or(piece.len())).unwrap_or_default();
         if is_dots(piece.split(|&byte| byte == b';').next().unwrap_or_default()) {
             return true;
         }

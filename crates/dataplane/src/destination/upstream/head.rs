@@ -121,13 +121,29 @@ pub(crate) fn push_path(exchange: &Exchange, target: &Target, rewrite: Option<&R
     push_query(exchange, rewrite, out);
 }
 
-/// A prefix is stripped by whole segments only; what is left always is a path.
+/// A prefix is stripped by whole segments only, each with its parameters; what is left always is a path.
 fn push_stripped(path: &[u8], prefix: &[u8], out: &mut Vec<u8>) {
-    match path.strip_prefix(prefix) {
-        Some([]) => out.push(b'/'),
-        Some(rest @ [b'/', ..]) => out.extend_from_slice(rest),
-        Some(_) | None => out.extend_from_slice(path),
+    out.extend_from_slice(match behind_prefix(path, prefix) {
+        Some([]) => b"/",
+        Some(rest) => rest,
+        None => path,
+    });
+}
+
+/// What stands behind a prefix of whole segments: nothing, or a path.
+fn behind_prefix<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    let mut rest = path;
+    // the empty piece before the first slash
+    for segment in prefix.split(|&byte| byte == b'/').skip(1) {
+        rest = rest.strip_prefix(b"/")?.strip_prefix(segment)?;
+        if rest.first() == Some(&b';') {
+            rest = rest.get(rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len())..)?;
+        }
+        if !matches!(rest, [] | [b'/', ..]) {
+            return None;
+        }
     }
+    Some(rest)
 }
 
 /// Appends the query after its changes: parameters removed, set, added. Untouched parameters stay byte for byte.

@@ -41,12 +41,15 @@ pub(super) fn read(raw: &str, keep_slashes: bool) -> Option<(Vec<Segment>, bool)
         let (name, slash_in_name) = decode(name, true)?;
         let (parameters, slash_in_parameters) = decode(parameters, false)?;
         encoded_slash |= slash_in_name || slash_in_parameters;
-        let whole = format!("{name}{parameters}").to_ascii_uppercase().replace("%2E", ".");
+        let whole = format!("{name}{parameters}").to_ascii_uppercase().replace("%2E", ".").replace("%3B", ";");
         let climbs = |piece: &str| matches!(piece.split(';').next(), Some("." | ".."));
         if (slash_in_name || slash_in_parameters) && whole.split("%2F").any(climbs) {
             return None;
         }
         if !parameters.is_empty() && ["", ".", ".."].contains(&name.as_str()) {
+            return None;
+        }
+        if [".%3B", "..%3B"].iter().any(|dots| name.starts_with(dots)) {
             return None;
         }
         match name.as_str() {
