@@ -18,7 +18,7 @@ use daemun_pipeline::{
 pub use config::KeyAuthConfig;
 
 use crate::per_directory::PerDirectory;
-use keys::Keys;
+use keys::{Caller, Keys};
 use presented::{Absent, Source, Sources};
 
 /// Tells the upstream who calls.
@@ -101,8 +101,17 @@ struct Known {
 
 impl Known {
     fn new(directory: &Directory) -> Known {
-        let roles = directory.iter().map(|(_, consumer)| consumer.roles.join(",").into()).collect();
-        Known { keys: Keys::new(directory), roles }
+        let roles: Box<[Box<str>]> = directory.iter().map(|(_, consumer)| consumer.roles.join(",").into()).collect();
+        Known { keys: Keys::new(directory, &roles), roles }
+    }
+}
+
+impl PerDirectory<Known> {
+    /// A consumer's name and roles as they are sent.
+    fn sent(&self, consumer: ConsumerId) -> (&[u8], &[u8]) {
+        let name = self.directory.get(consumer).map_or("", |known| &known.name);
+        let roles = self.value.roles.get(consumer.0 as usize).map_or("", |roles| roles);
+        (name.as_bytes(), roles.as_bytes())
     }
 }
 
@@ -116,8 +125,8 @@ struct KeyAuth {
 impl Policy for KeyAuth {
     fn on_request<'a>(&'a self, exchange: &'a mut Exchange) -> Flow<'a> {
         Flow::Now(match self.identify(exchange) {
-            Ok((source, consumer)) => {
-                self.note(source, consumer, exchange);
+            Ok((source, caller)) => {
+                self.note(source, caller, exchange);
                 Ok(())
             }
             Err(_) => Err(self.refusal()),
@@ -131,9 +140,9 @@ impl Policy for KeyAuth {
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         let consumers = self.known.value.keys.len();
         match self.identify(exchange) {
-            Ok((source, consumer)) => {
-                self.note(source, consumer, exchange);
-                let name = self.known.directory.get(consumer).map_or("", |consumer| &consumer.name);
+            Ok((source, caller)) => {
+                self.note(source, caller, exchange);
+                let name = self.known.directory.get(caller.consumer).map_or("", |consumer| &consumer.name);
                 Explanation::pass(format!("the key is one of `{name}`"))
             }
             Err(Refused::Absent(Absent::None)) => Explanation::stop(&self.refusal(), "there is no key in the request"),
@@ -157,23 +166,22 @@ enum Refused {
 }
 
 impl KeyAuth {
-    fn identify(&self, exchange: &Exchange) -> Result<(Source, ConsumerId), Refused> {
+    fn identify(&self, exchange: &Exchange) -> Result<(Source, &Caller), Refused> {
         let found =
             self.sources.find(&exchange.request, |source, key| Some((source, self.known.value.keys.find(key)?)));
         found.map_err(Refused::Absent)?.ok_or(Refused::Unknown)
     }
 
     /// Notes the caller on the exchange and tells the upstream, instead of the key.
-    fn note(&self, source: Source, consumer: ConsumerId, exchange: &mut Exchange) {
-        exchange.consumer = Some(consumer);
+    fn note(&self, source: Source, caller: &Caller, exchange: &mut Exchange) {
+        exchange.consumer = Some(caller.consumer);
         if !self.forward {
             self.sources.remove(source, &mut exchange.request);
         }
         let head = &mut exchange.request.head;
-        if let Some(known) = self.known.directory.get(consumer) {
-            push(head, NAME_FIELD, &known.name);
-        }
-        if let Some(roles) = self.known.value.roles.get(consumer.0 as usize).filter(|roles| !roles.is_empty()) {
+        let (name, roles) = caller.sent().unwrap_or_else(|| self.known.sent(caller.consumer));
+        push(head, NAME_FIELD, name);
+        if !roles.is_empty() {
             push(head, ROLES_FIELD, roles);
         }
     }
@@ -186,8 +194,8 @@ impl KeyAuth {
 }
 
 /// Appends one of the gateway's own fields; the value was checked when the directory was taken in ([`Findings`]).
-fn push(head: &mut Head, name: &str, value: &str) {
+fn push(head: &mut Head, name: &str, value: &[u8]) {
     let name = head.store(name.as_bytes());
-    let value = head.store(value.as_bytes());
+    let value = head.store(value);
     head.fields.push(Field { name, value, id: FieldId::Identity, removed: false });
 }

@@ -159,11 +159,11 @@ fn ten_thousand_keys_are_found_and_no_other() {
     let keys: Vec<String> = (0..10_000).map(|n| format!("consumer-key-{n:05}")).collect();
     let consumers = keys.iter().map(|key| consumer(&format!("of {key}"), &[], &[key])).collect();
     let bench = Bench::new(consumers);
-    let table = Keys::new(&bench.directory);
+    let table = Keys::new(&bench.directory, &[]);
     assert_eq!(table.len(), 10_000);
     for key in &keys {
         let found = table.find(key.as_bytes()).unwrap();
-        assert_eq!(bench.directory.get(found).unwrap().name, format!("of {key}"));
+        assert_eq!(bench.directory.get(found.consumer).unwrap().name, format!("of {key}"));
     }
     for n in 10_000..20_000 {
         assert_eq!(table.find(format!("consumer-key-{n:05}").as_bytes()), None);
@@ -178,9 +178,26 @@ fn digests_that_begin_alike_are_told_apart() {
     let mut honest = consumer("b", &[], &[]);
     honest.keys.push(second);
     let bench = Bench::new(vec![alike, honest]);
-    let table = Keys::new(&bench.directory);
-    assert_eq!(table.find(KEY.as_bytes()).unwrap().0, 0);
-    assert_eq!(table.find(OTHER.as_bytes()).unwrap().0, 1);
+    let table = Keys::new(&bench.directory, &[]);
+    assert_eq!(table.find(KEY.as_bytes()).unwrap().consumer.0, 0);
+    assert_eq!(table.find(OTHER.as_bytes()).unwrap().consumer.0, 1);
+}
+
+#[test]
+fn names_and_roles_of_any_length_are_told() {
+    for (name, roles) in [("a", 0), ("a", 24), ("a", 25), ("a", 300), ("b", 3), ("abcdefghijklmnopqrstuvwxyz", 0)] {
+        for repeat in [1, 2, 26, 27, 300] {
+            let (name, role) = (name.repeat(repeat), "r".repeat(roles));
+            let roles: &[&str] = if roles == 0 { &[] } else { &["x", &role] };
+            let bench = Bench::new(vec![consumer("other", &["y"], &[OTHER]), consumer(&name, roles, &[KEY])]);
+            let chain = bench.build("key_auth: { header: X-Api-Key }").unwrap();
+            let mut exchange = chain.exchange(&format!("GET / HTTP/1.1\nX-Api-Key: {KEY}"));
+            assert_eq!(chain.status(&mut exchange), 0);
+            let head = &exchange.request.head;
+            assert_eq!(head.get("X-Consumer-Name"), Some(name.as_bytes()));
+            assert_eq!(head.get("X-Consumer-Roles"), (!roles.is_empty()).then_some(roles.join(",").as_bytes()));
+        }
+    }
 }
 
 #[test]

@@ -152,6 +152,8 @@ enum Wanted {
 #[derive(Debug)]
 pub(super) struct Buckets {
     levels: [OnceLock<Level>; LEVELS],
+    /// Size of the first level: eight to this power.
+    first: usize,
     /// Highest level there is.
     top: AtomicUsize,
     /// Places that were ever used; never more than `max_keys`.
@@ -168,22 +170,27 @@ pub(super) struct Buckets {
 }
 
 impl Buckets {
-    /// An empty table for at most `max_keys` keys at a time; takes some 600 bytes.
-    pub(super) fn new(max_keys: u64) -> Buckets {
-        Buckets::with_idle(max_keys, IDLE)
+    /// An empty table for at most `max_keys` keys at a time, which finds `expected` of them in its first level; takes some 600 bytes.
+    pub(super) fn new(max_keys: u64, expected: usize) -> Buckets {
+        Buckets::with_idle(max_keys, expected, IDLE)
     }
 
     /// An empty table with another time, in units, before places are given away.
-    pub(super) fn with_idle(max_keys: u64, idle: u64) -> Buckets {
+    pub(super) fn with_idle(max_keys: u64, expected: usize, idle: u64) -> Buckets {
+        let max_keys = max_keys.clamp(1, MAX_KEYS);
+        // half full at most
+        let windows = expected.div_ceil(4).min(windows_for(max_keys));
+        let first = (0..LEVELS).find(|power| 1 << (3 * power) >= windows).unwrap_or(0);
         let levels: [OnceLock<Level>; LEVELS] = Default::default();
-        if let Some(first) = levels.first() {
-            let _ = first.set(Level::new(1));
+        if let Some(level) = levels.first() {
+            let _ = level.set(Level::new(windows_for(max_keys).min(1 << (3 * first))));
         }
         Buckets {
             levels,
+            first,
             top: AtomicUsize::new(0),
             used: AtomicU64::new(0),
-            max_keys: max_keys.clamp(1, MAX_KEYS),
+            max_keys,
             idle,
             floor: AtomicU64::new(0),
             shared: OnceLock::new(),
@@ -272,8 +279,8 @@ impl Buckets {
         if self.used.load(Ordering::Relaxed) < self.max_keys
             && let Some(level) = self.levels.get(top + 1)
         {
-            let enough = usize::try_from(self.max_keys.div_ceil(4)).ok()?.next_power_of_two();
-            let level = level.get_or_init(|| Level::new(enough.min(1 << (3 * (top + 1)))));
+            let windows = windows_for(self.max_keys).min(1 << (3 * (self.first + top + 1)));
+            let level = level.get_or_init(|| Level::new(windows));
             self.top.fetch_max(top + 1, Ordering::AcqRel);
             if let Some(place) = self.claim_in(level, key, Wanted::New, written) {
                 return Some(place);
@@ -312,6 +319,11 @@ impl Buckets {
         let more = |used| (used < self.max_keys).then_some(used + 1);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
+}
+
+/// Windows that hold that many keys at half their places; [`MAX_KEYS`] keeps it within 23 bits.
+fn windows_for(keys: u64) -> usize {
+    usize::try_from(keys.div_ceil(4)).unwrap_or(usize::MAX >> 1).next_power_of_two()
 }
 
 /// Which of the shared buckets a key without a place uses.

@@ -49,8 +49,8 @@ pub(super) struct Callers {
 }
 
 impl Callers {
-    fn new(max_keys: u64) -> Callers {
-        Callers { buckets: Buckets::new(max_keys), tag: RandomState::new(), place: RandomState::new() }
+    fn new(max_keys: u64, expected: usize) -> Callers {
+        Callers { buckets: Buckets::new(max_keys, expected), tag: RandomState::new(), place: RandomState::new() }
     }
 
     fn key(&self, caller: impl Hash) -> Key {
@@ -81,7 +81,8 @@ impl Subject {
     pub(super) fn build(settings: &LimitConfig, ctx: &BuildContext<'_>) -> Subject {
         let owner = format!("{}.{}", ctx.path, settings.name());
         let shape = settings.shape();
-        let callers = || ctx.carry.get_or(&owner, &shape, || Callers::new(settings.max_keys.get()));
+        let expected = if settings.by == By::Consumer { ctx.directory.len() } else { 0 };
+        let callers = || ctx.carry.get_or(&owner, &shape, || Callers::new(settings.max_keys.get(), expected));
         match &settings.by {
             By::Route if ctx.route.is_none() => Subject::Routes(callers()),
             By::Route => Subject::Route(ctx.carry.get_or(&owner, &shape, AtomicU64::default)),
