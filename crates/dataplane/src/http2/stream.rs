@@ -1,15 +1,17 @@
 //! One stream of a client's connection: its head read, its exchange served, its end told. Knows neither other streams nor sockets.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use daemun_pipeline::{Client, Exchange, Fault, Stop};
+use daemun_pipeline::{Exchange, Fault, Stop};
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::Request;
 
 use super::down::H2Down;
 use super::fields::read_request;
+use super::tasks::Job;
 use crate::peer::Down;
 use crate::record::BadHead;
 use crate::respond;
@@ -25,9 +27,9 @@ pub(super) struct Incoming {
     pub(super) now: u64,
 }
 
-/// Serves it to its end. Gives when that was, and whether the client gave it up.
-pub(super) async fn serve(worker: &Rc<Worker>, client: Client, incoming: Incoming) -> (u64, bool) {
-    let Incoming { request, respond, now } = incoming;
+/// Serves the stream that is given, to its end. It is taken where it is put to use: it is too large to be passed on by value.
+pub(super) async fn serve(worker: &Rc<Worker>, given: &RefCell<Option<Job>>) {
+    let Some(Job { incoming: Incoming { request, respond, now }, client, open }) = given.take() else { return };
     let (parts, body) = request.into_parts();
     let local = worker.local();
     let bounds = &local.snapshot.settings.bounds;
@@ -56,7 +58,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: Client, incoming: Incomin
     };
     let ended = exchange.times.end;
     worker.idle(state);
-    (ended, abandoned)
+    open.end(ended, abandoned);
 }
 
 fn finish(down: Down<'_>) -> bool {

@@ -12,7 +12,7 @@ use crate::worker::Worker;
 use daemun_pipeline::Client;
 
 /// Tasks of a worker that wait for a stream; some kilobytes each. Those beyond end with their stream.
-const IDLE_MOST: usize = 64;
+const IDLE_MOST: usize = 256;
 
 /// A stream to be served.
 pub(super) struct Job {
@@ -40,7 +40,6 @@ impl Tasks {
 }
 
 /// Where a task without a stream is given one.
-#[derive(Default)]
 struct Slot {
     job: RefCell<Option<Job>>,
     waiting: RefCell<Option<Waker>>,
@@ -54,14 +53,12 @@ impl Slot {
         }
     }
 
-    fn poll_take(&self, cx: &Context<'_>) -> Poll<Job> {
-        match self.job.take() {
-            Some(job) => Poll::Ready(job),
-            None => {
-                *self.waiting.borrow_mut() = Some(cx.waker().clone());
-                Poll::Pending
-            }
+    fn poll_given(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.job.borrow().is_some() {
+            return Poll::Ready(());
         }
+        *self.waiting.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
     }
 }
 
@@ -70,19 +67,19 @@ pub(super) fn serve(worker: &Rc<Worker>, job: Job) {
     let idle = worker.stream_tasks.idle.borrow_mut().pop();
     match idle {
         Some(slot) => slot.give(job),
-        None => drop(tokio::task::spawn_local(run(Rc::clone(worker), job))),
+        None => {
+            let slot = Rc::new(Slot { job: RefCell::new(Some(job)), waiting: RefCell::default() });
+            drop(tokio::task::spawn_local(run(Rc::clone(worker), slot)));
+        }
     }
 }
 
-async fn run(worker: Rc<Worker>, mut job: Job) {
-    let slot = Rc::new(Slot::default());
+async fn run(worker: Rc<Worker>, slot: Rc<Slot>) {
     loop {
-        let Job { incoming, client, open } = job;
-        let (ended, abandoned) = stream::serve(&worker, client, incoming).await;
-        open.end(ended, abandoned);
+        poll_fn(|cx| slot.poll_given(cx)).await;
+        stream::serve(&worker, &slot.job).await;
         if !worker.stream_tasks.rest(&slot) {
             return;
         }
-        job = poll_fn(|cx| slot.poll_take(cx)).await;
     }
 }
