@@ -7,6 +7,7 @@ use daemun_pipeline::{Exchange, Fault, Head};
 
 use crate::http1::down::H1Down;
 use crate::http1::parse::{BodyLength, Bounds};
+use crate::http1::request::Parts;
 use crate::http1::up::{H1Up, Said};
 use crate::http2::down::H2Down;
 use crate::http2::up::H2Up;
@@ -31,6 +32,23 @@ impl Down<'_> {
         match self {
             Down::H1(down) => down.poll_fill(cx, pipe, buffers),
             Down::H2(down) => down.poll_fill(cx, pipe, buffers),
+        }
+    }
+
+    /// Takes what the head of a stream says about its body, and gives how it is passed on.
+    pub(crate) fn expect(&mut self, parts: &Parts) -> BodyLength {
+        match self {
+            // there the parser says it
+            Down::H1(_) => BodyLength::None,
+            Down::H2(down) => down.expect(parts),
+        }
+    }
+
+    /// Ends a stream; says whether the client gave it up.
+    pub(crate) fn end_stream(&mut self) -> bool {
+        match self {
+            Down::H1(_) => false,
+            Down::H2(down) => down.finish(),
         }
     }
 

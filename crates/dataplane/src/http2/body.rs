@@ -146,7 +146,7 @@ pub(super) fn poll_send(
         if data.is_empty() {
             if pipe.eof {
                 match pipe.trailers.take() {
-                    Some(trailers) => stream.send_trailers(map_of(&trailers)).map_err(broken)?,
+                    Some(trailers) => stream.send_trailers(map_of(&trailers, None)).map_err(broken)?,
                     None => stream.send_data(Bytes::new(), true).map_err(broken)?,
                 }
                 *ended = true;

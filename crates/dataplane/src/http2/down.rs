@@ -7,7 +7,7 @@ use bytes::Bytes;
 use daemun_pipeline::{Exchange, Fault, FieldId, Head};
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
-use http::{HeaderValue, Response, StatusCode};
+use http::{Response, StatusCode};
 
 use super::body::{Incoming, poll_send};
 use super::fields::{Sender, map_of};
@@ -15,7 +15,6 @@ use crate::destination::upstream::grpc;
 use crate::http1::parse::BodyLength;
 use crate::http1::request::Parts;
 use crate::pipe::{Buffers, Pipe};
-use crate::respond::push_number;
 
 /// The client's side of one exchange.
 pub(crate) struct H2Down {
@@ -50,7 +49,7 @@ impl H2Down {
     }
 
     /// Takes what the head says about the body, and gives how it is passed on.
-    pub(super) fn expect(&mut self, parts: &Parts) -> BodyLength {
+    pub(crate) fn expect(&mut self, parts: &Parts) -> BodyLength {
         self.body.expect(parts.length);
         self.expects = parts.expect_continue;
         match parts.length {
@@ -84,7 +83,7 @@ impl H2Down {
         if let Ok(status) = StatusCode::from_u16(status) {
             let mut answer = Response::new(());
             *answer.status_mut() = status;
-            *answer.headers_mut() = map_of(head);
+            *answer.headers_mut() = map_of(head, None);
             // a stream that ended meanwhile is noticed where it is read or written
             let _ = self.respond.send_informational(answer);
         }
@@ -97,14 +96,7 @@ impl H2Down {
         let none = self.bodyless || status == 204 || status == 304;
         let mut answer = Response::new(());
         *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-        *answer.headers_mut() = map_of(&exchange.response.head);
-        if let Some(length) = stated_length(exchange, length, none) {
-            let mut digits = Vec::with_capacity(20);
-            push_number(length, &mut digits);
-            if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(digits)) {
-                answer.headers_mut().insert(http::header::CONTENT_LENGTH, value);
-            }
-        }
+        *answer.headers_mut() = map_of(&exchange.response.head, stated_length(exchange, length, none));
         self.ended = none || matches!(length, BodyLength::None | BodyLength::Length(0));
         // an error here is a stream that the client has given up, which the first write says
         self.stream = self.respond.send_response(answer, self.ended).ok();
@@ -129,7 +121,7 @@ impl H2Down {
         if let Some(stream) = &mut self.stream {
             let mut head = Head::default();
             grpc::push_status(&mut head, fault);
-            self.ended = stream.send_trailers(map_of(&head)).is_ok();
+            self.ended = stream.send_trailers(map_of(&head, None)).is_ok();
         }
     }
 
@@ -147,7 +139,7 @@ impl H2Down {
     }
 
     /// Ends the stream; one whose answer is not whole is reset, so that nobody takes it for whole. Says whether the client gave it up.
-    pub(super) fn finish(mut self) -> bool {
+    pub(crate) fn finish(&mut self) -> bool {
         if !self.ended {
             self.respond.send_reset(h2::Reason::INTERNAL_ERROR);
         }

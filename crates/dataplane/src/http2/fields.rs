@@ -3,14 +3,17 @@
 use bytes::Bytes;
 use daemun_pipeline::head::Field;
 use daemun_pipeline::{Fault, FieldId, Head, Reason, Request, Span};
-use http::header::{COOKIE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, COOKIE, HeaderMap, HeaderName, HeaderValue};
 use http::request;
 
 use crate::destination::upstream::head::FieldSink;
 use crate::http1::chunked::{TrailerUse, trailer_use};
 use crate::http1::parse::Bounds;
 use crate::http1::request::{Parts, check_h2_field, read_parts};
+use crate::respond::push_number;
 
+/// Digits of a length at most.
+const MAX_DIGITS: usize = 20;
 /// Trailer fields a message may have, as over HTTP/1.
 const TRAILER_FIELDS_MAX: usize = 64;
 
@@ -104,10 +107,21 @@ pub(super) fn read_answer(head: &mut Head, map: &HeaderMap, bounds: &Bounds) -> 
     Ok(())
 }
 
-/// The fields of a head that may go out over HTTP/2: neither framing nor those of one connection. Names become lower case.
-pub(super) fn map_of(head: &Head) -> HeaderMap {
+/// The fields of a head that may go out over HTTP/2: neither framing nor those of one connection, but the length, if one is stated. Names
+/// become lower case.
+pub(super) fn map_of(head: &Head, length: Option<u64>) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(head.fields.len() + 1);
-    let text = Bytes::copy_from_slice(&head.buf); // all values share it
+    let mut text = Vec::with_capacity(head.buf.len() + MAX_DIGITS);
+    text.extend_from_slice(&head.buf);
+    if let Some(length) = length {
+        push_number(length, &mut text);
+    }
+    let text = Bytes::from(text); // all values share it
+    if length.is_some()
+        && let Ok(value) = HeaderValue::from_maybe_shared(text.slice(head.buf.len()..))
+    {
+        map.insert(CONTENT_LENGTH, value);
+    }
     for field in &head.fields {
         if field.removed || field.id.is_hop_by_hop() || field.id == FieldId::ContentLength {
             continue;

@@ -33,7 +33,8 @@ pub(super) async fn serve(worker: &Rc<Worker>, given: &RefCell<Option<Job>>) {
     let (parts, body) = request.into_parts();
     let local = worker.local();
     let bounds = &local.snapshot.settings.bounds;
-    let mut h2_down = H2Down::new(body, respond, parts.method == http::Method::HEAD, bounds.keep_underscores);
+    let to_head = parts.method == http::Method::HEAD;
+    let mut down = Down::H2(H2Down::new(body, respond, to_head, bounds.keep_underscores));
     let deadline = worker.timers.slot();
     let mut state = worker.busy();
     let Busy { exchange, trail, .. } = &mut *state;
@@ -43,29 +44,17 @@ pub(super) async fn serve(worker: &Rc<Worker>, given: &RefCell<Option<Job>>) {
     let read = read_request(&mut exchange.request, &parts, bounds);
     drop(parts);
     drop(local);
-    let abandoned = match read {
+    match read {
         Ok(parts) => {
-            let framing = h2_down.expect(&parts);
-            let mut down = Down::H2(h2_down);
+            let framing = down.expect(&parts);
             serve::serve(worker, &deadline, &mut down, exchange, Arrived { framing, upgrade: None }, trail).await;
-            finish(down)
         }
-        Err(fault) => {
-            let mut down = Down::H2(h2_down);
-            refuse(worker, &deadline, &mut down, exchange, trail, &fault).await;
-            finish(down)
-        }
-    };
+        Err(fault) => refuse(worker, &deadline, &mut down, exchange, trail, &fault).await,
+    }
+    let abandoned = down.end_stream();
     let ended = exchange.times.end;
     worker.idle(state);
     open.end(ended, abandoned);
-}
-
-fn finish(down: Down<'_>) -> bool {
-    match down {
-        Down::H1(_) => false,
-        Down::H2(down) => down.finish(),
-    }
 }
 
 /// Answers a head that cannot be read in one way, and counts it; the connection goes on.
