@@ -11,10 +11,12 @@ mod merge;
 mod references;
 mod language;
 mod load;
+mod file;
 mod print;
 mod reference;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use file::{read_file, read_file_or_pipe, why};
 pub use language::schema;
 pub use load::{Environment, Loaded, System, USUAL_PLACES, load, load_text};
 pub use model::{Config, Spanned};

@@ -9,6 +9,7 @@ use crate::diagnostic::{
     ALIAS_LIMIT, BAD_REFERENCE, BAD_VALUE, Diagnostic, Diagnostics, FILE, LIMIT, NO_EFFECT, NO_LISTENER, NO_ROUTE,
     NOT_AN_AUTHENTICATOR, SYNTAX, UNKNOWN_UPSTREAM, UNUSED_UPSTREAM,
 };
+use crate::file::{read_file, read_file_or_pipe, why};
 use crate::model::Config;
 use crate::parse::Format;
 use crate::policy::Vocabulary;
@@ -23,8 +24,16 @@ pub trait Environment {
     /// At most `limit` + 1 bytes of a file.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// When the file cannot be read, or is none.
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>>;
+
+    /// The same of what an operator named as the configuration, which may be a pipe.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn read_named(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        self.read(path, limit)
+    }
 
     /// The files of a folder, in no order; `None` when `path` is not a folder.
     ///
@@ -43,10 +52,11 @@ impl Environment for System {
     }
 
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-        use io::Read as _;
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        read_file(path, limit)
+    }
+
+    fn read_named(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        read_file_or_pipe(path, limit)
     }
 
     fn list(&self, path: &Path) -> io::Result<Option<Vec<PathBuf>>> {
@@ -89,7 +99,8 @@ const FILE_COUNT_LIMIT: usize = 10_000;
 pub fn load(path: Option<&Path>, environment: &dyn Environment, vocabulary: &Vocabulary<'_>) -> Loaded {
     let mut loader = Loader::default();
     if let Some(paths) = loader.find(path, environment) {
-        loader.read(&paths, environment);
+        let named = path.filter(|path| paths.iter().any(|found| found == path));
+        loader.read(&paths, named, environment);
     }
     loader.finish(environment, vocabulary)
 }
@@ -154,10 +165,12 @@ impl Loader {
         Some(paths)
     }
 
-    fn read(&mut self, paths: &[PathBuf], environment: &dyn Environment) {
+    /// `named`: what was named to be read, if it is no folder.
+    fn read(&mut self, paths: &[PathBuf], named: Option<&Path>, environment: &dyn Environment) {
         let mut left = TEXT_LIMIT;
         for path in paths {
-            let bytes = match environment.read(path, left) {
+            let bytes = if named.is_some() { environment.read_named(path, left) } else { environment.read(path, left) };
+            let bytes = match bytes {
                 Ok(bytes) => bytes,
                 Err(error) => {
                     self.unreadable(path, &error);
@@ -197,7 +210,7 @@ impl Loader {
     }
 
     fn unreadable(&mut self, path: &Path, error: &io::Error) {
-        let message = format!("`{}` cannot be read: {}", path.display(), error.kind());
+        let message = format!("`{}` cannot be read: {}", path.display(), why(error));
         self.diagnostics.push(Diagnostic::error(FILE, At::default(), message));
         self.unreadable = true;
     }

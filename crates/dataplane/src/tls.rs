@@ -2,6 +2,7 @@
 //! certificates. Knows no HTTP but the names of ALPN.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use daemun_config::diagnostic::Diagnostics;
@@ -17,6 +18,8 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, S
 
 /// Sessions kept for clients that resume by id; those with tickets need none.
 const SESSIONS: usize = 10_240;
+/// Largest file of certificates or a key.
+const FILE_LIMIT: u64 = 16 << 20;
 
 /// Compiles the TLS of a listener; findings go to `diagnostics`.
 pub(crate) fn server(
@@ -41,10 +44,13 @@ pub(crate) fn server(
             return None;
         }
     };
+    let mut authorities = None;
     let builder = match &tls.client_ca {
         None => builder.with_no_client_auth(),
         Some(ca) => {
-            let roots = roots(ca, &format!("{path}.client_ca"), diagnostics)?;
+            let pem = pem(ca, &format!("{path}.client_ca"), diagnostics)?;
+            authorities = Some(hex_digest(&pem));
+            let roots = roots(&pem, ca, &format!("{path}.client_ca"), diagnostics)?;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
             let verifier = if tls.client_auth_optional { verifier.allow_unauthenticated() } else { verifier };
             match verifier.build() {
@@ -59,8 +65,6 @@ pub(crate) fn server(
     let mut config = builder.with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // a session must not be resumed under another rule of who may come, so what is kept belongs to that rule
-    let authorities =
-        tls.client_ca.as_ref().map(|ca| std::fs::read(&ca.value).map(|pem| hex_digest(&pem)).unwrap_or_default());
     let shape = format!("{authorities:?} {} {:?}", tls.client_auth_optional, tls.min_version);
     let sessions =
         carry.get_or("tls sessions", &shape, || Kept(rustls::server::ServerSessionMemoryCache::new(SESSIONS)));
@@ -144,7 +148,7 @@ fn certificates(
     let mut default = None;
     for (index, pair) in tls.certificates.iter().enumerate() {
         let path = format!("{path}.certificates.{index}");
-        let chain = chain(&pair.cert, &format!("{path}.cert"), diagnostics)?;
+        let chain = chain_of(&pair.cert, &format!("{path}.cert"), diagnostics)?;
         let key = private_key(&pair.key, &format!("{path}.key"), diagnostics)?;
         let certified = match CertifiedKey::from_der(chain, key, provider) {
             Ok(certified) => Arc::new(certified),
@@ -171,13 +175,30 @@ fn certificates(
     Some(Certificates { exact, wildcard, default: default? })
 }
 
-fn chain(
-    file: &Spanned<std::path::PathBuf>,
+/// What a file holds, if it is one.
+fn pem(file: &Spanned<PathBuf>, path: &str, diagnostics: &mut Diagnostics) -> Option<Vec<u8>> {
+    match daemun_config::read_file(&file.value, FILE_LIMIT) {
+        Ok(pem) if u64::try_from(pem.len()).is_ok_and(|length| length <= FILE_LIMIT) => Some(pem),
+        Ok(_) => unreadable(file, path, "it is larger than 16 MiB", diagnostics),
+        Err(error) => unreadable(file, path, &daemun_config::why(&error), diagnostics),
+    }
+}
+
+fn chain_of(
+    file: &Spanned<PathBuf>,
     path: &str,
     diagnostics: &mut Diagnostics,
 ) -> Option<Vec<CertificateDer<'static>>> {
-    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&file.value)
-        .and_then(Iterator::collect::<Result<Vec<_>, rustls::pki_types::pem::Error>>);
+    chain(&pem(file, path, diagnostics)?, file, path, diagnostics)
+}
+
+fn chain(
+    pem: &[u8],
+    file: &Spanned<PathBuf>,
+    path: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<Vec<CertificateDer<'static>>> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match read {
         Ok(chain) if !chain.is_empty() => Some(chain),
         Ok(_) => unreadable(file, path, "it holds no certificate", diagnostics),
@@ -185,30 +206,21 @@ fn chain(
     }
 }
 
-fn private_key(
-    file: &Spanned<std::path::PathBuf>,
-    path: &str,
-    diagnostics: &mut Diagnostics,
-) -> Option<PrivateKeyDer<'static>> {
-    match PrivateKeyDer::from_pem_file(&file.value) {
+fn private_key(file: &Spanned<PathBuf>, path: &str, diagnostics: &mut Diagnostics) -> Option<PrivateKeyDer<'static>> {
+    match PrivateKeyDer::from_pem_slice(&pem(file, path, diagnostics)?) {
         Ok(key) => Some(key),
         Err(error) => unreadable(file, path, &error.to_string(), diagnostics),
     }
 }
 
-fn unreadable<T>(
-    file: &Spanned<std::path::PathBuf>,
-    path: &str,
-    why: &str,
-    diagnostics: &mut Diagnostics,
-) -> Option<T> {
+fn unreadable<T>(file: &Spanned<PathBuf>, path: &str, why: &str, diagnostics: &mut Diagnostics) -> Option<T> {
     diagnostics.error("tls_file", path, file.at, format!("`{}` cannot be used: {why}", file.value.display()));
     None
 }
 
-fn roots(file: &Spanned<std::path::PathBuf>, path: &str, diagnostics: &mut Diagnostics) -> Option<RootCertStore> {
+fn roots(pem: &[u8], file: &Spanned<PathBuf>, path: &str, diagnostics: &mut Diagnostics) -> Option<RootCertStore> {
     let mut store = RootCertStore::empty();
-    for certificate in chain(file, path, diagnostics)? {
+    for certificate in chain(pem, file, path, diagnostics)? {
         if let Err(error) = store.add(certificate) {
             return unreadable(file, path, &error.to_string(), diagnostics);
         }
@@ -255,14 +267,17 @@ pub(crate) fn client(
         builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
     } else {
         let store = match &tls.ca {
-            Some(ca) => roots(ca, &format!("{path}.ca"), diagnostics)?,
+            Some(ca) => {
+                let path = format!("{path}.ca");
+                roots(&pem(ca, &path, diagnostics)?, ca, &path, diagnostics)?
+            }
             None => system_roots(),
         };
         builder.with_root_certificates(store)
     };
     let mut config = match (&tls.cert, &tls.key) {
         (Some(cert), Some(key)) => {
-            let chain = chain(cert, &format!("{path}.cert"), diagnostics)?;
+            let chain = chain_of(cert, &format!("{path}.cert"), diagnostics)?;
             let private = private_key(key, &format!("{path}.key"), diagnostics)?;
             match builder.with_client_auth_cert(chain, private) {
                 Ok(config) => config,

@@ -9,5 +9,6 @@
 mod cli;
 mod demo;
 mod documents;
+mod fifo;
 mod process;
 mod support;
