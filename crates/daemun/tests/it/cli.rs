@@ -151,6 +151,25 @@ fn odd_input_is_told_with_its_place_and_exits_with_1() {
 }
 
 #[test]
+fn twenty_thousand_mistakes_on_one_line_are_counted_and_listed() {
+    let folder = Folder::new();
+    let keys: Vec<String> = (0..20_000).map(|number| format!("\"k{number}\": \"${{env:NONE:-secret}}\"")).collect();
+    let text = format!("{{ \"listeners\": [{{ \"bind\": \"127.0.0.1:0\" }}], \"routes\": [], {} }}", keys.join(", "));
+    let path = folder.write("a.json", &text).display().to_string();
+    let ran = daemun(&["check", "-c", &path]);
+    assert_eq!(ran.code, Code::Wrong);
+    assert_eq!(ran.err.matches("error[unknown_key]").count(), 100);
+    assert!(
+        ran.err
+            .ends_with("… and 19901 more, which `--format json` of `daemun check` lists\n\n20000 errors, 1 warning\n")
+    );
+    assert!(!ran.err.contains("secret") && ran.err.len() < 50_000, "{}", ran.err.len());
+    let listed: serde_json::Value =
+        serde_json::from_str(&daemun(&["check", "-c", &path, "--format", "json"]).out).unwrap();
+    assert_eq!(listed["diagnostics"].as_array().unwrap().len(), 20_001);
+}
+
+#[test]
 fn routes_are_shown_in_the_order_they_match() {
     let (_folder, path) = shop();
     let ran = daemun(&["routes", "-c", &path]);
