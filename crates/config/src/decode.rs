@@ -165,7 +165,7 @@ impl<'a> Decoder<'a> {
         if length > 0 {
             self.path.push('.');
         }
-        if key.len() <= 64 && !key.contains(char::is_control) {
+        if key.len() <= 64 && !key.contains(crate::shown::is_active) {
             self.path.push_str(key);
         } else {
             self.path.push_str(&crate::tree::clip(key));

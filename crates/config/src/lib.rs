@@ -12,6 +12,7 @@ mod references;
 mod language;
 mod load;
 mod file;
+mod shown;
 mod print;
 mod reference;
 
@@ -25,3 +26,4 @@ pub use policy::{PolicyDescription, Vocabulary};
 pub use print::{PrintOptions, check_round_trip, print};
 pub use reference::{codes_markdown, reference_markdown};
 pub use references::{Resolved, resolve};
+pub use shown::{Shown, is_active};

@@ -90,7 +90,7 @@ impl Compiled {
     pub(crate) fn sound(&mut self, output: &mut Output<'_>) -> Result<(Config, Snapshot), Failure> {
         let report = self.report(output.color);
         if !report.is_empty() {
-            output.note(report.trim_end());
+            output.findings(&report);
         }
         let code = self.code();
         self.sound.take().ok_or_else(|| Failure::said(if code == Code::Done { Code::Internal } else { code }))

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::{Diagnostic, Diagnostics, Severity};
+use crate::shown::{Shown, is_active};
 use crate::tree::{At, Sources};
 
 /// Characters of a source line that a snippet shows.
@@ -91,27 +92,28 @@ impl Page<'_> {
         let head = format!("{}[{}]", found.severity.as_str(), found.code);
         let head = self.paint(paint, &head);
         let separator = if found.path.is_empty() { "" } else { ": " };
-        let message = self.paint("1", &found.message);
-        let _ = writeln!(self.out, "{head} {}{separator}{message}", found.path);
+        let message = self.paint("1", &Shown(&found.message).to_string());
+        let _ = writeln!(self.out, "{head} {}{separator}{message}", Shown(&found.path));
         self.place("-->", found.at, "^", "");
         for (at, message) in &found.related {
             self.place(":::", *at, "-", message);
         }
         if let Some(help) = &found.help {
             let label = self.paint("1;36", "help");
-            let _ = writeln!(self.out, "{label}: {help}");
+            let _ = writeln!(self.out, "{label}: {}", Shown(help));
         }
         self.out.push('\n');
     }
 
     fn place(&mut self, arrow: &str, at: At, mark: &str, message: &str) {
+        let message = Shown(message).to_string();
         let Some(path) = self.lines.sources.path(at.file).filter(|_| at.line > 0) else {
             if !message.is_empty() {
                 let _ = writeln!(self.out, "  {arrow} {message}");
             }
             return;
         };
-        let path = path.display().to_string();
+        let path = Shown(path.display()).to_string();
         let arrow = self.paint("34", arrow);
         let _ = writeln!(self.out, "  {arrow} {path}:{}:{}", at.line, at.column);
         let Some((line, start, end)) = self.lines.snippet(at) else { return };
@@ -237,13 +239,15 @@ impl<'a> Lines<'a> {
             }
             let hide = line.is_hidden(index + 1);
             if !hide || !was_hidden {
-                let char = match char {
-                    _ if hide => '…',
-                    _ if char.is_control() => ' ',
-                    _ => char,
-                };
-                shown.push(char);
-                width += if is_wide(char) { 2 } else { 1 };
+                let before = shown.len();
+                match char {
+                    _ if hide => shown.push('…'),
+                    '\t' => shown.push(' '),
+                    _ if is_active(char) => shown.extend(char.escape_unicode()),
+                    _ => shown.push(char),
+                }
+                let added = shown.get(before..).unwrap_or_default();
+                width += added.chars().map(|char| if is_wide(char) { 2 } else { 1 }).sum::<usize>();
             }
             was_hidden = hide;
             if index < end && !char.is_whitespace() {
@@ -338,6 +342,19 @@ mod tests {
     #[test]
     fn marks_stand_under_wide_characters() {
         assert_eq!(snippet("대문: 문", 5, 6, false), "대문: 문\n      ^^");
+    }
+
+    #[test]
+    fn what_a_terminal_acts_on_is_escaped_in_names_texts_and_lines() {
+        assert_eq!(snippet("a\t\u{1b}[2Jb: \u{202e}c", 8, 9, false), "a \\u{1b}[2Jb: \\u{202e}c\n            ^");
+        let mut sources = Sources::new();
+        let file = sources.add(Path::new("a\u{1b}\u{202e}\n.yaml"), "x".to_owned()).unwrap();
+        let mut all = Diagnostics::new();
+        let found = Diagnostic::error(BAD_VALUE, At::file(file), "m\u{9b}").path("p\u{1b}").help("h\u{200f}");
+        all.push(found.related(At::file(file), "r\u{7}"));
+        let text = text(&all, &sources, false);
+        assert!(!text.contains(|char| char != '\n' && is_active(char)), "{text:?}");
+        assert!(text.contains("--> a\\u{1b}\\u{202e}\\u{a}.yaml:1:1\n"), "{text}");
     }
 
     #[test]
