@@ -19,7 +19,7 @@ mod reference;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use file::{read_file, read_file_or_pipe, why};
 pub use language::schema;
-pub use load::{Environment, Loaded, System, USUAL_PLACES, load, load_text};
+pub use load::{Draft, Environment, Loaded, System, USUAL_PLACES, load, load_text};
 pub use model::{Config, Spanned};
 pub use parse::{Format, parse, parse_text};
 pub use policy::{PolicyDescription, Vocabulary};

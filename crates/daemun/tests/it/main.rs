@@ -12,3 +12,4 @@ mod documents;
 mod fifo;
 mod process;
 mod support;
+mod together;
