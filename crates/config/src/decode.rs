@@ -51,18 +51,20 @@ mod scalars;
 mod schema;
 mod words;
 
+pub(crate) use containers::Checked;
 pub use containers::{Key, Mapping, Needed, NonEmpty, OneOrMany, OrOff};
 pub use scalars::{Bounded, Percent, Period, Rate, Size, TimeLimit, text};
 pub use schema::{Object, SchemaBuilder};
 pub use serde_json::Value as JsonValue;
 pub use words::{FieldName, FieldValue, Method, Name, RegexText, Status};
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{self, Diagnostic, Diagnostics};
 use crate::policy::PolicyDescription;
-use crate::tree::{At, Entry, Node};
+use crate::tree::{At, Entry, Node, Value};
 
 /// A type that settings consist of: read from the tree, and described in the JSON Schema.
 pub trait Setting: Sized {
@@ -90,6 +92,8 @@ pub struct Decoder<'a> {
     path: String,
     folders: &'a [PathBuf],
     policies: &'a [PolicyDescription],
+    /// Places of values that could not be had.
+    unresolved: Option<&'a HashSet<At>>,
     /// Fields of a request with `_` in their names that settings read, each with its path and place.
     underscored: Vec<(String, At, String)>,
     /// Names that may still be compared for suggestions: keeps a large broken configuration linear.
@@ -108,6 +112,7 @@ impl<'a> Decoder<'a> {
             path: path.to_owned(),
             folders: &[],
             policies: &[],
+            unresolved: None,
             underscored: Vec::new(),
             comparisons: 300_000,
         }
@@ -118,6 +123,18 @@ impl<'a> Decoder<'a> {
     pub fn folders(mut self, folders: &'a [PathBuf]) -> Self {
         self.folders = folders;
         self
+    }
+
+    /// Gives the places of values that could not be had.
+    pub(crate) fn unresolved(mut self, unresolved: &'a HashSet<At>) -> Self {
+        self.unresolved = Some(unresolved);
+        self
+    }
+
+    /// Whether nothing was found wrong since there were `before` errors, and every value of `node` could be had.
+    pub(crate) fn is_sound_since(&self, before: usize, node: &Node) -> bool {
+        let unresolved = self.unresolved.filter(|places| !places.is_empty());
+        self.error_count() == before && !unresolved.is_some_and(|places| stands_in(places, node))
     }
 
     /// Gives the policies there are.
@@ -165,7 +182,7 @@ impl<'a> Decoder<'a> {
         if length > 0 {
             self.path.push('.');
         }
-        if key.len() <= 64 && !key.contains(char::is_control) {
+        if key.len() <= 64 && !key.contains(crate::shown::is_active) {
             self.path.push_str(key);
         } else {
             self.path.push_str(&crate::tree::clip(key));
@@ -343,6 +360,15 @@ impl<'a> Decoder<'a> {
                 self.report(if quoted { found.help(format!("quote it: `\"{shown}\"`")) } else { found });
             }
         }
+    }
+}
+
+/// Whether one of the places is that of a value in the tree.
+fn stands_in(places: &HashSet<At>, node: &Node) -> bool {
+    match &node.value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => places.contains(&node.at),
+        Value::Seq(items) => items.iter().any(|item| stands_in(places, item)),
+        Value::Map(entries) => entries.iter().any(|entry| stands_in(places, &entry.value)),
     }
 }
 

@@ -185,6 +185,7 @@ impl Diagnostics {
     /// Drops the findings that `drop` picks.
     pub(crate) fn remove(&mut self, drop: impl Fn(&Diagnostic) -> bool) {
         self.list.retain(|found| !drop(found));
+        self.errors = self.list.iter().filter(|found| found.severity == Severity::Error).count();
     }
 
     /// Replaces secrets in messages and helps by `…`: what stands in backticks always, what stands within other words as long as

@@ -12,11 +12,11 @@ mod upstream;
 
 use serde_json::{Value as Json, json};
 
-use crate::decode::{Bounded, Decoder, Mapping, Name, OrOff, SchemaBuilder, Setting, Status};
+use crate::decode::{Bounded, Checked, Decoder, Mapping, Name, OrOff, SchemaBuilder, Setting, Status};
 use crate::model::{Config, Reload, Spanned, Underscores};
 use crate::policy::Vocabulary;
 use crate::settings;
-use crate::tree::Node;
+use crate::tree::{Node, Value};
 
 use consumer::ConsumerText;
 use edge::{
@@ -37,7 +37,7 @@ settings! {
         /// What makes the gateway read its configuration again.
         reload: ReloadText = "watch",
         /// Where callers come in; at least one.
-        listeners: Vec<ListenerText> = "[]",
+        listeners: Vec<Checked<ListenerText>> = "[]",
         /// The admin listener; none when absent.
         admin: Option<AdminText>,
         /// The status listener: `/metrics`, `/healthz`, `/readyz`; none when absent.
@@ -55,13 +55,13 @@ settings! {
         /// Time limits towards clients.
         timeouts: ClientTimeoutsText = "{}",
         /// Pools of targets, by name.
-        upstreams: Mapping<Name, UpstreamText> = "{}",
+        upstreams: Mapping<Name, Checked<UpstreamText>> = "{}",
         /// Policies of every route; a route's own of the same name replaces one, `off` there removes it.
         policies: PoliciesText = "{}",
         /// Rules of what goes where.
-        routes: Vec<RouteText> = "[]",
+        routes: Vec<Checked<RouteText>> = "[]",
         /// Known callers.
-        consumers: Vec<ConsumerText> = "[]",
+        consumers: Vec<Checked<ConsumerText>> = "[]",
         /// Replacement bodies of the gateway's own answers, by status.
         errors: Mapping<Status, ErrorText> = "{}",
     }
@@ -88,24 +88,61 @@ settings! {
     }
 }
 
-/// Reads a whole configuration. What is wrong is reported; the result means something only when there were no errors.
-pub(crate) fn read(root: &Node, cx: &mut Decoder<'_>) -> Option<Config> {
+/// Reads a whole configuration. What is wrong is reported; what has an error is left out.
+pub(crate) fn read(root: &Node, cx: &mut Decoder<'_>) -> Option<(Config, Whole)> {
     let text = Root::decode(root, cx)?;
-    let upstreams = check::check(&text, root, cx);
-    text.lower(upstreams)
+    let destinations = check::check(&text, root, cx);
+    let whole = check::policies_are_whole(&text, root);
+    Some(text.lower(root, destinations, whole))
+}
+
+/// Of which parts of a configuration nothing was left out.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Whole {
+    pub(crate) listeners: bool,
+    pub(crate) upstreams: bool,
+    pub(crate) policies: bool,
+    pub(crate) routes: bool,
+    pub(crate) consumers: bool,
+}
+
+impl Whole {
+    pub(crate) fn all(self) -> bool {
+        self.listeners && self.upstreams && self.policies && self.routes && self.consumers
+    }
+}
+
+/// What of a list is sound.
+fn sound<T>(list: Vec<Checked<T>>) -> impl Iterator<Item = T> {
+    list.into_iter().filter(|item| item.sound).map(|item| item.value)
 }
 
 impl Root {
     /// `destinations` holds, for each route, the index of its upstream.
-    fn lower(self, destinations: Vec<Option<usize>>) -> Option<Config> {
-        let routes = self.routes.into_iter().zip(destinations).map(|(route, upstream)| route.lower(upstream));
-        Some(Config {
+    fn lower(self, node: &Node, destinations: Vec<Option<usize>>, policies: bool) -> (Config, Whole) {
+        let written = |key: &str| match node.get(key).map(|node| &node.value) {
+            None => Some(0),
+            Some(Value::Seq(items)) => Some(items.len()),
+            Some(Value::Map(entries)) => Some(entries.len()),
+            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => None,
+        };
+        let places = node.get("listeners").and_then(Node::as_seq).unwrap_or_default();
+        let mut places = places.iter().enumerate();
+        let mut place = |listener: &ListenerText| {
+            let is_it = |item: &Node| item.get("bind").is_some_and(|bind| bind.at == listener.bind.at);
+            places.find(|(_, item)| is_it(item)).map(|(index, _)| index).unwrap_or_default()
+        };
+        let routes = self.routes.into_iter().zip(destinations).filter(|(route, _)| route.sound);
+        let config = Config {
             workers: self.workers.and_then(|workers| usize::try_from(workers.get()).ok()),
             reload: match self.reload {
                 ReloadText::Watch => Reload::Watch,
                 ReloadText::Signal => Reload::Signal,
             },
-            listeners: self.listeners.into_iter().map(ListenerText::lower).collect(),
+            listeners: sound(self.listeners)
+                .map(|listener| (place(&listener), listener))
+                .map(|(place, listener)| listener.lower(place))
+                .collect(),
             admin: self.admin.map(|admin| admin.bind),
             status: self.status.map(|status| status.bind),
             access_log: match self.access_log {
@@ -124,13 +161,22 @@ impl Root {
                 .upstreams
                 .0
                 .into_iter()
-                .map(|(Spanned { value, at }, upstream)| upstream.lower(Spanned { value: value.0, at }))
+                .filter(|(_, upstream)| upstream.sound)
+                .map(|(Spanned { value, at }, upstream)| upstream.value.lower(Spanned { value: value.0, at }))
                 .collect(),
             policies: self.policies.0,
-            routes: routes.collect::<Option<_>>()?,
-            consumers: self.consumers.into_iter().map(ConsumerText::lower).collect::<Option<_>>()?,
+            routes: routes.filter_map(|(route, upstream)| route.value.lower(upstream)).collect(),
+            consumers: sound(self.consumers).filter_map(ConsumerText::lower).collect(),
             errors: self.errors.0.into_iter().map(|(status, error)| (status.value.0, error.lower())).collect(),
-        })
+        };
+        let whole = Whole {
+            listeners: written("listeners") == Some(config.listeners.len()),
+            upstreams: written("upstreams") == Some(config.upstreams.len()),
+            policies,
+            routes: written("routes") == Some(config.routes.len()),
+            consumers: written("consumers") == Some(config.consumers.len()),
+        };
+        (config, whole)
     }
 }
 

@@ -1,14 +1,18 @@
 //! From files to a checked configuration.
 
+use std::collections::HashSet;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
 
 use crate::decode::Decoder;
 use crate::diagnostic::{
-    ALIAS_LIMIT, BAD_REFERENCE, BAD_VALUE, Diagnostic, Diagnostics, FILE, LIMIT, NO_EFFECT, NO_LISTENER, NO_ROUTE,
-    NOT_AN_AUTHENTICATOR, SYNTAX, UNKNOWN_UPSTREAM, UNUSED_UPSTREAM,
+    ALIAS_LIMIT, BAD_REFERENCE, BAD_VALUE, Diagnostic, Diagnostics, FILE, LIMIT, NO_CREDENTIALS, NO_EFFECT,
+    NO_LISTENER, NO_ROUTE, NOT_AN_AUTHENTICATOR, ROUTE_LESS_PROTECTED, SYNTAX, UNKNOWN_UPSTREAM, UNUSED_UPSTREAM,
 };
+use crate::file::{read_file, read_file_or_pipe, why};
+use crate::language::Whole;
 use crate::model::Config;
 use crate::parse::Format;
 use crate::policy::Vocabulary;
@@ -23,8 +27,16 @@ pub trait Environment {
     /// At most `limit` + 1 bytes of a file.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// When the file cannot be read, or is none.
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>>;
+
+    /// The same of what an operator named as the configuration, which may be a pipe.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn read_named(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        self.read(path, limit)
+    }
 
     /// The files of a folder, in no order; `None` when `path` is not a folder.
     ///
@@ -43,10 +55,11 @@ impl Environment for System {
     }
 
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-        use io::Read as _;
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        read_file(path, limit)
+    }
+
+    fn read_named(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        read_file_or_pipe(path, limit)
     }
 
     fn list(&self, path: &Path) -> io::Result<Option<Vec<PathBuf>>> {
@@ -62,6 +75,8 @@ impl Environment for System {
 pub struct Loaded {
     /// The configuration; `None` exactly when `diagnostics` has errors.
     pub config: Option<Config>,
+    /// What could be read of one with errors.
+    pub draft: Option<Draft>,
     /// All findings, in the order of their places.
     pub diagnostics: Diagnostics,
     /// The texts, for snippets.
@@ -72,6 +87,47 @@ pub struct Loaded {
     pub tree: Option<Node>,
     /// Whether a file or folder was not to be had, which is another matter than one that is wrong.
     pub unreadable: bool,
+}
+
+/// What could be read of a configuration with errors. What has an error is left out; the rest may have more, which are better told at once.
+pub struct Draft {
+    config: Config,
+    whole: Whole,
+    unresolved: HashSet<At>,
+}
+
+impl Draft {
+    /// The configuration without what has an error. An upstream's index in a route means nothing.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Whether all policies of every route are known by name; if not, nothing can be said of what they do together.
+    #[must_use]
+    pub fn knows_policies(&self) -> bool {
+        self.whole.policies
+    }
+
+    /// Those findings on it that stand whatever was left out.
+    #[must_use]
+    pub fn keep(&self, mut found: Diagnostics) -> Diagnostics {
+        found.remove(|found| {
+            let by_absence = match found.code {
+                NO_CREDENTIALS => !self.whole.consumers,
+                ROUTE_LESS_PROTECTED => !self.whole.routes || !self.whole.policies,
+                _ => false,
+            };
+            by_absence || self.unresolved.contains(&found.at)
+        });
+        found
+    }
+}
+
+impl fmt::Debug for Draft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Draft").field("config", &self.config).field("whole", &self.whole).finish_non_exhaustive()
+    }
 }
 
 /// Where the configuration is looked for when no path is given.
@@ -89,7 +145,8 @@ const FILE_COUNT_LIMIT: usize = 10_000;
 pub fn load(path: Option<&Path>, environment: &dyn Environment, vocabulary: &Vocabulary<'_>) -> Loaded {
     let mut loader = Loader::default();
     if let Some(paths) = loader.find(path, environment) {
-        loader.read(&paths, environment);
+        let named = path.filter(|path| paths.iter().any(|found| found == path));
+        loader.read(&paths, named, environment);
     }
     loader.finish(environment, vocabulary)
 }
@@ -154,10 +211,12 @@ impl Loader {
         Some(paths)
     }
 
-    fn read(&mut self, paths: &[PathBuf], environment: &dyn Environment) {
+    /// `named`: what was named to be read, if it is no folder.
+    fn read(&mut self, paths: &[PathBuf], named: Option<&Path>, environment: &dyn Environment) {
         let mut left = TEXT_LIMIT;
         for path in paths {
-            let bytes = match environment.read(path, left) {
+            let bytes = if named.is_some() { environment.read_named(path, left) } else { environment.read(path, left) };
+            let bytes = match bytes {
                 Ok(bytes) => bytes,
                 Err(error) => {
                     self.unreadable(path, &error);
@@ -197,7 +256,7 @@ impl Loader {
     }
 
     fn unreadable(&mut self, path: &Path, error: &io::Error) {
-        let message = format!("`{}` cannot be read: {}", path.display(), error.kind());
+        let message = format!("`{}` cannot be read: {}", path.display(), why(error));
         self.diagnostics.push(Diagnostic::error(FILE, At::default(), message));
         self.unreadable = true;
     }
@@ -223,14 +282,15 @@ impl Loader {
     fn finish(mut self, environment: &dyn Environment, vocabulary: &Vocabulary<'_>) -> Loaded {
         let complete = !self.diagnostics.iter().any(|found| matches!(found.code, SYNTAX | FILE | LIMIT | ALIAS_LIMIT));
         let mut tree = crate::merge::merge(std::mem::take(&mut self.trees), &mut self.diagnostics);
-        let mut config = None;
+        let mut read = None;
+        let mut unresolved = HashSet::new();
         if let Some(tree) = &mut tree {
             references::mark_secrets(tree, &mut self.sources);
             let resolved = references::resolve(tree, &self.folders, environment, &mut self.diagnostics);
             self.files.extend(resolved.files);
-            let mut cx = Decoder::new(&mut self.diagnostics, "").folders(&self.folders).policies(vocabulary.policies);
-            config = language::read(tree, &mut cx);
-            workers(config.as_mut(), environment, &mut self.diagnostics);
+            let cx = Decoder::new(&mut self.diagnostics, "").folders(&self.folders).policies(vocabulary.policies);
+            read = language::read(tree, &mut cx.unresolved(&resolved.unresolved));
+            workers(read.as_mut().map(|(config, _)| config), environment, &mut self.diagnostics);
             self.diagnostics.remove(|found| {
                 let unresolved = found.code != BAD_REFERENCE && resolved.unresolved.contains(&found.at);
                 unresolved || !complete && OF_THE_WHOLE.contains(&found.code)
@@ -240,14 +300,21 @@ impl Loader {
                 references::secrets(tree, &mut secrets);
                 self.diagnostics.hide(&secrets);
             }
+            unresolved = resolved.unresolved;
         }
         self.diagnostics.sort();
-        let config = config.filter(|_| !self.diagnostics.has_errors());
-        if let Some(config) = &config {
+        if let Some((config, _)) = &read {
             self.files.extend(named_files(config));
         }
+        let (config, draft) = match read {
+            Some((config, whole)) if !self.diagnostics.has_errors() => (whole.all().then_some(config), None),
+            Some((config, whole)) => {
+                (None, Some(Draft { config, whole: if complete { whole } else { Whole::default() }, unresolved }))
+            }
+            None => (None, None),
+        };
         let Self { diagnostics, sources, files, unreadable, .. } = self;
-        Loaded { config, diagnostics, sources, files, tree, unreadable }
+        Loaded { config, draft, diagnostics, sources, files, tree, unreadable }
     }
 }
 

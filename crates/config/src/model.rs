@@ -95,6 +95,8 @@ pub enum Bind {
 /// One place where callers come in.
 #[derive(Clone, Debug)]
 pub struct Listener {
+    /// Its place in the list as written.
+    pub index: usize,
     /// Address.
     pub bind: Spanned<Bind>,
     /// TLS termination, `None` for cleartext.
@@ -345,6 +347,8 @@ pub struct PolicyEntry {
     pub name: Spanned<String>,
     /// Settings; `None` when the policy is switched `off`.
     pub settings: Option<Node>,
+    /// Whether nothing is wrong with the settings; always so in a configuration without errors.
+    pub sound: bool,
 }
 
 /// One rule of what goes where.

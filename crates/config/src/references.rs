@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::decode::Decoder;
 use crate::diagnostic::{self, BAD_REFERENCE, Diagnostic, Diagnostics, LIMIT};
+use crate::file::why;
 use crate::load::Environment;
 use crate::tree::{At, Node, Sources, Text, Value, clip};
 
@@ -181,7 +182,7 @@ impl Resolver<'_> {
 
 /// The text of a referenced file without its last line break, or what is wrong with it.
 fn read(environment: &dyn Environment, path: &Path) -> Result<String, String> {
-    let bytes = environment.read(path, FILE_LIMIT).map_err(|error| format!("cannot be read: {}", error.kind()))?;
+    let bytes = environment.read(path, FILE_LIMIT).map_err(|error| format!("cannot be read: {}", why(&error)))?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_LIMIT) {
         return Err("is larger than 1 MiB".to_owned());
     }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::shown::Shown;
+
 /// Where a value stood: a file and a range of it. Lines and columns count from 1, columns in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct At {
@@ -184,21 +186,20 @@ impl Node {
 }
 
 impl Text {
-    /// The text for a message: `…` for a secret, cut where it is long, control characters replaced.
+    /// The text for a message: `…` for a secret, cut where it is long, escaped where a terminal would act on it.
     #[must_use]
     pub fn shown(&self) -> String {
         if self.secret { "…".to_owned() } else { clip(&self.text) }
     }
 }
 
-/// At most 80 characters of `text`, control characters replaced.
+/// At most 80 characters of `text`, those escaped that a terminal acts on.
 pub(crate) fn clip(text: &str) -> String {
-    let mut shown: String =
-        text.chars().take(80).map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect();
-    if text.chars().nth(80).is_some() {
-        shown.push('…');
-    }
-    shown
+    let (cut, more) = match text.char_indices().nth(80) {
+        Some((end, _)) => (text.get(..end).unwrap_or_default(), "…"),
+        None => (text, ""),
+    };
+    format!("{}{more}", Shown(cut))
 }
 
 /// Secrets stay hidden: a text that must not be shown prints as `…`.

@@ -51,11 +51,16 @@ pub(crate) struct Compiled {
 impl Compiled {
     /// Compiles what was read, finding state that is carried over in `carry` and counters in `metrics`.
     pub(crate) fn new(loaded: Loaded, carry: &Carry, metrics: &Arc<Metrics>) -> Self {
-        let Loaded { config, mut diagnostics, sources, files, tree: _, unreadable } = loaded;
+        let Loaded { config, draft, mut diagnostics, sources, files, tree: _, unreadable } = loaded;
         let sound = config.and_then(|config| {
             let snapshot = Snapshot::compile(&config, REGISTRY, carry, metrics, &mut diagnostics)?;
             Some((config, snapshot))
         });
+        if let Some(draft) = draft {
+            // nothing of it is published, so that it finds and leaves nothing
+            let (metrics, _) = Metrics::new(setup(1, 0));
+            Snapshot::examine(&draft, REGISTRY, &metrics, &mut diagnostics);
+        }
         diagnostics.sort();
         let sound = sound.filter(|_| !diagnostics.has_errors());
         Self { sound, diagnostics, sources, files, unreadable }
@@ -90,7 +95,7 @@ impl Compiled {
     pub(crate) fn sound(&mut self, output: &mut Output<'_>) -> Result<(Config, Snapshot), Failure> {
         let report = self.report(output.color);
         if !report.is_empty() {
-            output.note(report.trim_end());
+            output.findings(&report);
         }
         let code = self.code();
         self.sound.take().ok_or_else(|| Failure::said(if code == Code::Done { Code::Internal } else { code }))

@@ -2,33 +2,34 @@
 //! certificates. Knows no HTTP but the names of ALPN.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use daemun_config::diagnostic::Diagnostics;
-use daemun_config::model::{Listener, ListenerTls, Spanned, TlsVersion, UpstreamProtocol, UpstreamTls};
+use daemun_config::model::{Certificate, Listener, ListenerTls, Spanned, TlsVersion, UpstreamProtocol, UpstreamTls};
 use daemun_pipeline::{Carry, TlsIdentity};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
 /// Sessions kept for clients that resume by id; those with tickets need none.
 const SESSIONS: usize = 10_240;
+/// Largest file of certificates or a key.
+const FILE_LIMIT: u64 = 16 << 20;
 
 /// Compiles the TLS of a listener; findings go to `diagnostics`.
-pub(crate) fn server(
-    listener: &Listener,
-    index: usize,
-    carry: &Carry,
-    diagnostics: &mut Diagnostics,
-) -> Option<Arc<ServerConfig>> {
+pub(crate) fn server(listener: &Listener, carry: &Carry, diagnostics: &mut Diagnostics) -> Option<Arc<ServerConfig>> {
     let tls = listener.tls.as_ref()?;
-    let path = format!("listeners[{index}].tls");
+    let path = format!("listeners[{}].tls", listener.index);
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let resolver = Arc::new(certificates(tls, &path, &provider, diagnostics)?);
+    let certificates = certificates(tls, &path, &provider, diagnostics);
+    let authorities = authorities(tls, &path, &provider, diagnostics);
+    let (certificates, authorities) = (certificates?, authorities?);
     let versions: &[&rustls::SupportedProtocolVersion] = match tls.min_version {
         TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
         TlsVersion::V1_3 => &[&rustls::version::TLS13],
@@ -41,27 +42,14 @@ pub(crate) fn server(
             return None;
         }
     };
-    let builder = match &tls.client_ca {
-        None => builder.with_no_client_auth(),
-        Some(ca) => {
-            let roots = roots(ca, &format!("{path}.client_ca"), diagnostics)?;
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            let verifier = if tls.client_auth_optional { verifier.allow_unauthenticated() } else { verifier };
-            match verifier.build() {
-                Ok(verifier) => builder.with_client_cert_verifier(verifier),
-                Err(error) => {
-                    diagnostics.error("tls", format!("{path}.client_ca"), ca.at, error.to_string());
-                    return None;
-                }
-            }
-        }
+    let (digest, builder) = match authorities {
+        None => (None, builder.with_no_client_auth()),
+        Some((digest, verifier)) => (Some(digest), builder.with_client_cert_verifier(verifier)),
     };
-    let mut config = builder.with_cert_resolver(resolver);
+    let mut config = builder.with_cert_resolver(Arc::new(certificates));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // a session must not be resumed under another rule of who may come, so what is kept belongs to that rule
-    let authorities =
-        tls.client_ca.as_ref().map(|ca| std::fs::read(&ca.value).map(|pem| hex_digest(&pem)).unwrap_or_default());
-    let shape = format!("{authorities:?} {} {:?}", tls.client_auth_optional, tls.min_version);
+    let shape = format!("{digest:?} {} {:?}", tls.client_auth_optional, tls.min_version);
     let sessions =
         carry.get_or("tls sessions", &shape, || Kept(rustls::server::ServerSessionMemoryCache::new(SESSIONS)));
     config.session_storage = sessions;
@@ -69,6 +57,29 @@ pub(crate) fn server(
         config.ticketer = carry.get_or("tls tickets", &shape, || Tickets(ticketer));
     }
     Some(Arc::new(config))
+}
+
+/// Who verifies clients, and what tells its authorities from others, where clients have certificates.
+#[allow(clippy::option_option, reason = "outer: an error was reported; inner: clients need no certificate")]
+fn authorities(
+    tls: &ListenerTls,
+    path: &str,
+    provider: &Arc<CryptoProvider>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Option<(String, Arc<dyn ClientCertVerifier>)>> {
+    let Some(ca) = &tls.client_ca else { return Some(None) };
+    let path = format!("{path}.client_ca");
+    let pem = pem(ca, &path, diagnostics)?;
+    let roots = roots(&pem, ca, &path, diagnostics)?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    let verifier = if tls.client_auth_optional { verifier.allow_unauthenticated() } else { verifier };
+    match verifier.build() {
+        Ok(verifier) => Some(Some((hex_digest(&pem), verifier))),
+        Err(error) => {
+            diagnostics.error("tls", path, ca.at, error.to_string());
+            None
+        }
+    }
 }
 
 /// Sessions that outlive a reload: the compiled settings hold it, and through it what is carried over.
@@ -142,21 +153,11 @@ fn certificates(
     let mut exact = HashMap::new();
     let mut wildcard = HashMap::new();
     let mut default = None;
+    let mut complete = true;
     for (index, pair) in tls.certificates.iter().enumerate() {
-        let path = format!("{path}.certificates.{index}");
-        let chain = chain(&pair.cert, &format!("{path}.cert"), diagnostics)?;
-        let key = private_key(&pair.key, &format!("{path}.key"), diagnostics)?;
-        let certified = match CertifiedKey::from_der(chain, key, provider) {
-            Ok(certified) => Arc::new(certified),
-            Err(error) => {
-                diagnostics.error(
-                    "tls",
-                    path,
-                    pair.cert.at,
-                    format!("the certificate and its key do not go together: {error}"),
-                );
-                return None;
-            }
+        let Some(certified) = certified(pair, &format!("{path}.certificates[{index}]"), provider, diagnostics) else {
+            complete = false;
+            continue;
         };
         let names = certified.end_entity_cert().ok().and_then(|der| webpki::EndEntityCert::try_from(der).ok());
         for name in names.iter().flat_map(|certificate| certificate.valid_dns_names()) {
@@ -168,16 +169,51 @@ fn certificates(
         }
         default.get_or_insert(certified);
     }
-    Some(Certificates { exact, wildcard, default: default? })
+    Some(Certificates { exact, wildcard, default: default.filter(|_| complete)? })
 }
 
-fn chain(
-    file: &Spanned<std::path::PathBuf>,
+fn certified(
+    pair: &Certificate,
+    path: &str,
+    provider: &CryptoProvider,
+    diagnostics: &mut Diagnostics,
+) -> Option<Arc<CertifiedKey>> {
+    let chain = chain_of(&pair.cert, &format!("{path}.cert"), diagnostics);
+    let key = private_key(&pair.key, &format!("{path}.key"), diagnostics);
+    match CertifiedKey::from_der(chain?, key?, provider) {
+        Ok(certified) => Some(Arc::new(certified)),
+        Err(error) => {
+            let message = format!("the certificate and its key do not go together: {error}");
+            diagnostics.error("tls", path, pair.cert.at, message);
+            None
+        }
+    }
+}
+
+/// What a file holds, if it is one.
+fn pem(file: &Spanned<PathBuf>, path: &str, diagnostics: &mut Diagnostics) -> Option<Vec<u8>> {
+    match daemun_config::read_file(&file.value, FILE_LIMIT) {
+        Ok(pem) if u64::try_from(pem.len()).is_ok_and(|length| length <= FILE_LIMIT) => Some(pem),
+        Ok(_) => unreadable(file, path, "it is larger than 16 MiB", diagnostics),
+        Err(error) => unreadable(file, path, &daemun_config::why(&error), diagnostics),
+    }
+}
+
+fn chain_of(
+    file: &Spanned<PathBuf>,
     path: &str,
     diagnostics: &mut Diagnostics,
 ) -> Option<Vec<CertificateDer<'static>>> {
-    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&file.value)
-        .and_then(Iterator::collect::<Result<Vec<_>, rustls::pki_types::pem::Error>>);
+    chain(&pem(file, path, diagnostics)?, file, path, diagnostics)
+}
+
+fn chain(
+    pem: &[u8],
+    file: &Spanned<PathBuf>,
+    path: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<Vec<CertificateDer<'static>>> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match read {
         Ok(chain) if !chain.is_empty() => Some(chain),
         Ok(_) => unreadable(file, path, "it holds no certificate", diagnostics),
@@ -185,30 +221,21 @@ fn chain(
     }
 }
 
-fn private_key(
-    file: &Spanned<std::path::PathBuf>,
-    path: &str,
-    diagnostics: &mut Diagnostics,
-) -> Option<PrivateKeyDer<'static>> {
-    match PrivateKeyDer::from_pem_file(&file.value) {
+fn private_key(file: &Spanned<PathBuf>, path: &str, diagnostics: &mut Diagnostics) -> Option<PrivateKeyDer<'static>> {
+    match PrivateKeyDer::from_pem_slice(&pem(file, path, diagnostics)?) {
         Ok(key) => Some(key),
         Err(error) => unreadable(file, path, &error.to_string(), diagnostics),
     }
 }
 
-fn unreadable<T>(
-    file: &Spanned<std::path::PathBuf>,
-    path: &str,
-    why: &str,
-    diagnostics: &mut Diagnostics,
-) -> Option<T> {
+fn unreadable<T>(file: &Spanned<PathBuf>, path: &str, why: &str, diagnostics: &mut Diagnostics) -> Option<T> {
     diagnostics.error("tls_file", path, file.at, format!("`{}` cannot be used: {why}", file.value.display()));
     None
 }
 
-fn roots(file: &Spanned<std::path::PathBuf>, path: &str, diagnostics: &mut Diagnostics) -> Option<RootCertStore> {
+fn roots(pem: &[u8], file: &Spanned<PathBuf>, path: &str, diagnostics: &mut Diagnostics) -> Option<RootCertStore> {
     let mut store = RootCertStore::empty();
-    for certificate in chain(file, path, diagnostics)? {
+    for certificate in chain(pem, file, path, diagnostics)? {
         if let Err(error) = store.add(certificate) {
             return unreadable(file, path, &error.to_string(), diagnostics);
         }
@@ -252,24 +279,27 @@ pub(crate) fn client(
     let builder =
         ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().ok()?;
     let builder = if tls.insecure_skip_verify {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+        Some(builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider))))
     } else {
         let store = match &tls.ca {
-            Some(ca) => roots(ca, &format!("{path}.ca"), diagnostics)?,
-            None => system_roots(),
+            Some(ca) => {
+                let path = format!("{path}.ca");
+                pem(ca, &path, diagnostics).and_then(|pem| roots(&pem, ca, &path, diagnostics))
+            }
+            None => Some(system_roots()),
         };
-        builder.with_root_certificates(store)
+        store.map(|store| builder.with_root_certificates(store))
     };
     let mut config = match (&tls.cert, &tls.key) {
         (Some(cert), Some(key)) => {
-            let chain = chain(cert, &format!("{path}.cert"), diagnostics)?;
-            let private = private_key(key, &format!("{path}.key"), diagnostics)?;
-            match builder.with_client_auth_cert(chain, private) {
+            let chain = chain_of(cert, &format!("{path}.cert"), diagnostics);
+            let private = private_key(key, &format!("{path}.key"), diagnostics);
+            match builder?.with_client_auth_cert(chain?, private?) {
                 Ok(config) => config,
                 Err(error) => return unreadable(cert, &format!("{path}.cert"), &error.to_string(), diagnostics),
             }
         }
-        _ => builder.with_no_client_auth(),
+        _ => builder?.with_no_client_auth(),
     };
     config.alpn_protocols = match protocol {
         UpstreamProtocol::Http1 | UpstreamProtocol::H2c => vec![b"http/1.1".to_vec()],

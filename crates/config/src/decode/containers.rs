@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::ops::Deref;
 
 use serde_json::{Value as Json, json};
 
@@ -41,6 +42,39 @@ impl<T: Setting> Setting for Needed<T> {
 
     fn schema(s: &mut SchemaBuilder<'_>) -> Json {
         T::schema(s)
+    }
+}
+
+/// A setting that remembers whether anything was wrong in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Checked<T> {
+    pub(crate) value: T,
+    pub(crate) sound: bool,
+}
+
+impl<T: Setting> Setting for Checked<T> {
+    const REQUIRED: bool = T::REQUIRED;
+
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        let before = cx.error_count();
+        let value = T::decode(node, cx)?;
+        Some(Self { value, sound: cx.is_sound_since(before, node) })
+    }
+
+    fn absent() -> Option<Self> {
+        T::absent().map(|value| Self { value, sound: true })
+    }
+
+    fn schema(s: &mut SchemaBuilder<'_>) -> Json {
+        T::schema(s)
+    }
+}
+
+impl<T> Deref for Checked<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
     }
 }
 

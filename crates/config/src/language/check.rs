@@ -11,7 +11,7 @@ use crate::diagnostic::{
     ADMIN_NOT_LOOPBACK, DUPLICATE_NAME, Diagnostic, KEY_REUSED, NO_EFFECT, NO_LISTENER, NO_ROUTE, NOT_AN_AUTHENTICATOR,
     PORT_TWICE, UNKNOWN_UPSTREAM, UNUSED_UPSTREAM,
 };
-use crate::model::{Bind, Spanned};
+use crate::model::{Bind, PolicyEntry, Spanned};
 use crate::tree::{At, Node, clip};
 
 /// Checks the whole; gives the index of each route's upstream.
@@ -19,7 +19,7 @@ pub(super) fn check(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Optio
     existence(root, node, cx);
     addresses(root, cx);
     let destinations = upstreams(root, node, cx);
-    routes(root, cx);
+    routes(root, node, cx);
     underscores(root, cx);
     consumers(root, cx);
     destinations
@@ -82,6 +82,18 @@ fn meet(a: &Bind, b: &Bind) -> bool {
     }
 }
 
+/// Whether every policy for all routes is known by its name, if not by its settings.
+pub(super) fn policies_are_whole(root: &Root, node: &Node) -> bool {
+    root.policies.1 && node.get("policies").is_none_or(|policies| policies.as_map().is_some())
+}
+
+/// Whether it can be told which upstream each route is sent to.
+fn uses_are_known(root: &Root, node: &Node) -> bool {
+    let written = node.get("routes").map_or(Some(0), |routes| routes.as_seq().map(<[Node]>::len));
+    let goes_somewhere = |route: &RouteText| route.upstream.is_some() || route.goes_elsewhere();
+    written == Some(root.routes.len()) && root.routes.iter().all(|route| route.sound || goes_somewhere(route))
+}
+
 /// Finds the upstream of each route, and upstreams that none uses.
 fn upstreams(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Option<usize>> {
     let indices: HashMap<&str, usize> =
@@ -92,6 +104,7 @@ fn upstreams(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Option<usize
         None => HashSet::new(),
     };
     let mut used: HashSet<&str> = HashSet::new();
+    let mut meant: HashSet<&str> = HashSet::new();
     let names: Vec<&str> = root.upstreams.0.iter().map(|(name, _)| name.value.0.as_str()).collect();
     let mut destinations = Vec::with_capacity(root.routes.len());
     for (position, route) in root.routes.iter().enumerate() {
@@ -103,6 +116,7 @@ fn upstreams(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Option<usize
             continue;
         }
         let near = cx.suggest(&name.value, names.iter().copied());
+        meant.extend(near);
         let mut found =
             Diagnostic::error(UNKNOWN_UPSTREAM, name.at, format!("there is no upstream `{}`", clip(&name.value)));
         found = match near {
@@ -111,7 +125,9 @@ fn upstreams(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Option<usize
         };
         cx.report(found.path(format!("{}.upstream", route_path(route, position))));
     }
-    for (name, _) in root.upstreams.0.iter().filter(|(name, _)| !used.contains(name.value.0.as_str())) {
+    let unused = |name: &str| !used.contains(name) && !meant.contains(name);
+    let known = uses_are_known(root, node);
+    for (name, _) in root.upstreams.0.iter().filter(|(name, _)| known && unused(&name.value.0)) {
         let message = format!("no route uses the upstream `{}`", name.value.0);
         cx.report(Diagnostic::warning(UNUSED_UPSTREAM, name.at, message).path(format!("upstreams.{}", name.value.0)));
     }
@@ -125,7 +141,21 @@ fn route_path(route: &RouteText, position: usize) -> String {
     }
 }
 
-fn routes(root: &Root, cx: &mut Decoder<'_>) {
+/// The policies that misspelt names in `policies` may mean.
+fn meant_policies(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> HashSet<&'static str> {
+    if policies_are_whole(root, node) {
+        return HashSet::new();
+    }
+    let known: Vec<&'static str> = cx.known_policies().iter().map(|policy| policy.name).collect();
+    match node.get("policies").and_then(Node::as_map) {
+        Some(entries) => entries.iter().filter_map(|entry| cx.suggest(&entry.key, known.iter().copied())).collect(),
+        None => known.into_iter().collect(),
+    }
+}
+
+fn routes(root: &Root, node: &Node, cx: &mut Decoder<'_>) {
+    let whole = policies_are_whole(root, node);
+    let meant = meant_policies(root, node, cx);
     let mut names: HashMap<&str, At> = HashMap::new();
     for (position, route) in root.routes.iter().enumerate() {
         if let Some(name) = &route.name.0
@@ -136,8 +166,9 @@ fn routes(root: &Root, cx: &mut Decoder<'_>) {
             cx.report(found.path(format!("routes.{}.name", name.value.0)).related(first, "the first is here"));
         }
         for policy in route.policies.0.iter().filter(|policy| policy.settings.is_none()) {
-            if !root.policies.0.iter().any(|global| global.name.value == policy.name.value && global.settings.is_some())
-            {
+            let is_it = |global: &&PolicyEntry| global.name.value == policy.name.value && global.settings.is_some();
+            let global = root.policies.0.iter().find(is_it);
+            if global.is_none() && !meant.contains(policy.name.value.as_str()) {
                 let message = format!(
                     "`{}: off` has no effect: `policies` does not switch it on for every route",
                     policy.name.value
@@ -146,7 +177,7 @@ fn routes(root: &Root, cx: &mut Decoder<'_>) {
                 cx.report(Diagnostic::warning(NO_EFFECT, policy.name.at, message).path(path));
             }
         }
-        authenticate(root, route, position, cx);
+        authenticate(root, route, position, whole && route.policies.1, cx);
     }
     for policy in root.policies.0.iter().filter(|policy| policy.settings.is_none()) {
         let message = format!(
@@ -178,7 +209,9 @@ fn underscores(root: &Root, cx: &mut Decoder<'_>) {
 }
 
 /// The policies that `authenticate` names must be authenticators that the route has.
-fn authenticate(root: &Root, route: &RouteText, position: usize, cx: &mut Decoder<'_>) {
+///
+/// `whole`: every policy that it may have is known by name.
+fn authenticate(root: &Root, route: &RouteText, position: usize, whole: bool, cx: &mut Decoder<'_>) {
     let (names, key) = match &route.authenticate {
         None => return,
         Some(AuthenticateText::Any(names)) => (&names.0, "any"),
@@ -198,6 +231,7 @@ fn authenticate(root: &Root, route: &RouteText, position: usize, cx: &mut Decode
         let on = own.or(global).is_some_and(|policy| policy.settings.is_some());
         let message = match (policy.authenticator, on) {
             (true, true) => continue,
+            (true, false) if !whole => continue,
             (false, _) => format!("`{}` does not tell who calls", clip(&name.value)),
             (true, false) => format!("the route does not have the policy `{}`", clip(&name.value)),
         };

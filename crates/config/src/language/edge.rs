@@ -120,8 +120,8 @@ settings! {
 }
 
 impl ListenerText {
-    pub(super) fn lower(self) -> Listener {
-        Listener { bind: self.bind, tls: self.tls.map(ListenerTlsText::lower) }
+    pub(super) fn lower(self, index: usize) -> Listener {
+        Listener { index, bind: self.bind, tls: self.tls.map(ListenerTlsText::lower) }
     }
 }
 

@@ -9,12 +9,19 @@ use crate::policy::PLANNED_POLICIES;
 use crate::tree::{At, Entry, Node, clip};
 
 /// Policies and their settings, in written order.
-pub(super) struct PoliciesText(pub(super) Vec<PolicyEntry>);
+pub(super) struct PoliciesText(
+    pub(super) Vec<PolicyEntry>,
+    /// Whether each name was that of a policy.
+    pub(super) bool,
+);
 
 impl Setting for PoliciesText {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
         let entries = cx.map(node)?;
-        Some(Self(entries.iter().filter_map(|entry| cx.key(&entry.key, |cx| policy(entry, cx))).collect()))
+        let known: Vec<PolicyEntry> =
+            entries.iter().filter_map(|entry| cx.key(&entry.key, |cx| policy(entry, cx))).collect();
+        let whole = known.len() == entries.len();
+        Some(Self(known, whole))
     }
 
     fn schema(s: &mut SchemaBuilder<'_>) -> Json {
@@ -43,11 +50,13 @@ fn policy(entry: &Entry, cx: &mut Decoder<'_>) -> Option<PolicyEntry> {
         return None;
     };
     let off = entry.value.is_off();
+    let before = cx.error_count();
     if !off {
         (policy.check)(&entry.value, cx);
     }
     let name = Spanned { value: entry.key.clone(), at: entry.key_at };
-    Some(PolicyEntry { name, settings: (!off).then(|| entry.value.clone()) })
+    let sound = cx.is_sound_since(before, &entry.value);
+    Some(PolicyEntry { name, settings: (!off).then(|| entry.value.clone()), sound })
 }
 
 /// Reports a policy that does not exist, or not yet.

@@ -66,6 +66,11 @@ impl RouteText {
         }
     }
 
+    /// Whether it answers or redirects.
+    pub(super) fn goes_elsewhere(&self) -> bool {
+        self.answer.is_some() || self.redirect.is_some()
+    }
+
     /// A pattern that the reading of paths would never let match.
     fn check_slashes(&self, cx: &mut Decoder<'_>) {
         let path = self.matches.path.as_ref().map(|path| (&path.value.text, path.at, "path"));
@@ -117,9 +122,11 @@ impl RouteText {
         }
     }
 
-    /// The route, once everything has been checked; `None` if it is not complete. `upstream` is the index of its upstream.
+    /// The route, once everything has been checked; `None` if it is not complete. `upstream` is the index of its upstream, `None` as
+    /// well for one that is not there or has an error: then the index is one that no upstream has.
     pub(super) fn lower(self, upstream: Option<usize>) -> Option<Route> {
         let Spanned { value: name, at } = self.name.0?;
+        let upstream = upstream.or_else(|| self.upstream.as_ref().map(|_| usize::MAX));
         let destination = match (upstream, self.answer, self.redirect) {
             (Some(index), _, _) => Destination::Upstream(index),
             (None, Some(answer), _) => Destination::Answer(answer.lower()),

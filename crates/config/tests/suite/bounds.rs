@@ -79,6 +79,11 @@ fn a_large_configuration_full_of_mistakes_is_checked_in_linear_time() {
     }
     let loaded = load(&text);
     assert_eq!(loaded.diagnostics.error_count(), 5_000);
-    assert_eq!(loaded.diagnostics.len(), 10_000);
-    assert!(loaded.diagnostics.render(&loaded.sources, false).len() > 1_000_000);
+    // an upstream that was probably meant is not told to be unused as well, as long as names are compared
+    assert!((5_001..10_000).contains(&loaded.diagnostics.len()), "{}", loaded.diagnostics.len());
+    let shown = loaded.diagnostics.render(&loaded.sources, false);
+    assert_eq!(shown.matches("error[").count(), 100);
+    assert!(shown.contains("\n… and ") && shown.len() < 100_000, "{}", shown.len());
+    let all = loaded.diagnostics.to_json(&loaded.sources);
+    assert_eq!(all["diagnostics"].as_array().unwrap().len(), loaded.diagnostics.len().min(100_000));
 }

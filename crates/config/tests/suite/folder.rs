@@ -105,7 +105,7 @@ fn a_configuration_that_is_not_there_is_said_so() {
         said(None, &nothing),
         ["file: there is no configuration: neither `daemun.yaml` nor `/etc/daemun/daemun.yaml` is there"]
     );
-    assert_eq!(said(Some("x.yaml"), &nothing), ["file: `x.yaml` cannot be read: entity not found"]);
+    assert_eq!(said(Some("x.yaml"), &nothing), ["file: `x.yaml` cannot be read: no such file"]);
     assert_eq!(
         said(Some("d"), &World::default().file("d/readme", "")),
         ["file: the folder `d` holds no configuration"]

@@ -82,7 +82,7 @@ fn a_reference_that_cannot_be_had_is_one_finding() {
         ("${env:A B}", "`A B` is not the name of an environment variable"),
         ("${env:A", "a `${…}` reference has no closing `}`"),
         ("${file:}", "`${file:}` names no file"),
-        ("${file:missing}", "the file `missing` cannot be read: entity not found"),
+        ("${file:missing}", "the file `missing` cannot be read: no such file"),
         ("${file:empty}", "the file `empty` is empty"),
         ("${file:binary}", "the file `binary` is not UTF-8 text"),
         ("${file:large}", "the file `large` is larger than 1 MiB"),

@@ -8,11 +8,11 @@ use crate::output::{Output, count};
 pub(crate) fn run(command: &Check, output: &mut Output<'_>) -> Result<Code, Failure> {
     let compiled = Compiled::detached(command.file.config.as_deref());
     match command.format {
-        Format::Json => output.line(format!("{:#}", compiled.diagnostics.to_json(&compiled.sources)))?,
+        Format::Json => output.json(&compiled.diagnostics.to_json(&compiled.sources))?,
         Format::Text => {
             let report = compiled.report(output.color);
             if !report.is_empty() {
-                output.note(report.trim_end());
+                output.findings(&report);
             }
             if let Some((config, _)) = &compiled.sound {
                 output.line(format!(

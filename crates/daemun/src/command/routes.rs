@@ -23,11 +23,10 @@ struct Row {
 pub(crate) fn run(command: &Routes, output: &mut Output<'_>) -> Result<Code, Failure> {
     let (config, snapshot) = Compiled::detached(command.file.config.as_deref()).sound(output)?;
     let rows = rows(&config, &snapshot);
-    let text = match command.format {
-        Format::Text => table(&rows),
-        Format::Json => format!("{:#}", Value::from(rows.iter().map(json_row).collect::<Vec<_>>())),
-    };
-    output.line(text)?;
+    match command.format {
+        Format::Text => output.line(table(&rows))?,
+        Format::Json => output.json(&rows.iter().map(json_row).collect())?,
+    }
     Ok(Code::Done)
 }
 

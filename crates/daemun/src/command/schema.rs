@@ -6,6 +6,6 @@ use crate::output::Output;
 
 pub(crate) fn run(output: &mut Output<'_>) -> Result<Code, Failure> {
     let schema = daemun_config::schema(&Language::new().vocabulary());
-    output.line(format!("{schema:#}"))?;
+    output.json(&schema)?;
     Ok(Code::Done)
 }

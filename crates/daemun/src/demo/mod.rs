@@ -17,7 +17,7 @@ use crate::code::{Code, Failure};
 use crate::output::Output;
 use crate::run::process::{Process, Start};
 use crate::run::source::Embedded;
-use crate::run::{Role, runtime, serve};
+use crate::run::{Role, block_on, serve};
 
 /// The configuration, as it is shown among the examples.
 const CONFIGURATION: &str = include_str!("../../../../examples/demo.yaml");
@@ -29,7 +29,7 @@ pub(crate) fn run(output: &mut Output<'_>) -> Result<Code, Failure> {
     let clock = Clock::system();
     let events = Events::stderr(clock.clone())
         .map_err(|error| Failure::unavailable(format!("no thread for the log: {error}")))?;
-    runtime()?.block_on(async {
+    block_on(async {
         let catalog = start_backend("catalog", 9001).await?;
         let orders = start_backend("orders", 9002).await?;
         let variables = vec![
@@ -42,7 +42,7 @@ pub(crate) fn run(output: &mut Output<'_>) -> Result<Code, Failure> {
         let source = Arc::new(Embedded::new(PathBuf::from(NAME), Variables(variables)));
         let start = Start { clock, events, inherited: Inherited::default(), invocation: None };
         serve(source, start, output, &mut show).await
-    })
+    })?
 }
 
 /// Prints the calls to try.

@@ -30,7 +30,7 @@ use crate::cli::ConfigFile;
 use crate::code::{Code, Failure};
 use crate::output::Output;
 use handover::Invocation;
-use process::{Process, Start};
+use process::{Process, Reading, Start};
 use signals::{Request, Signals};
 pub(crate) use sockets::Role;
 use source::{Files, Source};
@@ -40,6 +40,8 @@ use watch::Watcher;
 const BLOCKING_THREADS: usize = 16;
 /// How long the last lines of the log may take.
 const LAST_LINES: Duration = Duration::from_secs(2);
+/// How long the process waits at its end for what blocks.
+const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// Serves until told to stop.
 pub(crate) fn run(file: &ConfigFile, output: &mut Output<'_>) -> Result<Code, Failure> {
@@ -57,16 +59,23 @@ pub(crate) fn run(file: &ConfigFile, output: &mut Output<'_>) -> Result<Code, Fa
     let source = Arc::new(Files::new(file.config.clone()));
     let start = Start { clock, events: events.clone(), inherited, invocation: Some(invocation) };
     tell_of_panics(events.clone());
-    let result = runtime()?.block_on(async { serve(source, start, output, &mut |_, _| Ok(())).await });
+    let result = block_on(serve(source, start, output, &mut |_, _| Ok(())));
     let _ = events.flush(LAST_LINES);
-    result
+    result?
 }
 
-/// The runtime around the data plane; the workers have their own.
-pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+/// Runs what is around the data plane to its end; the workers have runtimes of their own.
+///
+/// # Errors
+/// When there is no runtime to be had.
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().max_blocking_threads(BLOCKING_THREADS);
-    builder.build().map_err(|error| Failure::unavailable(format!("no runtime: {error}")))
+    let runtime = builder.build().map_err(|error| Failure::unavailable(format!("no runtime: {error}")))?;
+    let result = runtime.block_on(work);
+    // what still waits for a pipe, a file system or a name server must not keep the process
+    runtime.shutdown_timeout(LAST_WORK);
+    Ok(result)
 }
 
 /// Starts a gateway, says on `output` that it is ready, calls `ready`, and serves until told to stop.
@@ -80,8 +89,15 @@ pub(crate) async fn serve(
     ready: &mut dyn FnMut(&Process, &mut Output<'_>) -> Result<(), Failure>,
 ) -> Result<Code, Failure> {
     let clock = start.clock.clone();
-    let signals = Signals::new().map_err(|error| Failure::unavailable(format!("no signals: {error}")))?;
-    let mut process = Process::start(source, start, output).await?;
+    let mut signals = Signals::new().map_err(|error| Failure::unavailable(format!("no signals: {error}")))?;
+    let reading = tokio::select! {
+        reading = Reading::of(&source) => reading,
+        () = signals.stop() => {
+            start.events.info("stop", format_args!("ended before {} was read", source.name()));
+            return Ok(Code::Done);
+        }
+    };
+    let mut process = Process::start(source, reading, start, output).await?;
     let watcher = process.watch(None);
     process.announce_ready();
     if let Err(error) = output.line(process.ready_line()) {
@@ -127,6 +143,7 @@ enum Event {
     NotWatched(io::Error),
     Prepared(Box<process::Prepared>),
     Broken(String),
+    Slow,
     Refresh,
     Successor(Result<(), String>),
     Lost(usize),
@@ -151,6 +168,7 @@ impl Control {
                     self.process.not_watched(&error);
                 }
                 Event::Broken(why) => self.process.broken(&why),
+                Event::Slow => self.process.slow(),
                 Event::Asked(Request::Reopen) => self.process.reopen_logs(),
                 Event::Asked(Request::HandOver) => self.process.hand_over(),
                 Event::Asked(Request::Stop) => {
@@ -284,11 +302,72 @@ mod tests {
             drop(tokio::spawn(async move { gateway.break_worker(1).await }));
             Ok(())
         };
-        let code = runtime().unwrap().block_on(serve(source, start, &mut output, &mut break_one));
+        let code = block_on(serve(source, start, &mut output, &mut break_one)).unwrap();
         assert_eq!(code.unwrap(), Code::Internal);
         assert!(events.flush(LAST_LINES));
         let told = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         assert!(told.contains("error stop: worker 1 ended unexpectedly"), "{told}");
+    }
+
+    /// A configuration that is read once, and after that not to its end.
+    #[cfg(debug_assertions)]
+    struct Stuck {
+        reads: std::sync::atomic::AtomicUsize,
+        begun: Arc<tokio::sync::Notify>,
+        end: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+    }
+
+    #[cfg(debug_assertions)]
+    impl Environment for Stuck {
+        fn variable(&self, _: &str) -> Option<String> {
+            None
+        }
+
+        fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+            if self.reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 0 {
+                self.begun.notify_one();
+                let _ = self.end.lock().unwrap().recv();
+            }
+            Small.read(path, limit)
+        }
+
+        fn list(&self, _: &Path) -> io::Result<Option<Vec<PathBuf>>> {
+            Ok(None)
+        }
+    }
+
+    #[cfg(debug_assertions)]
+    #[test]
+    fn a_reload_that_takes_long_is_told_and_does_not_keep_the_process() {
+        let clock = Clock::manual();
+        let kept = Kept::default();
+        let events = Events::to(clock.clone(), kept.clone()).unwrap();
+        let start = Start { clock: clock.clone(), events, inherited: Inherited::default(), invocation: None };
+        let (hold, end) = std::sync::mpsc::sync_channel(1);
+        let begun = Arc::new(tokio::sync::Notify::new());
+        let stuck = Stuck { reads: 0.into(), begun: Arc::clone(&begun), end: end.into() };
+        let source = Arc::new(Embedded::new(PathBuf::from("daemun.yaml"), stuck));
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut output = Output { out: &mut out, err: &mut err, color: false };
+        let told = kept.clone();
+        let mut reload = move |process: &Process, _: &mut Output<'_>| {
+            let (gateway, clock, begun, told) = (process.gateway(), clock.clone(), Arc::clone(&begun), told.clone());
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::HUP).unwrap();
+            drop(tokio::spawn(async move {
+                begun.notified().await;
+                clock.advance(Duration::from_secs(10));
+                while !String::from_utf8_lossy(&told.0.lock().unwrap()).contains("without an end") {
+                    tokio::task::yield_now().await;
+                }
+                gateway.break_worker(1).await;
+            }));
+            Ok(())
+        };
+        let code = block_on(serve(source, start, &mut output, &mut reload)).unwrap();
+        assert_eq!(code.unwrap(), Code::Internal);
+        let told = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(told.matches("`daemun.yaml` has been read for 10s without an end").count(), 1, "{told}");
+        drop(hold);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemun_config::Loaded;
 use daemun_config::model::{Config, LogTarget, Reload};
 use daemun_config::tree::Sources;
 use daemun_dataplane::record::{AccessLog, Events, Metrics};
@@ -30,6 +31,8 @@ use crate::output::{Output, count};
 
 /// How long the access log may take to write its last lines.
 const LAST_LINES: Duration = Duration::from_secs(5);
+/// How long a configuration may be read before that is told.
+const SLOW: Duration = Duration::from_secs(10);
 
 /// What a process is started with.
 pub(crate) struct Start {
@@ -41,6 +44,26 @@ pub(crate) struct Start {
     pub(crate) inherited: Inherited,
     /// How to start a successor; `None` where there can be none.
     pub(crate) invocation: Option<Invocation>,
+}
+
+/// What a configuration holds, and when that began to be read.
+pub(crate) struct Reading {
+    began: watch::Moment,
+    loaded: Loaded,
+}
+
+impl Reading {
+    /// Reads it. Waits elsewhere for a pipe, so that signals are heard.
+    pub(crate) async fn of(source: &Arc<dyn Source>) -> Self {
+        let began = watch::Moment::now();
+        let loaded = if source.is_pipe() {
+            let source = Arc::clone(source);
+            blocking(move || source.load()).await
+        } else {
+            source.load()
+        };
+        Self { began, loaded }
+    }
 }
 
 /// A running gateway.
@@ -62,6 +85,8 @@ pub(crate) struct Process {
     /// What the running one was read from.
     files: Vec<PathBuf>,
     preparing: Option<JoinHandle<Prepared>>,
+    /// When that takes long.
+    slow_at: Option<u64>,
     /// Why to read the configuration once more when that is done.
     again: Option<&'static str>,
     /// Whether to hand over when that is done.
@@ -107,14 +132,18 @@ pub(crate) struct Prepared {
 }
 
 impl Process {
-    /// Reads, compiles, opens sockets, starts the workers. Findings go to `output`.
+    /// Compiles what was read, opens sockets, starts the workers. Findings go to `output`.
     ///
     /// # Errors
     /// What prevents it.
-    pub(crate) async fn start(source: Arc<dyn Source>, start: Start, output: &mut Output<'_>) -> Result<Self, Failure> {
+    pub(crate) async fn start(
+        source: Arc<dyn Source>,
+        reading: Reading,
+        start: Start,
+        output: &mut Output<'_>,
+    ) -> Result<Self, Failure> {
         let Start { clock, events, inherited, invocation } = start;
-        let began = watch::Moment::now();
-        let loaded = source.load();
+        let Reading { began, loaded } = reading;
         let workers = workers(loaded.config.as_ref());
         let (metrics, recorders) = Metrics::new(setup(workers, clock.wall(clock.now())));
         let carry = Arc::new(Carry::default());
@@ -161,6 +190,7 @@ impl Process {
             files: read.files.clone(),
             read,
             preparing: None,
+            slow_at: None,
             again: None,
             hand_over_next: false,
             starting: None,
@@ -234,12 +264,14 @@ impl Process {
         tokio::select! {
             prepared = under_way(&mut self.preparing) => {
                 self.preparing = None;
+                self.slow_at = None;
                 match prepared {
                     Ok(prepared) => Event::Prepared(Box::new(prepared)),
                     Err(error) => Event::Broken(error.to_string()),
                 }
             }
             result = successor(&mut self.starting, &clock) => Event::Successor(result),
+            () = due(&clock, self.slow_at) => Event::Slow,
         }
     }
 
@@ -251,13 +283,10 @@ impl Process {
         }
         let (source, carry, metrics) = (Arc::clone(&self.source), Arc::clone(&self.carry), Arc::clone(&self.metrics));
         let (resolver, clock) = (Arc::clone(&self.resolver), self.clock.clone());
+        self.slow_at = Some(clock.now().saturating_add(u64::try_from(SLOW.as_nanos()).unwrap_or(u64::MAX)));
         self.preparing = Some(tokio::spawn(async move {
             let (began, started) = (watch::Moment::now(), clock.now());
-            let compiling = tokio::task::spawn_blocking(move || Compiled::new(source.load(), &carry, &metrics));
-            let compiled = match compiling.await {
-                Ok(compiled) => compiled,
-                Err(error) => std::panic::resume_unwind(error.into_panic()),
-            };
+            let compiled = blocking(move || Compiled::new(source.load(), &carry, &metrics)).await;
             if let Some((_, snapshot)) = &compiled.sound {
                 resolver.lock().await.prepare(snapshot).await;
             }
@@ -300,6 +329,19 @@ impl Process {
         }
         self.show(report);
         self.next();
+    }
+
+    /// Says so, once, when reading takes long.
+    pub(super) fn slow(&mut self) {
+        if self.slow_at.take_if(|moment| *moment <= self.clock.now()).is_some() {
+            let name = self.source.name();
+            self.events.warning(
+                "reload",
+                format_args!(
+                    "{name} has been read for {SLOW:?} without an end; the running configuration stays meanwhile"
+                ),
+            );
+        }
     }
 
     /// Reading or compiling has failed in a way it should not.
@@ -495,6 +537,22 @@ impl Process {
             self.events.warning("access_log", format_args!("the last lines could not be written in {LAST_LINES:?}"));
         }
         self.events.info("stop", format_args!("ended"));
+    }
+}
+
+/// Does what blocks on a thread for that.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Waits for a moment; for ever when there is none.
+async fn due(clock: &Clock, moment: Option<u64>) {
+    match moment {
+        Some(moment) => clock.wait(moment).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -41,6 +41,14 @@ impl Signals {
         })
     }
 
+    /// Waits to be told to stop, and leaves other requests for later.
+    pub(crate) async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
     /// The next request. May be dropped and called again.
     pub(crate) async fn next(&mut self) -> Request {
         tokio::select! {

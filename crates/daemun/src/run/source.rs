@@ -1,5 +1,6 @@
 //! Where a running gateway's configuration comes from, each time it is read.
 
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use daemun_config::{Environment, Loaded, System};
@@ -10,6 +11,11 @@ use crate::configuration::Language;
 pub(crate) trait Source: Send + Sync {
     /// Reads it. May take a second for a large one, and blocks.
     fn load(&self) -> Loaded;
+
+    /// Whether reading it may wait for whoever writes it.
+    fn is_pipe(&self) -> bool {
+        false
+    }
 
     /// What to call it in the log.
     fn name(&self) -> String;
@@ -53,6 +59,11 @@ impl Source for Files {
             daemun_sys::allow_huge_pages(true);
         }
         self.language.load(self.path.as_deref(), &System)
+    }
+
+    fn is_pipe(&self) -> bool {
+        let found = self.path.as_deref().and_then(|path| path.metadata().ok());
+        found.is_some_and(|found| found.file_type().is_fifo())
     }
 
     fn name(&self) -> String {

@@ -151,6 +151,25 @@ fn odd_input_is_told_with_its_place_and_exits_with_1() {
 }
 
 #[test]
+fn twenty_thousand_mistakes_on_one_line_are_counted_and_listed() {
+    let folder = Folder::new();
+    let keys: Vec<String> = (0..20_000).map(|number| format!("\"k{number}\": \"${{env:NONE:-secret}}\"")).collect();
+    let text = format!("{{ \"listeners\": [{{ \"bind\": \"127.0.0.1:0\" }}], \"routes\": [], {} }}", keys.join(", "));
+    let path = folder.write("a.json", &text).display().to_string();
+    let ran = daemun(&["check", "-c", &path]);
+    assert_eq!(ran.code, Code::Wrong);
+    assert_eq!(ran.err.matches("error[unknown_key]").count(), 100);
+    assert!(
+        ran.err
+            .ends_with("… and 19901 more, which `--format json` of `daemun check` lists\n\n20000 errors, 1 warning\n")
+    );
+    assert!(!ran.err.contains("secret") && ran.err.len() < 50_000, "{}", ran.err.len());
+    let listed: serde_json::Value =
+        serde_json::from_str(&daemun(&["check", "-c", &path, "--format", "json"]).out).unwrap();
+    assert_eq!(listed["diagnostics"].as_array().unwrap().len(), 20_001);
+}
+
+#[test]
 fn routes_are_shown_in_the_order_they_match() {
     let (_folder, path) = shop();
     let ran = daemun(&["routes", "-c", &path]);
@@ -212,6 +231,49 @@ fn a_request_nobody_could_send_exits_with_1() {
     let ran = daemun(&["explain", "-c", &path, "GET", "not a url"]);
     assert_eq!(ran.code, Code::Wrong);
     assert!(ran.err.starts_with("error: `not a url` is not a whole URL"), "{}", ran.err);
+}
+
+#[test]
+fn nothing_that_a_terminal_acts_on_is_printed_raw() {
+    let active = |text: &str| text.contains(|char: char| char != '\n' && daemun_config::is_active(char));
+    let folder = Folder::new();
+    let odd = "\u{1b}]0;t\u{7}\u{9b}2J\u{202e}";
+    let path = folder.path(&format!("a{odd}.yaml"));
+    let text = SHOP
+        .replace("hello }", "\"hello\\e[2J\\u202E\" }")
+        .replace("name: in-korea", "name: in-korea\n    \"k\\e\": 1");
+    std::fs::write(&path, text.replace("x-country: KR", "x-country: \"K\\u202eR\"")).unwrap();
+    let wrong = path.display().to_string();
+    let (_folder, sound) = shop();
+    let field = "X-A: \u{9b}2J\u{202e}obs";
+    let url = "http://api.example.com/products/items/7";
+    let (odd_url, no_host) = (format!("http://a/{odd}"), format!("http:///{odd}\nx"));
+    let (odd_field, missing) = (format!("X{odd}: a"), format!("/nowhere/{odd}"));
+    for (arguments, wanted) in [
+        (&["check", "-c", &wrong][..], "\\u{1b}]0;t\\u{7}\\u{9b}2J\\u{202e}.yaml:"),
+        (&["check", "-c", &missing], "nowhere/\\u{1b}"),
+        (&["explain", "-c", &sound, odd, url], "`\\u{1b}]0;t"),
+        (&["explain", "-c", &sound, "GET", odd], "`\\u{1b}]0;t"),
+        (&["explain", "-c", &sound, "GET", &odd_url], "the URL holds '\\u{1b}'"),
+        (&["explain", "-c", &sound, "GET", &no_host], "\\u{202e}\\u{a}x` names no host"),
+        (&["explain", "-c", &sound, "GET", url, "-H", &odd_field], "a field is written"),
+        (
+            &["explain", "-c", &sound, "GET", url, "-H", "X-Api-Key: key-of-the-shop-app", "-H", field],
+            "X-A: \\u{9b}2J\\u{202e}obs",
+        ),
+        (&["check", odd], ""),
+        (&[odd], ""),
+    ] {
+        let ran = daemun(arguments);
+        assert!(!active(&ran.out) && !active(&ran.err), "{arguments:?}: {:?} {:?}", ran.out, ran.err);
+        assert!(format!("{}{}", ran.out, ran.err).contains(wanted), "{arguments:?}: {} {}", ran.out, ran.err);
+    }
+    let arguments =
+        ["explain", "-c", &sound, "GET", url, "-H", "X-Api-Key: key-of-the-shop-app", "-H", field, "--format", "json"];
+    let ran = daemun(&arguments);
+    assert!(!active(&ran.out), "{:?}", ran.out);
+    let explained: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert!(explained["upstream_head"].as_str().unwrap().contains(field), "{}", ran.out);
 }
 
 #[test]

@@ -9,5 +9,7 @@
 mod cli;
 mod demo;
 mod documents;
+mod fifo;
 mod process;
 mod support;
+mod together;

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use daemun::{Code, Output};
@@ -28,6 +28,13 @@ impl Folder {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
+    }
+
+    /// Makes a FIFO, which nobody has opened.
+    pub(crate) fn fifo(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+        path
     }
 
     /// Writes a file at once, as an editor does that renames.
@@ -85,6 +92,19 @@ impl Running {
 
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
+    }
+
+    /// How it ends, and what it says until then on standard error; waits for that, but not for ever.
+    pub(crate) fn ends(&mut self) -> (ExitStatus, String) {
+        let mut said = Vec::new();
+        loop {
+            match self.err.0.recv_timeout(PATIENCE) {
+                Ok(line) => said.push(line),
+                // its output ends with it
+                Err(RecvTimeoutError::Disconnected) => return (self.wait(), said.join("\n")),
+                Err(RecvTimeoutError::Timeout) => panic!("it does not end; it has said {said:#?}"),
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -12,6 +12,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use daemun_config::model::LogTarget;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
 
 use super::events::Events;
 use super::metrics::LogCounters;
@@ -157,8 +159,19 @@ impl Drop for LogWriter {
 }
 
 /// Opens a log file for appending; one that is made is readable by its owner and group only, since a log tells who calls what.
+///
+/// Does not wait for who reads a FIFO: one without a reader is an error.
 fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+    let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).unwrap_or_default();
+    let opened = OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(flags).open(path);
+    let file = opened.map_err(|error| {
+        let fifo = error.raw_os_error() == Some(Errno::NXIO.raw_os_error())
+            && std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+        if fifo { io::Error::new(error.kind(), "it is a FIFO that nobody reads") } else { error }
+    })?;
+    // written on a thread of its own, which may wait for a reader
+    fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+    Ok(file)
 }
 
 /// What the thread has.

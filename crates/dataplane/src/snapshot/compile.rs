@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use daemun_config::Draft;
 use daemun_config::diagnostic::{BAD_VALUE, Diagnostic, Diagnostics, ROUTE_LESS_PROTECTED};
 use daemun_config::model::{
     self, Authenticate, Config, LogFormat, PathRewrite as PathRewriteConfig, PolicyEntry, Underscores,
@@ -34,42 +35,75 @@ impl Snapshot {
         metrics: &Arc<Metrics>,
         diagnostics: &mut Diagnostics,
     ) -> Option<Snapshot> {
-        check_log(config, diagnostics);
-        let directory = Arc::new(directory(config));
-        let router = Router::build(config.routes.iter().map(Into::into), config.hosts_fall_through, diagnostics)?;
-        let mut compiler = Compiler { registry, carry, directory: &directory, diagnostics, shared: HashMap::new() };
-        let global: Vec<&PolicyEntry> = config.policies.iter().filter(|p| p.settings.is_some()).collect();
-        let unmatched = compiler.unmatched(&global)?;
-        let mut plain: Option<Arc<Chain>> = None;
-        let mut upgrades = HashMap::new();
-        let mut routes = Vec::with_capacity(config.routes.len());
-        for (index, route) in config.routes.iter().enumerate() {
-            let number = u32::try_from(index).unwrap_or(u32::MAX);
-            let params: Vec<String> = router.parameters(number).map(str::to_owned).collect();
-            let params = params.as_slice();
-            let chain = if route.policies.is_empty() && route.authenticate == Authenticate::All {
-                match &plain {
-                    Some(chain) => Arc::clone(chain),
-                    None => {
-                        let chain = compiler.chain(&global, &[], &Authenticate::All, None, &[])?;
-                        Arc::clone(plain.insert(Arc::new(chain)))
-                    }
-                }
-            } else {
-                let name = route.name.value.as_str();
-                Arc::new(compiler.chain(&global, &route.policies, &route.authenticate, Some(name), params)?)
-            };
-            let upgrades =
-                upgrades.entry(route.upgrades.clone()).or_insert_with(|| Arc::<[String]>::from(route.upgrades.clone()));
-            routes.push(compiler.route(route, number, params, chain, Arc::clone(upgrades), metrics)?);
-        }
-        less_protected(config, registry, &router, diagnostics);
-        let upstreams: Vec<_> =
-            config.upstreams.iter().map(|u| upstream::compile(u, metrics, diagnostics).map(Arc::new)).collect();
-        let upstreams = upstreams.into_iter().collect::<Option<Vec<_>>>();
-        let tls = tls(config, carry, diagnostics);
-        let (upstreams, tls) = (upstreams?, tls?);
-        Some(Snapshot { router, routes, unmatched, upstreams, directory, tls, settings: settings(config) })
+        compile(config, true, registry, carry, metrics, diagnostics)
+    }
+
+    /// Reports what compiling would find in what could be read of a configuration with errors, so that all is told at once.
+    pub fn examine(
+        draft: &Draft,
+        registry: &'static [PolicyRow],
+        metrics: &Arc<Metrics>,
+        diagnostics: &mut Diagnostics,
+    ) {
+        let mut found = Diagnostics::new();
+        compile(draft.config(), draft.knows_policies(), registry, &Carry::detached(), metrics, &mut found);
+        diagnostics.append(draft.keep(found));
+    }
+}
+
+/// Goes on behind every error, to report all there are. Without `policies` what a route has of them is not looked at.
+fn compile(
+    config: &Config,
+    policies: bool,
+    registry: &'static [PolicyRow],
+    carry: &Carry,
+    metrics: &Arc<Metrics>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Snapshot> {
+    check_log(config, diagnostics);
+    let directory = Arc::new(directory(config));
+    let router = Router::build(config.routes.iter().map(Into::into), config.hosts_fall_through, diagnostics);
+    let mut compiler = Compiler { registry, carry, directory: &directory, diagnostics, shared: HashMap::new() };
+    let global: Vec<&PolicyEntry> = config.policies.iter().filter(|p| p.settings.is_some()).collect();
+    let unmatched = policies.then(|| compiler.unmatched(&global)).flatten();
+    let mut plain: Option<Option<Arc<Chain>>> = None;
+    let mut upgrades = HashMap::new();
+    let mut routes = Vec::with_capacity(config.routes.len());
+    for (index, route) in config.routes.iter().enumerate() {
+        let number = u32::try_from(index).unwrap_or(u32::MAX);
+        let Some(params) = parameters(router.as_ref(), route, number) else { continue };
+        let chain = if !policies {
+            None
+        } else if route.policies.is_empty() && route.authenticate == Authenticate::All {
+            let chain = || compiler.chain(&global, &[], &Authenticate::All, None, &[]).map(Arc::new);
+            plain.get_or_insert_with(chain).clone()
+        } else {
+            let name = route.name.value.as_str();
+            compiler.chain(&global, &route.policies, &route.authenticate, Some(name), &params).map(Arc::new)
+        };
+        let upgrades =
+            upgrades.entry(route.upgrades.clone()).or_insert_with(|| Arc::<[String]>::from(route.upgrades.clone()));
+        routes.extend(compiler.route(route, number, &params, chain, Arc::clone(upgrades), metrics));
+    }
+    if let Some(router) = &router {
+        less_protected(config, registry, router, diagnostics);
+    }
+    let upstreams: Vec<_> =
+        config.upstreams.iter().map(|u| upstream::compile(u, metrics, diagnostics).map(Arc::new)).collect();
+    let upstreams = upstreams.into_iter().collect::<Option<Vec<_>>>();
+    let tls = tls(config, carry, diagnostics);
+    let (router, unmatched, upstreams, tls) = (router?, unmatched?, upstreams?, tls?);
+    let snapshot = Snapshot { router, routes, unmatched, upstreams, directory, tls, settings: settings(config) };
+    (snapshot.routes.len() == config.routes.len()).then_some(snapshot)
+}
+
+/// Names of a route's parameters; where all the routes made no router, of one with this route alone. `None` if its path is wrong,
+/// which has been reported.
+fn parameters(router: Option<&Router>, route: &model::Route, index: u32) -> Option<Vec<String>> {
+    let names = |router: &Router, index| router.parameters(index).map(str::to_owned).collect();
+    match router {
+        Some(router) => Some(names(router, index)),
+        None => Router::build([route.into()], false, &mut Diagnostics::new()).map(|router| names(&router, 0)),
     }
 }
 
@@ -91,18 +125,21 @@ struct Compiler<'a> {
     directory: &'a Arc<Directory>,
     diagnostics: &'a mut Diagnostics,
     /// Global policies are built once and shared by the routes that have them.
-    shared: HashMap<(String, bool), Built>,
+    shared: HashMap<(String, bool), Option<Built>>,
 }
 
 impl Compiler<'_> {
     fn unmatched(&mut self, global: &[&PolicyEntry]) -> Option<Chain> {
-        let mut links = Vec::new();
+        let mut links = Some(Vec::new());
         for entry in global {
-            let built = self.global(entry, true)?; // what needs an authenticator runs behind one, and is left out here
-            let (name, row) = self.row(&entry.name.value)?;
-            links.extend(link(name, row, built, false).into_iter().filter(|link| link.phase == Phase::Admit));
+            // what needs an authenticator runs behind one, and is left out here
+            let built = self.global(entry, true).zip(self.row(&entry.name.value));
+            links = links.zip(built).map(|(mut links, (built, (name, row)))| {
+                links.extend(link(name, row, built, false).into_iter().filter(|link| link.phase == Phase::Admit));
+                links
+            });
         }
-        Some(Chain::new(links))
+        links.map(Chain::new)
     }
 
     fn chain(
@@ -121,28 +158,30 @@ impl Compiler<'_> {
             Authenticate::Any(names) => names,
             Authenticate::All => &[],
         };
-        let mut links = Vec::new();
-        for entry in inherited {
-            let built = self.global(entry, authenticated)?;
-            let (name, row) = self.row(&entry.name.value)?;
-            links.extend(link(name, row, built, any.iter().any(|a| a.value == name)));
+        let mut links = Some(Vec::new());
+        let inherited = inherited.into_iter().map(|entry| (entry, true));
+        for (entry, global) in inherited.chain(own.into_iter().map(|entry| (entry, false))) {
+            let built = if global {
+                self.global(entry, authenticated)
+            } else {
+                self.build(entry, authenticated, route, params)
+            };
+            links = links.zip(built.zip(self.row(&entry.name.value))).map(|(mut links, (built, (name, row)))| {
+                links.extend(link(name, row, built, any.iter().any(|a| a.value == name)));
+                links
+            });
         }
-        for entry in own {
-            let built = self.build(entry, authenticated, route, params)?;
-            let (name, row) = self.row(&entry.name.value)?;
-            links.extend(link(name, row, built, any.iter().any(|a| a.value == name)));
-        }
-        Some(Chain::new(links))
+        links.map(Chain::new)
     }
 
     fn global(&mut self, entry: &PolicyEntry, authenticated: bool) -> Option<Built> {
         let key = (entry.name.value.clone(), authenticated);
         if let Some(built) = self.shared.get(&key) {
-            return Some(built.clone());
+            return built.clone();
         }
-        let built = self.build(entry, authenticated, None, &[])?;
+        let built = self.build(entry, authenticated, None, &[]);
         self.shared.insert(key, built.clone());
-        Some(built)
+        built
     }
 
     fn build(
@@ -152,7 +191,8 @@ impl Compiler<'_> {
         route: Option<&str>,
         params: &[String],
     ) -> Option<Built> {
-        let settings = entry.settings.as_ref()?;
+        // what is wrong with them was reported when they were read
+        let settings = entry.settings.as_ref().filter(|_| entry.sound)?;
         let (name, row) = self.row(&entry.name.value)?;
         let row = self.registry.get(usize::from(row))?;
         let path = match route {
@@ -187,17 +227,19 @@ impl Compiler<'_> {
         route: &model::Route,
         index: u32,
         params: &[String],
-        chain: Arc<Chain>,
+        chain: Option<Arc<Chain>>,
         upgrades: Arc<[String]>,
         metrics: &Arc<Metrics>,
     ) -> Option<Route> {
         let destination = match &route.destination {
-            model::Destination::Upstream(index) => Destination::Upstream(*index),
-            model::Destination::Answer(config) => Destination::Answer(Box::new(answer(config))),
-            model::Destination::Redirect(redirect) => {
-                Destination::Redirect { to: self.location(route, &redirect.to, params)?, status: redirect.status }
-            }
+            model::Destination::Upstream(index) => Some(Destination::Upstream(*index)),
+            model::Destination::Answer(config) => Some(Destination::Answer(Box::new(answer(config)))),
+            model::Destination::Redirect(redirect) => self
+                .location(route, &redirect.to, params)
+                .map(|to| Destination::Redirect { to, status: redirect.status }),
         };
+        let rewrite = self.rewrite(route, params);
+        let (destination, rewrite, chain) = (destination?, rewrite?, chain?);
         Some(Route {
             name: Arc::from(route.name.value.as_str()),
             key: key_of(&route.name.value),
@@ -206,7 +248,7 @@ impl Compiler<'_> {
             destination,
             cells: metrics.route(&route.name.value),
             body: route.body_limit,
-            rewrite: self.rewrite(route, params)?,
+            rewrite,
             connect: route.timeouts.connect.map(nanos),
             response: route.timeouts.response.map(nanos),
             upgrades,
@@ -358,7 +400,7 @@ fn tls(
             continue;
         }
         let same = config.listeners.iter().take(index).filter(|other| other.bind.value == listener.bind.value).count();
-        match crate::tls::server(listener, index, carry, diagnostics) {
+        match crate::tls::server(listener, carry, diagnostics) {
             Some(tls) => {
                 out.insert(crate::listener::name(&listener.bind.value, same), tls);
             }

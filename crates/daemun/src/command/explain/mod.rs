@@ -22,10 +22,9 @@ pub(crate) fn run(command: &Explain, output: &mut Output<'_>) -> Result<Code, Fa
         ExplainRequest { head: asked.head(), peer: command.client_ip, tls: asked.tls, ids: IdSource::fixed(0) };
     let explained = explain(&snapshot, &request);
     let mask = Mask::new(&config);
-    let text = match command.format {
-        Format::Text => show::text(&asked, command.client_ip, &config, &explained, &mask),
-        Format::Json => format!("{:#}", show::json(&config, &explained, &mask)),
-    };
-    output.line(text)?;
+    match command.format {
+        Format::Text => output.line(show::text(&asked, command.client_ip, &config, &explained, &mask))?,
+        Format::Json => output.json(&show::json(&config, &explained, &mask))?,
+    }
     Ok(Code::Done)
 }

@@ -1,5 +1,7 @@
 //! The request to be explained, from the words of the command line to the bytes a client would send.
 
+use daemun_config::Shown;
+
 /// A request as it was asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Asked {
@@ -21,17 +23,17 @@ impl Asked {
     /// What cannot be written into a head as it is.
     pub(super) fn parse(method: &str, url: &str, fields: &[String]) -> Result<Self, String> {
         if method.is_empty() || !method.bytes().all(daemun_pipeline::head::is_token) {
-            return Err(format!("`{method}` is not a method"));
+            return Err(format!("`{}` is not a method", Shown(method)));
         }
         let (tls, rest) = match url.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
-            _ => return Err(format!("`{url}` is not a whole URL, such as `https://api.example.com/items/1`")),
+            _ => return Err(format!("`{}` is not a whole URL, such as `https://api.example.com/items/1`", Shown(url))),
         };
         let rest = rest.split('#').next().unwrap_or_default();
         let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         if authority.is_empty() {
-            return Err(format!("`{url}` names no host"));
+            return Err(format!("`{}` names no host", Shown(url)));
         }
         if authority.contains('@') {
             return Err("a URL with a user in it is not sent by any client; use `-H 'Authorization: …'`".to_owned());

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use daemun_config::read_file;
 use daemun_config::tree::Sources;
 use daemun_dataplane::Clock;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
@@ -217,7 +218,10 @@ pub(crate) fn changed_since(file: &Path, began: &Moment, sources: &Sources) -> b
     }
     let read = (0..=u16::MAX).map_while(|index| sources.path(index).zip(sources.text(index)));
     let text = read.into_iter().find(|(path, _)| *path == file).map(|(_, text)| text);
-    text.is_none_or(|text| std::fs::read_to_string(file).is_ok_and(|now| now.trim_start_matches('\u{feff}') != text))
+    // what is no file is not read, since that may never end
+    let now = |text: &str| read_file(file, found.len().max(text.len() as u64));
+    let differs = |now: Vec<u8>, text: &str| now.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&now) != text.as_bytes();
+    text.is_none_or(|text| now(text).is_ok_and(|now| differs(now, text)))
 }
 
 fn kind(path: &Path) -> Kind {
