@@ -1,5 +1,5 @@
 //! One thread, one current-thread runtime: its listeners, its pools, its timers, its view of the snapshot. Shares nothing with other
-//! workers but the snapshot and a count of connections.
+//! workers but the snapshot and counts of connections.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::destination::upstream::LocalUpstream;
+use crate::destination::upstream::budget::Budget;
 use crate::destination::upstream::pool::{LocalTarget, Pool};
 use crate::http2::tasks::Tasks;
 use crate::ids::{IdSource, Ids};
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) ids: IdSource,
     /// Open client connections of all workers.
     pub(crate) connections: AtomicUsize,
+    /// Connections to upstreams of all workers.
+    pub(crate) budget: Arc<Budget>,
 }
 
 /// What a worker is told from outside; the only crossing of threads.
@@ -176,7 +179,8 @@ impl Worker {
                 next.insert(target.key.clone(), Rc::clone(&pool));
                 Rc::new(LocalTarget { upstream: Arc::clone(&name), shared: Arc::clone(target), pool })
             });
-            LocalUpstream::new(Arc::clone(upstream), targets.collect(), self.index)
+            let share = self.shared.budget.share(&name);
+            LocalUpstream::new(Arc::clone(upstream), targets.collect(), share, self.index)
         });
         let upstreams = upstreams.collect();
         *known = next;
@@ -256,6 +260,11 @@ impl Worker {
         for pool in self.pools.borrow().values() {
             pool.shed();
         }
+    }
+
+    /// Closes them whenever another worker needs their descriptors; runs as long as the worker.
+    pub(crate) async fn shed_when_asked(self: Rc<Worker>) {
+        self.shared.budget.whenever_asked(|| self.shed_pools()).await;
     }
 
     /// Notes that connections rest in a pool, so that they are looked through in time.
@@ -357,6 +366,7 @@ fn forwarded_ip(exchange: &Exchange, snapshot: &Snapshot) -> Option<IpAddr> {
 pub(crate) async fn run(worker: Rc<Worker>, sockets: Vec<Sockets>, mut mailbox: mpsc::Receiver<Message>) -> bool {
     spawn_vital(&worker, Rc::clone(&worker.timers).run());
     spawn_vital(&worker, Rc::clone(&worker).sweep_pools());
+    spawn_vital(&worker, Rc::clone(&worker).shed_when_asked());
     spawn_vital(&worker, Rc::clone(&worker.recorder).flusher(worker.clock.clone()));
     let mut listeners = listener::Listeners::default();
     listeners.update(&worker, sockets).await;

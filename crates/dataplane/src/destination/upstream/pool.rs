@@ -95,6 +95,7 @@ mod tests {
 
     use daemun_pipeline::Reason;
 
+    use super::super::budget::Budget;
     use super::{H1Up, Pool};
     use crate::http1::conn::Conn;
     use crate::io::Stream;
@@ -105,7 +106,9 @@ mod tests {
         let own = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         own.set_nonblocking(true).unwrap();
         let stream = Stream::Tcp(tokio::net::TcpStream::from_std(own).unwrap());
-        let mut up = Box::new(H1Up::new(Conn::new(stream, Reason::BodyBroken)));
+        let budget = Budget::new(1, 0);
+        let place = budget.take(&budget.share(&"a".into()), 1, true).unwrap();
+        let mut up = Box::new(H1Up::new(Conn::new(stream, Reason::BodyBroken), place));
         up.dubious = dubious;
         (up, listener.accept().unwrap().0)
     }
