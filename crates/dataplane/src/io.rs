@@ -83,9 +83,17 @@ impl Stream {
         }
     }
 
-    /// Whether an idle stream has neither ended nor sent something unasked; costs no system call while nothing happened.
-    pub(crate) fn is_quiet(&mut self) -> bool {
+    /// Whether what is read is what the socket holds.
+    pub(crate) fn is_plain(&self) -> bool {
+        !matches!(self, Stream::Tls(_))
+    }
+
+    /// Whether an idle stream has neither ended nor sent something unasked; costs no system call while nothing happened. With `look`, a
+    /// plain socket itself is asked, which knows more than the runtime was told.
+    pub(crate) fn is_quiet(&mut self, look: bool) -> bool {
         match self {
+            Stream::Tcp(s) if look => socket::holds_nothing(s),
+            Stream::Unix(s) if look => socket::holds_nothing(s),
             Stream::Tcp(s) => socket::is_quiet(s),
             Stream::Unix(s) => socket::is_quiet(s),
             Stream::Tls(s) => {

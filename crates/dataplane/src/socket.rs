@@ -69,11 +69,17 @@ pub(crate) fn poll_read_into(socket: &impl Socket, cx: &mut Context<'_>, buf: &m
 /// Whether nothing came and the other side has not ended. Asked without the runtime's budget, under which the 129th socket in a row would
 /// pass for quiet whatever it holds; costs no system call while the kernel has said nothing.
 pub(crate) fn is_quiet(socket: &impl Socket) -> bool {
-    let looked = socket.attempt(Interest::READABLE, || {
-        rustix::net::recv(socket.as_fd(), &mut [0u8; 1], RecvFlags::PEEK)?;
-        Ok(())
-    });
+    let looked = socket.attempt(Interest::READABLE, || Ok(peek(socket)?));
     looked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// The same by a system call, whatever the kernel has said.
+pub(crate) fn holds_nothing(socket: &impl Socket) -> bool {
+    peek(socket).is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK)
+}
+
+fn peek(socket: &impl Socket) -> rustix::io::Result<()> {
+    rustix::net::recv(socket.as_fd(), &mut [0u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT).map(drop)
 }
 
 /// Writes some of `data`.

@@ -92,6 +92,8 @@ pub(crate) struct Worker {
     pub(crate) draining: Cell<bool>,
     /// Client connections of this worker.
     pub(crate) open: Cell<usize>,
+    /// Counts how often the kernel was asked what has come.
+    turns: Cell<u64>,
     local: RefCell<Rc<Local>>,
     pools: RefCell<HashMap<String, Rc<Pool>>>,
     #[allow(clippy::vec_box, reason = "moved in and out as pointers; a busy state is some kilobytes")]
@@ -149,6 +151,7 @@ impl Worker {
             recorder,
             draining: Cell::new(false),
             open: Cell::new(0),
+            turns: Cell::new(0),
             local: RefCell::new(empty),
             pools: RefCell::default(),
             exchanges: RefCell::default(),
@@ -185,6 +188,11 @@ impl Worker {
         let upstreams = upstreams.collect();
         *known = next;
         *self.local.borrow_mut() = Rc::new(Local { snapshot, upstreams });
+    }
+
+    /// Tells apart the times between which the kernel was asked what has come.
+    pub(crate) fn turn(&self) -> u64 {
+        self.turns.get()
     }
 
     /// State for a busy connection.
@@ -363,7 +371,18 @@ fn forwarded_ip(exchange: &Exchange, snapshot: &Snapshot) -> Option<IpAddr> {
 }
 
 /// The life of a worker thread: serves until its mailbox closes or a drain ends. Says whether it ended as it should.
-pub(crate) async fn run(worker: Rc<Worker>, sockets: Vec<Sockets>, mut mailbox: mpsc::Receiver<Message>) -> bool {
+pub(crate) async fn run(worker: Rc<Worker>, sockets: Vec<Sockets>, mailbox: mpsc::Receiver<Message>) -> bool {
+    let turns = Rc::clone(&worker);
+    let mut serving = std::pin::pin!(serve(worker, sockets, mailbox));
+    // the runtime asks the kernel once between any two times it looks at the thread's own future, and then runs other tasks
+    std::future::poll_fn(|cx| {
+        turns.turns.set(turns.turns.get() + 1);
+        serving.as_mut().poll(cx)
+    })
+    .await
+}
+
+async fn serve(worker: Rc<Worker>, sockets: Vec<Sockets>, mut mailbox: mpsc::Receiver<Message>) -> bool {
     spawn_vital(&worker, Rc::clone(&worker.timers).run());
     spawn_vital(&worker, Rc::clone(&worker).sweep_pools());
     spawn_vital(&worker, Rc::clone(&worker).shed_when_asked());

@@ -99,6 +99,8 @@ async fn plain(pool: &Pool, target: &Target) -> Result<Stream, Fault> {
             Ok(stream) => {
                 // small heads must not wait for acknowledgements of earlier ones; without it, calls are only slower
                 let _ = stream.set_nodelay(true);
+                // a byte out of band would lie there unseen, and be missing where it should be
+                let _ = rustix::net::sockopt::set_socket_oobinline(&stream, true);
                 return Ok(Stream::Tcp(stream));
             }
             Err(error) => last = error,

@@ -233,7 +233,7 @@ fn finish(
     let Up::H1(mut up) = up else { return Ok(()) };
     if upload.done && !head.close && up.conn.body_read() && !up.conn.has_unread() {
         up.conn.release(&worker.buffers);
-        target.pool.keep(up, exchange.times.answered);
+        target.pool.keep(up, exchange.times.answered, worker.turn());
         worker.pools_used();
     }
     Ok(())
@@ -297,7 +297,7 @@ async fn connection(
     trail: &mut Trail,
 ) -> Result<Fresh, Fault> {
     if !trail.fresh
-        && let Some(up) = target.pool.reuse().await
+        && let Some(up) = target.pool.reuse(ask.worker.turn()).await
     {
         trail.reused = true;
         return Ok(Fresh::H1(up));
