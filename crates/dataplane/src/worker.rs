@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use daemun_pipeline::{Client, Exchange, Fault, FieldId};
+use daemun_pipeline::{Client, Exchange, Fault, FieldId, Reason};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
@@ -21,7 +21,7 @@ use crate::listener::{self, Sockets};
 use crate::pipe::Buffers;
 use crate::record::{AccessLog, Called, Finished, Recent, Recorder, RouteCells};
 use crate::serve::Trail;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Route, Snapshot};
 use crate::timers::Timers;
 
 /// How often resting upstream connections are looked through.
@@ -130,6 +130,22 @@ impl Drop for Vital {
 pub(crate) struct Busy {
     pub(crate) exchange: Exchange,
     pub(crate) trail: Trail,
+}
+
+/// A busy state while exchanges are served in it: one that panics is recorded all the same.
+pub(crate) struct Watched<'a> {
+    worker: &'a Worker,
+    pub(crate) busy: &'a mut Busy,
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // a second panic would end the process
+            let record = std::panic::AssertUnwindSafe(|| self.worker.record_panic(self.busy));
+            let _ = std::panic::catch_unwind(record);
+        }
+    }
 }
 
 impl Worker {
@@ -261,6 +277,24 @@ impl Worker {
             reused: trail.reused,
             upgraded: trail.upgraded,
         });
+    }
+
+    /// Watches over the exchanges that are served in `busy`.
+    pub(crate) fn watch<'a>(&'a self, busy: &'a mut Busy) -> Watched<'a> {
+        Watched { worker: self, busy }
+    }
+
+    /// Writes the record of an exchange that something panicked in; none where it has one, or none had begun.
+    fn record_panic(&self, busy: &mut Busy) {
+        let Busy { exchange, trail } = busy;
+        if exchange.times.start == 0 || exchange.times.end != 0 {
+            return;
+        }
+        exchange.times.end = self.clock.now();
+        let local = self.local();
+        let route = local.snapshot.routes.iter().find(|route| route.key == exchange.route_key);
+        let fault = Fault::new(Reason::Internal, "something panicked");
+        self.record(route.map(Route::entry), exchange, Some(&fault), false, trail);
     }
 
     /// Closes every upstream connection that rests, for want of descriptors.

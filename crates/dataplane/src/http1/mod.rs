@@ -109,7 +109,9 @@ async fn first_bytes(worker: &Worker, conn: &mut Conn, deadline: &Deadline) -> W
 async fn busy(worker: &Rc<Worker>, conn: &mut Conn, client: &Client, deadline: &Deadline) -> bool {
     let mut state = worker.busy();
     state.exchange.client = client.clone();
-    let keep = exchanges(worker, conn, deadline, &mut state).await;
+    let watched = worker.watch(&mut state);
+    let keep = exchanges(worker, conn, deadline, watched.busy).await;
+    drop(watched);
     worker.idle(state);
     keep
 }

@@ -34,7 +34,8 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: Client, incoming: Incomin
     let mut h2_down = H2Down::new(body, respond, parts.method == http::Method::HEAD, bounds.keep_underscores);
     let deadline = worker.timers.slot();
     let mut state = worker.busy();
-    let Busy { exchange, trail, .. } = &mut *state;
+    let watched = worker.watch(&mut state);
+    let Busy { exchange, trail, .. } = &mut *watched.busy;
     exchange.client = client;
     exchange.times.start = now;
     exchange.wall = worker.clock.wall(now);
@@ -55,6 +56,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: Client, incoming: Incomin
         }
     };
     let ended = exchange.times.end;
+    drop(watched);
     worker.idle(state);
     (ended, abandoned)
 }
