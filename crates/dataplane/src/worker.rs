@@ -41,7 +41,7 @@ pub(crate) struct Shared {
     pub(crate) budget: Arc<Budget>,
 }
 
-/// What a worker is told from outside; the only crossing of threads.
+/// What a worker is told from outside; the only crossing of threads but for [`Budget`].
 pub(crate) enum Message {
     Publish {
         snapshot: Arc<Snapshot>,

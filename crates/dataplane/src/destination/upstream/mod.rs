@@ -312,13 +312,18 @@ async fn connection(
         return Ok(Fresh::H2(hold));
     }
     trail.reused = false;
-    let place = place(ask, upstream).await?;
     let connecting = many.then(|| links.connect());
-    let connecting_now = connect::connect(ask.worker, &target.pool, &upstream.shared, shared, old, place);
-    let connected = ask.deadline.limit(connecting_now).await;
-    exchange.times.connected = ask.worker.clock.now();
-    let result = connected.unwrap_or_else(|| Err(connect_timeout(&shared.url)));
-    ask.worker.recorder.connected(&shared.cells, result.is_ok());
+    let result = match place(ask, upstream).await {
+        Ok(place) => {
+            let connect = connect::connect(ask.worker, &target.pool, &upstream.shared, shared, old, place);
+            let connected = ask.deadline.limit(connect).await;
+            exchange.times.connected = ask.worker.clock.now();
+            let result = connected.unwrap_or_else(|| Err(connect_timeout(&shared.url)));
+            ask.worker.recorder.connected(&shared.cells, result.is_ok());
+            result
+        }
+        Err(fault) => Err(fault),
+    };
     match (&result, connecting) {
         (Ok(Fresh::H2(hold)), Some(connecting)) => {
             links.keep(hold.link(), connecting);
@@ -339,16 +344,19 @@ async fn place(ask: &Ask<'_, '_>, upstream: &LocalUpstream) -> Result<Place, Fau
     let most = budget.most(ask.local.snapshot.settings.connections);
     let alone = ask.local.upstreams.len() == 1;
     let take = || budget.take(&upstream.share, most, alone);
+    if let Some(place) = take() {
+        return Ok(place);
+    }
+    let now = worker.clock.now();
+    if !budget.may_ask(now) {
+        return Err(no_connection_left());
+    }
+    worker.shed_pools();
     let mut place = take();
-    let now = if place.is_none() { worker.clock.now() } else { 0 };
-    if place.is_none() && budget.may_ask(now) {
-        worker.shed_pools();
-        place = take();
-        if place.is_none() && budget.has_others() {
-            let slot = worker.timers.slot();
-            slot.set(now.saturating_add(ASKING));
-            place = slot.limit(budget.ask(take)).await;
-        }
+    if place.is_none() && budget.has_others() {
+        let slot = worker.timers.slot();
+        slot.set(now.saturating_add(ASKING));
+        place = slot.limit(budget.ask(take)).await;
     }
     place.ok_or_else(no_connection_left)
 }
