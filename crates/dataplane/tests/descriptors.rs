@@ -122,7 +122,7 @@ fn a_flood_of_calls_that_hang_leaves_descriptors_for_clients_and_for_other_upstr
         drop(flood);
         hanging.answers.store(true, Ordering::SeqCst);
         let recovered =
-            tokio::task::spawn_blocking(move || (0..1000).any(|_| status(address, "/hanging") == "HTTP/1.1 200 OK"));
+            tokio::task::spawn_blocking(move || (0..10_000).any(|_| status(address, "/hanging") == "HTTP/1.1 200 OK"));
         assert!(recovered.await.unwrap(), "no place was given back");
     });
 }
