@@ -13,12 +13,15 @@ use daemun_pipeline::{Exchange, Span};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Notify;
 
 /// A gateway that served three requests.
 struct Fake {
     ready: AtomicBool,
     metrics: Arc<Metrics>,
     kept: Vec<Recent>,
+    /// Told once the id `id-late` may be found.
+    late: Notify,
     _route: Arc<RouteCells>,
 }
 
@@ -48,7 +51,7 @@ impl Fake {
             });
         }
         let kept = recorders[0].latest(10);
-        Arc::new(Fake { ready: AtomicBool::new(true), metrics, kept, _route: route })
+        Arc::new(Fake { ready: AtomicBool::new(true), metrics, kept, late: Notify::new(), _route: route })
     }
 }
 
@@ -66,7 +69,12 @@ impl Source for Fake {
     }
 
     fn find<'a>(&'a self, id: &'a [u8]) -> Waiting<'a, Option<Recent>> {
-        Box::pin(async move { self.kept.iter().find(|recent| recent.id() == id).cloned() })
+        Box::pin(async move {
+            if id == b"id-late" {
+                self.late.notified().await;
+            }
+            self.kept.iter().find(|recent| recent.id() == id).cloned()
+        })
     }
 }
 
@@ -280,6 +288,25 @@ async fn slow_callers_keep_nobody_out() {
     // the oldest made room
     let mut byte = [0];
     assert!(matches!(slow[0].read(&mut byte).await, Ok(0) | Err(_)));
+}
+
+#[tokio::test]
+async fn a_call_whose_answer_is_on_its_way_makes_no_room_for_those_that_ask_nothing() {
+    let source = Fake::new();
+    let address = admin(&source).await;
+    let mut early = TcpStream::connect(address).await.unwrap();
+    early.write_all(format!("GET /requests/id-late HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).await.unwrap();
+    // it is known to have asked by when a later one is answered
+    assert_eq!(get(address, "/healthz").await.status, 200);
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    assert_eq!(get(address, "/healthz").await.status, 200);
+    source.late.notify_one();
+    let mut text = String::new();
+    early.read_to_string(&mut text).await.unwrap();
+    assert_eq!(Reply::of(&text).status, 404);
 }
 
 #[tokio::test(start_paused = true)]

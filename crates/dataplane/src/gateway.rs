@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::{Clock, nanos};
+use crate::destination::upstream::budget::Budget;
 use crate::ids::IdSource;
 use crate::listener::Sockets;
 use crate::record::{AccessLog, Recent, Recorder};
@@ -68,8 +69,14 @@ impl Gateway {
     /// # Errors
     /// When a thread or its runtime cannot be made.
     pub fn start(snapshot: Arc<Snapshot>, sockets: Vec<Vec<Sockets>>, options: Options) -> io::Result<Gateway> {
-        let shared =
-            Arc::new(Shared { clock: options.clock.clone(), ids: options.ids, connections: AtomicUsize::new(0) });
+        // where the limit cannot be learned, that of a system which sets none itself
+        let (descriptors, _) = daemun_sys::raise_nofile().unwrap_or((1024, 1024));
+        let shared = Arc::new(Shared {
+            clock: options.clock.clone(),
+            ids: options.ids,
+            connections: AtomicUsize::new(0),
+            budget: Budget::new(options.recorders.len(), descriptors),
+        });
         let mut gateway = Gateway {
             clock: options.clock,
             mailboxes: Vec::new(),

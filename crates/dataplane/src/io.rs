@@ -10,6 +10,9 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::socket;
 
+/// Bytes read at once from a Unix socket into room that has to be initialized for it.
+const PIECE: usize = 16 * 1024;
+
 /// A stream that is neither of the two plain kinds; TLS over one of them.
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
@@ -46,7 +49,15 @@ impl Stream {
         match self {
             Stream::Tcp(s) if room <= limit => socket::poll_read(s, cx, buf),
             Stream::Unix(s) if room <= limit => socket::poll_read(s, cx, buf),
-            Stream::Tcp(_) | Stream::Unix(_) | Stream::Tls(_) => {
+            // the runtime's own way takes a part for all there is
+            Stream::Unix(s) => {
+                let held = buf.len();
+                buf.resize(held + limit, 0);
+                let read = socket::poll_read_into(s, cx, buf.get_mut(held..).unwrap_or_default());
+                buf.truncate(held + if let Poll::Ready(Ok(n)) = read { n } else { 0 });
+                read
+            }
+            Stream::Tcp(_) | Stream::Tls(_) => {
                 let mut buf = buf.limit(room.min(limit));
                 on!(self, s => tokio_util::io::poll_read_buf(Pin::new(s), cx, &mut buf))
             }
@@ -83,9 +94,17 @@ impl Stream {
         }
     }
 
-    /// Whether an idle stream has neither ended nor sent something unasked; costs no system call while nothing happened.
-    pub(crate) fn is_quiet(&mut self) -> bool {
+    /// Whether what is read is what the socket holds.
+    pub(crate) fn is_plain(&self) -> bool {
+        !matches!(self, Stream::Tls(_))
+    }
+
+    /// Whether an idle stream has neither ended nor sent something unasked; costs no system call while nothing happened. With `look`, a
+    /// plain socket itself is asked, which knows more than the runtime was told.
+    pub(crate) fn is_quiet(&mut self, look: bool) -> bool {
         match self {
+            Stream::Tcp(s) if look => socket::holds_nothing(s),
+            Stream::Unix(s) if look => socket::holds_nothing(s),
             Stream::Tcp(s) => socket::is_quiet(s),
             Stream::Unix(s) => socket::is_quiet(s),
             Stream::Tls(s) => {
@@ -109,9 +128,11 @@ impl AsyncRead for Stream {
         let read = match &mut *self {
             // what is not initialized yet only the runtime's own way may fill
             Stream::Tcp(s) if whole => socket::poll_read_into(s, cx, buf.initialize_unfilled()),
-            Stream::Unix(s) if whole => socket::poll_read_into(s, cx, buf.initialize_unfilled()),
+            Stream::Unix(s) => {
+                let room = buf.remaining().min(PIECE);
+                socket::poll_read_into(s, cx, buf.initialize_unfilled_to(room))
+            }
             Stream::Tcp(s) => return Pin::new(s).poll_read(cx, buf),
-            Stream::Unix(s) => return Pin::new(s).poll_read(cx, buf),
             Stream::Tls(s) => return Pin::new(s).poll_read(cx, buf),
         };
         read.map_ok(|n| buf.advance(n))
@@ -149,5 +170,68 @@ impl AsyncWrite for Stream {
 
     fn is_write_vectored(&self) -> bool {
         on!(self, s => s.is_write_vectored())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::IoSlice;
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsFd;
+
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    use tokio::io::ReadBuf;
+
+    use super::*;
+
+    /// Sends each piece with a descriptor, so that every read ends with one.
+    fn send(to: &UnixStream, pieces: &[&str]) {
+        for piece in pieces {
+            let descriptors = [to.as_fd()];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+            sendmsg(to, &[IoSlice::new(piece.as_bytes())], &mut control, SendFlags::empty()).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_lies_behind_descriptors_on_a_unix_socket_is_read_without_another_word() {
+        type Read = fn(&mut Stream, &mut Context<'_>, &mut Vec<u8>) -> Poll<io::Result<usize>>;
+        let ways: [Read; 4] = [
+            |stream, cx, buf| stream.poll_read(cx, buf, usize::MAX),
+            |stream, cx, buf| stream.poll_read(cx, buf, 64),
+            |stream, cx, buf| {
+                let mut space = [0u8; 64];
+                let mut read = ReadBuf::new(&mut space);
+                Pin::new(stream).poll_read(cx, &mut read).map_ok(|()| {
+                    buf.extend_from_slice(read.filled());
+                    read.filled().len()
+                })
+            },
+            |stream, cx, buf| {
+                let mut space = [MaybeUninit::uninit(); 64];
+                let mut read = ReadBuf::uninit(&mut space);
+                Pin::new(stream).poll_read(cx, &mut read).map_ok(|()| {
+                    buf.extend_from_slice(read.filled());
+                    read.filled().len()
+                })
+            },
+        ];
+        for (at, way) in ways.into_iter().enumerate() {
+            let (own, other) = UnixStream::pair().unwrap();
+            other.writable().await.unwrap();
+            send(&other, &["GET /a", " HTTP/1.1\r\n", "\r\n"]);
+            let mut stream = Stream::Unix(own);
+            let mut buf = Vec::with_capacity(1024);
+            let first = poll_fn(|cx| way(&mut stream, cx, &mut buf)).await.unwrap();
+            assert_eq!(first, 6, "way {at}");
+            let mut cx = Context::from_waker(Waker::noop());
+            while let Poll::Ready(read) = way(&mut stream, &mut cx, &mut buf) {
+                assert!(read.unwrap() > 0, "way {at}");
+            }
+            assert_eq!(String::from_utf8_lossy(&buf), "GET /a HTTP/1.1\r\n\r\n", "way {at}");
+        }
     }
 }

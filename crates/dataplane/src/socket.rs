@@ -12,6 +12,9 @@ use tokio::net::{TcpStream, UnixStream};
 
 /// A socket whose readiness the runtime knows.
 pub(crate) trait Socket: AsFd {
+    /// Whether a read that fills a part of its room has emptied the queue. On a Unix socket it may have ended at descriptors that were sent
+    /// along, with more behind them, of which the kernel says nothing again.
+    const PART_IS_ALL: bool;
     /// Ready when it may be read.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Ready when it may be written.
@@ -21,8 +24,10 @@ pub(crate) trait Socket: AsFd {
 }
 
 macro_rules! socket {
-    ($of:ty) => {
+    ($of:ty, $part_is_all:literal) => {
         impl Socket for $of {
+            const PART_IS_ALL: bool = $part_is_all;
+
             #[inline]
             fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 self.poll_read_ready(cx)
@@ -41,8 +46,8 @@ macro_rules! socket {
     };
 }
 
-socket!(TcpStream);
-socket!(UnixStream);
+socket!(TcpStream, true);
+socket!(UnixStream, false);
 
 /// Reads behind what `buf` holds, within its capacity; 0 is the end, or no room.
 pub(crate) fn poll_read(socket: &impl Socket, cx: &mut Context<'_>, buf: &mut Vec<u8>) -> Poll<io::Result<usize>> {
@@ -69,11 +74,17 @@ pub(crate) fn poll_read_into(socket: &impl Socket, cx: &mut Context<'_>, buf: &m
 /// Whether nothing came and the other side has not ended. Asked without the runtime's budget, under which the 129th socket in a row would
 /// pass for quiet whatever it holds; costs no system call while the kernel has said nothing.
 pub(crate) fn is_quiet(socket: &impl Socket) -> bool {
-    let looked = socket.attempt(Interest::READABLE, || {
-        rustix::net::recv(socket.as_fd(), &mut [0u8; 1], RecvFlags::PEEK)?;
-        Ok(())
-    });
+    let looked = socket.attempt(Interest::READABLE, || Ok(peek(socket)?));
     looked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// The same by a system call, whatever the kernel has said.
+pub(crate) fn holds_nothing(socket: &impl Socket) -> bool {
+    peek(socket).is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK)
+}
+
+fn peek(socket: &impl Socket) -> rustix::io::Result<()> {
+    rustix::net::recv(socket.as_fd(), &mut [0u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT).map(drop)
 }
 
 /// Writes some of `data`.
@@ -88,26 +99,28 @@ pub(crate) fn poll_write_vectored(
     data: &[IoSlice<'_>],
 ) -> Poll<io::Result<usize>> {
     let whole = data.iter().map(|piece| piece.len()).sum();
+    // unlike `send` it cannot be told to raise no SIGPIPE, which Rust's runtime ignores for the whole process
     poll(socket, cx, Interest::WRITABLE, whole, || rustix::io::writev(socket.as_fd(), data))
 }
 
 /// Makes a call that moves up to `whole` bytes once the socket is ready. One that moved a part has found the socket's queue empty, or full,
 /// so that the next one need not be made to learn it.
 #[inline]
-fn poll(
-    socket: &impl Socket,
+fn poll<S: Socket>(
+    socket: &S,
     cx: &mut Context<'_>,
     interest: Interest,
     whole: usize,
     mut call: impl FnMut() -> rustix::io::Result<usize>,
 ) -> Poll<io::Result<usize>> {
+    let part_is_all = S::PART_IS_ALL || interest.is_writable();
     loop {
         ready!(if interest.is_readable() { socket.poll_readable(cx) } else { socket.poll_writable(cx) })?;
         let mut moved = None;
         let tried = socket.attempt(interest, || {
             let n = call()?;
             moved = Some(n);
-            if 0 < n && n < whole { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            if 0 < n && n < whole && part_is_all { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
         match (moved, tried) {
             (Some(n), _) => return Poll::Ready(Ok(n)),

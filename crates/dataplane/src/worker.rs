@@ -1,5 +1,5 @@
 //! One thread, one current-thread runtime: its listeners, its pools, its timers, its view of the snapshot. Shares nothing with other
-//! workers but the snapshot and a count of connections.
+//! workers but the snapshot and counts of connections.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -8,11 +8,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use daemun_pipeline::{Client, Exchange, Fault, FieldId};
+use daemun_pipeline::{Client, Exchange, Fault, FieldId, Reason};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::destination::upstream::LocalUpstream;
+use crate::destination::upstream::budget::Budget;
 use crate::destination::upstream::pool::{LocalTarget, Pool};
 use crate::http2::tasks::Tasks;
 use crate::ids::{IdSource, Ids};
@@ -20,7 +21,7 @@ use crate::listener::{self, Sockets};
 use crate::pipe::Buffers;
 use crate::record::{AccessLog, Called, Finished, Recent, Recorder, RouteCells};
 use crate::serve::Trail;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Route, Snapshot};
 use crate::timers::Timers;
 
 /// How often resting upstream connections are looked through.
@@ -36,9 +37,11 @@ pub(crate) struct Shared {
     pub(crate) ids: IdSource,
     /// Open client connections of all workers.
     pub(crate) connections: AtomicUsize,
+    /// Connections to upstreams of all workers.
+    pub(crate) budget: Arc<Budget>,
 }
 
-/// What a worker is told from outside; the only crossing of threads.
+/// What a worker is told from outside; the only crossing of threads but for [`Budget`].
 pub(crate) enum Message {
     Publish {
         snapshot: Arc<Snapshot>,
@@ -89,6 +92,8 @@ pub(crate) struct Worker {
     pub(crate) draining: Cell<bool>,
     /// Client connections of this worker.
     pub(crate) open: Cell<usize>,
+    /// Counts how often the kernel was asked what has come.
+    turns: Cell<u64>,
     local: RefCell<Rc<Local>>,
     pools: RefCell<HashMap<String, Rc<Pool>>>,
     #[allow(clippy::vec_box, reason = "moved in and out as pointers; a busy state is some kilobytes")]
@@ -127,6 +132,22 @@ pub(crate) struct Busy {
     pub(crate) trail: Trail,
 }
 
+/// A busy state while exchanges are served in it: one that panics is recorded all the same.
+pub(crate) struct Watched<'a> {
+    worker: &'a Worker,
+    pub(crate) busy: &'a mut Busy,
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // a second panic would end the process
+            let record = std::panic::AssertUnwindSafe(|| self.worker.record_panic(self.busy));
+            let _ = std::panic::catch_unwind(record);
+        }
+    }
+}
+
 impl Worker {
     pub(crate) fn new(
         index: usize,
@@ -146,6 +167,7 @@ impl Worker {
             recorder,
             draining: Cell::new(false),
             open: Cell::new(0),
+            turns: Cell::new(0),
             local: RefCell::new(empty),
             pools: RefCell::default(),
             exchanges: RefCell::default(),
@@ -176,11 +198,17 @@ impl Worker {
                 next.insert(target.key.clone(), Rc::clone(&pool));
                 Rc::new(LocalTarget { upstream: Arc::clone(&name), shared: Arc::clone(target), pool })
             });
-            LocalUpstream::new(Arc::clone(upstream), targets.collect(), self.index)
+            let share = self.shared.budget.share(&name);
+            LocalUpstream::new(Arc::clone(upstream), targets.collect(), share, self.index)
         });
         let upstreams = upstreams.collect();
         *known = next;
         *self.local.borrow_mut() = Rc::new(Local { snapshot, upstreams });
+    }
+
+    /// Tells apart the times between which the kernel was asked what has come.
+    pub(crate) fn turn(&self) -> u64 {
+        self.turns.get()
     }
 
     /// State for a busy connection.
@@ -251,11 +279,34 @@ impl Worker {
         });
     }
 
+    /// Watches over the exchanges that are served in `busy`.
+    pub(crate) fn watch<'a>(&'a self, busy: &'a mut Busy) -> Watched<'a> {
+        Watched { worker: self, busy }
+    }
+
+    /// Writes the record of an exchange that something panicked in; none where it has one, or none had begun.
+    fn record_panic(&self, busy: &mut Busy) {
+        let Busy { exchange, trail } = busy;
+        if exchange.times.start == 0 || exchange.times.end != 0 {
+            return;
+        }
+        exchange.times.end = self.clock.now();
+        let local = self.local();
+        let route = local.snapshot.routes.iter().find(|route| route.key == exchange.route_key);
+        let fault = Fault::new(Reason::Internal, "something panicked");
+        self.record(route.map(Route::entry), exchange, Some(&fault), false, trail);
+    }
+
     /// Closes every upstream connection that rests, for want of descriptors.
     pub(crate) fn shed_pools(&self) {
         for pool in self.pools.borrow().values() {
             pool.shed();
         }
+    }
+
+    /// Closes them whenever another worker needs their descriptors; runs as long as the worker.
+    pub(crate) async fn shed_when_asked(self: Rc<Worker>) {
+        self.shared.budget.whenever_asked(|| self.shed_pools()).await;
     }
 
     /// Notes that connections rest in a pool, so that they are looked through in time.
@@ -354,9 +405,21 @@ fn forwarded_ip(exchange: &Exchange, snapshot: &Snapshot) -> Option<IpAddr> {
 }
 
 /// The life of a worker thread: serves until its mailbox closes or a drain ends. Says whether it ended as it should.
-pub(crate) async fn run(worker: Rc<Worker>, sockets: Vec<Sockets>, mut mailbox: mpsc::Receiver<Message>) -> bool {
+pub(crate) async fn run(worker: Rc<Worker>, sockets: Vec<Sockets>, mailbox: mpsc::Receiver<Message>) -> bool {
+    let turns = Rc::clone(&worker);
+    let mut serving = std::pin::pin!(serve(worker, sockets, mailbox));
+    // the runtime asks the kernel once between any two times it looks at the thread's own future, and then runs other tasks
+    std::future::poll_fn(|cx| {
+        turns.turns.set(turns.turns.get() + 1);
+        serving.as_mut().poll(cx)
+    })
+    .await
+}
+
+async fn serve(worker: Rc<Worker>, sockets: Vec<Sockets>, mut mailbox: mpsc::Receiver<Message>) -> bool {
     spawn_vital(&worker, Rc::clone(&worker.timers).run());
     spawn_vital(&worker, Rc::clone(&worker).sweep_pools());
+    spawn_vital(&worker, Rc::clone(&worker).shed_when_asked());
     spawn_vital(&worker, Rc::clone(&worker.recorder).flusher(worker.clock.clone()));
     let mut listeners = listener::Listeners::default();
     listeners.update(&worker, sockets).await;

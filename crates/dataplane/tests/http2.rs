@@ -330,14 +330,17 @@ fn an_upstream_that_does_not_read_holds_back_the_client() {
     });
 }
 
-/// An origin that allows ten streams, answers only once `gate` opens, and notes the most each of its connections had at the same time.
-async fn narrow_origin(gate: &Rc<tokio::sync::Semaphore>) -> (SocketAddr, Rc<RefCell<Vec<Rc<peers::Seen>>>>) {
+/// An origin that allows so many streams, answers only once `gate` opens, and notes the most each of its connections had at the same time.
+async fn narrow_origin(
+    gate: &Rc<tokio::sync::Semaphore>,
+    streams: u32,
+) -> (SocketAddr, Rc<RefCell<Vec<Rc<peers::Seen>>>>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let all = Rc::<RefCell<Vec<Rc<peers::Seen>>>>::default();
     let (gate, known) = (Rc::clone(gate), Rc::clone(&all));
     tokio::task::spawn_local(async move {
-        let settings = h2::server::Builder::new().max_concurrent_streams(10).clone();
+        let settings = h2::server::Builder::new().max_concurrent_streams(streams).clone();
         while let Ok((stream, _)) = listener.accept().await {
             let gate = Rc::clone(&gate);
             let serve = move |request, respond| {
@@ -358,7 +361,7 @@ async fn narrow_origin(gate: &Rc<tokio::sync::Semaphore>) -> (SocketAddr, Rc<Ref
 /// Fifty calls at once: each of five connections carries ten of them, none waits for another.
 async fn fifty_calls(warm: bool) {
     let gate = Rc::new(tokio::sync::Semaphore::new(0));
-    let (address, connections) = narrow_origin(&gate).await;
+    let (address, connections) = narrow_origin(&gate, 10).await;
     let running = start(&proxy_to(address, "h2c", ""), Clock::system());
     let client = Rc::new(Client::connect(running.address).await);
     if warm {
@@ -390,6 +393,31 @@ fn calls_share_as_few_connections_as_the_target_allows() {
 #[test]
 fn calls_that_come_before_the_target_said_how_many_it_takes_share_as_few() {
     run(fifty_calls(false));
+}
+
+#[test]
+fn a_target_that_takes_one_call_at_a_time_gets_no_more_connections_than_there_may_be() {
+    run(async {
+        let gate = Rc::new(tokio::sync::Semaphore::new(1));
+        let (address, connections) = narrow_origin(&gate, 1).await;
+        let running = start(&proxy_to(address, "h2c", ""), Clock::system());
+        let clients =
+            [Rc::new(Client::connect(running.address).await), Rc::new(Client::connect(running.address).await)];
+        assert_eq!(clients[0].get("/first").await.unwrap().status, 200);
+        gate.forget_permits(1);
+        let calls: Vec<_> = (0..240)
+            .map(|at| {
+                let client = Rc::clone(&clients[at % 2]);
+                tokio::task::spawn_local(async move { client.get("/").await.unwrap().status })
+            })
+            .collect();
+        until(&running, Duration::ZERO, || connections.borrow().len() >= 64).await;
+        gate.add_permits(1);
+        for call in calls {
+            assert_eq!(call.await.unwrap(), 200);
+        }
+        assert_eq!(connections.borrow().len(), 64);
+    });
 }
 
 #[test]

@@ -64,6 +64,22 @@ fn open(running: &Running, wanted: usize) {
     panic!("{}", running.metrics.render());
 }
 
+/// Whether each of so many exchanges that panicked was recorded once: in the metrics, with its route, and in the ring.
+async fn assert_recorded(running: &Running, panicked: usize) {
+    let text = running.metrics.render();
+    assert!(text.contains(&format!("daemun_faults_total{{reason=\"internal\"}} {panicked}\n")), "{text}");
+    assert!(text.contains(&format!("daemun_requests_total{{route=\"all\",code=\"500\"}} {panicked}\n")), "{text}");
+    let kept = running.gateway.as_ref().unwrap().latest(100).await;
+    let lines = kept.iter().map(|recent| {
+        let mut line = Vec::new();
+        recent.write_json(&mut line);
+        String::from_utf8(line).unwrap()
+    });
+    let lines: Vec<_> = lines.filter(|line| line.contains("\"reason\":\"internal\"")).collect();
+    assert_eq!(lines.len(), panicked, "{lines:?}");
+    assert!(lines.iter().all(|line| line.contains("\"/in\"") || line.contains("\"/out\"")), "{lines:?}");
+}
+
 fn get(stream: &mut TcpStream) {
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let mut buf = Vec::new();
@@ -73,8 +89,8 @@ fn get(stream: &mut TcpStream) {
     stream.read_exact(&mut rest).unwrap();
 }
 
-#[test]
-fn a_panic_ends_one_connection_and_gives_its_place_back() {
+#[tokio::test]
+async fn a_panic_ends_one_connection_and_gives_its_place_back() {
     let running = gateway();
     let mut other = client(running.address, b"");
     get(&mut other);
@@ -87,6 +103,7 @@ fn a_panic_ends_one_connection_and_gives_its_place_back() {
     }
     drop(other);
     open(&running, 0);
+    assert_recorded(&running, 8).await;
 }
 
 #[test]
@@ -101,7 +118,11 @@ fn a_panic_ends_one_stream_and_no_other() {
         assert!(!client.ended.get());
         // its streams are counted right: with one too many it would never be let go as idle
         drop(client);
-        tokio::task::spawn_blocking(move || open(&running, 0)).await.unwrap();
+        let running = tokio::task::spawn_blocking(move || {
+            open(&running, 0);
+            running
+        });
+        assert_recorded(&running.await.unwrap(), 8).await;
     });
 }
 

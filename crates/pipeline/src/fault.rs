@@ -95,6 +95,8 @@ reasons! {
     RateLimited = "rate_limited", Gateway, 429, 8, "Too many requests";
     /// Client connections are at their limit.
     TooManyConnections = "too_many_connections", Gateway, 503, 14, "Too many connections";
+    /// Connections to upstreams are at their limit, or the process is out of descriptors.
+    TooManyCalls = "too_many_calls", Gateway, 503, 14, "Too many calls";
     /// No target can be called.
     NoTarget = "no_target", Gateway, 503, 14, "No backend is available";
     /// Something went wrong in the gateway itself.

@@ -15,7 +15,7 @@ use std::task::Poll;
 
 use daemun_pipeline::{Client, Fault, Method, Reason};
 
-use crate::http2;
+use crate::http2::{self, Wire};
 use crate::io::Stream;
 use crate::peer::Down;
 use crate::record::BadHead;
@@ -29,9 +29,6 @@ use parse::{RequestHead, Scan, parse_request};
 
 /// A connection whose requests follow each other within this time keeps its state, so that steady traffic allocates nothing.
 const LINGER: u64 = 1_000_000_000;
-/// How long, and how many bytes, a closed connection is read on, so that the answer is not lost to a reset.
-const CLOSING_TIME: u64 = 2_000_000_000;
-const CLOSING_BYTES: usize = 256 * 1024;
 /// Room made for each read of a head.
 const HEAD_READ: usize = 8 * 1024;
 
@@ -73,7 +70,7 @@ pub(crate) async fn connection(worker: &Rc<Worker>, stream: Stream, client: Clie
         first = false;
         // boxed, so that an idle connection's task does not carry the size of a busy one
         if !Box::pin(busy(worker, &mut conn, &client, &deadline)).await {
-            Box::pin(close(worker, &mut conn, &deadline)).await;
+            Box::pin(close(worker, conn, &deadline)).await;
             return;
         }
         conn.strip(&worker.buffers);
@@ -109,7 +106,9 @@ async fn first_bytes(worker: &Worker, conn: &mut Conn, deadline: &Deadline) -> W
 async fn busy(worker: &Rc<Worker>, conn: &mut Conn, client: &Client, deadline: &Deadline) -> bool {
     let mut state = worker.busy();
     state.exchange.client = client.clone();
-    let keep = exchanges(worker, conn, deadline, &mut state).await;
+    let watched = worker.watch(&mut state);
+    let keep = exchanges(worker, conn, deadline, watched.busy).await;
+    drop(watched);
     worker.idle(state);
     keep
 }
@@ -223,8 +222,8 @@ async fn refuse_head(worker: &Worker, conn: &mut Conn, deadline: &Deadline, stat
     });
 }
 
-/// Ends a connection so that what was sent arrives (RFC 9112, section 9.6): sending ends first, then what still comes is read and dropped.
-async fn close(worker: &Worker, conn: &mut Conn, deadline: &Deadline) {
+/// Ends a connection so that what was sent arrives; one whose answer is not whole is reset.
+async fn close(worker: &Worker, conn: Conn, deadline: &Deadline) {
     if conn.ended {
         return;
     }
@@ -232,21 +231,8 @@ async fn close(worker: &Worker, conn: &mut Conn, deadline: &Deadline) {
         conn.stream.abort();
         return;
     }
-    deadline.set(worker.clock.now().saturating_add(CLOSING_TIME));
-    let ended = deadline.limit(poll_fn(|cx| conn.stream.poll_shutdown(cx))).await;
-    if !matches!(ended, Some(Ok(()))) {
-        return;
-    }
-    let mut left = CLOSING_BYTES;
-    let mut buf = worker.buffers.take();
-    while left > 0 {
-        buf.clear();
-        match deadline.limit(poll_fn(|cx| conn.stream.poll_read(cx, &mut buf, HEAD_READ))).await {
-            Some(Ok(n)) if n > 0 => left = left.saturating_sub(n),
-            _ => break,
-        }
-    }
-    worker.buffers.give(buf);
+    let wire = Wire::new(&worker.buffers, conn.stream, Vec::new());
+    http2::linger(worker, &wire, deadline).await;
 }
 
 /// Answers a connection over the limit with 503 as far as its socket takes it at once, and drops it.

@@ -72,8 +72,9 @@ pub struct RequestHead {
     pub host: Span,
 }
 
-/// Where earlier calls stopped looking for the end of a head that is still arriving, so that each byte is looked at twice at most.
-/// Belongs to one message; made ready for the next when its head is complete.
+/// Where earlier calls stopped looking for the end of a head that is still arriving, so that its bytes are not looked at again for each
+/// piece that comes: they are read when the first piece is here and when the head is complete, and passed over once between. Belongs to one
+/// message; made ready for the next when its head is complete.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scan {
     /// First byte not looked at; 0 before the first call that found the head incomplete.

@@ -8,6 +8,7 @@ use daemun_pipeline::{Exchange, Fault, Reason};
 use super::conn::Conn;
 use super::parse::{BodyLength, Bounds, Scan};
 use super::response::{ResponseHead, parse_response};
+use crate::destination::upstream::budget::Place;
 use crate::pipe::Pipe;
 
 /// Interim answers a call may give before its final one.
@@ -26,6 +27,7 @@ pub(crate) struct H1Up {
     pub(crate) dubious: bool,
     scanned: Scan,
     interims: u8,
+    _place: Place,
 }
 
 /// What the upstream said.
@@ -37,8 +39,16 @@ pub(crate) enum Said {
 }
 
 impl H1Up {
-    pub(crate) fn new(conn: Conn) -> H1Up {
-        H1Up { conn, answered: false, close: false, dubious: false, scanned: Scan::default(), interims: 0 }
+    pub(crate) fn new(conn: Conn, place: Place) -> H1Up {
+        H1Up {
+            conn,
+            answered: false,
+            close: false,
+            dubious: false,
+            scanned: Scan::default(),
+            interims: 0,
+            _place: place,
+        }
     }
 
     /// Makes it ready for the next call.

@@ -12,6 +12,7 @@ use http::Request;
 
 use super::body::broken;
 use super::wire::Wire;
+use crate::destination::upstream::budget::Place;
 use crate::destination::upstream::links::Connecting;
 use crate::io::Stream;
 use crate::pipe::Buffers;
@@ -40,6 +41,7 @@ pub(crate) struct Link {
     closed: Cell<bool>,
     /// There until the target has said how many calls it takes: the attempt to connect, for which others wait.
     connecting: RefCell<Option<Connecting>>,
+    _place: Rc<Place>,
 }
 
 /// Held by the task that moves a connection's frames: without it there is none, however it ended.
@@ -63,7 +65,12 @@ pub(crate) struct Hold {
 
 impl Link {
     /// Begins to speak over `stream`; the first frames leave with the first call.
-    pub(crate) async fn begin(buffers: &Rc<Buffers>, stream: Stream, head: usize) -> std::io::Result<Rc<Link>> {
+    pub(crate) async fn begin(
+        buffers: &Rc<Buffers>,
+        stream: Stream,
+        head: usize,
+        place: Place,
+    ) -> std::io::Result<Rc<Link>> {
         let wire = Wire::new(buffers, stream, Vec::new());
         let handshake = Builder::new()
             .enable_push(false)
@@ -74,6 +81,8 @@ impl Link {
             .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
             .handshake(wire.clone());
         let (sender, connection) = handshake.await.map_err(broken)?;
+        // whoever ends last closes the socket
+        let place = Rc::new(place);
         let link = Rc::new(Link {
             sender: RefCell::new(sender),
             wire: wire.clone(),
@@ -81,11 +90,12 @@ impl Link {
             since: Cell::new(0),
             closed: Cell::new(false),
             connecting: RefCell::default(),
+            _place: Rc::clone(&place),
         });
         let driven = Driven(Rc::downgrade(&link));
         tokio::task::spawn_local(async move {
             drive(connection, &wire, &driven.0).await;
-            drop(driven);
+            drop((driven, place));
         });
         Ok(link)
     }

@@ -25,7 +25,7 @@ use crate::timers::{Deadline, NEVER};
 use crate::worker::Worker;
 use stream::Incoming;
 use tasks::Job;
-use wire::Wire;
+pub(crate) use wire::Wire;
 
 /// Streams a client may have open on one connection; more are refused, and may be tried again.
 const STREAMS_MOST: u32 = 128;
@@ -41,7 +41,7 @@ const PENDING_RESETS: usize = 20;
 const ERROR_RESETS: usize = 1024;
 /// Streams a client may give up before it must have let as many be answered.
 const ABANDONED_FREE: u32 = 200;
-/// How long, and how many bytes, a closed connection is read on, so that the last frames are not lost to a reset.
+/// How long, and how many bytes, a closed connection is read on, so that what was sent last is not lost to a reset.
 const CLOSING_TIME: u64 = 2_000_000_000;
 const CLOSING_BYTES: usize = 256 * 1024;
 const CLOSING_READ: usize = 8 * 1024;
@@ -322,8 +322,9 @@ impl Drop for Open {
     }
 }
 
-/// Reads and drops what still comes, so that the last frames are not lost to a reset.
-async fn linger(worker: &Worker, wire: &Wire, deadline: &Deadline) {
+/// Ends a connection of either protocol so that what was sent arrives (RFC 9112, section 9.6): sending ends first, then what still comes is
+/// read and dropped.
+pub(crate) async fn linger(worker: &Worker, wire: &Wire, deadline: &Deadline) {
     deadline.set(worker.clock.now().saturating_add(CLOSING_TIME));
     let mut wire = wire.clone();
     let ended =

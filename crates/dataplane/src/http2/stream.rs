@@ -37,7 +37,8 @@ pub(super) async fn serve(worker: &Rc<Worker>, given: &RefCell<Option<Job>>) {
     let mut down = Down::H2(H2Down::new(body, respond, to_head, bounds.keep_underscores));
     let deadline = worker.timers.slot();
     let mut state = worker.busy();
-    let Busy { exchange, trail, .. } = &mut *state;
+    let watched = worker.watch(&mut state);
+    let Busy { exchange, trail, .. } = &mut *watched.busy;
     exchange.client = client;
     exchange.times.start = now;
     exchange.wall = worker.clock.wall(now);
@@ -53,6 +54,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, given: &RefCell<Option<Job>>) {
     }
     let abandoned = down.end_stream();
     let ended = exchange.times.end;
+    drop(watched);
     worker.idle(state);
     open.end(ended, abandoned);
 }

@@ -8,6 +8,8 @@ use daemun_pipeline::{Fault, Reason};
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 
+use super::budget::Place;
+use super::no_connection_left;
 use super::pool::Pool;
 use crate::http1::conn::Conn;
 use crate::http1::up::H1Up;
@@ -32,9 +34,10 @@ pub(crate) async fn connect(
     upstream: &Upstream,
     target: &Target,
     old: bool,
+    place: Place,
 ) -> Result<Fresh, Fault> {
     let mut stream = match plain(pool, target).await {
-        Err(fault) if fault.cause.as_deref().is_some_and(|cause| cause.ends_with(NO_DESCRIPTORS)) => {
+        Err(fault) if fault.reason == Reason::TooManyCalls => {
             // those that rest in pools serve nobody now
             worker.shed_pools();
             plain(pool, target).await?
@@ -55,10 +58,10 @@ pub(crate) async fn connect(
         UpstreamProtocol::H2 | UpstreamProtocol::H2c => true,
     };
     if !h2 {
-        return Ok(Fresh::H1(Box::new(H1Up::new(Conn::new(stream, Reason::BodyBroken)))));
+        return Ok(Fresh::H1(Box::new(H1Up::new(Conn::new(stream, Reason::BodyBroken), place))));
     }
     let head = worker.local().snapshot.settings.bounds.head;
-    let link = Link::begin(&worker.buffers, stream, head).await.map_err(|error| failed(target, &error))?;
+    let link = Link::begin(&worker.buffers, stream, head, place).await.map_err(|error| failed(target, &error))?;
     Ok(Fresh::H2(link.hold()))
 }
 
@@ -96,6 +99,8 @@ async fn plain(pool: &Pool, target: &Target) -> Result<Stream, Fault> {
             Ok(stream) => {
                 // small heads must not wait for acknowledgements of earlier ones; without it, calls are only slower
                 let _ = stream.set_nodelay(true);
+                // a byte out of band would lie there unseen, and be missing where it should be
+                let _ = rustix::net::sockopt::set_socket_oobinline(&stream, true);
                 return Ok(Stream::Tcp(stream));
             }
             Err(error) => last = error,
@@ -114,14 +119,9 @@ fn name(target: &Target) -> &str {
     }
 }
 
-/// End of a fault's cause when the process or the system is out of descriptors.
-const NO_DESCRIPTORS: &str = "out of descriptors";
-
 fn failed(target: &Target, error: &io::Error) -> Fault {
     if crate::listener::is_out_of_descriptors(error) {
-        return Fault::new(Reason::ConnectFailed, "the gateway has no connection left for this backend")
-            .cause(format_args!("{}: {NO_DESCRIPTORS}", target.url))
-            .retryable();
+        return no_connection_left().cause(format_args!("{}: {error}", target.url));
     }
     Fault::new(Reason::ConnectFailed, "the backend does not accept connections")
         .cause(format_args!("{}: {error}", target.url))

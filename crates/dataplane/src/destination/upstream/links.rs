@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::http2::link::{Hold, Link};
 
-/// Connections a worker opens to one address; beyond them, calls wait on those there are.
+/// Connections a worker has to one address, those that are being made among them; beyond them, calls wait on those there are.
 const LINKS_MOST: usize = 64;
 /// Calls that wait for one connection to be made; those beyond make another.
 const WAITING_MOST: usize = 100;
@@ -17,8 +17,10 @@ const WAITING_MOST: usize = 100;
 #[derive(Default)]
 pub(crate) struct Links {
     known: RefCell<Vec<Rc<Link>>>,
-    /// Connections that are being made.
+    /// Connections that are being made, or have not been greeted yet.
     connecting: Cell<usize>,
+    /// Those of them that are not among the known ones.
+    unknown: Cell<usize>,
     waiting: Cell<usize>,
     /// Calls that a connection was last seen to take; 0 before any was.
     most: Cell<usize>,
@@ -37,7 +39,8 @@ impl Links {
             known.retain(|link| !link.is_closed());
         }
         let free = known.iter().find(|link| link.has_room());
-        let least = || (known.len() >= LINKS_MOST).then(|| known.iter().min_by_key(|link| link.open())).flatten();
+        let full = known.len() + self.unknown.get() >= LINKS_MOST;
+        let least = || full.then(|| known.iter().min_by_key(|link| link.open())).flatten();
         let link = free.or_else(least)?;
         self.most.set(link.most());
         Some(link.hold())
@@ -45,10 +48,16 @@ impl Links {
 
     /// Keeps a new connection. Others wait for it until its target has said how many calls it takes: those that came sooner could be too
     /// many, and would stand behind each other on it.
-    pub(crate) fn keep(&self, link: &Rc<Link>, connecting: Connecting) {
+    pub(crate) fn keep(&self, link: &Rc<Link>, mut connecting: Connecting) {
+        let was_full = self.is_full();
         self.known.borrow_mut().push(Rc::clone(link));
+        connecting.is_known(self);
         self.prefers_old.set(false);
         link.keep_until_greeted(connecting);
+        if was_full {
+            // who found no connection at all can wait on this one
+            self.ended.notify_waiters();
+        }
     }
 
     /// Notes that the target, asked for HTTP/2, chose HTTP/1.1.
@@ -60,7 +69,12 @@ impl Links {
     pub(crate) fn is_coming(&self) -> bool {
         // whoever connects has a call of its own
         let each = if self.most.get() == 0 { WAITING_MOST } else { WAITING_MOST.min(self.most.get() - 1) };
-        !self.prefers_old.get() && self.waiting.get() < self.connecting.get() * each
+        !self.prefers_old.get() && (self.is_full() || self.waiting.get() < self.connecting.get() * each)
+    }
+
+    /// Whether no further connection may be made.
+    fn is_full(&self) -> bool {
+        self.known.borrow().len() + self.unknown.get() >= LINKS_MOST
     }
 
     /// Waits until an attempt to connect has ended; its fault is that of all who waited.
@@ -73,8 +87,9 @@ impl Links {
     /// Begins an attempt to connect, which ends when what this gives is dropped.
     pub(crate) fn connect(self: &Rc<Links>) -> Connecting {
         self.connecting.set(self.connecting.get() + 1);
+        self.unknown.set(self.unknown.get() + 1);
         *self.failed.borrow_mut() = None;
-        Connecting(Rc::downgrade(self))
+        Connecting { links: Rc::downgrade(self), known: false }
     }
 
     /// Lets go of connections without calls for longer than `limit`; they then end by themselves.
@@ -89,21 +104,33 @@ impl Links {
 }
 
 /// An attempt to connect. The connection it makes holds it until it is greeted, so it must not hold the connections in turn.
-pub(crate) struct Connecting(Weak<Links>);
+pub(crate) struct Connecting {
+    links: Weak<Links>,
+    known: bool,
+}
 
 impl Connecting {
     /// Tells those who wait why there is no connection.
     pub(crate) fn failed(&self, fault: &Fault) {
-        if let Some(links) = self.0.upgrade() {
+        if let Some(links) = self.links.upgrade() {
             *links.failed.borrow_mut() = Some(fault.clone());
         }
+    }
+
+    /// Notes that its connection is among the known ones.
+    fn is_known(&mut self, links: &Links) {
+        self.known = true;
+        links.unknown.set(links.unknown.get() - 1);
     }
 }
 
 impl Drop for Connecting {
     fn drop(&mut self) {
-        if let Some(links) = self.0.upgrade() {
+        if let Some(links) = self.links.upgrade() {
             links.connecting.set(links.connecting.get() - 1);
+            if !self.known {
+                links.unknown.set(links.unknown.get() - 1);
+            }
             links.ended.notify_waiters();
         }
     }
@@ -121,5 +148,110 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read};
+    use std::net::TcpListener;
+
+    use super::super::budget::Budget;
+    use super::*;
+    use crate::io::Stream;
+    use crate::pipe::Buffers;
+
+    /// A connection whose other end, the test's, never says anything; and that end.
+    async fn silent() -> (Rc<Link>, std::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        own.set_nonblocking(true).unwrap();
+        let other = listener.accept().unwrap().0;
+        other.set_nonblocking(true).unwrap();
+        let budget = Budget::new(1, 0);
+        let place = budget.take(&budget.share(&"a".into()), 1, true).unwrap();
+        let stream = Stream::Tcp(tokio::net::TcpStream::from_std(own).unwrap());
+        (Link::begin(&Rc::<Buffers>::default(), stream, 16 * 1024, place).await.unwrap(), other)
+    }
+
+    async fn local(test: impl Future<Output = ()>) {
+        tokio::task::LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn connections_that_were_never_greeted_end_with_the_target_they_lead_to() {
+        local(async {
+            let links = Rc::new(Links::default());
+            let connecting = links.connect();
+            let (link, mut other) = silent().await;
+            links.keep(&link, connecting);
+            assert_eq!((links.connecting.get(), links.unknown.get()), (1, 0));
+            let (gone, link_gone) = (Rc::downgrade(&links), Rc::downgrade(&link));
+            drop((links, link));
+            assert!(gone.upgrade().is_none() && link_gone.upgrade().is_none());
+            let mut buf = [0; 1024];
+            loop {
+                match other.read(&mut buf) {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn connections_whose_target_goes_before_it_greets_are_forgotten() {
+        local(async {
+            let links = Rc::new(Links::default());
+            let connecting = links.connect();
+            let (link, other) = silent().await;
+            links.keep(&link, connecting);
+            drop((link, other));
+            while links.connecting.get() > 0 {
+                tokio::task::yield_now().await;
+            }
+            assert!(links.take().is_none());
+            assert!(links.is_empty() && !links.is_coming());
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn connections_that_are_being_made_count_among_those_there_may_be() {
+        local(async {
+            let links = Rc::new(Links::default());
+            // as one whose target takes a single call, so that nobody waits for another's
+            links.most.set(1);
+            let mut made = Vec::new();
+            while !links.is_coming() {
+                made.push(links.connect());
+            }
+            assert_eq!(made.len(), LINKS_MOST);
+            assert!(links.take().is_none());
+            let mut waits = Box::pin(links.wait());
+            assert!(at_once(&mut waits).await.is_none());
+            // the first that is there is shared
+            let (link, _other) = silent().await;
+            links.keep(&link, made.pop().unwrap());
+            assert!(at_once(&mut waits).await.is_some_and(|waited| waited.is_ok()));
+            assert!(links.take().is_some());
+            drop(made);
+            assert_eq!((links.connecting.get(), links.unknown.get()), (1, 0));
+        })
+        .await;
+    }
+
+    /// What a future gives at once.
+    async fn at_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+        std::future::poll_fn(|cx| match std::pin::Pin::new(&mut *future).poll(cx) {
+            std::task::Poll::Ready(out) => std::task::Poll::Ready(Some(out)),
+            std::task::Poll::Pending => std::task::Poll::Ready(None),
+        })
+        .await
     }
 }

@@ -1,5 +1,6 @@
 //! A call to an upstream: a target is picked, a connection taken or made, the call sent, its answer passed on. Knows no policy.
 
+pub(crate) mod budget;
 pub(crate) mod connect;
 pub(crate) mod grpc;
 pub(crate) mod head;
@@ -26,6 +27,7 @@ use crate::snapshot::Route;
 use crate::snapshot::upstream::Upstream;
 use crate::timers::NEVER;
 use crate::worker::Worker;
+use budget::{ASKING, Place, Share};
 use connect::Fresh;
 use links::Links;
 use pool::LocalTarget;
@@ -44,14 +46,21 @@ pub(crate) struct LocalUpstream {
     pub(crate) targets: Vec<Rc<LocalTarget>>,
     /// Smooth weighted round robin: what each target is owed.
     owed: RefCell<Vec<i64>>,
+    /// The connections of all workers to it.
+    share: Arc<Share>,
 }
 
 impl LocalUpstream {
     /// `offset` lets workers begin with different targets.
-    pub(crate) fn new(shared: Arc<Upstream>, targets: Vec<Rc<LocalTarget>>, offset: usize) -> LocalUpstream {
+    pub(crate) fn new(
+        shared: Arc<Upstream>,
+        targets: Vec<Rc<LocalTarget>>,
+        share: Arc<Share>,
+        offset: usize,
+    ) -> LocalUpstream {
         let count = targets.len().max(1);
         let owed = (0..targets.len()).map(|i| i64::from(i == offset % count)).collect();
-        LocalUpstream { shared, targets, owed: RefCell::new(owed) }
+        LocalUpstream { shared, targets, owed: RefCell::new(owed), share }
     }
 
     /// The next target by weight, passing over those in `tried`.
@@ -224,7 +233,7 @@ fn finish(
     let Up::H1(mut up) = up else { return Ok(()) };
     if upload.done && !head.close && up.conn.body_read() && !up.conn.has_unread() {
         up.conn.release(&worker.buffers);
-        target.pool.keep(up, exchange.times.answered);
+        target.pool.keep(up, exchange.times.answered, worker.turn());
         worker.pools_used();
     }
     Ok(())
@@ -288,7 +297,7 @@ async fn connection(
     trail: &mut Trail,
 ) -> Result<Fresh, Fault> {
     if !trail.fresh
-        && let Some(up) = target.pool.reuse().await
+        && let Some(up) = target.pool.reuse(ask.worker.turn()).await
     {
         trail.reused = true;
         return Ok(Fresh::H1(up));
@@ -304,10 +313,17 @@ async fn connection(
     }
     trail.reused = false;
     let connecting = many.then(|| links.connect());
-    let connected = ask.deadline.limit(connect::connect(ask.worker, &target.pool, &upstream.shared, shared, old)).await;
-    exchange.times.connected = ask.worker.clock.now();
-    let result = connected.unwrap_or_else(|| Err(connect_timeout(&shared.url)));
-    ask.worker.recorder.connected(&shared.cells, result.is_ok());
+    let result = match place(ask, upstream).await {
+        Ok(place) => {
+            let connect = connect::connect(ask.worker, &target.pool, &upstream.shared, shared, old, place);
+            let connected = ask.deadline.limit(connect).await;
+            exchange.times.connected = ask.worker.clock.now();
+            let result = connected.unwrap_or_else(|| Err(connect_timeout(&shared.url)));
+            ask.worker.recorder.connected(&shared.cells, result.is_ok());
+            result
+        }
+        Err(fault) => Err(fault),
+    };
     match (&result, connecting) {
         (Ok(Fresh::H2(hold)), Some(connecting)) => {
             links.keep(hold.link(), connecting);
@@ -319,6 +335,35 @@ async fn connection(
         (Ok(_) | Err(_), None) => {}
     }
     result
+}
+
+/// A place for a new connection. Where there is none, what rests is closed first, in all workers.
+async fn place(ask: &Ask<'_, '_>, upstream: &LocalUpstream) -> Result<Place, Fault> {
+    let worker = ask.worker;
+    let budget = &worker.shared.budget;
+    let most = budget.most(ask.local.snapshot.settings.connections);
+    let alone = ask.local.upstreams.len() == 1;
+    let take = || budget.take(&upstream.share, most, alone);
+    if let Some(place) = take() {
+        return Ok(place);
+    }
+    let now = worker.clock.now();
+    if !budget.may_ask(now) {
+        return Err(no_connection_left());
+    }
+    worker.shed_pools();
+    let mut place = take();
+    if place.is_none() && budget.has_others() {
+        let slot = worker.timers.slot();
+        slot.set(now.saturating_add(ASKING));
+        place = slot.limit(budget.ask(take)).await;
+    }
+    place.ok_or_else(no_connection_left)
+}
+
+/// As many connections as may be are open, or the process has no descriptor for another.
+fn no_connection_left() -> Fault {
+    Fault::new(Reason::TooManyCalls, "the gateway has no connection left for this backend").field("retry-after", "1")
 }
 
 /// A place on a connection with room; waits for one that is being made.

@@ -14,6 +14,8 @@ const IDLE_MOST: usize = 256;
 struct Idle {
     up: Box<H1Up>,
     since: u64,
+    /// The worker's turn in which it was put here.
+    turn: u64,
 }
 
 /// One target of one upstream as one worker sees it.
@@ -34,30 +36,35 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// A connection at rest that neither ended nor said anything unasked.
-    pub(crate) async fn reuse(&self) -> Option<Box<H1Up>> {
+    /// A connection at rest that neither ended nor said anything unasked. `turn` is the worker's; of what came within it the kernel has
+    /// told nothing yet.
+    pub(crate) async fn reuse(&self, turn: u64) -> Option<Box<H1Up>> {
         loop {
-            let mut up = self.pop()?;
-            if up.dubious {
-                // a body that should not be may be here without having been noticed: it would be read as the next answer
+            let Idle { mut up, turn: kept, .. } = self.pop(turn)?;
+            let unheard = kept == turn;
+            if up.dubious || unheard && !up.conn.stream.is_plain() {
+                // what should not be there may be here without having been noticed: it would be read as the next answer
                 tokio::task::yield_now().await;
             }
-            if up.conn.stream.is_quiet() {
+            if up.conn.stream.is_quiet(unheard) {
                 up.renew();
                 return Some(up);
             }
         }
     }
 
-    fn pop(&self) -> Option<Box<H1Up>> {
-        self.idle.borrow_mut().pop().map(|idle| idle.up)
+    /// The newest of those that rested while the kernel was asked; where there is none, the newest.
+    fn pop(&self, turn: u64) -> Option<Idle> {
+        let mut idle = self.idle.borrow_mut();
+        let at = idle.iter().rposition(|idle| idle.turn != turn).or(idle.len().checked_sub(1))?;
+        Some(idle.remove(at))
     }
 
     /// Keeps a connection whose call ended cleanly.
-    pub(crate) fn keep(&self, up: Box<H1Up>, now: u64) {
+    pub(crate) fn keep(&self, up: Box<H1Up>, now: u64, turn: u64) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < IDLE_MOST {
-            idle.push(Idle { up, since: now });
+            idle.push(Idle { up, since: now, turn });
         }
     }
 
@@ -66,7 +73,7 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let old = idle.iter().take_while(|c| now.saturating_sub(c.since) > limit).count();
         idle.drain(..old);
-        idle.retain_mut(|c| c.up.conn.stream.is_quiet());
+        idle.retain_mut(|c| c.up.conn.stream.is_quiet(false));
         self.links.expire(now, limit);
     }
 
@@ -95,6 +102,7 @@ mod tests {
 
     use daemun_pipeline::Reason;
 
+    use super::super::budget::Budget;
     use super::{H1Up, Pool};
     use crate::http1::conn::Conn;
     use crate::io::Stream;
@@ -105,9 +113,16 @@ mod tests {
         let own = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         own.set_nonblocking(true).unwrap();
         let stream = Stream::Tcp(tokio::net::TcpStream::from_std(own).unwrap());
-        let mut up = Box::new(H1Up::new(Conn::new(stream, Reason::BodyBroken)));
+        let budget = Budget::new(1, 0);
+        let place = budget.take(&budget.share(&"a".into()), 1, true).unwrap();
+        let mut up = Box::new(H1Up::new(Conn::new(stream, Reason::BodyBroken), place));
         up.dubious = dubious;
         (up, listener.accept().unwrap().0)
+    }
+
+    fn port(up: &H1Up) -> u16 {
+        let Stream::Tcp(stream) = &up.conn.stream else { panic!("not TCP") };
+        stream.local_addr().unwrap().port()
     }
 
     #[tokio::test]
@@ -115,10 +130,36 @@ mod tests {
         let pool = Pool::default();
         let (up, mut target) = pair(true);
         tokio::task::yield_now().await;
-        pool.keep(up, 0);
+        pool.keep(up, 0, 0);
         // the socket holds it, but nobody was told yet
         target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").unwrap();
-        assert!(pool.reuse().await.is_none());
+        assert!(pool.reuse(1).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_came_behind_an_answer_within_the_same_turn_is_seen_before_its_connection_is_used() {
+        let pool = Pool::default();
+        let (up, mut target) = pair(false);
+        tokio::task::yield_now().await;
+        pool.keep(up, 0, 3);
+        target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").unwrap();
+        assert!(pool.reuse(3).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_put_back_within_the_same_turn_is_used_again_when_there_is_no_other() {
+        let pool = Pool::default();
+        let mut targets = Vec::new();
+        for turn in [1, 2, 3, 3] {
+            let (up, target) = pair(false);
+            targets.push((port(&up), target));
+            pool.keep(up, 0, turn);
+        }
+        let mut order = Vec::new();
+        while let Some(up) = pool.reuse(3).await {
+            order.push(targets.iter().position(|(own, _)| *own == port(&up)).unwrap());
+        }
+        assert_eq!(order, [1, 0, 3, 2]);
     }
 
     #[tokio::test]
@@ -129,12 +170,12 @@ mod tests {
             for _ in 0..200 {
                 let (up, mut target) = pair(false);
                 target.write_all(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n").unwrap();
-                pool.keep(up, 0);
+                pool.keep(up, 0, 0);
                 targets.push(target);
             }
             drop(targets);
             tokio::task::yield_now().await;
-            assert!(pool.reuse().await.is_none());
+            assert!(pool.reuse(1).await.is_none());
         }
     }
 
@@ -142,8 +183,8 @@ mod tests {
     async fn a_connection_that_kept_quiet_is_used_again_and_is_no_longer_doubted() {
         let pool = Pool::default();
         let (up, _target) = pair(true);
-        pool.keep(up, 0);
-        let up = pool.reuse().await.unwrap();
+        pool.keep(up, 0, 0);
+        let up = pool.reuse(1).await.unwrap();
         assert!(!up.dubious);
     }
 }
