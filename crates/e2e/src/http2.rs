@@ -1,4 +1,4 @@
-//! A scripted HTTP/2 client over cleartext with prior knowledge: any frame out, and what became of each stream.
+//! A scripted HTTP/2 client over cleartext with prior knowledge, or over TLS: any frame out, and what became of each stream.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -137,6 +137,12 @@ impl Http2 {
     #[must_use]
     pub fn connect_with(address: &Address, window: u32) -> Self {
         let stream = Stream::connect(address).unwrap_or_else(|error| panic!("connecting to {address}: {error}"));
+        Self::begin(stream, window)
+    }
+
+    /// Begins on a connection that is there, with so many bytes of room for each stream's body.
+    #[must_use]
+    pub fn begin(stream: Stream, window: u32) -> Self {
         let mut settings = vec![0, 1, 0, 0, 0, 0, 0, 4];
         settings.extend_from_slice(&window.to_be_bytes());
         let mut own = Self::over(Wire::new(stream));

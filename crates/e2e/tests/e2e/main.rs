@@ -11,6 +11,7 @@
 
 mod raw;
 mod http2;
+mod tls;
 mod upstream_lies;
 mod mutations;
 mod http1;
