@@ -1,6 +1,7 @@
 //! TLS on both sides: who may come, which certificate is shown, what is resumed, and which upstreams are trusted.
 
 mod clients;
+mod certificates;
 
 use std::time::Duration;
 
