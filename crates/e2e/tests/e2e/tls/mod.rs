@@ -2,6 +2,7 @@
 
 mod clients;
 mod certificates;
+mod sessions;
 
 use std::time::Duration;
 
