@@ -3,6 +3,7 @@
 mod clients;
 mod certificates;
 mod sessions;
+mod upstreams;
 
 use std::time::Duration;
 
