@@ -38,10 +38,15 @@ pub fn start_with(listener: &str, yaml: &str, clock: Clock) -> Running {
 
 /// Starts a gateway with one worker, whose configuration may name these policies.
 pub fn start_with_policies(rows: &'static [PolicyRow], yaml: &str, clock: Clock) -> Running {
+    start_with_all(rows, "", yaml, clock)
+}
+
+/// Starts a gateway with one worker, with policies and further lines of the listener.
+pub fn start_with_all(rows: &'static [PolicyRow], listener: &str, yaml: &str, clock: Clock) -> Running {
     let policies = rows.iter().map(|row| row.name).collect();
     let (metrics, recorders) =
         Metrics::new(Setup { workers: 1, policies, version: "test", commit: "test", started: 0 });
-    let snapshot = compile_with(rows, "", yaml, &metrics);
+    let snapshot = compile_with(rows, listener, yaml, &metrics);
     begin(snapshot, metrics, recorders, clock)
 }
 
