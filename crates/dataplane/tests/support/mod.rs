@@ -138,6 +138,17 @@ pub fn read_to_end(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&all).into_owned()
 }
 
+/// Waits until the metrics hold this line.
+pub fn until_said(running: &Running, line: &str) {
+    for _ in 0..4000 {
+        if running.metrics.render().contains(line) {
+            return;
+        }
+        let _ = std::sync::mpsc::sync_channel::<()>(0).1.recv_timeout(Duration::from_millis(5));
+    }
+    panic!("never said `{line}`: {}", running.metrics.render());
+}
+
 /// Moves the clock in steps until something can be read (or the connection ended); gives how far it was moved.
 pub fn advance_until_readable(running: &Running, stream: &TcpStream, step: Duration, most: Duration) -> Duration {
     let mut moved = Duration::ZERO;
