@@ -163,7 +163,15 @@ impl TlsClient {
     /// # Errors
     /// What failed. With TLS 1.3 a server refuses a client only after the client's side of the handshake is done: the first read tells.
     pub fn try_connect(&self, address: &Address, name: &str) -> std::io::Result<Stream> {
-        let Stream::Tcp(socket) = Stream::connect(address)? else { panic!("TLS over a Unix socket") };
+        self.try_over(Stream::connect(address)?, name)
+    }
+
+    /// Like [`TlsClient::try_connect`], over a connection that is there.
+    ///
+    /// # Errors
+    /// What failed.
+    pub fn try_over(&self, stream: Stream, name: &str) -> std::io::Result<Stream> {
+        let Stream::Tcp(socket) = stream else { panic!("TLS over a Unix socket") };
         let name = ServerName::try_from(name.to_owned()).expect("a name or an address");
         let connection = ClientConnection::new(Arc::clone(&self.0), name).expect("settings that fit");
         Tls::shake(connection.into(), socket).map(|tls| Stream::Tls(Box::new(tls)))
