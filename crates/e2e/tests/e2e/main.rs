@@ -25,7 +25,3 @@ mod upgrades;
 mod observing;
 mod lifecycle;
 mod commands;
-mod programs;
-mod websocket;
-mod grpc;
-mod h2;
