@@ -86,7 +86,9 @@ fn a_certificate_without_its_key_is_not_taken_over() {
     reload(&gateway, "failed");
     assert_eq!(any(&certificates).connect(gateway.address(), HOST).tls().shown(), Some(old));
     assert_eq!(outcome(&any(&certificates), &gateway), Some(200));
-    assert!(gateway.stderr().contains("do not go together"), "{}", gateway.stderr());
+    wait_until("the log says why", Duration::from_secs(10), || {
+        gateway.stderr().contains("do not go together").then_some(())
+    });
     certificates.copy("next.key", "live.key");
     reload(&gateway, "ok");
     assert_eq!(any(&certificates).connect(gateway.address(), HOST).tls().shown(), Some(certificates.der("next")));
