@@ -59,8 +59,7 @@ pub(crate) fn server(
     let mut config = builder.with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // a session must not be resumed under another rule of who may come, so what is kept belongs to that rule
-    let authorities =
-        tls.client_ca.as_ref().map(|ca| std::fs::read(&ca.value).map(|pem| hex_digest(&pem)).unwrap_or_default());
+    let authorities = contents(tls.client_ca.as_ref());
     let shape = format!("{authorities:?} {} {:?}", tls.client_auth_optional, tls.min_version);
     let sessions =
         carry.get_or("tls sessions", &shape, || Kept(rustls::server::ServerSessionMemoryCache::new(SESSIONS)));
@@ -221,6 +220,11 @@ pub(crate) fn identity(connection: &rustls::ServerConnection) -> Option<TlsIdent
     let der = connection.peer_certificates()?.first()?.as_ref().to_vec();
     let digest = hex_digest(&der);
     Some(TlsIdentity { fingerprint: digest, der })
+}
+
+/// What tells the contents of a file from others; nothing for one that cannot be read.
+pub(crate) fn contents(file: Option<&Spanned<std::path::PathBuf>>) -> Option<String> {
+    file.map(|file| std::fs::read(&file.value).map(|pem| hex_digest(&pem)).unwrap_or_default())
 }
 
 /// SHA-256 in lower-case hexadecimal.

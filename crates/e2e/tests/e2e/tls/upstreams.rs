@@ -124,3 +124,105 @@ fn an_upstream_is_called_only_when_its_certificate_can_be_verified() {
         }
     }
 }
+
+/// How the trust between gateway and upstream changes at a reload, and what becomes of calls that could go over a connection made before.
+struct Change {
+    /// Settings of TLS before and after it; `{ca}`, `{other}`, `{live}` and `{pair}` stand for files.
+    settings: [&'static str; 2],
+    /// What takes whose place on the way: files by their names.
+    copies: &'static [(&'static str, &'static str)],
+    /// Whether calls are still answered.
+    answered: bool,
+    /// Whether the connection from before carries them.
+    kept: bool,
+}
+
+const CHANGES: [Change; 6] = [
+    Change { settings: ["ca: \"{ca}\", {pair}"; 2], copies: &[], answered: true, kept: true },
+    Change {
+        settings: ["insecure_skip_verify: true, {pair}", "ca: \"{other}\", {pair}"],
+        copies: &[],
+        answered: false,
+        kept: false,
+    },
+    Change {
+        settings: ["ca: \"{ca}\", {pair}", "ca: \"{ca}\", {pair}, server_name: b.test"],
+        copies: &[],
+        answered: false,
+        kept: false,
+    },
+    // the same settings, but what the files hold is another
+    Change {
+        settings: ["ca: \"{live}\", {pair}"; 2],
+        copies: &[("other.crt", "live.crt")],
+        answered: false,
+        kept: false,
+    },
+    Change {
+        settings: ["ca: \"{ca}\", {pair}"; 2],
+        copies: &[("stray.crt", "pair.crt"), ("stray.key", "pair.key")],
+        answered: false,
+        kept: false,
+    },
+    Change {
+        settings: ["ca: \"{ca}\", {pair}"; 2],
+        copies: &[("next.crt", "pair.crt"), ("next.key", "pair.key")],
+        answered: true,
+        kept: false,
+    },
+];
+
+#[test]
+fn a_connection_made_under_another_trust_carries_no_further_call() {
+    let certificates = Certificates::new();
+    certificates.authority("other");
+    certificates.issue("good", "ca", "DNS:a.test,IP:127.0.0.1");
+    certificates.issue("known", "ca", "DNS:known.test");
+    certificates.issue("next", "ca", "DNS:known.test");
+    certificates.issue("stray", "other", "DNS:stray.test");
+    for (at, change) in CHANGES.iter().enumerate() {
+        for (from, to) in [("ca.crt", "live.crt"), ("known.crt", "pair.crt"), ("known.key", "pair.key")] {
+            certificates.copy(from, to);
+        }
+        let protocols = ["http1", "h2"];
+        let origins = [
+            Origin::start_tls(certificates.server("good", Some("ca"), &["http/1.1"]), serving(echo)),
+            Origin::start_tls(certificates.server("good", Some("ca"), &["h2"]), echo_streams),
+        ];
+        let yaml = |settings: &str| {
+            let settings = settings
+                .replace("{ca}", &certificates.path("ca.crt"))
+                .replace("{other}", &certificates.path("other.crt"))
+                .replace("{live}", &certificates.path("live.crt"))
+                .replace("{pair}", &certificates.pair("pair"));
+            let mut text = String::new();
+            for (protocol, origin) in protocols.iter().zip(&origins) {
+                let port = origin.port();
+                text += &format!(
+                    "  {protocol}: {{ targets: [\"https://127.0.0.1:{port}\"], protocol: {protocol}, tls: {{ {settings} }} }}\n"
+                );
+            }
+            format!(
+                "workers: 1\naccess_log: off\nreload: signal\nlisteners: [{{ bind: \"127.0.0.1:0\" }}]\nstatus: {{ bind: \"127.0.0.1:0\" }}\n\
+                 upstreams:\n{text}routes:\n  - {{ name: http1, match: {{ path: /http1 }}, upstream: http1 }}\n  \
+                 - {{ name: h2, match: {{ path: /h2 }}, upstream: h2 }}\n"
+            )
+        };
+        let gateway = Gateway::start(&yaml(change.settings[0]));
+        let mut client = gateway.connect();
+        for protocol in protocols {
+            for _ in 0..2 {
+                assert_eq!(client.get(&format!("/{protocol}")).status, 200, "change {at}, before");
+            }
+        }
+        change.copies.iter().for_each(|(from, to)| certificates.copy(from, to));
+        gateway.rewrite(&yaml(change.settings[1]));
+        super::reload(&gateway, "ok");
+        for (protocol, origin) in protocols.iter().zip(&origins) {
+            let status = client.get(&format!("/{protocol}")).status;
+            assert_eq!(status, if change.answered { 200 } else { 502 }, "change {at} {protocol}");
+            let accepted = origin.look(|log| log.accepted);
+            assert_eq!(accepted == 1, change.kept, "change {at} {protocol}: {accepted} connections");
+        }
+    }
+}
