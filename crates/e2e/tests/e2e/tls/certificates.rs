@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use daemun_e2e::gateway::Signal;
+use daemun_e2e::http2::{Ending, Http2};
 use daemun_e2e::load::{Connections, Load};
 use daemun_e2e::{Certificates, Client, Gateway, TlsClient, wait_until};
 use rustls::version::{TLS12, TLS13};
@@ -56,6 +58,10 @@ fn an_exchanged_certificate_is_shown_to_new_connections_and_fails_no_request() {
     let loads = [load(Connections::Kept), load(Connections::Fresh)];
     let mut before = Client::over(any(&certificates).connect(gateway.address(), HOST));
     assert_eq!(before.get("/").status, 200);
+    let streams = certificates.client(None, &["h2"], &[&TLS13]).connect(gateway.address(), HOST);
+    let mut streams = Http2::begin(streams, 1 << 20);
+    let answered = |ending| matches!(ending, Ok(Ending::Answer(answer)) if answer.status == 200);
+    assert!(answered(streams.get(1, "/")));
     loads.iter().for_each(|load| load.wait_for(20));
     // the files are watched
     certificates.issue("live", "ca", "DNS:a.test");
@@ -67,10 +73,33 @@ fn an_exchanged_certificate_is_shown_to_new_connections_and_fails_no_request() {
         (shown == Some(new.clone())).then_some(())
     });
     assert_eq!(before.get("/").status, 200);
+    assert!(answered(streams.get(3, "/")));
     loads.iter().for_each(|load| load.wait_for(20));
     for load in loads {
         let tally = load.stop();
         assert_eq!((tally.failures, tally.stale), (Vec::new(), 0));
+    }
+}
+
+#[test]
+fn hand_overs_fail_no_request_over_tls_and_serve_clients_with_sessions_of_the_process_before() {
+    let certificates = Certificates::new();
+    certificates.issue("live", "ca", "DNS:a.test");
+    let gateway = Gateway::start(&yaml(&[&format!("certificates: [{{ {} }}]", certificates.pair("live"))]));
+    // each load keeps the sessions it is given, and offers them to whichever process it meets
+    let load = |connections, version| {
+        let (client, address) = (certificates.client(None, &["http/1.1"], &[version]), gateway.address().clone());
+        let connect = move || client.try_connect(&address, HOST).map(Client::over);
+        Load::start_over(connect, 1, connections, "/", "ok")
+    };
+    let loads = [load(Connections::Kept, &TLS13), load(Connections::Fresh, &TLS13), load(Connections::Fresh, &TLS12)];
+    loads.iter().for_each(|load| load.wait_for(50));
+    gateway.signal(Signal::USR2);
+    assert_eq!(gateway.wait_exit().code(), Some(0));
+    loads.iter().for_each(|load| load.wait_for(50));
+    for load in loads {
+        let tally = load.stop();
+        assert_eq!(tally.failures, Vec::<String>::new(), "of {} requests", tally.good);
     }
 }
 
