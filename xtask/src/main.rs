@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(rest),
         "instructions" => instructions::run(rest),
         "load" => load::run(rest),
+        "read" => bench::reading::run(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

@@ -250,6 +250,11 @@ pub(crate) fn identity(connection: &rustls::ServerConnection) -> Option<TlsIdent
     Some(TlsIdentity { fingerprint: digest, der })
 }
 
+/// What tells the contents of a file from others; nothing for one that cannot be read.
+pub(crate) fn contents(file: Option<&Spanned<PathBuf>>) -> Option<String> {
+    file.map(|file| daemun_config::read_file(&file.value, FILE_LIMIT).map(|pem| hex_digest(&pem)).unwrap_or_default())
+}
+
 /// SHA-256 in lower-case hexadecimal.
 fn hex_digest(der: &[u8]) -> String {
     use std::fmt::Write;

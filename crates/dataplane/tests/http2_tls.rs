@@ -11,77 +11,21 @@
 mod support;
 #[path = "support/h2.rs"]
 mod peers;
+#[path = "support/tls.rs"]
+mod tls;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::Command;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use daemun_dataplane::Clock;
 use peers::{Client, Seen, echo, run};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use support::start;
+use tls::Certificates;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
-
-/// A folder with `ca.crt`, and `a.crt` and `a.key` for `a.test` and the loopback address; removed when dropped.
-struct Certificates(PathBuf);
-
-impl Certificates {
-    fn new(name: &str) -> Certificates {
-        let folder = std::env::temp_dir().join(format!("daemun-tls-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let openssl = |arguments: &str| {
-            let output = Command::new("openssl").args(arguments.split(' ')).current_dir(&folder).output();
-            let output = output.expect("`openssl` must be installed; `cargo xtask test` does so");
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        };
-        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-        std::fs::write(folder.join("ext"), "subjectAltName=DNS:a.test,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
-            .unwrap();
-        openssl(&format!("req -x509 {key} -keyout ca.key -out ca.crt -days 30 -subj /CN=test-ca"));
-        openssl(&format!("req {key} -keyout a.key -out a.csr -subj /CN=a.test"));
-        openssl("x509 -req -in a.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile ext -out a.crt");
-        Certificates(folder)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-
-    fn connector(&self, alpn: &[&str]) -> TlsConnector {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(self.0.join("ca.crt")).unwrap()).unwrap();
-        let builder = rustls::ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-        let mut config = builder.unwrap().with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        TlsConnector::from(Arc::new(config))
-    }
-
-    fn acceptor(&self, alpn: &[&str]) -> TlsAcceptor {
-        let chain = vec![CertificateDer::from_pem_file(self.0.join("a.crt")).unwrap()];
-        let key = PrivateKeyDer::from_pem_file(self.0.join("a.key")).unwrap();
-        let builder = rustls::ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-        let mut config = builder.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap();
-        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        TlsAcceptor::from(Arc::new(config))
-    }
-}
-
-impl Drop for Certificates {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
-}
 
 /// What a TLS origin has seen: connections that agreed on HTTP/2, and others.
 #[derive(Default)]
@@ -163,12 +107,7 @@ fn a_listener_speaks_what_was_agreed_on() {
             "upstreams:\n  origin:\n    targets: [\"http://{origin}\"]\n    protocol: h2c\n\
              routes:\n  - name: all\n    match: {{ prefix: / }}\n    upstream: origin\n"
         );
-        let tls = format!(
-            "    tls:\n      certificates: [{{ cert: \"{}\", key: \"{}\" }}]\n",
-            certificates.path("a.crt"),
-            certificates.path("a.key")
-        );
-        let running = support::start_with(&tls, &yaml, Clock::system());
+        let running = support::start_with(&certificates.listener(""), &yaml, Clock::system());
         let name = ServerName::try_from("a.test").unwrap();
         let stream = TcpStream::connect(running.address).await.unwrap();
         let stream = certificates.connector(&["h2", "http/1.1"]).connect(name.clone(), stream).await.unwrap();

@@ -54,14 +54,7 @@ fn gateway() -> Running {
 
 /// Waits until as many client connections are open as said.
 fn open(running: &Running, wanted: usize) {
-    let line = format!("daemun_connections_open {wanted}\n");
-    for _ in 0..4000 {
-        if running.metrics.render().contains(&line) {
-            return;
-        }
-        let _ = std::sync::mpsc::sync_channel::<()>(0).1.recv_timeout(Duration::from_millis(5));
-    }
-    panic!("{}", running.metrics.render());
+    support::until_said(running, &format!("daemun_connections_open {wanted}\n"));
 }
 
 /// Whether each of so many exchanges that panicked was recorded once: in the metrics, with its route, and in the ring.

@@ -81,6 +81,12 @@ impl Client {
         Ok(Self { wire: Wire::new(Stream::connect(address)?) })
     }
 
+    /// Goes on over a connection that is there.
+    #[must_use]
+    pub fn over(stream: Stream) -> Self {
+        Self { wire: Wire::new(stream) }
+    }
+
     /// Writes `bytes`; a peer that has closed already is not an error, since its answer is what counts.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         let _ = self.wire.send(bytes.as_ref());

@@ -1,4 +1,4 @@
-//! A scripted HTTP/2 client over cleartext with prior knowledge: any frame out, and what became of each stream.
+//! A scripted HTTP/2 client over cleartext with prior knowledge, or over TLS: any frame out, and what became of each stream.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -137,6 +137,12 @@ impl Http2 {
     #[must_use]
     pub fn connect_with(address: &Address, window: u32) -> Self {
         let stream = Stream::connect(address).unwrap_or_else(|error| panic!("connecting to {address}: {error}"));
+        Self::begin(stream, window)
+    }
+
+    /// Begins on a connection that is there, with so many bytes of room for each stream's body.
+    #[must_use]
+    pub fn begin(stream: Stream, window: u32) -> Self {
         let mut settings = vec![0, 1, 0, 0, 0, 0, 0, 4];
         settings.extend_from_slice(&window.to_be_bytes());
         let mut own = Self::over(Wire::new(stream));
@@ -253,20 +259,28 @@ impl Http2 {
     /// # Errors
     /// See [`Broken`].
     pub fn upload(&mut self, stream: u32, body: &[u8]) -> Result<(), Broken> {
+        self.upload_part(stream, body, true).1.map_or(Ok(()), Err)
+    }
+
+    /// Sends the first part of a body on `stream`, as the server's windows allow, and ends the stream with it if it is the `last`. How
+    /// much was sent, and why it is not all.
+    pub fn upload_part(&mut self, stream: u32, body: &[u8], last: bool) -> (usize, Option<Broken>) {
         let mut sent = 0;
         while sent < body.len() {
             let allowed = self.initial + self.windows.get(&stream).copied().unwrap_or(0);
             let room = self.window.min(allowed - i64::try_from(sent).unwrap_or(i64::MAX));
             let room = usize::try_from(room).unwrap_or(0).min(16_384).min(body.len() - sent);
             if room == 0 {
-                self.step()?;
-                continue;
+                match self.step() {
+                    Ok(_) => continue,
+                    Err(broken) => return (sent, Some(broken)),
+                }
             }
-            self.data(stream, &body[sent..sent + room], sent + room == body.len());
+            self.data(stream, &body[sent..sent + room], last && sent + room == body.len());
             self.window -= i64::try_from(room).unwrap_or(0);
             sent += room;
         }
-        Ok(())
+        (sent, None)
     }
 
     /// What `stream` has received so far.

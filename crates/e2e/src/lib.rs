@@ -11,6 +11,7 @@
 pub mod wait;
 pub mod queue;
 pub mod wire;
+pub mod tls;
 pub mod message;
 pub mod client;
 pub mod origin;
@@ -19,6 +20,7 @@ pub mod lane;
 pub mod case;
 pub mod hpack;
 pub mod http2;
+pub mod http2_origin;
 pub mod load;
 
 pub use case::{Case, case, run_cases};
@@ -26,5 +28,6 @@ pub use client::{Client, Response};
 pub use gateway::Gateway;
 pub use lane::Lane;
 pub use origin::{Next, Origin, Peer, Request};
+pub use tls::{Certificates, TlsClient};
 pub use wait::{Deadline, poll, wait_until};
 pub use wire::Broken;

@@ -24,6 +24,9 @@ pub struct Load {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// How a load makes a connection.
+type Connect = dyn Fn() -> std::io::Result<Client> + Send + Sync;
+
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
@@ -47,12 +50,26 @@ impl Load {
     /// Starts `threads` clients that GET `target` again and again and expect 200 with `body`.
     #[must_use]
     pub fn start(address: &Address, threads: usize, connections: Connections, target: &str, body: &str) -> Self {
+        let address = address.clone();
+        Self::start_over(move || Client::try_connect(&address), threads, connections, target, body)
+    }
+
+    /// Like [`Load::start`], over connections made so.
+    #[must_use]
+    pub fn start_over(
+        connect: impl Fn() -> std::io::Result<Client> + Send + Sync + 'static,
+        threads: usize,
+        connections: Connections,
+        target: &str,
+        body: &str,
+    ) -> Self {
         let shared = Arc::new(Shared::default());
+        let connect: Arc<Connect> = Arc::new(connect);
         let threads = (0..threads)
             .map(|_| {
-                let (shared, address) = (Arc::clone(&shared), address.clone());
+                let (shared, connect) = (Arc::clone(&shared), Arc::clone(&connect));
                 let (target, body) = (target.to_owned(), body.to_owned());
-                std::thread::spawn(move || drive(&shared, &address, connections, &target, &body))
+                std::thread::spawn(move || drive(&shared, &*connect, connections, &target, &body))
             })
             .collect();
         Self { shared, threads }
@@ -94,7 +111,7 @@ impl Drop for Load {
     }
 }
 
-fn drive(shared: &Shared, address: &Address, connections: Connections, target: &str, body: &str) {
+fn drive(shared: &Shared, connect: &Connect, connections: Connections, target: &str, body: &str) {
     let request = match connections {
         Connections::Kept => format!("GET {target} HTTP/1.1\r\nHost: e2e.test\r\n\r\n"),
         Connections::Fresh => format!("GET {target} HTTP/1.1\r\nHost: e2e.test\r\nConnection: close\r\n\r\n"),
@@ -102,7 +119,7 @@ fn drive(shared: &Shared, address: &Address, connections: Connections, target: &
     let mut kept: Option<Client> = None;
     while !shared.stop.load(Ordering::SeqCst) {
         let used = kept.is_some();
-        let mut client = match kept.take().map_or_else(|| Client::try_connect(address), Ok) {
+        let mut client = match kept.take().map_or_else(connect, Ok) {
             Ok(client) => client,
             Err(error) => {
                 fail(shared, format!("connect: {error}"));

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::client::shown;
 use crate::message::{Framing, Head, faults_of_forwarded};
 use crate::queue::Queue;
+use crate::tls::TlsServer;
 use crate::wait::{Deadline, PATIENCE, poll};
 use crate::wire::{Address, Body, Broken, Stream, Wire};
 
@@ -69,6 +70,8 @@ pub struct Log {
     pub ended: Vec<usize>,
     /// Connections that ended with a reset, by number.
     pub reset: Vec<usize>,
+    /// Why TLS handshakes failed.
+    pub refused: Vec<String>,
 }
 
 struct Shared {
@@ -233,6 +236,20 @@ impl Origin {
             Some(Stream::Tcp(stream))
         };
         Self::run(address, accept, script)
+    }
+
+    /// Like [`Origin::start`], behind TLS. A handshake that fails ends its connection, and nothing else.
+    pub fn start_tls(server: TlsServer, script: impl Fn(&mut Peer) -> Next + Send + Sync + 'static) -> Self {
+        Self::start(move |peer| match server.accept(peer.wire.stream.clone_handle()) {
+            Ok(stream) => {
+                peer.wire.stream = stream;
+                script(peer)
+            }
+            Err(error) => {
+                peer.shared.note(|log| log.refused.push(error.to_string()));
+                Next::Close
+            }
+        })
     }
 
     /// Starts an upstream on a Unix socket that does not exist yet.

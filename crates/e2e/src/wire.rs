@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::message::{Head, fields};
+use crate::tls::Tls;
 use crate::wait::PATIENCE;
 
 /// Where a gateway or an upstream listens.
@@ -71,6 +72,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Unix.
     Unix(UnixStream),
+    /// TLS over TCP.
+    Tls(Box<Tls>),
 }
 
 impl Stream {
@@ -103,6 +106,10 @@ impl Stream {
                 let _ = stream.set_read_timeout(limit);
                 let _ = stream.set_write_timeout(limit);
             }
+            Self::Tls(tls) => {
+                let _ = tls.socket.set_read_timeout(limit);
+                let _ = tls.socket.set_write_timeout(limit);
+            }
         }
     }
 
@@ -111,28 +118,30 @@ impl Stream {
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(how),
             Self::Unix(stream) => stream.shutdown(how),
+            Self::Tls(tls) => tls.socket.shutdown(how),
         };
     }
 
     /// Makes the close of the socket a reset instead of an orderly end.
     pub fn reset_on_close(&self) {
-        if let Self::Tcp(stream) = self {
+        if let Some(stream) = self.socket() {
             let _ = rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO));
         }
     }
 
-    /// A second handle of the same socket.
+    /// A second handle of the same socket, below TLS.
     #[must_use]
     pub fn clone_handle(&self) -> Self {
         match self {
             Self::Tcp(stream) => Self::Tcp(stream.try_clone().expect("a socket handle")),
             Self::Unix(stream) => Self::Unix(stream.try_clone().expect("a socket handle")),
+            Self::Tls(tls) => Self::Tcp(tls.socket.try_clone().expect("a socket handle")),
         }
     }
 
     /// Makes the receive buffer as small as the system allows, so that a reader who stops is felt soon.
     pub fn shrink_receive_buffer(&self) {
-        if let Self::Tcp(stream) = self {
+        if let Some(stream) = self.socket() {
             let _ = rustix::net::sockopt::set_socket_recv_buffer_size(stream, 4096);
         }
     }
@@ -140,18 +149,30 @@ impl Stream {
     /// The TCP address of the other end, when it is one.
     #[must_use]
     pub fn peer_address(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(stream) => stream.peer_addr().ok(),
-            Self::Unix(_) => None,
-        }
+        self.socket()?.peer_addr().ok()
     }
 
     /// The local TCP address, when it is one.
     #[must_use]
     pub fn local_address(&self) -> Option<SocketAddr> {
+        self.socket()?.local_addr().ok()
+    }
+
+    /// The TLS connection.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[must_use]
+    pub fn tls(&self) -> &Tls {
+        let Self::Tls(tls) = self else { panic!("not a TLS connection") };
+        tls
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
         match self {
-            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Tcp(stream) => Some(stream),
             Self::Unix(_) => None,
+            Self::Tls(tls) => Some(&tls.socket),
         }
     }
 }
@@ -161,6 +182,7 @@ impl Read for Stream {
         match self {
             Self::Tcp(stream) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
+            Self::Tls(tls) => tls.read(buffer),
         }
     }
 }
@@ -170,11 +192,15 @@ impl Write for Stream {
         match self {
             Self::Tcp(stream) => stream.write(bytes),
             Self::Unix(stream) => stream.write(bytes),
+            Self::Tls(tls) => tls.write(bytes),
         }
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Ok(()),
+            Self::Tls(tls) => tls.flush(),
+        }
     }
 }
 
@@ -252,7 +278,8 @@ impl Wire {
     /// # Errors
     /// The error of the system call.
     pub fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.stream.write_all(bytes)
+        self.stream.write_all(bytes)?;
+        self.stream.flush()
     }
 
     /// Takes one head, through its empty line.

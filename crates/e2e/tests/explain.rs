@@ -1,10 +1,11 @@
-//! What `explain` says is what the gateway does: each generated request is explained and sent through a running gateway; the route, the
+//! What `explain` says is what the gateway does: each generated request is explained and sent through a running gateway, over TLS or
+//! not, by a proxy that is trusted or by anybody; the route, the
 //! verdicts, the status and, byte for byte, the head the upstream received must agree.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests are tests")]
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,19 +14,25 @@ use daemun_config::{Diagnostics, PolicyDescription, System, Vocabulary, load_tex
 use daemun_dataplane::explain::{ExplainRequest, Explained, explain_with};
 use daemun_dataplane::record::{Metrics, Setup};
 use daemun_dataplane::{Clock, Gateway, IdSource, Ids, Options, Snapshot, Socket, Sockets};
+use daemun_e2e::wire::Stream;
+use daemun_e2e::{Certificates, TlsClient};
 use daemun_pipeline::{Carry, Outcome, PolicyRow};
 use proptest::prelude::*;
+use rustix::net::{AddressFamily, SocketType, bind, socket};
 
 const CONFIG: &str = r#"
-listeners: [{ bind: "127.0.0.1:0" }]
+listeners:
+  - { bind: "127.0.0.1:0" }
+  - { bind: "127.0.0.1:0", tls: { certificates: [{ CERTIFICATE }] } }
 access_log: off
-trusted_proxies: []
+trusted_proxies: [127.0.0.2, 127.0.0.4]
 upstreams:
   plain: { targets: ["http://ORIGIN"] }
   based: { targets: ["http://ORIGIN/base"], host: target }
   many: { targets: ["http://ORIGIN"], protocol: h2c }
 policies:
   cors: { origins: ["https://shop.example.com"] }
+  rate_limit: { limit: 1000000/s, burst: 1000000, by: client_ip }
 routes:
   - name: item
     match: { hosts: [api.example.com], path: "/items/{id}", methods: [GET, POST] }
@@ -43,6 +50,32 @@ routes:
     policies:
       key_auth: { header: X-Api-Key, query: key }
       rate_limit: { limit: 1000000/s, burst: 1000000, by: consumer }
+  - name: any
+    match: { path: /any }
+    upstream: plain
+    policies:
+      key_auth: { header: X-Api-Key, authorization: Bearer, forward: true }
+      cors: off
+      headers: { request: { add: { X-Stage: any } } }
+    authenticate: { any: [key_auth] }
+  - name: all
+    match: { path: /all }
+    upstream: based
+    policies:
+      key_auth: { query: key }
+      rate_limit:
+        - { limit: 1000000/s, burst: 1000000, by: consumer }
+        - { limit: 1000000/s, burst: 1000000, by: route, name: whole }
+      headers: { request: { remove: [Cookie] } }
+    authenticate: { all: [key_auth] }
+  - name: office
+    match: { path: /office, client_ip: [10.0.0.0/8, 127.0.0.4] }
+    upstream: plain
+    policies: { rate_limit: off }
+  - name: open
+    match: { path: /office }
+    answer: { status: 202, body: elsewhere }
+    policies: { cors: off }
   - name: korean
     match: { prefix: /where, headers: { x-country: KR }, query: { page: ["1", "2"] } }
     upstream: plain
@@ -70,7 +103,10 @@ consumers:
 "#;
 
 struct Rig {
-    address: SocketAddr,
+    plain: SocketAddr,
+    secure: SocketAddr,
+    client: TlsClient,
+    _certificates: Certificates,
     gateway: Gateway,
     snapshot: Arc<Snapshot>,
     ids: Ids,
@@ -82,7 +118,10 @@ struct Rig {
 fn rig() -> Rig {
     let (sender, received) = sync_channel(16);
     let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let certificates = Certificates::new();
+    certificates.issue("a", "ca", "DNS:a.test");
     let config = CONFIG.replace("ORIGIN", &origin.local_addr().unwrap().to_string());
+    let config = config.replace("CERTIFICATE", &certificates.pair("a"));
     std::thread::spawn(move || {
         for stream in origin.incoming().flatten() {
             let sender = sender.clone();
@@ -99,14 +138,20 @@ fn rig() -> Rig {
     let compiled =
         Snapshot::compile(&config, daemun_policies::REGISTRY, &Carry::detached(), &metrics, &mut diagnostics);
     let snapshot = Arc::new(compiled.unwrap_or_else(|| panic!("{}", diagnostics.render(&loaded.sources, false))));
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let sockets = vec![vec![Sockets { name: "127.0.0.1:0".into(), sockets: vec![Socket::Tcp(listener)] }]];
+    let listen = |name: &str| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        (address, Sockets { name: name.into(), sockets: vec![Socket::Tcp(listener)] })
+    };
+    let ((plain, first), (secure, second)) = (listen("127.0.0.1:0"), listen("127.0.0.1:0#1"));
+    let sockets = vec![vec![first, second]];
     let clock = Clock::system();
     let options = Options { clock: clock.clone(), ids: IdSource::fixed(11), recorders };
     let gateway = Gateway::start(Arc::clone(&snapshot), sockets, options).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    Rig { address, gateway, snapshot, clock, ids: IdSource::fixed(11).worker(0), received, runtime }
+    let client = certificates.client(None, &["http/1.1"], &[&rustls::version::TLS13]);
+    let ids = IdSource::fixed(11).worker(0);
+    Rig { plain, secure, client, _certificates: certificates, gateway, snapshot, ids, clock, received, runtime }
 }
 
 fn serve(mut stream: TcpStream, sender: &std::sync::mpsc::SyncSender<Vec<u8>>) {
@@ -128,7 +173,7 @@ fn serve(mut stream: TcpStream, sender: &std::sync::mpsc::SyncSender<Vec<u8>>) {
     }
 }
 
-fn head_end(stream: &mut TcpStream, buf: &mut Vec<u8>) -> Option<usize> {
+fn head_end(stream: &mut impl Read, buf: &mut Vec<u8>) -> Option<usize> {
     loop {
         if let Some(end) = buf.windows(4).position(|w| w == b"\r\n\r\n") {
             return Some(end + 4);
@@ -138,12 +183,56 @@ fn head_end(stream: &mut TcpStream, buf: &mut Vec<u8>) -> Option<usize> {
 }
 
 /// `None` at the end of the stream.
-fn read_more(stream: &mut TcpStream, buf: &mut Vec<u8>) -> Option<()> {
+fn read_more(stream: &mut impl Read, buf: &mut Vec<u8>) -> Option<()> {
     let mut piece = [0u8; 4096];
     let n = stream.read(&mut piece).ok().filter(|n| *n > 0)?;
     buf.extend_from_slice(&piece[..n]);
     Some(())
 }
+
+/// Fields of which each request has some.
+const FIELDS: &[&str] = &[
+    "X-Country: KR",
+    "X-Country: US",
+    "X-Api-Key: k-0123456789abcdef",
+    "X-Api-Key: wrong-wrong-wrong",
+    "X-Drop: me",
+    "Origin: https://shop.example.com",
+    "Access-Control-Request-Method: GET",
+    "Origin: https://shop.example.com\r\nAccess-Control-Request-Method: POST",
+    "X-Consumer-Name: forged",
+    "x_consumer_name: forged",
+    "Connection: close, X-Drop",
+    "Connection: keep-alive",
+    "Authorization: Bearer k-0123456789abcdef",
+    "Authorization: Basic eA==",
+    "X-Forwarded-For: 9.9.9.9",
+    "X-Forwarded-For: 10.1.2.3",
+    "X-Forwarded-For: 9.9.9.9, 10.1.2.3, 127.0.0.4",
+    "X-Forwarded-For: 2001:db8::1",
+    "X-Forwarded-For: unknown, 10.1.2.3:80",
+    "X-Forwarded-Proto: https",
+    "X-Forwarded-Host: api.example.com",
+    "X-Forwarded-Port: 8443",
+    "Forwarded: for=10.1.2.3;proto=https;host=other.test",
+    "X-Real-IP: 10.1.2.3",
+    "Via: 1.0 before",
+    "TE: trailers",
+    "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "tracestate: a=b",
+    "X-Request-Id: mine",
+    "Accept: */*",
+    "Upgrade: websocket",
+    "Upgrade: websocket\r\nConnection: Upgrade",
+    "Upgrade: WebSocket\r\nConnection: keep-alive, upgrade\r\nSec-WebSocket-Version: 13",
+    "Upgrade: chat\r\nConnection: upgrade",
+    "Upgrade: h2c, websocket\r\nConnection: upgrade",
+    "Content-Type: application/grpc",
+    "Bad Name: x",
+    "Proxy-Authorization: Basic eA==",
+    "Cookie: a=b; c=d",
+    "Expect: 100-continue",
+];
 
 fn request() -> impl Strategy<Value = Vec<u8>> {
     let method = prop::sample::select(vec!["GET", "HEAD", "POST", "PUT", "OPTIONS", "DELETE"]);
@@ -167,6 +256,10 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
         "/where/ever",
         "/small",
         "/small",
+        "/any",
+        "/all",
+        "/office",
+        "/office",
         "/fixed",
         "/old",
         "/",
@@ -183,40 +276,7 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
         "?a&&b",
         "?x=%20+y",
     ]);
-    let fields = prop::collection::vec(
-        prop::sample::select(vec![
-            "X-Country: KR",
-            "X-Country: US",
-            "X-Api-Key: k-0123456789abcdef",
-            "X-Api-Key: wrong-wrong-wrong",
-            "X-Drop: me",
-            "Origin: https://shop.example.com",
-            "Access-Control-Request-Method: GET",
-            "Origin: https://shop.example.com\r\nAccess-Control-Request-Method: POST",
-            "X-Consumer-Name: forged",
-            "x_consumer_name: forged",
-            "Connection: close, X-Drop",
-            "Connection: keep-alive",
-            "X-Forwarded-For: 9.9.9.9",
-            "Via: 1.0 before",
-            "TE: trailers",
-            "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            "tracestate: a=b",
-            "X-Request-Id: mine",
-            "Accept: */*",
-            "Upgrade: websocket",
-            "Upgrade: websocket\r\nConnection: Upgrade",
-            "Upgrade: WebSocket\r\nConnection: keep-alive, upgrade\r\nSec-WebSocket-Version: 13",
-            "Upgrade: chat\r\nConnection: upgrade",
-            "Upgrade: h2c, websocket\r\nConnection: upgrade",
-            "Content-Type: application/grpc",
-            "Bad Name: x",
-            "Proxy-Authorization: Basic eA==",
-            "Cookie: a=b; c=d",
-            "Expect: 100-continue",
-        ]),
-        0..6,
-    );
+    let fields = prop::collection::vec(prop::sample::select(FIELDS.to_vec()), 0..6);
     let body = prop::sample::select(vec![
         ("", ""),
         ("", ""),
@@ -241,10 +301,27 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Status, and request id, of the answer on a connection of its own.
-fn send(rig: &Rig, head: &[u8]) -> (u16, String) {
-    let mut stream = TcpStream::connect(rig.address).unwrap();
+/// How a request comes: from which loopback address, and whether over TLS.
+fn way() -> impl Strategy<Value = (Ipv4Addr, bool)> {
+    let peer =
+        prop::sample::select(vec![Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)]);
+    (peer, any::<bool>())
+}
+
+/// A connection from this address.
+fn connect(peer: Ipv4Addr, address: SocketAddr) -> TcpStream {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &SocketAddr::from((peer, 0))).unwrap();
+    rustix::net::connect(&socket, &address).unwrap();
+    let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
+/// Status, and request id, of the answer on a connection of its own.
+fn send(rig: &Rig, (peer, tls): (Ipv4Addr, bool), head: &[u8]) -> (u16, String) {
+    let plain = Stream::Tcp(connect(peer, if tls { rig.secure } else { rig.plain }));
+    let mut stream = if tls { rig.client.try_over(plain, "a.test").unwrap() } else { plain };
     // a gateway that refuses the head may be gone before the body is written
     let _ = stream.write_all(head);
     let mut buf = Vec::new();
@@ -268,16 +345,12 @@ fn expected_status(explained: &Explained) -> u16 {
     refused.or(explained.status).unwrap_or(200)
 }
 
-fn check(rig: &mut Rig, head: &[u8]) {
-    let request = ExplainRequest {
-        head: head.to_vec(),
-        peer: "127.0.0.1".parse().unwrap(),
-        tls: false,
-        ids: IdSource::fixed(11),
-    };
+fn check(rig: &mut Rig, way: (Ipv4Addr, bool), head: &[u8]) {
+    let (peer, tls) = way;
+    let request = ExplainRequest { head: head.to_vec(), peer: peer.into(), tls, ids: IdSource::fixed(11) };
     let explained = explain_with(&rig.snapshot, &request, &mut rig.ids, &rig.clock);
-    let (status, id) = send(rig, head);
-    let shown = String::from_utf8_lossy(head).into_owned();
+    let (status, id) = send(rig, way, head);
+    let shown = format!("{way:?} {}", String::from_utf8_lossy(head));
     assert_eq!(status, expected_status(&explained), "status of\n{shown}\n{explained:?}");
     let sent = rig.received.try_recv().ok();
     assert_eq!(
@@ -301,9 +374,13 @@ fn check(rig: &mut Rig, head: &[u8]) {
 
 #[test]
 fn explain_and_the_running_gateway_agree() {
-    let rig = Mutex::new(rig());
-    proptest!(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() }, |(head in request())| {
-        check(&mut rig.lock().unwrap_or_else(std::sync::PoisonError::into_inner), &head);
+    let rig = Mutex::new((rig(), 0));
+    proptest!(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() }, |(way in way(), head in request())| {
+        let (rig, count) = &mut *rig.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *count += 1;
+        // an id that is taken over must name one request
+        let head = String::from_utf8(head).unwrap().replace("X-Request-Id: mine", &format!("X-Request-Id: mine{count}"));
+        check(rig, way, head.as_bytes());
     });
 }
 

@@ -7,6 +7,7 @@
 mod loads;
 mod peer;
 mod process;
+pub(crate) mod reading;
 mod rows;
 mod scenario;
 mod stats;

@@ -103,6 +103,11 @@ impl Process {
         Ok(sum)
     }
 
+    /// What it has written so far, to stdout and stderr.
+    pub(super) fn said(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(&self.log)?)
+    }
+
     pub(super) fn signal(&self, signal: Signal) -> Result<()> {
         let id = Pid::from_raw(i32::try_from(self.id())?).context("a process without a number")?;
         kill_process(id, signal).with_context(|| format!("{} cannot be signalled", self.name))

@@ -79,8 +79,11 @@ pub(crate) fn compile(
     diagnostics: &mut Diagnostics,
 ) -> Option<Upstream> {
     let default = |d: Option<std::time::Duration>, seconds: u64| d.map_or(seconds * 1_000_000_000, nanos);
-    let targets = config.targets.iter().map(|target| Arc::new(compile_target(config, target, metrics))).collect();
-    let tls = if config.targets.iter().any(|target| target.tls) {
+    let secure = config.targets.iter().any(|target| target.tls);
+    let tls_key = if secure { tls_key(&config.tls) } else { String::new() };
+    let targets =
+        config.targets.iter().map(|target| Arc::new(compile_target(config, target, &tls_key, metrics))).collect();
+    let tls = if secure {
         Some(crate::tls::client(&config.name.value, &config.tls, config.protocol, diagnostics)?)
     } else {
         None
@@ -97,21 +100,17 @@ pub(crate) fn compile(
     })
 }
 
-/// Tells connections apart: address, protocol, and every TLS setting by value, not by where it stands in the text.
-fn connection_key(upstream: &daemun_config::model::Upstream, target: &daemun_config::model::Target) -> String {
-    let tls = &upstream.tls;
-    let path = |path: &Option<daemun_config::Spanned<PathBuf>>| path.as_ref().map(|path| path.value.clone());
+/// Tells the TLS of connections apart, by value: by what is in the files, which are exchanged under their names, not by where it stands.
+fn tls_key(tls: &daemun_config::model::UpstreamTls) -> String {
     let name = tls.server_name.as_ref().map(|name| name.value.clone());
-    let files = (path(&tls.ca), path(&tls.cert), path(&tls.key));
-    format!(
-        "{:?} {} {files:?} {name:?} {} {:?}",
-        target.address, target.tls, tls.insecure_skip_verify, upstream.protocol
-    )
+    let files = [&tls.ca, &tls.cert, &tls.key].map(|file| crate::tls::contents(file.as_ref()));
+    format!("{files:?} {name:?} {}", tls.insecure_skip_verify)
 }
 
 fn compile_target(
     upstream: &daemun_config::model::Upstream,
     target: &daemun_config::model::Target,
+    tls_key: &str,
     metrics: &crate::record::Metrics,
 ) -> Target {
     let (authority, resolved) = match &target.address {
@@ -125,7 +124,7 @@ fn compile_target(
     };
     Target {
         url: target.url.value.clone(),
-        key: connection_key(upstream, target),
+        key: format!("{:?} {} {tls_key} {:?}", target.address, target.tls, upstream.protocol),
         address: target.address.clone(),
         authority,
         base_path: target.base_path.clone(),

@@ -38,10 +38,15 @@ pub fn start_with(listener: &str, yaml: &str, clock: Clock) -> Running {
 
 /// Starts a gateway with one worker, whose configuration may name these policies.
 pub fn start_with_policies(rows: &'static [PolicyRow], yaml: &str, clock: Clock) -> Running {
+    start_with_all(rows, "", yaml, clock)
+}
+
+/// Starts a gateway with one worker, with policies and further lines of the listener.
+pub fn start_with_all(rows: &'static [PolicyRow], listener: &str, yaml: &str, clock: Clock) -> Running {
     let policies = rows.iter().map(|row| row.name).collect();
     let (metrics, recorders) =
         Metrics::new(Setup { workers: 1, policies, version: "test", commit: "test", started: 0 });
-    let snapshot = compile_with(rows, "", yaml, &metrics);
+    let snapshot = compile_with(rows, listener, yaml, &metrics);
     begin(snapshot, metrics, recorders, clock)
 }
 
@@ -131,6 +136,17 @@ pub fn read_to_end(stream: &mut TcpStream) -> String {
         all.extend_from_slice(&piece[..n]);
     }
     String::from_utf8_lossy(&all).into_owned()
+}
+
+/// Waits until the metrics hold this line.
+pub fn until_said(running: &Running, line: &str) {
+    for _ in 0..4000 {
+        if running.metrics.render().contains(line) {
+            return;
+        }
+        let _ = std::sync::mpsc::sync_channel::<()>(0).1.recv_timeout(Duration::from_millis(5));
+    }
+    panic!("never said `{line}`: {}", running.metrics.render());
 }
 
 /// Moves the clock in steps until something can be read (or the connection ended); gives how far it was moved.

@@ -4,7 +4,11 @@ import { digest, endAfter, pattern, say } from './peer.mjs';
 import { Parcels, Strangers, grpc } from './parcels.mjs';
 
 const [address, ...cases] = process.argv.slice(2);
-const options = { 'grpc.enable_http_proxy': 0 };
+const options = {
+  'grpc.enable_http_proxy': 0,
+  'grpc.enable_retries': 0,
+  'grpc.max_receive_message_length': 16 << 20,
+};
 const client = new Parcels(address, grpc.credentials.createInsecure(), options);
 const strangers = new Strangers(address, grpc.credentials.createInsecure(), options);
 endAfter(60_000);
@@ -42,10 +46,11 @@ function marked() {
 
 const calls = {
   unary: () => outcome((done) => client.Send({ name: 'one', count: 1 }, marked(), patient(), done)),
-  split: () => outcome(() => client.Split({ name: 'part', count: 200 }, patient())),
+  split: () => outcome(() => client.Split({ name: 'part', count: 2000 }, patient())),
   gather: () => outcome((done) => {
     const call = client.Gather(patient(), done);
-    for (let count = 1; count <= 100; count += 1) call.write({ count });
+    const content = Buffer.alloc(3000);
+    for (let count = 1; count <= 500; count += 1) call.write({ count, content });
     call.end();
     return call;
   }),
@@ -54,7 +59,7 @@ const calls = {
     const call = client.Exchange(patient());
     call.write({ name: 'ball', count: 0 });
     return call;
-  }, (call, { count }) => (count < 20 ? call.write({ name: 'ball', count }) : call.end())),
+  }, (call, { count }) => (count < 50 ? call.write({ name: 'ball', count }) : call.end())),
   refuse: () => outcome((done) => client.Refuse({}, patient(), done)),
   break: () => outcome(() => client.Break({}, patient())),
   deadline: () => outcome((done) => client.Keep({ name: 'deadline' }, within(300), done)),
@@ -63,15 +68,17 @@ const calls = {
     setTimeout(() => call.cancel(), 300);
     return call;
   }),
+  // The first message is there when the call is given up.
+  stop: () => outcome(() => client.Pour({ name: 'stop' }), (call) => call.cancel()),
   large: async () => {
-    const content = pattern(1024 * 1024);
+    const content = pattern(6 * 1024 * 1024);
     const found = await outcome((done) => client.Send({ name: 'large', content }, patient(), done));
     const equal = found.messages.length === 1 && digest(found.messages[0].content) === digest(content);
     return { ...found, messages: found.messages.map(({ content: bytes }) => bytes.length), equal };
   },
   many: async () => {
     const one = (count) => outcome((done) => client.Send({ count }, patient(), done));
-    const all = await Promise.all(Array.from({ length: 100 }, (_, at) => one(at)));
+    const all = await Promise.all(Array.from({ length: 200 }, (_, at) => one(at)));
     return { right: all.filter(({ code, messages }, at) => code === 0 && messages[0].count === at).length };
   },
   unwritten: () => outcome((done) => client.Unwritten({}, patient(), done)),

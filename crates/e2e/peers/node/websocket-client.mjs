@@ -5,11 +5,11 @@ import WebSocket from 'ws';
 import { digest, endAfter, pattern, say } from './peer.mjs';
 
 const [url, ca] = process.argv.slice(2);
-const options = { perMessageDeflate: true, ...(ca ? { ca: readFileSync(ca) } : {}) };
+const trusted = ca ? { ca: readFileSync(ca) } : {};
 endAfter(60_000);
 
-async function open() {
-  const socket = new WebSocket(url, ['other.v1', 'echo.v1'], options);
+async function open(perMessageDeflate = true) {
+  const socket = new WebSocket(url, ['other.v1', 'echo.v1'], { perMessageDeflate, ...trusted });
   await once(socket, 'open');
   return socket;
 }
@@ -29,19 +29,25 @@ async function closed(socket) {
 const socket = await open();
 say({ case: 'open', protocol: socket.protocol, extensions: socket.extensions });
 
-const sent = Array.from({ length: 50 }, (_, at) => `message ${at} ${'ü'.repeat(at * 11)}`);
-const received = [];
-const all = new Promise((resolve) => {
-  socket.on('message', function collect(bytes) {
-    received.push(bytes.toString());
-    if (received.length === sent.length) {
-      socket.off('message', collect);
-      resolve();
-    }
+/** What comes back when all of this is sent at once. */
+async function burst(socket, sent) {
+  const received = [];
+  const all = new Promise((resolve) => {
+    socket.on('message', function collect(bytes) {
+      received.push(bytes.toString());
+      if (received.length === sent.length) {
+        socket.off('message', collect);
+        resolve();
+      }
+    });
   });
-});
-for (const text of sent) socket.send(text);
-await all;
+  for (const text of sent) socket.send(text);
+  await all;
+  return received;
+}
+
+const sent = Array.from({ length: 1000 }, (_, at) => `message ${at} ${'ü안'.repeat(at % 500)}`);
+const received = await burst(socket, sent);
 say({ case: 'texts', count: received.length, equal: received.every((text, at) => text === sent[at]) });
 
 const large = pattern(1024 * 1024);
@@ -56,6 +62,22 @@ say({ case: 'pinged', answer: (await answer(socket, 'ping me')).bytes.toString()
 const first = closed(socket);
 socket.close(4001, 'enough');
 say({ case: 'close', ...(await first) });
+
+// Without compression a message is as long as it says, at every length whose head differs.
+const plain = await open(false);
+const lengths = [];
+for (const length of [0, 125, 126, 65535, 65536, 1 << 20, 8 << 20]) {
+  const bytes = Buffer.alloc(length, length % 251);
+  const back = await answer(plain, bytes);
+  lengths.push(back.binary && digest(back.bytes) === digest(bytes) ? length : -1);
+}
+say({ case: 'lengths', extensions: plain.extensions, lengths });
+const whole = once(plain, 'message');
+for (const part of ['one ', 'two ', 'three']) plain.send(part, { fin: part === 'three' });
+say({ case: 'fragments', text: (await whole)[0].toString() });
+const last = closed(plain);
+plain.close(1000, 'done');
+say({ case: 'done', ...(await last) });
 
 for (const wish of ['close me', 'vanish']) {
   const other = await open();

@@ -7,6 +7,7 @@ const server = new WebSocketServer({
   host: '127.0.0.1',
   port: 0,
   perMessageDeflate: true,
+  maxPayload: 64 << 20,
   handleProtocols: (offered) => (offered.has('echo.v1') ? 'echo.v1' : false),
 });
 server.on('listening', () => say({ port: server.address().port }));

@@ -38,7 +38,12 @@ const STAYING: usize = 200;
 
 /// A generation of many routes, some that stay, and one that is passed on to `origin`.
 fn large(number: usize, origin: &Origin) -> String {
-    let mut text = generation(number, CHANGED);
+    sized(number, CHANGED, origin)
+}
+
+/// Like [`large`], with so many routes of this generation.
+fn sized(number: usize, count: usize, origin: &Origin) -> String {
+    let mut text = generation(number, count);
     for at in 0..STAYING {
         text += &format!("  - name: s{at}\n    match: {{ path: /s/{at} }}\n    answer: {{ body: stays }}\n");
     }
@@ -98,6 +103,38 @@ fn reloads(apply: impl Fn(&Gateway)) {
     let metrics = gateway.metrics();
     assert!(metrics.sum("daemun_config_reloads_total", &["result=\"ok\""]) > 3.5);
     assert!(metrics.sum("daemun_config_reloads_total", &["result=\"failed\""]).abs() < 0.1);
+}
+
+#[test]
+fn twenty_thousand_routes_are_reloaded_under_load_without_a_failed_request() {
+    const COUNT: usize = 20_000;
+    let origin = proxied();
+    let text = |number| format!("reload: signal\n{}", sized(number, COUNT, &origin));
+    let gateway = Gateway::start(&text(0));
+    let loads = loads(&gateway);
+    for number in 1..=2 {
+        gateway.rewrite(&text(number));
+        let before: Vec<usize> = loads.iter().map(Load::good).collect();
+        gateway.signal(Signal::HUP);
+        let last = format!("/g{number}/{}", COUNT - 1);
+        wait_until("the new configuration is there", Duration::from_secs(60), || {
+            (answers(&gateway, &last) == 200).then_some(())
+        });
+        let served = loads.iter().zip(before).all(|(load, before)| load.good() > before);
+        assert!(served, "nothing was answered while the configuration was read");
+        let mut client = gateway.connect();
+        for at in (0..COUNT).step_by(97) {
+            let new = client.get(&format!("/g{number}/{at}"));
+            assert_eq!((new.status, new.text()), (200, format!("g{number}")), "route {at}");
+            assert_eq!(client.get(&format!("/g{}/{at}", number - 1)).status, 404, "route {at}");
+        }
+    }
+    for load in loads {
+        let tally = load.stop();
+        clean(&tally, 50);
+        assert_eq!(tally.stale, 0, "a reload closed connections");
+    }
+    assert!(gateway.metrics().sum("daemun_config_reloads_total", &["result=\"failed\""]).abs() < 0.1);
 }
 
 #[test]

@@ -11,6 +11,7 @@
 
 mod raw;
 mod http2;
+mod tls;
 mod upstream_lies;
 mod mutations;
 mod http1;
@@ -24,7 +25,3 @@ mod upgrades;
 mod observing;
 mod lifecycle;
 mod commands;
-mod programs;
-mod websocket;
-mod grpc;
-mod h2;

@@ -27,13 +27,13 @@ fn a_browser_loads_a_page_and_its_parts_over_http2() {
 
     let page = &said[0];
     assert_eq!(page["failures"], json!([]), "{page}");
-    assert_eq!((&page["status"], &page["title"], &page["sum"]), (&json!(200), &json!("Sum"), &json!("210")), "{page}");
+    assert_eq!((&page["status"], &page["title"], &page["sum"]), (&json!(200), &json!("Sum"), &json!("820")), "{page}");
     assert_eq!(page["tls"], "TLS 1.3", "{page}");
-    assert_eq!(page["protocols"], json!(vec!["h2"; 21]), "{page}");
+    assert_eq!(page["protocols"], json!(vec!["h2"; 42]), "{page}");
 
-    let log = logged(&gateway, 21, |_| true);
+    let log = logged(&gateway, 42, |_| true);
     let paths: BTreeSet<&str> = log.iter().filter_map(|line| line["path"].as_str()).collect();
-    assert_eq!(paths.len(), 21, "{paths:?}");
+    assert_eq!(paths.len(), 42, "{paths:?}");
     for line in &log {
         let found = ["protocol", "scheme", "status", "route"].map(|field| line[field].clone());
         assert_eq!(found, [json!("HTTP/2"), json!("https"), json!(200), json!("pages")], "{line}");

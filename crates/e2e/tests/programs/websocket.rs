@@ -26,11 +26,14 @@ fn converse(folder: Folder, scheme: &str) {
 
     let expected = [
         json!({ "case": "open", "protocol": "echo.v1", "extensions": "permessage-deflate" }),
-        json!({ "case": "texts", "count": 50, "equal": true }),
+        json!({ "case": "texts", "count": 1000, "equal": true }),
         json!({ "case": "binary", "length": 1024 * 1024, "binary": true, "equal": true }),
         json!({ "case": "ping", "payload": "hello" }),
         json!({ "case": "pinged", "answer": "pong are you there" }),
         json!({ "case": "close", "code": 4001, "reason": "enough" }),
+        json!({ "case": "lengths", "extensions": "", "lengths": [0, 125, 126, 65535, 65536, 1_048_576, 8_388_608] }),
+        json!({ "case": "fragments", "text": "one two three" }),
+        json!({ "case": "done", "code": 1000, "reason": "done" }),
         json!({ "case": "close me", "code": 4002, "reason": "as asked" }),
         json!({ "case": "vanish", "code": 1006, "reason": "" }),
     ];
@@ -43,10 +46,12 @@ fn converse(folder: Folder, scheme: &str) {
     let proto = if secure { "https" } else { "http" };
     let host = format!("127.0.0.1:{}", port(&gateway));
     assert_eq!(opened, json!({ "opened": "/socket?room=7", "host": host, "proto": proto }));
-    for (code, reason) in [(4001, "enough"), (4002, "as asked")] {
+    for (code, reason) in [(4001, "enough"), (4002, "as asked"), (1000, "done")] {
         server.wait_for("the server saw the close", |line| line["closed"] == code && line["reason"] == reason);
     }
-    for line in logged(&gateway, 3, |_| true) {
+    let log = logged(&gateway, 4, |_| true);
+    assert!(log.iter().any(|line| line["bytes_out"].as_u64() > Some(9_000_000)), "{log:#?}");
+    for line in log {
         let found = ["upgraded", "status", "protocol", "scheme", "path"].map(|field| &line[field]);
         let wanted = [json!(true), json!(101), json!("HTTP/1.1"), json!(proto), json!("/socket")];
         assert_eq!(found.map(Clone::clone), wanted, "{line}");
