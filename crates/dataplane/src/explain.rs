@@ -152,9 +152,10 @@ fn destination(
             out.status = Some(answer.status);
             out.destination = Some(format!("answer {}", answer.status));
         }
-        Destination::Redirect { to, status } => {
-            let answer = crate::destination::redirect(to, *status, exchange);
-            out.status = Some(*status);
+        Destination::Redirect(redirect) => {
+            let status = redirect.status;
+            let answer = crate::destination::redirect(redirect, exchange);
+            out.status = Some(status);
             let location = answer.fields.first().map(|(_, v)| v.as_str()).unwrap_or_default();
             out.destination = Some(format!("redirect {status} to {location}"));
         }
@@ -162,7 +163,7 @@ fn destination(
             let Some(upstream) = snapshot.upstreams.get(*index) else { return Ok(()) };
             out.destination = Some(format!("upstream {}", upstream.name));
             let upgrade = upstream::wanted_upgrade(route, exchange, arrived.framing, arrived.upgrade)?;
-            head::check_path(exchange, route.rewrite.as_deref())?;
+            head::check_path(exchange, route.own.rewrite.as_ref())?;
             let target = upstream.targets.iter().find(|t| t.weight > 0).ok_or_else(upstream::no_target)?;
             out.target = Some(target.url.clone());
             // `auto` is settled by the target when it is called
@@ -173,7 +174,7 @@ fn destination(
             let framing = upstream::sent_framing(upgrade.as_deref(), arrived.framing);
             let upgrade = upgrade.as_deref().map(str::as_bytes);
             let mut bytes = Vec::new();
-            head::write(exchange, upstream, target, route.rewrite.as_deref(), framing, upgrade, &mut bytes);
+            head::write(exchange, upstream, target, route.own.rewrite.as_ref(), framing, upgrade, &mut bytes);
             out.upstream_head = Some(bytes);
         }
     }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use daemun_pipeline::{Exchange, Fault, Method, Reason, Request, Span};
+use daemun_sys::prefetch;
 
 use crate::router::{Captures, Conditions, Explanation, Outcome, PathError, Query, ReadPath, path, values};
 use crate::snapshot::{Route, Snapshot};
@@ -25,6 +26,9 @@ pub(crate) fn find<'s>(snapshot: &'s Snapshot, exchange: &mut Exchange) -> Resul
     };
     let route = route.ok_or_else(|| Fault::new(Reason::Internal, "a route is missing"))?;
     exchange.route_key = route.key;
+    // read when the exchange is recorded; of very many routes, neither is likely to be at hand
+    prefetch(&*route.cells);
+    prefetch(&*route.name);
     Ok(route)
 }
 

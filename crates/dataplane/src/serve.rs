@@ -146,7 +146,7 @@ pub(crate) fn check_length(
     exchange: &Exchange,
     framing: BodyLength,
 ) -> Result<(), Fault> {
-    let limit = route.body.unwrap_or(settings.body);
+    let limit = route.own.body.unwrap_or(settings.body);
     match framing {
         BodyLength::Length(n) if n > limit && !exchange.request.grpc => {
             Err(Fault::new(Reason::BodyTooLarge, format!("the request body is larger than {limit} bytes")))

@@ -1,6 +1,6 @@
 //! What Daemun asks of the operating system beyond `std`: listening sockets, their hand-over to a new binary, limits, CPUs.
 //!
-//! The only crate of the project with unsafe code; it is in `handover` and `counting`, each block with its reason. It knows
+//! The only crate of the project with unsafe code; it is in `handover`, `prefetch` and `counting`, each block with its reason. It knows
 //! no configuration, no protocol and no runtime: what goes in and comes out are types of `std`. Linux only.
 
 #[cfg(not(target_os = "linux"))]
@@ -10,6 +10,7 @@ mod listen;
 mod handover;
 mod limits;
 mod cpu;
+mod prefetch;
 #[cfg(any(test, feature = "count-allocations"))]
 mod counting;
 
@@ -19,6 +20,7 @@ pub use handover::{
 };
 pub use limits::{allow_huge_pages, raise_nofile};
 pub use listen::{BACKLOG, bind_tcp, bind_unix, bind_workers};
+pub use prefetch::prefetch;
 
 #[cfg(any(test, feature = "count-allocations"))]
 pub use counting::CountingAllocator;

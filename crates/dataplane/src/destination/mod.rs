@@ -5,7 +5,7 @@ pub(crate) mod upstream;
 use daemun_pipeline::{Answer, Exchange, Fault, Reason, Stop};
 
 use crate::serve::{Ask, Trail};
-use crate::snapshot::Destination;
+use crate::snapshot::{Destination, Redirect};
 use upstream::rest::Rest;
 
 /// Ends the way inward; of a call that may last, gives what is left of it. An answer of the gateway's own is a stop like a policy's.
@@ -22,14 +22,14 @@ pub(crate) async fn send(
             upstream::send(ask, exchange, upstream, trail).await.map_err(Stop::Fault)
         }
         Destination::Answer(answer) => Err(Stop::Answer(answer.clone())),
-        Destination::Redirect { to, status } => Err(Stop::Answer(Box::new(redirect(to, *status, exchange)))),
+        Destination::Redirect(to) => Err(Stop::Answer(Box::new(redirect(to, exchange)))),
     }
 }
 
 /// The answer of a redirect.
-pub(crate) fn redirect(to: &crate::snapshot::template::Template, status: u16, exchange: &Exchange) -> Answer {
+pub(crate) fn redirect(redirect: &Redirect, exchange: &Exchange) -> Answer {
     let mut location = Vec::new();
-    to.push_location(exchange, &mut location);
+    redirect.to.push_location(exchange, &mut location);
     let location = String::from_utf8_lossy(&location).into_owned();
-    Answer { status, fields: vec![("location".to_owned(), location)], body: bytes::Bytes::new() }
+    Answer { status: redirect.status, fields: vec![("location".to_owned(), location)], body: bytes::Bytes::new() }
 }

@@ -2,7 +2,7 @@
 //! what the numbers mean: the caller says whether the one found is the one meant.
 //!
 //! The keys are the operator's; a client chooses only what is looked up. A probe therefore never costs more than the longest
-//! run of neighbours, which is short at half load, whatever a client sends; no secret seed is needed.
+//! run of neighbours, which is short at that load, whatever a client sends; no secret seed is needed.
 
 /// A number that is never stored.
 const EMPTY: u32 = u32::MAX;
@@ -16,14 +16,14 @@ struct Slot {
 /// The table.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// A power of two of them, at most half of them used.
+    /// A power of two of them, at most four fifths of them used: the fewer lines, the more of them are at hand.
     slots: Box<[Slot]>,
 }
 
 impl Table {
     /// A table of hashes and their numbers, none of which is `u32::MAX`.
     pub(super) fn new(pairs: &[(u64, u32)]) -> Self {
-        let size = pairs.len().saturating_mul(2).next_power_of_two();
+        let size = pairs.len().saturating_add(pairs.len() / 4 + 1).next_power_of_two();
         let mut slots = vec![Slot { tag: 0, value: EMPTY }; size].into_boxed_slice();
         let mask = size - 1;
         for &(hash, value) in pairs {

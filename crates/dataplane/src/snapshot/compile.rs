@@ -12,7 +12,7 @@ use daemun_config::tree::At;
 use daemun_pipeline::{BuildContext, Carry, Consumer, Directory, Phase, Policy, PolicyRow};
 
 use super::template::Template;
-use super::{Destination, PathRewrite, Rewrite, Route, Settings, Snapshot, answer, upstream};
+use super::{Destination, Own, PathRewrite, Redirect, Rewrite, Route, Settings, Snapshot, answer, upstream};
 use crate::chain::{Chain, Link};
 use crate::clock::nanos;
 use crate::http1::parse::Bounds;
@@ -63,11 +63,11 @@ fn compile(
     check_log(config, diagnostics);
     let directory = Arc::new(directory(config));
     let router = Router::build(config.routes.iter().map(Into::into), config.hosts_fall_through, diagnostics);
-    let mut compiler = Compiler { registry, carry, directory: &directory, diagnostics, shared: HashMap::new() };
+    let mut compiler =
+        Compiler { registry, carry, directory: &directory, diagnostics, shared: HashMap::new(), alike: HashMap::new() };
     let global: Vec<&PolicyEntry> = config.policies.iter().filter(|p| p.settings.is_some()).collect();
     let unmatched = policies.then(|| compiler.unmatched(&global)).flatten();
     let mut plain: Option<Option<Arc<Chain>>> = None;
-    let mut upgrades = HashMap::new();
     let mut routes = Vec::with_capacity(config.routes.len());
     for (index, route) in config.routes.iter().enumerate() {
         let number = u32::try_from(index).unwrap_or(u32::MAX);
@@ -81,9 +81,7 @@ fn compile(
             let name = route.name.value.as_str();
             compiler.chain(&global, &route.policies, &route.authenticate, Some(name), &params).map(Arc::new)
         };
-        let upgrades =
-            upgrades.entry(route.upgrades.clone()).or_insert_with(|| Arc::<[String]>::from(route.upgrades.clone()));
-        routes.extend(compiler.route(route, number, &params, chain, Arc::clone(upgrades), metrics));
+        routes.extend(compiler.route(route, &params, chain, metrics));
     }
     if let Some(router) = &router {
         less_protected(config, registry, router, diagnostics);
@@ -119,6 +117,9 @@ fn check_log(config: &Config, diagnostics: &mut Diagnostics) {
     }
 }
 
+/// What routes may have of their own but a rewrite: limits of body, connecting and answer, upgrades.
+type Exceptions = (Option<u64>, Option<u64>, Option<u64>, Vec<String>);
+
 struct Compiler<'a> {
     registry: &'static [PolicyRow],
     carry: &'a Carry,
@@ -126,6 +127,8 @@ struct Compiler<'a> {
     diagnostics: &'a mut Diagnostics,
     /// Global policies are built once and shared by the routes that have them.
     shared: HashMap<(String, bool), Option<Built>>,
+    /// What routes without a rewrite have of their own.
+    alike: HashMap<Exceptions, Arc<Own>>,
 }
 
 impl Compiler<'_> {
@@ -225,10 +228,8 @@ impl Compiler<'_> {
     fn route(
         &mut self,
         route: &model::Route,
-        index: u32,
         params: &[String],
         chain: Option<Arc<Chain>>,
-        upgrades: Arc<[String]>,
         metrics: &Arc<Metrics>,
     ) -> Option<Route> {
         let destination = match &route.destination {
@@ -236,27 +237,32 @@ impl Compiler<'_> {
             model::Destination::Answer(config) => Some(Destination::Answer(Box::new(answer(config)))),
             model::Destination::Redirect(redirect) => self
                 .location(route, &redirect.to, params)
-                .map(|to| Destination::Redirect { to, status: redirect.status }),
+                .map(|to| Destination::Redirect(Box::new(Redirect { to, status: redirect.status }))),
         };
         let rewrite = self.rewrite(route, params);
         let (destination, rewrite, chain) = (destination?, rewrite?, chain?);
         Some(Route {
             name: Arc::from(route.name.value.as_str()),
             key: key_of(&route.name.value),
-            index,
             chain,
             destination,
             cells: metrics.route(&route.name.value),
-            body: route.body_limit,
-            rewrite,
-            connect: route.timeouts.connect.map(nanos),
-            response: route.timeouts.response.map(nanos),
-            upgrades,
+            own: self.own(route, rewrite),
         })
     }
 
+    fn own(&mut self, route: &model::Route, rewrite: Option<Rewrite>) -> Arc<Own> {
+        let (body, upgrades) = (route.body_limit, route.upgrades.clone());
+        let (connect, response) = (route.timeouts.connect.map(nanos), route.timeouts.response.map(nanos));
+        if rewrite.is_some() {
+            return Arc::new(Own { body, connect, response, upgrades, rewrite });
+        }
+        let alike = self.alike.entry((body, connect, response, upgrades.clone()));
+        Arc::clone(alike.or_insert_with(|| Arc::new(Own { body, connect, response, upgrades, rewrite })))
+    }
+
     #[allow(clippy::option_option, reason = "outer: an error was reported; inner: nothing is rewritten")]
-    fn rewrite(&mut self, route: &model::Route, params: &[String]) -> Option<Option<Box<Rewrite>>> {
+    fn rewrite(&mut self, route: &model::Route, params: &[String]) -> Option<Option<Rewrite>> {
         let config = &route.rewrite;
         let path = match &config.path {
             None => None,
@@ -286,7 +292,7 @@ impl Compiler<'_> {
             query_set: config.query_set.clone(),
             query_add: config.query_add.clone(),
         };
-        Some((!empty).then(|| Box::new(rewrite)))
+        Some((!empty).then_some(rewrite))
     }
 
     /// What a path was read as, or its error reported.
@@ -524,7 +530,7 @@ mod tests {
                 "  - {{ name: a, upstream: u, match: {{ prefix: {typed} }}, rewrite: {{ strip_prefix: {typed} }} }}"
             );
             let (snapshot, _) = compile(&route);
-            let rewrite = snapshot.and_then(|mut snapshot| snapshot.routes[0].rewrite.take());
+            let rewrite = snapshot.and_then(|mut snapshot| Arc::get_mut(&mut snapshot.routes[0].own)?.rewrite.take());
             assert!(matches!(rewrite.unwrap().path, Some(PathRewrite::StripPrefix(prefix)) if prefix == read));
         }
         let (snapshot, found) = compile("  - { name: a, upstream: u, rewrite: { strip_prefix: /a%2Fb } }");

@@ -46,22 +46,29 @@ pub(crate) struct Settings {
     pub(crate) errors: ErrorBodies,
 }
 
-/// A compiled route.
+/// A compiled route; one cache line, for there may be very many.
+#[repr(align(64))]
 pub(crate) struct Route {
     pub(crate) name: Arc<str>,
     /// Tells it from other routes, the same over reloads.
     pub(crate) key: u64,
-    /// Its place in the configuration.
-    pub(crate) index: u32,
     pub(crate) chain: Arc<Chain>,
     pub(crate) destination: Destination,
     pub(crate) cells: Arc<RouteCells>,
+    pub(crate) own: Arc<Own>,
+}
+
+const _: () = assert!(size_of::<Route>() == 64, "a route is one cache line");
+
+/// What a route has of its own in place of what is usual; shared by those that are alike.
+#[derive(Default)]
+pub(crate) struct Own {
     /// In place of the global limit.
     pub(crate) body: Option<u64>,
-    pub(crate) rewrite: Option<Box<Rewrite>>,
     pub(crate) connect: Option<u64>,
     pub(crate) response: Option<u64>,
-    pub(crate) upgrades: Arc<[String]>,
+    pub(crate) upgrades: Vec<String>,
+    pub(crate) rewrite: Option<Rewrite>,
 }
 
 /// What an exchange is counted by when it outlives its route.
@@ -86,7 +93,13 @@ pub(crate) enum Destination {
     /// A fixed answer.
     Answer(Box<Answer>),
     /// A redirect.
-    Redirect { to: Template, status: u16 },
+    Redirect(Box<Redirect>),
+}
+
+/// A redirect, compiled.
+pub(crate) struct Redirect {
+    pub(crate) to: Template,
+    pub(crate) status: u16,
 }
 
 /// What is forwarded in place of path and query.
@@ -132,9 +145,11 @@ impl Snapshot {
         self.routes.get(route).into_iter().flat_map(|route| route.chain.names())
     }
 
-    /// Names of a route's path parameters.
+    /// Names of a route's path parameters; looks for it among all.
     pub(crate) fn param_names(&self, route: &Route) -> Vec<String> {
-        self.router.parameters(route.index).map(str::to_owned).collect()
+        let index = self.routes.iter().position(|other| std::ptr::eq(other, route));
+        let names = index.and_then(|index| u32::try_from(index).ok()).map(|index| self.router.parameters(index));
+        names.into_iter().flatten().map(str::to_owned).collect()
     }
 
     /// Where a route ends, as text.
@@ -145,7 +160,7 @@ impl Snapshot {
                 format!("upstream {}", self.upstreams.get(*index).map_or("", |upstream| upstream.name.as_str()))
             }
             Some(Destination::Answer(answer)) => format!("answer {}", answer.status),
-            Some(Destination::Redirect { status, .. }) => format!("redirect {status}"),
+            Some(Destination::Redirect(redirect)) => format!("redirect {}", redirect.status),
             None => String::new(),
         }
     }

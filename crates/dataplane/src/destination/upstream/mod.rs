@@ -97,7 +97,7 @@ pub(crate) async fn send(
     trail: &mut Trail,
 ) -> Result<Option<Box<Rest>>, Fault> {
     let upgrade = wanted_upgrade(ask.route, exchange, ask.framing, ask.upgrade)?;
-    head::check_path(exchange, ask.route.rewrite.as_deref())?;
+    head::check_path(exchange, ask.route.own.rewrite.as_ref())?;
     exchange.times.decided = ask.worker.clock.now();
     let mut upload = Upload::new(exchange.times.decided);
     let_others_read(ask.down).await;
@@ -245,8 +245,8 @@ fn limits(ask: &Ask<'_, '_>, exchange: &Exchange, upstream: &LocalUpstream, upgr
     let grpc = exchange.request.grpc;
     let response = if grpc { settings.stream_idle } else { upstream.shared.response };
     CallLimits {
-        response: ask.route.response.unwrap_or(response),
-        body: ask.route.body.unwrap_or(settings.body),
+        response: ask.route.own.response.unwrap_or(response),
+        body: ask.route.own.body.unwrap_or(settings.body),
         stream: grpc || upgrade,
         until: if grpc { grpc::deadline(exchange) } else { NEVER },
         body_idle: settings.body_idle,
@@ -267,7 +267,7 @@ async fn begin(
     framing: BodyLength,
     trail: &mut Trail,
 ) -> Result<Up, Fault> {
-    let rewrite = ask.route.rewrite.as_deref();
+    let rewrite = ask.route.own.rewrite.as_ref();
     for _ in 0..LINK_TRIES {
         match connection(ask, exchange, upstream, target, upgrade.is_some(), trail).await? {
             Fresh::H1(mut up) => {
@@ -302,7 +302,7 @@ async fn connection(
         trail.reused = true;
         return Ok(Fresh::H1(up));
     }
-    let limit = ask.route.connect.unwrap_or(upstream.shared.connect);
+    let limit = ask.route.own.connect.unwrap_or(upstream.shared.connect);
     ask.deadline.set(ask.worker.clock.now().saturating_add(limit));
     let shared = &target.shared;
     let links = &target.pool.links;
@@ -396,7 +396,7 @@ pub(crate) fn wanted_upgrade(
     let wanted = exchange.request.text(span).trim();
     if wanted.is_empty()
         || wanted.contains([',', '/', ' '])
-        || !route.upgrades.iter().any(|u| u.eq_ignore_ascii_case(wanted))
+        || !route.own.upgrades.iter().any(|u| u.eq_ignore_ascii_case(wanted))
     {
         return Ok(None);
     }
