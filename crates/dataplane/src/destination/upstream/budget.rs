@@ -15,8 +15,8 @@ const LEAST: usize = 16;
 /// leaves a ninth to the rest, among whom the same holds.
 const FOR_EACH_FREE: usize = 8;
 /// Resting connections of all workers are asked for once in this time at most, nanoseconds, so that a flood of calls does not do away
-/// with everybody's.
-pub(crate) const ASKING: u64 = 100_000_000;
+/// with everybody's; and so long a call waits for their places.
+const ASKING: u64 = 100_000_000;
 
 /// The connections of all workers.
 pub(crate) struct Budget {
@@ -90,28 +90,32 @@ impl Budget {
         (free > 0 && (alone || own / FOR_EACH_FREE < free)).then_some(place)
     }
 
-    /// Whether resting connections may be asked for.
-    pub(crate) fn may_ask(&self, now: u64) -> bool {
+    /// Asks every worker to close what rests; whether it was, which is not again so soon.
+    pub(crate) fn ask(&self, now: u64) -> bool {
         let last = self.asked_at.load(Ordering::Relaxed);
-        (last == 0 || now.saturating_sub(last) >= ASKING)
-            && self.asked_at.compare_exchange(last, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        let asks = (last == 0 || now.saturating_sub(last) >= ASKING)
+            && self.asked_at.compare_exchange(last, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if asks {
+            self.asked.notify_waiters();
+        }
+        asks
     }
 
-    /// Asks every worker to close what rests, until `take` finds a place; for ever where there is only one worker and so nobody to ask.
-    pub(crate) async fn ask<T>(&self, take: impl Fn() -> Option<T>) -> T {
+    /// Until when other workers may give places, if there are any.
+    pub(crate) fn given_until(&self, now: u64) -> Option<u64> {
+        let until = self.asked_at.load(Ordering::Relaxed).saturating_add(ASKING);
+        (self.workers > 1 && now < until).then_some(until)
+    }
+
+    /// Tries `take` again whenever a worker has closed what rested there, until it finds a place.
+    pub(crate) async fn given<T>(&self, take: impl Fn() -> Option<T>) -> T {
         loop {
             let shed = self.shed.notified();
             if let Some(taken) = take() {
                 return taken;
             }
-            self.asked.notify_waiters();
             shed.await;
         }
-    }
-
-    /// Whether there are workers beside the one that asks.
-    pub(crate) fn has_others(&self) -> bool {
-        self.workers > 1
     }
 
     /// Does `close` whenever resting connections are asked for.
@@ -192,12 +196,19 @@ mod tests {
         let budget = Budget::new(2, 0);
         let share = budget.share(&name("a"));
         let resting = std::cell::RefCell::new(vec![budget.take(&share, 1, true).unwrap()]);
-        assert!(budget.may_ask(5) && !budget.may_ask(6) && budget.may_ask(5 + ASKING));
+        let asks = async {
+            assert!(budget.take(&share, 1, true).is_none());
+            assert!(budget.ask(5) && !budget.ask(6));
+            assert_eq!(budget.given_until(6), Some(5 + ASKING));
+            budget.given(|| budget.take(&share, 1, true)).await
+        };
         let found = tokio::select! {
             biased;
             () = budget.whenever_asked(|| resting.borrow_mut().clear()) => None,
-            place = budget.ask(|| budget.take(&share, 1, true)) => Some(place),
+            place = asks => Some(place),
         };
         assert!(found.is_some());
+        assert!(budget.given_until(5 + ASKING).is_none());
+        assert!(budget.ask(5 + ASKING));
     }
 }

@@ -27,7 +27,7 @@ use crate::snapshot::Route;
 use crate::snapshot::upstream::Upstream;
 use crate::timers::NEVER;
 use crate::worker::Worker;
-use budget::{ASKING, Place, Share};
+use budget::{Place, Share};
 use connect::Fresh;
 use links::Links;
 use pool::LocalTarget;
@@ -348,15 +348,16 @@ async fn place(ask: &Ask<'_, '_>, upstream: &LocalUpstream) -> Result<Place, Fau
         return Ok(place);
     }
     let now = worker.clock.now();
-    if !budget.may_ask(now) {
-        return Err(no_connection_left());
+    if budget.ask(now) {
+        worker.shed_pools();
     }
-    worker.shed_pools();
     let mut place = take();
-    if place.is_none() && budget.has_others() {
+    if place.is_none()
+        && let Some(until) = budget.given_until(now)
+    {
         let slot = worker.timers.slot();
-        slot.set(now.saturating_add(ASKING));
-        place = slot.limit(budget.ask(take)).await;
+        slot.set(until);
+        place = slot.limit(budget.given(take)).await;
     }
     place.ok_or_else(no_connection_left)
 }
