@@ -31,6 +31,15 @@ fn route(text: &str, expected: &[&str]) {
     );
 }
 
+#[test]
+fn groups_of_an_expression_are_told_to_be_no_parameters() {
+    route(
+        "match: { path_regex: \"/items/(?<id>[0-9]+)\" }, upstream: u, rewrite: { path: \"/x/{id}\" }",
+        &["unknown_parameter routes.a.rewrite.path: there is no parameter `{id}` in the route's `path`; \
+           parameters come out of a `path`, as `/items/{id}` has one; groups of a `path_regex` cannot be named"],
+    );
+}
+
 /// The findings of one upstream, that is named `u`.
 #[track_caller]
 fn upstream(text: &str, expected: &[&str]) {
@@ -557,9 +566,16 @@ fn policies_are_known_and_switched_off_where_they_are_on() {
     );
     route(
         "answer: {}, policies: { key_auth: true }",
-        &["wrong_type routes.a.policies.key_auth: expected a mapping, found the boolean `true`"],
+        &[
+            "wrong_type routes.a.policies.key_auth: expected a mapping, found the boolean `true`; write `key: value` lines below it, or `{ key: value }`; the keys here are `header`, `query`, `authorization` and `forward`",
+        ],
     );
-    route("answer: {}, policies: [key_auth]", &["wrong_type routes.a.policies: expected a mapping, found a list"]);
+    route(
+        "answer: {}, policies: [key_auth]",
+        &[
+            "wrong_type routes.a.policies: expected a mapping, found a list; write `key: value` lines without `-` before them",
+        ],
+    );
     route(
         "answer: {}, policies: { rate_limit: { limit: 5/s } }",
         &["missing_key routes.a.policies.rate_limit: `by` is missing"],
@@ -630,6 +646,8 @@ fn errors_are_for_error_statuses() {
     );
     finds(
         "errors: { 404: x }\nroutes: [{ name: a, answer: {} }]",
-        &["wrong_type errors.404: expected a mapping, found the text `x`"],
+        &[
+            "wrong_type errors.404: expected a mapping, found the text `x`; write `key: value` lines below it, or `{ key: value }`; the keys here are `content_type` and `body`",
+        ],
     );
 }
