@@ -250,6 +250,26 @@ fn explain_shows_the_route_the_verdicts_and_what_is_sent() {
 }
 
 #[test]
+fn explain_tells_what_may_have_been_meant_where_no_route_takes_a_request() {
+    let (_folder, path) = shop();
+    let explain = |url: &str| daemun(&["explain", "-c", &path, "GET", url]).out;
+    let not_tried = "  hello  *  not tried, though it would take it: other routes name `api.example.com`, and `hosts_fall_through` is off\n";
+    let shown = explain("http://api.example.com/hello");
+    assert!(shown.contains("route: none\n") && shown.contains(not_tried), "{shown}");
+    assert!(!shown.contains("near:"), "{shown}");
+    let shown = explain("http://api.example.com/product/items/7?a=b");
+    assert!(shown.contains("  near: get-item  /products/items/{id}\n  near: in-korea  /products[/…]\n"), "{shown}");
+    assert!(!shown.contains("not tried"), "{shown}");
+    let shown = explain("http://other.example.com/helo");
+    assert!(shown.contains("  near: hello  /hello\n"), "{shown}");
+    let shown = explain("http://other.example.com/hello");
+    assert!(!shown.contains("near:") && !shown.contains("not tried"), "{shown}");
+    let json = daemun(&["explain", "-c", &path, "GET", "http://api.example.com/hello", "--format", "json"]).out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["not_tried"][0]["route"], &json["not_tried"][0]["host"]), (&"hello".into(), &"*".into()));
+}
+
+#[test]
 fn explain_exits_with_0_whatever_the_verdict() {
     let (_folder, path) = shop();
     for (method, url, status, reason) in [
