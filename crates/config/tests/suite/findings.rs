@@ -109,7 +109,12 @@ fn routes_end_in_one_place() {
     );
     finds("routes: [{ name: 주문-목록, answer: {} }]", &[]);
     finds("routes: []", &["no_route routes: there is no route, so every request is answered with 404"]);
-    finds("routes: { a: {} }", &["wrong_type routes: expected a list, found a mapping"]);
+    finds(
+        "routes: { a: {} }",
+        &[
+            "wrong_type routes: expected a list, found a mapping; write each item below it behind `- `, or all as `[one, two]`",
+        ],
+    );
 }
 
 #[test]
@@ -125,7 +130,12 @@ fn upstreams_are_named_and_used() {
         &["unknown_key upstreams.u.balanc: there is no key `balanc` here; did you mean `balance`?"],
     );
     upstream("host: preserve", &["missing_key upstreams.u: `targets` is missing"]);
-    upstream("targets: http://h", &["wrong_type upstreams.u.targets: expected a list, found the text `http://h`"]);
+    upstream(
+        "targets: http://h",
+        &[
+            "wrong_type upstreams.u.targets: expected a list, found the text `http://h`; a list of one is written `[http://h]`",
+        ],
+    );
     upstream(
         "targets: [{ url: http://h, weight: 0 }, { url: http://i, weight: 0 }]",
         &["bad_value upstreams.u.targets: all weights are zero, so no target would get a call"],
