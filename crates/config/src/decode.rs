@@ -238,11 +238,29 @@ impl<'a> Decoder<'a> {
         self.report(Diagnostic::error(diagnostic::BAD_VALUE, node.at, message).help(help));
     }
 
-    /// The entries of a mapping; anything else is reported.
+    /// The entries of a mapping of names; anything else is reported.
     pub fn map<'n>(&mut self, node: &'n Node) -> Option<&'n [Entry]> {
+        self.map_of(node, &[])
+    }
+
+    /// The entries of a mapping that has these keys, or any when there are none; anything else is reported.
+    pub fn map_of<'n>(&mut self, node: &'n Node, keys: &[&str]) -> Option<&'n [Entry]> {
         let entries = node.as_map();
         if entries.is_none() {
-            self.wrong_type(node, "a mapping");
+            let message = format!("expected a mapping, found {}", node.found());
+            let form = match &node.value {
+                Value::Seq(_) => "write `key: value` lines without `-` before them",
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                    "write `key: value` lines below it, or `{ key: value }`"
+                }
+                Value::Map(_) => "",
+            };
+            let help = if (1..=12).contains(&keys.len()) {
+                format!("{form}; the keys here are {}", list(keys))
+            } else {
+                form.to_owned()
+            };
+            self.report(Diagnostic::error(diagnostic::WRONG_TYPE, node.at, message).help(help));
         }
         entries
     }

@@ -112,6 +112,16 @@ impl Whole {
     }
 }
 
+/// Where in the list as written each listener stands that could be read.
+fn places(listeners: &[Checked<ListenerText>], node: &Node) -> Vec<usize> {
+    let mut written = node.get("listeners").and_then(Node::as_seq).unwrap_or_default().iter().enumerate();
+    let place = |listener: &Checked<ListenerText>| {
+        let is_it = |item: &Node| item.get("bind").is_some_and(|bind| bind.at == listener.bind.at);
+        written.find(|(_, item)| is_it(item)).map(|(index, _)| index).unwrap_or_default()
+    };
+    listeners.iter().map(place).collect()
+}
+
 /// What of a list is sound.
 fn sound<T>(list: Vec<Checked<T>>) -> impl Iterator<Item = T> {
     list.into_iter().filter(|item| item.sound).map(|item| item.value)
@@ -126,12 +136,7 @@ impl Root {
             Some(Value::Map(entries)) => Some(entries.len()),
             Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => None,
         };
-        let places = node.get("listeners").and_then(Node::as_seq).unwrap_or_default();
-        let mut places = places.iter().enumerate();
-        let mut place = |listener: &ListenerText| {
-            let is_it = |item: &Node| item.get("bind").is_some_and(|bind| bind.at == listener.bind.at);
-            places.find(|(_, item)| is_it(item)).map(|(index, _)| index).unwrap_or_default()
-        };
+        let places = places(&self.listeners, node);
         let routes = self.routes.into_iter().zip(destinations).filter(|(route, _)| route.sound);
         let config = Config {
             workers: self.workers.and_then(|workers| usize::try_from(workers.get()).ok()),
@@ -139,9 +144,12 @@ impl Root {
                 ReloadText::Watch => Reload::Watch,
                 ReloadText::Signal => Reload::Signal,
             },
-            listeners: sound(self.listeners)
-                .map(|listener| (place(&listener), listener))
-                .map(|(place, listener)| listener.lower(place))
+            listeners: self
+                .listeners
+                .into_iter()
+                .zip(places)
+                .filter(|(listener, _)| listener.sound)
+                .map(|(listener, place)| listener.value.lower(place))
                 .collect(),
             admin: self.admin.map(|admin| admin.bind),
             status: self.status.map(|status| status.bind),

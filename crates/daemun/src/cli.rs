@@ -7,8 +7,10 @@ use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use daemun_config::diagnostic::nearest;
 
 use crate::code::{Code, Failure};
 use crate::output::{Output, wants_color};
@@ -127,7 +129,7 @@ pub fn main() -> ExitCode {
 pub fn run_command(arguments: impl IntoIterator<Item = OsString>, output: &mut Output<'_>) -> Code {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error, output),
+        Err(error) => return usage(error, output),
     };
     match dispatch(cli.command, output) {
         Ok(code) => code,
@@ -140,7 +142,8 @@ pub fn run_command(arguments: impl IntoIterator<Item = OsString>, output: &mut O
     }
 }
 
-fn usage(error: &clap::Error, output: &mut Output<'_>) -> Code {
+fn usage(mut error: clap::Error, output: &mut Output<'_>) -> Code {
+    suggest(&mut error);
     let text = error.render().to_string();
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return match output.line(text.trim_end()) {
@@ -150,6 +153,19 @@ fn usage(error: &clap::Error, output: &mut Output<'_>) -> Code {
     }
     output.note(text.trim_end());
     Code::Usage
+}
+
+/// Offers the command that was probably meant, as findings do it: what clap holds for near may be far.
+fn suggest(error: &mut clap::Error) {
+    let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidSubcommand) else { return };
+    let grammar = Cli::command();
+    let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
+    let below = grammar.get_subcommands().find(|command| usage.contains(&format!("daemun {} <", command.get_name())));
+    let names = below.unwrap_or(&grammar).get_subcommands().map(clap::Command::get_name);
+    let near = nearest(typed, names).map(str::to_owned);
+    if let Some(near) = near {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![near]));
+    }
 }
 
 fn dispatch(command: Command, output: &mut Output<'_>) -> Result<Code, Failure> {
@@ -167,8 +183,6 @@ fn dispatch(command: Command, output: &mut Output<'_>) -> Result<Code, Failure> 
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -15,7 +15,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, ServerConfig, SignatureScheme,
+};
 
 /// Sessions kept for clients that resume by id; those with tickets need none.
 const SESSIONS: usize = 10_240;
@@ -182,11 +184,39 @@ fn certified(
     let key = private_key(&pair.key, &format!("{path}.key"), diagnostics);
     match CertifiedKey::from_der(chain?, key?, provider) {
         Ok(certified) => Some(Arc::new(certified)),
-        Err(error) => {
-            let message = format!("the certificate and its key do not go together: {error}");
+        Err(error @ rustls::Error::InconsistentKeys(_)) => {
+            let message = format!("the certificate and its key do not go together: {}", in_words(&error));
             diagnostics.error("tls", path, pair.cert.at, message);
             None
         }
+        Err(error) => unreadable(&pair.cert, &format!("{path}.cert"), &in_words(&error), diagnostics),
+    }
+}
+
+/// Why a certificate is of no use, as whoever made it can mend it.
+pub(crate) fn in_words(error: &rustls::Error) -> String {
+    if matches!(error, rustls::Error::InconsistentKeys(_)) {
+        return "the key is another certificate's".to_owned();
+    }
+    let rustls::Error::InvalidCertificate(refused) = error else { return error.to_string() };
+    let cause = if let CertificateError::Other(OtherError(cause)) = refused {
+        cause.downcast_ref::<webpki::Error>()
+    } else {
+        None
+    };
+    match (refused, cause) {
+        (_, Some(webpki::Error::UnsupportedCertVersion)) => {
+            "it is a certificate of version 1, which TLS does not take any more; `openssl req -x509` makes one of version 3 when it is \
+             given an extension, as by `-addext subjectAltName=DNS:NAME`"
+                .to_owned()
+        }
+        (_, Some(webpki::Error::CaUsedAsEndEntity)) => {
+            "it is the certificate of an authority (`CA:TRUE`), not of a server; `-addext basicConstraints=CA:FALSE` makes another"
+                .to_owned()
+        }
+        (CertificateError::BadEncoding, _) => "what it holds is not a certificate, or is damaged".to_owned(),
+        (_, Some(cause)) => format!("its certificate is not understood: {cause:?}"),
+        (refused, None) => format!("its certificate is refused: {refused:?}"),
     }
 }
 
@@ -237,7 +267,7 @@ fn roots(pem: &[u8], file: &Spanned<PathBuf>, path: &str, diagnostics: &mut Diag
     let mut store = RootCertStore::empty();
     for certificate in chain(pem, file, path, diagnostics)? {
         if let Err(error) = store.add(certificate) {
-            return unreadable(file, path, &error.to_string(), diagnostics);
+            return unreadable(file, path, &in_words(&error), diagnostics);
         }
     }
     Some(store)
@@ -301,7 +331,7 @@ pub(crate) fn client(
             let private = private_key(key, &format!("{path}.key"), diagnostics);
             match builder?.with_client_auth_cert(chain?, private?) {
                 Ok(config) => config,
-                Err(error) => return unreadable(cert, &format!("{path}.cert"), &error.to_string(), diagnostics),
+                Err(error) => return unreadable(cert, &format!("{path}.cert"), &in_words(&error), diagnostics),
             }
         }
         _ => builder?.with_no_client_auth(),

@@ -7,9 +7,9 @@ use std::ops::Deref;
 use serde_json::{Value as Json, json};
 
 use super::{Decoder, SchemaBuilder, Setting};
-use crate::diagnostic::{DUPLICATE_KEY, Diagnostic};
+use crate::diagnostic::{DUPLICATE_KEY, Diagnostic, WRONG_TYPE};
 use crate::model::Spanned;
-use crate::tree::{At, Node};
+use crate::tree::{At, Node, Value};
 
 impl<T: Setting> Setting for Option<T> {
     const REQUIRED: bool = false;
@@ -110,7 +110,16 @@ impl<T: Setting> Setting for Box<T> {
 impl<T: Setting> Setting for Vec<T> {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
         let Some(items) = node.as_seq() else {
-            cx.wrong_type(node, "a list");
+            let message = format!("expected a list, found {}", node.found());
+            let found = Diagnostic::error(WRONG_TYPE, node.at, message);
+            cx.report(match &node.value {
+                Value::String(text) if !text.secret => {
+                    found.help(format!("a list of one is written `[{}]`", text.shown()))
+                }
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Seq(_) | Value::Map(_) => {
+                    found.help("write each item below it behind `- `, or all as `[one, two]`")
+                }
+            });
             return None;
         };
         Some(decode_items(items, cx))

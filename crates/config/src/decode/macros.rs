@@ -40,7 +40,7 @@ macro_rules! settings {
             ) -> ::core::option::Option<Self> {
                 const KEYS: &[&str] = &[$($crate::settings!(@key $field $($key)?)),*];
                 const NOT_AVAILABLE: &[&str] = &[$($($missing),*)?];
-                let entries = cx.map(node)?;
+                let entries = cx.map_of(node, KEYS)?;
                 $(cx.exclusive(entries, &[$($exclusive),*]);)?
                 $(cx.needs_one(node, entries, &[$($needed),*]);)?
                 $(let mut $field: $crate::decode::Slot<$type> = ::core::option::Option::None;)*

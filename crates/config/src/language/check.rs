@@ -17,7 +17,7 @@ use crate::tree::{At, Node, clip};
 /// Checks the whole; gives the index of each route's upstream.
 pub(super) fn check(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Option<usize>> {
     existence(root, node, cx);
-    addresses(root, cx);
+    addresses(root, node, cx);
     let destinations = upstreams(root, node, cx);
     routes(root, node, cx);
     underscores(root, cx);
@@ -38,7 +38,7 @@ fn existence(root: &Root, node: &Node, cx: &mut Decoder<'_>) {
     }
 }
 
-fn addresses(root: &Root, cx: &mut Decoder<'_>) {
+fn addresses(root: &Root, node: &Node, cx: &mut Decoder<'_>) {
     if let Some(admin) = &root.admin {
         let bind = &admin.bind;
         let loopback = match &bind.value {
@@ -52,8 +52,9 @@ fn addresses(root: &Root, cx: &mut Decoder<'_>) {
         }
     }
     let mut taken: HashMap<Option<u16>, Vec<&Spanned<Bind>>> = HashMap::new();
-    let listeners =
-        root.listeners.iter().enumerate().map(|(index, listener)| (&listener.bind, format!("listeners[{index}].bind")));
+    let places = super::places(&root.listeners, node);
+    let listeners = root.listeners.iter().zip(places);
+    let listeners = listeners.map(|(listener, place)| (&listener.bind, format!("listeners[{place}].bind")));
     let admin = root.admin.iter().map(|admin| (&admin.bind, "admin.bind".to_owned()));
     let status = root.status.iter().map(|status| (&status.bind, "status.bind".to_owned()));
     for (bind, path) in listeners.chain(admin).chain(status) {

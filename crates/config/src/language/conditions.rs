@@ -21,7 +21,7 @@ settings! {
         /// Path of whole segments and everything below it.
         pub(super) prefix: Option<Spanned<PathPrefix>>,
         /// Regular expression that the whole path must match.
-        path_regex: Option<Spanned<RegexText>>,
+        pub(super) path_regex: Option<Spanned<RegexText>>,
         /// Methods, upper case; GET includes HEAD. Any when absent.
         methods: Option<NonEmpty<Spanned<Method>>>,
         /// Header fields: a text, a list of texts, `{regex: …}` or `{present: true}` for each.

@@ -66,6 +66,25 @@ impl RouteText {
         }
     }
 
+    /// Reports the names of a template that are not known.
+    fn check_names(&self, template: &str, at: At, known: &[&str], cx: &mut Decoder<'_>) {
+        for name in pattern::names(template).unwrap_or_default() {
+            if known.contains(&name) {
+                continue;
+            }
+            let message = format!("there is no parameter `{{{name}}}` in the route's `path`");
+            let found = Diagnostic::error(UNKNOWN_PARAMETER, at, message);
+            let near = cx.suggest(name, known.iter().copied()).map(|near| format!("{{{near}}}"));
+            cx.report(if near.is_none() && self.matches.path_regex.is_some() {
+                found.help(format!(
+                    "parameters come out of a `path`, as `/items/{{{name}}}` has one; groups of a `path_regex` cannot be named"
+                ))
+            } else {
+                found.did_you_mean(near.as_deref())
+            });
+        }
+    }
+
     /// Whether it answers or redirects.
     pub(super) fn goes_elsewhere(&self) -> bool {
         self.answer.is_some() || self.redirect.is_some()
@@ -97,14 +116,14 @@ impl RouteText {
         };
         if let Some(template) = self.rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref()) {
             cx.key("rewrite", |cx| {
-                cx.key("path", |cx| check_names(&template.value.0, template.at, &known, cx));
+                cx.key("path", |cx| self.check_names(&template.value.0, template.at, &known, cx));
             });
         }
         if let Some(redirect) = &self.redirect {
             let mut names = known.clone();
             names.extend(["path", "query", "host"]);
             cx.key("redirect", |cx| {
-                cx.key("to", |cx| check_names(&redirect.to.value.0, redirect.to.at, &names, cx));
+                cx.key("to", |cx| self.check_names(&redirect.to.value.0, redirect.to.at, &names, cx));
             });
         }
         if let (Some(strip), Some(prefix)) =
@@ -150,22 +169,6 @@ impl RouteText {
                 Some(AuthenticateText::All(_)) | None => Authenticate::All,
             },
         })
-    }
-}
-
-/// Reports the names of a template that are not known.
-fn check_names(template: &str, at: At, known: &[&str], cx: &mut Decoder<'_>) {
-    for name in pattern::names(template).unwrap_or_default() {
-        if known.contains(&name) {
-            continue;
-        }
-        let found = Diagnostic::error(
-            UNKNOWN_PARAMETER,
-            at,
-            format!("there is no parameter `{{{name}}}` in the route's `path`"),
-        );
-        let near = cx.suggest(name, known.iter().copied()).map(|near| format!("{{{near}}}"));
-        cx.report(found.did_you_mean(near.as_deref()));
     }
 }
 

@@ -31,6 +31,15 @@ fn route(text: &str, expected: &[&str]) {
     );
 }
 
+#[test]
+fn groups_of_an_expression_are_told_to_be_no_parameters() {
+    route(
+        "match: { path_regex: \"/items/(?<id>[0-9]+)\" }, upstream: u, rewrite: { path: \"/x/{id}\" }",
+        &["unknown_parameter routes.a.rewrite.path: there is no parameter `{id}` in the route's `path`; \
+           parameters come out of a `path`, as `/items/{id}` has one; groups of a `path_regex` cannot be named"],
+    );
+}
+
 /// The findings of one upstream, that is named `u`.
 #[track_caller]
 fn upstream(text: &str, expected: &[&str]) {
@@ -100,7 +109,12 @@ fn routes_end_in_one_place() {
     );
     finds("routes: [{ name: 주문-목록, answer: {} }]", &[]);
     finds("routes: []", &["no_route routes: there is no route, so every request is answered with 404"]);
-    finds("routes: { a: {} }", &["wrong_type routes: expected a list, found a mapping"]);
+    finds(
+        "routes: { a: {} }",
+        &[
+            "wrong_type routes: expected a list, found a mapping; write each item below it behind `- `, or all as `[one, two]`",
+        ],
+    );
 }
 
 #[test]
@@ -116,7 +130,12 @@ fn upstreams_are_named_and_used() {
         &["unknown_key upstreams.u.balanc: there is no key `balanc` here; did you mean `balance`?"],
     );
     upstream("host: preserve", &["missing_key upstreams.u: `targets` is missing"]);
-    upstream("targets: http://h", &["wrong_type upstreams.u.targets: expected a list, found the text `http://h`"]);
+    upstream(
+        "targets: http://h",
+        &[
+            "wrong_type upstreams.u.targets: expected a list, found the text `http://h`; a list of one is written `[http://h]`",
+        ],
+    );
     upstream(
         "targets: [{ url: http://h, weight: 0 }, { url: http://i, weight: 0 }]",
         &["bad_value upstreams.u.targets: all weights are zero, so no target would get a call"],
@@ -557,9 +576,16 @@ fn policies_are_known_and_switched_off_where_they_are_on() {
     );
     route(
         "answer: {}, policies: { key_auth: true }",
-        &["wrong_type routes.a.policies.key_auth: expected a mapping, found the boolean `true`"],
+        &[
+            "wrong_type routes.a.policies.key_auth: expected a mapping, found the boolean `true`; write `key: value` lines below it, or `{ key: value }`; the keys here are `header`, `query`, `authorization` and `forward`",
+        ],
     );
-    route("answer: {}, policies: [key_auth]", &["wrong_type routes.a.policies: expected a mapping, found a list"]);
+    route(
+        "answer: {}, policies: [key_auth]",
+        &[
+            "wrong_type routes.a.policies: expected a mapping, found a list; write `key: value` lines without `-` before them",
+        ],
+    );
     route(
         "answer: {}, policies: { rate_limit: { limit: 5/s } }",
         &["missing_key routes.a.policies.rate_limit: `by` is missing"],
@@ -630,6 +656,8 @@ fn errors_are_for_error_statuses() {
     );
     finds(
         "errors: { 404: x }\nroutes: [{ name: a, answer: {} }]",
-        &["wrong_type errors.404: expected a mapping, found the text `x`"],
+        &[
+            "wrong_type errors.404: expected a mapping, found the text `x`; write `key: value` lines below it, or `{ key: value }`; the keys here are `content_type` and `body`",
+        ],
     );
 }

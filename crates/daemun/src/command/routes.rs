@@ -48,7 +48,8 @@ fn rows(config: &Config, snapshot: &Snapshot) -> Vec<Row> {
     table.iter().filter_map(row).collect()
 }
 
-fn path(matches: &Match) -> String {
+/// The path condition of a route, as the table shows it.
+pub(crate) fn path(matches: &Match) -> String {
     match matches.path.as_ref().map(|path| &path.value) {
         None => "*".to_owned(),
         Some(PathMatch::Pattern(path)) => path.clone(),

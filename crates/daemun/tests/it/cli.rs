@@ -38,6 +38,9 @@ fn a_wrong_command_line_exits_with_2_and_says_what_is_wrong() {
         (&["serve"][..], "unrecognized subcommand 'serve'"),
         (&["check", "--formt", "json"], "--format"),
         (&["explain", "GET"], "<URL>"),
+        (&["chekc"], "a similar subcommand exists: 'check'"),
+        (&["rotues"], "a similar subcommand exists: 'routes'"),
+        (&["key", "nwe"], "a similar subcommand exists: 'new'"),
         (&[], "Usage: daemun <COMMAND>"),
     ] {
         let ran = daemun(arguments);
@@ -169,6 +172,45 @@ fn twenty_thousand_mistakes_on_one_line_are_counted_and_listed() {
     assert_eq!(listed["diagnostics"].as_array().unwrap().len(), 20_001);
 }
 
+/// A certificate and its key by openssl, in a folder.
+fn certificate(folder: &Folder, name: &str, extension: &[&str]) {
+    let mut openssl = std::process::Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
+    openssl.args(["-subj", "/CN=a", "-keyout", &format!("{name}.key"), "-out", &format!("{name}.crt")]);
+    let made = openssl.args(extension).current_dir(folder.path("")).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_is_told_in_words() {
+    let folder = Folder::new();
+    certificate(&folder, "good", &["-addext", "subjectAltName=DNS:a"]);
+    certificate(&folder, "other", &["-addext", "subjectAltName=DNS:b"]);
+    // one of version 1 has no extensions, and openssl makes none such any more
+    let old = ["x509", "-x509toreq", "-in", "good.crt", "-signkey", "good.key", "-out", "old.csr"];
+    let sign = ["x509", "-req", "-in", "old.csr", "-signkey", "good.key", "-out", "old.crt"];
+    for arguments in [&old[..], &sign] {
+        let ran = std::process::Command::new("openssl").args(arguments).current_dir(folder.path("")).output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    }
+    folder.write("damaged.crt", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n");
+    folder.write("text.crt", "no certificate\n");
+    for (cert, key, told) in [
+        ("old.crt", "good.key", "`old.crt` cannot be used: it is a certificate of version 1"),
+        ("good.crt", "other.key", "do not go together: the key is another certificate's"),
+        ("damaged.crt", "good.key", "what it holds is not a certificate, or is damaged"),
+        ("text.crt", "good.key", "it holds no certificate"),
+        ("none.crt", "good.key", "`none.crt` cannot be used: no such file"),
+    ] {
+        let tls = format!("tls: {{ certificates: [{{ cert: {cert}, key: {key} }}] }}");
+        let text = format!("listeners: [{{ bind: 127.0.0.1:0, {tls} }}]\nroutes: [{{ name: a, answer: {{}} }}]\n");
+        let path = folder.write("daemun.yaml", &text).display().to_string();
+        let err = daemun(&["check", "-c", &path]).err.replace(&folder.path("").display().to_string(), "");
+        assert!(err.contains(told) && !err.contains("Other("), "{cert}: {err}");
+        assert!(err.ends_with("1 error\n"), "{cert}: {err}");
+    }
+}
+
 #[test]
 fn routes_are_shown_in_the_order_they_match() {
     let (_folder, path) = shop();
@@ -205,6 +247,26 @@ fn explain_shows_the_route_the_verdicts_and_what_is_sent() {
         assert!(ran.out.lines().any(|shown| shown == line), "{line}\nin\n{}", ran.out);
     }
     assert!(!ran.out.contains("key-of-the-shop-app"), "{}", ran.out);
+}
+
+#[test]
+fn explain_tells_what_may_have_been_meant_where_no_route_takes_a_request() {
+    let (_folder, path) = shop();
+    let explain = |url: &str| daemun(&["explain", "-c", &path, "GET", url]).out;
+    let not_tried = "  hello  *  not tried, though it would take it: other routes name `api.example.com`, and `hosts_fall_through` is off\n";
+    let shown = explain("http://api.example.com/hello");
+    assert!(shown.contains("route: none\n") && shown.contains(not_tried), "{shown}");
+    assert!(!shown.contains("near:"), "{shown}");
+    let shown = explain("http://api.example.com/product/items/7?a=b");
+    assert!(shown.contains("  near: get-item  /products/items/{id}\n  near: in-korea  /products[/…]\n"), "{shown}");
+    assert!(!shown.contains("not tried"), "{shown}");
+    let shown = explain("http://other.example.com/helo");
+    assert!(shown.contains("  near: hello  /hello\n"), "{shown}");
+    let shown = explain("http://other.example.com/hello");
+    assert!(!shown.contains("near:") && !shown.contains("not tried"), "{shown}");
+    let json = daemun(&["explain", "-c", &path, "GET", "http://api.example.com/hello", "--format", "json"]).out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["not_tried"][0]["route"], &json["not_tried"][0]["host"]), (&"hello".into(), &"*".into()));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The configurations that the READMEs and the guide show: each whole one must pass `daemun check`.
 
+use std::path::Path;
+
 use daemun::Code;
 
 use crate::support::{Folder, daemun};
@@ -29,6 +31,40 @@ fn every_whole_configuration_in_a_document_is_sound() {
             count += 1;
         }
         assert!(count >= least, "{name}: {count}");
+    }
+}
+
+/// The commands that an example opens with, up to its check.
+fn commands(example: &str) -> String {
+    let lines = example.lines().take_while(|line| line.starts_with('#')).filter_map(|line| line.strip_prefix("#   "));
+    let mut commands = String::new();
+    for line in lines {
+        commands.push_str(line);
+        commands.push('\n');
+        if line.starts_with("daemun check ") {
+            return commands;
+        }
+    }
+    panic!("there is no check in the commands:\n{commands}");
+}
+
+#[test]
+fn an_example_that_needs_files_or_variables_opens_with_the_commands_that_make_them() {
+    for (name, example) in [
+        ("api-keys.yaml", include_str!("../../../../examples/api-keys.yaml")),
+        ("tls.yaml", include_str!("../../../../examples/tls.yaml")),
+    ] {
+        let folder = Folder::new();
+        folder.write(name, example);
+        let own = Path::new(env!("CARGO_BIN_EXE_daemun")).parent().unwrap().display().to_string();
+        let path = format!("{own}:{}", std::env::var("PATH").unwrap());
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-euc", &commands(example)]).current_dir(folder.path(""));
+        shell.env("PATH", path).env_remove("SHOP_APP_KEY").env_remove("WAREHOUSE_KEY").env_remove("DAEMUN_WORKERS");
+        let ran = shell.output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+        assert!(ran.status.success(), "{name}: {out}{err}");
+        assert!(out.contains("ok: ") && !err.contains("warning["), "{name}: {out}{err}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! `daemun explain`: what would be done with a request, and why, without doing it.
 
 mod mask;
+mod missed;
 mod request;
 mod show;
 
@@ -13,18 +14,20 @@ use crate::configuration::Compiled;
 use crate::output::Output;
 
 use mask::Mask;
+use missed::Missed;
 use request::Asked;
 
 pub(crate) fn run(command: &Explain, output: &mut Output<'_>) -> Result<Code, Failure> {
     let asked = Asked::parse(&command.method, &command.url, &command.headers).map_err(Failure::wrong)?;
-    let (config, snapshot) = Compiled::detached(command.file.config.as_deref()).sound(output)?;
+    let (mut config, snapshot) = Compiled::detached(command.file.config.as_deref()).sound(output)?;
     let request =
         ExplainRequest { head: asked.head(), peer: command.client_ip, tls: asked.tls, ids: IdSource::fixed(0) };
     let explained = explain(&snapshot, &request);
+    let missed = Missed::of(&mut config, &snapshot, &request, asked.path(), &explained);
     let mask = Mask::new(&config);
     match command.format {
-        Format::Text => output.line(show::text(&asked, command.client_ip, &config, &explained, &mask))?,
-        Format::Json => output.json(&show::json(&config, &explained, &mask))?,
+        Format::Text => output.line(show::text(&asked, command.client_ip, &config, &explained, &missed, &mask))?,
+        Format::Json => output.json(&show::json(&config, &explained, &missed, &mask))?,
     }
     Ok(Code::Done)
 }

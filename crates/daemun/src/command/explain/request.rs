@@ -51,6 +51,11 @@ impl Asked {
         format!("{}://{}{}", if self.tls { "https" } else { "http" }, self.authority, self.target)
     }
 
+    /// The path that was asked for, as written.
+    pub(super) fn path(&self) -> &str {
+        self.target.split('?').next().unwrap_or_default()
+    }
+
     /// Its head over HTTP/1.1.
     pub(super) fn head(&self) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);

@@ -10,10 +10,18 @@ use daemun_pipeline::Outcome;
 use serde_json::{Value, json};
 
 use super::mask::Mask;
+use super::missed::Missed;
 use super::request::Asked;
 use crate::command::routes::columns;
 
-pub(super) fn text(asked: &Asked, from: IpAddr, config: &Config, explained: &Explained, mask: &Mask) -> String {
+pub(super) fn text(
+    asked: &Asked,
+    from: IpAddr,
+    config: &Config,
+    explained: &Explained,
+    missed: &Missed,
+    mask: &Mask,
+) -> String {
     let mut page = format!("{} {}  from {from}\n", asked.method, mask.target(&asked.url()));
     let _ = writeln!(page, "\nroute: {}", explained.route.as_deref().unwrap_or("none"));
     if let Some(method) = &explained.preflight {
@@ -26,6 +34,17 @@ pub(super) fn text(asked: &Asked, from: IpAddr, config: &Config, explained: &Exp
     let lines: Vec<[String; 3]> =
         considered.iter().map(|one| [name(config, one), one.host.clone(), why(&one.verdict)]).collect();
     push_indented(&mut page, &columns(&lines));
+    let hosts = explained.considered.as_ref().map(|all| all.hosts.as_slice()).unwrap_or_default();
+    for (route, host) in &missed.not_tried {
+        let _ = writeln!(
+            page,
+            "  {route}  {host}  not tried, though it would take it: other routes name {}, and `hosts_fall_through` is off",
+            hosts.first().map_or_else(|| "the host".to_owned(), |host| format!("`{host}`"))
+        );
+    }
+    for (route, path) in &missed.near {
+        let _ = writeln!(page, "  near: {route}  {path}");
+    }
     for (name, value) in &explained.params {
         let _ = writeln!(page, "  {{{name}}} = {value}");
     }
@@ -65,7 +84,7 @@ pub(super) fn text(asked: &Asked, from: IpAddr, config: &Config, explained: &Exp
     page
 }
 
-pub(super) fn json(config: &Config, explained: &Explained, mask: &Mask) -> Value {
+pub(super) fn json(config: &Config, explained: &Explained, missed: &Missed, mask: &Mask) -> Value {
     let considered = explained.considered.as_ref().map(|all| all.considered.as_slice()).unwrap_or_default();
     let considered: Vec<Value> = considered
         .iter()
@@ -93,6 +112,8 @@ pub(super) fn json(config: &Config, explained: &Explained, mask: &Mask) -> Value
     json!({
         "route": explained.route,
         "considered": considered,
+        "not_tried": missed.not_tried.iter().map(|(route, host)| json!({ "route": route, "host": host })).collect::<Value>(),
+        "near": missed.near.iter().map(|(route, path)| json!({ "route": route, "path": path })).collect::<Value>(),
         "preflight": explained.preflight,
         "params": params,
         "policies": verdicts,
