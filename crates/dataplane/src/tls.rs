@@ -193,6 +193,16 @@ fn certified(
     }
 }
 
+/// Why a handshake failed.
+pub(crate) fn handshake_in_words(error: &std::io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(refused @ rustls::Error::InvalidCertificate(CertificateError::Other(_))) => {
+            format!("the certificate is refused: {}", in_words(refused))
+        }
+        _ => error.to_string(),
+    }
+}
+
 /// Why a certificate is of no use, as whoever made it can mend it.
 pub(crate) fn in_words(error: &rustls::Error) -> String {
     if matches!(error, rustls::Error::InconsistentKeys(_)) {

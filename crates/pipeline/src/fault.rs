@@ -107,7 +107,7 @@ reasons! {
     ConnectTimeout = "connect_timeout", Upstream, 504, 4, "The backend did not accept a connection in time";
     /// TLS towards the target failed.
     UpstreamTls = "upstream_tls", Upstream, 502, 14, "The backend's identity cannot be verified";
-    /// The connection ended before the answer's head was complete.
+    /// The connection ended before the answer's head was complete. Over TLS 1.3 also when the target refuses the gateway's certificate; the cause then names the alert.
     UpstreamReset = "upstream_reset", Upstream, 502, 14, "The backend closed the connection";
     /// The answer's head did not come in time.
     UpstreamTimeout = "upstream_timeout", Upstream, 504, 4, "The backend did not answer in time";

@@ -3,12 +3,14 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
+use daemun_config::is_active;
+
 /// What a text becomes in a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Style {
-    /// The inside of a JSON string; bytes that are no UTF-8 become U+FFFD.
+    /// The inside of a JSON string; bytes that are no UTF-8 become U+FFFD, characters that a terminal acts on are escaped.
     Json,
-    /// Bare; quotes, backslashes, control bytes and bytes that are no UTF-8 become `\xHH`.
+    /// Bare; quotes, backslashes, characters that a terminal acts on and bytes that are no UTF-8 become `\xHH`.
     Plain,
 }
 
@@ -107,14 +109,15 @@ fn is_harmless(byte: u8) -> bool {
 
 fn push_special(out: &mut Vec<u8>, text: &[u8], style: Style) {
     for chunk in text.utf8_chunks() {
-        for byte in chunk.valid().bytes() {
-            match (style, byte) {
-                (_, byte) if is_harmless(byte) || byte >= 0x80 => out.push(byte),
-                (Style::Json, b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
-                (Style::Json, byte) => {
-                    out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte & 15)])
-                }
-                (Style::Plain, byte) => push_hex(out, byte),
+        for char in chunk.valid().chars() {
+            let mut space = [0; 4];
+            let bytes = char.encode_utf8(&mut space).as_bytes();
+            match (style, char) {
+                (Style::Json, '"' | '\\') => out.extend_from_slice(&[b'\\', char as u8]),
+                (Style::Plain, '"' | '\\') => bytes.iter().for_each(|byte| push_hex(out, *byte)),
+                (_, char) if !is_active(char) => out.extend_from_slice(bytes),
+                (Style::Json, char) => char.encode_utf16(&mut [0; 2]).iter().for_each(|unit| push_unit(out, *unit)),
+                (Style::Plain, _) => bytes.iter().for_each(|byte| push_hex(out, *byte)),
             }
         }
         if !chunk.invalid().is_empty() {
@@ -124,6 +127,12 @@ fn push_special(out: &mut Vec<u8>, text: &[u8], style: Style) {
             }
         }
     }
+}
+
+/// Appends a unit of UTF-16 as JSON escapes it.
+fn push_unit(out: &mut Vec<u8>, unit: u16) {
+    let [high, low] = unit.to_be_bytes();
+    out.extend_from_slice(&[b'\\', b'u', hex(high >> 4), hex(high & 15), hex(low >> 4), hex(low & 15)]);
 }
 
 fn push_hex(out: &mut Vec<u8>, byte: u8) {
@@ -232,6 +241,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_a_terminal_acts_on_is_escaped_in_both_styles() {
+        let text = "a\u{1b}\"\\\u{9b}\u{202e}é대\u{e0001}\n";
+        let of = |style| written(|out| push_text(out, text.as_bytes(), style));
+        assert_eq!(of(Style::Json), r#"a\u001b\"\\\u009b\u202eé대\udb40\udc01\u000a"#);
+        assert_eq!(serde_json::from_str::<String>(&format!("\"{}\"", of(Style::Json))).unwrap(), text);
+        assert_eq!(of(Style::Plain), r"a\x1b\x22\x5c\xc2\x9b\xe2\x80\xaeé대\xf3\xa0\x80\x81\x0a");
     }
 
     #[test]

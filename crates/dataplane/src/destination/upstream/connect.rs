@@ -81,7 +81,9 @@ async fn secure(stream: Stream, upstream: &Upstream, target: &Target, old: bool)
         Arc::make_mut(&mut config).alpn_protocols = vec![b"http/1.1".to_vec()];
     }
     let connector = tokio_rustls::TlsConnector::from(config);
-    let stream = connector.connect(name, stream).await.map_err(|error| fault(format!("{}: {error}", target.url)))?;
+    let stream = connector.connect(name, stream).await;
+    let stream =
+        stream.map_err(|error| fault(format!("{}: {}", target.url, crate::tls::handshake_in_words(&error))))?;
     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     Ok((Stream::Tls(Box::new(stream)), h2))
 }
