@@ -278,6 +278,8 @@ pub struct Exchange {
     pub client: Client,
     /// Who the caller proved to be.
     pub consumer: Option<ConsumerId>,
+    /// Its name, where an authenticator stored it in the request's head; empty where it did not.
+    pub consumer_text: Span,
     /// Known callers of the snapshot this exchange runs under.
     pub directory: Option<Arc<Directory>>,
     /// Path parameters of the route: name index in the route's pattern, and value.
@@ -307,6 +309,16 @@ impl Exchange {
         self.directory.as_ref()?.get(self.consumer?)
     }
 
+    /// The name of the caller. Of very many, one is seldom at hand, so what an authenticator stored with the head is preferred.
+    #[must_use]
+    pub fn consumer_name(&self) -> Option<&str> {
+        self.consumer?;
+        match std::str::from_utf8(self.request.head.bytes(self.consumer_text)) {
+            Ok(name) if !name.is_empty() => Some(name),
+            Ok(_) | Err(_) => self.consumer().map(|consumer| consumer.name.as_str()),
+        }
+    }
+
     /// Lets go of every known caller but its own: one that lasts must not keep those of a configuration that is gone.
     pub fn forget_others(&mut self) {
         if self.directory.as_ref().is_none_or(|known| known.len() <= 1) {
@@ -323,6 +335,7 @@ impl Exchange {
         self.response.status = 0;
         self.response.head.clear();
         self.consumer = None;
+        self.consumer_text = Span::default();
         self.params.clear();
         self.id.clear();
         self.trace.clear();

@@ -63,7 +63,7 @@ impl<'a> Line<'a> {
             times: exchange.times,
             bytes_in: finished.bytes_in,
             bytes_out: finished.bytes_out,
-            consumer: exchange.consumer().map(|consumer| consumer.name.as_str()),
+            consumer: exchange.consumer_name(),
             head: Some(&request.head),
             attempts: finished.attempts,
             reused: finished.reused,

@@ -3,7 +3,7 @@
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 
-use daemun_pipeline::{Consumer, ConsumerId, Directory};
+use daemun_pipeline::{ConsumerId, Directory};
 
 /// The longest key that is looked at, in bytes.
 pub(super) const MAX_KEY: usize = 512;
@@ -21,29 +21,35 @@ struct Entry {
 pub(super) struct Caller {
     /// The consumer.
     pub(super) consumer: ConsumerId,
+    /// Whether name and roles have room here, one behind the other. Nearly all have.
+    is_here: bool,
     name_len: u8,
     roles_len: u8,
-    /// Name and roles one behind the other, for those who have room here: nearly all.
-    text: [u8; 26],
+    text: [u8; TEXT],
 }
+
+/// Room for name and roles.
+const TEXT: usize = 25;
+
+const _: () = assert!(size_of::<Option<Entry>>() == 64, "an entry is one cache line");
 
 impl Caller {
     fn new(consumer: ConsumerId, name: &str, roles: &str) -> Caller {
-        let mut caller = Caller { consumer, name_len: 0, roles_len: 0, text: [0; 26] };
+        let mut caller = Caller { consumer, is_here: false, name_len: 0, roles_len: 0, text: [0; TEXT] };
         let all = [name, roles].concat();
-        if let Some(text) = caller.text.get_mut(..all.len()) {
+        if let (Some(text), Ok(name), Ok(roles)) =
+            (caller.text.get_mut(..all.len()), u8::try_from(name.len()), u8::try_from(roles.len()))
+        {
             text.copy_from_slice(all.as_bytes());
-            // no more than 26
-            (caller.name_len, caller.roles_len) = (name.len() as u8, roles.len() as u8);
+            (caller.is_here, caller.name_len, caller.roles_len) = (true, name, roles);
         }
         caller
     }
 
     /// Its name and its roles as they are sent; `None` when they are to be looked up.
     pub(super) fn sent(&self) -> Option<(&[u8], &[u8])> {
-        let (name, behind) = self.text.split_at_checked(usize::from(self.name_len))?;
-        let roles = behind.get(..usize::from(self.roles_len))?;
-        (!name.is_empty()).then_some((name, roles))
+        let (name, behind) = self.text.split_at_checked(usize::from(self.name_len)).filter(|_| self.is_here)?;
+        Some((name, behind.get(..usize::from(self.roles_len))?))
     }
 }
 
@@ -51,30 +57,32 @@ impl Caller {
 /// it without guessing keys); the whole is then compared in constant time.
 #[derive(Debug)]
 pub(super) struct Keys {
-    /// Index into `entries` plus one; 0 is empty. A power of two in length, at most half full.
-    places: Box<[u32]>,
-    entries: Box<[Entry]>,
+    /// A power of two in length, at most four fifths full: a key is looked up on one line, or two that lie side by side.
+    places: Box<[Option<Entry>]>,
+    count: usize,
 }
 
 impl Keys {
     /// Takes the digests of all consumers; `roles` are theirs as they are sent, by position.
     pub(super) fn new(directory: &Directory, roles: &[Box<str>]) -> Keys {
-        let entry = |(id, consumer): (ConsumerId, &Consumer), digest: &[u8; 32]| {
+        let count = directory.iter().map(|(_, consumer)| consumer.keys.len()).sum::<usize>();
+        let size = (count + count / 4 + 1).next_power_of_two().max(8);
+        let mut keys = Keys { places: std::iter::repeat_with(|| None).take(size).collect(), count };
+        for (id, consumer) in directory.iter() {
             let roles = roles.get(id.0 as usize).map_or("", |roles| roles);
-            Entry { digest: *digest, caller: Caller::new(id, &consumer.name, roles) }
-        };
-        let entries: Box<[Entry]> =
-            directory.iter().flat_map(|known| known.1.keys.iter().map(move |digest| entry(known, digest))).collect();
-        let mut keys = Keys { places: vec![0; (entries.len() * 2).next_power_of_two().max(8)].into(), entries };
-        let starts: Vec<usize> = keys.entries.iter().map(|entry| keys.start(&entry.digest)).collect();
-        for (start, number) in starts.into_iter().zip(1_u32..) {
-            let mask = keys.places.len() - 1;
-            let free = (start..).map(|n| n & mask).find(|n| keys.places.get(*n) == Some(&0));
-            if let Some(place) = free.and_then(|n| keys.places.get_mut(n)) {
-                *place = number;
+            for digest in &consumer.keys {
+                keys.put(Entry { digest: *digest, caller: Caller::new(id, &consumer.name, roles) });
             }
         }
         keys
+    }
+
+    fn put(&mut self, entry: Entry) {
+        let mask = self.places.len() - 1;
+        let free = (self.start(&entry.digest)..).map(|n| n & mask).find(|n| matches!(self.places.get(*n), Some(None)));
+        if let Some(place) = free.and_then(|n| self.places.get_mut(n)) {
+            *place = Some(entry);
+        }
     }
 
     /// Whose key this is; costs one SHA-256 whether it is known or not, and allocates nothing.
@@ -83,19 +91,18 @@ impl Keys {
         let wanted = digest.as_ref();
         let mask = self.places.len() - 1;
         let mut at = self.start(wanted);
-        loop {
-            let number = *self.places.get(at)? as usize;
-            let entry = self.entries.get(number.checked_sub(1)?)?;
+        while let Some(entry) = self.places.get(at)? {
             if verify_slices_are_equal(&entry.digest, wanted).is_ok() {
                 return Some(&entry.caller);
             }
             at = (at + 1) & mask;
         }
+        None
     }
 
     /// How many keys there are.
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.count
     }
 
     fn start(&self, digest: &[u8]) -> usize {

@@ -12,7 +12,7 @@ use daemun_config::diagnostic;
 use daemun_pipeline::head::{Field, is_value};
 use daemun_pipeline::{
     BuildContext, Consumer, ConsumerId, Directory, Exchange, Explanation, Fault, FieldId, Flow, Head, Phase, Policy,
-    PolicyConfig, Reason, Stop,
+    PolicyConfig, Reason, Span, Stop,
 };
 
 pub use config::KeyAuthConfig;
@@ -180,7 +180,7 @@ impl KeyAuth {
         }
         let head = &mut exchange.request.head;
         let (name, roles) = caller.sent().unwrap_or_else(|| self.known.sent(caller.consumer));
-        push(head, NAME_FIELD, name);
+        exchange.consumer_text = push(head, NAME_FIELD, name);
         if !roles.is_empty() {
             push(head, ROLES_FIELD, roles);
         }
@@ -194,8 +194,9 @@ impl KeyAuth {
 }
 
 /// Appends one of the gateway's own fields; the value was checked when the directory was taken in ([`Findings`]).
-fn push(head: &mut Head, name: &str, value: &[u8]) {
+fn push(head: &mut Head, name: &str, value: &[u8]) -> Span {
     let name = head.store(name.as_bytes());
     let value = head.store(value);
     head.fields.push(Field { name, value, id: FieldId::Identity, removed: false });
+    value
 }

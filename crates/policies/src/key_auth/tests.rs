@@ -185,8 +185,8 @@ fn digests_that_begin_alike_are_told_apart() {
 
 #[test]
 fn names_and_roles_of_any_length_are_told() {
-    for (name, roles) in [("a", 0), ("a", 24), ("a", 25), ("a", 300), ("b", 3), ("abcdefghijklmnopqrstuvwxyz", 0)] {
-        for repeat in [1, 2, 26, 27, 300] {
+    for (name, roles) in [("a", 0), ("a", 22), ("a", 23), ("a", 300), ("b", 3), ("abcde", 0)] {
+        for repeat in [1, 2, 5, 6, 25, 26, 300] {
             let (name, role) = (name.repeat(repeat), "r".repeat(roles));
             let roles: &[&str] = if roles == 0 { &[] } else { &["x", &role] };
             let bench = Bench::new(vec![consumer("other", &["y"], &[OTHER]), consumer(&name, roles, &[KEY])]);
