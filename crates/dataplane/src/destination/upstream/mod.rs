@@ -304,18 +304,30 @@ async fn connection(
     }
     let limit = ask.route.own.connect.unwrap_or(upstream.shared.connect);
     ask.deadline.set(ask.worker.clock.now().saturating_add(limit));
-    let shared = &target.shared;
-    let links = &target.pool.links;
     let many = upstream.shared.protocol != UpstreamProtocol::Http1 && !old;
-    if many && let Some(hold) = shared_link(ask, links, &shared.url).await? {
+    if many && let Some(hold) = shared_link(ask, &target.pool.links, &target.shared.url).await? {
         trail.reused = true;
         return Ok(Fresh::H2(hold));
     }
     trail.reused = false;
+    // boxed, so that calls over connections there are do not carry the size of this
+    Box::pin(new_connection(ask, exchange, upstream, target, many)).await
+}
+
+/// Makes a connection, within the time that is left of the limit. `many`: one for several calls at a time, if the target likes.
+async fn new_connection(
+    ask: &Ask<'_, '_>,
+    exchange: &mut Exchange,
+    upstream: &LocalUpstream,
+    target: &LocalTarget,
+    many: bool,
+) -> Result<Fresh, Fault> {
+    let shared = &target.shared;
+    let links = &target.pool.links;
     let connecting = many.then(|| links.connect());
     let result = match place(ask, upstream).await {
         Ok(place) => {
-            let connect = connect::connect(ask.worker, &target.pool, &upstream.shared, shared, old, place);
+            let connect = connect::connect(ask.worker, &target.pool, &upstream.shared, shared, !many, place);
             let connected = ask.deadline.limit(connect).await;
             exchange.times.connected = ask.worker.clock.now();
             let result = connected.unwrap_or_else(|| Err(connect_timeout(&shared.url)));
