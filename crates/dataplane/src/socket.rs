@@ -98,6 +98,10 @@ pub(crate) fn poll_write_vectored(
     cx: &mut Context<'_>,
     data: &[IoSlice<'_>],
 ) -> Poll<io::Result<usize>> {
+    // the system takes one piece more cheaply, and TLS seldom has more
+    if let [piece] = data {
+        return poll_write(socket, cx, piece);
+    }
     let whole = data.iter().map(|piece| piece.len()).sum();
     // unlike `send` it cannot be told to raise no SIGPIPE, which Rust's runtime ignores for the whole process
     poll(socket, cx, Interest::WRITABLE, whole, || rustix::io::writev(socket.as_fd(), data))
