@@ -137,7 +137,8 @@ fn caller(address: IpAddr) -> Caller {
     }
 }
 
-/// Serves one connection to its end; `asked` is set once its request's head is here. When what holds the other end of `stopped` is dropped, a call that has begun is still answered.
+/// Serves one connection to its end; `asked` is set once its request's head is here. When what holds the other end of `stopped` is dropped, a
+/// call that has begun is still answered.
 async fn connection<S, F, A>(stream: S, asked: Arc<AtomicBool>, answer: F, mut stopped: watch::Receiver<()>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -180,8 +180,11 @@ fn certified(
     provider: &CryptoProvider,
     diagnostics: &mut Diagnostics,
 ) -> Option<Arc<CertifiedKey>> {
-    let chain = chain_of(&pair.cert, &format!("{path}.cert"), diagnostics);
-    let key = private_key(&pair.key, &format!("{path}.key"), diagnostics);
+    let (cert_path, key_path) = (format!("{path}.cert"), format!("{path}.key"));
+    let chain =
+        pem(&pair.cert, &cert_path, diagnostics).and_then(|pem| chain(&pem, &pair.cert, &cert_path, diagnostics));
+    let key =
+        pem(&pair.key, &key_path, diagnostics).and_then(|pem| private_key(&pem, &pair.key, &key_path, diagnostics));
     match CertifiedKey::from_der(chain?, key?, provider) {
         Ok(certified) => Some(Arc::new(certified)),
         Err(error @ rustls::Error::InconsistentKeys(_)) => {
@@ -239,14 +242,6 @@ fn pem(file: &Spanned<PathBuf>, path: &str, diagnostics: &mut Diagnostics) -> Op
     }
 }
 
-fn chain_of(
-    file: &Spanned<PathBuf>,
-    path: &str,
-    diagnostics: &mut Diagnostics,
-) -> Option<Vec<CertificateDer<'static>>> {
-    chain(&pem(file, path, diagnostics)?, file, path, diagnostics)
-}
-
 fn chain(
     pem: &[u8],
     file: &Spanned<PathBuf>,
@@ -261,8 +256,13 @@ fn chain(
     }
 }
 
-fn private_key(file: &Spanned<PathBuf>, path: &str, diagnostics: &mut Diagnostics) -> Option<PrivateKeyDer<'static>> {
-    match PrivateKeyDer::from_pem_slice(&pem(file, path, diagnostics)?) {
+fn private_key(
+    pem: &[u8],
+    file: &Spanned<PathBuf>,
+    path: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<PrivateKeyDer<'static>> {
+    match PrivateKeyDer::from_pem_slice(pem) {
         Ok(key) => Some(key),
         Err(error) => unreadable(file, path, &error.to_string(), diagnostics),
     }
@@ -290,11 +290,6 @@ pub(crate) fn identity(connection: &rustls::ServerConnection) -> Option<TlsIdent
     Some(TlsIdentity { fingerprint: digest, der })
 }
 
-/// What tells the contents of a file from others; nothing for one that cannot be read.
-pub(crate) fn contents(file: Option<&Spanned<PathBuf>>) -> Option<String> {
-    file.map(|file| daemun_config::read_file(&file.value, FILE_LIMIT).map(|pem| hex_digest(&pem)).unwrap_or_default())
-}
-
 /// SHA-256 in lower-case hexadecimal.
 fn hex_digest(der: &[u8]) -> String {
     use std::fmt::Write;
@@ -310,6 +305,8 @@ pub(crate) struct ClientTls {
     pub(crate) config: Arc<ClientConfig>,
     /// For SNI and verification, in place of the target's host.
     pub(crate) server_name: Option<ServerName<'static>>,
+    /// Tells it from others by value: by what was in the files, which are exchanged under their names, not by where it stands.
+    pub(crate) key: String,
 }
 
 /// Compiles the TLS of an upstream; findings go to `diagnostics`.
@@ -320,6 +317,12 @@ pub(crate) fn client(
     diagnostics: &mut Diagnostics,
 ) -> Option<ClientTls> {
     let path = format!("upstreams.{name}.tls");
+    let mut digests = Vec::new();
+    let mut read = |file: &Spanned<PathBuf>, path: &str, diagnostics: &mut Diagnostics| {
+        let pem = pem(file, path, diagnostics)?;
+        digests.push((path.rsplit('.').next().map(str::to_owned), hex_digest(&pem)));
+        Some(pem)
+    };
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder =
         ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().ok()?;
@@ -329,7 +332,7 @@ pub(crate) fn client(
         let store = match &tls.ca {
             Some(ca) => {
                 let path = format!("{path}.ca");
-                pem(ca, &path, diagnostics).and_then(|pem| roots(&pem, ca, &path, diagnostics))
+                read(ca, &path, diagnostics).and_then(|pem| roots(&pem, ca, &path, diagnostics))
             }
             None => Some(system_roots()),
         };
@@ -337,8 +340,10 @@ pub(crate) fn client(
     };
     let mut config = match (&tls.cert, &tls.key) {
         (Some(cert), Some(key)) => {
-            let chain = chain_of(cert, &format!("{path}.cert"), diagnostics);
-            let private = private_key(key, &format!("{path}.key"), diagnostics);
+            let (cert_path, key_path) = (format!("{path}.cert"), format!("{path}.key"));
+            let chain = read(cert, &cert_path, diagnostics).and_then(|pem| chain(&pem, cert, &cert_path, diagnostics));
+            let private =
+                read(key, &key_path, diagnostics).and_then(|pem| private_key(&pem, key, &key_path, diagnostics));
             match builder?.with_client_auth_cert(chain?, private?) {
                 Ok(config) => config,
                 Err(error) => return unreadable(cert, &format!("{path}.cert"), &in_words(&error), diagnostics),
@@ -362,7 +367,8 @@ pub(crate) fn client(
             }
         },
     };
-    Some(ClientTls { config: Arc::new(config), server_name })
+    let key = format!("{digests:?} {server_name:?} {}", tls.insecure_skip_verify);
+    Some(ClientTls { config: Arc::new(config), server_name, key })
 }
 
 /// The system's authorities; none that cannot be read.

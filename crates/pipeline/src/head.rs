@@ -17,6 +17,8 @@ pub enum FieldId {
     Upgrade,
     KeepAlive,
     ProxyConnection,
+    /// `Proxy`, which CGI programs read as the environment's `HTTP_PROXY`.
+    Proxy,
     ProxyAuthenticate,
     ProxyAuthorization,
     Http2Settings,
@@ -51,8 +53,7 @@ const NAMES: &[(&[u8], FieldId)] = &[
     (b"via", FieldId::Via),
     (b"host", FieldId::Host),
     (b"date", FieldId::Date),
-    // no proxy's field, but CGI programs read it as the environment's HTTP_PROXY: passed on no more than that one
-    (b"proxy", FieldId::ProxyConnection),
+    (b"proxy", FieldId::Proxy),
     (b"cookie", FieldId::Cookie),
     (b"expect", FieldId::Expect),
     (b"origin", FieldId::Origin),
@@ -192,7 +193,7 @@ impl FieldId {
         if real_ip || begins(name, FORWARDED) { FieldId::ForwardedOther } else { FieldId::Other }
     }
 
-    /// Whether the field belongs to one connection only and is never passed on (RFC 9110, section 7.6.1).
+    /// Whether the field belongs to one connection only and is never passed on (RFC 9110, section 7.6.1), or is harmful to pass on.
     #[must_use]
     pub fn is_hop_by_hop(self) -> bool {
         matches!(
@@ -204,6 +205,7 @@ impl FieldId {
                 | FieldId::Upgrade
                 | FieldId::KeepAlive
                 | FieldId::ProxyConnection
+                | FieldId::Proxy
                 | FieldId::ProxyAuthenticate
                 | FieldId::ProxyAuthorization
                 | FieldId::Http2Settings

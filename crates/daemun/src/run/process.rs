@@ -459,6 +459,7 @@ impl Process {
         }
         if self.preparing.is_some() {
             // The sockets may change under it.
+            self.events.info("hand_over", format_args!("the hand-over waits for the reload that is under way"));
             self.hand_over_next = true;
             return;
         }

@@ -325,6 +325,7 @@ fn fields_that_http2_forbids_are_refused() {
     assert_eq!(check_h2_field(b"x-a", b"a\tb c"), Ok(FieldId::Other));
     assert_eq!(check_h2_field(b"x", b""), Ok(FieldId::Other));
     assert_eq!(check_h2_field(b"te", b"trailers"), Ok(FieldId::Te));
+    assert_eq!(check_h2_field(b"proxy", b"x"), Ok(FieldId::Proxy), "it is dropped, not refused");
 }
 
 #[test]

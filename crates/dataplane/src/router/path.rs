@@ -29,7 +29,7 @@ pub enum PathError {
     ForbiddenByte(u8),
     /// `..` at the root.
     AboveRoot,
-    /// A segment that is empty, `.` or `..` before its first `;`, or dots before a `%3B`: servers that cut parameters would read it anew.
+    /// A segment that is empty, `.` or `..` before its first `;` or `%3B`: servers that cut parameters would read it anew.
     DotBeforeParameters,
     /// `.` or `..` beside an encoded slash: servers that decode `%2F` would climb.
     DotBesideEncodedSlash,
@@ -277,7 +277,7 @@ fn is_normal(raw: &[u8]) -> Result<bool, PathError> {
         match class(*byte) {
             Class::Plain => {}
             Class::Slash => match tail {
-                [b'/', ..] | [b'.'] | [b'.', b'/' | b'%', ..] => return Ok(false),
+                [b'/', ..] | [b'%', b'3', b'B', ..] | [b'.'] | [b'.', b'/' | b'%', ..] => return Ok(false),
                 [b'.', b'.'] | [b'.', b'.', b'/' | b'%', ..] => return Ok(false),
                 _ => {}
             },
@@ -405,10 +405,11 @@ fn append_segment(segment: &[u8], out: &mut Vec<u8>, flags: &mut Flags) -> Resul
     Ok(name_len)
 }
 
-/// Whether a name, in its normal form, is one dot or two before a `%3B`: a server that decodes it before it cuts parameters would
-/// climb.
+/// Whether a name, in its normal form, is nothing, one dot or two before a `%3B`: a server that decodes it before it cuts parameters would
+/// be left with that.
 fn begins_with_escaped_parameters(name: &[u8]) -> bool {
-    name.starts_with(b".%3B") || name.starts_with(b"..%3B")
+    let behind_dots = name.strip_prefix(b".").unwrap_or(name);
+    behind_dots.strip_prefix(b".").unwrap_or(behind_dots).starts_with(b"%3B")
 }
 
 /// Whether a piece between encoded slashes is `.` or `..` before its first `;`, escaped or not, in the name or in the parameters, where

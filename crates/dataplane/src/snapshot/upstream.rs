@@ -79,15 +79,14 @@ pub(crate) fn compile(
     diagnostics: &mut Diagnostics,
 ) -> Option<Upstream> {
     let default = |d: Option<std::time::Duration>, seconds: u64| d.map_or(seconds * 1_000_000_000, nanos);
-    let secure = config.targets.iter().any(|target| target.tls);
-    let tls_key = if secure { tls_key(&config.tls) } else { String::new() };
-    let targets =
-        config.targets.iter().map(|target| Arc::new(compile_target(config, target, &tls_key, metrics))).collect();
-    let tls = if secure {
+    let tls = if config.targets.iter().any(|target| target.tls) {
         Some(crate::tls::client(&config.name.value, &config.tls, config.protocol, diagnostics)?)
     } else {
         None
     };
+    let tls_key = tls.as_ref().map_or("", |tls| &tls.key);
+    let targets =
+        config.targets.iter().map(|target| Arc::new(compile_target(config, target, tls_key, metrics))).collect();
     Some(Upstream {
         tls,
         name: config.name.value.clone(),
@@ -98,13 +97,6 @@ pub(crate) fn compile(
         response: default(config.timeouts.response, 30),
         idle: default(config.timeouts.idle, 60),
     })
-}
-
-/// Tells the TLS of connections apart, by value: by what is in the files, which are exchanged under their names, not by where it stands.
-fn tls_key(tls: &daemun_config::model::UpstreamTls) -> String {
-    let name = tls.server_name.as_ref().map(|name| name.value.clone());
-    let files = [&tls.ca, &tls.cert, &tls.key].map(|file| crate::tls::contents(file.as_ref()));
-    format!("{files:?} {name:?} {}", tls.insecure_skip_verify)
 }
 
 fn compile_target(

@@ -170,7 +170,8 @@ pub(super) struct Buckets {
 }
 
 impl Buckets {
-    /// An empty table for at most `max_keys` keys at a time, which finds `expected` of them in its first level; takes some 600 bytes.
+    /// An empty table for at most `max_keys` keys at a time, which finds `expected` of them in its first level; takes some 600 bytes,
+    /// and for every thousand expected another hundred.
     pub(super) fn new(max_keys: u64, expected: usize) -> Buckets {
         Buckets::with_idle(max_keys, expected, IDLE)
     }

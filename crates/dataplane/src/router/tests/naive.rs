@@ -49,7 +49,7 @@ pub(super) fn read(raw: &str, keep_slashes: bool) -> Option<(Vec<Segment>, bool)
         if !parameters.is_empty() && ["", ".", ".."].contains(&name.as_str()) {
             return None;
         }
-        if [".%3B", "..%3B"].iter().any(|dots| name.starts_with(dots)) {
+        if ["%3B", ".%3B", "..%3B"].iter().any(|dots| name.starts_with(dots)) {
             return None;
         }
         match name.as_str() {

@@ -38,6 +38,10 @@ fn any(_: &Request) -> Result<(), String> {
     Ok(())
 }
 
+fn without_proxy(request: &Request) -> Result<(), String> {
+    if request.head.fields.iter().any(|(name, _)| name == "proxy") { Err("`proxy` went on".to_owned()) } else { Ok(()) }
+}
+
 fn head(name: &str, fields: Fields, want: Want) -> HeadCase {
     HeadCase { name: name.to_owned(), fields, body: None, trailers: None, want }
 }
@@ -206,6 +210,7 @@ fn fields_of_a_connection_are_refused() {
         .map(|(name, value)| plus(&format!("{name}: {value}"), (name.as_bytes(), value.as_bytes()), Want::Refused))
         .collect();
     cases.push(plus("te: trailers", (b"te", b"trailers"), Want::Passes(any)));
+    cases.push(plus("proxy", (b"proxy", b"http://evil.test"), Want::Passes(without_proxy)));
     let gone = |request: &Request| {
         if request.has("http2-settings") { Err("it reached the upstream".to_owned()) } else { Ok(()) }
     };

@@ -71,13 +71,16 @@ fn the_forwarding_fields_of_a_stranger_are_not_believed() {
         ("X-Forwarded-Port", "443"),
         ("X-Real-Ip", "10.9.9.9"),
         ("X.Real.Ip", "10.9.9.9"),
+        ("Proxy", "http://evil.test"),
         ("Forwarded", "for=10.9.9.9;host=evil.test;proto=https"),
     ];
     let truth = |request: &daemun_e2e::Request| {
         for (name, value) in &request.head.fields {
             let lower = name.to_ascii_lowercase();
-            let about =
-                lower.starts_with("x-forwarded") || lower == "forwarded" || lower.replace('.', "-") == "x-real-ip";
+            let about = lower.starts_with("x-forwarded")
+                || lower == "forwarded"
+                || lower == "proxy"
+                || lower.replace('.', "-") == "x-real-ip";
             if about
                 && (value.contains("10.9.9.9") || value.contains("evil") || value.contains("https") || value == "443")
             {
