@@ -212,7 +212,7 @@ fn admit(worker: &Rc<Worker>, accepted: Accepted, name: &Arc<str>) {
     let tls = local.snapshot.tls.get(&**name).map(Arc::clone);
     tokio::task::spawn_local(async move {
         match tls {
-            None => http1::connection(&worker, stream, client).await,
+            None => http1::connection(&worker, stream, client, true).await,
             Some(tls) => Box::pin(secure(&worker, stream, client, tls)).await,
         }
         drop(open);
@@ -248,10 +248,12 @@ async fn secure(worker: &Rc<Worker>, stream: Stream, mut client: Client, tls: Ar
     drop(slot);
     client.tls = true;
     client.identity = crate::tls::identity(stream.get_ref().1).map(Rc::new);
-    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+    let agreed = stream.get_ref().1.alpn_protocol();
+    if agreed == Some(b"h2") {
         return http2::connection(worker, Stream::Tls(Box::new(stream)), Vec::new(), client).await;
     }
-    http1::connection(worker, Stream::Tls(Box::new(stream)), client).await;
+    let is_open = agreed.is_none(); // what was agreed on binds
+    http1::connection(worker, Stream::Tls(Box::new(stream)), client, is_open).await;
 }
 
 /// Name of a listener: its address as configured; `same` counts those before it with the same address.

@@ -444,7 +444,7 @@ impl Process {
         if let Some(log) = &self.log {
             log.reopen();
         }
-        self.events.info("logs", format_args!("log files are opened again"));
+        self.events.info("logs", format_args!("log files are being opened again"));
     }
 
     /// Starts a new binary with this process's sockets.

@@ -42,8 +42,8 @@ enum Waited {
     Closed,
 }
 
-/// Serves a connection to its end.
-pub(crate) async fn connection(worker: &Rc<Worker>, stream: Stream, client: Client) {
+/// Serves a connection to its end. `is_open`: it may turn out to speak HTTP/2.
+pub(crate) async fn connection(worker: &Rc<Worker>, stream: Stream, client: Client, is_open: bool) {
     let deadline = worker.timers.slot();
     let mut conn = Conn::new(stream, Reason::BadRequest);
     let mut first = true;
@@ -63,7 +63,8 @@ pub(crate) async fn connection(worker: &Rc<Worker>, stream: Stream, client: Clie
             Waited::Bytes => {}
             Waited::Idle | Waited::Closed => return,
         }
-        if first && conn.unread.first() == Some(&b'P') && Box::pin(http2::begins(&mut conn, &deadline)).await {
+        if is_open && first && conn.unread.first() == Some(&b'P') && Box::pin(http2::begins(&mut conn, &deadline)).await
+        {
             let Conn { stream, unread, .. } = conn;
             return Box::pin(http2::connection(worker, stream, unread, client)).await;
         }

@@ -1,5 +1,6 @@
 //! Which certificate is shown, and how it is exchanged while the gateway runs; what ALPN agrees on.
 
+use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
 use daemun_e2e::gateway::Signal;
@@ -139,9 +140,21 @@ fn the_protocol_is_the_best_that_both_sides_speak() {
         ] {
             let stream = certificates.client(None, offered, &[version]).connect(gateway.address(), HOST);
             assert_eq!(stream.tls().agreed(), agreed.map(str::as_bytes), "{offered:?}");
-            if agreed != Some("h2") {
-                assert_eq!(Client::over(stream).get("/").status, 200, "{offered:?}");
+            if agreed == Some("h2") {
+                continue;
             }
+            assert_eq!(Client::over(stream).get("/").status, 200, "{offered:?}");
+            // what was agreed on binds; who agreed on nothing may begin as it likes
+            let mut stream = certificates.client(None, offered, &[version]).connect(gateway.address(), HOST);
+            stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+            let mut first = [0; 9];
+            stream.read_exact(&mut first).unwrap();
+            let is_settings = first[3..5] == [4, 0];
+            assert_eq!(
+                (is_settings, first.starts_with(b"HTTP/1.1 ")),
+                (agreed.is_none(), agreed.is_some()),
+                "{offered:?}"
+            );
         }
         // a client that offers only others is told so (RFC 7301, section 3.2)
         let refused = certificates.client(None, &["spdy/3", "h2c"], &[version]).try_connect(gateway.address(), HOST);
