@@ -4,8 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::budget::{Place, Share};
 use super::links::Links;
 use crate::http1::up::H1Up;
+use crate::http2::link::Link;
 use crate::snapshot::upstream::Target;
 
 /// Connections at rest a worker keeps per target.
@@ -16,6 +18,22 @@ struct Idle {
     since: u64,
     /// The worker's turn in which it was put here.
     turn: u64,
+}
+
+/// A connection that rests in a pool.
+pub(crate) enum Resting {
+    /// Where it lies.
+    H1(usize),
+    H2(Rc<Link>),
+}
+
+/// Whether a connection that rested makes room.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Closed {
+    Nothing,
+    AtOnce,
+    /// When its task has taken leave of the target; [`super::budget::Budget::closed`] tells.
+    Soon,
 }
 
 /// One target of one upstream as one worker sees it.
@@ -77,9 +95,37 @@ impl Pool {
         self.links.expire(now, limit);
     }
 
-    /// Closes everything that rests, for want of descriptors.
-    pub(crate) fn shed(&self) {
-        self.idle.borrow_mut().clear();
+    /// Closes what rests, for want of places, where `close` says so of its place and of since when it rests.
+    pub(crate) fn shed(&self, now: u64, close: impl Fn(&Place, u64) -> bool) {
+        self.idle.borrow_mut().retain(|idle| !close(&idle.up.place, idle.since));
+        self.links.shed(now, close);
+    }
+
+    /// What has rested longest, of the connections of `share` or of all; and since when.
+    pub(crate) fn oldest(&self, share: Option<&Share>, now: u64) -> Option<(u64, Resting)> {
+        let idle = self.idle.borrow();
+        let mut all = idle.iter().enumerate();
+        let old = all.find(|(_, idle)| share.is_none_or(|share| idle.up.place.is_of(share)));
+        let old = old.map(|(at, idle)| (idle.since, Resting::H1(at)));
+        let link = self.links.oldest(share, now).map(|(since, link)| (since, Resting::H2(link)));
+        old.into_iter().chain(link).min_by_key(|(since, _)| *since)
+    }
+
+    /// Closes what [`Pool::oldest`] gave just now.
+    pub(crate) fn close(&self, resting: Resting) -> Closed {
+        match resting {
+            Resting::H1(at) => {
+                let mut idle = self.idle.borrow_mut();
+                if at < idle.len() {
+                    drop(idle.remove(at));
+                }
+                Closed::AtOnce
+            }
+            Resting::H2(link) => {
+                self.links.forget(&link);
+                Closed::Soon
+            }
+        }
     }
 
     /// Whether a connection may be at rest.
