@@ -298,7 +298,7 @@ async fn connection(
     trail: &mut Trail,
 ) -> Result<Fresh, Fault> {
     if !trail.fresh
-        && let Some(up) = target.pool.reuse(ask.worker.turn()).await
+        && let Some(up) = target.pool.reuse(|| ask.worker.turn()).await
     {
         trail.reused = true;
         return Ok(Fresh::H1(up));

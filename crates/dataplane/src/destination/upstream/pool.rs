@@ -54,12 +54,14 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// A connection at rest that neither ended nor said anything unasked. `turn` is the worker's; of what came within it the kernel has
-    /// told nothing yet.
-    pub(crate) async fn reuse(&self, turn: u64) -> Option<Box<H1Up>> {
+    /// A connection at rest that neither ended nor said anything unasked. `turn` gives the worker's; of what came within it the kernel has
+    /// told nothing yet, of what came before it everything, because one look takes all there is (see `gateway::runtime`).
+    pub(crate) async fn reuse(&self, turn: impl Fn() -> u64) -> Option<Box<H1Up>> {
         loop {
-            let Idle { mut up, turn: kept, .. } = self.pop(turn)?;
-            let unheard = kept == turn;
+            // asked anew each time: another turn may have begun below
+            let now = turn();
+            let Idle { mut up, turn: kept, .. } = self.pop(now)?;
+            let unheard = kept == now;
             if up.dubious || unheard && !up.conn.stream.is_plain() {
                 // what should not be there may be here without having been noticed: it would be read as the next answer
                 tokio::task::yield_now().await;
@@ -143,6 +145,7 @@ impl Pool {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
 
@@ -179,7 +182,7 @@ mod tests {
         pool.keep(up, 0, 0);
         // the socket holds it, but nobody was told yet
         target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").unwrap();
-        assert!(pool.reuse(1).await.is_none());
+        assert!(pool.reuse(|| 1).await.is_none());
     }
 
     #[tokio::test]
@@ -189,7 +192,45 @@ mod tests {
         tokio::task::yield_now().await;
         pool.keep(up, 0, 3);
         target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").unwrap();
-        assert!(pool.reuse(3).await.is_none());
+        assert!(pool.reuse(|| 3).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_came_behind_an_answer_in_the_turn_that_began_over_another_connection_is_seen_too() {
+        let pool = Pool::default();
+        let ((doubted, mut target), (other, mut other_target)) = (pair(true), pair(false));
+        tokio::task::yield_now().await;
+        pool.keep(doubted, 0, 2);
+        target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").unwrap();
+        let turn = Cell::new(3);
+        let mut reuse = Box::pin(pool.reuse(|| turn.get()));
+        let mut other = Some(other);
+        let given = std::future::poll_fn(|cx| {
+            if turn.get() > 3
+                && let Some(other) = other.take()
+            {
+                pool.keep(other, 0, turn.get());
+                other_target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").unwrap();
+            }
+            let given = reuse.as_mut().poll(cx);
+            turn.set(turn.get() + 1);
+            given
+        });
+        assert!(given.await.is_none());
+        assert!(other.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_came_over_tls_within_the_same_turn_is_seen_before_its_connection_is_used() {
+        let pool = Pool::default();
+        let (mut up, mut target) = pair(false);
+        // of what TLS is over, nobody sees the socket
+        let plain = std::mem::replace(&mut up.conn.stream, Stream::Tls(Box::new(tokio::io::empty())));
+        up.conn.stream = Stream::Tls(Box::new(plain));
+        tokio::task::yield_now().await;
+        pool.keep(up, 0, 3);
+        target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").unwrap();
+        assert!(pool.reuse(|| 3).await.is_none());
     }
 
     #[tokio::test]
@@ -202,7 +243,7 @@ mod tests {
             pool.keep(up, 0, turn);
         }
         let mut order = Vec::new();
-        while let Some(up) = pool.reuse(3).await {
+        while let Some(up) = pool.reuse(|| 3).await {
             order.push(targets.iter().position(|(own, _)| *own == port(&up)).unwrap());
         }
         assert_eq!(order, [1, 0, 3, 2]);
@@ -221,7 +262,7 @@ mod tests {
             }
             drop(targets);
             tokio::task::yield_now().await;
-            assert!(pool.reuse(1).await.is_none());
+            assert!(pool.reuse(|| 1).await.is_none());
         }
     }
 
@@ -230,7 +271,7 @@ mod tests {
         let pool = Pool::default();
         let (up, _target) = pair(true);
         pool.keep(up, 0, 0);
-        let up = pool.reuse(1).await.unwrap();
+        let up = pool.reuse(|| 1).await.unwrap();
         assert!(!up.dubious);
     }
 }
