@@ -20,6 +20,8 @@ use crate::worker::{self, Message, Shared, Worker};
 
 /// Messages a worker may have waiting.
 const MAILBOX: usize = 64;
+/// Events a worker takes from the kernel in one look at most, twelve bytes each; more connections than any should have ready at once.
+const EVENTS_MOST: usize = 65_536;
 
 /// What a gateway is started with.
 pub struct Options {
@@ -63,6 +65,12 @@ impl Drop for Watch {
     }
 }
 
+/// A worker's runtime. Each look at the kernel takes all there is, which those rely on who count looks; only what is taken costs memory.
+fn runtime(descriptors: u64) -> io::Result<tokio::runtime::Runtime> {
+    let events = usize::try_from(descriptors).unwrap_or(EVENTS_MOST).clamp(1, EVENTS_MOST);
+    tokio::runtime::Builder::new_current_thread().enable_all().max_io_events_per_tick(events).build()
+}
+
 impl Gateway {
     /// Starts one thread per recorder. `sockets` holds, per worker, the listeners it serves.
     ///
@@ -90,7 +98,7 @@ impl Gateway {
             let shared = Arc::clone(&shared);
             let snapshot = Arc::clone(&snapshot);
             let own = sockets.next().unwrap_or_default();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = runtime(descriptors)?;
             let watch = Watch { lost: Arc::clone(&gateway.lost), index, orderly: false };
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 let mut watch = watch; // the whole of it lives here
@@ -241,5 +249,32 @@ impl Gateway {
                 let _ = wait.await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::runtime;
+
+    #[test]
+    fn one_look_at_the_kernel_tells_of_every_connection_that_is_ready() {
+        const READY: usize = 1100;
+        let (descriptors, _) = daemun_sys::raise_nofile().unwrap();
+        runtime(descriptors).unwrap().block_on(async {
+            let (mut other, own) = UnixStream::pair().unwrap();
+            own.set_nonblocking(true).unwrap();
+            let ready = |stream: UnixStream| tokio::net::UnixStream::from_std(stream).unwrap();
+            let all: Vec<_> = (0..READY).map(|_| ready(own.try_clone().unwrap())).collect();
+            // as they are once told that there is room to write
+            tokio::task::yield_now().await;
+            other.write_all(b"a").unwrap();
+            tokio::task::yield_now().await;
+            // that asks only those the kernel was heard to have something for
+            let told = all.iter().filter(|stream| !crate::socket::is_quiet(*stream)).count();
+            assert_eq!(told, READY);
+        });
     }
 }

@@ -1,7 +1,7 @@
 //! One thread, one current-thread runtime: its listeners, its pools, its timers, its view of the snapshot. Shares nothing with other
 //! workers but the snapshot and counts of connections.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::clock::Clock;
 use crate::destination::upstream::LocalUpstream;
 use crate::destination::upstream::budget::Budget;
+use crate::destination::upstream::place;
 use crate::destination::upstream::pool::{LocalTarget, Pool};
 use crate::http2::tasks::Tasks;
 use crate::ids::{IdSource, Ids};
@@ -299,14 +300,13 @@ impl Worker {
 
     /// Closes every upstream connection that rests, for want of descriptors.
     pub(crate) fn shed_pools(&self) {
-        for pool in self.pools.borrow().values() {
-            pool.shed();
-        }
+        let now = self.clock.now();
+        self.pools().values().for_each(|pool| pool.shed(now, |_, _| true));
     }
 
-    /// Closes them whenever another worker needs their descriptors; runs as long as the worker.
-    pub(crate) async fn shed_when_asked(self: Rc<Worker>) {
-        self.shared.budget.whenever_asked(|| self.shed_pools()).await;
+    /// Its pools, while nothing waits.
+    pub(crate) fn pools(&self) -> Ref<'_, HashMap<String, Rc<Pool>>> {
+        self.pools.borrow()
     }
 
     /// Notes that connections rest in a pool, so that they are looked through in time.
@@ -419,7 +419,7 @@ pub(crate) async fn run(worker: Rc<Worker>, sockets: Vec<Sockets>, mailbox: mpsc
 async fn serve(worker: Rc<Worker>, sockets: Vec<Sockets>, mut mailbox: mpsc::Receiver<Message>) -> bool {
     spawn_vital(&worker, Rc::clone(&worker.timers).run());
     spawn_vital(&worker, Rc::clone(&worker).sweep_pools());
-    spawn_vital(&worker, Rc::clone(&worker).shed_when_asked());
+    spawn_vital(&worker, place::close_when_asked(Rc::clone(&worker)));
     spawn_vital(&worker, Rc::clone(&worker.recorder).flusher(worker.clock.clone()));
     let mut listeners = listener::Listeners::default();
     listeners.update(&worker, sockets).await;

@@ -27,7 +27,7 @@ pub(crate) struct H1Up {
     pub(crate) dubious: bool,
     scanned: Scan,
     interims: u8,
-    _place: Place,
+    pub(crate) place: Place,
 }
 
 /// What the upstream said.
@@ -40,15 +40,7 @@ pub(crate) enum Said {
 
 impl H1Up {
     pub(crate) fn new(conn: Conn, place: Place) -> H1Up {
-        H1Up {
-            conn,
-            answered: false,
-            close: false,
-            dubious: false,
-            scanned: Scan::default(),
-            interims: 0,
-            _place: place,
-        }
+        H1Up { conn, answered: false, close: false, dubious: false, scanned: Scan::default(), interims: 0, place }
     }
 
     /// Makes it ready for the next call.

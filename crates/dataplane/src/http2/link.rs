@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -41,7 +42,7 @@ pub(crate) struct Link {
     closed: Cell<bool>,
     /// There until the target has said how many calls it takes: the attempt to connect, for which others wait.
     connecting: RefCell<Option<Connecting>>,
-    _place: Rc<Place>,
+    place: Rc<Place>,
 }
 
 /// Held by the task that moves a connection's frames: without it there is none, however it ended.
@@ -90,12 +91,14 @@ impl Link {
             since: Cell::new(0),
             closed: Cell::new(false),
             connecting: RefCell::default(),
-            _place: Rc::clone(&place),
+            place: Rc::clone(&place),
         });
         let driven = Driven(Rc::downgrade(&link));
         tokio::task::spawn_local(async move {
             drive(connection, &wire, &driven.0).await;
+            let budget = Arc::clone(place.budget());
             drop((driven, place));
+            budget.tell_closed();
         });
         Ok(link)
     }
@@ -127,12 +130,20 @@ impl Link {
         self.closed.get()
     }
 
-    /// Whether it had no call for longer than `limit`, as far as those who asked before saw.
-    pub(crate) fn is_stale(&self, now: u64, limit: u64) -> bool {
-        if self.open.get() == 0 && self.since.get() == 0 {
+    /// Since when it has no call, as far as those who asked before saw; `None` while it has some.
+    pub(crate) fn rests_since(&self, now: u64) -> Option<u64> {
+        if self.open.get() > 0 {
+            return None;
+        }
+        if self.since.get() == 0 {
             self.since.set(now);
         }
-        self.open.get() == 0 && now.saturating_sub(self.since.get()) > limit
+        Some(self.since.get())
+    }
+
+    /// Its place among all connections.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Takes a place for a call on it.

@@ -156,6 +156,7 @@ where
     let serve = Rc::new(serve);
     spawn_local(async move {
         while let Ok((stream, _)) = listener.accept().await {
+            stream.set_nodelay(true).unwrap();
             own.connections.set(own.connections.get() + 1);
             spawn_local(connection(stream, settings.clone(), Rc::clone(&serve), Rc::clone(&own)));
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 /// Descriptors put aside for listening sockets, logs, files that are read, status and admin callers.
 const RESERVE: usize = 256;
@@ -14,9 +15,9 @@ const LEAST: usize = 16;
 /// An upstream beside others gets no further connection when it has more than so many for each that is free. One whose targets hang so
 /// leaves a ninth to the rest, among whom the same holds.
 const FOR_EACH_FREE: usize = 8;
-/// Resting connections of all workers are asked for once in this time at most, nanoseconds, so that a flood of calls does not do away
-/// with everybody's; and so long a call waits for their places.
-const ASKING: u64 = 100_000_000;
+/// Other workers are asked for what rests there once in this time at most, nanoseconds, so that a flood of calls does not do away with
+/// everybody's; and so long a call waits for their places.
+pub(crate) const ASKING: u64 = 100_000_000;
 
 /// The connections of all workers.
 pub(crate) struct Budget {
@@ -25,22 +26,62 @@ pub(crate) struct Budget {
     open: AtomicUsize,
     /// What each upstream has, by its name; looked up when a configuration is adopted.
     shares: Mutex<HashMap<Arc<str>, Weak<Share>>>,
-    /// When resting connections were last asked for.
-    asked_at: AtomicU64,
+    /// What waits for any place.
+    wants: Wants,
     asked: Notify,
-    shed: Notify,
+    closed: Notify,
 }
 
 /// The connections of one upstream.
 #[derive(Default)]
 pub(crate) struct Share {
     open: AtomicUsize,
+    /// What waits for a place of its own.
+    wants: Wants,
+}
+
+#[derive(Default)]
+struct Wants {
+    /// Calls that wait.
+    calls: AtomicUsize,
+    /// When other workers were last asked for what rests there.
+    asked_at: AtomicU64,
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// All are taken.
+    Place,
+    /// The upstream has its share of them; what rests of it must go first.
+    Share,
+}
+
+/// Held while a call waits for a place.
+pub(crate) struct Wanted<'a>(&'a Wants);
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A connection's place; given back when it is dropped.
 pub(crate) struct Place {
     budget: Arc<Budget>,
     share: Arc<Share>,
+}
+
+impl Place {
+    /// Whether it is one of this upstream's.
+    pub(crate) fn is_of(&self, share: &Share) -> bool {
+        std::ptr::eq(&raw const *self.share, share)
+    }
+
+    /// What it is a place of.
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
 }
 
 impl Drop for Place {
@@ -58,9 +99,9 @@ impl Budget {
             workers,
             open: AtomicUsize::new(0),
             shares: Mutex::default(),
-            asked_at: AtomicU64::new(0),
+            wants: Wants::default(),
             asked: Notify::new(),
-            shed: Notify::new(),
+            closed: Notify::new(),
         })
     }
 
@@ -83,42 +124,63 @@ impl Budget {
     }
 
     /// A place among `most`; an upstream that is `alone` may have all of them.
-    pub(crate) fn take(self: &Arc<Budget>, share: &Arc<Share>, most: usize, alone: bool) -> Option<Place> {
+    pub(crate) fn take(self: &Arc<Budget>, share: &Arc<Share>, most: usize, alone: bool) -> Result<Place, Missing> {
         let place = Place { budget: Arc::clone(self), share: Arc::clone(share) };
         let free = most.saturating_sub(self.open.fetch_add(1, Ordering::Relaxed));
         let own = share.open.fetch_add(1, Ordering::Relaxed);
-        (free > 0 && (alone || own / FOR_EACH_FREE < free)).then_some(place)
+        // where none is free, one that would be would not do either: nobody else's is closed for it
+        if !alone && own / FOR_EACH_FREE >= free.max(1) {
+            return Err(Missing::Share);
+        }
+        if free == 0 { Err(Missing::Place) } else { Ok(place) }
     }
 
-    /// Asks every worker to close what rests; whether it was, which is not again so soon.
-    pub(crate) fn ask(&self, now: u64) -> bool {
-        let last = self.asked_at.load(Ordering::Relaxed);
-        let asks = (last == 0 || now.saturating_sub(last) >= ASKING)
-            && self.asked_at.compare_exchange(last, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if asks {
+    /// Notes that a call waits for what is missing, until what this gives is dropped.
+    pub(crate) fn want<'a>(&'a self, share: &'a Share, missing: Missing) -> Wanted<'a> {
+        let wants = self.wants_of(share, missing);
+        wants.calls.fetch_add(1, Ordering::Relaxed);
+        Wanted(wants)
+    }
+
+    /// Whether a call waits that this place would help.
+    pub(crate) fn wants(&self, place: &Place) -> bool {
+        self.wants.calls.load(Ordering::Relaxed) > 0 || place.share.wants.calls.load(Ordering::Relaxed) > 0
+    }
+
+    /// Asks other workers, if not just now, to close what rests and would help. Until when they may; `None` where there are none.
+    pub(crate) fn ask(&self, share: &Share, missing: Missing, now: u64) -> Option<u64> {
+        if self.workers < 2 {
+            return None;
+        }
+        let asked_at = &self.wants_of(share, missing).asked_at;
+        let last = asked_at.load(Ordering::Relaxed);
+        if last != 0 && now.saturating_sub(last) < ASKING {
+            return Some(last.saturating_add(ASKING));
+        }
+        if asked_at.compare_exchange(last, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             self.asked.notify_waiters();
         }
-        asks
+        Some(now.saturating_add(ASKING))
     }
 
-    /// Until when other workers may give places, if there are any.
-    pub(crate) fn given_until(&self, now: u64) -> Option<u64> {
-        let until = self.asked_at.load(Ordering::Relaxed).saturating_add(ASKING);
-        (self.workers > 1 && now < until).then_some(until)
-    }
-
-    /// Tries `take` again whenever a worker has closed what rested there, until it finds a place.
-    pub(crate) async fn given<T>(&self, take: impl Fn() -> Option<T>) -> T {
-        loop {
-            let shed = self.shed.notified();
-            if let Some(taken) = take() {
-                return taken;
-            }
-            shed.await;
+    fn wants_of<'a>(&'a self, share: &'a Share, missing: Missing) -> &'a Wants {
+        match missing {
+            Missing::Place => &self.wants,
+            Missing::Share => &share.wants,
         }
     }
 
-    /// Does `close` whenever resting connections are asked for.
+    /// Ends when connections that rested are closed from now on.
+    pub(crate) fn closed(&self) -> Notified<'_> {
+        self.closed.notified()
+    }
+
+    /// Notes that some are.
+    pub(crate) fn tell_closed(&self) {
+        self.closed.notify_waiters();
+    }
+
+    /// Does `close` whenever another worker asks for what rests.
     pub(crate) async fn whenever_asked(&self, close: impl Fn()) {
         let mut asked = Box::pin(self.asked.notified());
         loop {
@@ -126,7 +188,7 @@ impl Budget {
             // whoever asks from here on may not have seen what is closed now
             asked = Box::pin(self.asked.notified());
             close();
-            self.shed.notify_waiters();
+            self.tell_closed();
         }
     }
 }
@@ -154,9 +216,9 @@ mod tests {
         let budget = Budget::new(1, 0);
         let share = budget.share(&name("a"));
         let mut places: Vec<_> = (0..10).map(|_| budget.take(&share, 10, true).unwrap()).collect();
-        assert!(budget.take(&share, 10, true).is_none());
+        assert!(budget.take(&share, 10, true).is_err_and(|missing| missing == Missing::Place));
         places.pop();
-        assert!(budget.take(&share, 10, true).is_some());
+        assert!(budget.take(&share, 10, true).is_ok());
         drop(places);
         assert_eq!((budget.open.load(Ordering::Relaxed), share.open.load(Ordering::Relaxed)), (0, 0));
     }
@@ -166,7 +228,7 @@ mod tests {
         let budget = Budget::new(1, 0);
         let taken = |share: &Arc<Share>| {
             let mut places = Vec::new();
-            while let Some(place) = budget.take(share, 900, false) {
+            while let Ok(place) = budget.take(share, 900, false) {
                 places.push(place);
             }
             places
@@ -191,24 +253,62 @@ mod tests {
         assert_eq!(budget.shares.lock().unwrap().len(), 1);
     }
 
+    #[test]
+    fn one_that_has_its_share_is_told_apart_from_one_that_finds_all_places_taken() {
+        let budget = Budget::new(1, 0);
+        let (first, second) = (budget.share(&name("a")), budget.share(&name("b")));
+        let missing = |share: &Arc<Share>| budget.take(share, 18, false).err();
+        let all = |share: &Arc<Share>| std::iter::from_fn(|| budget.take(share, 18, false).ok()).collect::<Vec<_>>();
+        let places = all(&first);
+        assert_eq!((places.len(), missing(&first)), (16, Some(Missing::Share)));
+        let others = all(&second);
+        assert_eq!((others.len(), missing(&second)), (2, Some(Missing::Place)));
+        // nothing that the second could close would be enough
+        assert_eq!(missing(&first), Some(Missing::Share));
+    }
+
     #[tokio::test]
     async fn what_rests_with_other_workers_is_asked_for_when_there_is_no_place() {
         let budget = Budget::new(2, 0);
         let share = budget.share(&name("a"));
         let resting = std::cell::RefCell::new(vec![budget.take(&share, 1, true).unwrap()]);
+        let close = || resting.borrow_mut().retain(|place| !budget.wants(place));
         let asks = async {
-            assert!(budget.take(&share, 1, true).is_none());
-            assert!(budget.ask(5) && !budget.ask(6));
-            assert_eq!(budget.given_until(6), Some(5 + ASKING));
-            budget.given(|| budget.take(&share, 1, true)).await
+            // nobody waits for a place
+            let closed = budget.closed();
+            assert_eq!(budget.ask(&share, Missing::Place, 5), Some(5 + ASKING));
+            closed.await;
+            let closed = budget.closed();
+            assert!(budget.take(&share, 1, true).is_err());
+            let _wanted = budget.want(&share, Missing::Place);
+            assert_eq!(budget.ask(&share, Missing::Place, 6), Some(5 + ASKING));
+            assert_eq!(budget.ask(&share, Missing::Place, 5 + ASKING), Some(5 + 2 * ASKING));
+            closed.await;
+            budget.take(&share, 1, true).ok()
         };
         let found = tokio::select! {
             biased;
-            () = budget.whenever_asked(|| resting.borrow_mut().clear()) => None,
-            place = asks => Some(place),
+            () = budget.whenever_asked(close) => None,
+            place = asks => place,
         };
         assert!(found.is_some());
-        assert!(budget.given_until(5 + ASKING).is_none());
-        assert!(budget.ask(5 + ASKING));
+        assert_eq!(Budget::new(1, 0).ask(&share, Missing::Place, 5), None);
+    }
+
+    #[test]
+    fn an_upstream_that_has_its_share_waits_for_its_own_only() {
+        let budget = Budget::new(2, 0);
+        let (first, second) = (budget.share(&name("a")), budget.share(&name("b")));
+        let places = [&first, &second].map(|share| budget.take(share, 100, false).unwrap());
+        let wanted = || places.each_ref().map(|place| budget.wants(place));
+        let share = budget.want(&first, Missing::Share);
+        assert_eq!(wanted(), [true, false]);
+        let any = budget.want(&second, Missing::Place);
+        assert_eq!(wanted(), [true, true]);
+        drop((share, any));
+        assert_eq!(wanted(), [false, false]);
+        // one that hangs does not keep others from asking
+        assert_eq!(budget.ask(&first, Missing::Share, 5), Some(5 + ASKING));
+        assert_eq!(budget.ask(&second, Missing::Place, 50), Some(50 + ASKING));
     }
 }

@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::budget::Place;
-use super::no_connection_left;
+use super::place::none_left;
 use super::pool::Pool;
 use crate::http1::conn::Conn;
 use crate::http1::up::H1Up;
@@ -123,7 +123,7 @@ fn name(target: &Target) -> &str {
 
 fn failed(target: &Target, error: &io::Error) -> Fault {
     if crate::listener::is_out_of_descriptors(error) {
-        return no_connection_left().cause(format_args!("{}: {error}", target.url));
+        return none_left().cause(format_args!("{}: {error}", target.url));
     }
     Fault::new(Reason::ConnectFailed, "the backend does not accept connections")
         .cause(format_args!("{}: {error}", target.url))

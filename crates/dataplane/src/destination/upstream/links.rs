@@ -6,6 +6,7 @@ use std::rc::{Rc, Weak};
 use daemun_pipeline::Fault;
 use tokio::sync::Notify;
 
+use super::budget::{Place, Share};
 use crate::http2::link::{Hold, Link};
 
 /// Connections a worker has to one address, those that are being made among them; beyond them, calls wait on those there are.
@@ -94,7 +95,27 @@ impl Links {
 
     /// Lets go of connections without calls for longer than `limit`; they then end by themselves.
     pub(crate) fn expire(&self, now: u64, limit: u64) {
-        self.known.borrow_mut().retain(|link| !link.is_closed() && !link.is_stale(now, limit));
+        let stale = |link: &Link| link.rests_since(now).is_some_and(|since| now.saturating_sub(since) > limit);
+        self.known.borrow_mut().retain(|link| !link.is_closed() && !stale(link));
+    }
+
+    /// That without calls for the longest time, of those of `share` or of all; and since when.
+    pub(crate) fn oldest(&self, share: Option<&Share>, now: u64) -> Option<(u64, Rc<Link>)> {
+        let known = self.known.borrow();
+        let wanted = known.iter().filter(|link| share.is_none_or(|share| link.place().is_of(share)));
+        let resting = wanted.filter_map(|link| Some((link.rests_since(now)?, link)));
+        resting.min_by_key(|(since, _)| *since).map(|(since, link)| (since, Rc::clone(link)))
+    }
+
+    /// Lets go of a connection, which ends with its calls.
+    pub(crate) fn forget(&self, link: &Rc<Link>) {
+        self.known.borrow_mut().retain(|known| !Rc::ptr_eq(known, link));
+    }
+
+    /// Lets go of connections without calls for which `close` says so, given since when they have none; they then end by themselves.
+    pub(crate) fn shed(&self, now: u64, close: impl Fn(&Place, u64) -> bool) {
+        let sheds = |link: &Link| link.rests_since(now).is_some_and(|since| close(link.place(), since));
+        self.known.borrow_mut().retain(|link| !sheds(link));
     }
 
     /// Whether there is no connection.

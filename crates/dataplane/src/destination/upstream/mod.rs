@@ -5,6 +5,7 @@ pub(crate) mod connect;
 pub(crate) mod grpc;
 pub(crate) mod head;
 pub(crate) mod links;
+pub(crate) mod place;
 pub(crate) mod pool;
 pub(crate) mod rest;
 pub(crate) mod transfer;
@@ -27,7 +28,7 @@ use crate::snapshot::Route;
 use crate::snapshot::upstream::Upstream;
 use crate::timers::NEVER;
 use crate::worker::Worker;
-use budget::{Place, Share};
+use budget::Share;
 use connect::Fresh;
 use links::Links;
 use pool::LocalTarget;
@@ -47,7 +48,7 @@ pub(crate) struct LocalUpstream {
     /// Smooth weighted round robin: what each target is owed.
     owed: RefCell<Vec<i64>>,
     /// The connections of all workers to it.
-    share: Arc<Share>,
+    pub(crate) share: Arc<Share>,
 }
 
 impl LocalUpstream {
@@ -297,7 +298,7 @@ async fn connection(
     trail: &mut Trail,
 ) -> Result<Fresh, Fault> {
     if !trail.fresh
-        && let Some(up) = target.pool.reuse(ask.worker.turn()).await
+        && let Some(up) = target.pool.reuse(|| ask.worker.turn()).await
     {
         trail.reused = true;
         return Ok(Fresh::H1(up));
@@ -325,7 +326,7 @@ async fn new_connection(
     let shared = &target.shared;
     let links = &target.pool.links;
     let connecting = many.then(|| links.connect());
-    let result = match place(ask, upstream).await {
+    let result = match place::find(ask, upstream).await {
         Ok(place) => {
             let connect = connect::connect(ask.worker, &target.pool, &upstream.shared, shared, !many, place);
             let connected = ask.deadline.limit(connect).await;
@@ -347,36 +348,6 @@ async fn new_connection(
         (Ok(_) | Err(_), None) => {}
     }
     result
-}
-
-/// A place for a new connection. Where there is none, what rests is closed first, in all workers.
-async fn place(ask: &Ask<'_, '_>, upstream: &LocalUpstream) -> Result<Place, Fault> {
-    let worker = ask.worker;
-    let budget = &worker.shared.budget;
-    let most = budget.most(ask.local.snapshot.settings.connections);
-    let alone = ask.local.upstreams.len() == 1;
-    let take = || budget.take(&upstream.share, most, alone);
-    if let Some(place) = take() {
-        return Ok(place);
-    }
-    let now = worker.clock.now();
-    if budget.ask(now) {
-        worker.shed_pools();
-    }
-    let mut place = take();
-    if place.is_none()
-        && let Some(until) = budget.given_until(now)
-    {
-        let slot = worker.timers.slot();
-        slot.set(until);
-        place = slot.limit(budget.given(take)).await;
-    }
-    place.ok_or_else(no_connection_left)
-}
-
-/// As many connections as may be are open, or the process has no descriptor for another.
-fn no_connection_left() -> Fault {
-    Fault::new(Reason::TooManyCalls, "the gateway has no connection left for this backend").field("retry-after", "1")
 }
 
 /// A place on a connection with room; waits for one that is being made.

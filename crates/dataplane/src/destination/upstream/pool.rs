@@ -4,8 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::budget::{Place, Share};
 use super::links::Links;
 use crate::http1::up::H1Up;
+use crate::http2::link::Link;
 use crate::snapshot::upstream::Target;
 
 /// Connections at rest a worker keeps per target.
@@ -16,6 +18,22 @@ struct Idle {
     since: u64,
     /// The worker's turn in which it was put here.
     turn: u64,
+}
+
+/// A connection that rests in a pool.
+pub(crate) enum Resting {
+    /// Where it lies.
+    H1(usize),
+    H2(Rc<Link>),
+}
+
+/// Whether a connection that rested makes room.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Closed {
+    Nothing,
+    AtOnce,
+    /// When its task has taken leave of the target; [`super::budget::Budget::closed`] tells.
+    Soon,
 }
 
 /// One target of one upstream as one worker sees it.
@@ -36,12 +54,14 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// A connection at rest that neither ended nor said anything unasked. `turn` is the worker's; of what came within it the kernel has
-    /// told nothing yet.
-    pub(crate) async fn reuse(&self, turn: u64) -> Option<Box<H1Up>> {
+    /// A connection at rest that neither ended nor said anything unasked. `turn` gives the worker's; of what came within it the kernel has
+    /// told nothing yet, of what came before it everything, because one look takes all there is (see `gateway::runtime`).
+    pub(crate) async fn reuse(&self, turn: impl Fn() -> u64) -> Option<Box<H1Up>> {
         loop {
-            let Idle { mut up, turn: kept, .. } = self.pop(turn)?;
-            let unheard = kept == turn;
+            // asked anew each time: another turn may have begun below
+            let now = turn();
+            let Idle { mut up, turn: kept, .. } = self.pop(now)?;
+            let unheard = kept == now;
             if up.dubious || unheard && !up.conn.stream.is_plain() {
                 // what should not be there may be here without having been noticed: it would be read as the next answer
                 tokio::task::yield_now().await;
@@ -77,9 +97,37 @@ impl Pool {
         self.links.expire(now, limit);
     }
 
-    /// Closes everything that rests, for want of descriptors.
-    pub(crate) fn shed(&self) {
-        self.idle.borrow_mut().clear();
+    /// Closes what rests, for want of places, where `close` says so of its place and of since when it rests.
+    pub(crate) fn shed(&self, now: u64, close: impl Fn(&Place, u64) -> bool) {
+        self.idle.borrow_mut().retain(|idle| !close(&idle.up.place, idle.since));
+        self.links.shed(now, close);
+    }
+
+    /// What has rested longest, of the connections of `share` or of all; and since when.
+    pub(crate) fn oldest(&self, share: Option<&Share>, now: u64) -> Option<(u64, Resting)> {
+        let idle = self.idle.borrow();
+        let mut all = idle.iter().enumerate();
+        let old = all.find(|(_, idle)| share.is_none_or(|share| idle.up.place.is_of(share)));
+        let old = old.map(|(at, idle)| (idle.since, Resting::H1(at)));
+        let link = self.links.oldest(share, now).map(|(since, link)| (since, Resting::H2(link)));
+        old.into_iter().chain(link).min_by_key(|(since, _)| *since)
+    }
+
+    /// Closes what [`Pool::oldest`] gave just now.
+    pub(crate) fn close(&self, resting: Resting) -> Closed {
+        match resting {
+            Resting::H1(at) => {
+                let mut idle = self.idle.borrow_mut();
+                if at < idle.len() {
+                    drop(idle.remove(at));
+                }
+                Closed::AtOnce
+            }
+            Resting::H2(link) => {
+                self.links.forget(&link);
+                Closed::Soon
+            }
+        }
     }
 
     /// Whether a connection may be at rest.
@@ -97,6 +145,7 @@ impl Pool {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
 
@@ -133,7 +182,7 @@ mod tests {
         pool.keep(up, 0, 0);
         // the socket holds it, but nobody was told yet
         target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").unwrap();
-        assert!(pool.reuse(1).await.is_none());
+        assert!(pool.reuse(|| 1).await.is_none());
     }
 
     #[tokio::test]
@@ -143,7 +192,45 @@ mod tests {
         tokio::task::yield_now().await;
         pool.keep(up, 0, 3);
         target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").unwrap();
-        assert!(pool.reuse(3).await.is_none());
+        assert!(pool.reuse(|| 3).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_came_behind_an_answer_in_the_turn_that_began_over_another_connection_is_seen_too() {
+        let pool = Pool::default();
+        let ((doubted, mut target), (other, mut other_target)) = (pair(true), pair(false));
+        tokio::task::yield_now().await;
+        pool.keep(doubted, 0, 2);
+        target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").unwrap();
+        let turn = Cell::new(3);
+        let mut reuse = Box::pin(pool.reuse(|| turn.get()));
+        let mut other = Some(other);
+        let given = std::future::poll_fn(|cx| {
+            if turn.get() > 3
+                && let Some(other) = other.take()
+            {
+                pool.keep(other, 0, turn.get());
+                other_target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").unwrap();
+            }
+            let given = reuse.as_mut().poll(cx);
+            turn.set(turn.get() + 1);
+            given
+        });
+        assert!(given.await.is_none());
+        assert!(other.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_came_over_tls_within_the_same_turn_is_seen_before_its_connection_is_used() {
+        let pool = Pool::default();
+        let (mut up, mut target) = pair(false);
+        // of what TLS is over, nobody sees the socket
+        let plain = std::mem::replace(&mut up.conn.stream, Stream::Tls(Box::new(tokio::io::empty())));
+        up.conn.stream = Stream::Tls(Box::new(plain));
+        tokio::task::yield_now().await;
+        pool.keep(up, 0, 3);
+        target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").unwrap();
+        assert!(pool.reuse(|| 3).await.is_none());
     }
 
     #[tokio::test]
@@ -156,7 +243,7 @@ mod tests {
             pool.keep(up, 0, turn);
         }
         let mut order = Vec::new();
-        while let Some(up) = pool.reuse(3).await {
+        while let Some(up) = pool.reuse(|| 3).await {
             order.push(targets.iter().position(|(own, _)| *own == port(&up)).unwrap());
         }
         assert_eq!(order, [1, 0, 3, 2]);
@@ -175,7 +262,7 @@ mod tests {
             }
             drop(targets);
             tokio::task::yield_now().await;
-            assert!(pool.reuse(1).await.is_none());
+            assert!(pool.reuse(|| 1).await.is_none());
         }
     }
 
@@ -184,7 +271,7 @@ mod tests {
         let pool = Pool::default();
         let (up, _target) = pair(true);
         pool.keep(up, 0, 0);
-        let up = pool.reuse(1).await.unwrap();
+        let up = pool.reuse(|| 1).await.unwrap();
         assert!(!up.dubious);
     }
 }

@@ -1,0 +1,83 @@
+//! Finds a place for a new connection; where there is none, what rests makes room. Knows nothing of how the connection is made.
+
+use std::rc::Rc;
+
+use daemun_pipeline::{Fault, Reason};
+
+use super::LocalUpstream;
+use super::budget::{ASKING, Missing, Place, Share};
+use super::pool::{Closed, Pool};
+use crate::serve::Ask;
+use crate::worker::Worker;
+
+/// A connection that rested so long, nanoseconds, is spare, and serves even an upstream that has its share already.
+const SPARE: u64 = 1_000_000_000;
+
+/// A place for a new connection. Where there is none, connections that rest in this worker are closed, the oldest first, then those of
+/// other workers.
+pub(crate) async fn find(ask: &Ask<'_, '_>, upstream: &LocalUpstream) -> Result<Place, Fault> {
+    let worker = ask.worker;
+    let budget = &worker.shared.budget;
+    let most = budget.most(ask.local.snapshot.settings.connections);
+    let alone = ask.local.upstreams.len() == 1;
+    if let Ok(place) = budget.take(&upstream.share, most, alone) {
+        return Ok(place);
+    }
+    let slot = worker.timers.slot();
+    let mut end = None;
+    loop {
+        // whatever is closed from here on wakes the wait below
+        let closed = budget.closed();
+        let missing = match budget.take(&upstream.share, most, alone) {
+            Ok(place) => return Ok(place),
+            Err(missing) => missing,
+        };
+        let now = worker.clock.now();
+        // what others asked for may have been closed before this call came: it waits for the end of that, and asks itself
+        let end = *end.get_or_insert(now.saturating_add(2 * ASKING));
+        let _wanted = budget.want(&upstream.share, missing);
+        let until = match close_oldest(worker, upstream, missing, now) {
+            Closed::AtOnce => continue,
+            Closed::Soon => Some(end),
+            Closed::Nothing => budget.ask(&upstream.share, missing, now),
+        };
+        let Some(until) = until.filter(|_| now < end) else { return Err(none_left()) };
+        slot.set(until.min(end));
+        let _ = slot.limit(closed).await;
+    }
+}
+
+/// Closes the connection that has rested longest. For an upstream that has its share, this is one of its own or a spare one.
+fn close_oldest(worker: &Worker, upstream: &LocalUpstream, missing: Missing, now: u64) -> Closed {
+    let oldest = |pool: &Rc<Pool>, share: Option<&Share>| {
+        let (since, resting) = pool.oldest(share, now)?;
+        Some((since, Rc::clone(pool), resting))
+    };
+    let pools = worker.pools();
+    let all = pools.values().filter_map(|pool| oldest(pool, None));
+    let found = match missing {
+        Missing::Place => all.min_by_key(|(since, ..)| *since),
+        Missing::Share => {
+            let spare = all.filter(|(since, ..)| now.saturating_sub(*since) >= SPARE);
+            let own = upstream.targets.iter().filter_map(|target| oldest(&target.pool, Some(&upstream.share)));
+            spare.chain(own).min_by_key(|(since, ..)| *since)
+        }
+    };
+    found.map_or(Closed::Nothing, |(_, pool, resting)| pool.close(resting))
+}
+
+/// Closes what other workers want whenever one of them asks; runs as long as the worker.
+pub(crate) async fn close_when_asked(worker: Rc<Worker>) {
+    let budget = &worker.shared.budget;
+    let close = || {
+        let now = worker.clock.now();
+        let wanted = |place: &Place, since: u64| now.saturating_sub(since) >= SPARE || budget.wants(place);
+        worker.pools().values().for_each(|pool| pool.shed(now, wanted));
+    };
+    budget.whenever_asked(close).await;
+}
+
+/// As many connections as may be are open, or the process has no descriptor for another.
+pub(crate) fn none_left() -> Fault {
+    Fault::new(Reason::TooManyCalls, "the gateway has no connection left for this backend").field("retry-after", "1")
+}
