@@ -329,9 +329,10 @@ impl<'a> Draft<'a> {
             start += len;
         }
         let keeps_slashes = entries.iter().any(|entry| entry.flags.keep_slashes);
+        let trie = grower.finish(patterns.iter_mut().map(|(_, _, root, _, _)| root));
         let router = Router {
             hosts: Hosts::new(patterns.into_iter()),
-            trie: grower.finish(),
+            trie,
             conditions: conditions.into(),
             methods,
             names: names.into(),

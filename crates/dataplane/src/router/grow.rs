@@ -6,7 +6,7 @@ use super::conditions::any_of;
 use super::pattern::{PARAM, REGEX, REST, SEP};
 use super::table::{Table, hash};
 use super::text::Text;
-use super::trie::{Chunk, Entry, Group, LEAF, Leaf, List, MANY, NONE, Node, PARAM_MARK, PathRegex, Trie};
+use super::trie::{Chunk, Entry, Group, LEAF, Leaf, Leaves, List, MANY, NONE, Node, PARAM_MARK, PathRegex, Trie};
 
 /// Expressions of one node that are worth asking all at once first.
 const MIN_SET: usize = 8;
@@ -44,12 +44,24 @@ impl<'a> Grower<'a> {
         self.grow(range, 0)
     }
 
-    /// The finished tree.
-    pub(super) fn finish(self) -> Trie {
+    /// The finished tree; `roots` are the numbers of its roots, which change.
+    pub(super) fn finish<'r>(mut self, roots: impl Iterator<Item = &'r mut u32>) -> Trie {
+        let (leaves, nodes): (Vec<_>, Vec<_>) = self.children.into_iter().partition(|(_, child)| child & LEAF != 0);
+        let (leaves, numbers) = Leaves::new(self.leaves, &leaves);
+        let renumber = |id: &mut u32| {
+            if *id < MANY && *id & LEAF != 0 {
+                *id = numbers.get((*id & !LEAF) as usize).copied().unwrap_or(NONE);
+            }
+        };
+        for node in &mut self.nodes {
+            renumber(&mut node.parameter);
+            renumber(&mut node.literal);
+        }
+        roots.for_each(renumber);
         Trie {
             nodes: self.nodes.into(),
-            leaves: self.leaves.into(),
-            children: Table::new(&self.children),
+            leaves,
+            children: Table::new(&nodes),
             labels: self.labels.into(),
             chunks: self.chunks.into(),
             regexes: self.regexes.into(),
@@ -119,6 +131,7 @@ impl<'a> Grower<'a> {
             label: Text::new(label, &mut self.labels),
             has_parameters: label.contains(&PARAM_MARK),
             is_rest,
+            tag: 0,
             index: number(range.start),
             entry,
         });

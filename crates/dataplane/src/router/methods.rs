@@ -12,6 +12,8 @@ const OTHER: u32 = 63;
 pub(super) struct MethodSet(u64);
 
 impl MethodSet {
+    /// No method.
+    pub(super) const NONE: Self = Self(0);
     /// Every method, those no route names included.
     pub(super) const ANY: Self = Self(u64::MAX);
 

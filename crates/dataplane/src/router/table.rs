@@ -23,7 +23,7 @@ pub(super) struct Table {
 impl Table {
     /// A table of hashes and their numbers, none of which is `u32::MAX`.
     pub(super) fn new(pairs: &[(u64, u32)]) -> Self {
-        let size = pairs.len().saturating_add(pairs.len() / 4 + 1).next_power_of_two();
+        let size = size_for(pairs.len());
         let mut slots = vec![Slot { tag: 0, value: EMPTY }; size].into_boxed_slice();
         let mask = size - 1;
         for &(hash, value) in pairs {
@@ -58,13 +58,20 @@ impl Table {
     }
 }
 
+/// Places for so many: at most four fifths are used.
+pub(super) fn size_for(count: usize) -> usize {
+    count.saturating_add(count / 4 + 1).next_power_of_two()
+}
+
+#[inline]
 #[allow(clippy::cast_possible_truncation, reason = "the mask keeps the low bits only")]
-fn first(hash: u64, mask: usize) -> usize {
+pub(super) fn first(hash: u64, mask: usize) -> usize {
     hash as usize & mask
 }
 
+#[inline]
 #[allow(clippy::cast_possible_truncation, reason = "the tag is the upper half")]
-fn tag(hash: u64) -> u32 {
+pub(super) fn tag(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
 

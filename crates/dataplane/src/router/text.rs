@@ -9,6 +9,9 @@ pub(super) struct Text<const N: usize> {
 }
 
 impl<const N: usize> Text<N> {
+    /// No text.
+    pub(super) const EMPTY: Self = Self { start: 0, len: 0, inline: [0; N] };
+
     /// Stores a text, at the end of `arena` if it is long.
     pub(super) fn new(text: &[u8], arena: &mut Vec<u8>) -> Self {
         let mut inline = [0; N];

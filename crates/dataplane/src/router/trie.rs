@@ -11,7 +11,7 @@ use regex::bytes::{Regex, RegexSet};
 
 use super::methods::MethodSet;
 use super::pattern::MAX_PARAMETERS;
-use super::table::{Table, hash};
+use super::table::{Table, first, hash, size_for, tag};
 use super::text::Text;
 
 /// No node, no group.
@@ -86,14 +86,102 @@ pub(super) struct Node {
 #[derive(Clone, Debug)]
 #[repr(align(64))]
 pub(super) struct Leaf {
-    pub(super) label: Label<26>,
+    pub(super) label: Label<22>,
     pub(super) has_parameters: bool,
     /// Whether the remainder begins here; else the pattern ends.
     pub(super) is_rest: bool,
-    /// Index of the entry.
+    /// What tells it from others that a lookup passes on its way.
+    pub(super) tag: u32,
+    /// Index of the entry; [`NONE`] where there is no leaf.
     pub(super) index: u32,
     /// A copy of the entry.
     pub(super) entry: Entry,
+}
+
+/// All leaves. Those that are one of several literal children stand where the hash of their parent and segment says, so that a lookup finds
+/// them on the first line it reads; the others behind those.
+#[derive(Debug)]
+pub(super) struct Leaves {
+    /// A table of `hashed` places, see [`super::table`], then the others.
+    places: Box<[Leaf]>,
+    hashed: usize,
+}
+
+impl Leaves {
+    /// Gives each leaf its place. `children` are the hashes and numbers of those that are one of several; also tells each leaf's new number.
+    pub(super) fn new(leaves: Vec<Leaf>, children: &[(u64, u32)]) -> (Self, Vec<u32>) {
+        let hashed = if children.is_empty() { 0 } else { size_for(children.len()) };
+        let mut places = vec![Leaf::NONE; hashed];
+        let mut numbers = vec![NONE; leaves.len()];
+        for &(hash, id) in children {
+            let (Some(leaf), Some(number)) =
+                (leaves.get((id & !LEAF) as usize), numbers.get_mut((id & !LEAF) as usize))
+            else {
+                continue;
+            };
+            let mut at = first(hash, hashed - 1);
+            while places.get(at).is_some_and(|place| place.index != NONE) {
+                at = (at + 1) & (hashed - 1);
+            }
+            if let Some(place) = places.get_mut(at) {
+                *place = Leaf { tag: tag(hash), ..leaf.clone() };
+                *number = LEAF | offset(at);
+            }
+        }
+        for (leaf, number) in leaves.into_iter().zip(&mut numbers).filter(|(_, number)| **number == NONE) {
+            *number = LEAF | offset(places.len());
+            places.push(leaf);
+        }
+        (Self { places: places.into(), hashed }, numbers)
+    }
+
+    /// The leaf of this hash whose first segment is this.
+    #[inline]
+    fn find(&self, hash: u64, segment: &[u8], labels: &[u8]) -> Option<u32> {
+        let mask = self.hashed.checked_sub(1)?;
+        let mut at = first(hash, mask);
+        loop {
+            let leaf = self.places.get(at).filter(|leaf| leaf.index != NONE)?;
+            if leaf.tag == tag(hash) && begins_with(leaf.label.bytes(labels), segment) {
+                return Some(LEAF | offset(at));
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// Leaves there are.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.places.iter().filter(|leaf| leaf.index != NONE).count()
+    }
+}
+
+impl Leaf {
+    const NONE: Leaf = Leaf {
+        label: Label::EMPTY,
+        has_parameters: false,
+        is_rest: false,
+        tag: 0,
+        index: NONE,
+        entry: Entry {
+            methods: MethodSet::NONE,
+            route: NONE,
+            priority: 0,
+            conditions: NONE,
+            flags: EntryFlags {
+                keep_slashes: false,
+                keep_encoded_slash: false,
+                needs_slash: false,
+                captures_rest: false,
+            },
+        },
+    };
+}
+
+/// Whether the first segment of a label is this.
+#[inline]
+fn begins_with(label: &[u8], segment: &[u8]) -> bool {
+    label.get(1..=segment.len()) == Some(segment) && matches!(label.get(segment.len() + 1), None | Some(&b'/'))
 }
 
 /// Marks the number of a leaf.
@@ -128,7 +216,8 @@ pub(super) struct PathRegex {
 #[derive(Debug)]
 pub(super) struct Trie {
     pub(super) nodes: Box<[Node]>,
-    pub(super) leaves: Box<[Leaf]>,
+    pub(super) leaves: Leaves,
+    /// Nodes that are one of several literal children.
     pub(super) children: Table,
     pub(super) labels: Box<[u8]>,
     pub(super) chunks: Box<[Box<[Chunk]>]>,
@@ -213,7 +302,7 @@ impl Trie {
 
     #[inline]
     pub(super) fn leaf(&self, id: u32) -> Option<&Leaf> {
-        self.leaves.get((id & !LEAF) as usize)
+        self.leaves.places.get((id & !LEAF) as usize)
     }
 
     pub(super) fn list(&self, list: List) -> &[Entry] {
@@ -240,13 +329,13 @@ impl Trie {
     pub(super) fn literal_child(&self, id: u32, node: &Node, segment: &[u8]) -> Option<u32> {
         match node.literal {
             NONE => None,
-            // The first segment of a child's label tells it from its siblings, so at most one agrees.
-            MANY => self.children.find(hash(id, segment), |child| {
-                let label = self.label(child);
-                let agrees = label.get(1..=segment.len()) == Some(segment)
-                    && matches!(label.get(segment.len() + 1), None | Some(&b'/'));
-                agrees.then_some(child)
-            }),
+            // The first segment of a child's label tells it from its siblings, so at most one agrees. Nodes are few beside leaves.
+            MANY => {
+                let hash = hash(id, segment);
+                self.children
+                    .find(hash, |child| begins_with(self.label(child), segment).then_some(child))
+                    .or_else(|| self.leaves.find(hash, segment, &self.labels))
+            }
             only => Some(only),
         }
     }
