@@ -74,7 +74,8 @@ mod tests {
         assert_eq!(key.len(), PREFIX.len() + RANDOM + CHECK);
         assert_eq!(is_whole(&key), Some(true));
         assert_eq!(is_whole(&key[..key.len() - 1]), Some(false));
-        let swapped = key.replace(&key[10..11], if &key[10..11] == "a" { "b" } else { "a" });
+        let mut swapped = key.clone();
+        swapped.replace_range(10..11, if &key[10..11] == "a" { "b" } else { "a" });
         assert_eq!(is_whole(&swapped), Some(false));
         assert_eq!(is_whole("some-other-kind-of-key"), None);
     }
