@@ -114,12 +114,15 @@ impl Chain {
         first.map_or(Ok(end), Err)
     }
 
-    /// Runs those that ran inward on the way out, in reverse.
-    pub(crate) fn outward(&self, exchange: &mut Exchange, verdicts: &mut Verdicts) {
-        for link in self.links.iter().take(verdicts.ran).rev() {
-            link.policy.on_response(exchange);
+    /// Runs those that ran inward on the way out, in reverse, until one stops the answer. What becomes the answer then goes on outward
+    /// from there: those that are left run when this is called again.
+    pub(crate) fn outward(&self, exchange: &mut Exchange, verdicts: &mut Verdicts) -> Verdict {
+        while let Some(link) = verdicts.ran.checked_sub(1).and_then(|last| self.links.get(last)) {
+            verdicts.ran -= 1;
+            link.policy.on_response(exchange)?;
         }
         verdicts.ran = 0;
+        Ok(())
     }
 
     /// What each policy would decide, up to the first that would stop the request.

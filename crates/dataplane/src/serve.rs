@@ -175,8 +175,11 @@ async fn answer_stop(
     if matches!(stop, Stop::Fault(fault) if matches!(fault.reason, Reason::BadRequest | Reason::ClientTimeout)) {
         down.doom();
     }
-    let body = respond::from_stop(stop, exchange, &local.snapshot.settings.errors);
-    chain.outward(exchange, &mut trail.verdicts);
+    let mut body = respond::from_stop(stop, exchange, &local.snapshot.settings.errors);
+    // ends, since each time fewer policies are left
+    while let Err(stop) = chain.outward(exchange, &mut trail.verdicts) {
+        body = respond::from_stop(&stop, exchange, &local.snapshot.settings.errors);
+    }
     answer(worker, local, deadline, down, exchange, &body, trail).await;
 }
 

@@ -12,8 +12,8 @@ use daemun_pipeline::{Client, Exchange, Fault, FieldId, Reason};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::destination::upstream::LocalUpstream;
 use crate::destination::upstream::budget::Budget;
+use crate::destination::upstream::local::LocalUpstream;
 use crate::destination::upstream::place;
 use crate::destination::upstream::pool::{LocalTarget, Pool};
 use crate::http2::tasks::Tasks;

@@ -11,7 +11,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use daemun_dataplane::Clock;
-use daemun_pipeline::{Exchange, Explanation, Flow, Phase, Policy, PolicyRow};
+use daemun_pipeline::{Exchange, Explanation, Flow, Phase, Policy, PolicyRow, Verdict};
 use peers::{Client, run};
 use support::{Running, client, read_head, read_to_end, start, start_with_policies};
 
@@ -24,8 +24,9 @@ impl Policy for Panics {
         Flow::Now(Ok(()))
     }
 
-    fn on_response(&self, exchange: &mut Exchange) {
+    fn on_response(&self, exchange: &mut Exchange) -> Verdict {
         assert_ne!(exchange.request.head.bytes(exchange.request.path), b"/out");
+        Ok(())
     }
 
     fn explain(&self, _: &mut Exchange) -> Explanation {

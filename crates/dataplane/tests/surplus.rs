@@ -29,8 +29,6 @@ impl Policy for Holds {
         Flow::Now(Ok(()))
     }
 
-    fn on_response(&self, _: &mut Exchange) {}
-
     fn explain(&self, _: &mut Exchange) -> Explanation {
         Explanation::pass("")
     }

@@ -115,6 +115,8 @@ pub struct Request {
     pub version: u8,
     /// Whether the call is gRPC (`content-type: application/grpc…` over HTTP/2).
     pub grpc: bool,
+    /// The whole body, where a policy needed it; what is here is what is sent.
+    pub body: Option<Vec<u8>>,
 }
 
 impl Request {
@@ -186,6 +188,7 @@ impl Request {
         self.authority = Span::default();
         self.version = 11;
         self.grpc = false;
+        self.body = None;
     }
 }
 
@@ -217,6 +220,8 @@ pub struct Response {
     pub status: u16,
     /// Fields.
     pub head: Head,
+    /// The whole body, where a policy needed it; what is here is what is sent.
+    pub body: Option<Vec<u8>>,
 }
 
 /// Who is at the other end of the connection.
@@ -290,6 +295,10 @@ pub struct Exchange {
     pub trace: Vec<u8>,
     /// What tells the route from others, the same over reloads; 0 when there is none.
     pub route_key: u64,
+    /// How long the destination waits before it does anything, nanoseconds.
+    pub delay: u64,
+    /// Bytes of the request's body, where a policy allows less than its route.
+    pub body_limit: Option<u64>,
     /// When each step was done.
     pub times: Times,
     /// Wall clock at `times.start`, nanoseconds since the Unix epoch.
@@ -301,6 +310,18 @@ impl Exchange {
     #[must_use]
     pub fn now(&self) -> u64 {
         self.times.start
+    }
+
+    /// A number drawn for this exchange, evenly among all; another for each `salt`. It comes out of the span id of its trace, which is
+    /// random: no reader of it costs a generator.
+    #[must_use]
+    pub fn draw(&self, salt: u64) -> u64 {
+        let span = self.trace.get(36..52).unwrap_or_default();
+        let seed = span.iter().fold(salt, |seed, &b| (seed ^ u64::from(b)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        // the finish of splitmix64, so that every bit depends on every other
+        let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
     }
 
     /// The caller, when an authenticator found one.
@@ -334,12 +355,15 @@ impl Exchange {
         self.request.clear();
         self.response.status = 0;
         self.response.head.clear();
+        self.response.body = None;
         self.consumer = None;
         self.consumer_text = Span::default();
         self.params.clear();
         self.id.clear();
         self.trace.clear();
         self.route_key = 0;
+        self.delay = 0;
+        self.body_limit = None;
         self.times = Times::default();
         self.wall = 0;
     }
@@ -359,6 +383,20 @@ mod tests {
             assert_eq!(exchange.consumer().map(|own| own.name.as_str()), name);
             assert_eq!(Arc::strong_count(&all), 1);
         }
+    }
+
+    #[test]
+    fn draws_are_even_and_differ_by_salt() {
+        let mut below = [0u32; 2];
+        for n in 0..10_000u64 {
+            let trace = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{n:016x}-01").into_bytes();
+            let exchange = Exchange { trace, ..Exchange::default() };
+            for (salt, below) in (0u64..).zip(&mut below) {
+                *below += u32::from(exchange.draw(salt) < u64::MAX / 4);
+            }
+            assert_ne!(exchange.draw(0), exchange.draw(1));
+        }
+        assert!(below.iter().all(|below| (2300..2700).contains(below)), "{below:?}");
     }
 
     #[test]

@@ -17,4 +17,6 @@ pub use exchange::{Client, Exchange, Method, Request, Response, Span, Times, Tls
 pub use explain::{Explanation, Outcome};
 pub use fault::{Fault, Reason, Side};
 pub use head::{FieldId, Head};
-pub use policy::{Answer, Flow, Phase, Policy, PolicyConfig, PolicyRow, Runtimes, Stop, Verdict};
+pub use policy::{
+    Answer, Bodies, BodyNeed, Coder, Flow, Phase, Policy, PolicyConfig, PolicyRow, Runtimes, Stop, Verdict,
+};

@@ -74,6 +74,49 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+/// Which bodies a policy may have a need of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bodies {
+    /// The request's.
+    pub request: bool,
+    /// The answer's: held whole, or coded.
+    pub response: bool,
+}
+
+/// What a policy needs of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyNeed {
+    /// It may pass as it comes.
+    Untouched,
+    /// All of it, in [`crate::Request::body`] or [`crate::Response::body`], where the policy may change it. Of more than `max` bytes, a
+    /// request is refused with 413, and an answer is passed on with no body given to the policy, which may stop it.
+    Whole {
+        /// Bytes.
+        max: u64,
+    },
+}
+
+/// Codes a body piece by piece.
+pub trait Coder {
+    /// Takes a piece and appends what comes out of it. All that was taken comes out by the next flush.
+    ///
+    /// # Errors
+    /// When the body cannot be coded; the answer then breaks off.
+    fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) -> std::io::Result<()>;
+
+    /// Appends all that is still held, since nothing more has come for now.
+    ///
+    /// # Errors
+    /// As [`Coder::push`].
+    fn flush(&mut self, out: &mut Vec<u8>) -> std::io::Result<()>;
+
+    /// Appends the end.
+    ///
+    /// # Errors
+    /// As [`Coder::push`].
+    fn finish(&mut self, out: &mut Vec<u8>) -> std::io::Result<()>;
+}
+
 /// A decision now, or a future that will make it. Deciding now costs no allocation.
 pub enum Flow<'a> {
     /// Decided.
@@ -90,9 +133,34 @@ pub trait Policy: Send + Sync {
         Flow::Now(Ok(()))
     }
 
-    /// Runs on the way out, when it ran on the way in; may edit the answer's head.
-    fn on_response(&self, exchange: &mut Exchange) {
+    /// Runs on the way out, when it ran on the way in; may edit the answer, or stop it: what stops it becomes the answer.
+    fn on_response(&self, exchange: &mut Exchange) -> Verdict {
         let _ = exchange;
+        Ok(())
+    }
+
+    /// Which bodies it may have a need of; it is asked for that of none other.
+    fn bodies(&self) -> Bodies {
+        Bodies::default()
+    }
+
+    /// What it needs of the request's body; asked before [`Policy::on_request`].
+    fn request_body(&self, exchange: &Exchange) -> BodyNeed {
+        let _ = exchange;
+        BodyNeed::Untouched
+    }
+
+    /// What it needs of the answer's body; asked before [`Policy::on_response`], but not for an answer without a body or of a stream.
+    fn response_body(&self, exchange: &Exchange) -> BodyNeed {
+        let _ = exchange;
+        BodyNeed::Untouched
+    }
+
+    /// What codes the answer's body on its way to the caller; asked after [`Policy::on_response`], which has set the head so. Not asked
+    /// for an answer without a body.
+    fn coder(&self, exchange: &Exchange) -> Option<Box<dyn Coder>> {
+        let _ = exchange;
+        None
     }
 
     /// Names of fields that it takes out of every request it lets pass. They do not reach the upstream behind the body either.

@@ -131,11 +131,9 @@ impl Chain {
         (self.steps.len(), Ok(()))
     }
 
-    /// Runs the way out for the first `passed` policies.
-    pub(crate) fn outward(&self, passed: usize, exchange: &mut Exchange) {
-        for (_, policy) in self.steps.iter().take(passed).rev() {
-            policy.on_response(exchange);
-        }
+    /// Runs the way out for the first `passed` policies, as long as none stops the answer.
+    pub(crate) fn outward(&self, passed: usize, exchange: &mut Exchange) -> Verdict {
+        self.steps.iter().take(passed).rev().try_for_each(|(_, policy)| policy.on_response(exchange))
     }
 
     /// Explains; gives the outcome of the first that would stop, or of the last.
@@ -390,7 +388,7 @@ fn run_exchange(chain: &Chain, block: &str) {
                 respond(stop, &mut exchange);
             }
         }
-        chain.outward(passed, &mut exchange);
+        chain.outward(passed, &mut exchange).expect("the page's answers pass");
         if let Some(expected) = &script.caller {
             let status = expected[0].split(' ').nth(1).and_then(|status| status.parse().ok());
             assert_eq!(Some(exchange.response.status), status, "{block}");

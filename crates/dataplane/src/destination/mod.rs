@@ -19,7 +19,7 @@ pub(crate) async fn send(
             let local = ask.local;
             let upstream =
                 local.upstreams.get(*index).ok_or_else(|| Fault::new(Reason::Internal, "an upstream is missing"))?;
-            upstream::send(ask, exchange, upstream, trail).await.map_err(Stop::Fault)
+            upstream::send(ask, exchange, upstream, trail).await
         }
         Destination::Answer(answer) => Err(Stop::Answer(answer.clone())),
         Destination::Redirect(to) => Err(Stop::Answer(Box::new(redirect(to, exchange)))),

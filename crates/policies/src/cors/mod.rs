@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use daemun_pipeline::{
     Answer, BuildContext, Exchange, Explanation, FieldId, Flow, Head, Method, Phase, Policy, PolicyConfig, Request,
-    Stop,
+    Stop, Verdict,
 };
 
 pub use config::CorsConfig;
@@ -70,9 +70,9 @@ impl Policy for Cors {
         Flow::Now(Err(Stop::Answer(Box::new(self.preflight(&exchange.request)))))
     }
 
-    fn on_response(&self, exchange: &mut Exchange) {
+    fn on_response(&self, exchange: &mut Exchange) -> Verdict {
         if is_preflight(&exchange.request) {
-            return;
+            return Ok(());
         }
         let head = &mut exchange.response.head;
         remove_own(head);
@@ -80,7 +80,7 @@ impl Policy for Cors {
             head.append(ALLOW_ORIGIN, b"*");
         } else {
             vary_by_origin(head);
-            let Some(origin) = self.allowed(&exchange.request) else { return };
+            let Some(origin) = self.allowed(&exchange.request) else { return Ok(()) };
             head.append(ALLOW_ORIGIN, origin);
             if self.credentials {
                 head.append(ALLOW_CREDENTIALS, b"true");
@@ -89,6 +89,7 @@ impl Policy for Cors {
         if let Some(exposed) = &self.exposed {
             head.append(EXPOSE_HEADERS, exposed.as_bytes());
         }
+        Ok(())
     }
 
     fn explain(&self, exchange: &mut Exchange) -> Explanation {

@@ -5,7 +5,7 @@ mod edits;
 #[cfg(test)]
 mod tests;
 
-use daemun_pipeline::{BuildContext, Exchange, Explanation, Flow, Phase, Policy, PolicyConfig};
+use daemun_pipeline::{BuildContext, Exchange, Explanation, Flow, Phase, Policy, PolicyConfig, Verdict};
 
 pub use config::{HeaderEdits, HeadersConfig};
 
@@ -40,8 +40,9 @@ impl Policy for Headers {
         Flow::Now(Ok(()))
     }
 
-    fn on_response(&self, exchange: &mut Exchange) {
+    fn on_response(&self, exchange: &mut Exchange) -> Verdict {
         self.response.apply(&mut exchange.response.head);
+        Ok(())
     }
 
     fn removed_from_requests(&self) -> &[Box<str>] {

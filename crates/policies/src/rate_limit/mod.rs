@@ -64,10 +64,11 @@ impl Policy for RateLimit {
         Flow::Now(self.decide(exchange))
     }
 
-    fn on_response(&self, exchange: &mut Exchange) {
+    fn on_response(&self, exchange: &mut Exchange) -> Verdict {
         for limit in self.limits.iter().filter(|limit| limit.announced) {
             limit.announce(exchange);
         }
+        Ok(())
     }
 
     fn explain(&self, exchange: &mut Exchange) -> Explanation {

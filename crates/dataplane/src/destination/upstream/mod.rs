@@ -5,17 +5,16 @@ pub(crate) mod connect;
 pub(crate) mod grpc;
 pub(crate) mod head;
 pub(crate) mod links;
+pub(crate) mod local;
 pub(crate) mod place;
 pub(crate) mod pool;
 pub(crate) mod rest;
 pub(crate) mod transfer;
 
-use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use daemun_config::model::UpstreamProtocol;
-use daemun_pipeline::{Exchange, Fault, Reason, Span};
+use daemun_pipeline::{Exchange, Fault, Reason, Span, Stop, Verdict};
 
 use crate::http1::parse::BodyLength;
 use crate::http1::response::ResponseHead;
@@ -25,12 +24,11 @@ use crate::peer::{Down, Up};
 use crate::pipe::Pipe;
 use crate::serve::{Ask, Trail};
 use crate::snapshot::Route;
-use crate::snapshot::upstream::Upstream;
 use crate::timers::NEVER;
 use crate::worker::Worker;
-use budget::Share;
 use connect::Fresh;
 use links::Links;
+use local::LocalUpstream;
 use pool::LocalTarget;
 use rest::{Left, Rest};
 use transfer::{CallLimits, Transfer, Upload, let_others_read};
@@ -41,62 +39,13 @@ const ATTEMPTS_MOST: u8 = 3;
 /// Connections a call tries when those it finds turn out to take no more.
 const LINK_TRIES: u8 = 3;
 
-/// One upstream as one worker sees it.
-pub(crate) struct LocalUpstream {
-    pub(crate) shared: Arc<Upstream>,
-    pub(crate) targets: Vec<Rc<LocalTarget>>,
-    /// Smooth weighted round robin: what each target is owed.
-    owed: RefCell<Vec<i64>>,
-    /// The connections of all workers to it.
-    pub(crate) share: Arc<Share>,
-}
-
-impl LocalUpstream {
-    /// `offset` lets workers begin with different targets.
-    pub(crate) fn new(
-        shared: Arc<Upstream>,
-        targets: Vec<Rc<LocalTarget>>,
-        share: Arc<Share>,
-        offset: usize,
-    ) -> LocalUpstream {
-        let count = targets.len().max(1);
-        let owed = (0..targets.len()).map(|i| i64::from(i == offset % count)).collect();
-        LocalUpstream { shared, targets, owed: RefCell::new(owed), share }
-    }
-
-    /// The next target by weight, passing over those in `tried`.
-    pub(crate) fn pick(&self, tried: &[usize]) -> Option<usize> {
-        if self.targets.len() == 1 && tried.is_empty() {
-            return self.shared.targets.first().filter(|t| t.weight > 0).map(|_| 0);
-        }
-        let mut owed = self.owed.borrow_mut();
-        let mut total = 0;
-        let mut best: Option<(usize, i64)> = None;
-        for (index, (target, owed)) in self.shared.targets.iter().zip(owed.iter_mut()).enumerate() {
-            if target.weight == 0 || tried.contains(&index) {
-                continue;
-            }
-            total += i64::from(target.weight);
-            *owed += i64::from(target.weight);
-            if best.is_none_or(|(_, most)| *owed > most) {
-                best = Some((index, *owed));
-            }
-        }
-        let (index, _) = best?;
-        if let Some(owed) = owed.get_mut(index) {
-            *owed -= total;
-        }
-        Some(index)
-    }
-}
-
 /// Makes the call and passes its answer on; of one that may last, gives what is left to be done.
 pub(crate) async fn send(
     ask: &mut Ask<'_, '_>,
     exchange: &mut Exchange,
     upstream: &LocalUpstream,
     trail: &mut Trail,
-) -> Result<Option<Box<Rest>>, Fault> {
+) -> Result<Option<Box<Rest>>, Stop> {
     let upgrade = wanted_upgrade(ask.route, exchange, ask.framing, ask.upgrade)?;
     head::check_path(exchange, ask.route.own.rewrite.as_ref())?;
     exchange.times.decided = ask.worker.clock.now();
@@ -105,10 +54,10 @@ pub(crate) async fn send(
     let mut tried = Vec::new();
     loop {
         let Some(index) = upstream.pick(&tried) else {
-            return Err(no_target());
+            return Err(no_target().into());
         };
         let Some(target) = upstream.targets.get(index) else {
-            return Err(Fault::new(Reason::Internal, "a target is missing"));
+            return Err(Fault::new(Reason::Internal, "a target is missing").into());
         };
         trail.target = Some(Rc::clone(target));
         trail.upstream_status = 0;
@@ -117,13 +66,15 @@ pub(crate) async fn send(
         trail.bytes_in = upload.pipe.total;
         let fault = match result {
             Ok(rest) => return Ok(rest),
-            Err(fault) => fault,
+            Err(Stop::Fault(fault)) => fault,
+            // a policy's, on the way out
+            Err(stop @ Stop::Answer(_)) => return Err(stop),
         };
         let again = fault.retry && !upload.touched() && !ask.down.started() && trail.attempts < ATTEMPTS_MOST;
         let connect_fault = matches!(fault.reason, Reason::ConnectFailed | Reason::ConnectTimeout | Reason::NoTarget);
         let safe = connect_fault || upload.unprocessed || (trail.reused && exchange.request.method.is_idempotent());
         if !again || !safe || (connect_fault && tried.len() + 1 >= upstream.targets.len()) {
-            return Err(fault);
+            return Err(fault.into());
         }
         ask.worker.recorder.attempt_failed(&target.shared.cells, 0, 0);
         if connect_fault {
@@ -145,7 +96,7 @@ async fn attempt(
     upgrade: &Option<String>,
     upload: &mut Upload,
     trail: &mut Trail,
-) -> Result<Option<Box<Rest>>, Fault> {
+) -> Result<Option<Box<Rest>>, Stop> {
     let framing = sent_framing(upgrade.as_deref(), ask.framing);
     let mut up = begin(ask, exchange, upstream, target, upgrade.as_deref(), framing, trail).await?;
     let limits = limits(ask, exchange, upstream, upgrade.is_some());
@@ -167,21 +118,21 @@ async fn attempt(
             if fault.reason == Reason::UpstreamTimeout {
                 up.doubt();
             }
-            return Err(fault);
+            return Err(fault.into());
         }
     };
     transfer.exchange.times.answered = ask.worker.clock.now();
     trail.upstream_status = head.status;
     if head.status == 101 {
         let Some(wanted) = upgrade else {
-            return Err(Fault::new(Reason::BadResponse, "the backend switched protocols unasked"));
+            return Err(Fault::new(Reason::BadResponse, "the backend switched protocols unasked").into());
         };
         begin_tunnel(&mut transfer, &ask.route.chain, wanted, trail)?;
         let limits = transfer.limits;
         return Ok(Some(Rest::new(up, upload, limits, &ask.route.chain.unwanted, Left::Tunnel)));
     }
     transfer.limits.stream |= is_event_stream(transfer.exchange);
-    ask.route.chain.outward(transfer.exchange, &mut trail.verdicts);
+    ask.route.chain.outward(transfer.exchange, &mut trail.verdicts)?;
     crate::serve::stamp(transfer.exchange);
     if transfer.limits.stream {
         let limits = transfer.limits;
@@ -189,7 +140,8 @@ async fn attempt(
     }
     let result = transfer.until_end(head.body).await;
     trail.bytes_out = transfer.download.total;
-    finish(ask.worker, ask.down, exchange, target, up, upload, &head, result).map(|()| None)
+    finish(ask.worker, ask.down, exchange, target, up, upload, &head, result)?;
+    Ok(None)
 }
 
 /// Tells the client that its protocol was agreed to.
@@ -198,13 +150,13 @@ fn begin_tunnel(
     chain: &crate::chain::Chain,
     wanted: &str,
     trail: &mut Trail,
-) -> Result<(), Fault> {
+) -> Verdict {
     let said = transfer.exchange.response.head.get_id(daemun_pipeline::FieldId::Upgrade).unwrap_or_default();
     if !said.eq_ignore_ascii_case(wanted.as_bytes()) {
-        return Err(Fault::new(Reason::BadResponse, "the backend switched to another protocol than asked for"));
+        return Err(Fault::new(Reason::BadResponse, "the backend switched to another protocol than asked for").into());
     }
     trail.upgraded = true;
-    chain.outward(transfer.exchange, &mut trail.verdicts);
+    chain.outward(transfer.exchange, &mut trail.verdicts)?;
     crate::serve::stamp(transfer.exchange);
     transfer.down.start_tunnel(transfer.exchange, wanted.as_bytes());
     transfer.up.begin_tunnel();

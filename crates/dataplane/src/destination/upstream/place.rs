@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use daemun_pipeline::{Fault, Reason};
 
-use super::LocalUpstream;
 use super::budget::{ASKING, Missing, Place, Share};
+use super::local::LocalUpstream;
 use super::pool::{Closed, Pool};
 use crate::serve::Ask;
 use crate::worker::Worker;
