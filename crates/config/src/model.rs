@@ -42,6 +42,8 @@ pub struct Config {
     pub limits: Limits,
     /// Time limits towards clients.
     pub timeouts: ClientTimeouts,
+    /// Where the gateway is.
+    pub zone: Option<String>,
     /// Pools of targets.
     pub upstreams: Vec<Upstream>,
     /// Policies of every route.
@@ -251,6 +253,16 @@ pub struct Upstream {
     pub name: Spanned<String>,
     /// Targets; never empty.
     pub targets: Vec<Target>,
+    /// How one is picked.
+    pub balance: Balance,
+    /// Active checks.
+    pub health: Option<Health>,
+    /// What calls tell of a target.
+    pub outliers: Option<Outliers>,
+    /// When the upstream is left alone.
+    pub breaker: Option<Breaker>,
+    /// Time over which the weight of a target rises that is healthy again.
+    pub slow_start: Option<Duration>,
     /// Time limits.
     pub timeouts: UpstreamTimeouts,
     /// What goes into `Host`.
@@ -259,6 +271,121 @@ pub struct Upstream {
     pub protocol: UpstreamProtocol,
     /// TLS towards `https` targets.
     pub tls: UpstreamTls,
+}
+
+/// How a target is picked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// One after the other, by weight (default).
+    RoundRobin,
+    /// Of two, the one with fewer calls under way.
+    LeastRequests,
+    /// Of two, the one that answered faster.
+    Latency,
+    /// The same for the same value.
+    Hash(HashBy),
+    /// The same for the same client.
+    Sticky(Sticky),
+}
+
+/// What is hashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashBy {
+    /// The client's address.
+    ClientIp,
+    /// The consumer.
+    Consumer,
+    /// A header, name in lower case.
+    Header(String),
+    /// A cookie.
+    Cookie(String),
+    /// A query parameter.
+    Query(String),
+    /// A path parameter.
+    Param(String),
+}
+
+/// The cookie that tells a client's target.
+/// `Debug` does not print the secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sticky {
+    /// Name of the cookie.
+    pub cookie: String,
+    /// How long it is kept; `None`: until the client is closed.
+    pub ttl: Option<Duration>,
+    /// Key of its digest; `None`: one of the process's own.
+    pub secret: Option<String>,
+}
+
+impl fmt::Debug for Sticky {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sticky").field("cookie", &self.cookie).field("ttl", &self.ttl).finish_non_exhaustive()
+    }
+}
+
+/// Active checks of targets. Shares in hundredths of a per cent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// What is asked for; `None`: connecting is enough.
+    pub path: Option<String>,
+    /// Statuses that are well; empty: 200 to 399.
+    pub statuses: Vec<u16>,
+    /// Between two checks; 5s.
+    pub interval: Duration,
+    /// Of a check; 2s.
+    pub timeout: Duration,
+    /// Failed checks in a row; 3.
+    pub unhealthy_after: u32,
+    /// Passed checks in a row; 2.
+    pub healthy_after: u32,
+    /// Below this share of healthy weight all targets are called.
+    pub panic_threshold: Option<u32>,
+}
+
+/// What calls tell of a target. Shares in hundredths of a per cent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outliers {
+    /// Failed calls in a row; 5; 0: any number.
+    pub consecutive_failures: u32,
+    /// Share of failed calls.
+    pub failure_ratio: Option<u32>,
+    /// Time over which that is taken; 10s.
+    pub window: Duration,
+    /// Calls from which it holds; 20.
+    pub min_requests: u32,
+    /// Longest time to the head of an answer.
+    pub slower_than: Option<Duration>,
+    /// How many times as long as the others' that may be.
+    pub slower_than_peers: Option<u32>,
+    /// Statuses of failed calls; 500, 502, 503, 504.
+    pub statuses: Vec<u16>,
+    /// First time it is ejected; 10s.
+    pub eject_for: Duration,
+    /// Longest time it is ejected; 5m.
+    pub max_eject_for: Duration,
+    /// Share of targets that may be ejected; 5,000.
+    pub max_ejected: u32,
+}
+
+/// When an upstream is left alone. Shares in hundredths of a per cent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    /// Share of failed calls.
+    pub failure_ratio: Option<u32>,
+    /// Failed calls in a row.
+    pub consecutive: Option<u32>,
+    /// From when a call is slow, and the share of slow calls.
+    pub slow: Option<(Duration, u32)>,
+    /// Time over which shares are taken; 10s.
+    pub window: Duration,
+    /// Calls from which they hold; 20.
+    pub min_requests: u32,
+    /// Statuses of failed calls; 500, 502, 503, 504.
+    pub statuses: Vec<u16>,
+    /// How long it is open; 5s.
+    pub open_for: Duration,
+    /// Calls that try the upstream then; 3.
+    pub half_open_requests: u32,
 }
 
 /// One address of an upstream.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value as Json, json};
 
+use super::balance::Balance;
+use super::health::{BreakerText, HealthText, OutliersText};
 use super::target::{HostName, TargetUrl, is_authority};
 use crate::decode::{Bounded, Decoder, Name, NonEmpty, SchemaBuilder, Setting, TimeLimit, text};
 use crate::diagnostic::{self, BAD_VALUE, CONFLICTING_KEYS, Diagnostic, MISSING_KEY};
@@ -19,6 +21,14 @@ settings! {
         targets: NonEmpty<TargetText>,
         /// How a target is picked.
         balance: Balance = "round_robin",
+        /// Checks of each target, beside the calls; none when absent.
+        health: Option<HealthText>,
+        /// What calls tell of a target; nothing when absent.
+        outliers: Option<OutliersText>,
+        /// When the upstream as a whole is left alone for a while; never when absent.
+        breaker: Option<BreakerText>,
+        /// Over this time the weight of a target rises from a tenth to what it is, once it is healthy again.
+        slow_start: Option<TimeLimit>,
         /// Time limits of a call.
         timeouts: UpstreamTimeoutsText = "{}",
         /// What goes into `Host`: `preserve` for what the client sent, `target` for the target's own, or a fixed name.
@@ -28,7 +38,7 @@ settings! {
         /// TLS towards `https` targets; the target's certificate is verified.
         tls: Option<UpstreamTlsText>,
     }
-    not_available { "health", "outliers", "retry", "breaker" }
+    not_available { "retry" }
     check UpstreamText::check;
 }
 
@@ -68,10 +78,14 @@ impl UpstreamText {
     }
 
     pub(super) fn lower(self, name: Spanned<String>) -> Upstream {
-        let Balance::RoundRobin = self.balance;
         Upstream {
             name,
             targets: self.targets.0.into_iter().map(TargetText::lower).collect(),
+            balance: self.balance.lower(),
+            health: self.health.map(HealthText::lower),
+            outliers: self.outliers.map(OutliersText::lower),
+            breaker: self.breaker.map(BreakerText::lower),
+            slow_start: self.slow_start.map(|time| time.0),
             timeouts: self.timeouts.lower(),
             host: self.host,
             protocol: match self.protocol {
@@ -146,15 +160,6 @@ settings! {
         /// Gives the target no new call; calls under way end as they would.
         drain: bool = "false",
     }
-}
-
-settings! {
-    /// How a target is picked.
-    enum Balance {
-        /// One after the other, by weight.
-        RoundRobin = "round_robin",
-    }
-    not_available { "least_requests", "latency", "hash", "sticky" }
 }
 
 settings! {
