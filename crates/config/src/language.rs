@@ -5,7 +5,7 @@ mod check;
 mod conditions;
 mod consumer;
 mod edge;
-mod health;
+mod outliers;
 mod pattern;
 mod policies;
 mod route;

@@ -255,8 +255,8 @@ pub struct Upstream {
     pub targets: Vec<Target>,
     /// How one is picked.
     pub balance: Balance,
-    /// Active checks.
-    pub health: Option<Health>,
+    /// Share of healthy weight, in hundredths of a per cent, below which all targets are called.
+    pub panic_threshold: Option<u32>,
     /// What calls tell of a target.
     pub outliers: Option<Outliers>,
     /// When the upstream is left alone.
@@ -321,25 +321,6 @@ impl fmt::Debug for Sticky {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sticky").field("cookie", &self.cookie).field("ttl", &self.ttl).finish_non_exhaustive()
     }
-}
-
-/// Active checks of targets. Shares in hundredths of a per cent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    /// What is asked for; `None`: connecting is enough.
-    pub path: Option<String>,
-    /// Statuses that are well; empty: 200 to 399.
-    pub statuses: Vec<u16>,
-    /// Between two checks; 5s.
-    pub interval: Duration,
-    /// Of a check; 2s.
-    pub timeout: Duration,
-    /// Failed checks in a row; 3.
-    pub unhealthy_after: u32,
-    /// Passed checks in a row; 2.
-    pub healthy_after: u32,
-    /// Below this share of healthy weight all targets are called.
-    pub panic_threshold: Option<u32>,
 }
 
 /// What calls tell of a target. Shares in hundredths of a per cent.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value as Json, json};
 
 use super::balance::Balance;
-use super::health::{BreakerText, HealthText, OutliersText};
+use super::outliers::{BreakerText, OutliersText};
 use super::target::{HostName, TargetUrl, is_authority};
 use crate::decode::{Bounded, Decoder, Name, NonEmpty, SchemaBuilder, Setting, TimeLimit, text};
 use crate::diagnostic::{self, BAD_VALUE, CONFLICTING_KEYS, Diagnostic, MISSING_KEY};
@@ -21,8 +21,6 @@ settings! {
         targets: NonEmpty<TargetText>,
         /// How a target is picked.
         balance: Balance = "round_robin",
-        /// Checks of each target, beside the calls; none when absent.
-        health: Option<HealthText>,
         /// What calls tell of a target; nothing when absent.
         outliers: Option<OutliersText>,
         /// When the upstream as a whole is left alone for a while; never when absent.
@@ -82,7 +80,6 @@ impl UpstreamText {
             name,
             targets: self.targets.0.into_iter().map(TargetText::lower).collect(),
             balance: self.balance.lower(),
-            health: self.health.map(HealthText::lower),
             outliers: self.outliers.map(OutliersText::lower),
             breaker: self.breaker.map(BreakerText::lower),
             slow_start: self.slow_start.map(|time| time.0),

@@ -1,65 +1,10 @@
-//! When a target is called, and when an upstream is: active checks, what calls tell, the breaker.
+//! What calls tell: of a target, which is ejected, and of an upstream, which is left alone.
 
-use serde_json::Value as Json;
-
-use crate::decode::{Bounded, Decoder, Percent, SchemaBuilder, Setting, Status, TimeLimit, text};
+use crate::decode::{Bounded, Decoder, Percent, Status, TimeLimit};
 use crate::diagnostic::{BAD_VALUE, Diagnostic};
 use crate::model;
 use crate::settings;
 use crate::tree::Node;
-
-settings! {
-    /// Checks of each target, beside the calls.
-    pub(super) struct HealthText {
-        /// Path that is asked for with `GET`; when absent, connecting is enough.
-        path: Option<CheckPath>,
-        /// Statuses that are well; 200 to 399 when empty.
-        statuses: Vec<Status> = "[]",
-        /// Time between two checks of a target.
-        interval: TimeLimit = "5s",
-        /// Time limit of a check.
-        timeout: TimeLimit = "2s",
-        /// Failed checks in a row that make a target unhealthy.
-        unhealthy_after: Bounded<1, 100> = "3",
-        /// Passed checks in a row that make it healthy again.
-        healthy_after: Bounded<1, 100> = "2",
-        /// While less than this share of the targets' weight is healthy, calls go to all of them; never when absent.
-        panic_threshold: Option<Percent>,
-    }
-}
-
-/// Path and query of a check.
-struct CheckPath(String);
-
-impl Setting for CheckPath {
-    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
-        let path = text(node, cx, "a path like `/healthz`")?;
-        let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
-        if path.starts_with('/') && path.len() <= 1_024 && path.bytes().all(fits) {
-            return Some(Self(path.to_owned()));
-        }
-        cx.bad_value_help(node, format!("`{}` is not a path", node.shown()), "write it like `/healthz`");
-        None
-    }
-
-    fn schema(s: &mut SchemaBuilder<'_>) -> Json {
-        s.pattern("path of a check", "Path and query, such as `/healthz`.", "^/[!\"$-~]{0,1023}$")
-    }
-}
-
-impl HealthText {
-    pub(super) fn lower(self) -> model::Health {
-        model::Health {
-            path: self.path.map(|path| path.0),
-            statuses: self.statuses.into_iter().map(|status| status.0).collect(),
-            interval: self.interval.0,
-            timeout: self.timeout.0,
-            unhealthy_after: small(self.unhealthy_after.get()),
-            healthy_after: small(self.healthy_after.get()),
-            panic_threshold: self.panic_threshold.map(|share| share.basis_points),
-        }
-    }
-}
 
 settings! {
     /// What calls tell of a target: one that fails or is slow is ejected for a while, never the last one, and then tried by one call
