@@ -5,6 +5,7 @@ mod check;
 mod conditions;
 mod consumer;
 mod edge;
+mod failure;
 mod outliers;
 mod pattern;
 mod policies;

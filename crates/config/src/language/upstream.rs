@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::balance::Balance;
 use super::outliers::{BreakerText, OutliersText};
+use super::failure::{FallbackText, HedgeText, RetryText};
 use super::target::{HostName, TargetUrl, is_authority};
 use crate::decode::{Bounded, Decoder, Name, NonEmpty, SchemaBuilder, Setting, TimeLimit, text};
 use crate::diagnostic::{self, BAD_VALUE, CONFLICTING_KEYS, Diagnostic, MISSING_KEY};
@@ -35,8 +36,13 @@ settings! {
         protocol: Protocol = "http1",
         /// TLS towards `https` targets; the target's certificate is verified.
         tls: Option<UpstreamTlsText>,
+        /// When a call that failed is made again; without it, only one that found no connection, or one at rest that had ended.
+        retry: Option<RetryText>,
+        /// A second call when the first takes long.
+        hedge: Option<HedgeText>,
+        /// What is done in place of a call that failed.
+        pub(super) fallback: Option<FallbackText>,
     }
-    not_available { "retry" }
     check UpstreamText::check;
 }
 
@@ -92,6 +98,9 @@ impl UpstreamText {
                 Protocol::Auto => UpstreamProtocol::Auto,
             },
             tls: self.tls.map(UpstreamTlsText::lower).unwrap_or_default(),
+            retry: self.retry.map(RetryText::lower),
+            hedge: self.hedge.map(HedgeText::lower),
+            fallback: self.fallback.and_then(FallbackText::lower),
         }
     }
 }

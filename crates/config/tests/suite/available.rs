@@ -33,7 +33,6 @@ fn what_is_not_built_is_refused_at_its_place() {
     let upstream = |line: &str| format!("upstreams: {{ a: {{ targets: [\"http://h\"], {line} }} }}");
     let route = |line: &str| format!("routes: [{{ name: a, answer: {{}}, {line} }}]");
     let cases = [
-        (upstream("retry: {}"), "upstreams.a.retry"),
         (route("match: { when: \"true\" }"), "routes.a.match.when"),
         (route("retry: { retries: 1 }"), "routes.a.retry"),
         (route("policies: { basic_auth: {} }"), "routes.a.policies.basic_auth"),
