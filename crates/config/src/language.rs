@@ -3,12 +3,17 @@
 mod check;
 mod conditions;
 mod consumer;
+mod discover;
 mod edge;
+mod health;
 mod pattern;
 mod policies;
 mod route;
 mod target;
+mod targets;
 mod upstream;
+
+pub use targets::{TargetList, read_targets};
 
 use serde_json::{Value as Json, json};
 

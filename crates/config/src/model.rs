@@ -1,5 +1,13 @@
 //! The types of a checked configuration, as the rest of Daemun reads them. Knows nothing of text, only where each value stood.
 
+mod discover;
+mod health;
+
+pub use discover::{
+    ConsulSource, Discover, DnsRecords, DnsSource, HttpSource, KubernetesSource, PortRef, Secret, Server, Source,
+};
+pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, Probe};
+
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -249,8 +257,10 @@ pub struct ClientTimeouts {
 pub struct Upstream {
     /// Name.
     pub name: Spanned<String>,
-    /// Targets; never empty.
+    /// Targets; empty only where they are found.
     pub targets: Vec<Target>,
+    /// Where targets are found.
+    pub discover: Option<Discover>,
     /// Time limits.
     pub timeouts: UpstreamTimeouts,
     /// What goes into `Host`.
@@ -259,6 +269,8 @@ pub struct Upstream {
     pub protocol: UpstreamProtocol,
     /// TLS towards `https` targets.
     pub tls: UpstreamTls,
+    /// Active checks of the targets.
+    pub health: Option<HealthCheck>,
 }
 
 /// One address of an upstream.

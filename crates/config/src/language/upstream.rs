@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value as Json, json};
 
+use super::discover::DiscoverText;
+use super::health::HealthText;
 use super::target::{HostName, TargetUrl, is_authority};
 use crate::decode::{Bounded, Decoder, NonEmpty, SchemaBuilder, Setting, TimeLimit, text};
 use crate::diagnostic::{self, BAD_VALUE, CONFLICTING_KEYS, Diagnostic, MISSING_KEY};
@@ -16,7 +18,9 @@ settings! {
     pub(super) struct UpstreamText {
         /// Where the calls go: `http://host:port`, `https://host`, `unix:/run/x.sock`, each as a text or as a mapping of `url` and
         /// `weight`.
-        targets: NonEmpty<TargetText>,
+        targets: Option<NonEmpty<TargetText>>,
+        /// Where targets are found while the gateway runs, instead of `targets` or beside them.
+        discover: Option<DiscoverText>,
         /// How a target is picked.
         balance: Balance = "round_robin",
         /// Time limits of a call.
@@ -27,17 +31,20 @@ settings! {
         protocol: Protocol = "http1",
         /// TLS towards `https` targets; the target's certificate is verified.
         tls: Option<UpstreamTlsText>,
+        /// How targets are checked.
+        health: Option<HealthText>,
     }
-    not_available { "health", "outliers", "retry", "breaker" }
+    not_available { "outliers", "retry", "breaker" }
+    needs_one { "targets", "discover" }
     check UpstreamText::check;
 }
 
 impl UpstreamText {
     fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
-        let targets = &self.targets.0;
-        if let Some(node) =
-            node.get("targets").filter(|_| !targets.is_empty() && targets.iter().all(|target| target.weight == 0))
-        {
+        let targets = self.targets.as_ref().map_or(&[][..], |targets| &targets.0);
+        if let Some(node) = node.get("targets").filter(|_| {
+            self.discover.is_none() && !targets.is_empty() && targets.iter().all(|target| target.weight == 0)
+        }) {
             cx.key("targets", |cx| cx.bad_value(node, "all weights are zero, so no target would get a call"));
         }
         for target in targets {
@@ -59,7 +66,9 @@ impl UpstreamText {
             .tls
             .as_ref()
             .and_then(|_| node.entry("tls"))
-            .filter(|_| !targets.is_empty() && !targets.iter().any(|target| target.url.value.tls))
+            .filter(|_| !self.discover.as_ref().is_some_and(DiscoverText::may_be_tls))
+            .filter(|_| self.discover.is_some() || !targets.is_empty())
+            .filter(|_| !targets.iter().any(|target| target.url.value.tls))
         {
             let found =
                 Diagnostic::warning(diagnostic::NO_EFFECT, entry.key_at, "`tls` has no effect: no target is `https`");
@@ -71,7 +80,8 @@ impl UpstreamText {
         let Balance::RoundRobin = self.balance;
         Upstream {
             name,
-            targets: self.targets.0.into_iter().map(TargetText::lower).collect(),
+            targets: self.targets.into_iter().flat_map(|targets| targets.0).map(TargetText::lower).collect(),
+            discover: self.discover.map(DiscoverText::lower),
             timeouts: self.timeouts.lower(),
             host: self.host,
             protocol: match self.protocol {
@@ -81,12 +91,13 @@ impl UpstreamText {
                 Protocol::Auto => UpstreamProtocol::Auto,
             },
             tls: self.tls.map(UpstreamTlsText::lower).unwrap_or_default(),
+            health: self.health.and_then(HealthText::lower),
         }
     }
 }
 
 /// A target: its address as a text, or a mapping of address and weight.
-struct TargetText {
+pub(super) struct TargetText {
     url: Spanned<TargetUrl>,
     weight: u32,
 }
@@ -108,7 +119,7 @@ impl Setting for TargetText {
 }
 
 impl TargetText {
-    fn lower(self) -> Target {
+    pub(super) fn lower(self) -> Target {
         let Spanned { value, at } = self.url;
         Target {
             url: Spanned { value: value.written, at },

@@ -17,7 +17,6 @@ fn every_key_of_the_example_is_built_or_not_available() {
     let found: Vec<(&str, &str)> = loaded.diagnostics.iter().map(|found| (found.code, found.path.as_str())).collect();
     let expected = [
         "upstreams.catalog.balance",
-        "upstreams.catalog.health",
         "upstreams.catalog.outliers",
         "upstreams.catalog.retry",
         "upstreams.catalog.breaker",
@@ -44,7 +43,6 @@ fn what_is_not_built_is_refused_at_its_place() {
         (upstream("balance: latency"), "upstreams.a.balance"),
         (upstream("balance: sticky"), "upstreams.a.balance"),
         (upstream("balance: { hash: { header: x-user } }"), "upstreams.a.balance"),
-        (upstream("health: { path: / }"), "upstreams.a.health"),
         (upstream("breaker: {}"), "upstreams.a.breaker"),
         (route("match: { when: \"true\" }"), "routes.a.match.when"),
         (route("retry: { retries: 1 }"), "routes.a.retry"),
