@@ -286,10 +286,16 @@ pub struct Target {
     pub base_path: String,
     /// Share of the calls among the targets; 1 to 1,000,000, default 1; 0 takes it out.
     pub weight: u32,
+    /// Lower tiers are called first; 0.
+    pub tier: u8,
+    /// Where it is.
+    pub zone: Option<String>,
+    /// Whether it gets no new call.
+    pub drain: bool,
 }
 
 /// Where a target is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TargetAddress {
     /// A host name or address (IPv6 without brackets), and a port.
     Tcp {

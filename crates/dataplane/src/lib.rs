@@ -24,8 +24,10 @@ mod timers;
 mod clock;
 
 pub use clock::Clock;
+pub use destination::upstream::state::{TargetState, Verdict};
 pub use gateway::{Gateway, Options};
 pub use ids::{IdSource, Ids};
 pub use listener::{Socket, Sockets};
 pub use snapshot::Snapshot;
+pub use snapshot::set::FoundTarget;
 pub use snapshot::upstream::{Target, Upstream};

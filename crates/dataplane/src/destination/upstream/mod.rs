@@ -9,6 +9,7 @@ pub(crate) mod local;
 pub(crate) mod place;
 pub(crate) mod pool;
 pub(crate) mod rest;
+pub(crate) mod state;
 pub(crate) mod transfer;
 
 use std::rc::Rc;
@@ -53,12 +54,8 @@ pub(crate) async fn send(
     let_others_read(ask.down).await;
     let mut tried = Vec::new();
     loop {
-        let Some(index) = upstream.pick(&tried) else {
-            return Err(no_target().into());
-        };
-        let Some(target) = upstream.targets.get(index) else {
-            return Err(Fault::new(Reason::Internal, "a target is missing").into());
-        };
+        let picked = upstream.pick(exchange, &tried, exchange.times.decided)?;
+        let target = &picked.target;
         trail.target = Some(Rc::clone(target));
         trail.upstream_status = 0;
         trail.attempts += 1;
@@ -73,12 +70,12 @@ pub(crate) async fn send(
         let again = fault.retry && !upload.touched() && !ask.down.started() && trail.attempts < ATTEMPTS_MOST;
         let connect_fault = matches!(fault.reason, Reason::ConnectFailed | Reason::ConnectTimeout | Reason::NoTarget);
         let safe = connect_fault || upload.unprocessed || (trail.reused && exchange.request.method.is_idempotent());
-        if !again || !safe || (connect_fault && tried.len() + 1 >= upstream.targets.len()) {
+        if !again || !safe || (connect_fault && tried.len() + 1 >= upstream.targets().len()) {
             return Err(fault.into());
         }
         ask.worker.recorder.attempt_failed(&target.shared.cells, 0, 0);
         if connect_fault {
-            tried.push(index);
+            tried.push(Rc::clone(target));
         } else {
             trail.fresh = true;
         }
