@@ -4,14 +4,19 @@ mod balance;
 mod check;
 mod conditions;
 mod consumer;
+mod discover;
 mod edge;
 mod failure;
+mod health;
 mod outliers;
 mod pattern;
 mod policies;
 mod route;
 mod target;
+mod targets;
 mod upstream;
+
+pub use targets::{TargetList, read_targets};
 
 use serde_json::{Value as Json, json};
 

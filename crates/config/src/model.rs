@@ -1,8 +1,16 @@
 //! The types of a checked configuration, as the rest of Daemun reads them. Knows nothing of text, only where each value stood.
 
+mod balance;
+mod discover;
 mod failure;
+mod health;
 
+pub use balance::{Balance, Breaker, HashBy, Outliers, Sticky};
+pub use discover::{
+    ConsulSource, Discover, DnsRecords, DnsSource, HttpSource, KubernetesSource, PortRef, Secret, Server, Source,
+};
 pub use failure::{Fallback, FallbackTo, Hedge, Mirror, Retry, RetryOn};
+pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, Probe};
 
 use std::fmt;
 use std::net::IpAddr;
@@ -255,7 +263,7 @@ pub struct ClientTimeouts {
 pub struct Upstream {
     /// Name.
     pub name: Spanned<String>,
-    /// Targets; never empty.
+    /// Targets; empty only where they are found.
     pub targets: Vec<Target>,
     /// How one is picked.
     pub balance: Balance,
@@ -267,6 +275,8 @@ pub struct Upstream {
     pub breaker: Option<Breaker>,
     /// Time over which the weight of a target rises that is healthy again.
     pub slow_start: Option<Duration>,
+    /// Where targets are found.
+    pub discover: Option<Discover>,
     /// Time limits.
     pub timeouts: UpstreamTimeouts,
     /// What goes into `Host`.
@@ -281,102 +291,8 @@ pub struct Upstream {
     pub hedge: Option<Hedge>,
     /// What is done in place of a call that failed.
     pub fallback: Option<Fallback>,
-}
-
-/// How a target is picked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Balance {
-    /// One after the other, by weight (default).
-    RoundRobin,
-    /// Of two, the one with fewer calls under way.
-    LeastRequests,
-    /// Of two, the one that answered faster.
-    Latency,
-    /// The same for the same value.
-    Hash(HashBy),
-    /// The same for the same client.
-    Sticky(Sticky),
-}
-
-/// What is hashed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HashBy {
-    /// The client's address.
-    ClientIp,
-    /// The consumer.
-    Consumer,
-    /// A header, name in lower case.
-    Header(String),
-    /// A cookie.
-    Cookie(String),
-    /// A query parameter.
-    Query(String),
-    /// A path parameter.
-    Param(String),
-}
-
-/// The cookie that tells a client's target.
-/// `Debug` does not print the secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Sticky {
-    /// Name of the cookie.
-    pub cookie: String,
-    /// How long it is kept; `None`: until the client is closed.
-    pub ttl: Option<Duration>,
-    /// Key of its digest; `None`: one of the process's own.
-    pub secret: Option<String>,
-}
-
-impl fmt::Debug for Sticky {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sticky").field("cookie", &self.cookie).field("ttl", &self.ttl).finish_non_exhaustive()
-    }
-}
-
-/// What calls tell of a target. Shares in hundredths of a per cent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outliers {
-    /// Failed calls in a row; 5; 0: any number.
-    pub consecutive_failures: u32,
-    /// Share of failed calls.
-    pub failure_ratio: Option<u32>,
-    /// Time over which that is taken; 10s.
-    pub window: Duration,
-    /// Calls from which it holds; 20.
-    pub min_requests: u32,
-    /// Longest time to the head of an answer.
-    pub slower_than: Option<Duration>,
-    /// How many times as long as the others' that may be.
-    pub slower_than_peers: Option<u32>,
-    /// Statuses of failed calls; 500, 502, 503, 504.
-    pub statuses: Vec<u16>,
-    /// First time it is ejected; 10s.
-    pub eject_for: Duration,
-    /// Longest time it is ejected; 5m.
-    pub max_eject_for: Duration,
-    /// Share of targets that may be ejected; 5,000.
-    pub max_ejected: u32,
-}
-
-/// When an upstream is left alone. Shares in hundredths of a per cent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Breaker {
-    /// Share of failed calls.
-    pub failure_ratio: Option<u32>,
-    /// Failed calls in a row.
-    pub consecutive: Option<u32>,
-    /// From when a call is slow, and the share of slow calls.
-    pub slow: Option<(Duration, u32)>,
-    /// Time over which shares are taken; 10s.
-    pub window: Duration,
-    /// Calls from which they hold; 20.
-    pub min_requests: u32,
-    /// Statuses of failed calls; 500, 502, 503, 504.
-    pub statuses: Vec<u16>,
-    /// How long it is open; 5s.
-    pub open_for: Duration,
-    /// Calls that try the upstream then; 3.
-    pub half_open_requests: u32,
+    /// Active checks of the targets.
+    pub health: Option<HealthCheck>,
 }
 
 /// One address of an upstream.

@@ -149,7 +149,8 @@ pub(crate) fn compile(
     diagnostics: &mut Diagnostics,
 ) -> Option<Upstream> {
     let default = |d: Option<std::time::Duration>, seconds: u64| d.map_or(seconds * 1_000_000_000, nanos);
-    let tls = if config.targets.iter().any(|target| target.tls) {
+    let found_tls = config.discover.as_ref().is_some_and(|discover| discover.tls);
+    let tls = if found_tls || config.targets.iter().any(|target| target.tls) {
         Some(crate::tls::client(&config.name.value, &config.tls, config.protocol, diagnostics)?)
     } else {
         None
