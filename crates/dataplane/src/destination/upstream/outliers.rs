@@ -107,6 +107,7 @@ pub(crate) struct Told {
     length: AtomicU64,
     ended: AtomicU64,
     cause: AtomicU64,
+    ejections: AtomicU64,
     /// A call tries it.
     trying: AtomicBool,
 }
@@ -235,7 +236,13 @@ impl Told {
         if cause != Cause::Again || self.cause.load(Relaxed) == 0 {
             self.cause.store(cause.code(), Relaxed);
         }
+        self.ejections.fetch_add(1, Relaxed);
         self.until.store(now.saturating_add(length).max(1), Release);
+    }
+
+    /// How often it was ejected.
+    pub(crate) fn ejections(&self) -> u64 {
+        self.ejections.load(Relaxed)
     }
 
     /// Lets it have calls again.
