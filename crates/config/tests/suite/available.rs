@@ -33,7 +33,6 @@ fn what_is_not_built_is_refused_at_its_place() {
     let route = |line: &str| format!("routes: [{{ name: a, answer: {{}}, {line} }}]");
     let cases = [
         (route("match: { when: \"true\" }"), "routes.a.match.when"),
-        (route("retry: { retries: 1 }"), "routes.a.retry"),
         (route("policies: { basic_auth: {} }"), "routes.a.policies.basic_auth"),
         (route("policies: { transform: [] }"), "routes.a.policies.transform"),
         (route("authenticate: { any: [basic_auth] }"), "routes.a.authenticate.any"),

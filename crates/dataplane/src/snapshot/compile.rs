@@ -11,6 +11,7 @@ use daemun_config::model::{
 use daemun_config::tree::At;
 use daemun_pipeline::{BuildContext, Carry, Consumer, Directory, Phase, Policy, PolicyRow};
 
+use super::failure::{Names, OwnFailure};
 use super::template::Template;
 use super::{Destination, Own, PathRewrite, Redirect, Rewrite, Route, Settings, Snapshot, answer, upstream};
 use crate::chain::{Chain, Link};
@@ -67,8 +68,9 @@ fn compile(
         registry,
         carry,
         directory: &directory,
-        upstreams: &config.upstreams,
         diagnostics,
+        upstreams: Names::of(&config.upstreams),
+        balances: &config.upstreams,
         shared: HashMap::new(),
         alike: HashMap::new(),
     };
@@ -93,10 +95,11 @@ fn compile(
     if let Some(router) = &router {
         less_protected(config, registry, router, diagnostics);
     }
+    let names = Names::of(&config.upstreams);
     let upstreams: Vec<_> = config
         .upstreams
         .iter()
-        .map(|u| upstream::compile(u, config.zone.as_deref(), carry, metrics, diagnostics).map(Arc::new))
+        .map(|u| upstream::compile(u, config.zone.as_deref(), &names, carry, metrics, diagnostics).map(Arc::new))
         .collect();
     let upstreams = upstreams.into_iter().collect::<Option<Vec<_>>>();
     let tls = tls(config, carry, diagnostics);
@@ -135,9 +138,11 @@ struct Compiler<'a> {
     carry: &'a Carry,
     directory: &'a Arc<Directory>,
     diagnostics: &'a mut Diagnostics,
+    upstreams: Names<'a>,
     /// Global policies are built once and shared by the routes that have them.
     shared: HashMap<(String, bool), Option<Built>>,
-    upstreams: &'a [model::Upstream],
+    /// What of each upstream is hashed.
+    balances: &'a [model::Upstream],
     /// What routes without a rewrite have of their own.
     alike: HashMap<Exceptions, Arc<Own>>,
 }
@@ -265,7 +270,7 @@ impl Compiler<'_> {
     /// Which of the route's parameters its upstream hashes.
     fn hash_param(&self, route: &model::Route, params: &[String]) -> Option<u16> {
         let model::Destination::Upstream(index) = &route.destination else { return None };
-        let model::Balance::Hash(model::HashBy::Param(name)) = &self.upstreams.get(*index)?.balance else {
+        let model::Balance::Hash(model::HashBy::Param(name)) = &self.balances.get(*index)?.balance else {
             return None;
         };
         params.iter().position(|param| param == name).and_then(|position| u16::try_from(position).ok())
@@ -274,11 +279,14 @@ impl Compiler<'_> {
     fn own(&mut self, route: &model::Route, rewrite: Option<Rewrite>, hash_param: Option<u16>) -> Arc<Own> {
         let (body, upgrades) = (route.body_limit, route.upgrades.clone());
         let (connect, response) = (route.timeouts.connect.map(nanos), route.timeouts.response.map(nanos));
-        if rewrite.is_some() {
-            return Arc::new(Own { body, connect, response, upgrades, rewrite, hash_param });
+        let failure = OwnFailure::compile(route, &self.upstreams, self.carry);
+        if rewrite.is_some() || failure.is_some() {
+            return Arc::new(Own { body, connect, response, upgrades, rewrite, failure, hash_param });
         }
         let alike = self.alike.entry((body, connect, response, upgrades.clone(), hash_param));
-        Arc::clone(alike.or_insert_with(|| Arc::new(Own { body, connect, response, upgrades, rewrite, hash_param })))
+        Arc::clone(
+            alike.or_insert_with(|| Arc::new(Own { body, connect, response, upgrades, rewrite, failure, hash_param })),
+        )
     }
 
     #[allow(clippy::option_option, reason = "outer: an error was reported; inner: nothing is rewritten")]

@@ -53,6 +53,8 @@ pub(crate) enum Outcome {
     Answered(u16),
     /// There was none, for the target's sake.
     Failed,
+    /// Another attempt, which began later, was answered first.
+    Overtaken,
     /// Nobody knows: the client left, or the attempt was given up.
     Cancelled,
 }
@@ -72,7 +74,7 @@ impl Outcome {
         match self {
             Outcome::Answered(status) => statuses.contains(&status),
             Outcome::Failed => true,
-            Outcome::Cancelled => false,
+            Outcome::Overtaken | Outcome::Cancelled => false,
         }
     }
 }
@@ -202,7 +204,7 @@ impl Choice {
         use super::breaker::End;
         let statuses = self.breaker.as_ref().map_or(&FAILED[..], |breaker| &breaker.rules.statuses);
         match outcome {
-            Outcome::Cancelled => End::Unknown,
+            Outcome::Overtaken | Outcome::Cancelled => End::Unknown,
             outcome if outcome.is_failed(statuses) => End::Failed,
             Outcome::Answered(_) | Outcome::Failed => End::Good(nanos.unwrap_or(0)),
         }
@@ -347,10 +349,12 @@ impl Upstream {
     pub(crate) fn take(&self, target: &Target, outcome: Outcome, nanos: Option<u64>, trial: bool, now: u64) {
         use super::outliers::Finding;
         let choice = &self.choice;
-        if outcome == Outcome::Cancelled {
-            return;
-        }
         let state = target.state();
+        match outcome {
+            Outcome::Answered(_) | Outcome::Failed => {}
+            Outcome::Overtaken => return state.told.overtaken(now),
+            Outcome::Cancelled => return,
+        }
         let failed = choice.is_failed(outcome);
         if let (Outcome::Answered(_), Some(nanos)) = (outcome, nanos) {
             state.told.answered(nanos, now);
