@@ -149,7 +149,8 @@ pub(crate) fn compile(
     diagnostics: &mut Diagnostics,
 ) -> Option<Upstream> {
     let default = |d: Option<std::time::Duration>, seconds: u64| d.map_or(seconds * 1_000_000_000, nanos);
-    let tls = if config.targets.iter().any(|target| target.tls) {
+    let found_tls = config.discover.as_ref().is_some_and(|discover| discover.tls);
+    let tls = if found_tls || config.targets.iter().any(|target| target.tls) {
         Some(crate::tls::client(&config.name.value, &config.tls, config.protocol, diagnostics)?)
     } else {
         None
@@ -171,7 +172,8 @@ fn targets(config: &model::Upstream, tls_key: &str, carry: &Carry, metrics: &Arc
     let name = config.name.value.as_str();
     let known = carry.get_or(&format!("targets of {name}"), "", Known::default);
     let written: Vec<FoundTarget> = config.targets.iter().map(written).collect();
-    let shape = format!("{written:?} {tls_key} {:?}", config.protocol);
+    // targets found by one source are not those of another
+    let shape = format!("{written:?} {tls_key} {:?} {:?}", config.protocol, config.discover);
     carry.get_or(&format!("target set of {name}"), &shape, || {
         let maker = Maker {
             upstream: name.to_owned(),
