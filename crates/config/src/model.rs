@@ -1,11 +1,15 @@
 //! The types of a checked configuration, as the rest of Daemun reads them. Knows nothing of text, only where each value stood.
 
+mod balance;
 mod discover;
+mod failure;
 mod health;
 
+pub use balance::{Balance, Breaker, HashBy, Outliers, Sticky};
 pub use discover::{
     ConsulSource, Discover, DnsRecords, DnsSource, HttpSource, KubernetesSource, PortRef, Secret, Server, Source,
 };
+pub use failure::{Fallback, FallbackTo, Hedge, Mirror, Retry, RetryOn};
 pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, Probe};
 
 use std::fmt;
@@ -50,6 +54,8 @@ pub struct Config {
     pub limits: Limits,
     /// Time limits towards clients.
     pub timeouts: ClientTimeouts,
+    /// Where the gateway is.
+    pub zone: Option<String>,
     /// Pools of targets.
     pub upstreams: Vec<Upstream>,
     /// Policies of every route.
@@ -259,6 +265,16 @@ pub struct Upstream {
     pub name: Spanned<String>,
     /// Targets; empty only where they are found.
     pub targets: Vec<Target>,
+    /// How one is picked.
+    pub balance: Balance,
+    /// Share of healthy weight, in hundredths of a per cent, below which all targets are called.
+    pub panic_threshold: Option<u32>,
+    /// What calls tell of a target.
+    pub outliers: Option<Outliers>,
+    /// When the upstream is left alone.
+    pub breaker: Option<Breaker>,
+    /// Time over which the weight of a target rises that is healthy again.
+    pub slow_start: Option<Duration>,
     /// Where targets are found.
     pub discover: Option<Discover>,
     /// Time limits.
@@ -269,6 +285,12 @@ pub struct Upstream {
     pub protocol: UpstreamProtocol,
     /// TLS towards `https` targets.
     pub tls: UpstreamTls,
+    /// When a call that failed is made again.
+    pub retry: Option<Retry>,
+    /// A second call when the first takes long.
+    pub hedge: Option<Hedge>,
+    /// What is done in place of a call that failed.
+    pub fallback: Option<Fallback>,
     /// Active checks of the targets.
     pub health: Option<HealthCheck>,
 }
@@ -388,6 +410,13 @@ pub struct Route {
     pub rewrite: Rewrite,
     /// Time limits that win over the upstream's.
     pub timeouts: UpstreamTimeouts,
+    /// In place of the upstream's; `Some(None)` switches that off.
+    #[allow(clippy::option_option, reason = "outer: given; inner: on")]
+    pub retry: Option<Option<Retry>>,
+    /// In place of the upstream's.
+    pub fallback: Option<Fallback>,
+    /// Calls that are sent elsewhere as well.
+    pub mirror: Option<Mirror>,
     /// Bytes of a request body, in place of the global limit.
     pub body_limit: Option<u64>,
     /// Upgrade protocols passed on, lower case; `["websocket"]`.

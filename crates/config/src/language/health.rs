@@ -41,6 +41,8 @@ settings! {
         expect: Option<ExpectText>,
         /// Service to ask the health service of gRPC for; the server as a whole unless given.
         grpc_service: Option<String>,
+        /// While less than this share of the targets' weight is healthy, calls go to all of them; never when absent.
+        panic_threshold: Option<Percent>,
     }
     needs_one { "path", "protocol" }
     check HealthText::check;
@@ -90,6 +92,11 @@ impl HealthText {
         if let Some(node) = node.get("jitter").filter(|_| self.jitter.basis_points > 5_000) {
             cx.key("jitter", |cx| cx.bad_value(node, "an interval may vary by `50%` at most"));
         }
+    }
+
+    /// Share of healthy weight, in hundredths of a per cent, below which all targets are called.
+    pub(super) fn panic_threshold(&self) -> Option<u32> {
+        self.panic_threshold.map(|share| share.basis_points)
     }
 
     /// The active checks it asks for.

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use serde_json::{Value as Json, json};
 
+use super::balance::Balance;
 use super::discover::DiscoverText;
+use super::failure::{FallbackText, HedgeText, RetryText};
 use super::health::HealthText;
+use super::outliers::{BreakerText, OutliersText};
 use super::target::{HostName, TargetUrl, is_authority};
 use crate::decode::{Bounded, Decoder, Name, NonEmpty, SchemaBuilder, Setting, TimeLimit, text};
 use crate::diagnostic::{self, BAD_VALUE, CONFLICTING_KEYS, Diagnostic, MISSING_KEY};
@@ -23,6 +26,12 @@ settings! {
         discover: Option<DiscoverText>,
         /// How a target is picked.
         balance: Balance = "round_robin",
+        /// What calls tell of a target; nothing when absent.
+        outliers: Option<OutliersText>,
+        /// When the upstream as a whole is left alone for a while; never when absent.
+        breaker: Option<BreakerText>,
+        /// Over this time the weight of a target rises from a tenth to what it is, once it is healthy again.
+        slow_start: Option<TimeLimit>,
         /// Time limits of a call.
         timeouts: UpstreamTimeoutsText = "{}",
         /// What goes into `Host`: `preserve` for what the client sent, `target` for the target's own, or a fixed name.
@@ -31,10 +40,15 @@ settings! {
         protocol: Protocol = "http1",
         /// TLS towards `https` targets; the target's certificate is verified.
         tls: Option<UpstreamTlsText>,
+        /// When a call that failed is made again; without it, only one that found no connection, or one at rest that had ended.
+        retry: Option<RetryText>,
+        /// A second call when the first takes long.
+        hedge: Option<HedgeText>,
+        /// What is done in place of a call that failed.
+        pub(super) fallback: Option<FallbackText>,
         /// How targets are checked.
         health: Option<HealthText>,
     }
-    not_available { "outliers", "retry", "breaker" }
     needs_one { "targets", "discover" }
     check UpstreamText::check;
 }
@@ -77,11 +91,15 @@ impl UpstreamText {
     }
 
     pub(super) fn lower(self, name: Spanned<String>) -> Upstream {
-        let Balance::RoundRobin = self.balance;
         Upstream {
             name,
             targets: self.targets.into_iter().flat_map(|targets| targets.0).map(TargetText::lower).collect(),
             discover: self.discover.map(DiscoverText::lower),
+            balance: self.balance.lower(),
+            outliers: self.outliers.map(OutliersText::lower),
+            breaker: self.breaker.map(BreakerText::lower),
+            slow_start: self.slow_start.map(|time| time.0),
+            panic_threshold: self.health.as_ref().and_then(HealthText::panic_threshold),
             timeouts: self.timeouts.lower(),
             host: self.host,
             protocol: match self.protocol {
@@ -91,6 +109,9 @@ impl UpstreamText {
                 Protocol::Auto => UpstreamProtocol::Auto,
             },
             tls: self.tls.map(UpstreamTlsText::lower).unwrap_or_default(),
+            retry: self.retry.map(RetryText::lower),
+            hedge: self.hedge.map(HedgeText::lower),
+            fallback: self.fallback.and_then(FallbackText::lower),
             health: self.health.and_then(HealthText::lower),
         }
     }
@@ -157,15 +178,6 @@ settings! {
         /// Gives the target no new call; calls under way end as they would.
         drain: bool = "false",
     }
-}
-
-settings! {
-    /// How a target is picked.
-    enum Balance {
-        /// One after the other, by weight.
-        RoundRobin = "round_robin",
-    }
-    not_available { "least_requests", "latency", "hash", "sticky" }
 }
 
 settings! {
