@@ -61,6 +61,8 @@ pub(super) struct Lookup {
     clock: Clock,
     /// One server; else as the system is configured.
     server: Option<SocketAddr>,
+    /// How long that server may take for one question.
+    answer: Duration,
     /// Who asks, and the state of the files it was made by.
     asker: Mutex<Option<(Stamp, Arc<Asker>)>>,
 }
@@ -77,12 +79,18 @@ struct Asker {
 impl Lookup {
     /// Asks as the system is configured: `/etc/hosts`, name servers and search domains of `/etc/resolv.conf`.
     pub(super) fn system(clock: Clock) -> Self {
-        Self { clock, server: None, asker: Mutex::default() }
+        Self { clock, server: None, answer: ANSWER, asker: Mutex::default() }
     }
 
     /// Asks one name server and nobody else.
     pub(super) fn of(server: SocketAddr, clock: Clock) -> Self {
-        Self { clock, server: Some(server), asker: Mutex::default() }
+        Self { clock, server: Some(server), answer: ANSWER, asker: Mutex::default() }
+    }
+
+    /// The same, of less patience.
+    #[cfg(test)]
+    pub(super) fn hasty(server: SocketAddr, clock: Clock, answer: Duration) -> Self {
+        Self { answer, ..Self::of(server, clock) }
     }
 
     /// The addresses of a name: those of IPv4 first.
@@ -145,7 +153,7 @@ impl Lookup {
             return Ok(Arc::clone(asker));
         }
         let made = match self.server {
-            Some(server) => Asker::of(server),
+            Some(server) => Asker::of(server, self.answer),
             None => Asker::system(),
         };
         let asker = Arc::new(made.map_err(|error| in_words(&error))?);
@@ -155,7 +163,7 @@ impl Lookup {
 }
 
 impl Asker {
-    fn of(server: SocketAddr) -> Result<Self, NetError> {
+    fn of(server: SocketAddr, answer: Duration) -> Result<Self, NetError> {
         let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
             connection.port = server.port();
             connection
@@ -163,7 +171,7 @@ impl Asker {
         let server = NameServerConfig::new(server.ip(), true, connections.into());
         let config = ResolverConfig::from_name_servers(vec![server]);
         let mut options = ResolverOpts::default();
-        options.timeout = ANSWER;
+        options.timeout = answer;
         Self::new(config, options, Hosts::default(), false)
     }
 
