@@ -63,8 +63,15 @@ fn compile(
     check_log(config, diagnostics);
     let directory = Arc::new(directory(config));
     let router = Router::build(config.routes.iter().map(Into::into), config.hosts_fall_through, diagnostics);
-    let mut compiler =
-        Compiler { registry, carry, directory: &directory, diagnostics, shared: HashMap::new(), alike: HashMap::new() };
+    let mut compiler = Compiler {
+        registry,
+        carry,
+        directory: &directory,
+        upstreams: &config.upstreams,
+        diagnostics,
+        shared: HashMap::new(),
+        alike: HashMap::new(),
+    };
     let global: Vec<&PolicyEntry> = config.policies.iter().filter(|p| p.settings.is_some()).collect();
     let unmatched = policies.then(|| compiler.unmatched(&global)).flatten();
     let mut plain: Option<Option<Arc<Chain>>> = None;
@@ -86,8 +93,11 @@ fn compile(
     if let Some(router) = &router {
         less_protected(config, registry, router, diagnostics);
     }
-    let upstreams: Vec<_> =
-        config.upstreams.iter().map(|u| upstream::compile(u, carry, metrics, diagnostics).map(Arc::new)).collect();
+    let upstreams: Vec<_> = config
+        .upstreams
+        .iter()
+        .map(|u| upstream::compile(u, config.zone.as_deref(), carry, metrics, diagnostics).map(Arc::new))
+        .collect();
     let upstreams = upstreams.into_iter().collect::<Option<Vec<_>>>();
     let tls = tls(config, carry, diagnostics);
     let (router, unmatched, upstreams, tls) = (router?, unmatched?, upstreams?, tls?);
@@ -117,8 +127,8 @@ fn check_log(config: &Config, diagnostics: &mut Diagnostics) {
     }
 }
 
-/// What routes may have of their own but a rewrite: limits of body, connecting and answer, upgrades.
-type Exceptions = (Option<u64>, Option<u64>, Option<u64>, Vec<String>);
+/// What routes may have of their own but a rewrite: limits of body, connecting and answer, upgrades, a parameter that is hashed.
+type Exceptions = (Option<u64>, Option<u64>, Option<u64>, Vec<String>, Option<u16>);
 
 struct Compiler<'a> {
     registry: &'static [PolicyRow],
@@ -127,6 +137,7 @@ struct Compiler<'a> {
     diagnostics: &'a mut Diagnostics,
     /// Global policies are built once and shared by the routes that have them.
     shared: HashMap<(String, bool), Option<Built>>,
+    upstreams: &'a [model::Upstream],
     /// What routes without a rewrite have of their own.
     alike: HashMap<Exceptions, Arc<Own>>,
 }
@@ -247,18 +258,27 @@ impl Compiler<'_> {
             chain,
             destination,
             cells: metrics.route(&route.name.value),
-            own: self.own(route, rewrite),
+            own: self.own(route, rewrite, self.hash_param(route, params)),
         })
     }
 
-    fn own(&mut self, route: &model::Route, rewrite: Option<Rewrite>) -> Arc<Own> {
+    /// Which of the route's parameters its upstream hashes.
+    fn hash_param(&self, route: &model::Route, params: &[String]) -> Option<u16> {
+        let model::Destination::Upstream(index) = &route.destination else { return None };
+        let model::Balance::Hash(model::HashBy::Param(name)) = &self.upstreams.get(*index)?.balance else {
+            return None;
+        };
+        params.iter().position(|param| param == name).and_then(|position| u16::try_from(position).ok())
+    }
+
+    fn own(&mut self, route: &model::Route, rewrite: Option<Rewrite>, hash_param: Option<u16>) -> Arc<Own> {
         let (body, upgrades) = (route.body_limit, route.upgrades.clone());
         let (connect, response) = (route.timeouts.connect.map(nanos), route.timeouts.response.map(nanos));
         if rewrite.is_some() {
-            return Arc::new(Own { body, connect, response, upgrades, rewrite });
+            return Arc::new(Own { body, connect, response, upgrades, rewrite, hash_param });
         }
-        let alike = self.alike.entry((body, connect, response, upgrades.clone()));
-        Arc::clone(alike.or_insert_with(|| Arc::new(Own { body, connect, response, upgrades, rewrite })))
+        let alike = self.alike.entry((body, connect, response, upgrades.clone(), hash_param));
+        Arc::clone(alike.or_insert_with(|| Arc::new(Own { body, connect, response, upgrades, rewrite, hash_param })))
     }
 
     #[allow(clippy::option_option, reason = "outer: an error was reported; inner: nothing is rewritten")]

@@ -71,6 +71,8 @@ pub(crate) struct Own {
     pub(crate) response: Option<u64>,
     pub(crate) upgrades: Vec<String>,
     pub(crate) rewrite: Option<Rewrite>,
+    /// Which of its parameters its upstream hashes.
+    pub(crate) hash_param: Option<u16>,
 }
 
 /// What an exchange is counted by when it outlives its route.

@@ -11,6 +11,7 @@ use daemun_pipeline::Carry;
 
 use super::set::{FoundTarget, Known, Maker, TargetSet};
 use crate::clock::nanos;
+use crate::destination::upstream::choice::Choice;
 use crate::destination::upstream::state::TargetState;
 use crate::record::{Metrics, TargetMetrics};
 use crate::tls::ClientTls;
@@ -19,6 +20,8 @@ use crate::tls::ClientTls;
 pub struct Upstream {
     /// Name.
     pub name: String,
+    /// How one of them is chosen.
+    pub(crate) choice: Choice,
     /// Its targets, which change beneath it.
     pub(crate) set: Arc<TargetSet>,
     pub(crate) host: HostRule,
@@ -144,6 +147,7 @@ impl Target {
 /// Compiles an upstream of the configuration; its targets are found again where nothing about them changed, their counters by URL.
 pub(crate) fn compile(
     config: &model::Upstream,
+    zone: Option<&str>,
     carry: &Carry,
     metrics: &Arc<Metrics>,
     diagnostics: &mut Diagnostics,
@@ -157,6 +161,7 @@ pub(crate) fn compile(
     };
     let tls_key = tls.as_ref().map_or("", |tls| &tls.key);
     Some(Upstream {
+        choice: Choice::compile(config, zone, carry, diagnostics)?,
         set: targets(config, tls_key, carry, metrics),
         tls,
         name: config.name.value.clone(),

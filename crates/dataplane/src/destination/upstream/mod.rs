@@ -1,16 +1,25 @@
 //! A call to an upstream: a target is picked, a connection taken or made, the call sent, its answer passed on. Knows no policy.
 
+pub(crate) mod balance;
+pub(crate) mod breaker;
 pub(crate) mod budget;
+pub(crate) mod choice;
 pub(crate) mod connect;
 pub(crate) mod grpc;
 pub(crate) mod head;
+pub(crate) mod latency;
 pub(crate) mod links;
 pub(crate) mod local;
+pub(crate) mod outliers;
+pub(crate) mod picked;
 pub(crate) mod place;
+pub(crate) mod plan;
 pub(crate) mod pool;
 pub(crate) mod rest;
 pub(crate) mod state;
+pub(crate) mod sticky;
 pub(crate) mod transfer;
+pub(crate) mod window;
 
 use std::rc::Rc;
 
@@ -27,9 +36,11 @@ use crate::serve::{Ask, Trail};
 use crate::snapshot::Route;
 use crate::timers::NEVER;
 use crate::worker::Worker;
+use choice::Outcome;
 use connect::Fresh;
 use links::Links;
 use local::LocalUpstream;
+use picked::Picked;
 use pool::LocalTarget;
 use rest::{Left, Rest};
 use transfer::{CallLimits, Transfer, Upload, let_others_read};
@@ -53,20 +64,35 @@ pub(crate) async fn send(
     let mut upload = held_body(exchange, ask.trailers.take(), exchange.times.decided);
     let_others_read(ask.down).await;
     let mut tried = Vec::new();
+    let mut now = exchange.times.decided;
+    let mut failed: Option<Fault> = None;
     loop {
-        let picked = upstream.pick(exchange, &tried, exchange.times.decided)?;
-        let target = &picked.target;
-        trail.target = Some(Rc::clone(target));
+        let picked = upstream.pick(exchange, ask.route, &tried, now);
+        // that no other target is left says less than why the last one failed
+        let mut picked = picked.map_err(|none| failed.take().unwrap_or(none))?;
+        let target = Rc::clone(&picked.target);
+        trail.target = Some(Rc::clone(&target));
         trail.upstream_status = 0;
         trail.attempts += 1;
-        let result = attempt(ask, exchange, upstream, target, &upgrade, &mut upload, trail).await;
+        if upgrade.is_none() && !exchange.request.grpc {
+            upload.awaited = picked.awaited();
+        }
+        let result = attempt(ask, exchange, upstream, &mut picked, &upgrade, &mut upload, trail).await;
         trail.bytes_in = upload.pipe.total;
+        upload.awaited = None;
         let fault = match result {
-            Ok(rest) => return Ok(rest),
+            Ok(rest) => {
+                trail.picked = rest.is_some().then_some(picked);
+                return Ok(rest);
+            }
             Err(Stop::Fault(fault)) => fault,
             // a policy's, on the way out
             Err(stop @ Stop::Answer(_)) => return Err(stop),
         };
+        if picked.wants_report() {
+            picked.report(Outcome::of(&fault), None, ask.worker.clock.now());
+        }
+        drop(picked);
         let again = fault.retry && !upload.touched() && !ask.down.started() && trail.attempts < ATTEMPTS_MOST;
         let connect_fault = matches!(fault.reason, Reason::ConnectFailed | Reason::ConnectTimeout | Reason::NoTarget);
         let safe = connect_fault || upload.unprocessed || (trail.reused && exchange.request.method.is_idempotent());
@@ -75,13 +101,15 @@ pub(crate) async fn send(
         }
         ask.worker.recorder.attempt_failed(&target.shared.cells, 0, 0);
         if connect_fault {
-            tried.push(Rc::clone(target));
+            tried.push(target);
         } else {
             trail.fresh = true;
         }
         exchange.response.head.clear();
+        failed = Some(fault);
+        now = ask.worker.clock.now();
         // nothing of the body was taken; the head must be sent again
-        upload = Upload::new(ask.worker.clock.now());
+        upload = Upload::new(now);
     }
 }
 
@@ -97,13 +125,14 @@ async fn attempt(
     ask: &mut Ask<'_, '_>,
     exchange: &mut Exchange,
     upstream: &LocalUpstream,
-    target: &Rc<LocalTarget>,
+    picked: &mut Picked,
     upgrade: &Option<String>,
     upload: &mut Upload,
     trail: &mut Trail,
 ) -> Result<Option<Box<Rest>>, Stop> {
     let framing = sent_framing(upgrade.as_deref(), ask.framing);
-    let mut up = begin(ask, exchange, upstream, target, upgrade.as_deref(), framing, trail).await?;
+    let target = Rc::clone(&picked.target);
+    let mut up = begin(ask, exchange, upstream, &target, upgrade.as_deref(), framing, trail).await?;
     let limits = limits(ask, exchange, upstream, upgrade.is_some());
     ask.down.limit_body(if limits.stream { u64::MAX } else { limits.body });
     let mut transfer = Transfer {
@@ -127,8 +156,12 @@ async fn attempt(
             return Err(fault.into());
         }
     };
-    transfer.exchange.times.answered = ask.worker.clock.now();
+    let answered = ask.worker.clock.now();
+    transfer.exchange.times.answered = answered;
     trail.upstream_status = head.status;
+    transfer.upload.awaited = None;
+    picked.report(Outcome::Answered(head.status), transfer.upload.waited(answered), answered);
+    picked.mark(transfer.exchange);
     if head.status == 101 {
         let Some(wanted) = upgrade else {
             return Err(Fault::new(Reason::BadResponse, "the backend switched protocols unasked").into());
@@ -159,7 +192,7 @@ async fn attempt(
     }
     let result = transfer.until_end(head.body).await;
     trail.bytes_out = transfer.download.total;
-    finish(ask.worker, ask.down, exchange, target, up, upload, &head, result)?;
+    finish(ask.worker, ask.down, exchange, &target, up, upload, &head, result)?;
     Ok(None)
 }
 

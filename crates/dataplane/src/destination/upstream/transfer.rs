@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use daemun_pipeline::{Exchange, Fault, Reason};
 
+use super::picked::Awaited;
 use crate::chain::Unwanted;
 use crate::coded::{Coded, Coders};
 use crate::http1::down::gone;
@@ -63,6 +64,8 @@ pub(crate) struct Upload {
     refused: bool,
     /// The upstream said that it did nothing with the call.
     pub(crate) unprocessed: bool,
+    /// Whom to tell that all of the call was sent.
+    pub(crate) awaited: Option<Awaited>,
     /// When the body began to be awaited.
     began: u64,
     /// Last time something moved.
@@ -76,7 +79,12 @@ impl Upload {
 
     /// Of a body of which this was read already.
     pub(crate) fn of(pipe: Pipe, now: u64) -> Upload {
-        Upload { pipe, done: false, refused: false, unprocessed: false, began: now, moved: now }
+        Upload { pipe, done: false, refused: false, unprocessed: false, awaited: None, began: now, moved: now }
+    }
+
+    /// How long the answer was waited for by `now`; `None` while not all of the call was sent.
+    pub(crate) fn waited(&self, now: u64) -> Option<u64> {
+        self.done.then(|| now.saturating_sub(self.moved))
     }
 
     /// Whether a part of the body was taken from the client: the call cannot be made again.
@@ -196,6 +204,9 @@ impl Transfer<'_, '_> {
                 Poll::Ready(Ok(())) if pipe.is_finished() && self.up.all_written() => {
                     pipe.release(&self.worker.buffers);
                     self.upload.done = true;
+                    if let Some(awaited) = &mut self.upload.awaited {
+                        awaited.sent(self.upload.moved);
+                    }
                     return Ok(moved);
                 }
                 // what was held may have been why nothing could be read: only an empty pipe waits for the socket
