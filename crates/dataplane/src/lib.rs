@@ -34,5 +34,7 @@ pub use gateway::{Gateway, Options};
 pub use ids::{IdSource, Ids};
 pub use listener::{Socket, Sockets};
 pub use snapshot::Snapshot;
+pub use snapshot::reach::Reach;
 pub use snapshot::set::FoundTarget;
 pub use snapshot::upstream::{Target, Upstream};
+pub use tls::{client_config, handshake_in_words};

@@ -68,9 +68,9 @@ fn compile(
         registry,
         carry,
         directory: &directory,
-        upstreams: &config.upstreams,
-        names: Names::of(&config.upstreams),
         diagnostics,
+        names: Names::of(&config.upstreams),
+        balances: &config.upstreams,
         shared: HashMap::new(),
         alike: HashMap::new(),
     };
@@ -99,7 +99,7 @@ fn compile(
     let upstreams: Vec<_> = config
         .upstreams
         .iter()
-        .map(|u| upstream::compile(u, &names, config.zone.as_deref(), carry, metrics, diagnostics).map(Arc::new))
+        .map(|u| upstream::compile(u, config.zone.as_deref(), &names, carry, metrics, diagnostics).map(Arc::new))
         .collect();
     let upstreams = upstreams.into_iter().collect::<Option<Vec<_>>>();
     let tls = tls(config, carry, diagnostics);
@@ -141,7 +141,8 @@ struct Compiler<'a> {
     names: Names<'a>,
     /// Global policies are built once and shared by the routes that have them.
     shared: HashMap<(String, bool), Option<Built>>,
-    upstreams: &'a [model::Upstream],
+    /// What of each upstream is hashed.
+    balances: &'a [model::Upstream],
     /// What routes without a rewrite have of their own.
     alike: HashMap<Exceptions, Arc<Own>>,
 }
@@ -269,7 +270,7 @@ impl Compiler<'_> {
     /// Which of the route's parameters its upstream hashes.
     fn hash_param(&self, route: &model::Route, params: &[String]) -> Option<u16> {
         let model::Destination::Upstream(index) = &route.destination else { return None };
-        let model::Balance::Hash(model::HashBy::Param(name)) = &self.upstreams.get(*index)?.balance else {
+        let model::Balance::Hash(model::HashBy::Param(name)) = &self.balances.get(*index)?.balance else {
             return None;
         };
         params.iter().position(|param| param == name).and_then(|position| u16::try_from(position).ok())
@@ -283,8 +284,9 @@ impl Compiler<'_> {
             return Arc::new(Own { body, connect, response, upgrades, rewrite, failure, hash_param });
         }
         let alike = self.alike.entry((body, connect, response, upgrades.clone(), hash_param));
-        let own = || Arc::new(Own { body, connect, response, upgrades, rewrite, failure, hash_param });
-        Arc::clone(alike.or_insert_with(own))
+        Arc::clone(
+            alike.or_insert_with(|| Arc::new(Own { body, connect, response, upgrades, rewrite, failure, hash_param })),
+        )
     }
 
     #[allow(clippy::option_option, reason = "outer: an error was reported; inner: nothing is rewritten")]

@@ -2,6 +2,7 @@
 
 mod compile;
 pub(crate) mod failure;
+pub(crate) mod reach;
 pub(crate) mod set;
 pub(crate) mod template;
 pub(crate) mod upstream;

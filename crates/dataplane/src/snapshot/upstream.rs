@@ -149,8 +149,8 @@ impl Target {
 /// Compiles an upstream of the configuration; its targets are found again where nothing about them changed, their counters by URL.
 pub(crate) fn compile(
     config: &model::Upstream,
-    upstreams: &Names<'_>,
     zone: Option<&str>,
+    upstreams: &Names<'_>,
     carry: &Carry,
     metrics: &Arc<Metrics>,
     diagnostics: &mut Diagnostics,
@@ -181,7 +181,8 @@ fn targets(config: &model::Upstream, tls_key: &str, carry: &Carry, metrics: &Arc
     let name = config.name.value.as_str();
     let known = carry.get_or(&format!("targets of {name}"), "", Known::default);
     let written: Vec<FoundTarget> = config.targets.iter().map(written).collect();
-    let shape = format!("{written:?} {tls_key} {:?}", config.protocol);
+    // targets found by one source are not those of another
+    let shape = format!("{written:?} {tls_key} {:?} {:?}", config.protocol, config.discover);
     carry.get_or(&format!("target set of {name}"), &shape, || {
         let maker = Maker {
             upstream: name.to_owned(),

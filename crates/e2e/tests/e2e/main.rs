@@ -17,6 +17,7 @@ mod mutations;
 mod http1;
 mod bodies;
 mod forwarding;
+mod balancing;
 mod routing;
 mod policies;
 mod refusals;

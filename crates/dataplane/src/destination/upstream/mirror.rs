@@ -80,18 +80,21 @@ impl Sent {
         let upstream = local.upstreams.get(self.upstream).ok_or_else(missing)?;
         let site = Site { worker, local, route, deadline };
         let exchange = &mut copy.exchange;
-        let mut picked = upstream.pick(exchange, route, &[], exchange.times.decided)?;
+        let mut picked = upstream.pick(exchange, route, &[], worker.clock.now())?;
         let body = exchange.request.body.take();
         let called = solo::call(site, exchange, upstream, &picked.target, self.framing, body, &mut copy.trail).await;
-        let target = Rc::clone(&picked.target);
-        let cells = &target.shared.cells;
+        if picked.wants_report() {
+            let outcome = called.as_ref().map_or_else(Outcome::of, |(_, head)| Outcome::Answered(head.status));
+            picked.report(outcome, None, worker.clock.now());
+        }
+        let cells = &picked.target.shared.cells;
         match called {
             Ok((up, head)) => {
                 worker.recorder.mirrored(cells, head.status);
                 picked.report(Outcome::Answered(head.status), None, exchange.times.answered);
                 let idle = reach::limits(site, exchange, upstream, false).response;
                 if let Some(up) = drain(site, up, idle).await {
-                    keep_connection(worker, exchange, &target, up, &head);
+                    keep_connection(worker, exchange, &picked.target, up, &head);
                 }
                 Ok(())
             }
