@@ -1,9 +1,14 @@
 //! Daemun's policies, one folder each: settings, behaviour, manual page and tests. Knows no socket and no clock.
 
+pub mod security_headers;
+pub mod ip_filter;
 pub mod cors;
 pub mod key_auth;
+pub mod basic_auth;
 pub mod rate_limit;
 pub mod headers;
+mod authorization;
+mod caller;
 mod per_directory;
 #[cfg(test)]
 mod testing;
@@ -14,8 +19,11 @@ use daemun_pipeline::{Phase, PolicyRow};
 
 /// Every policy, in running order.
 pub const REGISTRY: &[PolicyRow] = &[
+    PolicyRow::of::<security_headers::SecurityHeadersConfig>(Phase::Admit, include_str!("security_headers/README.md")),
+    PolicyRow::of::<ip_filter::IpFilterConfig>(Phase::Admit, include_str!("ip_filter/README.md")),
     PolicyRow::of::<cors::CorsConfig>(Phase::Admit, include_str!("cors/README.md")),
     PolicyRow::of::<key_auth::KeyAuthConfig>(Phase::Authenticate, include_str!("key_auth/README.md")),
+    PolicyRow::of::<basic_auth::BasicAuthConfig>(Phase::Authenticate, include_str!("basic_auth/README.md")),
     PolicyRow::of::<rate_limit::RateLimitConfig>(Phase::Admit, include_str!("rate_limit/README.md")),
     PolicyRow::of::<headers::HeadersConfig>(Phase::Transform, include_str!("headers/README.md")),
 ];
