@@ -3,10 +3,14 @@
 pub mod security_headers;
 pub mod ip_filter;
 pub mod cors;
+pub mod https_redirect;
+pub mod canonical_host;
+pub mod body_limit;
 pub mod key_auth;
 pub mod basic_auth;
 pub mod rate_limit;
 pub mod headers;
+pub mod redirect;
 mod authorization;
 mod caller;
 mod per_directory;
@@ -22,6 +26,9 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<security_headers::SecurityHeadersConfig>(Phase::Admit, include_str!("security_headers/README.md")),
     PolicyRow::of::<ip_filter::IpFilterConfig>(Phase::Admit, include_str!("ip_filter/README.md")),
     PolicyRow::of::<cors::CorsConfig>(Phase::Admit, include_str!("cors/README.md")),
+    PolicyRow::of::<https_redirect::HttpsRedirectConfig>(Phase::Admit, include_str!("https_redirect/README.md")),
+    PolicyRow::of::<canonical_host::CanonicalHostConfig>(Phase::Admit, include_str!("canonical_host/README.md")),
+    PolicyRow::of::<body_limit::BodyLimitConfig>(Phase::Admit, include_str!("body_limit/README.md")),
     PolicyRow::of::<key_auth::KeyAuthConfig>(Phase::Authenticate, include_str!("key_auth/README.md")),
     PolicyRow::of::<basic_auth::BasicAuthConfig>(Phase::Authenticate, include_str!("basic_auth/README.md")),
     PolicyRow::of::<rate_limit::RateLimitConfig>(Phase::Admit, include_str!("rate_limit/README.md")),
