@@ -30,7 +30,7 @@ fn texts_are_found_anywhere_and_in_any_case() {
         ("Mozilla/5.0", true),
     ] {
         assert_eq!(passes(&chain, &format!("User-Agent: {agent}")), passes_, "{agent}");
-        assert_eq!(passes(&chain, &format!("X-Agent: {agent}")), true, "another header says nothing");
+        assert!(passes(&chain, &format!("X-Agent: {agent}")), "another header says nothing");
     }
 }
 
