@@ -19,6 +19,8 @@ mod bodies;
 mod forwarding;
 mod routing;
 mod policies;
+mod admission;
+mod passwords;
 mod refusals;
 mod limits;
 mod upgrades;
