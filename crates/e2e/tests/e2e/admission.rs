@@ -1,7 +1,9 @@
 //! Policies of the first phase on the wire: what is settled before anybody knows who calls.
 
-use daemun_e2e::gateway::Folder;
-use daemun_e2e::{Certificates, Client, Gateway, Lane, Response};
+use std::time::Duration;
+
+use daemun_e2e::gateway::{Folder, Signal};
+use daemun_e2e::{Certificates, Client, Gateway, Lane, Response, wait_until};
 use rustls::version::TLS13;
 
 /// A gateway that trusts its clients to say for whom they call.
@@ -52,6 +54,9 @@ fn a_list_of_addresses_may_stand_in_a_file_and_one_that_is_wrong_is_not_used() {
     let text = yaml("{ ip_filter: { deny_file: blocked.txt } }").replace("{origin}", "http://127.0.0.1:9");
     let gateway = Gateway::start_in(folder, &text);
     assert_eq!(gateway.get("/own").status, 403);
+    std::fs::write(gateway.folder().join("blocked.txt"), "192.0.2.0/24\n").expect("a list");
+    gateway.signal(Signal::HUP);
+    wait_until("the list is read again", Duration::from_secs(10), || (gateway.get("/own").status == 200).then_some(()));
     let folder = Folder::new();
     folder.write("blocked.txt", "192.0.2.0/24\nall of them\n");
     let refused = Gateway::launch(folder, &text, &[]).err().expect("it does not start");
@@ -207,7 +212,7 @@ fn failures_are_injected_where_the_request_asks_for_them() {
     assert_eq!(get(&mut client, "/t", "").status, 200);
     let lane = Lane::start(&yaml("{ fault_injection: { delay: 150ms, when_header: X-Chaos } }"));
     let mut client = lane.connect();
-    let began = std::time::Instant::now();
+    let began = daemun_e2e::wait::now();
     assert_eq!(get(&mut client, "/t", "X-Chaos: 1\r\n").status, 200);
     assert!(began.elapsed().as_millis() >= 150);
 }
