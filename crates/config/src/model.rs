@@ -550,6 +550,17 @@ pub struct Consumer {
     pub roles: Vec<String>,
     /// SHA-256 digests of its API keys; a key given in clear is digested while reading, and not kept.
     pub keys: Vec<Spanned<[u8; 32]>>,
+    /// Its credentials of HTTP Basic.
+    pub basic: Vec<BasicCredential>,
+}
+
+/// A username and the digest of its password.
+#[derive(Clone, Debug)]
+pub struct BasicCredential {
+    /// Username, unique among all consumers: no control characters and no colon.
+    pub username: Spanned<String>,
+    /// SHA-256 of the password; one given in clear is digested while reading, and not kept.
+    pub password: [u8; 32],
 }
 
 /// Replacement of a gateway answer's body.

@@ -294,13 +294,16 @@ pub(crate) async fn answer(
     }
 }
 
-/// Puts the request id into the answer; an upstream's own is replaced.
+/// Puts the request id into the answer, unless a policy hides it; an upstream's own is taken out.
 pub(crate) fn stamp(exchange: &mut Exchange) {
     let head = &mut exchange.response.head;
     for field in &mut head.fields {
         if field.id == FieldId::XRequestId {
             field.removed = true;
         }
+    }
+    if exchange.hides_id {
+        return;
     }
     let name = head.store(b"x-request-id");
     let value = head.store(&exchange.id);

@@ -9,7 +9,7 @@ use daemun_config::model::{
     self, Authenticate, Config, LogFormat, PathRewrite as PathRewriteConfig, PolicyEntry, Underscores,
 };
 use daemun_config::tree::At;
-use daemun_pipeline::{BuildContext, Carry, Consumer, Directory, Phase, Policy, PolicyRow};
+use daemun_pipeline::{BasicCredential, BuildContext, Carry, Consumer, Directory, Phase, Policy, PolicyRow};
 
 use super::failure::{Names, OwnFailure};
 use super::template::Template;
@@ -453,6 +453,11 @@ fn directory(config: &Config) -> Directory {
         name: c.name.value.clone(),
         roles: c.roles.clone(),
         keys: c.keys.iter().map(|k| k.value).collect(),
+        basic: c
+            .basic
+            .iter()
+            .map(|known| BasicCredential { username: known.username.value.clone(), password: known.password })
+            .collect(),
     });
     Directory::new(consumers.collect())
 }

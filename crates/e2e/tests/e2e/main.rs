@@ -20,6 +20,8 @@ mod forwarding;
 mod balancing;
 mod routing;
 mod policies;
+mod admission;
+mod passwords;
 mod refusals;
 mod limits;
 mod upgrades;
