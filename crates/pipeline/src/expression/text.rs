@@ -1,0 +1,165 @@
+//! Text with `${…}` in it: what stands between the braces is an expression. Knows no setting.
+
+use std::sync::Arc;
+
+use cel::common::ast::IdedExpr;
+
+use super::check::{Kind, Tables};
+use super::facts::{Facts, Slot, Source};
+use super::program::{Program, text_of};
+use super::{ExpressionError, Scope, Stop, compile, native, too_costly};
+use crate::exchange::Exchange;
+use crate::fault::Fault;
+
+/// Bytes of a text with expressions.
+const MOST_TEXT: usize = 16_384;
+
+/// A compiled text.
+#[derive(Debug)]
+pub struct Text {
+    pieces: Box<[Piece]>,
+    needs_body: bool,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Literal(Box<str>),
+    Source(Source),
+    Program(Box<Program>, Arc<Tables>),
+}
+
+/// How the text that an expression gives is put in.
+type Put<'a> = dyn FnMut(&[u8], &mut Vec<u8>) + 'a;
+
+impl Text {
+    /// Reads a text. A `$` that no `{` follows is one; `${"$"}` is one anywhere.
+    ///
+    /// # Errors
+    /// The first thing that is wrong; its place is that in the whole text.
+    pub fn parse(text: &str, scope: &Scope<'_>) -> Result<Text, ExpressionError> {
+        if text.len() > MOST_TEXT && text.contains("${") {
+            let message = format!("a text with expressions has at most {MOST_TEXT} bytes, this one has {}", text.len());
+            return Err(ExpressionError::new(text, 0, message));
+        }
+        let (mut pieces, mut needs_body) = (Vec::new(), false);
+        let mut at = 0;
+        while let Some(found) = text.get(at..).and_then(|rest| rest.find("${")) {
+            let start = at + found + 2;
+            let Some(length) = text.get(start..).and_then(inner) else {
+                return Err(ExpressionError::new(text, start - 2, "`${` has no closing `}`"));
+            };
+            push_literal(&mut pieces, text.get(at..start - 2).unwrap_or_default());
+            let expression = text.get(start..start + length).unwrap_or_default();
+            let (piece, body) = piece(expression, scope).map_err(|error| {
+                let mut moved = ExpressionError::new(text, start + error.offset, error.message);
+                moved.help = error.help;
+                moved
+            })?;
+            pieces.push(piece);
+            needs_body |= body;
+            at = start + length + 1;
+        }
+        push_literal(&mut pieces, text.get(at..).unwrap_or_default());
+        Ok(Text { pieces: pieces.into(), needs_body })
+    }
+
+    /// Appends the text. An expression to which something is not what it needs gives none.
+    ///
+    /// # Errors
+    /// When an expression would cost more than it may.
+    pub fn push(&self, exchange: &Exchange, out: &mut Vec<u8>) -> Result<(), Fault> {
+        self.put(exchange, out, &mut |value, out| out.extend_from_slice(value))
+    }
+
+    /// The same, with each value passed through `put` on its way; what is written out is not.
+    ///
+    /// # Errors
+    /// As [`Text::push`].
+    pub fn put(&self, exchange: &Exchange, out: &mut Vec<u8>, put: &mut Put<'_>) -> Result<(), Fault> {
+        let facts = Facts { exchange, place: None };
+        for piece in &self.pieces {
+            match piece {
+                Piece::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                Piece::Source(source) => put(&source.read(&facts), out),
+                Piece::Program(program, tables) => match program.run(&facts, tables) {
+                    Ok(value) => {
+                        if let Ok(text) = text_of(&value) {
+                            put(text.as_bytes(), out);
+                        }
+                    }
+                    Err(Stop::Error(_)) => {}
+                    Err(Stop::Cost) => return Err(too_costly()),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// The text, where it holds no expression.
+    #[must_use]
+    pub fn literal(&self) -> Option<&str> {
+        match &*self.pieces {
+            [] => Some(""),
+            [Piece::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether an expression speaks of the request's body.
+    #[must_use]
+    pub fn needs_body(&self) -> bool {
+        self.needs_body
+    }
+}
+
+fn push_literal(pieces: &mut Vec<Piece>, text: &str) {
+    if !text.is_empty() {
+        pieces.push(Piece::Literal(text.into()));
+    }
+}
+
+fn piece(text: &str, scope: &Scope<'_>) -> Result<(Piece, bool), ExpressionError> {
+    let (tree, kind, tables): (IdedExpr, Kind, Tables) = compile(text, scope)?;
+    if matches!(kind, Kind::List(_) | Kind::Map(_) | Kind::Bytes | Kind::Null) {
+        return Err(ExpressionError::new(text, 0, format!("{} is no text", kind.name())));
+    }
+    let body = tables.slots.contains(&Slot::Body);
+    let piece = match native::source(&tree, &tables) {
+        Some(source) => Piece::Source(source),
+        None => Piece::Program(Box::new(Program::new(tree)), Arc::new(tables)),
+    };
+    Ok((piece, body))
+}
+
+/// Bytes up to the `}` that ends an expression; braces and quotes within it are passed over.
+fn inner(text: &str) -> Option<usize> {
+    let (mut depth, mut quote, mut escaped) = (0_usize, None, false);
+    for (at, char) in text.char_indices() {
+        match (quote, char) {
+            (Some(_), _) if escaped => escaped = false,
+            (Some(_), '\\') => escaped = true,
+            (Some(open), _) if open == char => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(char),
+            (None, '{') => depth += 1,
+            (None, '}') if depth == 0 => return Some(at),
+            (None, '}') => depth -= 1,
+            (None, _) => {}
+        }
+    }
+    None
+}
+
+/// Appends a value so that it is one segment of a path, or a part of one: whatever could end a segment, or be read as another, is encoded. A
+/// value that is only dots is encoded too, though what stands beside it may join it.
+pub fn encode_segment(value: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in value {
+        if byte.is_ascii_alphanumeric() || b"-_~.!$&'()*+,=:@".contains(&byte) {
+            out.push(byte);
+        } else {
+            let digit = |n: u8| HEX.get(usize::from(n)).copied().unwrap_or(b'0');
+            out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
+}
