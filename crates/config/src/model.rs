@@ -429,6 +429,10 @@ pub struct Match {
     pub cookies: Vec<(Spanned<String>, ValueMatch)>,
     /// Client address ranges; empty: any.
     pub client_ip: Vec<IpNet>,
+    /// A condition in CEL; the router reads it.
+    pub when: Option<Spanned<String>>,
+    /// Bytes of a JSON body that `when` may read; it reads none without.
+    pub body: Option<u64>,
 }
 
 /// How a path is matched. Text as written; the router reads it.

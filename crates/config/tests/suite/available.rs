@@ -46,7 +46,6 @@ fn what_is_not_built_is_refused_at_its_place() {
         (upstream("balance: { hash: { header: x-user } }"), "upstreams.a.balance"),
         (upstream("health: { path: / }"), "upstreams.a.health"),
         (upstream("breaker: {}"), "upstreams.a.breaker"),
-        (route("match: { when: \"true\" }"), "routes.a.match.when"),
         (route("retry: { retries: 1 }"), "routes.a.retry"),
         (route("policies: { basic_auth: {} }"), "routes.a.policies.basic_auth"),
         (route("policies: { transform: [] }"), "routes.a.policies.transform"),

@@ -60,6 +60,13 @@ pub(super) enum Slot {
     Body,
 }
 
+impl Slot {
+    /// Whether it stands for what a parameter took.
+    pub(super) fn is_param(&self) -> bool {
+        matches!(self, Slot::Text(Source::Param(_)) | Slot::All(Names::Params))
+    }
+}
+
 impl Source {
     /// The text; empty for what is not there.
     #[inline]

@@ -27,6 +27,7 @@ use facts::{Facts, Slot};
 use native::Test;
 
 pub use facts::Place;
+pub use program::is_json;
 pub use text::{Text, encode_segment};
 
 /// What an expression may speak of where it stands, beside the request's head and the client.
@@ -94,6 +95,7 @@ struct Condition {
     text: Box<str>,
     test: Test,
     tables: Arc<Tables>,
+    needs_params: bool,
 }
 
 /// Two are equal when their texts are.
@@ -133,7 +135,8 @@ impl Expression {
             return Err(ExpressionError::new(text, 0, message));
         }
         let test = native::lower(&tree, &tables);
-        Ok(Expression(Arc::new(Condition { text: text.into(), test, tables: Arc::new(tables) })))
+        let needs_params = tables.slots.iter().any(Slot::is_param);
+        Ok(Expression(Arc::new(Condition { text: text.into(), test, tables: Arc::new(tables), needs_params })))
     }
 
     /// As written.
@@ -165,6 +168,19 @@ impl Expression {
             Err(Stop::Error(_)) => Ok(false),
             Err(Stop::Cost) => Err(too_costly()),
         }
+    }
+
+    /// Whether it speaks of path parameters.
+    #[must_use]
+    pub fn needs_params(&self) -> bool {
+        self.0.needs_params
+    }
+
+    /// Whether no exchange fulfils both. `false` also where that cannot be told: it is seen only of texts that are compared with what is
+    /// written out.
+    #[must_use]
+    pub fn excludes(&self, other: &Expression) -> bool {
+        native::exclude(&self.0.test, &other.0.test)
     }
 
     /// Whether it speaks of the request's body.

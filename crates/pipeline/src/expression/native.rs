@@ -224,3 +224,47 @@ fn is_address(text: &str, ip: IpAddr) -> bool {
 fn holds(text: &[u8], part: &[u8]) -> bool {
     part.is_empty() || text.windows(part.len()).any(|window| window == part)
 }
+
+/// What a part of a condition asks of a text: that it is one of these, or none of these.
+struct Demand<'a> {
+    source: &'a Source,
+    texts: Vec<&'a str>,
+    denied: bool,
+}
+
+/// Whether no exchange fulfils both conditions, as far as it can be seen.
+pub(super) fn exclude(one: &Test, other: &Test) -> bool {
+    let (mut own, mut others) = (Vec::new(), Vec::new());
+    demands(one, &mut own);
+    demands(other, &mut others);
+    own.iter().any(|one| {
+        others.iter().filter(|other| one.source == other.source).any(|other| match (one.denied, other.denied) {
+            (false, false) => !one.texts.iter().any(|text| other.texts.contains(text)),
+            (false, true) => one.texts.iter().all(|text| other.texts.contains(text)),
+            (true, false) => other.texts.iter().all(|text| one.texts.contains(text)),
+            (true, true) => false,
+        })
+    })
+}
+
+/// Collects what all must hold for a condition to hold.
+fn demands<'a>(test: &'a Test, all: &mut Vec<Demand<'a>>) {
+    match test {
+        Test::And(one, other) => {
+            demands(one, all);
+            demands(other, all);
+        }
+        Test::Not(test) => {
+            let mut one = Vec::new();
+            demands(test, &mut one);
+            if let (Test::Is(..) | Test::OneOf(..), Some(demand)) = (&**test, one.pop()) {
+                all.push(Demand { denied: true, ..demand });
+            }
+        }
+        Test::Is(source, text) => all.push(Demand { source, texts: vec![text], denied: false }),
+        Test::OneOf(source, texts) => {
+            all.push(Demand { source, texts: texts.iter().map(AsRef::as_ref).collect(), denied: false });
+        }
+        _ => {}
+    }
+}

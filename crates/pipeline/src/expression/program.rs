@@ -166,7 +166,8 @@ fn body(facts: &Facts<'_>) -> Result<(Value, Size), Stop> {
 }
 
 /// Whether a media type is JSON's: `application/json`, or one that ends in `+json` (RFC 6839, section 3.1).
-pub(crate) fn is_json(kind: &[u8]) -> bool {
+#[must_use]
+pub fn is_json(kind: &[u8]) -> bool {
     let kind = kind.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
     let ending = kind.len().checked_sub(5).and_then(|at| kind.get(at..)).unwrap_or_default();
     kind.eq_ignore_ascii_case(b"application/json") || ending.eq_ignore_ascii_case(b"+json")
