@@ -143,6 +143,8 @@ pub enum TlsVersion {
 pub struct AccessLog {
     /// Form of a line.
     pub format: LogFormat,
+    /// Fields of a JSON line beside the usual ones: names, and texts with `${…}` expressions.
+    pub fields: Vec<(Spanned<String>, Spanned<String>)>,
     /// Where lines go.
     pub to: LogTarget,
 }

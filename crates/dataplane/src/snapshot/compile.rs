@@ -16,7 +16,7 @@ use super::{Destination, Own, PathRewrite, Redirect, Rewrite, Route, Settings, S
 use crate::chain::{Chain, Link};
 use crate::clock::nanos;
 use crate::http1::parse::Bounds;
-use crate::record::{LogTemplate, Metrics};
+use crate::record::{LogFields, LogTemplate, Metrics};
 use crate::respond::ErrorBodies;
 use crate::router::{Router, normal_prefix, normal_template};
 
@@ -107,14 +107,25 @@ fn parameters(router: Option<&Router>, route: &model::Route, index: u32) -> Opti
 
 /// Reports what is wrong with the template of the access log, which is opened only when the configuration is published.
 fn check_log(config: &Config, diagnostics: &mut Diagnostics) {
-    let Some(LogFormat::Template(template)) = config.access_log.as_ref().map(|log| &log.format) else { return };
-    if let Err(error) = LogTemplate::parse(&template.value) {
-        let found = Diagnostic::error(BAD_VALUE, template.at, error.message).path("access_log.format");
-        diagnostics.push(match error.help {
-            Some(help) => found.help(help),
-            None => found,
-        });
-    }
+    let Some(log) = &config.access_log else { return };
+    let (at, path, error) = match &log.format {
+        LogFormat::Template(template) => match LogTemplate::parse(&template.value) {
+            Ok(_) => return,
+            Err(error) => (template.at, "access_log.format".to_owned(), error),
+        },
+        LogFormat::Json => match LogFields::parse(&log.fields) {
+            Ok(_) => return,
+            Err((index, error)) => {
+                let Some((name, text)) = log.fields.get(index) else { return };
+                (text.at.within(&text.value, error.offset), format!("access_log.fields.{}", name.value), error)
+            }
+        },
+    };
+    let found = Diagnostic::error(BAD_VALUE, at, error.message).path(path);
+    diagnostics.push(match error.help {
+        Some(help) => found.help(help),
+        None => found,
+    });
 }
 
 /// What routes may have of their own but a rewrite: limits of body, connecting and answer, upgrades.

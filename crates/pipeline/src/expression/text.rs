@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cel::common::ast::IdedExpr;
+use daemun_config::decode::expression_end;
 
 use super::check::{Kind, Tables};
 use super::facts::{Facts, Slot, Source};
@@ -14,12 +15,21 @@ use crate::fault::Fault;
 /// Bytes of a text with expressions.
 const MOST_TEXT: usize = 16_384;
 
-/// A compiled text.
+/// A compiled text. Two are equal when they were written the same.
 #[derive(Debug)]
 pub struct Text {
+    text: Box<str>,
     pieces: Box<[Piece]>,
     needs_body: bool,
 }
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Text) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Text {}
 
 #[derive(Debug)]
 enum Piece {
@@ -45,7 +55,7 @@ impl Text {
         let mut at = 0;
         while let Some(found) = text.get(at..).and_then(|rest| rest.find("${")) {
             let start = at + found + 2;
-            let Some(length) = text.get(start..).and_then(inner) else {
+            let Some(length) = text.get(start..).and_then(expression_end) else {
                 return Err(ExpressionError::new(text, start - 2, "`${` has no closing `}`"));
             };
             push_literal(&mut pieces, text.get(at..start - 2).unwrap_or_default());
@@ -60,7 +70,22 @@ impl Text {
             at = start + length + 1;
         }
         push_literal(&mut pieces, text.get(at..).unwrap_or_default());
-        Ok(Text { pieces: pieces.into(), needs_body })
+        Ok(Text { text: text.into(), pieces: pieces.into(), needs_body })
+    }
+
+    /// Reads one expression, as it stands between the braces.
+    ///
+    /// # Errors
+    /// As [`Text::parse`].
+    pub fn expression(text: &str, scope: &Scope<'_>) -> Result<Text, ExpressionError> {
+        let (piece, needs_body) = piece(text, scope)?;
+        Ok(Text { text: text.into(), pieces: Box::new([piece]), needs_body })
+    }
+
+    /// As written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// Appends the text. An expression to which something is not what it needs gives none.
@@ -129,25 +154,6 @@ fn piece(text: &str, scope: &Scope<'_>) -> Result<(Piece, bool), ExpressionError
         None => Piece::Program(Box::new(Program::new(tree)), Arc::new(tables)),
     };
     Ok((piece, body))
-}
-
-/// Bytes up to the `}` that ends an expression; braces and quotes within it are passed over.
-fn inner(text: &str) -> Option<usize> {
-    let (mut depth, mut quote, mut escaped) = (0_usize, None, false);
-    for (at, char) in text.char_indices() {
-        match (quote, char) {
-            (Some(_), _) if escaped => escaped = false,
-            (Some(_), '\\') => escaped = true,
-            (Some(open), _) if open == char => quote = None,
-            (Some(_), _) => {}
-            (None, '"' | '\'') => quote = Some(char),
-            (None, '{') => depth += 1,
-            (None, '}') if depth == 0 => return Some(at),
-            (None, '}') => depth -= 1,
-            (None, _) => {}
-        }
-    }
-    None
 }
 
 /// Appends a value so that it is one segment of a path, or a part of one: whatever could end a segment, or be read as another, is encoded. A
