@@ -509,15 +509,15 @@ pub struct Rewrite {
     /// Query parameters removed, then set (replacing), then added.
     pub query_remove: Vec<String>,
     /// Query parameters set.
-    pub query_set: Vec<(String, String)>,
+    pub query_set: Vec<(String, Spanned<String>)>,
     /// Query parameters added.
-    pub query_add: Vec<(String, String)>,
+    pub query_add: Vec<(String, Spanned<String>)>,
 }
 
 /// A path change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathRewrite {
-    /// A template with `{name}` of the path pattern.
+    /// A template with `{name}` of the path pattern and `${…}` expressions.
     Template(Spanned<String>),
     /// A prefix of whole segments that is removed.
     StripPrefix(Spanned<String>),

@@ -9,7 +9,7 @@ use daemun_config::tree::{At, Node};
 
 use crate::carry::Carry;
 use crate::directory::Directory;
-use crate::expression::{Scope, Text};
+use crate::expression::{ExpressionError, Scope, Text};
 
 /// Given to every policy that is built for a route.
 pub struct BuildContext<'a> {
@@ -42,7 +42,17 @@ impl BuildContext<'_> {
     /// the answer.
     pub fn text(&mut self, key: &str, text: &Spanned<String>, answer: bool) -> Option<Text> {
         let scope = Scope { params: self.param_names, consumer: true, answer, body: false };
-        match Text::parse(&text.value, &scope) {
+        self.read(key, text, Text::parse(&text.value, &scope))
+    }
+
+    /// Reads an expression that stands alone, otherwise as [`BuildContext::text`]; it may not speak of the answer.
+    pub fn expression(&mut self, key: &str, text: &Spanned<String>) -> Option<Text> {
+        let scope = Scope { params: self.param_names, consumer: true, ..Scope::default() };
+        self.read(key, text, Text::expression(&text.value, &scope))
+    }
+
+    fn read(&mut self, key: &str, text: &Spanned<String>, read: Result<Text, ExpressionError>) -> Option<Text> {
+        match read {
             Ok(text) => Some(text),
             Err(error) => {
                 let found = Diagnostic::error(BAD_VALUE, text.at.within(&text.value, error.offset), error.message);

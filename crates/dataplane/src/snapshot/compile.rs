@@ -9,9 +9,10 @@ use daemun_config::model::{
     self, Authenticate, Config, LogFormat, PathRewrite as PathRewriteConfig, PolicyEntry, Underscores,
 };
 use daemun_config::tree::At;
+use daemun_pipeline::expression::{ExpressionError, Scope, Text};
 use daemun_pipeline::{BuildContext, Carry, Consumer, Directory, Phase, Policy, PolicyRow};
 
-use super::template::Template;
+use super::template::{Template, split_expressions};
 use super::{Destination, Own, PathRewrite, Redirect, Rewrite, Route, Settings, Snapshot, answer, upstream};
 use crate::chain::{Chain, Link};
 use crate::clock::nanos;
@@ -282,10 +283,14 @@ impl Compiler<'_> {
                 Some(PathRewrite::StripPrefix(self.normal(route, "rewrite.strip_prefix", prefix.at, read)?))
             }
             Some(PathRewriteConfig::Template(template)) => {
-                let read = normal_template(&template.value, route.keep_slashes);
+                let split = split_expressions(&template.value, &scope(params));
+                let (plain, texts) = self.expression(route, "rewrite.path", template, split)?;
+                let read = normal_template(&plain, route.keep_slashes);
                 let value = self.normal(route, "rewrite.path", template.at, read)?;
                 let template = model::Spanned { value, at: template.at };
-                let template = self.template(route, "rewrite.path", &template, params)?;
+                let marks = (0..texts.len()).map(|index| format!("@{index}"));
+                let names: Vec<String> = params.iter().cloned().chain(marks).collect();
+                let template = self.template(route, "rewrite.path", &template, &names)?.with(params.len(), texts);
                 if template.is_plain(params.len()) {
                     Some(PathRewrite::Template(template))
                 } else {
@@ -300,10 +305,46 @@ impl Compiler<'_> {
         let rewrite = Rewrite {
             path,
             query_remove: config.query_remove.clone(),
-            query_set: config.query_set.clone(),
-            query_add: config.query_add.clone(),
+            query_set: self.query_values(route, "rewrite.query.set", &config.query_set, params)?,
+            query_add: self.query_values(route, "rewrite.query.add", &config.query_add, params)?,
         };
         Some((!empty).then_some(rewrite))
+    }
+
+    fn query_values(
+        &mut self,
+        route: &model::Route,
+        key: &str,
+        values: &[(String, model::Spanned<String>)],
+        params: &[String],
+    ) -> Option<Vec<(String, Text)>> {
+        let read = values.iter().map(|(name, value)| {
+            let text = Text::parse(&value.value, &scope(params));
+            Some((name.clone(), self.expression(route, &format!("{key}.{name}"), value, text)?))
+        });
+        // all of them, so that each error is reported
+        read.collect::<Vec<_>>().into_iter().collect()
+    }
+
+    /// What a text with expressions was read as, or its error reported.
+    fn expression<T>(
+        &mut self,
+        route: &model::Route,
+        key: &str,
+        text: &model::Spanned<String>,
+        read: Result<T, ExpressionError>,
+    ) -> Option<T> {
+        let error = match read {
+            Ok(read) => return Some(read),
+            Err(error) => error,
+        };
+        let found = Diagnostic::error(BAD_VALUE, text.at.within(&text.value, error.offset), error.message);
+        let found = found.path(format!("routes.{}.{key}", route.name.value));
+        self.diagnostics.push(match error.help {
+            Some(help) => found.help(help),
+            None => found,
+        });
+        None
     }
 
     /// What a path was read as, or its error reported.
@@ -350,6 +391,11 @@ impl Compiler<'_> {
             }
         }
     }
+}
+
+/// What expressions of a rewrite may speak of.
+fn scope(params: &[String]) -> Scope<'_> {
+    Scope { params, consumer: true, ..Scope::default() }
 }
 
 /// Warns of routes whose requests, when they fail only its conditions, go to one that asks for less proof of who calls.

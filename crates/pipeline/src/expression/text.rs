@@ -102,22 +102,7 @@ impl Text {
     /// As [`Text::push`].
     pub fn put(&self, exchange: &Exchange, out: &mut Vec<u8>, put: &mut Put<'_>) -> Result<(), Fault> {
         let facts = Facts { exchange, place: None };
-        for piece in &self.pieces {
-            match piece {
-                Piece::Literal(text) => out.extend_from_slice(text.as_bytes()),
-                Piece::Source(source) => put(&source.read(&facts), out),
-                Piece::Program(program, tables) => match program.run(&facts, tables) {
-                    Ok(value) => {
-                        if let Ok(text) = text_of(&value) {
-                            put(text.as_bytes(), out);
-                        }
-                    }
-                    Err(Stop::Error(_)) => {}
-                    Err(Stop::Cost) => return Err(too_costly()),
-                },
-            }
-        }
-        Ok(())
+        self.pieces.iter().try_for_each(|piece| piece.put(&facts, out, put))
     }
 
     /// The text, where it holds no expression.
@@ -130,10 +115,44 @@ impl Text {
         }
     }
 
+    /// The same, with all of it passed through `put`.
+    ///
+    /// # Errors
+    /// As [`Text::push`].
+    pub fn put_all(&self, exchange: &Exchange, out: &mut Vec<u8>, put: &mut Put<'_>) -> Result<(), Fault> {
+        let facts = Facts { exchange, place: None };
+        self.pieces.iter().try_for_each(|piece| match piece {
+            Piece::Literal(text) => {
+                put(text.as_bytes(), out);
+                Ok(())
+            }
+            piece => piece.put(&facts, out, put),
+        })
+    }
+
     /// Whether an expression speaks of the request's body.
     #[must_use]
     pub fn needs_body(&self) -> bool {
         self.needs_body
+    }
+}
+
+impl Piece {
+    fn put(&self, facts: &Facts<'_>, out: &mut Vec<u8>, put: &mut Put<'_>) -> Result<(), Fault> {
+        match self {
+            Piece::Literal(text) => out.extend_from_slice(text.as_bytes()),
+            Piece::Source(source) => put(&source.read(facts), out),
+            Piece::Program(program, tables) => match program.run(facts, tables) {
+                Ok(value) => {
+                    if let Ok(text) = text_of(&value) {
+                        put(text.as_bytes(), out);
+                    }
+                }
+                Err(Stop::Error(_)) => {}
+                Err(Stop::Cost) => return Err(too_costly()),
+            },
+        }
+        Ok(())
     }
 }
 
