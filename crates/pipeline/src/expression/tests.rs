@@ -404,3 +404,17 @@ proptest! {
         let _ = Text::parse(&text, &Scope::default());
     }
 }
+
+#[test]
+fn the_examples_of_the_page_are_expressions() {
+    let page = include_str!("../../../../docs/reference/expressions.md");
+    let block = page.split("```cel\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    for line in block.lines() {
+        assert!(Text::expression(line, &scope(&params())).is_ok(), "{line}");
+        let test = Expression::parse(line, &scope(&params()));
+        assert!(test.is_ok() || line.contains('?') || line.contains(" + "), "{line}: {test:?}");
+    }
+    for function in functions::ALL {
+        assert!(page.contains(&format!("{}(", function.name)), "`{}` is not on the page", function.name);
+    }
+}
