@@ -32,7 +32,6 @@ fn every_key_that_is_built_is_accepted() {
 fn what_is_not_built_is_refused_at_its_place() {
     let route = |line: &str| format!("routes: [{{ name: a, answer: {{}}, {line} }}]");
     let cases = [
-        (route("match: { when: \"true\" }"), "routes.a.match.when"),
         (route("policies: { ldap_auth: {} }"), "routes.a.policies.ldap_auth"),
         (route("policies: { transform: [] }"), "routes.a.policies.transform"),
         (route("authenticate: { any: [ldap_auth] }"), "routes.a.authenticate.any"),

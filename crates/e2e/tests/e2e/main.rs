@@ -19,6 +19,7 @@ mod bodies;
 mod forwarding;
 mod balancing;
 mod routing;
+mod expressions;
 mod policies;
 mod admission;
 mod passwords;
