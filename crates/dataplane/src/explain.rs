@@ -191,6 +191,7 @@ fn read(snapshot: &Snapshot, request: &ExplainRequest, exchange: &mut Exchange) 
         trusted,
         tls: request.tls,
         identity: None,
+        ends: None,
     };
     exchange.request.head.buf.extend_from_slice(&request.head);
     let mut fields = std::mem::take(&mut exchange.request.head.fields);

@@ -80,6 +80,7 @@ impl UpstreamText {
                 Protocol::H2c => UpstreamProtocol::H2c,
                 Protocol::Auto => UpstreamProtocol::Auto,
             },
+            proxy_protocol: None,
             tls: self.tls.map(UpstreamTlsText::lower).unwrap_or_default(),
         }
     }

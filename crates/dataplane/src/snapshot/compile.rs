@@ -12,7 +12,7 @@ use daemun_config::tree::At;
 use daemun_pipeline::{BuildContext, Carry, Consumer, Directory, Phase, Policy, PolicyRow};
 
 use super::template::Template;
-use super::{Destination, Own, PathRewrite, Redirect, Rewrite, Route, Settings, Snapshot, answer, upstream};
+use super::{Destination, Entrance, Own, PathRewrite, Redirect, Rewrite, Route, Settings, Snapshot, answer, upstream};
 use crate::chain::{Chain, Link};
 use crate::clock::nanos;
 use crate::http1::parse::Bounds;
@@ -89,9 +89,11 @@ fn compile(
     let upstreams: Vec<_> =
         config.upstreams.iter().map(|u| upstream::compile(u, metrics, diagnostics).map(Arc::new)).collect();
     let upstreams = upstreams.into_iter().collect::<Option<Vec<_>>>();
-    let tls = tls(config, carry, diagnostics);
-    let (router, unmatched, upstreams, tls) = (router?, unmatched?, upstreams?, tls?);
-    let snapshot = Snapshot { router, routes, unmatched, upstreams, directory, tls, settings: settings(config) };
+    let entrances = entrances(config, carry, diagnostics);
+    let (router, unmatched, upstreams, entrances) = (router?, unmatched?, upstreams?, entrances?);
+    let tells_ends = upstreams.iter().any(|upstream| upstream.proxy_protocol.is_some());
+    let settings = settings(config);
+    let snapshot = Snapshot { router, routes, unmatched, upstreams, directory, entrances, tells_ends, settings };
     (snapshot.routes.len() == config.routes.len()).then_some(snapshot)
 }
 
@@ -393,25 +395,22 @@ fn key_of(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)).max(1)
 }
 
-/// TLS of the listeners by name: the address as configured, numbered from the second of the same on.
-fn tls(
-    config: &Config,
-    carry: &Carry,
-    diagnostics: &mut Diagnostics,
-) -> Option<HashMap<String, Arc<rustls::ServerConfig>>> {
+/// What comes before requests at the listeners, by name: the address as configured, numbered from the second of the same on.
+fn entrances(config: &Config, carry: &Carry, diagnostics: &mut Diagnostics) -> Option<HashMap<String, Entrance>> {
     let mut out = HashMap::new();
     let mut complete = true;
     for (index, listener) in config.listeners.iter().enumerate() {
-        if listener.tls.is_none() {
+        if listener.tls.is_none() && listener.proxy_protocol.is_none() {
             continue;
         }
         let same = config.listeners.iter().take(index).filter(|other| other.bind.value == listener.bind.value).count();
-        match crate::tls::server(listener, carry, diagnostics) {
-            Some(tls) => {
-                out.insert(crate::listener::name(&listener.bind.value, same), tls);
-            }
-            None => complete = false,
+        let tls = listener.tls.is_some().then(|| crate::tls::server(listener, carry, diagnostics));
+        if matches!(tls, Some(None)) {
+            complete = false;
+            continue;
         }
+        let proxy = listener.proxy_protocol.clone().map(Arc::new);
+        out.insert(crate::listener::name(&listener.bind.value, same), Entrance { proxy, tls: tls.flatten() });
     }
     complete.then_some(out)
 }

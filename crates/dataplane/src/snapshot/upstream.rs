@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use daemun_config::diagnostic::Diagnostics;
-use daemun_config::model::{HostRule, TargetAddress, UpstreamProtocol};
+use daemun_config::model::{HostRule, ProxyVersion, TargetAddress, UpstreamProtocol};
 
 use crate::clock::nanos;
 use crate::record::TargetMetrics;
@@ -20,6 +20,8 @@ pub struct Upstream {
     pub targets: Vec<Arc<Target>>,
     pub(crate) host: HostRule,
     pub(crate) protocol: UpstreamProtocol,
+    /// How its targets are told whose connection a call came over.
+    pub(crate) proxy_protocol: Option<ProxyVersion>,
     pub(crate) connect: u64,
     pub(crate) response: u64,
     pub(crate) idle: u64,
@@ -31,7 +33,7 @@ pub struct Upstream {
 pub struct Target {
     /// As written, without anything secret.
     pub url: String,
-    /// What tells its connections from those of another target: address, TLS settings and protocol.
+    /// What tells its connections from those of another target: address, TLS settings and protocols.
     pub(crate) key: String,
     pub(crate) address: TargetAddress,
     pub(crate) authority: String,
@@ -93,6 +95,7 @@ pub(crate) fn compile(
         targets,
         host: config.host.clone(),
         protocol: config.protocol,
+        proxy_protocol: config.proxy_protocol,
         connect: default(config.timeouts.connect, 5),
         response: default(config.timeouts.response, 30),
         idle: default(config.timeouts.idle, 60),
@@ -116,7 +119,10 @@ fn compile_target(
     };
     Target {
         url: target.url.value.clone(),
-        key: format!("{:?} {} {tls_key} {:?}", target.address, target.tls, upstream.protocol),
+        key: format!(
+            "{:?} {} {tls_key} {:?} {:?}",
+            target.address, target.tls, upstream.protocol, upstream.proxy_protocol
+        ),
         address: target.address.clone(),
         authority,
         base_path: target.base_path.clone(),

@@ -21,6 +21,7 @@ mod routing;
 mod policies;
 mod refusals;
 mod limits;
+mod proxy_protocol;
 mod upgrades;
 mod observing;
 mod lifecycle;

@@ -1,0 +1,177 @@
+//! The PROXY protocol: who is believed, what is taken for a header, and what comes of the client it names.
+
+use std::time::Duration;
+
+use daemun_e2e::http2::{Ending, Http2};
+use daemun_e2e::lane::{FORWARD_ALL, Lane};
+use daemun_e2e::{Certificates, Client, wait_until};
+use rustls::version::TLS13;
+
+const GET: &str = "GET /t HTTP/1.1\r\nHost: e2e.test\r\n\r\n";
+const BEGIN_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// Forwards everything that comes in with such a `proxy_protocol`.
+fn lane(proxy: &str, more: &str) -> Lane {
+    let listener = format!("  - bind: 127.0.0.1:0\n    proxy_protocol: {proxy}\n{more}");
+    Lane::start(&FORWARD_ALL.replace("  - bind: 127.0.0.1:0\n", &listener))
+}
+
+fn from_loopback(more: &str) -> Lane {
+    lane("{ from: [127.0.0.0/8] }", more)
+}
+
+fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
+    [BEGIN_V2, &[command, family], &length, rest].concat()
+}
+
+const FOUR: [u8; 12] = [203, 0, 113, 7, 198, 51, 100, 1, 0xdc, 0x04, 0x01, 0xbb];
+
+/// Who the upstream is told is calling, when a connection begins with `header`; `None` when it is closed.
+fn named(lane: &Lane, header: &[u8]) -> Option<String> {
+    let mut client = lane.connect();
+    let answer = client.send([header, GET.as_bytes()].concat()).response().ok()?;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let log = lane.origin.take();
+    log.requests.last().and_then(|request| request.field("x-forwarded-for")).map(str::to_owned)
+}
+
+#[test]
+fn the_client_of_a_header_is_the_callers_address() {
+    let lane = from_loopback("");
+    let six = {
+        let mut six = [0; 36];
+        (six[0], six[1], six[15], six[31]) = (0x20, 0x01, 7, 1);
+        v2(0x21, 0x21, &six)
+    };
+    let with_tlvs = v2(0x21, 0x11, &[&FOUR[..], &[0x04, 0x03, 0xe8], &[7; 1000]].concat());
+    for (header, client) in [
+        (b"PROXY TCP4 203.0.113.7 198.51.100.1 56324 443\r\n".to_vec(), "203.0.113.7"),
+        (b"PROXY TCP6 2001:db8::7 2001:db8::1 56324 443\r\n".to_vec(), "2001:db8::7"),
+        (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1"),
+        (b"PROXY UNKNOWN 1.2.3.4 5.6.7.8 1 2\r\n".to_vec(), "127.0.0.1"),
+        (v2(0x21, 0x11, &FOUR), "203.0.113.7"),
+        (with_tlvs, "203.0.113.7"),
+        (six, "2001::7"),
+        (v2(0x20, 0x00, &[]), "127.0.0.1"),
+        (v2(0x20, 0x11, &FOUR), "127.0.0.1"),
+        (v2(0x21, 0x31, &[0; 216]), "127.0.0.1"),
+    ] {
+        assert_eq!(named(&lane, &header).as_deref(), Some(client), "{header:?}");
+    }
+}
+
+#[test]
+fn a_header_may_come_byte_by_byte_and_with_the_request_behind_it() {
+    let lane = from_loopback("");
+    for header in [b"PROXY TCP4 203.0.113.7 198.51.100.1 1 2\r\n".to_vec(), v2(0x21, 0x11, &FOUR)] {
+        let mut client = lane.connect();
+        for byte in &header {
+            client.send_apart([*byte]);
+        }
+        assert_eq!(client.get("/t").status, 200);
+        assert_eq!(client.get("/u").status, 200);
+        for cut in [1, 5, 12, 15, 16, header.len() - 1, header.len() + 3] {
+            let whole = [&header, GET.as_bytes()].concat();
+            let mut client = lane.connect();
+            client.send_apart(&whole[..cut]).send(&whole[cut..]);
+            assert_eq!(client.response().unwrap().status, 200, "{cut}");
+        }
+    }
+    let requests = lane.origin.take().requests;
+    assert!(requests.iter().all(|request| request.field("x-forwarded-for") == Some("203.0.113.7")));
+}
+
+#[test]
+fn what_is_no_header_closes_the_connection_without_a_word() {
+    let lane = from_loopback("");
+    let cases = [
+        GET.as_bytes().to_vec(),
+        b"PROXY TCP4 203.0.113.7 198.51.100.1 56324\r\n".to_vec(),
+        b"PROXY TCP4 203.0.113.7 198.51.100.1 56324 443\nGET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+        [b"PROXY UNKNOWN ".as_slice(), &[b'x'; 100], b"\r\n"].concat(),
+        v2(0x21, 0x12, &FOUR),
+        v2(0x22, 0x11, &FOUR),
+        v2(0x21, 0x11, &[&FOUR[..], &[4, 1, 0]].concat()),
+        v2(0x21, 0x11, &[0; 5000]),
+        b"\x16\x03\x01\x02\x00\x01\x00".to_vec(),
+    ];
+    for case in &cases {
+        let mut client = lane.connect();
+        client.send(case).send(GET);
+        assert!(client.response().is_err(), "{case:?}");
+    }
+    assert_eq!(lane.origin.take().requests.len(), 0);
+    let none = lane.connect();
+    drop(none);
+}
+
+#[test]
+fn a_header_that_does_not_come_in_time_is_not_waited_for() {
+    let listener = "  - bind: 127.0.0.1:0\n    proxy_protocol: { from: [127.0.0.1] }\n";
+    let yaml = FORWARD_ALL.replace("  - bind: 127.0.0.1:0\n", listener);
+    let lane = Lane::start(&format!("timeouts: {{ head: 300ms }}\n{yaml}"));
+    for beginning in [&b""[..], b"PROXY TCP4 203.0", &v2(0x21, 0x11, &FOUR)[..20]] {
+        let mut client = lane.connect();
+        client.set_timeout(Duration::from_secs(15));
+        client.send(beginning);
+        assert!(client.is_closed(), "{beginning:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_is_not_believed_is_closed_or_served_as_what_it_is() {
+    let header = b"PROXY TCP4 203.0.113.7 198.51.100.1 1 2\r\n";
+    let lane = lane("{ from: [192.0.2.0/24] }", "");
+    for bytes in [GET.as_bytes(), header] {
+        let mut client = lane.connect();
+        client.send(bytes);
+        assert!(client.is_closed());
+    }
+    assert_eq!(lane.origin.take().requests.len(), 0);
+    let lane = self::lane("{ from: [192.0.2.0/24], others: serve }", "");
+    assert_eq!(named(&lane, b"").as_deref(), Some("127.0.0.1"));
+    let mut client = lane.connect();
+    assert_eq!(client.send(header).response().unwrap().status, 400, "nobody may choose his address");
+    assert_eq!(lane.origin.take().requests.len(), 0);
+}
+
+#[test]
+fn fields_of_a_client_behind_a_balancer_are_not_believed_because_the_balancer_is() {
+    let listener = "  - bind: 127.0.0.1:0\n    proxy_protocol: true\n";
+    let yaml = FORWARD_ALL.replace("  - bind: 127.0.0.1:0\n", listener);
+    let lane = Lane::start(&format!("trusted_proxies: [127.0.0.1]\n{yaml}"));
+    let mut client = lane.connect();
+    client.send("PROXY TCP4 203.0.113.7 198.51.100.1 1 2\r\n");
+    client.send("GET /t HTTP/1.1\r\nHost: e2e.test\r\nX-Forwarded-For: 192.0.2.99\r\n\r\n");
+    assert_eq!(client.response().unwrap().status, 200);
+    assert_eq!(lane.origin.only_request().field("x-forwarded-for"), Some("203.0.113.7"));
+}
+
+#[test]
+fn tls_begins_behind_the_header() {
+    let certificates = Certificates::new();
+    certificates.issue("a", "ca", "DNS:a.test");
+    let lane = from_loopback(&format!("    tls: {{ certificates: [{{ {} }}] }}\n", certificates.pair("a")));
+    let header = v2(0x21, 0x11, &FOUR);
+    let mut raw = Client::connect(lane.gateway.address());
+    raw.send(&header);
+    let tls = certificates.client(None, &["h2"], &[&TLS13]).try_over(raw.wire.stream, "a.test").unwrap();
+    let ending = Http2::begin(tls, 1 << 20).get(1, "/t").unwrap();
+    assert!(matches!(&ending, Ending::Answer(answer) if answer.status == 200), "{ending:?}");
+    assert_eq!(lane.origin.only_request().field("x-forwarded-for"), Some("203.0.113.7"));
+    let without = certificates.client(None, &[], &[&TLS13]).try_connect(lane.gateway.address(), "a.test");
+    assert!(without.is_err(), "TLS without a header");
+}
+
+#[test]
+fn connections_without_a_good_header_are_counted() {
+    let listener = "  - bind: 127.0.0.1:0\n    proxy_protocol: { from: [127.0.0.1] }\nstatus: { bind: 127.0.0.1:0 }\n";
+    let lane =
+        Lane::start(&FORWARD_ALL.replace("listeners:\n  - bind: 127.0.0.1:0\n", &format!("listeners:\n{listener}")));
+    assert!(lane.connect().send(GET).response().is_err());
+    wait_until("it is counted", Duration::from_secs(5), || {
+        let metrics = lane.gateway.metrics();
+        (metrics.sum("daemun_proxy_protocol_refused_total", &[]) > 0.5).then_some(())
+    });
+}
