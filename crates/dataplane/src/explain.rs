@@ -159,6 +159,10 @@ fn destination(
             let location = answer.fields.first().map(|(_, v)| v.as_str()).unwrap_or_default();
             out.destination = Some(format!("redirect {status} to {location}"));
         }
+        Destination::Files(files) => {
+            head::check_path(exchange, route.own.rewrite.as_ref())?;
+            out.destination = Some(format!("files {}", files.root.value.display()));
+        }
         Destination::Upstream(index) => {
             let Some(upstream) = snapshot.upstreams.get(*index) else { return Ok(()) };
             out.destination = Some(format!("upstream {}", upstream.name));

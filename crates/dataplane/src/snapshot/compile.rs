@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use daemun_config::Draft;
-use daemun_config::diagnostic::{BAD_VALUE, Diagnostic, Diagnostics, ROUTE_LESS_PROTECTED};
+use daemun_config::diagnostic::{BAD_VALUE, Diagnostic, Diagnostics, FILES_ROOT, ROUTE_LESS_PROTECTED};
 use daemun_config::model::{
     self, Authenticate, Config, LogFormat, PathRewrite as PathRewriteConfig, PolicyEntry, Underscores,
 };
@@ -240,6 +240,7 @@ impl Compiler<'_> {
             model::Destination::Redirect(redirect) => self
                 .location(route, &redirect.to, params)
                 .map(|to| Destination::Redirect(Box::new(Redirect { to, status: redirect.status }))),
+            model::Destination::Files(files) => self.files(route, files),
         };
         let rewrite = self.rewrite(route, params);
         let (destination, rewrite, chain) = (destination?, rewrite?, chain?);
@@ -303,6 +304,17 @@ impl Compiler<'_> {
             self.diagnostics.error(BAD_VALUE, format!("routes.{}.{key}", route.name.value), at, message);
         })
         .ok()
+    }
+
+    /// Files whose folder is there; it is opened anew for each request, so that one that is put in its place is served from then on.
+    fn files(&mut self, route: &model::Route, files: &model::Files) -> Option<Destination> {
+        let root = &files.root;
+        let message = match std::fs::read_dir(&root.value) {
+            Ok(_) => return Some(Destination::Files(Arc::new(files.clone()))),
+            Err(error) => format!("`{}` is not a folder that can be read: {error}", root.value.display()),
+        };
+        self.diagnostics.error(FILES_ROOT, format!("routes.{}.files.root", route.name.value), root.at, message);
+        None
     }
 
     /// Where a redirect leads; a caller may not choose its host.

@@ -7,7 +7,7 @@ pub(crate) mod upstream;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use daemun_config::model::{Answer as AnswerConfig, ListenerProxy, TrustedProxies};
+use daemun_config::model::{Answer as AnswerConfig, Files, ListenerProxy, TrustedProxies};
 use daemun_pipeline::{Answer, Directory};
 
 use crate::chain::Chain;
@@ -104,6 +104,8 @@ pub(crate) enum Destination {
     Answer(Box<Answer>),
     /// A redirect.
     Redirect(Box<Redirect>),
+    /// Files of a folder.
+    Files(Arc<Files>),
 }
 
 /// A redirect, compiled.
@@ -171,6 +173,7 @@ impl Snapshot {
             }
             Some(Destination::Answer(answer)) => format!("answer {}", answer.status),
             Some(Destination::Redirect(redirect)) => format!("redirect {}", redirect.status),
+            Some(Destination::Files(files)) => format!("files {}", files.root.value.display()),
             None => String::new(),
         }
     }
