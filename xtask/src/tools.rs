@@ -17,7 +17,7 @@ struct Tool {
 const TOOLS: [Tool; 14] = [
     tool("cc", "build-essential", "linking, and the C parts of the TLS provider"),
     tool("openssl", "openssl", "certificates of tests and benchmark"),
-    tool("curl", "curl", "the calls that README shows"),
+    tool("curl", "curl", "the calls that README shows, and downloads of tests"),
     tool("nginx", "nginx-light", "peer and origin of the benchmark"),
     tool("haproxy", "haproxy", "peer of the benchmark"),
     tool("wrk", "wrk", "load in tests"),

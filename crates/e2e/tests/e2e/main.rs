@@ -22,6 +22,7 @@ mod policies;
 mod refusals;
 mod limits;
 mod proxy_protocol;
+mod files;
 mod upgrades;
 mod observing;
 mod lifecycle;
