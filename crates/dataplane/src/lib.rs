@@ -15,6 +15,8 @@ mod serve;
 mod route;
 pub mod router;
 mod chain;
+mod whole;
+mod coded;
 mod destination;
 mod respond;
 pub mod record;
@@ -23,10 +25,14 @@ pub mod explain;
 mod ids;
 mod timers;
 mod clock;
+#[cfg(test)]
+mod simulation;
 
 pub use clock::Clock;
+pub use destination::upstream::state::{TargetState, Verdict};
 pub use gateway::{Gateway, Options};
 pub use ids::{IdSource, Ids};
 pub use listener::{Socket, Sockets};
 pub use snapshot::Snapshot;
+pub use snapshot::set::FoundTarget;
 pub use snapshot::upstream::{Target, Upstream};
