@@ -82,7 +82,7 @@ impl Target {
         };
         Target {
             url: found.url.clone(),
-            key: format!("{:?} {} {} {:?}", found.address, found.tls, of.tls_key, of.protocol),
+            key: format!("{:?} {} {} {:?} {:?}", found.address, found.tls, of.tls_key, of.protocol, of.proxy_protocol),
             address: found.address.clone(),
             authority,
             base_path: found.base_path.clone(),
@@ -178,11 +178,12 @@ fn targets(config: &model::Upstream, tls_key: &str, carry: &Carry, metrics: &Arc
     let name = config.name.value.as_str();
     let known = carry.get_or(&format!("targets of {name}"), "", Known::default);
     let written: Vec<FoundTarget> = config.targets.iter().map(written).collect();
-    let shape = format!("{written:?} {tls_key} {:?}", config.protocol);
+    let shape = format!("{written:?} {tls_key} {:?} {:?}", config.protocol, config.proxy_protocol);
     carry.get_or(&format!("target set of {name}"), &shape, || {
         let maker = Maker {
             upstream: name.to_owned(),
             protocol: config.protocol,
+            proxy_protocol: config.proxy_protocol,
             tls_key: tls_key.to_owned(),
             known,
             metrics: Arc::clone(metrics),

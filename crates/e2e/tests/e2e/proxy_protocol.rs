@@ -1,10 +1,15 @@
 //! The PROXY protocol: who is believed, what is taken for a header, and what comes of the client it names.
 
+use std::io::Read;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use daemun_e2e::gateway::Folder;
 use daemun_e2e::http2::{Ending, Http2};
 use daemun_e2e::lane::{FORWARD_ALL, Lane};
-use daemun_e2e::{Certificates, Client, wait_until};
+use daemun_e2e::origin::{echo, serving};
+use daemun_e2e::tls::TlsServer;
+use daemun_e2e::{Certificates, Client, Gateway, Next, Origin, Peer, wait_until};
 use rustls::version::TLS13;
 
 const GET: &str = "GET /t HTTP/1.1\r\nHost: e2e.test\r\n\r\n";
@@ -174,4 +179,132 @@ fn connections_without_a_good_header_are_counted() {
         let metrics = lane.gateway.metrics();
         (metrics.sum("daemun_proxy_protocol_refused_total", &[]) > 0.5).then_some(())
     });
+}
+
+/// An upstream that is told of clients: what each of its connections began with, in the order they were made.
+struct Told {
+    origin: Origin,
+    headers: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Told {
+    fn start(tls: Option<TlsServer>) -> Self {
+        let headers = Arc::<Mutex<Vec<Vec<u8>>>>::default();
+        let seen = Arc::clone(&headers);
+        let serve = serving(echo);
+        let origin = Origin::start(move |peer| {
+            let Some(header) = told(peer) else { return Next::Close };
+            seen.lock().unwrap().push(header);
+            if let Some(server) = &tls {
+                let Ok(stream) = server.accept(peer.wire.stream.clone_handle()) else { return Next::Close };
+                peer.wire.stream = stream;
+            }
+            serve(peer)
+        });
+        Self { origin, headers }
+    }
+
+    fn headers(&self) -> Vec<Vec<u8>> {
+        self.headers.lock().unwrap().clone()
+    }
+}
+
+/// Takes the header that a connection begins with, and not a byte more.
+fn told(peer: &mut Peer) -> Option<Vec<u8>> {
+    let mut header = vec![0; 16];
+    peer.wire.stream.read_exact(&mut header).ok()?;
+    if header.starts_with(BEGIN_V2) {
+        let mut rest = vec![0; usize::from(u16::from_be_bytes([header[14], header[15]]))];
+        peer.wire.stream.read_exact(&mut rest).ok()?;
+        header.extend(rest);
+        return Some(header);
+    }
+    while !header.ends_with(b"\r\n") {
+        let mut byte = [0];
+        peer.wire.stream.read_exact(&mut byte).ok()?;
+        header.extend(byte);
+    }
+    Some(header)
+}
+
+fn telling(origin: &Origin, scheme: &str, upstream: &str) -> String {
+    let yaml =
+        FORWARD_ALL.replace("targets: [\"{origin}\"]\n", &format!("targets: [\"{{origin}}\"]\n    {upstream}\n"));
+    yaml.replace("{origin}", &format!("{scheme}://127.0.0.1:{}", origin.port()))
+}
+
+#[test]
+fn an_upstream_is_told_once_for_each_connection_and_clients_never_share_one() {
+    for version in ["v1", "v2"] {
+        let told = Told::start(None);
+        let gateway = Gateway::start(&telling(&told.origin, "http", &format!("proxy_protocol: {version}")));
+        let mut clients: Vec<Client> = (0..3).map(|_| gateway.connect()).collect();
+        for _ in 0..3 {
+            for client in &mut clients {
+                assert_eq!(client.get("/t").status, 200);
+            }
+        }
+        let expected: Vec<Vec<u8>> = clients
+            .iter()
+            .map(|client| {
+                let from = client.wire.stream.local_address().unwrap();
+                let to = client.wire.stream.peer_address().unwrap();
+                if version == "v1" {
+                    return format!("PROXY TCP4 127.0.0.1 127.0.0.1 {} {}\r\n", from.port(), to.port()).into_bytes();
+                }
+                let ends = [127, 0, 0, 1, 127, 0, 0, 1];
+                v2(0x21, 0x11, &[&ends[..], &from.port().to_be_bytes(), &to.port().to_be_bytes()].concat())
+            })
+            .collect();
+        assert_eq!(told.headers(), expected, "{version}");
+        let connections: Vec<usize> = told.origin.take().requests.iter().map(|request| request.connection).collect();
+        assert_eq!(connections, [0, 1, 2, 0, 1, 2, 0, 1, 2]);
+        drop(clients);
+        assert_eq!(gateway.get("/t").status, 200);
+        assert_eq!(told.headers().len(), 4, "a client that is gone leaves nothing to others");
+    }
+}
+
+#[test]
+fn what_a_balancer_told_is_told_on() {
+    let told = Told::start(None);
+    let yaml = telling(&told.origin, "http", "proxy_protocol: v2");
+    let listener = "  - bind: 127.0.0.1:0\n    proxy_protocol: { from: [127.0.0.1] }\n";
+    let gateway = Gateway::start(&yaml.replace("  - bind: 127.0.0.1:0\n", listener));
+    let headers = [v2(0x21, 0x11, &FOUR), b"PROXY TCP6 2001:db8::7 2001:db8::1 56324 443\r\n".to_vec()];
+    for header in &headers {
+        let mut client = gateway.connect();
+        assert_eq!(client.send(header).get("/t").status, 200);
+    }
+    let told = told.headers();
+    assert_eq!(told[0], headers[0]);
+    assert_eq!(
+        (told[1][13], &told[1][16..20], &told[1][48..52]),
+        (0x21, &[0x20, 1, 0xd, 0xb8][..], &[0xdc, 4, 1, 0xbb][..])
+    );
+}
+
+#[test]
+fn an_upstream_is_told_before_tls_begins() {
+    let certificates = Certificates::new();
+    certificates.issue("up", "ca", "DNS:up.test");
+    let told = Told::start(Some(certificates.server("up", None, &["http/1.1"])));
+    let tls =
+        format!("proxy_protocol: v1\n    tls: {{ ca: \"{}\", server_name: up.test }}", certificates.path("ca.crt"));
+    let gateway = Gateway::start(&telling(&told.origin, "https", &tls));
+    let mut client = gateway.connect();
+    for _ in 0..2 {
+        assert_eq!(client.get("/t").status, 200);
+    }
+    let headers = told.headers();
+    assert!(headers.len() == 1 && headers[0].starts_with(b"PROXY TCP4 127.0.0.1 "), "{headers:?}");
+}
+
+#[test]
+fn a_connection_that_many_clients_share_cannot_name_one() {
+    for protocol in ["h2c", "auto"] {
+        let yaml = telling(&Origin::echo(), "http", &format!("protocol: {protocol}\n    proxy_protocol: v2"));
+        let refusal = Gateway::launch(Folder::new(), &yaml, &[]).err().expect("it does not start");
+        assert!(refusal.stderr.contains("conflicting_keys"), "{}", refusal.stderr);
+    }
 }

@@ -11,6 +11,7 @@ use daemun_pipeline::{Exchange, Fault, Method, Reason, Stop};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::Body;
+use crate::coded::Coders;
 use crate::http1::down::gone;
 use crate::http1::parse::BodyLength;
 use crate::pipe::{CAPACITY, Pipe};
@@ -19,11 +20,19 @@ use crate::serve::{Ask, Trail, prepare};
 /// Longest time, nanoseconds, that a disk may take for one answer of its own.
 const DISK: u64 = 30_000_000_000;
 
+/// What is sent of a file.
+enum Source {
+    /// Its bytes, as they are read.
+    Plain,
+    /// The same, coded.
+    Coded(Coders),
+    /// What policies made of it.
+    Held(Vec<u8>),
+}
+
 /// Answers without a body, and without saying how long it would be.
 pub(super) async fn head(ask: &mut Ask<'_, '_>, exchange: &mut Exchange, trail: &mut Trail) -> Result<(), Stop> {
-    outward(ask, exchange, trail)?;
-    ask.down.start(exchange, BodyLength::None);
-    Ok(pass(ask, &mut Pipe::of(&[])).await?)
+    begin(ask, exchange, BodyLength::None, trail).await
 }
 
 /// Answers with a body; to HEAD, with its head alone.
@@ -33,26 +42,94 @@ pub(super) async fn body(
     body: &Body,
     trail: &mut Trail,
 ) -> Result<(), Stop> {
-    outward(ask, exchange, trail)?;
-    ask.down.start(exchange, BodyLength::Length(body.length()));
+    let changes = ask.route.chain.bodies.response;
     if exchange.request.method == Method::Head {
-        return Ok(pass(ask, &mut Pipe::of(&[])).await?);
+        // how long it would be is not known before it was changed
+        let length = if changes { BodyLength::None } else { BodyLength::Length(body.length()) };
+        return begin(ask, exchange, length, trail).await;
     }
-    let mut pipe = Pipe::default();
-    let sent = pieces(ask, body, &mut pipe).await;
-    pipe.release(&ask.worker.buffers);
+    let source = if changes {
+        // boxed, so that files that pass as they are do not carry the size of this
+        Box::pin(outward_with_body(ask, exchange, body, trail)).await?
+    } else {
+        ask.route.chain.outward(exchange, &mut trail.verdicts)?;
+        Source::Plain
+    };
+    prepare(ask.worker, ask.down, exchange);
+    let (mut pipe, length, coders) = match source {
+        Source::Plain => (Pipe::default(), BodyLength::Length(body.length()), None),
+        Source::Coded(coders) => (Pipe::default(), BodyLength::Chunked, Some(coders)),
+        Source::Held(bytes) => {
+            let length = BodyLength::Length(bytes.len() as u64);
+            (Pipe::whole(bytes, None), length, None)
+        }
+    };
+    ask.down.start(exchange, length);
+    let sent = match coders {
+        Some(coders) => Box::pin(coded(ask, body, coders, &mut pipe)).await,
+        None if pipe.eof => pass(ask, &mut pipe).await,
+        None => pieces(ask, body, &mut pipe).await,
+    };
     trail.bytes_out = pipe.total;
+    pipe.release(&ask.worker.buffers);
     if let Err(fault) = &sent {
         ask.down.fail(exchange, fault);
     }
     Ok(sent?)
 }
 
-/// Runs the policies on the head, which may become another answer, and adds what every answer has.
-fn outward(ask: &mut Ask<'_, '_>, exchange: &mut Exchange, trail: &mut Trail) -> Result<(), Stop> {
+/// Sends a head alone, as the policies leave it.
+async fn begin(
+    ask: &mut Ask<'_, '_>,
+    exchange: &mut Exchange,
+    length: BodyLength,
+    trail: &mut Trail,
+) -> Result<(), Stop> {
     ask.route.chain.outward(exchange, &mut trail.verdicts)?;
     prepare(ask.worker, ask.down, exchange);
-    Ok(())
+    ask.down.start(exchange, length);
+    Ok(pass(ask, &mut Pipe::of(&[])).await?)
+}
+
+/// Runs the policies over an answer whose body one of them may need whole, or codes.
+async fn outward_with_body(
+    ask: &mut Ask<'_, '_>,
+    exchange: &mut Exchange,
+    body: &Body,
+    trail: &mut Trail,
+) -> Result<Source, Stop> {
+    let chain = &ask.route.chain;
+    let ran = trail.verdicts.ran();
+    if chain.answer_need(exchange, &trail.verdicts).is_some_and(|max| body.length() <= max) {
+        exchange.response.body = Some(hold(ask, body).await?);
+    }
+    chain.outward(exchange, &mut trail.verdicts)?;
+    let held = exchange.response.body.take();
+    let coders = if body.length() == 0 { None } else { chain.coders(exchange, ran) };
+    Ok(match (held, coders) {
+        (Some(held), Some(coders)) => Source::Held(coders.whole(&held)?),
+        (Some(held), None) => Source::Held(held),
+        (None, Some(coders)) => Source::Coded(coders),
+        (None, None) => Source::Plain,
+    })
+}
+
+/// Reads all that would be sent.
+async fn hold(ask: &mut Ask<'_, '_>, body: &Body) -> Result<Vec<u8>, Fault> {
+    let (mut held, mut pipe) = (Vec::new(), Pipe::default());
+    for (before, part) in &body.pieces {
+        held.extend_from_slice(before);
+        let (mut at, mut left) = (part.at, part.length);
+        while left > 0 {
+            let n = read(ask, &body.file, at, left, &mut pipe).await?;
+            (at, left) = (at + n, left - n);
+            held.extend_from_slice(pipe.data());
+            pipe.consume(pipe.data().len());
+        }
+    }
+    held.extend_from_slice(&body.end);
+    pipe.release(&ask.worker.buffers);
+    Ok(held)
 }
 
 async fn pieces(ask: &mut Ask<'_, '_>, body: &Body, pipe: &mut Pipe) -> Result<(), Fault> {
@@ -66,9 +143,34 @@ async fn pieces(ask: &mut Ask<'_, '_>, body: &Body, pipe: &mut Pipe) -> Result<(
             // known with the last piece, so that both leave in one
             pipe.eof = pipe.total == length;
             pass(ask, pipe).await?;
+            if !pipe.eof {
+                // however quick the client, others have their turn
+                tokio::task::yield_now().await;
+            }
         }
     }
     pipe.put(&ask.worker.buffers, &body.end);
+    pipe.eof = true;
+    pass(ask, pipe).await
+}
+
+/// The same through coders.
+async fn coded(ask: &mut Ask<'_, '_>, body: &Body, mut coders: Coders, pipe: &mut Pipe) -> Result<(), Fault> {
+    let mut raw = Pipe::default();
+    for (before, part) in &body.pieces {
+        raw.put(&ask.worker.buffers, before);
+        let (mut at, mut left) = (part.at, part.length);
+        while left > 0 {
+            let n = read(ask, &body.file, at, left, &mut raw).await?;
+            (at, left) = (at + n, left - n);
+            pipe.append(|out| coders.push(raw.data(), out))?;
+            raw.consume(raw.data().len());
+            pass(ask, pipe).await?;
+            tokio::task::yield_now().await;
+        }
+    }
+    pipe.append(|out| coders.last(&body.end, out))?;
+    raw.release(&ask.worker.buffers);
     pipe.eof = true;
     pass(ask, pipe).await
 }
