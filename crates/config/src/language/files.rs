@@ -73,7 +73,8 @@ impl Setting for FileName {
     }
 
     fn schema(_: &mut SchemaBuilder<'_>) -> Json {
-        json!({ "type": "string", "title": "file name", "pattern": "^[^/]+(/[^/]+)*$" })
+        let outside = json!({ "pattern": "(^|/)\\.\\.?(/|$)" });
+        json!({ "type": "string", "title": "file name", "pattern": "^[^/]+(/[^/]+)*$", "not": outside })
     }
 }
 

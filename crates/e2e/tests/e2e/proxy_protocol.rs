@@ -1,6 +1,9 @@
 //! The PROXY protocol: who is believed, what is taken for a header, and what comes of the client it names.
 
 use std::io::Read;
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -306,5 +309,96 @@ fn a_connection_that_many_clients_share_cannot_name_one() {
         let yaml = telling(&Origin::echo(), "http", &format!("protocol: {protocol}\n    proxy_protocol: v2"));
         let refusal = Gateway::launch(Folder::new(), &yaml, &[]).err().expect("it does not start");
         assert!(refusal.stderr.contains("conflicting_keys"), "{}", refusal.stderr);
+    }
+}
+
+/// HAProxy or nginx in a process of its own, which goes when it is dropped.
+struct Program(Child);
+
+impl Program {
+    fn start(mut command: Command) -> Self {
+        let paths = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{paths}:/usr/sbin:/sbin")).stdin(Stdio::null()).stdout(Stdio::null());
+        Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+
+    fn haproxy(folder: &Folder, text: &str) -> Self {
+        let text = format!("defaults\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n{text}");
+        let mut command = Command::new("haproxy");
+        command.arg("-db").arg("-q").arg("-f").arg(folder.write("haproxy.cfg", text));
+        Self::start(command)
+    }
+
+    fn nginx(folder: &Folder, server: &str) -> Self {
+        let path = folder.path().display();
+        let text = format!(
+            "daemon off; pid {path}/nginx.pid; error_log {path}/error.log;\nevents {{}}\nhttp {{ access_log off; server {{ {server} }} }}\n"
+        );
+        let mut command = Command::new("nginx");
+        command.arg("-p").arg(folder.path()).arg("-e").arg(folder.path().join("error.log"));
+        command.arg("-c").arg(folder.write("nginx.conf", text)).stderr(Stdio::null());
+        Self::start(command)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn haproxy_tells_the_gateway_who_calls() {
+    for send in ["send-proxy", "send-proxy-v2"] {
+        let lane = from_loopback("");
+        let folder = Folder::new();
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap().into();
+        rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::empty()).unwrap();
+        let text = format!(
+            "listen all\n  mode tcp\n  bind fd@{}\n  server gateway {} {send}\n",
+            socket.as_raw_fd(),
+            lane.gateway.address()
+        );
+        let _haproxy = Program::haproxy(&folder, &text);
+        let mut client = Client::connect(&address);
+        for target in ["/a", "/b"] {
+            assert_eq!(client.get(target).status, 200, "{send}");
+        }
+        assert_eq!(lane.origin.take().requests[0].field("x-forwarded-for"), Some("127.0.0.1"));
+    }
+}
+
+#[test]
+fn haproxy_and_nginx_are_told_who_calls() {
+    for program in ["haproxy", "nginx"] {
+        for version in ["v1", "v2"] {
+            let folder = Folder::new();
+            let path = folder.path().join("socket");
+            let _program = if program == "haproxy" {
+                let answer = "http-request return status 200 content-type text/plain lf-string \"%[src]:%[src_port]\"";
+                let text =
+                    format!("frontend all\n  mode http\n  bind unix@{} accept-proxy\n  {answer}\n", path.display());
+                Program::haproxy(&folder, &text)
+            } else {
+                let answer = "return 200 \"$proxy_protocol_addr:$proxy_protocol_port\";";
+                Program::nginx(
+                    &folder,
+                    &format!("listen unix:{} proxy_protocol; location / {{ {answer} }}", path.display()),
+                )
+            };
+            wait_until("it listens", Duration::from_secs(10), || std::os::unix::net::UnixStream::connect(&path).ok());
+            let targets = format!("targets: [\"unix:{}\"]\n    proxy_protocol: {version}", path.display());
+            let gateway = Gateway::start(&FORWARD_ALL.replace("targets: [\"{origin}\"]", &targets));
+            for _ in 0..2 {
+                let mut client = gateway.connect();
+                let own = client.wire.stream.local_address().unwrap().to_string();
+                for _ in 0..2 {
+                    let answer = client.get("/t");
+                    assert_eq!((answer.status, answer.text()), (200, own.clone()), "{program} {version}");
+                }
+            }
+        }
     }
 }
