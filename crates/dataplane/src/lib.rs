@@ -29,7 +29,8 @@ mod clock;
 mod simulation;
 
 pub use clock::Clock;
-pub use destination::upstream::state::{TargetState, Verdict};
+pub use destination::upstream::choice::{TargetStatus, UpstreamStatus};
+pub use destination::upstream::state::{Standing, TargetState, Verdict};
 pub use gateway::{Gateway, Options};
 pub use ids::{IdSource, Ids};
 pub use listener::{Socket, Sockets};

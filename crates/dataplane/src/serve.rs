@@ -45,6 +45,8 @@ pub(crate) struct Trail {
     pub(crate) verdicts: crate::chain::Verdicts,
     /// The target that was called last.
     pub(crate) target: Option<Rc<destination::upstream::pool::LocalTarget>>,
+    /// The attempt, while it lasts longer than its destination.
+    pub(crate) picked: Option<destination::upstream::picked::Picked>,
     /// Status it sent; 0 when no head came.
     pub(crate) upstream_status: u16,
     pub(crate) attempts: u8,
@@ -60,6 +62,7 @@ impl Trail {
     pub(crate) fn clear(&mut self) {
         self.verdicts.clear();
         self.target = None;
+        self.picked = None;
         self.upstream_status = 0;
         self.attempts = 0;
         self.reused = false;
@@ -129,6 +132,7 @@ async fn go_on(
     trail: &mut Trail,
 ) {
     let fault = rest.pass(worker, deadline, down, exchange, trail).await.err();
+    trail.picked = None;
     if fault.is_some() {
         down.doom();
     }

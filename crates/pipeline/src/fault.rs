@@ -105,6 +105,8 @@ reasons! {
     TooManyCalls = "too_many_calls", Gateway, 503, 14, "Too many calls";
     /// No target can be called.
     NoTarget = "no_target", Gateway, 503, 14, "No backend is available";
+    /// Too many calls to the upstream failed, and its breaker leaves it alone for a while.
+    CircuitOpen = "circuit_open", Gateway, 503, 14, "The backend is left alone for a while";
     /// Something went wrong in the gateway itself.
     Internal = "internal", Gateway, 500, 13, "Internal error";
     /// The target does not accept connections.

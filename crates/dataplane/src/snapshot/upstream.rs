@@ -12,6 +12,7 @@ use daemun_pipeline::Carry;
 use super::failure::{Failure, Names};
 use super::set::{FoundTarget, Known, Maker, TargetSet};
 use crate::clock::nanos;
+use crate::destination::upstream::choice::Choice;
 use crate::destination::upstream::state::TargetState;
 use crate::record::{Metrics, TargetMetrics};
 use crate::tls::ClientTls;
@@ -20,6 +21,8 @@ use crate::tls::ClientTls;
 pub struct Upstream {
     /// Name.
     pub name: String,
+    /// How one of them is chosen.
+    pub(crate) choice: Choice,
     /// Its targets, which change beneath it.
     pub(crate) set: Arc<TargetSet>,
     pub(crate) host: HostRule,
@@ -149,18 +152,21 @@ impl Target {
 pub(crate) fn compile(
     config: &model::Upstream,
     upstreams: &Names<'_>,
+    zone: Option<&str>,
     carry: &Carry,
     metrics: &Arc<Metrics>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Upstream> {
     let default = |d: Option<std::time::Duration>, seconds: u64| d.map_or(seconds * 1_000_000_000, nanos);
-    let tls = if config.targets.iter().any(|target| target.tls) {
+    let found_tls = config.discover.as_ref().is_some_and(|discover| discover.tls);
+    let tls = if found_tls || config.targets.iter().any(|target| target.tls) {
         Some(crate::tls::client(&config.name.value, &config.tls, config.protocol, diagnostics)?)
     } else {
         None
     };
     let tls_key = tls.as_ref().map_or("", |tls| &tls.key);
     Some(Upstream {
+        choice: Choice::compile(config, zone, carry, diagnostics)?,
         set: targets(config, tls_key, carry, metrics),
         tls,
         name: config.name.value.clone(),

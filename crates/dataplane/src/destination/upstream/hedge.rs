@@ -8,7 +8,8 @@ use std::task::Poll;
 
 use daemun_pipeline::Fault;
 
-use super::local::{LocalUpstream, Picked};
+use super::local::LocalUpstream;
+use super::picked::Picked;
 use super::reach::Site;
 use super::solo;
 use super::transfer::Transfer;
@@ -39,7 +40,7 @@ pub(super) async fn race(
     let (worker, bounds) = (site.worker, &site.local.snapshot.settings.bounds);
     transfer.limits.hedge_at = NEVER;
     let now = worker.clock.now();
-    let found = upstream.pick(transfer.exchange, &[Rc::clone(&picked.target)], now);
+    let found = upstream.pick(transfer.exchange, site.route, &[Rc::clone(&picked.target)], now);
     let Some(found) = found.ok().filter(|_| hedge.budget.withdraw(now)) else {
         return transfer.until_head(bounds).await;
     };
@@ -83,6 +84,7 @@ pub(super) async fn race(
         Ok(Won::Second(up, head)) => {
             *transfer.up = up;
             transfer.upload.done = true;
+            transfer.upload.moved = now;
             std::mem::swap(&mut transfer.exchange.response, &mut copy.exchange.response);
             transfer.exchange.times.connected = copy.exchange.times.connected;
             trail.target = Some(Rc::clone(&found.target));

@@ -6,6 +6,7 @@ use std::task::Poll;
 
 use daemun_pipeline::{Exchange, Fault, Reason};
 
+use super::choice::Outcome;
 use super::reach::{self, Site};
 use super::{Call, keep_connection, solo};
 use crate::http1::parse::BodyLength;
@@ -79,21 +80,24 @@ impl Sent {
         let upstream = local.upstreams.get(self.upstream).ok_or_else(missing)?;
         let site = Site { worker, local, route, deadline };
         let exchange = &mut copy.exchange;
-        let picked = upstream.pick(exchange, &[], exchange.times.decided)?;
+        let mut picked = upstream.pick(exchange, route, &[], exchange.times.decided)?;
         let body = exchange.request.body.take();
         let called = solo::call(site, exchange, upstream, &picked.target, self.framing, body, &mut copy.trail).await;
-        let cells = &picked.target.shared.cells;
+        let target = Rc::clone(&picked.target);
+        let cells = &target.shared.cells;
         match called {
             Ok((up, head)) => {
                 worker.recorder.mirrored(cells, head.status);
+                picked.report(Outcome::Answered(head.status), None, exchange.times.answered);
                 let idle = reach::limits(site, exchange, upstream, false).response;
                 if let Some(up) = drain(site, up, idle).await {
-                    keep_connection(worker, exchange, &picked.target, up, &head);
+                    keep_connection(worker, exchange, &target, up, &head);
                 }
                 Ok(())
             }
             Err(fault) => {
                 worker.recorder.mirrored(cells, 0);
+                picked.report(Outcome::of(&fault), None, worker.clock.now());
                 Err(fault)
             }
         }
