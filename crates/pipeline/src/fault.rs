@@ -83,7 +83,13 @@ reasons! {
     ClientStalled = "client_stalled", Client, 499, 1, "The client does not read its answer";
     /// No route matches.
     NoRoute = "no_route", Gateway, 404, 5, "No route matches";
-    /// A route matches with another method.
+    /// The route serves files, and has none of this name, or none that may be served.
+    NoFile = "no_file", Gateway, 404, 5, "There is no such file";
+    /// The file is not as `If-Match` or `If-Unmodified-Since` want it.
+    PreconditionFailed = "precondition_failed", Gateway, 412, 9, "The condition does not hold";
+    /// The file has none of the parts that `Range` asks for.
+    RangeNotSatisfiable = "range_not_satisfiable", Gateway, 416, 11, "There is nothing in this range";
+    /// A route matches, or files are there, with another method.
     MethodNotAllowed = "method_not_allowed", Gateway, 405, 12, "The method is not allowed here";
     /// The upgrade asked for is not one the route allows.
     UpgradeRefused = "upgrade_refused", Gateway, 403, 7, "The upgrade is not allowed here";

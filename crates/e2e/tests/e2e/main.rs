@@ -25,6 +25,8 @@ mod admission;
 mod passwords;
 mod refusals;
 mod limits;
+mod proxy_protocol;
+mod files;
 mod upgrades;
 mod observing;
 mod lifecycle;
