@@ -60,6 +60,5 @@ pub const PLANNED_POLICIES: &[&str] = &[
     "security_headers",
     "token_auth",
     "transform",
-    "validate",
     "wasm",
 ];

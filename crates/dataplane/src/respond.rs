@@ -120,13 +120,18 @@ fn from_fault(fault: &Fault, exchange: &mut Exchange, bodies: &ErrorBodies) -> B
         return fill(&replaced.body, fault, &instance).into();
     }
     exchange.response.head.append("content-type", b"application/problem+json");
-    let problem = serde_json::json!({
+    let mut problem = serde_json::json!({
         "type": format!("https://daemun.dev/problems/{}", fault.reason.code()),
         "title": fault.reason.title(),
         "status": status,
         "detail": fault.detail,
         "instance": instance,
     });
+    for (name, value) in fault.members.iter().flat_map(|members| &members.0) {
+        if let Some(object) = problem.as_object_mut() {
+            object.insert((*name).to_owned(), value.clone());
+        }
+    }
     problem.to_string().into()
 }
 

@@ -297,6 +297,8 @@ pub struct Exchange {
     pub route_key: u64,
     /// How long the destination waits before it does anything, nanoseconds.
     pub delay: u64,
+    /// What a policy remarks of an answer that it lets pass, for the access log.
+    pub remark: Option<Box<str>>,
     /// Bytes of the request's body, where a policy allows less than its route.
     pub body_limit: Option<u64>,
     /// When each step was done.
@@ -363,6 +365,7 @@ impl Exchange {
         self.trace.clear();
         self.route_key = 0;
         self.delay = 0;
+        self.remark = None;
         self.body_limit = None;
         self.times = Times::default();
         self.wall = 0;

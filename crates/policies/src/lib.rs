@@ -3,6 +3,8 @@
 pub mod cors;
 pub mod key_auth;
 pub mod rate_limit;
+#[cfg(feature = "validate")]
+pub mod validate;
 pub mod headers;
 mod per_directory;
 #[cfg(test)]
@@ -17,5 +19,7 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<cors::CorsConfig>(Phase::Admit, include_str!("cors/README.md")),
     PolicyRow::of::<key_auth::KeyAuthConfig>(Phase::Authenticate, include_str!("key_auth/README.md")),
     PolicyRow::of::<rate_limit::RateLimitConfig>(Phase::Admit, include_str!("rate_limit/README.md")),
+    #[cfg(feature = "validate")]
+    PolicyRow::of::<validate::ValidateConfig>(Phase::Transform, include_str!("validate/README.md")),
     PolicyRow::of::<headers::HeadersConfig>(Phase::Transform, include_str!("headers/README.md")),
 ];

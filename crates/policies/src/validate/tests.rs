@@ -1,0 +1,1 @@
+//! What `validate` holds beyond its page.
