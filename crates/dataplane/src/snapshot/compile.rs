@@ -87,7 +87,7 @@ fn compile(
         less_protected(config, registry, router, diagnostics);
     }
     let upstreams: Vec<_> =
-        config.upstreams.iter().map(|u| upstream::compile(u, metrics, diagnostics).map(Arc::new)).collect();
+        config.upstreams.iter().map(|u| upstream::compile(u, carry, metrics, diagnostics).map(Arc::new)).collect();
     let upstreams = upstreams.into_iter().collect::<Option<Vec<_>>>();
     let tls = tls(config, carry, diagnostics);
     let (router, unmatched, upstreams, tls) = (router?, unmatched?, upstreams?, tls?);

@@ -1,6 +1,7 @@
 //! One compiled configuration: router, routes with their chains and destinations, upstreams. Immutable, shared by all workers.
 
 mod compile;
+pub(crate) mod set;
 pub(crate) mod template;
 pub(crate) mod upstream;
 

@@ -53,13 +53,14 @@ fn close_oldest(worker: &Worker, upstream: &LocalUpstream, missing: Missing, now
         let (since, resting) = pool.oldest(share, now)?;
         Some((since, Rc::clone(pool), resting))
     };
-    let pools = worker.pools();
+    let pools = worker.pools.all();
     let all = pools.values().filter_map(|pool| oldest(pool, None));
     let found = match missing {
         Missing::Place => all.min_by_key(|(since, ..)| *since),
         Missing::Share => {
             let spare = all.filter(|(since, ..)| now.saturating_sub(*since) >= SPARE);
-            let own = upstream.targets.iter().filter_map(|target| oldest(&target.pool, Some(&upstream.share)));
+            let targets = upstream.targets();
+            let own = targets.iter().filter_map(|target| oldest(&target.pool, Some(&upstream.share)));
             spare.chain(own).min_by_key(|(since, ..)| *since)
         }
     };
@@ -72,7 +73,7 @@ pub(crate) async fn close_when_asked(worker: Rc<Worker>) {
     let close = || {
         let now = worker.clock.now();
         let wanted = |place: &Place, since: u64| now.saturating_sub(since) >= SPARE || budget.wants(place);
-        worker.pools().values().for_each(|pool| pool.shed(now, wanted));
+        worker.pools.all().values().for_each(|pool| pool.shed(now, wanted));
     };
     budget.whenever_asked(close).await;
 }
