@@ -48,7 +48,11 @@ impl Setting for RetryOnText {
             "connect_failure" => RetryOn::ConnectFailure,
             "reset" => RetryOn::Reset,
             "timeout" => RetryOn::Timeout,
-            _ => RetryOn::Status(status(node, cx, "write `connect_failure`, `reset`, `timeout` or a status like \"503\"")?),
+            _ => RetryOn::Status(status(
+                node,
+                cx,
+                "write `connect_failure`, `reset`, `timeout` or a status like \"503\"",
+            )?),
         };
         Some(Self(on))
     }

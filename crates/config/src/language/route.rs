@@ -2,8 +2,8 @@
 
 use serde_json::{Value as Json, json};
 
-use super::failure::{FallbackText, MirrorText, RetryText};
 use super::conditions::{MatchText, ParameterName};
+use super::failure::{FallbackText, MirrorText, RetryText};
 use super::pattern::{self, Location, PathPrefix, PathTemplate};
 use super::policies::PoliciesText;
 use super::upstream::UpstreamTimeoutsText;

@@ -114,7 +114,7 @@ impl Documents {
         let mut next = 0;
         while let Some(document) = documents.list.get(next) {
             let mut named = Vec::new();
-            references(&document.root, &mut |reference| {
+            each_reference(&document.root, &mut |_, reference| {
                 if let Some(Ok(path)) = documents.path_of(next, reference)
                     && !documents.by_path.contains_key(&path)
                     && !named.contains(&path)
@@ -190,6 +190,25 @@ impl Documents {
             }
         }
         Some(Ok(path))
+    }
+
+    /// References to documents that were not read, each with the reason.
+    pub(super) fn unread(&self) -> Vec<(Placed<'_>, String)> {
+        let mut found = Vec::new();
+        for (file, document) in self.list.iter().enumerate() {
+            each_reference(&document.root, &mut |node, reference| {
+                let why = match self.path_of(file, reference) {
+                    Some(Err(message)) => message,
+                    Some(Ok(path)) => match self.by_path.get(&path) {
+                        Some(Err(message)) => message.clone(),
+                        Some(Ok(_)) | None => return,
+                    },
+                    None => return,
+                };
+                found.push((Placed { file, node }, format!("`$ref: {reference}`: {why}")));
+            });
+        }
+        found
     }
 
     /// What a reference of document `file` is to, and its place as a pointer.
@@ -277,18 +296,18 @@ fn read(path: &Path) -> Result<Node, Finding> {
     }
 }
 
-/// Gives every `$ref` in a document.
-fn references(node: &Node, found: &mut dyn FnMut(&str)) {
+/// Gives every `$ref` in a document, with the node that it is.
+fn each_reference<'n>(node: &'n Node, found: &mut dyn FnMut(&'n Node, &'n str)) {
     match &node.value {
         Tree::Map(entries) => {
             for entry in entries {
                 match entry.value.as_str() {
-                    Some(reference) if entry.key == "$ref" => found(reference),
-                    _ => references(&entry.value, found),
+                    Some(reference) if entry.key == "$ref" => found(&entry.value, reference),
+                    _ => each_reference(&entry.value, found),
                 }
             }
         }
-        Tree::Seq(items) => items.iter().for_each(|item| references(item, found)),
+        Tree::Seq(items) => items.iter().for_each(|item| each_reference(item, found)),
         Tree::Null | Tree::Bool(_) | Tree::Number(_) | Tree::String(_) => {}
     }
 }

@@ -16,7 +16,7 @@ const PATTERN_BYTES: usize = 1 << 20;
 /// it finds is many times as large as the value itself.
 const DETAILED_VALUES: usize = 10_000;
 const DETAILED_BYTES: usize = 256 << 10;
-/// What the place of a document without a name is called.
+/// What the place of documents is called.
 const BASE: &str = "json-schema:///";
 
 /// How large a value is.
@@ -41,12 +41,20 @@ impl Schema {
         let mut options = limited(formats).with_retriever(Beside::of(documents));
         if schema.get("$id").or(schema.get("id")).and_then(Value::as_str).is_none() {
             let name = documents.paths().next().and_then(|path| path.file_name()?.to_str());
-            options = options.with_base_uri(uri_of(name.unwrap_or_default()));
+            options = options.with_base_uri(uri_of(name.unwrap_or("configuration")));
         }
         let place = |pointer: &str| Placed { file: 0, node: document::nearest(root.node, pointer) };
         match options.build(&schema) {
             Ok(validator) => Some(Schema(validator)),
             Err(error) => {
+                let unread = match error.kind() {
+                    ValidationErrorKind::Referencing(_) => documents.unread(),
+                    _ => Vec::new(),
+                };
+                if !unread.is_empty() {
+                    unread.into_iter().for_each(|(at, message)| findings.push(documents, at, message));
+                    return None;
+                }
                 for (pointer, message) in build_errors(&schema, &error) {
                     findings.push(documents, place(&pointer), message);
                 }

@@ -226,10 +226,10 @@ fn plain(kind: &ValidationErrorKind) -> String {
         }
         Kind::Enum { options } => format!("must be one of {}", listed(options)),
         Kind::Constant { expected_value } => format!("must be {}", shown(expected_value)),
-        Kind::Minimum { limit } => format!("must be {} or more", shown(limit)),
-        Kind::Maximum { limit } => format!("must be {} or less", shown(limit)),
-        Kind::ExclusiveMinimum { limit } => format!("must be more than {}", shown(limit)),
-        Kind::ExclusiveMaximum { limit } => format!("must be less than {}", shown(limit)),
+        Kind::Minimum { limit } => format!("must be {} or more", number(limit)),
+        Kind::Maximum { limit } => format!("must be {} or less", number(limit)),
+        Kind::ExclusiveMinimum { limit } => format!("must be more than {}", number(limit)),
+        Kind::ExclusiveMaximum { limit } => format!("must be less than {}", number(limit)),
         Kind::MultipleOf { multiple_of } => format!("must be a multiple of {multiple_of}"),
         Kind::MinLength { limit } => format!("must have at least {}", counted(*limit, "character")),
         Kind::MaxLength { limit } => format!("must have at most {}", counted(*limit, "character")),
@@ -292,6 +292,11 @@ fn listed(options: &Value) -> String {
         text.push("…".to_owned());
     }
     text.join(", ")
+}
+
+/// A bound of the schema.
+fn number(limit: &Value) -> String {
+    clip(&limit.to_string(), MAX_SHOWN)
 }
 
 /// A value of the schema.

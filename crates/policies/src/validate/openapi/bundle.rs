@@ -126,7 +126,7 @@ impl<'d> Bundle<'d> {
 
     fn convert(&mut self, schema: Placed<'d>, findings: &mut Findings) -> Value {
         if let Tree::Bool(all) = schema.node.value {
-            return if self.version == Version::V31 || all { Value::Bool(all) } else { json!({ "not": {} }) };
+            return Value::Bool(all);
         }
         if schema.node.as_map().is_none() {
             findings.push(self.documents, schema, "a schema is a mapping");
