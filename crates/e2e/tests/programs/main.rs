@@ -6,3 +6,4 @@ mod websocket;
 mod grpc;
 mod browser;
 mod schema;
+mod schema_suite;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use daemun_config::decode::{Decoder, JsonValue, SchemaBuilder, Setting, Size};
+use daemun_config::decode::{Decoder, JsonValue, Mapping, SchemaBuilder, Setting, Size};
 use daemun_config::diagnostic::{self, Diagnostic};
 use daemun_config::settings;
 use daemun_config::tree::{Node, Value};
@@ -30,6 +30,8 @@ settings! {
         pub response: Option<Source>,
         /// What becomes of an answer that is not as described; when absent `enforce` with `response`, and `off` without it.
         pub responses: Option<Responses>,
+        /// Documents that references name by an address, `https://…`, each with the file it is in, or itself.
+        pub documents: Option<Mapping<String, Source>>,
         /// Largest body that is looked at; a larger request is refused.
         pub max_body: Size = "1MiB",
         /// Whether `format` is a rule or a note; when absent a rule in OpenAPI documents and in schemas up to draft 7.
@@ -119,6 +121,12 @@ fn check(settings: &ValidateConfig, node: &Node, cx: &mut Decoder<'_>) {
     {
         let message = format!("`{}` is not a path", at("base_path").shown());
         cx.key("base_path", |cx| cx.bad_value_help(at("base_path"), message, "write it like `/api/v1`"));
+    }
+    for (address, _) in settings.documents.iter().flat_map(|documents| &documents.0) {
+        if !address.value.contains("://") || address.value.contains('#') || address.value.len() > 4096 {
+            let found = Diagnostic::error(diagnostic::BAD_VALUE, address.at, "a document is named by its address");
+            cx.key("documents", |cx| cx.report(found.help("write it like `https://example.com/schemas/address.json`")));
+        }
     }
     if settings.max_body.0 > MAX_BODY || settings.max_body.0 == 0 {
         let help = "from 1B to 64MiB; a body is held in memory while it is looked at";

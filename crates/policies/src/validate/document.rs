@@ -19,16 +19,21 @@ const MAX_FILES: usize = 200;
 /// Findings that are told of one document.
 const MAX_FINDINGS: usize = 50;
 
+/// Documents that are named by addresses.
+pub(super) type Named = Vec<(String, Source)>;
+
 /// A text and what it refers to.
 pub(super) struct Documents {
     list: Vec<Document>,
-    /// Index by path; or why it cannot be had.
+    /// Index by path or address; or why it cannot be had.
     by_path: BTreeMap<PathBuf, Result<usize, String>>,
 }
 
 struct Document {
     /// `None`: written within the configuration.
     path: Option<PathBuf>,
+    /// The address that references name it by.
+    address: Option<String>,
     root: Node,
 }
 
@@ -102,14 +107,11 @@ impl Findings {
 
 impl Documents {
     /// Reads a document and all that it names. What is named and cannot be read is a finding only where it is used.
-    pub(super) fn load(source: &Source) -> Result<Documents, Findings> {
-        let (path, root) = match source {
-            Source::Inline(node) => (None, node.clone()),
-            Source::File(path) => (Some(path.clone()), read(path).map_err(|found| Findings(vec![found]))?),
-        };
-        let mut documents = Documents { list: vec![Document { path: path.clone(), root }], by_path: BTreeMap::new() };
-        if let Some(path) = path {
-            documents.by_path.insert(path, Ok(0));
+    pub(super) fn load(source: &Source, named: &Named) -> Result<Documents, Findings> {
+        let mut documents = Documents { list: Vec::new(), by_path: BTreeMap::new() };
+        documents.open(source, None)?;
+        for (address, source) in named {
+            documents.open(source, Some(address.clone()))?;
         }
         let mut next = 0;
         while let Some(document) = documents.list.get(next) {
@@ -130,6 +132,18 @@ impl Documents {
         Ok(documents)
     }
 
+    fn open(&mut self, source: &Source, address: Option<String>) -> Result<(), Findings> {
+        let (path, root) = match source {
+            Source::Inline(node) => (None, node.clone()),
+            Source::File(path) => (Some(path.clone()), read(path).map_err(|found| Findings(vec![found]))?),
+        };
+        let names = address.iter().map(PathBuf::from).chain(path.clone());
+        let index = self.list.len();
+        self.by_path.extend(names.map(|name| (name, Ok(index))));
+        self.list.push(Document { path, address, root });
+        Ok(())
+    }
+
     fn add(&mut self, path: PathBuf) {
         let read = if self.list.len() < MAX_FILES {
             read(&path).map_err(|found| found.message)
@@ -137,7 +151,7 @@ impl Documents {
             Err(format!("more than {MAX_FILES} documents"))
         };
         let entry = read.map(|root| {
-            self.list.push(Document { path: Some(path.clone()), root });
+            self.list.push(Document { path: Some(path.clone()), address: None, root });
             self.list.len() - 1
         });
         self.by_path.insert(path, entry);
@@ -151,6 +165,11 @@ impl Documents {
     /// The root of the first document.
     pub(super) fn root(&self) -> Option<Placed<'_>> {
         self.list.first().map(|document| Placed { file: 0, node: &document.root })
+    }
+
+    /// Every document that is named by an address.
+    pub(super) fn addressed(&self) -> impl Iterator<Item = (&str, &Node)> {
+        self.list.iter().filter_map(|document| Some((document.address.as_deref()?, &document.root)))
     }
 
     /// Every document beside the first, with its path relative to the folder of the first.
@@ -169,6 +188,9 @@ impl Documents {
     /// The file that a reference of document `file` is to: `None` for one within the document.
     fn path_of(&self, file: usize, reference: &str) -> Option<Result<PathBuf, String>> {
         let name = reference.split('#').next().filter(|name| !name.is_empty())?;
+        if self.by_path.contains_key(Path::new(name)) && name.contains("://") {
+            return Some(Ok(PathBuf::from(name)));
+        }
         let beside = "only documents in the folder of the first one are read";
         if name.contains(':') || name.starts_with("//") {
             return Some(Err(format!("`{name}` is not read: {beside}, and nothing over a network")));

@@ -24,7 +24,7 @@ use daemun_pipeline::{
 use serde_json::{Map, Value};
 
 pub use self::config::{Responses, Source, Unknown, ValidateConfig};
-use self::document::{Documents, Findings};
+use self::document::{Documents, Findings, Named};
 use self::form::Pairs;
 use self::message::{MediaType, has_body, is_coded};
 use self::openapi::description::Description;
@@ -40,15 +40,19 @@ impl PolicyConfig for ValidateConfig {
         let default = if self.response.is_some() { Responses::Enforce } else { Responses::Off };
         let responses = self.responses.unwrap_or(default);
         let mut findings = Findings::default();
+        let named: Named = self.documents.map_or_else(Vec::new, |named| {
+            named.0.into_iter().map(|(address, source)| (address.value, source)).collect()
+        });
         let mut schema = |source: &Option<Source>| {
             let source = source.as_ref()?;
-            Plain::compile(source, self.formats).map_err(|found| findings.append(found)).ok()
+            Plain::compile(source, &named, self.formats).map_err(|found| findings.append(found)).ok()
         };
         let (body, query, headers) = (schema(&self.body), schema(&self.query), schema(&self.headers));
         let (path, response) = (schema(&self.path), schema(&self.response));
         let description = match &self.openapi {
             None => None,
-            Some(source) => match describe(source, self.base_path.as_deref(), responses != Responses::Off, ctx) {
+            Some(source) => match describe(source, &named, self.base_path.as_deref(), responses != Responses::Off, ctx)
+            {
                 Ok(description) => Some(description),
                 Err(found) => {
                     findings.append(found);
@@ -78,12 +82,17 @@ impl PolicyConfig for ValidateConfig {
 /// Compiles a document, or finds it compiled: many routes may name the same.
 fn describe(
     source: &Source,
+    named: &Named,
     base: Option<&str>,
     answers: bool,
     ctx: &mut BuildContext<'_>,
 ) -> Result<Arc<Description>, Findings> {
-    let compile = || Documents::load(source).and_then(|documents| Description::compile(&documents, base, answers));
+    let compile =
+        || Documents::load(source, named).and_then(|documents| Description::compile(&documents, base, answers));
     let Source::File(path) = source else { return compile().map(Arc::new) };
+    if !named.is_empty() {
+        return compile().map(Arc::new);
+    }
     let base_shape = base.unwrap_or("-");
     let shape = format!("{}\n{base_shape}\n{answers}\n{:?}", path.display(), stamp(path));
     let kept = ctx.carry.get_or("validate", &shape, || {
@@ -120,8 +129,8 @@ struct Plain {
 }
 
 impl Plain {
-    fn compile(source: &Source, formats: Option<bool>) -> Result<Plain, Findings> {
-        let documents = Documents::load(source)?;
+    fn compile(source: &Source, named: &Named, formats: Option<bool>) -> Result<Plain, Findings> {
+        let documents = Documents::load(source, named)?;
         let mut findings = Findings::default();
         let schema = Schema::compile(&documents, formats, &mut findings);
         let shape = documents.root().map(|root| Shape::of(&documents, root)).unwrap_or_default();

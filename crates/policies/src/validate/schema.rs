@@ -178,16 +178,17 @@ impl Beside {
     fn of(documents: &Documents) -> Beside {
         let named =
             documents.beside().filter_map(|(path, node)| Some((uri_of(path.to_str()?), document::to_json(node))));
-        Beside(named.collect())
+        let addressed = documents.addressed().map(|(address, node)| (address.to_owned(), document::to_json(node)));
+        Beside(named.chain(addressed).collect())
     }
 }
 
 impl Retrieve for Beside {
     fn retrieve(&self, uri: &Uri<String>) -> Result<Value, Box<dyn std::error::Error + Send + Sync>> {
         let found = self.0.get(uri.as_str());
-        found
-            .cloned()
-            .ok_or_else(|| "only documents in the folder of the first one are read, and nothing over a network".into())
+        found.cloned().ok_or_else(|| {
+            "only `documents` and those in the folder of the first one are read, and nothing over a network".into()
+        })
     }
 }
 

@@ -208,6 +208,10 @@ fn schemas_that_cannot_be_used_are_told_with_their_place() {
         let found = errors(&format!("validate: {{ body: {schema} }}"));
         assert!(found.len() == 1 && found[0].contains(expected), "{schema}: {found:#?}");
     }
+    let named = "documents: { 'https://example.com/a.json': { $defs: { n: { type: integer } } } }";
+    let chain = chain(&format!("validate: {{ body: {{ $ref: 'https://example.com/a.json#/$defs/n' }}, {named} }}"));
+    assert_eq!(sent(&chain, JSON, b"\"x\"").1, ["body : must be an integer"]);
+    assert!(errors("validate: { body: true, documents: { a.json: true } }")[0].contains("by its address"));
     assert!(errors("validate: {}")[0].contains("nothing says what is valid"));
     assert!(errors("validate: { body: true, base_path: /x }")[0].starts_with("conflicting_keys"));
     assert!(errors("validate: { body: true, responses: report }")[0].starts_with("missing_key"));
@@ -459,7 +463,7 @@ fn one_document_is_compiled_once_for_all_routes_and_anew_when_it_changes() {
 
 fn shape(schema: &Value) -> Shape {
     let node = daemun_config::parse_text(&schema.to_string(), &mut daemun_config::Diagnostics::new()).unwrap();
-    let documents = super::document::Documents::load(&super::Source::Inline(node)).ok().unwrap();
+    let documents = super::document::Documents::load(&super::Source::Inline(node), &Vec::new()).ok().unwrap();
     Shape::of(&documents, documents.root().unwrap())
 }
 
