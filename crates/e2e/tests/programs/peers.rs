@@ -75,7 +75,12 @@ impl Script {
 
     /// Starts a server and waits for the port that its first line tells.
     pub(crate) fn serve(name: &str) -> (Self, u64) {
-        let script = Self::start(name, &[]);
+        Self::serve_with(name, &[])
+    }
+
+    /// The same of one that takes arguments.
+    pub(crate) fn serve_with(name: &str, arguments: &[&str]) -> (Self, u64) {
+        let script = Self::start(name, arguments);
         let first = script.wait_for(&format!("{name} told its port"), |line| line.get("port").is_some());
         (script, first["port"].as_u64().unwrap())
     }
