@@ -90,6 +90,7 @@ pub(crate) struct ErrorBodies(pub(crate) Vec<(u16, ErrorBody)>);
 /// Makes the exchange's response out of a stop and gives its body. A fault becomes a problem document (RFC 9457).
 pub(crate) fn from_stop(stop: &Stop, exchange: &mut Exchange, bodies: &ErrorBodies) -> Bytes {
     exchange.response.head.clear();
+    exchange.response.own = true;
     match stop {
         Stop::Answer(answer) => from_answer(answer, exchange),
         Stop::Fault(fault) => from_fault(fault, exchange, bodies),

@@ -222,6 +222,8 @@ pub struct Response {
     pub head: Head,
     /// The whole body, where a policy needed it; what is here is what is sent.
     pub body: Option<Vec<u8>>,
+    /// Whether the gateway made it itself, and not an upstream.
+    pub own: bool,
 }
 
 /// Who is at the other end of the connection.
@@ -358,6 +360,7 @@ impl Exchange {
         self.response.status = 0;
         self.response.head.clear();
         self.response.body = None;
+        self.response.own = false;
         self.consumer = None;
         self.consumer_text = Span::default();
         self.params.clear();

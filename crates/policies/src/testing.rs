@@ -171,6 +171,7 @@ pub(crate) fn status(stop: &Stop) -> u16 {
 pub(crate) fn respond(stop: &Stop, exchange: &mut Exchange) {
     exchange.response.status = status(stop);
     exchange.response.head.clear();
+    exchange.response.own = true;
     exchange.response.body = match stop {
         Stop::Answer(answer) => Some(answer.body.to_vec()),
         Stop::Fault(fault) => Some(problem(fault).to_string().into_bytes()),

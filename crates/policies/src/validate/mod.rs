@@ -198,7 +198,7 @@ impl Policy for Validate {
 
     fn response_body(&self, exchange: &Exchange) -> BodyNeed {
         let response = &exchange.response;
-        if self.responses == Responses::Off || is_coded(&response.head) {
+        if self.responses == Responses::Off || response.own || is_coded(&response.head) {
             return BodyNeed::Untouched;
         }
         let own = self.response.is_some() && response.status / 100 == 2;
@@ -212,7 +212,7 @@ impl Policy for Validate {
     }
 
     fn on_response(&self, exchange: &mut Exchange) -> Verdict {
-        if self.responses == Responses::Off || exchange.response.status < 200 {
+        if self.responses == Responses::Off || exchange.response.own || exchange.response.status < 200 {
             return Ok(());
         }
         let mut found = Violations::default();

@@ -415,6 +415,10 @@ fn answers_are_judged_and_never_told_to_the_caller() {
             }
         }
     }
+    let mut own = exchange(get);
+    let stop = Stop::Fault(Fault::new(daemun_pipeline::Reason::UpstreamTimeout, "late"));
+    crate::testing::respond(&stop, &mut own);
+    assert!(enforce.outward(1, &mut own).is_ok(), "the gateway's own answers are not judged");
     assert_eq!(answered(&enforce, &get.replace("GET", "HEAD"), (200, &[json, ("X-Left", "1")], None)), Ok(None));
 }
 
