@@ -24,6 +24,8 @@ pub mod explain;
 mod ids;
 mod timers;
 mod clock;
+#[cfg(test)]
+mod simulation;
 
 pub use clock::Clock;
 pub use destination::upstream::state::{TargetState, Verdict};

@@ -9,6 +9,7 @@ use daemun_config::diagnostic::Diagnostics;
 use daemun_config::model::{self, HostRule, TargetAddress, UpstreamProtocol};
 use daemun_pipeline::Carry;
 
+use super::failure::{Failure, Names};
 use super::set::{FoundTarget, Known, Maker, TargetSet};
 use crate::clock::nanos;
 use crate::destination::upstream::state::TargetState;
@@ -28,6 +29,7 @@ pub struct Upstream {
     pub(crate) idle: u64,
     /// TLS towards its `https` targets.
     pub(crate) tls: Option<ClientTls>,
+    pub(crate) failure: Failure,
 }
 
 /// A compiled target.
@@ -144,6 +146,7 @@ impl Target {
 /// Compiles an upstream of the configuration; its targets are found again where nothing about them changed, their counters by URL.
 pub(crate) fn compile(
     config: &model::Upstream,
+    upstreams: &Names<'_>,
     carry: &Carry,
     metrics: &Arc<Metrics>,
     diagnostics: &mut Diagnostics,
@@ -164,6 +167,7 @@ pub(crate) fn compile(
         connect: default(config.timeouts.connect, 5),
         response: default(config.timeouts.response, 30),
         idle: default(config.timeouts.idle, 60),
+        failure: Failure::compile(config, upstreams, carry),
     })
 }
 
