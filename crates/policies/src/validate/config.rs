@@ -77,7 +77,11 @@ impl Setting for Source {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
         match &node.value {
             Value::Map(_) | Value::Bool(_) => Some(Source::Inline(node.clone())),
-            Value::String(_) => PathBuf::decode(node, cx).map(Source::File),
+            Value::String(_) => {
+                let path = PathBuf::decode(node, cx)?;
+                cx.reads_file(&path);
+                Some(Source::File(path))
+            }
             Value::Null | Value::Number(_) | Value::Seq(_) => {
                 cx.wrong_type(node, "a file, or a document");
                 None

@@ -262,7 +262,7 @@ impl Validate {
                         description.check_body(operation, request, &mut found).map_err(unsupported)?;
                     }
                 }
-                known => self.unknown(&known)?,
+                known @ (Known::Path(_) | Known::Nothing) => self.unknown(&known)?,
             }
         }
         self.judge_texts(exchange, &mut found);

@@ -47,10 +47,8 @@ impl Schema {
         match options.build(&schema) {
             Ok(validator) => Some(Schema(validator)),
             Err(error) => {
-                let unread = match error.kind() {
-                    ValidationErrorKind::Referencing(_) => documents.unread(),
-                    _ => Vec::new(),
-                };
+                let of_reference = matches!(error.kind(), ValidationErrorKind::Referencing(_));
+                let unread = if of_reference { documents.unread() } else { Vec::new() };
                 if !unread.is_empty() {
                     unread.into_iter().for_each(|(at, message)| findings.push(documents, at, message));
                     return None;
@@ -137,7 +135,9 @@ fn limited(formats: Option<bool>) -> ValidationOptions<'static> {
 fn is_base64(text: &str) -> bool {
     let data = text.trim_end_matches('=');
     let padding = text.len() - data.len();
-    text.len() % 4 == 0 && padding <= 2 && data.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/".contains(&b))
+    text.len().is_multiple_of(4)
+        && padding <= 2
+        && data.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/".contains(&b))
 }
 
 /// What is wrong with a schema: pointers and messages. Everything that its own draft's schema finds, or else why it cannot be compiled.
@@ -154,13 +154,14 @@ fn build_errors(schema: &Value, error: &ValidationError<'_>) -> Vec<(String, Str
         }
     }
     let at = if error.instance_path().is_empty() { error.schema_path() } else { error.instance_path() };
-    let message = match error.kind() {
-        ValidationErrorKind::Format { format } if format == "regex" => {
-            "the pattern cannot be matched in linear time: look-around and back-references are not taken, nor are very large repetitions"
-                .to_owned()
-        }
-        ValidationErrorKind::Referencing(error) => reference(error),
-        _ => error.to_string(),
+    const PATTERN: &str = "the pattern cannot be matched in linear time: look-around and back-references are not taken, nor are very large \
+                           repetitions";
+    let message = if matches!(error.kind(), ValidationErrorKind::Format { format } if format == "regex") {
+        PATTERN.to_owned()
+    } else if let ValidationErrorKind::Referencing(error) = error.kind() {
+        reference(error)
+    } else {
+        error.to_string()
     };
     vec![(at.as_str().to_owned(), message)]
 }

@@ -390,7 +390,8 @@ fn answers_are_judged_and_never_told_to_the_caller() {
     let get = "GET /v1/items/7 HTTP/1.1\nHost: a\nAccept-Encoding: gzip\n";
     let json = ("Content-Type", "application/json");
     let good = r#"{"id":1,"name":"n"}"#;
-    let cases: [(u16, &[(&str, &str)], Option<&str>, &str); 8] = [
+    type Fields<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(u16, Fields<'_>, Option<&str>, &str); 8] = [
         (200, &[json, ("X-Left", "5")], Some(good), ""),
         (200, &[json], Some(good), "header X-Left is missing"),
         (200, &[json, ("X-Left", "x")], Some(good), "header X-Left must be an integer"),

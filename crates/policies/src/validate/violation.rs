@@ -153,6 +153,7 @@ pub(super) fn escape(key: &str, out: &mut String) {
 }
 
 /// Gives each message with what its place adds to the pointer. Of alternatives, those of the one that was probably meant are told.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the other kinds of the library have no parts")]
 fn explain(kind: &ValidationErrorKind, tell: &mut dyn FnMut(&str, String), skip: usize) {
     match kind {
         ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
@@ -184,11 +185,9 @@ fn below(name: &str) -> String {
 fn alternatives(context: &[Vec<ValidationError<'static>>], tell: &mut dyn FnMut(&str, String), skip: usize) {
     let own = context.iter().flatten().map(|error| error.instance_path().as_str().len()).min().unwrap_or(0);
     let at_root = |error: &ValidationError<'_>| error.instance_path().as_str().len() == own;
-    let of_type = |error: &ValidationError<'_>| match error.kind() {
-        ValidationErrorKind::Type { .. } | ValidationErrorKind::Constant { .. } | ValidationErrorKind::Enum { .. } => {
-            at_root(error)
-        }
-        _ => false,
+    let of_type = |error: &ValidationError<'_>| {
+        use ValidationErrorKind as Kind;
+        at_root(error) && matches!(error.kind(), Kind::Type { .. } | Kind::Constant { .. } | Kind::Enum { .. })
     };
     let fitting: Vec<&Vec<_>> = context.iter().filter(|errors| !errors.iter().any(of_type)).collect();
     if fitting.is_empty() {
