@@ -228,6 +228,8 @@ pub struct Response {
     pub head: Head,
     /// The whole body, where a policy needed it; what is here is what is sent.
     pub body: Option<Vec<u8>>,
+    /// Whether the gateway made it itself, and not an upstream.
+    pub own: bool,
 }
 
 /// Who is at the other end of the connection.
@@ -316,6 +318,8 @@ pub struct Exchange {
     pub route_key: u64,
     /// How long the destination waits before it does anything, nanoseconds.
     pub delay: u64,
+    /// What a policy remarks of an answer that it lets pass, for the access log.
+    pub remark: Option<Box<str>>,
     /// Bytes of the request's body, where a policy allows less than its route.
     pub body_limit: Option<u64>,
     /// When each step was done.
@@ -387,6 +391,7 @@ impl Exchange {
         self.response.status = 0;
         self.response.head.clear();
         self.response.body = None;
+        self.response.own = false;
         self.consumer = None;
         self.consumer_text = Span::default();
         self.params.clear();
@@ -395,6 +400,7 @@ impl Exchange {
         self.trace.clear();
         self.route_key = 0;
         self.delay = 0;
+        self.remark = None;
         self.body_limit = None;
         self.times = Times::default();
         self.wall = 0;

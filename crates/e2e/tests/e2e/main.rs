@@ -23,6 +23,7 @@ mod expressions;
 mod policies;
 mod admission;
 mod passwords;
+mod validate;
 mod refusals;
 mod limits;
 mod proxy_protocol;
