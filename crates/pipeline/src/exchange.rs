@@ -299,6 +299,8 @@ pub struct Exchange {
     pub delay: u64,
     /// Bytes of the request's body, where a policy allows less than its route.
     pub body_limit: Option<u64>,
+    /// Content coding agreed on with the caller; behind the way outward, the one that the answer's body is given.
+    pub coding: Option<&'static str>,
     /// When each step was done.
     pub times: Times,
     /// Wall clock at `times.start`, nanoseconds since the Unix epoch.
@@ -364,6 +366,7 @@ impl Exchange {
         self.route_key = 0;
         self.delay = 0;
         self.body_limit = None;
+        self.coding = None;
         self.times = Times::default();
         self.wall = 0;
     }
