@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use daemun_pipeline::{Exchange, Explanation, Flow, Head, Phase, Policy, Stop, Verdict};
+use daemun_pipeline::{Bodies, BodyNeed, Exchange, Explanation, Flow, Head, Phase, Policy, Stop, Verdict};
 
+use crate::coded::Coders;
 use crate::record::PolicyVerdict;
+use crate::whole::Reader;
 
 /// A compiled policy in its place.
 #[derive(Clone)]
@@ -22,6 +24,8 @@ pub(crate) struct Link {
 #[derive(Clone, Default)]
 pub(crate) struct Chain {
     links: Vec<Link>,
+    /// Which bodies one of them may have a need of.
+    pub(crate) bodies: Bodies,
     pub(crate) unwanted: Arc<Unwanted>,
 }
 
@@ -55,11 +59,16 @@ impl Names {
 pub(crate) struct Verdicts {
     /// Registry row and decision, in running order.
     pub(crate) made: Vec<(u8, PolicyVerdict)>,
-    /// How many links ran inward.
+    /// How many links ran inward, and not outward yet.
     ran: usize,
 }
 
 impl Verdicts {
+    /// How many links ran inward, and not outward yet.
+    pub(crate) fn ran(&self) -> usize {
+        self.ran
+    }
+
     pub(crate) fn clear(&mut self) {
         self.made.clear();
         self.ran = 0;
@@ -73,7 +82,9 @@ impl Chain {
             requests: Names::of(&links, |policy| policy.removed_from_requests()),
             answers: Names::of(&links, |policy| policy.removed_from_answers()),
         };
-        Chain { links, unwanted: Arc::new(unwanted) }
+        let needs = |body: fn(Bodies) -> bool| links.iter().any(|link| body(link.policy.bodies()));
+        let bodies = Bodies { request: needs(|bodies| bodies.request), response: needs(|bodies| bodies.response) };
+        Chain { links, bodies, unwanted: Arc::new(unwanted) }
     }
 
     /// Whether one of the policies answers CORS preflights.
@@ -81,13 +92,24 @@ impl Chain {
         self.links.iter().any(|link| link.policy.answers_preflights())
     }
 
-    /// Runs every policy on the way in, until one stops the exchange.
-    pub(crate) async fn inward(&self, exchange: &mut Exchange, verdicts: &mut Verdicts) -> Verdict {
+    /// Runs every policy on the way in, until one stops the exchange. `reader` gets the request's body for those that need it; without
+    /// one, they are not given any.
+    pub(crate) async fn inward(
+        &self,
+        exchange: &mut Exchange,
+        verdicts: &mut Verdicts,
+        mut reader: Option<&mut Reader<'_, '_>>,
+    ) -> Verdict {
         let mut at = 0;
         while let Some(link) = self.links.get(at) {
             if link.any {
                 at = self.one_of(at, exchange, verdicts).await?;
                 continue;
+            }
+            if let Some(reader) = &mut reader
+                && let BodyNeed::Whole { max } = link.policy.request_body(exchange)
+            {
+                reader.read(exchange, max).await?;
             }
             at += 1;
             verdicts.ran = at;
@@ -123,6 +145,21 @@ impl Chain {
         }
         verdicts.ran = 0;
         Ok(())
+    }
+
+    /// Bytes of the answer's body that those that ran inward need whole, at most; `None` where none needs it.
+    pub(crate) fn answer_need(&self, exchange: &Exchange, verdicts: &Verdicts) -> Option<u64> {
+        let needs = self.links.iter().take(verdicts.ran).map(|link| link.policy.response_body(exchange));
+        let needs = needs.filter_map(|need| match need {
+            BodyNeed::Whole { max } => Some(max),
+            BodyNeed::Untouched => None,
+        });
+        needs.max()
+    }
+
+    /// What codes the answer's body, of the first `ran` links.
+    pub(crate) fn coders(&self, exchange: &Exchange, ran: usize) -> Option<Coders> {
+        Coders::of(self.links.iter().take(ran).rev().filter_map(|link| link.policy.coder(exchange)).collect())
     }
 
     /// What each policy would decide, up to the first that would stop the request.

@@ -14,6 +14,8 @@ mod serve;
 mod route;
 pub mod router;
 mod chain;
+mod whole;
+mod coded;
 mod destination;
 mod respond;
 pub mod record;

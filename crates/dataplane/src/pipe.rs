@@ -48,9 +48,36 @@ impl Pipe {
         Pipe { buf: bytes.to_vec(), pos: 0, eof: true, trailers: None, total: bytes.len() as u64 }
     }
 
+    /// A whole body, with the fields behind it.
+    pub(crate) fn whole(bytes: Vec<u8>, trailers: Option<Box<Head>>) -> Pipe {
+        Pipe { total: bytes.len() as u64, buf: bytes, pos: 0, eof: true, trailers }
+    }
+
+    /// A body that was read so far; more may follow.
+    pub(crate) fn begun(bytes: Vec<u8>) -> Pipe {
+        Pipe { eof: false, ..Pipe::whole(bytes, None) }
+    }
+
+    /// Lets `write` add bytes, however many.
+    pub(crate) fn append<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        if self.pos > 0 {
+            self.buf.drain(..self.pos);
+            self.pos = 0;
+        }
+        let before = self.buf.len();
+        let result = write(&mut self.buf);
+        self.total += (self.buf.len() - before) as u64;
+        result
+    }
+
     /// What is held.
     pub(crate) fn data(&self) -> &[u8] {
         self.buf.get(self.pos..).unwrap_or_default()
+    }
+
+    /// Whether nothing was ever put into it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.total == 0 && !self.eof
     }
 
     pub(crate) fn is_empty(&self) -> bool {

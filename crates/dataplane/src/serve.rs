@@ -3,7 +3,8 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 
-use daemun_pipeline::{Exchange, Fault, FieldId, Method, Reason, Span, Stop};
+use bytes::Bytes;
+use daemun_pipeline::{Exchange, Fault, FieldId, Head, Method, Reason, Span, Stop};
 
 use crate::destination;
 use crate::destination::upstream::rest::Rest;
@@ -14,6 +15,7 @@ use crate::respond;
 use crate::route;
 use crate::snapshot::{Ledger, Route, Settings};
 use crate::timers::Deadline;
+use crate::whole::Reader;
 use crate::worker::{Local, Worker};
 
 /// What came with the head, beside what policies see.
@@ -32,6 +34,8 @@ pub(crate) struct Ask<'a, 'd> {
     pub(crate) down: &'a mut Down<'d>,
     pub(crate) framing: BodyLength,
     pub(crate) upgrade: Option<Span>,
+    /// Fields behind a body that was read whole.
+    pub(crate) trailers: Option<Box<Head>>,
 }
 
 /// What happened on the way, for the record; reused.
@@ -87,10 +91,13 @@ pub(crate) async fn serve(
                 down,
                 framing: arrived.framing,
                 upgrade: arrived.upgrade,
+                trailers: None,
             };
             (Some(route), inward_and_on(&mut ask, exchange, trail).await)
         }
-        Err(fault) => (None, snapshot.unmatched.inward(exchange, &mut trail.verdicts).await.and(Err(fault.into()))),
+        Err(fault) => {
+            (None, snapshot.unmatched.inward(exchange, &mut trail.verdicts, None).await.and(Err(fault.into())))
+        }
     };
     let fault = match outcome {
         Ok(None) => None,
@@ -135,8 +142,44 @@ async fn inward_and_on(
     trail: &mut Trail,
 ) -> Result<Option<Box<Rest>>, Stop> {
     check_length(ask.route, &ask.local.snapshot.settings, exchange, ask.framing)?;
-    ask.route.chain.inward(exchange, &mut trail.verdicts).await?;
+    let chain = &ask.route.chain;
+    if chain.bodies.request {
+        let mut reader = Reader::new(ask);
+        let verdict = chain.inward(exchange, &mut trail.verdicts, Some(&mut reader)).await;
+        let trailers = reader.trailers.take();
+        ask.hold(exchange, trailers, trail);
+        verdict?;
+    } else {
+        chain.inward(exchange, &mut trail.verdicts, None).await?;
+    }
+    if exchange.delay > 0 {
+        Box::pin(ask.delay(exchange)).await?;
+    }
     destination::send(ask, exchange, trail).await
+}
+
+impl Ask<'_, '_> {
+    /// What is sent on of a body that was read whole: it, framed anew.
+    fn hold(&mut self, exchange: &Exchange, trailers: Option<Box<Head>>, trail: &mut Trail) {
+        let Some(body) = &exchange.request.body else { return };
+        trail.bytes_in = body.len() as u64;
+        self.framing = match self.framing {
+            _ if trailers.is_some() => BodyLength::Chunked,
+            BodyLength::None if body.is_empty() => BodyLength::None,
+            BodyLength::None | BodyLength::Length(_) | BodyLength::Chunked | BodyLength::UntilClose => {
+                BodyLength::Length(body.len() as u64)
+            }
+        };
+        self.trailers = trailers;
+    }
+
+    /// Waits as long as a policy asked for, or until the client leaves.
+    async fn delay(&mut self, exchange: &mut Exchange) -> Result<(), Fault> {
+        let slot = self.worker.timers.slot();
+        slot.set(self.worker.clock.now().saturating_add(std::mem::take(&mut exchange.delay)));
+        let left = slot.limit(poll_fn(|cx| self.down.poll_gone(cx, &self.worker.buffers))).await;
+        left.map_or(Ok(()), |()| Err(Fault::new(Reason::ClientGone, "the client left before the call was made")))
+    }
 }
 
 /// A body that says it is too large is refused before anything is done for it.
@@ -176,11 +219,40 @@ async fn answer_stop(
         down.doom();
     }
     let mut body = respond::from_stop(stop, exchange, &local.snapshot.settings.errors);
-    // ends, since each time fewer policies are left
-    while let Err(stop) = chain.outward(exchange, &mut trail.verdicts) {
-        body = respond::from_stop(&stop, exchange, &local.snapshot.settings.errors);
+    if chain.bodies.response {
+        body = outward_with_body(chain, local, exchange, body, trail);
+    } else {
+        // ends, since each time fewer policies are left
+        while let Err(stop) = chain.outward(exchange, &mut trail.verdicts) {
+            body = respond::from_stop(&stop, exchange, &local.snapshot.settings.errors);
+        }
     }
     answer(worker, local, deadline, down, exchange, &body, trail).await;
+}
+
+/// Runs the policies outward over an answer of the gateway's own, which they may change whole; gives the body that is sent.
+fn outward_with_body(
+    chain: &crate::chain::Chain,
+    local: &Local,
+    exchange: &mut Exchange,
+    mut body: Bytes,
+    trail: &mut Trail,
+) -> Bytes {
+    let errors = &local.snapshot.settings.errors;
+    let ran = trail.verdicts.ran();
+    loop {
+        exchange.response.body = Some(body.to_vec());
+        let Err(stop) = chain.outward(exchange, &mut trail.verdicts) else { break };
+        body = respond::from_stop(&stop, exchange, errors);
+    }
+    let body = exchange.response.body.take().unwrap_or_default();
+    let coders = if body.is_empty() { None } else { chain.coders(exchange, ran) };
+    match coders.map(|coders| coders.whole(&body)) {
+        None => body.into(),
+        Some(Ok(coded)) => coded.into(),
+        // its head says that it is coded
+        Some(Err(fault)) => respond::from_stop(&Stop::Fault(fault), exchange, errors),
+    }
 }
 
 /// Sends an answer of the gateway's own whose head stands in the exchange.

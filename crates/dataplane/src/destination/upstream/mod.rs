@@ -14,7 +14,7 @@ pub(crate) mod transfer;
 use std::rc::Rc;
 
 use daemun_config::model::UpstreamProtocol;
-use daemun_pipeline::{Exchange, Fault, Reason, Span, Stop, Verdict};
+use daemun_pipeline::{Exchange, Fault, Head, Reason, Span, Stop, Verdict};
 
 use crate::http1::parse::BodyLength;
 use crate::http1::response::ResponseHead;
@@ -49,7 +49,7 @@ pub(crate) async fn send(
     let upgrade = wanted_upgrade(ask.route, exchange, ask.framing, ask.upgrade)?;
     head::check_path(exchange, ask.route.own.rewrite.as_ref())?;
     exchange.times.decided = ask.worker.clock.now();
-    let mut upload = Upload::new(exchange.times.decided);
+    let mut upload = held_body(exchange, ask.trailers.take(), exchange.times.decided);
     let_others_read(ask.down).await;
     let mut tried = Vec::new();
     loop {
@@ -88,6 +88,14 @@ pub(crate) async fn send(
     }
 }
 
+/// The request's body as far as it is here: one that was read whole, or nothing.
+fn held_body(exchange: &Exchange, trailers: Option<Box<Head>>, now: u64) -> Upload {
+    match &exchange.request.body {
+        Some(body) => Upload::of(Pipe::whole(body.clone(), trailers), now),
+        None => Upload::new(now),
+    }
+}
+
 async fn attempt(
     ask: &mut Ask<'_, '_>,
     exchange: &mut Exchange,
@@ -111,8 +119,9 @@ async fn attempt(
         unwanted: &ask.route.chain.unwanted,
         upload,
         download: Pipe::default(),
+        coded: None,
     };
-    let head = match transfer.until_head(&ask.local.snapshot.settings.bounds).await {
+    let mut head = match transfer.until_head(&ask.local.snapshot.settings.bounds).await {
         Ok(head) => head,
         Err(fault) => {
             if fault.reason == Reason::UpstreamTimeout {
@@ -132,11 +141,24 @@ async fn attempt(
         return Ok(Some(Rest::new(up, upload, limits, &ask.route.chain.unwanted, Left::Tunnel)));
     }
     transfer.limits.stream |= is_event_stream(transfer.exchange);
-    ask.route.chain.outward(transfer.exchange, &mut trail.verdicts)?;
+    let chain = &ask.route.chain;
+    if chain.bodies.response && head.body != BodyLength::None {
+        let ran = trail.verdicts.ran();
+        let need = if transfer.limits.stream { None } else { chain.answer_need(transfer.exchange, &trail.verdicts) };
+        if let Some(max) = need {
+            // boxed, so that calls whose answers pass do not carry the size of this
+            Box::pin(transfer.hold(head.body, max)).await?;
+        }
+        chain.outward(transfer.exchange, &mut trail.verdicts)?;
+        head.body = transfer.prepare(head.body, chain.coders(transfer.exchange, ran))?;
+    } else {
+        chain.outward(transfer.exchange, &mut trail.verdicts)?;
+    }
     crate::serve::stamp(transfer.exchange);
     if transfer.limits.stream {
-        let limits = transfer.limits;
-        return Ok(Some(Rest::new(up, upload, limits, &ask.route.chain.unwanted, Left::Answer(head))));
+        let Transfer { limits, download, coded, .. } = transfer;
+        let left = Left::Answer(head, download, coded);
+        return Ok(Some(Rest::new(up, upload, limits, &chain.unwanted, left)));
     }
     let result = transfer.until_end(head.body).await;
     trail.bytes_out = transfer.download.total;
@@ -199,7 +221,7 @@ fn limits(ask: &Ask<'_, '_>, exchange: &Exchange, upstream: &LocalUpstream, upgr
     let response = if grpc { settings.stream_idle } else { upstream.shared.response };
     CallLimits {
         response: ask.route.own.response.unwrap_or(response),
-        body: ask.route.own.body.unwrap_or(settings.body),
+        body: ask.route.own.body.unwrap_or(settings.body).min(exchange.body_limit.unwrap_or(u64::MAX)),
         stream: grpc || upgrade,
         until: if grpc { grpc::deadline(exchange) } else { NEVER },
         body_idle: settings.body_idle,
