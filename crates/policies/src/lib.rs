@@ -5,7 +5,9 @@ pub mod cors;
 pub mod key_auth;
 pub mod rate_limit;
 pub mod headers;
+pub mod transform;
 mod per_directory;
+mod representation;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -20,4 +22,5 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<key_auth::KeyAuthConfig>(Phase::Authenticate, include_str!("key_auth/README.md")),
     PolicyRow::of::<rate_limit::RateLimitConfig>(Phase::Admit, include_str!("rate_limit/README.md")),
     PolicyRow::of::<headers::HeadersConfig>(Phase::Transform, include_str!("headers/README.md")),
+    PolicyRow::of::<transform::TransformConfig>(Phase::Transform, include_str!("transform/README.md")),
 ];

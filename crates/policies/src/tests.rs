@@ -31,7 +31,7 @@ fn every_folder_is_a_row_and_every_row_a_folder() {
 #[test]
 fn rows_stand_in_running_order() {
     let names: Vec<&str> = REGISTRY.iter().map(|row| row.name).collect();
-    assert_eq!(names, ["compress", "cors", "key_auth", "rate_limit", "headers"]);
+    assert_eq!(names, ["compress", "cors", "key_auth", "rate_limit", "headers", "transform"]);
 }
 
 #[test]

@@ -8,9 +8,11 @@ mod tests;
 mod types;
 
 use daemun_pipeline::{
-    Bodies, BuildContext, Coder, Exchange, Explanation, FieldId, Flow, Head, Phase, Policy, PolicyConfig,
-    Response, Verdict,
+    Bodies, BuildContext, Coder, Exchange, Explanation, FieldId, Flow, Head, Phase, Policy, PolicyConfig, Response,
+    Verdict,
 };
+
+use crate::representation;
 
 pub use config::{Coding, CompressConfig, CompressLevels};
 pub use types::TypePattern;
@@ -76,7 +78,7 @@ impl Compress {
         };
         response.status != 206
             && response.head.get("content-range").is_none()
-            && length.is_none_or(|length| length >= self.min_size)
+            && length.is_none_or(|length| length > 0 && length >= self.min_size)
     }
 }
 
@@ -131,20 +133,12 @@ fn vary(head: &mut Head) {
     }
 }
 
-/// Makes the head that of a coded answer: what told of the bytes as they were goes.
+/// Makes the head that of a coded answer.
 fn describe(head: &mut Head, coding: &str) {
-    for name in ["content-length", "accept-ranges", "content-md5", "content-digest", "digest", "repr-digest"] {
-        head.remove(name);
-    }
-    weaken(head);
+    head.remove("content-length");
+    representation::forget_bytes(head);
+    representation::weaken(head);
     head.append("content-encoding", coding.as_bytes());
-}
-
-/// Makes a strong validator weak: the coded answer means the same, but has other bytes (RFC 9110, section 8.8.1).
-fn weaken(head: &mut Head) {
-    let Some(strong) = head.get("etag").filter(|tag| tag.first() == Some(&b'"')) else { return };
-    let weak = [b"W/", strong].concat();
-    head.set("etag", &weak);
 }
 
 /// A decimal number.
