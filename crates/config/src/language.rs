@@ -4,6 +4,7 @@ mod check;
 mod conditions;
 mod consumer;
 mod edge;
+mod failure;
 mod pattern;
 mod policies;
 mod route;

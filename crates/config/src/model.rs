@@ -1,5 +1,9 @@
 //! The types of a checked configuration, as the rest of Daemun reads them. Knows nothing of text, only where each value stood.
 
+mod failure;
+
+pub use failure::{Fallback, FallbackTo, Hedge, Mirror, Retry, RetryOn};
+
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -259,6 +263,12 @@ pub struct Upstream {
     pub protocol: UpstreamProtocol,
     /// TLS towards `https` targets.
     pub tls: UpstreamTls,
+    /// When a call that failed is made again.
+    pub retry: Option<Retry>,
+    /// A second call when the first takes long.
+    pub hedge: Option<Hedge>,
+    /// What is done in place of a call that failed.
+    pub fallback: Option<Fallback>,
 }
 
 /// One address of an upstream.
@@ -274,10 +284,16 @@ pub struct Target {
     pub base_path: String,
     /// Share of the calls among the targets; 1 to 1,000,000, default 1; 0 takes it out.
     pub weight: u32,
+    /// Lower tiers are called first; 0.
+    pub tier: u8,
+    /// Where it is.
+    pub zone: Option<String>,
+    /// Whether it gets no new call.
+    pub drain: bool,
 }
 
 /// Where a target is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TargetAddress {
     /// A host name or address (IPv6 without brackets), and a port.
     Tcp {
@@ -370,6 +386,13 @@ pub struct Route {
     pub rewrite: Rewrite,
     /// Time limits that win over the upstream's.
     pub timeouts: UpstreamTimeouts,
+    /// In place of the upstream's; `Some(None)` switches that off.
+    #[allow(clippy::option_option, reason = "outer: given; inner: on")]
+    pub retry: Option<Option<Retry>>,
+    /// In place of the upstream's.
+    pub fallback: Option<Fallback>,
+    /// Calls that are sent elsewhere as well.
+    pub mirror: Option<Mirror>,
     /// Bytes of a request body, in place of the global limit.
     pub body_limit: Option<u64>,
     /// Upgrade protocols passed on, lower case; `["websocket"]`.

@@ -164,7 +164,8 @@ fn destination(
             out.destination = Some(format!("upstream {}", upstream.name));
             let upgrade = upstream::wanted_upgrade(route, exchange, arrived.framing, arrived.upgrade)?;
             head::check_path(exchange, route.own.rewrite.as_ref())?;
-            let target = upstream.targets.iter().find(|t| t.weight > 0).ok_or_else(upstream::no_target)?;
+            let targets = upstream.targets();
+            let target = targets.iter().find(|t| t.weight > 0).ok_or_else(upstream::no_target)?;
             out.target = Some(target.url.clone());
             // `auto` is settled by the target when it is called
             out.over_http2 = matches!(upstream.protocol, UpstreamProtocol::H2 | UpstreamProtocol::H2c);

@@ -24,10 +24,14 @@ pub mod explain;
 mod ids;
 mod timers;
 mod clock;
+#[cfg(test)]
+mod simulation;
 
 pub use clock::Clock;
+pub use destination::upstream::state::{TargetState, Verdict};
 pub use gateway::{Gateway, Options};
 pub use ids::{IdSource, Ids};
 pub use listener::{Socket, Sockets};
 pub use snapshot::Snapshot;
+pub use snapshot::set::FoundTarget;
 pub use snapshot::upstream::{Target, Upstream};

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use daemun_pipeline::{Exchange, Fault, FieldId, Head, Method, Reason, Span, Stop};
 
 use crate::destination;
+use crate::destination::upstream::reach::Site;
 use crate::destination::upstream::rest::Rest;
 use crate::http1::parse::BodyLength;
 use crate::peer::Down;
@@ -27,8 +28,8 @@ pub(crate) struct Arrived {
 
 /// What a destination is given.
 pub(crate) struct Ask<'a, 'd> {
-    pub(crate) worker: &'a Worker,
-    pub(crate) local: &'a Local,
+    pub(crate) worker: &'a Rc<Worker>,
+    pub(crate) local: &'a Rc<Local>,
     pub(crate) route: &'a Route,
     pub(crate) deadline: &'a Deadline,
     pub(crate) down: &'a mut Down<'d>,
@@ -71,7 +72,7 @@ impl Trail {
 
 /// Serves one exchange whose head is complete. Never dropped half-way: a client that leaves is a fault like any other.
 pub(crate) async fn serve(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     deadline: &Deadline,
     down: &mut Down<'_>,
     exchange: &mut Exchange,
@@ -153,12 +154,12 @@ async fn inward_and_on(
         chain.inward(exchange, &mut trail.verdicts, None).await?;
     }
     if exchange.delay > 0 {
-        Box::pin(ask.delay(exchange)).await?;
+        Box::pin(ask.pause(std::mem::take(&mut exchange.delay))).await?;
     }
     destination::send(ask, exchange, trail).await
 }
 
-impl Ask<'_, '_> {
+impl<'a> Ask<'a, '_> {
     /// What is sent on of a body that was read whole: it, framed anew.
     fn hold(&mut self, exchange: &Exchange, trailers: Option<Box<Head>>, trail: &mut Trail) {
         let Some(body) = &exchange.request.body else { return };
@@ -173,10 +174,15 @@ impl Ask<'_, '_> {
         self.trailers = trailers;
     }
 
-    /// Waits as long as a policy asked for, or until the client leaves.
-    async fn delay(&mut self, exchange: &mut Exchange) -> Result<(), Fault> {
+    /// Where attempts are made from.
+    pub(crate) fn site(&self) -> Site<'a> {
+        Site { worker: self.worker, local: self.local, route: self.route, deadline: self.deadline }
+    }
+
+    /// Waits so many nanoseconds, or until the client leaves.
+    pub(crate) async fn pause(&mut self, nanos: u64) -> Result<(), Fault> {
         let slot = self.worker.timers.slot();
-        slot.set(self.worker.clock.now().saturating_add(std::mem::take(&mut exchange.delay)));
+        slot.set(self.worker.clock.now().saturating_add(nanos));
         let left = slot.limit(poll_fn(|cx| self.down.poll_gone(cx, &self.worker.buffers))).await;
         left.map_or(Ok(()), |()| Err(Fault::new(Reason::ClientGone, "the client left before the call was made")))
     }

@@ -93,7 +93,7 @@ impl Method {
 }
 
 /// What was asked.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Request {
     /// Fields; its buffer also holds everything the spans below point into.
     pub head: Head,

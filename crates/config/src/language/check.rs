@@ -108,12 +108,26 @@ fn upstreams(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Option<usize
     let mut meant: HashSet<&str> = HashSet::new();
     let names: Vec<&str> = root.upstreams.0.iter().map(|(name, _)| name.value.0.as_str()).collect();
     let mut destinations = Vec::with_capacity(root.routes.len());
+    let mut named: Vec<(&Spanned<String>, String)> = Vec::new();
     for (position, route) in root.routes.iter().enumerate() {
         let index = route.upstream.as_ref().and_then(|name| indices.get(name.value.as_str()).copied());
         destinations.push(index);
-        let Some(name) = &route.upstream else { continue };
+        let path = route_path(route, position);
+        let fallback = route.fallback.as_ref().and_then(|fallback| fallback.upstream.as_ref());
+        let mirror = route.mirror.as_ref().map(|mirror| &mirror.upstream);
+        for (name, key) in
+            [(route.upstream.as_ref(), "upstream"), (fallback, "fallback.upstream"), (mirror, "mirror.upstream")]
+        {
+            named.extend(name.map(|name| (name, format!("{path}.{key}"))));
+        }
+    }
+    for (name, upstream) in &root.upstreams.0 {
+        let fallback = upstream.value.fallback.as_ref().and_then(|fallback| fallback.upstream.as_ref());
+        named.extend(fallback.map(|to| (to, format!("upstreams.{}.fallback.upstream", name.value.0))));
+    }
+    for (name, path) in named {
         used.insert(&name.value);
-        if index.is_some() || written.contains(name.value.as_str()) {
+        if written.contains(name.value.as_str()) {
             continue;
         }
         let near = cx.suggest(&name.value, names.iter().copied());
@@ -124,7 +138,7 @@ fn upstreams(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Option<usize
             Some(_) => found.did_you_mean(near),
             None => found.help("`upstreams` defines upstreams by name"),
         };
-        cx.report(found.path(format!("{}.upstream", route_path(route, position))));
+        cx.report(found.path(path));
     }
     let unused = |name: &str| !used.contains(name) && !meant.contains(name);
     let known = uses_are_known(root, node);

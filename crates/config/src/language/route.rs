@@ -3,11 +3,12 @@
 use serde_json::{Value as Json, json};
 
 use super::conditions::{MatchText, ParameterName};
+use super::failure::{FallbackText, MirrorText, RetryText};
 use super::pattern::{self, Location, PathPrefix, PathTemplate};
 use super::policies::PoliciesText;
 use super::upstream::UpstreamTimeoutsText;
 use crate::decode::{
-    Decoder, FieldName, FieldValue, Mapping, Name, Needed, NonEmpty, SchemaBuilder, Setting, Size, Status, text,
+    Decoder, FieldName, FieldValue, Mapping, Name, Needed, NonEmpty, OrOff, SchemaBuilder, Setting, Size, Status, text,
 };
 use crate::diagnostic::{self, BAD_VALUE, Diagnostic, UNKNOWN_PARAMETER};
 use crate::model::{Answer, Authenticate, Destination, PathRewrite, Redirect, Rewrite, Route, Spanned};
@@ -37,6 +38,12 @@ settings! {
         rewrite: Option<RewriteText>,
         /// Time limits that win over the upstream's.
         timeouts: UpstreamTimeoutsText = "{}",
+        /// When a call that failed is made again; wins over the upstream's, and `off` switches that off.
+        retry: Option<OrOff<RetryText>>,
+        /// What is done in place of a call that failed; wins over the upstream's.
+        pub(super) fallback: Option<FallbackText>,
+        /// Calls that are sent to another upstream as well.
+        pub(super) mirror: Option<MirrorText>,
         /// Bounds that win over the global ones.
         limits: RouteLimitsText = "{}",
         /// Protocols a request may upgrade to.
@@ -46,7 +53,6 @@ settings! {
         /// How several authenticators combine: all must pass, unless `{any: […]}` names those of which one must.
         pub(super) authenticate: Option<AuthenticateText>,
     }
-    not_available { "retry" }
     exclusive { "upstream", "answer", "redirect" }
     needs_one { "upstream", "answer", "redirect" }
     check RouteText::check;
@@ -57,7 +63,7 @@ impl RouteText {
         self.check_slashes(cx);
         self.check_parameters(cx);
         if self.upstream.is_none() && (self.answer.is_some() || self.redirect.is_some()) {
-            for key in ["rewrite", "timeouts", "upgrades"] {
+            for key in ["rewrite", "timeouts", "upgrades", "retry", "fallback", "mirror"] {
                 if let Some(entry) = node.entry(key) {
                     let message = format!("`{key}` has no effect: this route is not sent to an upstream");
                     cx.key(key, |cx| cx.report(Diagnostic::warning(diagnostic::NO_EFFECT, entry.key_at, message)));
@@ -161,6 +167,12 @@ impl RouteText {
             destination,
             rewrite: self.rewrite.map(RewriteText::lower).unwrap_or_default(),
             timeouts: self.timeouts.lower(),
+            retry: self.retry.map(|retry| match retry {
+                OrOff::Off => None,
+                OrOff::On(retry) => Some(retry.lower()),
+            }),
+            fallback: self.fallback.and_then(FallbackText::lower),
+            mirror: self.mirror.map(MirrorText::lower),
             body_limit: self.limits.body.map(|size| size.0),
             upgrades: self.upgrades.into_iter().map(|upgrade| upgrade.0).collect(),
             policies: self.policies.0,
@@ -194,7 +206,7 @@ settings! {
 
 settings! {
     /// A fixed answer.
-    struct AnswerText {
+    pub(super) struct AnswerText {
         /// Status.
         status: Status = "200",
         /// Body.
@@ -218,7 +230,7 @@ impl AnswerText {
         }
     }
 
-    fn lower(self) -> Answer {
+    pub(super) fn lower(self) -> Answer {
         let headers = self.headers.0.into_iter().map(|(name, value)| (name.value.0, value.0)).collect();
         Answer { status: self.status.0, body: self.body, headers }
     }

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde_json::{Value as Json, json};
 
+use super::failure::{FallbackText, HedgeText, RetryText};
 use super::target::{HostName, TargetUrl, is_authority};
-use crate::decode::{Bounded, Decoder, NonEmpty, SchemaBuilder, Setting, TimeLimit, text};
+use crate::decode::{Bounded, Decoder, Name, NonEmpty, SchemaBuilder, Setting, TimeLimit, text};
 use crate::diagnostic::{self, BAD_VALUE, CONFLICTING_KEYS, Diagnostic, MISSING_KEY};
 use crate::model::{HostRule, Spanned, Target, Upstream, UpstreamProtocol, UpstreamTimeouts, UpstreamTls};
 use crate::settings;
@@ -27,8 +28,14 @@ settings! {
         protocol: Protocol = "http1",
         /// TLS towards `https` targets; the target's certificate is verified.
         tls: Option<UpstreamTlsText>,
+        /// When a call that failed is made again; without it, only one that found no connection, or one at rest that had ended.
+        retry: Option<RetryText>,
+        /// A second call when the first takes long.
+        hedge: Option<HedgeText>,
+        /// What is done in place of a call that failed.
+        pub(super) fallback: Option<FallbackText>,
     }
-    not_available { "health", "outliers", "retry", "breaker" }
+    not_available { "health", "outliers", "breaker" }
     check UpstreamText::check;
 }
 
@@ -81,6 +88,9 @@ impl UpstreamText {
                 Protocol::Auto => UpstreamProtocol::Auto,
             },
             tls: self.tls.map(UpstreamTlsText::lower).unwrap_or_default(),
+            retry: self.retry.map(RetryText::lower),
+            hedge: self.hedge.map(HedgeText::lower),
+            fallback: self.fallback.and_then(FallbackText::lower),
         }
     }
 }
@@ -89,15 +99,24 @@ impl UpstreamText {
 struct TargetText {
     url: Spanned<TargetUrl>,
     weight: u32,
+    tier: u8,
+    zone: Option<String>,
+    drain: bool,
 }
 
 impl Setting for TargetText {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
         if node.as_map().is_none() {
-            return Setting::decode(node, cx).map(|url| Self { url, weight: 1 });
+            return Setting::decode(node, cx).map(|url| Self { url, weight: 1, tier: 0, zone: None, drain: false });
         }
         let full = FullTarget::decode(node, cx)?;
-        Some(Self { url: full.url, weight: u32::try_from(full.weight.get()).unwrap_or(1) })
+        Some(Self {
+            url: full.url,
+            weight: u32::try_from(full.weight.get()).unwrap_or(1),
+            tier: u8::try_from(full.tier.get()).unwrap_or(0),
+            zone: full.zone.map(|zone| zone.0),
+            drain: full.drain,
+        })
     }
 
     fn schema(s: &mut SchemaBuilder<'_>) -> Json {
@@ -116,17 +135,26 @@ impl TargetText {
             tls: value.tls,
             base_path: value.base_path,
             weight: self.weight,
+            tier: self.tier,
+            zone: self.zone,
+            drain: self.drain,
         }
     }
 }
 
 settings! {
-    /// A target and its weight.
+    /// A target, its weight and where it stands among the others.
     struct FullTarget {
         /// Address: `http://host:port/base`, `https://host`, `unix:/run/x.sock`.
         url: Spanned<TargetUrl>,
         /// Share of the calls among the targets; 0 takes the target out.
         weight: Bounded<0, 1_000_000> = "1",
+        /// Targets of tier 0 are called first; those of the next get what the healthy ones before them cannot take.
+        tier: Bounded<0, 15> = "0",
+        /// Where the target is; one in the gateway's own `zone` is preferred.
+        zone: Option<Name>,
+        /// Gives the target no new call; calls under way end as they would.
+        drain: bool = "false",
     }
 }
 

@@ -92,7 +92,7 @@ impl Resolver {
     }
 
     fn tell(&self, snapshot: &Snapshot) {
-        for target in snapshot.upstreams().flat_map(|upstream| &upstream.targets) {
+        for target in snapshot.upstreams().flat_map(|upstream| upstream.targets().to_vec()) {
             let name = target.name_to_resolve().map(|(host, port)| (host.to_owned(), port));
             if let Some(addresses) = name.and_then(|name| self.known.get(&name)) {
                 target.set_addresses(addresses.clone());
@@ -102,8 +102,8 @@ impl Resolver {
 }
 
 fn names(snapshot: &Snapshot) -> BTreeSet<Name> {
-    let targets = snapshot.upstreams().flat_map(|upstream| &upstream.targets);
-    targets.filter_map(|target| target.name_to_resolve()).map(|(host, port)| (host.to_owned(), port)).collect()
+    let targets = snapshot.upstreams().flat_map(|upstream| upstream.targets().to_vec());
+    targets.filter_map(|target| target.name_to_resolve().map(|(host, port)| (host.to_owned(), port))).collect()
 }
 
 async fn look_up(name: Name) -> (Name, io::Result<Vec<SocketAddr>>) {

@@ -219,6 +219,11 @@ impl Recorder {
         target.count(self.worker, status, nanos);
     }
 
+    /// A call was sent elsewhere as well; `status` is what the target answered, 0 when it did not.
+    pub fn mirrored(&self, target: &TargetMetrics, status: u16) {
+        target.count(self.worker, status, 0);
+    }
+
     /// The newest of this worker's last 1,024 requests with this id.
     #[must_use]
     pub fn find(&self, id: &[u8]) -> Option<Recent> {

@@ -11,6 +11,7 @@ use daemun_config::model::{
 use daemun_config::tree::At;
 use daemun_pipeline::{BuildContext, Carry, Consumer, Directory, Phase, Policy, PolicyRow};
 
+use super::failure::{Names, OwnFailure};
 use super::template::Template;
 use super::{Destination, Own, PathRewrite, Redirect, Rewrite, Route, Settings, Snapshot, answer, upstream};
 use crate::chain::{Chain, Link};
@@ -63,8 +64,15 @@ fn compile(
     check_log(config, diagnostics);
     let directory = Arc::new(directory(config));
     let router = Router::build(config.routes.iter().map(Into::into), config.hosts_fall_through, diagnostics);
-    let mut compiler =
-        Compiler { registry, carry, directory: &directory, diagnostics, shared: HashMap::new(), alike: HashMap::new() };
+    let mut compiler = Compiler {
+        registry,
+        carry,
+        directory: &directory,
+        diagnostics,
+        upstreams: Names::of(&config.upstreams),
+        shared: HashMap::new(),
+        alike: HashMap::new(),
+    };
     let global: Vec<&PolicyEntry> = config.policies.iter().filter(|p| p.settings.is_some()).collect();
     let unmatched = policies.then(|| compiler.unmatched(&global)).flatten();
     let mut plain: Option<Option<Arc<Chain>>> = None;
@@ -86,8 +94,12 @@ fn compile(
     if let Some(router) = &router {
         less_protected(config, registry, router, diagnostics);
     }
-    let upstreams: Vec<_> =
-        config.upstreams.iter().map(|u| upstream::compile(u, metrics, diagnostics).map(Arc::new)).collect();
+    let names = Names::of(&config.upstreams);
+    let upstreams: Vec<_> = config
+        .upstreams
+        .iter()
+        .map(|u| upstream::compile(u, &names, carry, metrics, diagnostics).map(Arc::new))
+        .collect();
     let upstreams = upstreams.into_iter().collect::<Option<Vec<_>>>();
     let tls = tls(config, carry, diagnostics);
     let (router, unmatched, upstreams, tls) = (router?, unmatched?, upstreams?, tls?);
@@ -125,6 +137,7 @@ struct Compiler<'a> {
     carry: &'a Carry,
     directory: &'a Arc<Directory>,
     diagnostics: &'a mut Diagnostics,
+    upstreams: Names<'a>,
     /// Global policies are built once and shared by the routes that have them.
     shared: HashMap<(String, bool), Option<Built>>,
     /// What routes without a rewrite have of their own.
@@ -254,11 +267,12 @@ impl Compiler<'_> {
     fn own(&mut self, route: &model::Route, rewrite: Option<Rewrite>) -> Arc<Own> {
         let (body, upgrades) = (route.body_limit, route.upgrades.clone());
         let (connect, response) = (route.timeouts.connect.map(nanos), route.timeouts.response.map(nanos));
-        if rewrite.is_some() {
-            return Arc::new(Own { body, connect, response, upgrades, rewrite });
+        let failure = OwnFailure::compile(route, &self.upstreams, self.carry);
+        if rewrite.is_some() || failure.is_some() {
+            return Arc::new(Own { body, connect, response, upgrades, rewrite, failure });
         }
         let alike = self.alike.entry((body, connect, response, upgrades.clone()));
-        Arc::clone(alike.or_insert_with(|| Arc::new(Own { body, connect, response, upgrades, rewrite })))
+        Arc::clone(alike.or_insert_with(|| Arc::new(Own { body, connect, response, upgrades, rewrite, failure })))
     }
 
     #[allow(clippy::option_option, reason = "outer: an error was reported; inner: nothing is rewritten")]

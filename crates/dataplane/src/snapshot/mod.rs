@@ -1,6 +1,8 @@
 //! One compiled configuration: router, routes with their chains and destinations, upstreams. Immutable, shared by all workers.
 
 mod compile;
+pub(crate) mod failure;
+pub(crate) mod set;
 pub(crate) mod template;
 pub(crate) mod upstream;
 
@@ -15,6 +17,7 @@ use crate::http1::parse::Bounds;
 use crate::record::RouteCells;
 use crate::respond::ErrorBodies;
 use crate::router::Router;
+use failure::OwnFailure;
 use template::Template;
 use upstream::Upstream;
 
@@ -69,6 +72,7 @@ pub(crate) struct Own {
     pub(crate) response: Option<u64>,
     pub(crate) upgrades: Vec<String>,
     pub(crate) rewrite: Option<Rewrite>,
+    pub(crate) failure: Option<Box<OwnFailure>>,
 }
 
 /// What an exchange is counted by when it outlives its route.

@@ -6,18 +6,22 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use daemun_config::diagnostic::Diagnostics;
-use daemun_config::model::{HostRule, TargetAddress, UpstreamProtocol};
+use daemun_config::model::{self, HostRule, TargetAddress, UpstreamProtocol};
+use daemun_pipeline::Carry;
 
+use super::failure::{Failure, Names};
+use super::set::{FoundTarget, Known, Maker, TargetSet};
 use crate::clock::nanos;
-use crate::record::TargetMetrics;
+use crate::destination::upstream::state::TargetState;
+use crate::record::{Metrics, TargetMetrics};
 use crate::tls::ClientTls;
 
 /// A compiled upstream.
 pub struct Upstream {
     /// Name.
     pub name: String,
-    /// Targets.
-    pub targets: Vec<Arc<Target>>,
+    /// Its targets, which change beneath it.
+    pub(crate) set: Arc<TargetSet>,
     pub(crate) host: HostRule,
     pub(crate) protocol: UpstreamProtocol,
     pub(crate) connect: u64,
@@ -25,6 +29,7 @@ pub struct Upstream {
     pub(crate) idle: u64,
     /// TLS towards its `https` targets.
     pub(crate) tls: Option<ClientTls>,
+    pub(crate) failure: Failure,
 }
 
 /// A compiled target.
@@ -39,10 +44,76 @@ pub struct Target {
     pub(crate) weight: u32,
     pub(crate) tls: bool,
     pub(crate) resolved: ArcSwap<Vec<SocketAddr>>,
+    pub(crate) tier: u8,
+    pub(crate) zone: Option<String>,
+    pub(crate) drain: bool,
     pub(crate) cells: Arc<TargetMetrics>,
+    state: Arc<TargetState>,
+    /// What it was made of.
+    pub(super) found: FoundTarget,
+}
+
+impl Upstream {
+    /// The targets of this moment.
+    #[must_use]
+    pub fn targets(&self) -> Arc<Vec<Arc<Target>>> {
+        self.set.now()
+    }
+
+    /// Puts the targets that were found in place of those found before; those that are written down stay, and come first. Targets that
+    /// stay keep their connections and what is known of them. At most 4,096 count.
+    pub fn replace_targets(&self, found: &[FoundTarget]) {
+        self.set.replace(found);
+    }
 }
 
 impl Target {
+    pub(super) fn new(found: FoundTarget, of: &Maker) -> Target {
+        let (authority, resolved) = match &found.address {
+            TargetAddress::Tcp { host, port } => {
+                let name = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+                let usual = if found.tls { 443 } else { 80 };
+                let authority = if *port == usual { name } else { format!("{name}:{port}") };
+                (authority, host.parse().map(|ip| vec![SocketAddr::new(ip, *port)]).unwrap_or_default())
+            }
+            TargetAddress::Unix(_) => ("localhost".to_owned(), Vec::new()),
+        };
+        Target {
+            url: found.url.clone(),
+            key: format!("{:?} {} {} {:?}", found.address, found.tls, of.tls_key, of.protocol),
+            address: found.address.clone(),
+            authority,
+            base_path: found.base_path.clone(),
+            weight: found.weight,
+            tls: found.tls,
+            resolved: ArcSwap::from_pointee(resolved),
+            tier: found.tier,
+            zone: found.zone.clone(),
+            drain: found.drain,
+            cells: of.metrics.target(&of.upstream, &found.url),
+            state: of.known.state(&found.address, found.tls),
+            found,
+        }
+    }
+
+    /// What is known of it, the same over reloads.
+    #[must_use]
+    pub fn state(&self) -> &TargetState {
+        &self.state
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn address(&self) -> &TargetAddress {
+        &self.address
+    }
+
+    /// What resolved to, or was written as, its addresses.
+    #[must_use]
+    pub fn addresses(&self) -> Arc<Vec<SocketAddr>> {
+        self.resolved.load_full()
+    }
+
     /// The name that must be resolved before it can be called; `None` for addresses and Unix sockets.
     #[must_use]
     pub fn name_to_resolve(&self) -> Option<(&str, u16)> {
@@ -72,10 +143,12 @@ impl Target {
     }
 }
 
-/// Compiles an upstream of the configuration; its targets' counters are found again by URL.
+/// Compiles an upstream of the configuration; its targets are found again where nothing about them changed, their counters by URL.
 pub(crate) fn compile(
-    config: &daemun_config::model::Upstream,
-    metrics: &crate::record::Metrics,
+    config: &model::Upstream,
+    upstreams: &Names<'_>,
+    carry: &Carry,
+    metrics: &Arc<Metrics>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Upstream> {
     let default = |d: Option<std::time::Duration>, seconds: u64| d.map_or(seconds * 1_000_000_000, nanos);
@@ -85,44 +158,45 @@ pub(crate) fn compile(
         None
     };
     let tls_key = tls.as_ref().map_or("", |tls| &tls.key);
-    let targets =
-        config.targets.iter().map(|target| Arc::new(compile_target(config, target, tls_key, metrics))).collect();
     Some(Upstream {
+        set: targets(config, tls_key, carry, metrics),
         tls,
         name: config.name.value.clone(),
-        targets,
         host: config.host.clone(),
         protocol: config.protocol,
         connect: default(config.timeouts.connect, 5),
         response: default(config.timeouts.response, 30),
         idle: default(config.timeouts.idle, 60),
+        failure: Failure::compile(config, upstreams, carry),
     })
 }
 
-fn compile_target(
-    upstream: &daemun_config::model::Upstream,
-    target: &daemun_config::model::Target,
-    tls_key: &str,
-    metrics: &crate::record::Metrics,
-) -> Target {
-    let (authority, resolved) = match &target.address {
-        TargetAddress::Tcp { host, port } => {
-            let name = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-            let usual = if target.tls { 443 } else { 80 };
-            let authority = if *port == usual { name } else { format!("{name}:{port}") };
-            (authority, host.parse().map(|ip| vec![SocketAddr::new(ip, *port)]).unwrap_or_default())
-        }
-        TargetAddress::Unix(_) => ("localhost".to_owned(), Vec::new()),
-    };
-    Target {
+fn targets(config: &model::Upstream, tls_key: &str, carry: &Carry, metrics: &Arc<Metrics>) -> Arc<TargetSet> {
+    let name = config.name.value.as_str();
+    let known = carry.get_or(&format!("targets of {name}"), "", Known::default);
+    let written: Vec<FoundTarget> = config.targets.iter().map(written).collect();
+    let shape = format!("{written:?} {tls_key} {:?}", config.protocol);
+    carry.get_or(&format!("target set of {name}"), &shape, || {
+        let maker = Maker {
+            upstream: name.to_owned(),
+            protocol: config.protocol,
+            tls_key: tls_key.to_owned(),
+            known,
+            metrics: Arc::clone(metrics),
+        };
+        TargetSet::new(maker, written)
+    })
+}
+
+fn written(target: &model::Target) -> FoundTarget {
+    FoundTarget {
         url: target.url.value.clone(),
-        key: format!("{:?} {} {tls_key} {:?}", target.address, target.tls, upstream.protocol),
         address: target.address.clone(),
-        authority,
+        tls: target.tls,
         base_path: target.base_path.clone(),
         weight: target.weight,
-        tls: target.tls,
-        resolved: ArcSwap::from_pointee(resolved),
-        cells: metrics.target(&upstream.name.value, &target.url.value),
+        tier: target.tier,
+        zone: target.zone.clone(),
+        drain: target.drain,
     }
 }

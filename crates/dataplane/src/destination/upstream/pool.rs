@@ -1,6 +1,7 @@
 //! A worker's own connections to one target: those at rest, newest first. Knows nothing of what is sent on them.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -42,6 +43,33 @@ pub(crate) struct LocalTarget {
     pub(crate) upstream: Arc<str>,
     pub(crate) shared: Arc<Target>,
     pub(crate) pool: Rc<Pool>,
+}
+
+/// All pools of a worker, by [`Target::key`].
+#[derive(Default)]
+pub(crate) struct Pools(RefCell<HashMap<String, Rc<Pool>>>);
+
+impl Pools {
+    /// The one of a target.
+    pub(crate) fn of(&self, target: &Target) -> Rc<Pool> {
+        let mut pools = self.0.borrow_mut();
+        if let Some(pool) = pools.get(&target.key) {
+            return Rc::clone(pool);
+        }
+        let pool = Rc::<Pool>::default();
+        pools.insert(target.key.clone(), Rc::clone(&pool));
+        pool
+    }
+
+    /// Closes what rests in pools whose targets are gone.
+    pub(crate) fn forget_unused(&self) {
+        self.0.borrow_mut().retain(|_, pool| Rc::strong_count(pool) > 1);
+    }
+
+    /// All of them, while nothing waits.
+    pub(crate) fn all(&self) -> Ref<'_, HashMap<String, Rc<Pool>>> {
+        self.0.borrow()
+    }
 }
 
 /// Connections of one worker to one address; targets of several upstreams with the same address and TLS share it.
