@@ -220,7 +220,8 @@ pub struct Response {
     pub status: u16,
     /// Fields.
     pub head: Head,
-    /// The whole body, where a policy needed it; what is here is what is sent.
+    /// The whole body, where a policy needed it; what is here is what is sent. Empty where a policy may have a need of one and there is none,
+    /// and nothing put here is then sent.
     pub body: Option<Vec<u8>>,
 }
 

@@ -72,20 +72,24 @@ impl<'a> Json<'a> {
         };
         match segment {
             Segment::Name(name) => {
-                if self.is_null() {
+                let was_null = self.is_null();
+                if was_null {
                     *self = Json::Object(Vec::new());
                 }
                 let members = self.object()?.ok_or_else(|| Trouble::shape("an object is needed where it has none"))?;
                 if let Some((_, inner)) = members.iter_mut().find(|(known, _)| **known == **name) {
                     return inner.set(rest, value);
                 }
-                if rest.first() == Some(&Segment::Every) {
-                    return Ok(false);
-                }
                 let mut inner = Json::Raw("null");
-                let changed = inner.set(rest, value)?;
-                members.push((Cow::Owned(name.to_string()), inner));
-                Ok(changed)
+                let nothing = rest.first() == Some(&Segment::Every);
+                if !nothing && inner.set(rest, value)? {
+                    members.push((Cow::Owned(name.to_string()), inner));
+                    return Ok(true);
+                }
+                if was_null {
+                    *self = Json::Raw("null");
+                }
+                Ok(false)
             }
             Segment::Index(number) => {
                 let item = self.array()?.and_then(|items| items.get_mut(*number));

@@ -271,7 +271,9 @@ impl BodyState {
         self.off = true;
         if let Some((before, kind)) = self.before.take() {
             *body = Some(before);
-            head.set("content-type", &kind);
+            if head.get_id(FieldId::ContentType) != Some(kind.as_slice()) {
+                head.set("content-type", &kind);
+            }
         }
     }
 }
