@@ -47,7 +47,7 @@ fn what_is_not_built_is_refused_at_its_place() {
         (upstream("breaker: {}"), "upstreams.a.breaker"),
         (route("match: { when: \"true\" }"), "routes.a.match.when"),
         (route("policies: { basic_auth: {} }"), "routes.a.policies.basic_auth"),
-        (route("policies: { transform: [] }"), "routes.a.policies.transform"),
+        (route("policies: { validate: {} }"), "routes.a.policies.validate"),
         (route("authenticate: { any: [basic_auth] }"), "routes.a.authenticate.any"),
         ("listeners: [{ bind: \"127.0.0.1:1\", proxy_protocol: true }]".to_owned(), "listeners[0].proxy_protocol"),
         ("plans: {}".to_owned(), "plans"),

@@ -19,6 +19,7 @@ mod bodies;
 mod forwarding;
 mod routing;
 mod policies;
+mod shaping;
 mod refusals;
 mod limits;
 mod upgrades;
