@@ -143,6 +143,8 @@ pub enum TlsVersion {
 pub struct AccessLog {
     /// Form of a line.
     pub format: LogFormat,
+    /// Fields of a JSON line beside the usual ones: names, and texts with `${…}` expressions.
+    pub fields: Vec<(Spanned<String>, Spanned<String>)>,
     /// Where lines go.
     pub to: LogTarget,
 }
@@ -429,6 +431,10 @@ pub struct Match {
     pub cookies: Vec<(Spanned<String>, ValueMatch)>,
     /// Client address ranges; empty: any.
     pub client_ip: Vec<IpNet>,
+    /// A condition in CEL; the router reads it.
+    pub when: Option<Spanned<String>>,
+    /// Bytes of a JSON body that `when` may read; it reads none without.
+    pub body: Option<u64>,
 }
 
 /// How a path is matched. Text as written; the router reads it.
@@ -503,15 +509,15 @@ pub struct Rewrite {
     /// Query parameters removed, then set (replacing), then added.
     pub query_remove: Vec<String>,
     /// Query parameters set.
-    pub query_set: Vec<(String, String)>,
+    pub query_set: Vec<(String, Spanned<String>)>,
     /// Query parameters added.
-    pub query_add: Vec<(String, String)>,
+    pub query_add: Vec<(String, Spanned<String>)>,
 }
 
 /// A path change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathRewrite {
-    /// A template with `{name}` of the path pattern.
+    /// A template with `{name}` of the path pattern and `${…}` expressions.
     Template(Spanned<String>),
     /// A prefix of whole segments that is removed.
     StripPrefix(Spanned<String>),

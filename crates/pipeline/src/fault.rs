@@ -101,6 +101,8 @@ reasons! {
     TooManyCalls = "too_many_calls", Gateway, 503, 14, "Too many calls";
     /// No target can be called.
     NoTarget = "no_target", Gateway, 503, 14, "No backend is available";
+    /// What the request holds would make an expression of the configuration take too long.
+    ExpressionCost = "expression_cost", Gateway, 500, 13, "An expression would cost too much";
     /// Something went wrong in the gateway itself.
     Internal = "internal", Gateway, 500, 13, "Internal error";
     /// The target does not accept connections.

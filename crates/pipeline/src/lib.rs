@@ -9,6 +9,7 @@ pub mod build;
 pub mod carry;
 pub mod directory;
 pub mod explain;
+pub mod expression;
 
 pub use build::BuildContext;
 pub use carry::Carry;

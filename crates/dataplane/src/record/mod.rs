@@ -25,7 +25,7 @@ use crate::clock::{Clock, nanos};
 
 pub use cells::{RouteCells, TargetMetrics};
 pub use events::{Events, Level};
-pub use fields::{LogTemplate, TemplateError, log_fields};
+pub use fields::{LogFields, LogTemplate, TemplateError, log_fields};
 pub use log::AccessLog;
 pub use metrics::{LogCounters, MOST_NAMES, MOST_POLICIES, Metrics, Setup};
 pub use render::METRICS_CONTENT_TYPE;

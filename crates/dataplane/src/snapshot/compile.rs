@@ -9,15 +9,16 @@ use daemun_config::model::{
     self, Authenticate, Config, LogFormat, PathRewrite as PathRewriteConfig, PolicyEntry, Underscores,
 };
 use daemun_config::tree::At;
+use daemun_pipeline::expression::{ExpressionError, Scope, Text};
 use daemun_pipeline::{BuildContext, Carry, Consumer, Directory, Phase, Policy, PolicyRow};
 
 use super::failure::{Names, OwnFailure};
-use super::template::Template;
+use super::template::{Template, split_expressions};
 use super::{Destination, Own, PathRewrite, Redirect, Rewrite, Route, Settings, Snapshot, answer, upstream};
 use crate::chain::{Chain, Link};
 use crate::clock::nanos;
 use crate::http1::parse::Bounds;
-use crate::record::{LogTemplate, Metrics};
+use crate::record::{LogFields, LogTemplate, Metrics};
 use crate::respond::ErrorBodies;
 use crate::router::{Router, normal_prefix, normal_template};
 
@@ -119,14 +120,25 @@ fn parameters(router: Option<&Router>, route: &model::Route, index: u32) -> Opti
 
 /// Reports what is wrong with the template of the access log, which is opened only when the configuration is published.
 fn check_log(config: &Config, diagnostics: &mut Diagnostics) {
-    let Some(LogFormat::Template(template)) = config.access_log.as_ref().map(|log| &log.format) else { return };
-    if let Err(error) = LogTemplate::parse(&template.value) {
-        let found = Diagnostic::error(BAD_VALUE, template.at, error.message).path("access_log.format");
-        diagnostics.push(match error.help {
-            Some(help) => found.help(help),
-            None => found,
-        });
-    }
+    let Some(log) = &config.access_log else { return };
+    let (at, path, error) = match &log.format {
+        LogFormat::Template(template) => match LogTemplate::parse(&template.value) {
+            Ok(_) => return,
+            Err(error) => (template.at, "access_log.format".to_owned(), error),
+        },
+        LogFormat::Json => match LogFields::parse(&log.fields) {
+            Ok(_) => return,
+            Err((index, error)) => {
+                let Some((name, text)) = log.fields.get(index) else { return };
+                (text.at.within(&text.value, error.offset), format!("access_log.fields.{}", name.value), error)
+            }
+        },
+    };
+    let found = Diagnostic::error(BAD_VALUE, at, error.message).path(path);
+    diagnostics.push(match error.help {
+        Some(help) => found.help(help),
+        None => found,
+    });
 }
 
 /// What routes may have of their own but a rewrite: limits of body, connecting and answer, upgrades.
@@ -285,10 +297,14 @@ impl Compiler<'_> {
                 Some(PathRewrite::StripPrefix(self.normal(route, "rewrite.strip_prefix", prefix.at, read)?))
             }
             Some(PathRewriteConfig::Template(template)) => {
-                let read = normal_template(&template.value, route.keep_slashes);
+                let split = split_expressions(&template.value, &scope(params));
+                let (plain, texts) = self.expression(route, "rewrite.path", template, split)?;
+                let read = normal_template(&plain, route.keep_slashes);
                 let value = self.normal(route, "rewrite.path", template.at, read)?;
                 let template = model::Spanned { value, at: template.at };
-                let template = self.template(route, "rewrite.path", &template, params)?;
+                let marks = (0..texts.len()).map(|index| format!("@{index}"));
+                let names: Vec<String> = params.iter().cloned().chain(marks).collect();
+                let template = self.template(route, "rewrite.path", &template, &names)?.with(params.len(), texts);
                 if template.is_plain(params.len()) {
                     Some(PathRewrite::Template(template))
                 } else {
@@ -303,10 +319,46 @@ impl Compiler<'_> {
         let rewrite = Rewrite {
             path,
             query_remove: config.query_remove.clone(),
-            query_set: config.query_set.clone(),
-            query_add: config.query_add.clone(),
+            query_set: self.query_values(route, "rewrite.query.set", &config.query_set, params)?,
+            query_add: self.query_values(route, "rewrite.query.add", &config.query_add, params)?,
         };
         Some((!empty).then_some(rewrite))
+    }
+
+    fn query_values(
+        &mut self,
+        route: &model::Route,
+        key: &str,
+        values: &[(String, model::Spanned<String>)],
+        params: &[String],
+    ) -> Option<Vec<(String, Text)>> {
+        let read = values.iter().map(|(name, value)| {
+            let text = Text::parse(&value.value, &scope(params));
+            Some((name.clone(), self.expression(route, &format!("{key}.{name}"), value, text)?))
+        });
+        // all of them, so that each error is reported
+        read.collect::<Vec<_>>().into_iter().collect()
+    }
+
+    /// What a text with expressions was read as, or its error reported.
+    fn expression<T>(
+        &mut self,
+        route: &model::Route,
+        key: &str,
+        text: &model::Spanned<String>,
+        read: Result<T, ExpressionError>,
+    ) -> Option<T> {
+        let error = match read {
+            Ok(read) => return Some(read),
+            Err(error) => error,
+        };
+        let found = Diagnostic::error(BAD_VALUE, text.at.within(&text.value, error.offset), error.message);
+        let found = found.path(format!("routes.{}.{key}", route.name.value));
+        self.diagnostics.push(match error.help {
+            Some(help) => found.help(help),
+            None => found,
+        });
+        None
     }
 
     /// What a path was read as, or its error reported.
@@ -353,6 +405,11 @@ impl Compiler<'_> {
             }
         }
     }
+}
+
+/// What expressions of a rewrite may speak of.
+fn scope(params: &[String]) -> Scope<'_> {
+    Scope { params, consumer: true, ..Scope::default() }
 }
 
 /// Warns of routes whose requests, when they fail only its conditions, go to one that asks for less proof of who calls.

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use daemun_config::model::{Answer as AnswerConfig, TrustedProxies};
+use daemun_pipeline::expression::Text;
 use daemun_pipeline::{Answer, Directory};
 
 use crate::chain::Chain;
@@ -111,8 +112,8 @@ pub(crate) struct Redirect {
 pub(crate) struct Rewrite {
     pub(crate) path: Option<PathRewrite>,
     pub(crate) query_remove: Vec<String>,
-    pub(crate) query_set: Vec<(String, String)>,
-    pub(crate) query_add: Vec<(String, String)>,
+    pub(crate) query_set: Vec<(String, Text)>,
+    pub(crate) query_add: Vec<(String, Text)>,
 }
 
 /// What is forwarded in place of the path.
