@@ -165,6 +165,10 @@ fn a_status_that_is_listed_is_asked_for_again_and_passed_on_when_there_is_no_bet
     let _ = seen.try_iter().count();
     assert_eq!(get(&running), "503");
     assert_eq!(seen.try_iter().count(), 3);
+    // what failed by its status may fail otherwise the next time
+    let retry = "retry: { retries: 2, on: [\"503\", connect_failure], backoff: 0ms }";
+    let running = gateway(&[ill, nobody(), good], retry, "", "", Clock::system());
+    assert_eq!([get(&running), get(&running), get(&running)], ["200 good"; 3]);
     // it is not listed
     let (other, seen) = target(|stream, _| answer(stream, "500 Oh", "no"));
     let running = gateway(&[other], RETRY, "", "", Clock::system());

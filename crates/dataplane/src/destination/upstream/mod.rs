@@ -85,6 +85,7 @@ pub(crate) async fn send(
         let mut picked = tries.pick(upstream, exchange)?;
         trail.target = Some(Rc::clone(&picked.target));
         trail.upstream_status = 0;
+        call.by_status = false;
         trail.attempts = trail.attempts.saturating_add(1);
         let result = attempt(ask, exchange, upstream, &mut picked, call, &mut tries, trail).await;
         trail.bytes_in = call.upload.pipe.total;
