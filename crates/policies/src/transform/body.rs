@@ -66,6 +66,8 @@ fn is_readable(parameter: &[u8]) -> bool {
 #[derive(Debug)]
 pub(super) enum BodyEdit {
     Set(BodyPath, BodyValue),
+    /// Sets a value that was computed before: its number among these.
+    Computed(BodyPath, usize),
     Remove(BodyPath),
     Rename(BodyPath, Box<str>),
     Keep(Keep),
@@ -80,26 +82,39 @@ pub(super) struct BodyValue {
 }
 
 impl BodyValue {
+    /// A text.
+    pub(super) fn of(text: String) -> BodyValue {
+        BodyValue { json: serde_json::Value::from(text.as_str()).to_string().into(), text: Some(text.into()) }
+    }
+
     fn plain(&self) -> Result<&str, Trouble> {
         self.text.as_deref().ok_or_else(|| Trouble::shape("a list or mapping is set in a body that has none"))
     }
 }
 
 /// Makes changes to a body; `None` when it stays as it is.
-pub(super) fn edit(kind: Kind, bytes: &[u8], edits: &[BodyEdit]) -> Result<Option<Vec<u8>>, Trouble> {
+pub(super) fn edit(
+    kind: Kind,
+    bytes: &[u8],
+    edits: &[BodyEdit],
+    computed: &[BodyValue],
+) -> Result<Option<Vec<u8>>, Trouble> {
     match kind {
-        Kind::Json => edit_json(bytes, edits),
-        Kind::Xml => edit_xml(bytes, edits),
-        Kind::Form => edit_form(bytes, edits),
+        Kind::Json => edit_json(bytes, edits, computed),
+        Kind::Xml => edit_xml(bytes, edits, computed),
+        Kind::Form => edit_form(bytes, edits, computed),
     }
 }
 
-fn edit_json(bytes: &[u8], edits: &[BodyEdit]) -> Result<Option<Vec<u8>>, Trouble> {
+fn edit_json(bytes: &[u8], edits: &[BodyEdit], computed: &[BodyValue]) -> Result<Option<Vec<u8>>, Trouble> {
     let mut document = Json::parse(bytes)?;
     let mut changed = false;
     for edit in edits {
         changed |= match edit {
             BodyEdit::Set(path, value) => document.set(&path.0, &Json::Raw(&value.json))?,
+            BodyEdit::Computed(path, number) => {
+                document.set(&path.0, &Json::Raw(&value_at(computed, *number)?.json))?
+            }
             BodyEdit::Remove(path) => document.remove(&path.0)?,
             BodyEdit::Rename(path, new) => document.rename(&path.0, new)?,
             BodyEdit::Keep(keep) => document.keep(keep)?,
@@ -112,12 +127,13 @@ fn edit_json(bytes: &[u8], edits: &[BodyEdit]) -> Result<Option<Vec<u8>>, Troubl
     }))
 }
 
-fn edit_xml(bytes: &[u8], edits: &[BodyEdit]) -> Result<Option<Vec<u8>>, Trouble> {
+fn edit_xml(bytes: &[u8], edits: &[BodyEdit], computed: &[BodyValue]) -> Result<Option<Vec<u8>>, Trouble> {
     let mut document = Xml::parse(bytes)?;
     let mut changed = false;
     for edit in edits {
         changed |= match edit {
             BodyEdit::Set(path, value) => document.set(&path.0, value.plain()?)?,
+            BodyEdit::Computed(path, number) => document.set(&path.0, value_at(computed, *number)?.plain()?)?,
             BodyEdit::Remove(path) => document.remove(&path.0)?,
             BodyEdit::Rename(path, new) => document.rename(&path.0, new)?,
             BodyEdit::Keep(keep) => document.keep(keep)?,
@@ -130,15 +146,13 @@ fn edit_xml(bytes: &[u8], edits: &[BodyEdit]) -> Result<Option<Vec<u8>>, Trouble
     }))
 }
 
-fn edit_form(bytes: &[u8], edits: &[BodyEdit]) -> Result<Option<Vec<u8>>, Trouble> {
+fn edit_form(bytes: &[u8], edits: &[BodyEdit], computed: &[BodyValue]) -> Result<Option<Vec<u8>>, Trouble> {
     let before = text(bytes)?;
     let mut form = Cow::Borrowed(before);
     for edit in edits {
         let after = match edit {
-            BodyEdit::Set(path, value) => {
-                let name = field(path).ok_or_else(|| Trouble::shape("a form has fields only"))?;
-                Some(pairs::set(&form, name, value.plain()?, Writing::Form))
-            }
+            BodyEdit::Set(path, value) => Some(set_field(&form, path, value)?),
+            BodyEdit::Computed(path, number) => Some(set_field(&form, path, value_at(computed, *number)?)?),
             BodyEdit::Remove(path) => field(path).and_then(|name| pairs::remove(&form, name)),
             BodyEdit::Rename(path, new) => field(path).and_then(|name| pairs::rename(&form, name, new, Writing::Form)),
             BodyEdit::Keep(keep) if keep.is_all() => None,
@@ -150,6 +164,15 @@ fn edit_form(bytes: &[u8], edits: &[BodyEdit]) -> Result<Option<Vec<u8>>, Troubl
         Cow::Borrowed(_) => None,
         Cow::Owned(form) => Some(form.into_bytes()),
     })
+}
+
+fn set_field(form: &str, path: &BodyPath, value: &BodyValue) -> Result<String, Trouble> {
+    let name = field(path).ok_or_else(|| Trouble::shape("a form has fields only"))?;
+    Ok(pairs::set(form, name, value.plain()?, Writing::Form))
+}
+
+fn value_at(computed: &[BodyValue], number: usize) -> Result<&BodyValue, Trouble> {
+    computed.get(number).ok_or_else(|| Trouble::unsendable("a value was not computed"))
 }
 
 /// The field of a form that a place is.

@@ -43,7 +43,7 @@ settings! {
     /// One step.
     #[derive(Clone, Debug, PartialEq)]
     pub enum StepConfig {
-        /// Gives values, whatever was there.
+        /// Gives values, whatever was there; `${…}` in a text is an expression.
         Set(Mapping<Target, Literal>) = "set",
         /// Takes out.
         Remove(OneOrMany<Spanned<Target>>) = "remove",
@@ -83,8 +83,8 @@ pub struct Literal {
     /// The text of a scalar.
     pub(super) text: Option<String>,
     /// Whether it was written as a text.
-    is_text: bool,
-    at: At,
+    pub(super) is_text: bool,
+    pub(super) at: At,
 }
 
 /// A status, or all of a hundred.
@@ -397,7 +397,9 @@ fn check_value(target: &Target, value: &Literal, cx: &mut Decoder<'_>) {
             }
         }
         Target::Path => {
-            if !is_normal(value.text.as_deref().unwrap_or_default()) {
+            let text = value.text.as_deref().unwrap_or_default();
+            // what expressions give is looked at when it is known
+            if !text.contains("${") && !is_normal(text) {
                 let found = Diagnostic::error(diagnostic::BAD_VALUE, at, "a path that is set must have one reading");
                 cx.report(found.help("it begins with `/`, has no empty, `.` or `..` segments and no `;`, `?` or `#`"));
             }

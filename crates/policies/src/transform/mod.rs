@@ -14,7 +14,6 @@ mod tests;
 mod trouble;
 mod xml;
 
-use daemun_config::diagnostic;
 use daemun_pipeline::{
     Bodies, BodyNeed, BuildContext, Exchange, Explanation, Fault, FieldId, Flow, Phase, Policy, PolicyConfig, Reason,
     Stop, Verdict,
@@ -35,16 +34,11 @@ impl PolicyConfig for TransformConfig {
         let sides = [("request", &settings.request), ("answer", &settings.response)];
         let sides = sides.iter().filter(|(_, steps)| !steps.is_empty());
         let said: Vec<String> = sides.map(|(side, steps)| format!("{side}: {}", describe(steps))).collect();
-        let mut program = |steps: Vec<StepConfig>| match Program::new(steps, max_body, ctx.param_names) {
-            Ok(program) => Some(program),
-            Err(message) => {
-                ctx.error(diagnostic::BAD_VALUE, message, None);
-                None
-            }
-        };
+        let request = Program::new(settings.request, max_body, "request", ctx);
+        let response = Program::new(settings.response, max_body, "response", ctx);
         let transform = Transform {
-            request: program(settings.request)?,
-            response: program(settings.response)?,
+            request: request?,
+            response: response?,
             statuses: settings.statuses.map(|statuses| statuses.0.into()),
             max_body,
             on_other_body: settings.on_other_body,

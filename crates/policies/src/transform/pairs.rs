@@ -93,13 +93,13 @@ fn push_new(out: &mut String, name: &str, value: &str, writing: Writing) {
 pub(super) fn push_text(out: &mut String, text: &str, writing: Writing) {
     match writing {
         Writing::Form => form_urlencoded::byte_serialize(text.as_bytes()).for_each(|piece| out.push_str(piece)),
-        Writing::Query => push_encoded(out, text),
+        Writing::Query => push_encoded(out, text.as_bytes()),
     }
 }
 
 /// Percent-encodes all but unreserved characters.
-pub(super) fn push_encoded(out: &mut String, text: &str) {
-    for b in text.bytes() {
+pub(super) fn push_encoded(out: &mut String, bytes: &[u8]) {
+    for &b in bytes {
         if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
             out.push(char::from(b));
         } else {

@@ -1,14 +1,17 @@
 //! Steps made ready: one list of actions for a direction, run in order over a head and a body. Knows nothing of settings' places, and not
 //! how bodies are had.
 
-use daemun_pipeline::{Exchange, FieldId, Head, Span};
+use daemun_config::diagnostic;
+use daemun_config::model::Spanned;
+use daemun_pipeline::expression::Text;
+use daemun_pipeline::{BuildContext, Exchange, FieldId, Head, Span};
 
 use super::body::{self, BodyEdit, BodyValue, Kind};
 use super::config::{Literal, StepConfig, TemplateConfig};
 use super::json::Keep;
 use super::pairs::{self, Writing};
 use super::path::is_normal;
-use super::target::Target;
+use super::target::{BodyPath, Target};
 use super::template::{Escape, Over, Template};
 use super::trouble::Trouble;
 use crate::headers::config::{Direction, refused};
@@ -31,23 +34,36 @@ pub(super) struct Program {
 }
 
 enum Action {
-    SetHeader(Box<str>, Box<str>),
+    SetHeader(Box<str>, Written),
     RemoveHeader(Box<str>),
     RenameHeader(Box<str>, Box<str>),
     KeepHeaders(Box<[Box<str>]>),
-    SetQuery(Box<str>, Box<str>),
+    SetQuery(Box<str>, Written),
     RemoveQuery(Box<str>),
     RenameQuery(Box<str>, Box<str>),
     KeepQuery(Box<[Box<str>]>),
-    SetPath(Box<str>),
+    SetPath(Written),
     SetStatus(u16),
     /// Changes to the body that nothing reads between.
-    Body(Vec<BodyEdit>),
-    Template(Box<Written>),
+    Body(BodyEdits),
+    Template(Box<Rendered>),
+}
+
+/// Changes to a body, and the texts that some of them put there.
+#[derive(Default)]
+struct BodyEdits {
+    edits: Vec<BodyEdit>,
+    texts: Vec<Text>,
+}
+
+/// A text as written, or one that is computed.
+enum Written {
+    Literal(Box<str>),
+    Computed(Text),
 }
 
 /// A text that a template writes.
-struct Written {
+struct Rendered {
     target: Target,
     template: Template,
     /// Of a body: its type, where it is another than before.
@@ -63,13 +79,21 @@ pub(super) enum OnTrouble {
 }
 
 impl Program {
-    /// Of steps that were checked.
-    pub(super) fn new(steps: Vec<StepConfig>, max_body: u64, names: &[String]) -> Result<Program, String> {
+    /// Of steps that were checked; `side` is their key. `None` only after an error was reported.
+    pub(super) fn new(
+        steps: Vec<StepConfig>,
+        max_body: u64,
+        side: &str,
+        ctx: &mut BuildContext<'_>,
+    ) -> Option<Program> {
         let mut actions = Vec::new();
-        for step in steps {
+        for (index, step) in steps.into_iter().enumerate() {
             match step {
                 StepConfig::Set(values) => {
-                    values.0.into_iter().for_each(|(target, value)| set(target.value, value, &mut actions));
+                    for (target, value) in values.0 {
+                        let computed = computed(&target.value, &value, &format!("{side}[{index}]"), ctx)?;
+                        set(target.value, value, computed, &mut actions);
+                    }
                 }
                 StepConfig::Remove(targets) => {
                     targets.0.into_iter().for_each(|target| remove(target.value, &mut actions));
@@ -78,9 +102,15 @@ impl Program {
                     new.0.into_iter().for_each(|(target, name)| rename(target.value, name.value, &mut actions));
                 }
                 StepConfig::Keep(targets) => keep(targets.0.into_iter().map(|target| target.value), &mut actions),
-                StepConfig::Template(template) => write(template, max_body, &mut actions)?,
+                StepConfig::Template(template) => {
+                    if let Err(message) = write(template, max_body, &mut actions) {
+                        ctx.error(diagnostic::BAD_VALUE, message, None);
+                        return None;
+                    }
+                }
             }
         }
+        let names = ctx.param_names;
         let removed = actions.iter().filter_map(|action| match action {
             Action::SetHeader(name, _) | Action::RemoveHeader(name) | Action::RenameHeader(name, _) => {
                 Some(name.clone())
@@ -97,7 +127,7 @@ impl Program {
             Action::Template(written) => matches!(written.target, Target::Body(_)) || written.template.reads_body(),
             _ => false,
         });
-        Ok(Program { actions: actions.into(), removed, needs_body, names: names.into(), max_body })
+        Some(Program { actions: actions.into(), removed, needs_body, names: names.into(), max_body })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -109,11 +139,14 @@ impl Program {
         let mut body = BodyState::default();
         for action in &self.actions {
             match action {
-                Action::Body(edits) => body.edit(&mut exchange.request.head, &mut exchange.request.body, edits)?,
+                Action::Body(edits) => {
+                    let values = edits.values(exchange)?;
+                    body.edit(&mut exchange.request.head, &mut exchange.request.body, &edits.edits, &values)?;
+                }
                 Action::Template(written) => {
                     self.write(written, Direction::Request, exchange, &mut body)?;
                 }
-                other => other.on_head(Direction::Request, exchange),
+                other => other.on_head(Direction::Request, exchange)?,
             }
         }
         Ok(())
@@ -124,12 +157,11 @@ impl Program {
         let mut body = BodyState { keeps: on_trouble == OnTrouble::Leave, ..BodyState::default() };
         for action in &self.actions {
             let done = match action {
-                Action::Body(edits) => body.edit(&mut exchange.response.head, &mut exchange.response.body, edits),
+                Action::Body(edits) => edits.values(exchange).and_then(|values| {
+                    body.edit(&mut exchange.response.head, &mut exchange.response.body, &edits.edits, &values)
+                }),
                 Action::Template(written) => self.write(written, Direction::Response, exchange, &mut body),
-                other => {
-                    other.on_head(Direction::Response, exchange);
-                    Ok(())
-                }
+                other => other.on_head(Direction::Response, exchange),
             };
             if let Err(trouble) = done {
                 if on_trouble == OnTrouble::Stop {
@@ -154,7 +186,7 @@ impl Program {
                 Action::Template(written) => {
                     self.write(written, Direction::Request, exchange, &mut BodyState::default())?;
                 }
-                other => other.on_head(Direction::Request, exchange),
+                other => other.on_head(Direction::Request, exchange)?,
             }
         }
         Ok(())
@@ -162,7 +194,7 @@ impl Program {
 
     fn write(
         &self,
-        written: &Written,
+        written: &Rendered,
         direction: Direction,
         exchange: &mut Exchange,
         state: &mut BodyState,
@@ -244,10 +276,16 @@ struct BodyState {
 }
 
 impl BodyState {
-    fn edit(&mut self, head: &mut Head, body: &mut Option<Vec<u8>>, edits: &[BodyEdit]) -> Result<(), Trouble> {
+    fn edit(
+        &mut self,
+        head: &mut Head,
+        body: &mut Option<Vec<u8>>,
+        edits: &[BodyEdit],
+        values: &[BodyValue],
+    ) -> Result<(), Trouble> {
         let Some(bytes) = body.as_deref().filter(|bytes| !bytes.is_empty() && !self.off) else { return Ok(()) };
         let Some(kind) = Kind::of(head) else { return Ok(()) };
-        if let Some(bytes) = body::edit(kind, bytes, edits)? {
+        if let Some(bytes) = body::edit(kind, bytes, edits, values)? {
             self.replace(head, body, bytes);
         }
         Ok(())
@@ -280,13 +318,13 @@ impl BodyState {
 
 impl Action {
     /// Changes a head; those to a body or by a template are not for this.
-    fn on_head(&self, direction: Direction, exchange: &mut Exchange) {
-        let head = match direction {
-            Direction::Request => &mut exchange.request.head,
-            Direction::Response => &mut exchange.response.head,
-        };
+    fn on_head(&self, direction: Direction, exchange: &mut Exchange) -> Result<(), Trouble> {
+        if let Action::SetHeader(_, Written::Computed(_)) | Action::SetQuery(..) | Action::SetPath(_) = self {
+            return self.on_text(direction, exchange);
+        }
+        let head = head_of(direction, exchange);
         match self {
-            Action::SetHeader(name, value) => {
+            Action::SetHeader(name, Written::Literal(value)) => {
                 head.set(name, value.as_bytes());
             }
             Action::RemoveHeader(name) => {
@@ -294,7 +332,6 @@ impl Action {
             }
             Action::RenameHeader(old, new) => rename_header(head, old, new),
             Action::KeepHeaders(names) => keep_headers(head, names, direction),
-            Action::SetQuery(name, value) => set_query(exchange, name, value),
             Action::RemoveQuery(name) => edit_query(exchange, |query| pairs::remove(query, name)),
             Action::RenameQuery(old, new) => {
                 edit_query(exchange, |query| pairs::rename(query, old, new, Writing::Query))
@@ -302,11 +339,74 @@ impl Action {
             Action::KeepQuery(names) => {
                 edit_query(exchange, |query| pairs::keep(query, |is| names.iter().any(|name| is(name))));
             }
-            Action::SetPath(path) => exchange.request.path = exchange.request.head.store(path.as_bytes()),
             Action::SetStatus(status) => exchange.response.status = *status,
+            Action::SetHeader(..) | Action::SetQuery(..) | Action::SetPath(_) => {}
             Action::Body(_) | Action::Template(_) => {}
         }
+        Ok(())
     }
+
+    /// Sets a text that may be computed.
+    fn on_text(&self, direction: Direction, exchange: &mut Exchange) -> Result<(), Trouble> {
+        match self {
+            Action::SetHeader(name, Written::Computed(text)) => {
+                let mut value = Vec::new();
+                text.push(exchange, &mut value).map_err(too_costly)?;
+                let head = head_of(direction, exchange);
+                // what the peer sent must not stand where this belongs, though it came out empty
+                head.remove(name);
+                let value = value.trim_ascii();
+                if !value.is_empty() && !head.append(name, value) {
+                    return Err(Trouble::shape("a header cannot hold what an expression gave"));
+                }
+            }
+            Action::SetQuery(name, Written::Literal(value)) => set_query(exchange, name, value),
+            Action::SetQuery(name, Written::Computed(text)) => set_query(exchange, name, &string(text, exchange)?),
+            Action::SetPath(Written::Literal(path)) => {
+                exchange.request.path = exchange.request.head.store(path.as_bytes());
+            }
+            Action::SetPath(Written::Computed(text)) => {
+                let mut path = Vec::new();
+                let mut encode = |value: &[u8], out: &mut Vec<u8>| {
+                    let mut encoded = String::new();
+                    pairs::push_encoded(&mut encoded, value);
+                    out.extend_from_slice(encoded.as_bytes());
+                };
+                text.put(exchange, &mut path, &mut encode).map_err(too_costly)?;
+                if !std::str::from_utf8(&path).is_ok_and(is_normal) {
+                    return Err(Trouble::shape("an expression gave a path that has not one reading"));
+                }
+                exchange.request.path = exchange.request.head.store(&path);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl BodyEdits {
+    /// The texts, computed.
+    fn values(&self, exchange: &Exchange) -> Result<Vec<BodyValue>, Trouble> {
+        self.texts.iter().map(|text| string(text, exchange).map(BodyValue::of)).collect()
+    }
+}
+
+fn head_of(direction: Direction, exchange: &mut Exchange) -> &mut Head {
+    match direction {
+        Direction::Request => &mut exchange.request.head,
+        Direction::Response => &mut exchange.response.head,
+    }
+}
+
+/// A computed text; bytes that are not UTF-8 are replaced.
+fn string(text: &Text, exchange: &Exchange) -> Result<String, Trouble> {
+    let mut value = Vec::new();
+    text.push(exchange, &mut value).map_err(too_costly)?;
+    Ok(String::from_utf8(value).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+fn too_costly(fault: daemun_pipeline::Fault) -> Trouble {
+    Trouble::unsendable(fault.detail)
 }
 
 /// Gives fields another name, in place of what had it before. Nothing is copied: the values stay where they are.
@@ -356,22 +456,52 @@ fn store_query(exchange: &mut Exchange, query: &str) {
 /// Adds a change to the body to those that stand before it, unless a template stands between.
 fn push_edit(edit: BodyEdit, actions: &mut Vec<Action>) {
     let known = actions.iter_mut().rev().take_while(|action| !matches!(action, Action::Template(_)));
-    let group = known.into_iter().find_map(|action| if let Action::Body(edits) = action { Some(edits) } else { None });
+    let group = known.into_iter().find_map(|action| if let Action::Body(group) = action { Some(group) } else { None });
     match group {
-        Some(edits) => edits.push(edit),
-        None => actions.push(Action::Body(vec![edit])),
+        Some(group) => group.edits.push(edit),
+        None => actions.push(Action::Body(BodyEdits { edits: vec![edit], texts: Vec::new() })),
     }
 }
 
-fn set(target: Target, value: Literal, actions: &mut Vec<Action>) {
-    let text = value.text.map(String::into_boxed_str);
-    let plain = || text.clone().unwrap_or_default();
+/// Adds a value that is computed: behind every change to the head that stands before it.
+fn push_computed(path: BodyPath, text: Text, actions: &mut Vec<Action>) {
+    if !matches!(actions.last(), Some(Action::Body(_))) {
+        actions.push(Action::Body(BodyEdits::default()));
+    }
+    if let Some(Action::Body(group)) = actions.last_mut() {
+        group.edits.push(BodyEdit::Computed(path, group.texts.len()));
+        group.texts.push(text);
+    }
+}
+
+/// The expressions of a text, where it has some. `None` only after an error was reported.
+fn computed(target: &Target, value: &Literal, step: &str, ctx: &mut BuildContext<'_>) -> Option<Option<Text>> {
+    let Some(text) = value.text.as_ref().filter(|text| value.is_text && text.contains("${")) else { return Some(None) };
+    let answer = step.starts_with("response");
+    let text = Spanned { value: text.clone(), at: value.at };
+    ctx.text(&format!("{step}.set.{target}"), &text, answer).map(Some)
+}
+
+fn set(target: Target, value: Literal, computed: Option<Text>, actions: &mut Vec<Action>) {
+    let plain = value.text.map(String::into_boxed_str);
+    let written = match computed {
+        Some(text) => Written::Computed(text),
+        None => Written::Literal(plain.clone().unwrap_or_default()),
+    };
     match target {
-        Target::Header(name) => actions.push(Action::SetHeader(name.into(), plain())),
-        Target::Query(name) => actions.push(Action::SetQuery(name.into(), plain())),
-        Target::Path => actions.push(Action::SetPath(plain())),
-        Target::Status => actions.push(Action::SetStatus(plain().parse().unwrap_or(500))),
-        Target::Body(path) => push_edit(BodyEdit::Set(path, BodyValue { json: value.json.into(), text }), actions),
+        Target::Header(name) => actions.push(Action::SetHeader(name.into(), written)),
+        Target::Query(name) => actions.push(Action::SetQuery(name.into(), written)),
+        Target::Path => actions.push(Action::SetPath(written)),
+        Target::Status => {
+            let status = plain.and_then(|text| text.parse().ok());
+            actions.push(Action::SetStatus(status.unwrap_or(500)));
+        }
+        Target::Body(path) => match written {
+            Written::Computed(text) => push_computed(path, text, actions),
+            Written::Literal(_) => {
+                push_edit(BodyEdit::Set(path, BodyValue { json: value.json.into(), text: plain }), actions);
+            }
+        },
     }
 }
 
@@ -419,7 +549,7 @@ fn write(template: TemplateConfig, max_body: u64, actions: &mut Vec<Action>) -> 
         let is_body = matches!(target.value, Target::Body(_));
         let content_type = template.content_type.as_deref().filter(|_| is_body).map(Into::into);
         let template = Template::parse(&source, max_body)?;
-        actions.push(Action::Template(Box::new(Written { target: target.value, template, content_type })));
+        actions.push(Action::Template(Box::new(Rendered { target: target.value, template, content_type })));
     }
     Ok(())
 }

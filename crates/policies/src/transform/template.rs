@@ -329,7 +329,7 @@ fn format_value(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) 
         Escape::Xml => out.write_str(&quick_xml::escape::escape(value.to_string()))?,
         Escape::Encoded => {
             let mut encoded = String::new();
-            push_encoded(&mut encoded, &value.to_string());
+            push_encoded(&mut encoded, value.to_string().as_bytes());
             out.write_str(&encoded)?;
         }
     }

@@ -443,6 +443,29 @@ fn wrong_settings_are_found() {
 }
 
 #[test]
+fn values_may_be_computed_from_the_message_in_their_turn() {
+    let chain = chain(
+        "[{ set: { header.x-b: 'of ${request.header[\"x-a\"]}', query.q: '${request.path} &', body.a: '${request.header[\"x-b\"]}\"' } }, \
+         { set: { path: '/v2/${request.header[\"x-a\"]}', body.n: 5, header.x-none: '${request.header[\"nope\"]}' } }]",
+    );
+    let head = "POST /p HTTP/1.1\nContent-Type: application/json\nX-A: 1 2\nX-None: forged";
+    let (status, exchange) = request(&chain, head, "{}");
+    assert_eq!(status, 0);
+    assert_eq!(
+        upstream_lines(&exchange.request),
+        ["POST /v2/1%202?q=%2Fp%20%26 HTTP/1.1", "Content-Type: application/json", "X-A: 1 2", "x-b: of 1 2"]
+    );
+    assert_eq!(exchange.request.body.as_deref(), Some(&b"{\"a\":\"of 1 2\\\"\",\"n\":5}"[..]));
+    let (status, _) = request(&chain, "POST /p HTTP/1.1\nContent-Type: application/json\nX-A: a/b", "{}");
+    assert_eq!(status, 400);
+    let errors = Bench::new(Vec::new()).errors("transform: { request: [{ set: { header.a: '${nonsense}' } }] }");
+    assert!(
+        errors.len() == 1 && errors[0].starts_with("bad_value routes.items.policies.transform.request[0].set.header.a"),
+        "{errors:?}"
+    );
+}
+
+#[test]
 fn explain_names_places_and_never_values() {
     let chain = chain(
         "{ request: [{ set: { header.a: secret, body.b: secret } }, { keep: query.q }], response: [{ remove: header.s }] }",
@@ -564,7 +587,7 @@ proptest! {
             });
         }
         let text = serde_json::to_string_pretty(&document).unwrap();
-        match edit(Kind::Json, text.as_bytes(), &edits) {
+        match edit(Kind::Json, text.as_bytes(), &edits, &[]) {
             Err(_) => prop_assert!(!sound),
             Ok(changed) => {
                 prop_assert!(sound);
@@ -579,7 +602,7 @@ proptest! {
         let mut keep = Keep::default();
         keep.add(&way);
         let text = document.to_string();
-        let Ok(changed) = edit(Kind::Json, text.as_bytes(), &[BodyEdit::Keep(keep)]) else { return Ok(()) };
+        let Ok(changed) = edit(Kind::Json, text.as_bytes(), &[BodyEdit::Keep(keep)], &[]) else { return Ok(()) };
         let found: Value = serde_json::from_slice(changed.as_deref().unwrap_or(text.as_bytes())).unwrap();
         fn leaves(value: &Value, way: &[Segment], out: &mut Vec<Value>) {
             match (way.split_first(), value) {
@@ -611,8 +634,8 @@ proptest! {
         };
         for kind in [Kind::Json, Kind::Xml, Kind::Form] {
             let edits = [BodyEdit::Remove(way("body.a.b[*].c")), BodyEdit::Rename(way("body.a"), "b".into())];
-            if let Ok(Some(out)) = edit(kind, text.as_bytes(), &edits) {
-                prop_assert!(edit(kind, &out, &edits).is_ok(), "{}", String::from_utf8_lossy(&out));
+            if let Ok(Some(out)) = edit(kind, text.as_bytes(), &edits, &[]) {
+                prop_assert!(edit(kind, &out, &edits, &[]).is_ok(), "{}", String::from_utf8_lossy(&out));
             }
         }
     }
