@@ -1,15 +1,22 @@
 //! The language itself: every key of a configuration, how it is checked, and how it becomes a [`Config`].
 
+mod balance;
 mod check;
 mod conditions;
 mod consumer;
+mod discover;
 mod edge;
 mod failure;
+mod health;
+mod outliers;
 mod pattern;
 mod policies;
 mod route;
 mod target;
+mod targets;
 mod upstream;
+
+pub use targets::{TargetList, read_targets};
 
 use serde_json::{Value as Json, json};
 
@@ -55,6 +62,8 @@ settings! {
         limits: LimitsText = "{}",
         /// Time limits towards clients.
         timeouts: ClientTimeoutsText = "{}",
+        /// Where the gateway is: targets of the same `zone` are preferred. `${env:ZONE}` takes it from the environment.
+        zone: Option<Name>,
         /// Pools of targets, by name.
         upstreams: Mapping<Name, Checked<UpstreamText>> = "{}",
         /// Policies of every route; a route's own of the same name replaces one, `off` there removes it.
@@ -166,6 +175,7 @@ impl Root {
             hosts_fall_through: self.hosts_fall_through,
             limits: self.limits.lower(),
             timeouts: self.timeouts.lower(),
+            zone: self.zone.map(|zone| zone.0),
             upstreams: self
                 .upstreams
                 .0

@@ -1,8 +1,16 @@
 //! The types of a checked configuration, as the rest of Daemun reads them. Knows nothing of text, only where each value stood.
 
+mod balance;
+mod discover;
 mod failure;
+mod health;
 
+pub use balance::{Balance, Breaker, HashBy, Outliers, Sticky};
+pub use discover::{
+    ConsulSource, Discover, DnsRecords, DnsSource, HttpSource, KubernetesSource, PortRef, Secret, Server, Source,
+};
 pub use failure::{Fallback, FallbackTo, Hedge, Mirror, Retry, RetryOn};
+pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, Probe};
 
 use std::fmt;
 use std::net::IpAddr;
@@ -46,6 +54,8 @@ pub struct Config {
     pub limits: Limits,
     /// Time limits towards clients.
     pub timeouts: ClientTimeouts,
+    /// Where the gateway is.
+    pub zone: Option<String>,
     /// Pools of targets.
     pub upstreams: Vec<Upstream>,
     /// Policies of every route.
@@ -255,8 +265,20 @@ pub struct ClientTimeouts {
 pub struct Upstream {
     /// Name.
     pub name: Spanned<String>,
-    /// Targets; never empty.
+    /// Targets; empty only where they are found.
     pub targets: Vec<Target>,
+    /// How one is picked.
+    pub balance: Balance,
+    /// Share of healthy weight, in hundredths of a per cent, below which all targets are called.
+    pub panic_threshold: Option<u32>,
+    /// What calls tell of a target.
+    pub outliers: Option<Outliers>,
+    /// When the upstream is left alone.
+    pub breaker: Option<Breaker>,
+    /// Time over which the weight of a target rises that is healthy again.
+    pub slow_start: Option<Duration>,
+    /// Where targets are found.
+    pub discover: Option<Discover>,
     /// Time limits.
     pub timeouts: UpstreamTimeouts,
     /// What goes into `Host`.
@@ -271,6 +293,8 @@ pub struct Upstream {
     pub hedge: Option<Hedge>,
     /// What is done in place of a call that failed.
     pub fallback: Option<Fallback>,
+    /// Active checks of the targets.
+    pub health: Option<HealthCheck>,
 }
 
 /// One address of an upstream.
@@ -532,6 +556,17 @@ pub struct Consumer {
     pub roles: Vec<String>,
     /// SHA-256 digests of its API keys; a key given in clear is digested while reading, and not kept.
     pub keys: Vec<Spanned<[u8; 32]>>,
+    /// Its credentials of HTTP Basic.
+    pub basic: Vec<BasicCredential>,
+}
+
+/// A username and the digest of its password.
+#[derive(Clone, Debug)]
+pub struct BasicCredential {
+    /// Username, unique among all consumers: no control characters and no colon.
+    pub username: Spanned<String>,
+    /// SHA-256 of the password; one given in clear is digested while reading, and not kept.
+    pub password: [u8; 32],
 }
 
 /// Replacement of a gateway answer's body.

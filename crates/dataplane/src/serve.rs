@@ -45,6 +45,8 @@ pub(crate) struct Trail {
     pub(crate) verdicts: crate::chain::Verdicts,
     /// The target that was called last.
     pub(crate) target: Option<Rc<destination::upstream::pool::LocalTarget>>,
+    /// The attempt, while it lasts longer than its destination.
+    pub(crate) picked: Option<destination::upstream::picked::Picked>,
     /// Status it sent; 0 when no head came.
     pub(crate) upstream_status: u16,
     pub(crate) attempts: u8,
@@ -60,6 +62,7 @@ impl Trail {
     pub(crate) fn clear(&mut self) {
         self.verdicts.clear();
         self.target = None;
+        self.picked = None;
         self.upstream_status = 0;
         self.attempts = 0;
         self.reused = false;
@@ -167,6 +170,7 @@ async fn go_on(
     trail: &mut Trail,
 ) {
     let fault = rest.pass(worker, deadline, down, exchange, trail).await.err();
+    trail.picked = None;
     if fault.is_some() {
         down.doom();
     }
@@ -328,13 +332,16 @@ pub(crate) async fn answer(
     }
 }
 
-/// Puts the request id into the answer; an upstream's own is replaced.
+/// Puts the request id into the answer, unless a policy hides it; an upstream's own is taken out.
 pub(crate) fn stamp(exchange: &mut Exchange) {
     let head = &mut exchange.response.head;
     for field in &mut head.fields {
         if field.id == FieldId::XRequestId {
             field.removed = true;
         }
+    }
+    if exchange.hides_id {
+        return;
     }
     let name = head.store(b"x-request-id");
     let value = head.store(&exchange.id);

@@ -484,6 +484,16 @@ impl std::str::FromStr for IpNet {
     }
 }
 
+impl IpNet {
+    /// Reads an address or a range, as it is written in a configuration.
+    ///
+    /// # Errors
+    /// The range that was probably meant, when only the bits behind the prefix are wrong.
+    pub fn parse(text: &str) -> Result<IpNet, Option<String>> {
+        parse_net(text)
+    }
+}
+
 /// Reads a range; an error with a text when only the bits behind the prefix are wrong.
 fn parse_net(text: &str) -> Result<IpNet, Option<String>> {
     use std::net::IpAddr;

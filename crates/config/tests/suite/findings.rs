@@ -129,7 +129,7 @@ fn upstreams_are_named_and_used() {
         "targets: [\"http://h\"], balanc: x",
         &["unknown_key upstreams.u.balanc: there is no key `balanc` here; did you mean `balance`?"],
     );
-    upstream("host: preserve", &["missing_key upstreams.u: `targets` is missing"]);
+    upstream("host: preserve", &["missing_key upstreams.u: one of `targets` and `discover` is missing"]);
     upstream(
         "targets: http://h",
         &[
@@ -182,6 +182,66 @@ fn upstreams_are_named_and_used() {
             "bad_value upstreams.u.protocol: expected one of `http1`, `h2`, `h2c`, `auto`, found the text `http3`; did you mean `http1`?",
         ],
     );
+}
+
+#[test]
+fn settings_of_finding_and_checking_are_held_together() {
+    for (body, findings) in [
+        (
+            "discover: { dns: { name: orders.internal } }",
+            "missing_key upstreams.u.discover.dns: `port` is missing: addresses have none of their own; write `port: 8080`, or `type: SRV` for a name that has SRV records",
+        ),
+        (
+            "discover: { dns: { name: _a._tcp.x, port: 1 } }",
+            "conflicting_keys upstreams.u.discover.dns.port: SRV records have ports of their own; leave out `port`",
+        ),
+        (
+            "discover: { dns: { name: x, port: 1, refresh_min: 1m, refresh_max: 5s } }",
+            "bad_value upstreams.u.discover.dns: `refresh_max` is shorter than `refresh_min`",
+        ),
+        (
+            "discover: { dns: { name: x, port: 1, refresh_min: 10ms } }",
+            "bad_value upstreams.u.discover.dns.refresh_min: names are looked up once a second at most: write `1s` or more",
+        ),
+        (
+            "discover: { http: { url: http://h/a, ca_file: ca.crt } }",
+            "conflicting_keys upstreams.u.discover.http.ca_file: `ca_file` is for a server that is `https`",
+        ),
+        (
+            "discover: { http: { url: ftp://h/a } }",
+            "bad_value upstreams.u.discover.http.url: `ftp://h/a` is not the address of a list; write it like `https://inventory.internal/targets?of=orders`",
+        ),
+        (
+            "discover: { kubernetes: { service: a, server: https://h } }",
+            "missing_key upstreams.u.discover.kubernetes: `namespace` is missing: `server` is not the gateway's own cluster",
+        ),
+        (
+            "targets: [http://h], health: { interval: 1s }",
+            "missing_key upstreams.u.health: one of `path` and `protocol` is missing",
+        ),
+        (
+            "targets: [http://h], health: { protocol: tcp, path: / }",
+            "conflicting_keys upstreams.u.health.path: `path` is for `protocol: http`",
+        ),
+        (
+            "targets: [http://h], health: { path: /, grpc_service: a }",
+            "conflicting_keys upstreams.u.health.grpc_service: `grpc_service` is for `protocol: grpc`",
+        ),
+        (
+            "targets: [http://h], health: { path: healthz }",
+            "bad_value upstreams.u.health.path: `healthz` is not the path of a check; write it like `/healthz` or `/healthz?full=1`, encoded where it must be",
+        ),
+        (
+            "targets: [http://h], health: { path: /, expect: { status: [7xx] } }",
+            "bad_value upstreams.u.health.expect.status[0]: `7xx` is not a kind of status; write `2xx` for 200 to 299, or one status like `204`",
+        ),
+        (
+            "targets: [http://h], health: { path: /, interval: 50ms }",
+            "bad_value upstreams.u.health.interval: a target is checked ten times a second at most: write `100ms` or more",
+        ),
+    ] {
+        upstream(body, &[findings]);
+    }
 }
 
 #[test]

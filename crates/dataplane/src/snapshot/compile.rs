@@ -10,7 +10,7 @@ use daemun_config::model::{
 };
 use daemun_config::tree::At;
 use daemun_pipeline::expression::{ExpressionError, Scope, Text};
-use daemun_pipeline::{BuildContext, Carry, Consumer, Directory, Phase, Policy, PolicyRow};
+use daemun_pipeline::{BasicCredential, BuildContext, Carry, Consumer, Directory, Phase, Policy, PolicyRow};
 
 use super::failure::{Names, OwnFailure};
 use super::template::{Template, split_expressions};
@@ -70,7 +70,8 @@ fn compile(
         carry,
         directory: &directory,
         diagnostics,
-        upstreams: Names::of(&config.upstreams),
+        names: Names::of(&config.upstreams),
+        balances: &config.upstreams,
         shared: HashMap::new(),
         alike: HashMap::new(),
     };
@@ -99,7 +100,7 @@ fn compile(
     let upstreams: Vec<_> = config
         .upstreams
         .iter()
-        .map(|u| upstream::compile(u, &names, carry, metrics, diagnostics).map(Arc::new))
+        .map(|u| upstream::compile(u, config.zone.as_deref(), &names, carry, metrics, diagnostics).map(Arc::new))
         .collect();
     let upstreams = upstreams.into_iter().collect::<Option<Vec<_>>>();
     let tls = tls(config, carry, diagnostics);
@@ -141,17 +142,19 @@ fn check_log(config: &Config, diagnostics: &mut Diagnostics) {
     });
 }
 
-/// What routes may have of their own but a rewrite: limits of body, connecting and answer, upgrades.
-type Exceptions = (Option<u64>, Option<u64>, Option<u64>, Vec<String>);
+/// What routes may have of their own but a rewrite: limits of body, connecting and answer, upgrades, a parameter that is hashed.
+type Exceptions = (Option<u64>, Option<u64>, Option<u64>, Vec<String>, Option<u16>);
 
 struct Compiler<'a> {
     registry: &'static [PolicyRow],
     carry: &'a Carry,
     directory: &'a Arc<Directory>,
     diagnostics: &'a mut Diagnostics,
-    upstreams: Names<'a>,
+    names: Names<'a>,
     /// Global policies are built once and shared by the routes that have them.
     shared: HashMap<(String, bool), Option<Built>>,
+    /// What of each upstream is hashed.
+    balances: &'a [model::Upstream],
     /// What routes without a rewrite have of their own.
     alike: HashMap<Exceptions, Arc<Own>>,
 }
@@ -272,19 +275,30 @@ impl Compiler<'_> {
             chain,
             destination,
             cells: metrics.route(&route.name.value),
-            own: self.own(route, rewrite),
+            own: self.own(route, rewrite, self.hash_param(route, params)),
         })
     }
 
-    fn own(&mut self, route: &model::Route, rewrite: Option<Rewrite>) -> Arc<Own> {
+    /// Which of the route's parameters its upstream hashes.
+    fn hash_param(&self, route: &model::Route, params: &[String]) -> Option<u16> {
+        let model::Destination::Upstream(index) = &route.destination else { return None };
+        let model::Balance::Hash(model::HashBy::Param(name)) = &self.balances.get(*index)?.balance else {
+            return None;
+        };
+        params.iter().position(|param| param == name).and_then(|position| u16::try_from(position).ok())
+    }
+
+    fn own(&mut self, route: &model::Route, rewrite: Option<Rewrite>, hash_param: Option<u16>) -> Arc<Own> {
         let (body, upgrades) = (route.body_limit, route.upgrades.clone());
         let (connect, response) = (route.timeouts.connect.map(nanos), route.timeouts.response.map(nanos));
-        let failure = OwnFailure::compile(route, &self.upstreams, self.carry);
+        let failure = OwnFailure::compile(route, &self.names, self.carry);
         if rewrite.is_some() || failure.is_some() {
-            return Arc::new(Own { body, connect, response, upgrades, rewrite, failure });
+            return Arc::new(Own { body, connect, response, upgrades, rewrite, failure, hash_param });
         }
-        let alike = self.alike.entry((body, connect, response, upgrades.clone()));
-        Arc::clone(alike.or_insert_with(|| Arc::new(Own { body, connect, response, upgrades, rewrite, failure })))
+        let alike = self.alike.entry((body, connect, response, upgrades.clone(), hash_param));
+        Arc::clone(
+            alike.or_insert_with(|| Arc::new(Own { body, connect, response, upgrades, rewrite, failure, hash_param })),
+        )
     }
 
     #[allow(clippy::option_option, reason = "outer: an error was reported; inner: nothing is rewritten")]
@@ -496,6 +510,11 @@ fn directory(config: &Config) -> Directory {
         name: c.name.value.clone(),
         roles: c.roles.clone(),
         keys: c.keys.iter().map(|k| k.value).collect(),
+        basic: c
+            .basic
+            .iter()
+            .map(|known| BasicCredential { username: known.username.value.clone(), password: known.password })
+            .collect(),
     });
     Directory::new(consumers.collect())
 }

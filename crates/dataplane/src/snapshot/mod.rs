@@ -2,6 +2,7 @@
 
 mod compile;
 pub(crate) mod failure;
+pub(crate) mod reach;
 pub(crate) mod set;
 pub(crate) mod template;
 pub(crate) mod upstream;
@@ -74,6 +75,8 @@ pub(crate) struct Own {
     pub(crate) upgrades: Vec<String>,
     pub(crate) rewrite: Option<Rewrite>,
     pub(crate) failure: Option<Box<OwnFailure>>,
+    /// Which of its parameters its upstream hashes.
+    pub(crate) hash_param: Option<u16>,
 }
 
 /// What an exchange is counted by when it outlives its route.

@@ -2,7 +2,7 @@
 //! build their own view anew when it moved. Knows nothing of how a target is found, tried or called.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
@@ -35,6 +35,10 @@ impl Changes {
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     pub(crate) changes: Arc<Changes>,
+    /// When it was last looked at whether one hangs.
+    pub(crate) looked: AtomicU64,
+    /// One is being ejected.
+    pub(crate) ejecting: AtomicBool,
     /// By address; freed with the last target that has it.
     states: Mutex<HashMap<String, Weak<TargetState>>>,
 }
@@ -105,6 +109,11 @@ impl TargetSet {
     /// Which change was the last; to be read before [`TargetSet::now`].
     pub(crate) fn version(&self) -> u64 {
         self.maker.known.changes.seen()
+    }
+
+    /// What is known of the targets.
+    pub(crate) fn known(&self) -> &Known {
+        &self.maker.known
     }
 
     /// The targets of this moment, in a stable order.

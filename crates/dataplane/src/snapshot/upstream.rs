@@ -12,6 +12,7 @@ use daemun_pipeline::Carry;
 use super::failure::{Failure, Names};
 use super::set::{FoundTarget, Known, Maker, TargetSet};
 use crate::clock::nanos;
+use crate::destination::upstream::choice::Choice;
 use crate::destination::upstream::state::TargetState;
 use crate::record::{Metrics, TargetMetrics};
 use crate::tls::ClientTls;
@@ -20,6 +21,8 @@ use crate::tls::ClientTls;
 pub struct Upstream {
     /// Name.
     pub name: String,
+    /// How one of them is chosen.
+    pub(crate) choice: Choice,
     /// Its targets, which change beneath it.
     pub(crate) set: Arc<TargetSet>,
     pub(crate) host: HostRule,
@@ -146,19 +149,22 @@ impl Target {
 /// Compiles an upstream of the configuration; its targets are found again where nothing about them changed, their counters by URL.
 pub(crate) fn compile(
     config: &model::Upstream,
+    zone: Option<&str>,
     upstreams: &Names<'_>,
     carry: &Carry,
     metrics: &Arc<Metrics>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Upstream> {
     let default = |d: Option<std::time::Duration>, seconds: u64| d.map_or(seconds * 1_000_000_000, nanos);
-    let tls = if config.targets.iter().any(|target| target.tls) {
+    let found_tls = config.discover.as_ref().is_some_and(|discover| discover.tls);
+    let tls = if found_tls || config.targets.iter().any(|target| target.tls) {
         Some(crate::tls::client(&config.name.value, &config.tls, config.protocol, diagnostics)?)
     } else {
         None
     };
     let tls_key = tls.as_ref().map_or("", |tls| &tls.key);
     Some(Upstream {
+        choice: Choice::compile(config, zone, carry, diagnostics)?,
         set: targets(config, tls_key, carry, metrics),
         tls,
         name: config.name.value.clone(),
@@ -175,7 +181,8 @@ fn targets(config: &model::Upstream, tls_key: &str, carry: &Carry, metrics: &Arc
     let name = config.name.value.as_str();
     let known = carry.get_or(&format!("targets of {name}"), "", Known::default);
     let written: Vec<FoundTarget> = config.targets.iter().map(written).collect();
-    let shape = format!("{written:?} {tls_key} {:?}", config.protocol);
+    // targets found by one source are not those of another
+    let shape = format!("{written:?} {tls_key} {:?} {:?}", config.protocol, config.discover);
     carry.get_or(&format!("target set of {name}"), &shape, || {
         let maker = Maker {
             upstream: name.to_owned(),

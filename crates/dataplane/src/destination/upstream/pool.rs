@@ -9,7 +9,7 @@ use super::budget::{Place, Share};
 use super::links::Links;
 use crate::http1::up::H1Up;
 use crate::http2::link::Link;
-use crate::snapshot::upstream::Target;
+use crate::snapshot::upstream::{Target, Upstream};
 
 /// Connections at rest a worker keeps per target.
 const IDLE_MOST: usize = 256;
@@ -42,6 +42,10 @@ pub(crate) struct LocalTarget {
     /// Name of its upstream.
     pub(crate) upstream: Arc<str>,
     pub(crate) shared: Arc<Target>,
+    /// The upstream.
+    pub(crate) home: Arc<Upstream>,
+    /// What a cookie holds that tells it; empty where none does.
+    pub(crate) digest: Box<str>,
     pub(crate) pool: Rc<Pool>,
 }
 
