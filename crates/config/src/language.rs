@@ -4,6 +4,7 @@ mod check;
 mod conditions;
 mod consumer;
 mod edge;
+pub(crate) mod gate;
 mod pattern;
 mod policies;
 mod route;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::language::gate::{Adaptive, Importance, UpstreamLimits};
 use crate::tree::{At, Node};
 
 /// A value and where it stood in the text.
@@ -259,6 +260,10 @@ pub struct Upstream {
     pub protocol: UpstreamProtocol,
     /// TLS towards `https` targets.
     pub tls: UpstreamTls,
+    /// Bounds on its calls.
+    pub limits: UpstreamLimits,
+    /// Whether the number of calls in flight is learned.
+    pub concurrency: Option<Adaptive>,
 }
 
 /// One address of an upstream.
@@ -378,6 +383,8 @@ pub struct Route {
     pub policies: Vec<PolicyEntry>,
     /// How several authenticators combine.
     pub authenticate: Authenticate,
+    /// Whether its calls go first when not all can.
+    pub importance: Importance,
 }
 
 /// How several authenticators combine.
@@ -503,6 +510,8 @@ pub struct Consumer {
     pub roles: Vec<String>,
     /// SHA-256 digests of its API keys; a key given in clear is digested while reading, and not kept.
     pub keys: Vec<Spanned<[u8; 32]>>,
+    /// In place of the route's.
+    pub importance: Option<Importance>,
 }
 
 /// Replacement of a gateway answer's body.

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::{Clock, nanos};
 use crate::destination::upstream::budget::Budget;
+use crate::destination::upstream::gate::Gates;
 use crate::ids::IdSource;
 use crate::listener::Sockets;
 use crate::record::{AccessLog, Recent, Recorder};
@@ -84,6 +85,7 @@ impl Gateway {
             ids: options.ids,
             connections: AtomicUsize::new(0),
             budget: Budget::new(options.recorders.len(), descriptors),
+            gates: Gates::default(),
         });
         let mut gateway = Gateway {
             clock: options.clock,

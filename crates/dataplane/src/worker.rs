@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::destination::upstream::budget::Budget;
+use crate::destination::upstream::gate::{Gates, LocalGate};
 use crate::destination::upstream::local::LocalUpstream;
 use crate::destination::upstream::place;
 use crate::destination::upstream::pool::{LocalTarget, Pool};
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) connections: AtomicUsize,
     /// Connections to upstreams of all workers.
     pub(crate) budget: Arc<Budget>,
+    /// Admission to upstreams.
+    pub(crate) gates: Gates,
 }
 
 /// What a worker is told from outside; the only crossing of threads but for [`Budget`].
@@ -197,10 +200,15 @@ impl Worker {
             let targets = upstream.targets.iter().map(|target| {
                 let pool = known.remove(&target.key).or_else(|| next.get(&target.key).cloned()).unwrap_or_default();
                 next.insert(target.key.clone(), Rc::clone(&pool));
-                Rc::new(LocalTarget { upstream: Arc::clone(&name), shared: Arc::clone(target), pool })
+                let bound = self.shared.gates.target_of(&upstream.name, target);
+                Rc::new(LocalTarget { upstream: Arc::clone(&name), shared: Arc::clone(target), pool, bound })
             });
             let share = self.shared.budget.share(&name);
-            LocalUpstream::new(Arc::clone(upstream), targets.collect(), share, self.index)
+            let gate = upstream.gate.as_ref().map(|settings| {
+                let metrics = self.recorder.metrics();
+                LocalGate::new(self.shared.gates.of(&name, settings, &self.clock, metrics), settings)
+            });
+            LocalUpstream::new(Arc::clone(upstream), targets.collect(), share, gate, self.index)
         });
         let upstreams = upstreams.collect();
         *known = next;

@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::conditions::{MatchText, ParameterName};
+use super::gate::ImportanceText;
 use super::pattern::{self, Location, PathPrefix, PathTemplate};
 use super::policies::PoliciesText;
 use super::upstream::UpstreamTimeoutsText;
@@ -45,6 +46,8 @@ settings! {
         pub(super) policies: PoliciesText = "{}",
         /// How several authenticators combine: all must pass, unless `{any: […]}` names those of which one must.
         pub(super) authenticate: Option<AuthenticateText>,
+        /// Which calls go first when the upstream can take no more; a consumer's own wins.
+        importance: ImportanceText = "normal",
     }
     not_available { "retry" }
     exclusive { "upstream", "answer", "redirect" }
@@ -57,7 +60,7 @@ impl RouteText {
         self.check_slashes(cx);
         self.check_parameters(cx);
         if self.upstream.is_none() && (self.answer.is_some() || self.redirect.is_some()) {
-            for key in ["rewrite", "timeouts", "upgrades"] {
+            for key in ["rewrite", "timeouts", "upgrades", "importance"] {
                 if let Some(entry) = node.entry(key) {
                     let message = format!("`{key}` has no effect: this route is not sent to an upstream");
                     cx.key(key, |cx| cx.report(Diagnostic::warning(diagnostic::NO_EFFECT, entry.key_at, message)));
@@ -168,6 +171,7 @@ impl RouteText {
                 Some(AuthenticateText::Any(names)) => Authenticate::Any(names.0),
                 Some(AuthenticateText::All(_)) | None => Authenticate::All,
             },
+            importance: self.importance.lower(),
         })
     }
 }

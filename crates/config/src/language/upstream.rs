@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value as Json, json};
 
+use super::gate::{ConcurrencyText, UpstreamLimitsText};
 use super::target::{HostName, TargetUrl, is_authority};
 use crate::decode::{Bounded, Decoder, NonEmpty, SchemaBuilder, Setting, TimeLimit, text};
 use crate::diagnostic::{self, BAD_VALUE, CONFLICTING_KEYS, Diagnostic, MISSING_KEY};
@@ -27,6 +28,10 @@ settings! {
         protocol: Protocol = "http1",
         /// TLS towards `https` targets; the target's certificate is verified.
         tls: Option<UpstreamTlsText>,
+        /// Bounds on the calls to it, and how many may wait.
+        limits: UpstreamLimitsText = "{}",
+        /// `adaptive`: how many calls it gets at once is learned from how long its answers take.
+        concurrency: Option<ConcurrencyText>,
     }
     not_available { "health", "outliers", "retry", "breaker" }
     check UpstreamText::check;
@@ -34,6 +39,9 @@ settings! {
 
 impl UpstreamText {
     fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
+        if let Some(limits) = node.get("limits") {
+            self.limits.check(limits, self.concurrency.is_some(), cx);
+        }
         let targets = &self.targets.0;
         if let Some(node) =
             node.get("targets").filter(|_| !targets.is_empty() && targets.iter().all(|target| target.weight == 0))
@@ -81,6 +89,8 @@ impl UpstreamText {
                 Protocol::Auto => UpstreamProtocol::Auto,
             },
             tls: self.tls.map(UpstreamTlsText::lower).unwrap_or_default(),
+            limits: self.limits.lower(),
+            concurrency: self.concurrency.map(ConcurrencyText::lower),
         }
     }
 }

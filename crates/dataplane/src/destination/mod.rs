@@ -6,6 +6,7 @@ use daemun_pipeline::{Answer, Exchange, Fault, Reason, Stop};
 
 use crate::serve::{Ask, Trail};
 use crate::snapshot::{Destination, Redirect};
+use upstream::gate;
 use upstream::rest::Rest;
 
 /// Ends the way inward; of a call that may last, gives what is left of it. An answer of the gateway's own is a stop like a policy's.
@@ -19,7 +20,10 @@ pub(crate) async fn send(
             let local = ask.local;
             let upstream =
                 local.upstreams.get(*index).ok_or_else(|| Fault::new(Reason::Internal, "an upstream is missing"))?;
-            upstream::send(ask, exchange, upstream, trail).await
+            gate::enter(ask, exchange, upstream, trail).await?;
+            let result = upstream::send(ask, exchange, upstream, trail).await;
+            gate::called(&result, ask, exchange, trail);
+            result
         }
         Destination::Answer(answer) => Err(Stop::Answer(answer.clone())),
         Destination::Redirect(to) => Err(Stop::Answer(Box::new(redirect(to, exchange)))),

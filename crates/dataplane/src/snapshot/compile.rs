@@ -6,7 +6,7 @@ use std::sync::Arc;
 use daemun_config::Draft;
 use daemun_config::diagnostic::{BAD_VALUE, Diagnostic, Diagnostics, ROUTE_LESS_PROTECTED};
 use daemun_config::model::{
-    self, Authenticate, Config, LogFormat, PathRewrite as PathRewriteConfig, PolicyEntry, Underscores,
+    self, Authenticate, Config, Importance, LogFormat, PathRewrite as PathRewriteConfig, PolicyEntry, Underscores,
 };
 use daemun_config::tree::At;
 use daemun_pipeline::{BuildContext, Carry, Consumer, Directory, Phase, Policy, PolicyRow};
@@ -91,7 +91,9 @@ fn compile(
     let upstreams = upstreams.into_iter().collect::<Option<Vec<_>>>();
     let tls = tls(config, carry, diagnostics);
     let (router, unmatched, upstreams, tls) = (router?, unmatched?, upstreams?, tls?);
-    let snapshot = Snapshot { router, routes, unmatched, upstreams, directory, tls, settings: settings(config) };
+    let settings = settings(config);
+    let importance = config.consumers.iter().map(|consumer| consumer.importance).collect();
+    let snapshot = Snapshot { router, routes, unmatched, upstreams, directory, tls, settings, importance };
     (snapshot.routes.len() == config.routes.len()).then_some(snapshot)
 }
 
@@ -117,8 +119,8 @@ fn check_log(config: &Config, diagnostics: &mut Diagnostics) {
     }
 }
 
-/// What routes may have of their own but a rewrite: limits of body, connecting and answer, upgrades.
-type Exceptions = (Option<u64>, Option<u64>, Option<u64>, Vec<String>);
+/// What routes may have of their own but a rewrite: limits of body, connecting and answer, upgrades, importance.
+type Exceptions = (Option<u64>, Option<u64>, Option<u64>, Vec<String>, Importance);
 
 struct Compiler<'a> {
     registry: &'static [PolicyRow],
@@ -254,11 +256,12 @@ impl Compiler<'_> {
     fn own(&mut self, route: &model::Route, rewrite: Option<Rewrite>) -> Arc<Own> {
         let (body, upgrades) = (route.body_limit, route.upgrades.clone());
         let (connect, response) = (route.timeouts.connect.map(nanos), route.timeouts.response.map(nanos));
+        let importance = route.importance;
         if rewrite.is_some() {
-            return Arc::new(Own { body, connect, response, upgrades, rewrite });
+            return Arc::new(Own { body, connect, response, upgrades, rewrite, importance });
         }
-        let alike = self.alike.entry((body, connect, response, upgrades.clone()));
-        Arc::clone(alike.or_insert_with(|| Arc::new(Own { body, connect, response, upgrades, rewrite })))
+        let alike = self.alike.entry((body, connect, response, upgrades.clone(), importance));
+        Arc::clone(alike.or_insert_with(|| Arc::new(Own { body, connect, response, upgrades, rewrite, importance })))
     }
 
     #[allow(clippy::option_option, reason = "outer: an error was reported; inner: nothing is rewritten")]

@@ -7,7 +7,7 @@ pub(crate) mod upstream;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use daemun_config::model::{Answer as AnswerConfig, TrustedProxies};
+use daemun_config::model::{Answer as AnswerConfig, Importance, TrustedProxies};
 use daemun_pipeline::{Answer, Directory};
 
 use crate::chain::Chain;
@@ -28,6 +28,8 @@ pub struct Snapshot {
     /// TLS of each listener that has it, by its name.
     pub(crate) tls: HashMap<String, Arc<rustls::ServerConfig>>,
     pub(crate) settings: Settings,
+    /// Of each consumer, by its position in the directory.
+    pub(crate) importance: Vec<Option<Importance>>,
 }
 
 /// What holds for every exchange. Times in nanoseconds.
@@ -69,6 +71,7 @@ pub(crate) struct Own {
     pub(crate) response: Option<u64>,
     pub(crate) upgrades: Vec<String>,
     pub(crate) rewrite: Option<Rewrite>,
+    pub(crate) importance: Importance,
 }
 
 /// What an exchange is counted by when it outlives its route.

@@ -9,6 +9,7 @@ use daemun_config::diagnostic::Diagnostics;
 use daemun_config::model::{HostRule, TargetAddress, UpstreamProtocol};
 
 use crate::clock::nanos;
+use crate::destination::upstream::gate::GateSettings;
 use crate::record::TargetMetrics;
 use crate::tls::ClientTls;
 
@@ -23,6 +24,10 @@ pub struct Upstream {
     pub(crate) connect: u64,
     pub(crate) response: u64,
     pub(crate) idle: u64,
+    /// How many calls it gets at once; `None` where nothing bounds them.
+    pub(crate) gate: Option<GateSettings>,
+    /// Connections over all workers.
+    pub(crate) connections: usize,
     /// TLS towards its `https` targets.
     pub(crate) tls: Option<ClientTls>,
 }
@@ -40,6 +45,8 @@ pub struct Target {
     pub(crate) tls: bool,
     pub(crate) resolved: ArcSwap<Vec<SocketAddr>>,
     pub(crate) cells: Arc<TargetMetrics>,
+    /// Calls and connections over all workers; `None` where nothing bounds them.
+    pub(crate) bounds: Option<(usize, usize)>,
 }
 
 impl Target {
@@ -96,7 +103,35 @@ pub(crate) fn compile(
         connect: default(config.timeouts.connect, 5),
         response: default(config.timeouts.response, 30),
         idle: default(config.timeouts.idle, 60),
+        gate: gate(config),
+        connections: config.limits.connections.unwrap_or(usize::MAX),
     })
+}
+
+/// What bounds the calls in flight. Over HTTP/1.1 every call has a connection of its own, so that they cannot be more than those.
+fn gate(config: &daemun_config::model::Upstream) -> Option<GateSettings> {
+    let limits = &config.limits;
+    let alone = config.protocol == UpstreamProtocol::Http1;
+    let connections = limits.connections.filter(|_| alone);
+    let called = config.targets.iter().filter(|target| target.weight > 0).count().max(1);
+    let per_target = target_bounds(config).map(|(calls, _)| calls).filter(|calls| *calls < usize::MAX);
+    let all = [limits.requests, connections, per_target.map(|calls| calls.saturating_mul(called))];
+    let requests = all.into_iter().flatten().min();
+    (requests.is_some() || config.concurrency.is_some()).then(|| GateSettings {
+        requests: requests.unwrap_or(usize::MAX),
+        queue: limits.queue,
+        timeout: nanos(limits.queue_timeout),
+        adaptive: config.concurrency,
+    })
+}
+
+/// Calls in flight to each target, and connections.
+fn target_bounds(config: &daemun_config::model::Upstream) -> Option<(usize, usize)> {
+    let limits = &config.limits;
+    let alone = config.protocol == UpstreamProtocol::Http1;
+    let connections = limits.target_connections;
+    let calls = [limits.target_requests, connections.filter(|_| alone)].into_iter().flatten().min();
+    (calls.is_some() || connections.is_some()).then(|| (calls.unwrap_or(usize::MAX), connections.unwrap_or(usize::MAX)))
 }
 
 fn compile_target(
@@ -124,5 +159,6 @@ fn compile_target(
         tls: target.tls,
         resolved: ArcSwap::from_pointee(resolved),
         cells: metrics.target(&upstream.name.value, &target.url.value),
+        bounds: target_bounds(upstream),
     }
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::budget::Share;
+use super::gate::LocalGate;
 use super::pool::LocalTarget;
 use crate::snapshot::upstream::Upstream;
 
@@ -16,6 +17,8 @@ pub(crate) struct LocalUpstream {
     owed: RefCell<Vec<i64>>,
     /// The connections of all workers to it.
     pub(crate) share: Arc<Share>,
+    /// How many calls it gets at once; `None` where nothing bounds them.
+    pub(crate) gate: Option<Rc<LocalGate>>,
 }
 
 impl LocalUpstream {
@@ -24,11 +27,12 @@ impl LocalUpstream {
         shared: Arc<Upstream>,
         targets: Vec<Rc<LocalTarget>>,
         share: Arc<Share>,
+        gate: Option<Rc<LocalGate>>,
         offset: usize,
     ) -> LocalUpstream {
         let count = targets.len().max(1);
         let owed = (0..targets.len()).map(|i| i64::from(i == offset % count)).collect();
-        LocalUpstream { shared, targets, owed: RefCell::new(owed), share }
+        LocalUpstream { shared, targets, owed: RefCell::new(owed), share, gate }
     }
 
     /// The next target by weight, passing over those in `tried`.

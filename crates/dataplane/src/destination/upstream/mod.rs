@@ -2,6 +2,7 @@
 
 pub(crate) mod budget;
 pub(crate) mod connect;
+pub(crate) mod gate;
 pub(crate) mod grpc;
 pub(crate) mod head;
 pub(crate) mod links;
@@ -54,11 +55,14 @@ pub(crate) async fn send(
     let mut tried = Vec::new();
     loop {
         let Some(index) = upstream.pick(&tried) else {
-            return Err(no_target().into());
+            return Err(gate::none_left(upstream, &tried).into());
         };
         let Some(target) = upstream.targets.get(index) else {
             return Err(Fault::new(Reason::Internal, "a target is missing").into());
         };
+        if !gate::call_at(target, &mut tried, index, trail) {
+            continue;
+        }
         trail.target = Some(Rc::clone(target));
         trail.upstream_status = 0;
         trail.attempts += 1;
@@ -123,6 +127,8 @@ async fn attempt(
     };
     transfer.exchange.times.answered = ask.worker.clock.now();
     trail.upstream_status = head.status;
+    let times = &transfer.exchange.times;
+    trail.answered_in = transfer.upload.answered_in(times.answered, times.connected);
     if head.status == 101 {
         let Some(wanted) = upgrade else {
             return Err(Fault::new(Reason::BadResponse, "the backend switched protocols unasked").into());
@@ -278,7 +284,7 @@ async fn new_connection(
     let shared = &target.shared;
     let links = &target.pool.links;
     let connecting = many.then(|| links.connect());
-    let result = match place::find(ask, upstream).await {
+    let result = match place::find(ask, upstream, target).await {
         Ok(place) => {
             let connect = connect::connect(ask.worker, &target.pool, &upstream.shared, shared, !many, place);
             let connected = ask.deadline.limit(connect).await;

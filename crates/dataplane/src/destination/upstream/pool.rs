@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::budget::{Place, Share};
+use super::gate::bound::TargetBound;
 use super::links::Links;
 use crate::http1::up::H1Up;
 use crate::http2::link::Link;
@@ -42,6 +43,8 @@ pub(crate) struct LocalTarget {
     pub(crate) upstream: Arc<str>,
     pub(crate) shared: Arc<Target>,
     pub(crate) pool: Rc<Pool>,
+    /// Bounds of its own.
+    pub(crate) bound: Option<Arc<TargetBound>>,
 }
 
 /// Connections of one worker to one address; targets of several upstreams with the same address and TLS share it.

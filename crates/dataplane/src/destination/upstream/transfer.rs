@@ -71,6 +71,11 @@ impl Upload {
         Upload { pipe: Pipe::default(), done: false, refused: false, unprocessed: false, began: now, moved: now }
     }
 
+    /// How long an answer that begins `now` took since the whole call was sent; 0 while it was not.
+    pub(crate) fn answered_in(&self, now: u64, connected: u64) -> u64 {
+        if self.done { now.saturating_sub(self.moved.max(connected)).max(1) } else { 0 }
+    }
+
     /// Whether a part of the body was taken from the client: the call cannot be made again.
     pub(crate) fn touched(&self) -> bool {
         self.pipe.total > 0
