@@ -21,6 +21,7 @@ mod routing;
 mod policies;
 mod refusals;
 mod limits;
+mod overload;
 mod upgrades;
 mod observing;
 mod lifecycle;

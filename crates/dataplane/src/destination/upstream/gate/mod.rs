@@ -276,6 +276,8 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        // whoever gets the place next must find one at the target as well
+        self.call = None;
         self.local.gate.release(self.stream);
     }
 }
