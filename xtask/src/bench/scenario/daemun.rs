@@ -43,6 +43,9 @@ fn head(bench: &Bench, scenario: Scenario, place: Place, folder: &Path) -> Resul
         writeln!(text, "access_log: off")?;
     }
     writeln!(text, "upstreams:\n  origin:\n    targets: [\"http://{origin}\"]")?;
+    if scenario.adaptive {
+        writeln!(text, "    concurrency: adaptive")?;
+    }
     Ok(text)
 }
 
