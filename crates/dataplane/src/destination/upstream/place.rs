@@ -36,7 +36,12 @@ pub(crate) async fn find(ask: &Ask<'_, '_>, upstream: &LocalUpstream, target: &L
         };
         let now = worker.clock.now();
         // what others asked for may have been closed before this call came: it waits for the end of that, and asks itself
-        let end = *end.get_or_insert(now.saturating_add(2 * ASKING));
+        let limit = match missing {
+            Missing::Place | Missing::Share => 2 * ASKING,
+            // no more calls are let in than these should do for: one of them is about to rest, or to be closed
+            Missing::Upstream | Missing::Target => ask.route.own.connect.unwrap_or(upstream.shared.connect),
+        };
+        let end = *end.get_or_insert(now.saturating_add(limit));
         let _wanted = budget.want(&upstream.share, missing);
         let until = match close_oldest(worker, upstream, missing, now) {
             Closed::AtOnce => continue,
