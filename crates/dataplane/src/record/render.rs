@@ -187,7 +187,8 @@ fn targets(out: &mut Text, metrics: &Metrics) {
 
 fn gates(out: &mut Text, metrics: &Metrics) {
     let sums = metrics.gate_sums();
-    let gauges: [(&Family, fn(&GateSum) -> Option<usize>); 3] = [
+    type Value = fn(&GateSum) -> Option<usize>;
+    let gauges: [(&Family, Value); 3] = [
         (&CALLS_IN_FLIGHT, |sum| Some(sum.in_flight)),
         (&CALLS_LIMIT, |sum| sum.limit),
         (&CALLS_WAITING, |sum| Some(sum.waiting)),
