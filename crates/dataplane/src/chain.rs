@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use daemun_pipeline::{Exchange, Explanation, Flow, Head, Phase, Policy, Stop, Verdict};
+use daemun_pipeline::{Bodies, BodyNeed, Exchange, Explanation, Flow, Head, Phase, Policy, Reason, Stop, Verdict};
 
+use crate::coded::Coders;
 use crate::record::PolicyVerdict;
+use crate::whole::Reader;
 
 /// A compiled policy in its place.
 #[derive(Clone)]
@@ -22,6 +24,8 @@ pub(crate) struct Link {
 #[derive(Clone, Default)]
 pub(crate) struct Chain {
     links: Vec<Link>,
+    /// Which bodies one of them may have a need of.
+    pub(crate) bodies: Bodies,
     pub(crate) unwanted: Arc<Unwanted>,
 }
 
@@ -55,11 +59,16 @@ impl Names {
 pub(crate) struct Verdicts {
     /// Registry row and decision, in running order.
     pub(crate) made: Vec<(u8, PolicyVerdict)>,
-    /// How many links ran inward.
+    /// How many links ran inward, and not outward yet.
     ran: usize,
 }
 
 impl Verdicts {
+    /// How many links ran inward, and not outward yet.
+    pub(crate) fn ran(&self) -> usize {
+        self.ran
+    }
+
     pub(crate) fn clear(&mut self) {
         self.made.clear();
         self.ran = 0;
@@ -73,7 +82,9 @@ impl Chain {
             requests: Names::of(&links, |policy| policy.removed_from_requests()),
             answers: Names::of(&links, |policy| policy.removed_from_answers()),
         };
-        Chain { links, unwanted: Arc::new(unwanted) }
+        let needs = |body: fn(Bodies) -> bool| links.iter().any(|link| body(link.policy.bodies()));
+        let bodies = Bodies { request: needs(|bodies| bodies.request), response: needs(|bodies| bodies.response) };
+        Chain { links, bodies, unwanted: Arc::new(unwanted) }
     }
 
     /// Whether one of the policies answers CORS preflights.
@@ -81,13 +92,24 @@ impl Chain {
         self.links.iter().any(|link| link.policy.answers_preflights())
     }
 
-    /// Runs every policy on the way in, until one stops the exchange.
-    pub(crate) async fn inward(&self, exchange: &mut Exchange, verdicts: &mut Verdicts) -> Verdict {
+    /// Runs every policy on the way in, until one stops the exchange. `reader` gets the request's body for those that need it; without
+    /// one, they are not given any.
+    pub(crate) async fn inward(
+        &self,
+        exchange: &mut Exchange,
+        verdicts: &mut Verdicts,
+        mut reader: Option<&mut Reader<'_, '_>>,
+    ) -> Verdict {
         let mut at = 0;
         while let Some(link) = self.links.get(at) {
             if link.any {
                 at = self.one_of(at, exchange, verdicts).await?;
                 continue;
+            }
+            if let Some(reader) = &mut reader
+                && let BodyNeed::Whole { max } = link.policy.request_body(exchange)
+            {
+                reader.read(exchange, max).await?;
             }
             at += 1;
             verdicts.ran = at;
@@ -96,7 +118,7 @@ impl Chain {
         Ok(())
     }
 
-    /// One of the authenticators from `at` on must pass; the first one's refusal is the answer.
+    /// One of the authenticators from `at` on must pass; the first one's refusal is the answer, with the challenges of the others.
     async fn one_of(&self, at: usize, exchange: &mut Exchange, verdicts: &mut Verdicts) -> Result<usize, Stop> {
         let group = self.links.get(at..).unwrap_or_default().iter().take_while(|link| link.any);
         let end = at + group.clone().count();
@@ -108,7 +130,7 @@ impl Chain {
                     verdicts.ran = end;
                     return Ok(end);
                 }
-                Err(stop) => first = first.or(Some(stop)),
+                Err(stop) => first = Some(both(first, stop)),
             }
         }
         first.map_or(Ok(end), Err)
@@ -123,6 +145,21 @@ impl Chain {
         }
         verdicts.ran = 0;
         Ok(())
+    }
+
+    /// Bytes of the answer's body that those that ran inward need whole, at most; `None` where none needs it.
+    pub(crate) fn answer_need(&self, exchange: &Exchange, verdicts: &Verdicts) -> Option<u64> {
+        let needs = self.links.iter().take(verdicts.ran).map(|link| link.policy.response_body(exchange));
+        let needs = needs.filter_map(|need| match need {
+            BodyNeed::Whole { max } => Some(max),
+            BodyNeed::Untouched => None,
+        });
+        needs.max()
+    }
+
+    /// What codes the answer's body, of the first `ran` links.
+    pub(crate) fn coders(&self, exchange: &Exchange, ran: usize) -> Option<Coders> {
+        Coders::of(self.links.iter().take(ran).rev().filter_map(|link| link.policy.coder(exchange)).collect())
     }
 
     /// What each policy would decide, up to the first that would stop the request.
@@ -147,6 +184,20 @@ impl Chain {
     /// Names of the policies, in running order.
     pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.links.iter().map(|link| link.name)
+    }
+}
+
+/// The first of two refusals; where both ask for credentials, with every way to give them (RFC 9110, section 11.6.1).
+fn both(first: Option<Stop>, next: Stop) -> Stop {
+    match (first, next) {
+        (None, only) => only,
+        (Some(Stop::Fault(mut first)), Stop::Fault(next))
+            if first.reason == Reason::Unauthenticated && next.reason == Reason::Unauthenticated =>
+        {
+            first.fields.extend(next.fields);
+            Stop::Fault(first)
+        }
+        (Some(first), _) => first,
     }
 }
 

@@ -3,6 +3,7 @@
 mod gateway;
 mod worker;
 mod listener;
+pub mod proxy_protocol;
 mod tls;
 mod io;
 mod socket;
@@ -14,6 +15,8 @@ mod serve;
 mod route;
 pub mod router;
 mod chain;
+mod whole;
+mod coded;
 mod destination;
 mod respond;
 pub mod record;
@@ -22,10 +25,17 @@ pub mod explain;
 mod ids;
 mod timers;
 mod clock;
+#[cfg(test)]
+mod simulation;
 
 pub use clock::Clock;
+pub use destination::upstream::choice::{TargetStatus, UpstreamStatus};
+pub use destination::upstream::state::{Standing, TargetState, Verdict};
 pub use gateway::{Gateway, Options};
 pub use ids::{IdSource, Ids};
 pub use listener::{Socket, Sockets};
 pub use snapshot::Snapshot;
+pub use snapshot::reach::Reach;
+pub use snapshot::set::FoundTarget;
 pub use snapshot::upstream::{Target, Upstream};
+pub use tls::{client_config, handshake_in_words};

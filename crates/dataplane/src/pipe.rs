@@ -48,9 +48,36 @@ impl Pipe {
         Pipe { buf: bytes.to_vec(), pos: 0, eof: true, trailers: None, total: bytes.len() as u64 }
     }
 
+    /// A whole body, with the fields behind it.
+    pub(crate) fn whole(bytes: Vec<u8>, trailers: Option<Box<Head>>) -> Pipe {
+        Pipe { total: bytes.len() as u64, buf: bytes, pos: 0, eof: true, trailers }
+    }
+
+    /// A body that was read so far; more may follow.
+    pub(crate) fn begun(bytes: Vec<u8>) -> Pipe {
+        Pipe { eof: false, ..Pipe::whole(bytes, None) }
+    }
+
+    /// Lets `write` add bytes, however many.
+    pub(crate) fn append<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        if self.pos > 0 {
+            self.buf.drain(..self.pos);
+            self.pos = 0;
+        }
+        let before = self.buf.len();
+        let result = write(&mut self.buf);
+        self.total += (self.buf.len() - before) as u64;
+        result
+    }
+
     /// What is held.
     pub(crate) fn data(&self) -> &[u8] {
         self.buf.get(self.pos..).unwrap_or_default()
+    }
+
+    /// Whether nothing was ever put into it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.total == 0 && !self.eof
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -86,6 +113,32 @@ impl Pipe {
     /// Notes that `n` bytes were put into [`Pipe::space`].
     pub(crate) fn added(&mut self, n: usize) {
         self.total += n as u64;
+    }
+
+    /// Puts text behind what is held; there must be little of it.
+    pub(crate) fn put(&mut self, buffers: &Buffers, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut buf = self.take(buffers);
+        buf.extend_from_slice(bytes);
+        self.refill(buf, bytes.len());
+    }
+
+    /// Takes the buffer out, with what is held at its beginning; [`Pipe::refill`] puts it back.
+    pub(crate) fn take(&mut self, buffers: &Buffers) -> Vec<u8> {
+        if self.buf.capacity() == 0 {
+            self.buf = buffers.take();
+        }
+        self.buf.drain(..self.pos.min(self.buf.len()));
+        self.pos = 0;
+        std::mem::take(&mut self.buf)
+    }
+
+    /// Puts the buffer back that [`Pipe::take`] gave, with `n` bytes more.
+    pub(crate) fn refill(&mut self, buf: Vec<u8>, n: usize) {
+        self.buf = buf;
+        self.added(n);
     }
 
     /// Gives the buffer back while it holds nothing.

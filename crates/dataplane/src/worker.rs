@@ -1,14 +1,14 @@
 //! One thread, one current-thread runtime: its listeners, its pools, its timers, its view of the snapshot. Shares nothing with other
 //! workers but the snapshot and counts of connections.
 
-use std::cell::{Cell, Ref, RefCell};
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use daemun_pipeline::{Client, Exchange, Fault, FieldId, Reason};
+use daemun_pipeline::exchange::is_request_id;
+use daemun_pipeline::{Client, Exchange, Fault, FieldId, Reason, Request};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
@@ -16,7 +16,7 @@ use crate::destination::upstream::budget::Budget;
 use crate::destination::upstream::gate::{Gates, LocalGate};
 use crate::destination::upstream::local::LocalUpstream;
 use crate::destination::upstream::place;
-use crate::destination::upstream::pool::{LocalTarget, Pool};
+use crate::destination::upstream::pool::Pools;
 use crate::http2::tasks::Tasks;
 use crate::ids::{IdSource, Ids};
 use crate::listener::{self, Sockets};
@@ -42,7 +42,7 @@ pub(crate) struct Shared {
     /// Connections to upstreams of all workers.
     pub(crate) budget: Arc<Budget>,
     /// Admission to upstreams.
-    pub(crate) gates: Gates,
+    pub(crate) gates: Arc<Gates>,
 }
 
 /// What a worker is told from outside; the only crossing of threads but for [`Budget`].
@@ -99,9 +99,12 @@ pub(crate) struct Worker {
     /// Counts how often the kernel was asked what has come.
     turns: Cell<u64>,
     local: RefCell<Rc<Local>>,
-    pools: RefCell<HashMap<String, Rc<Pool>>>,
+    /// Its connections to targets.
+    pub(crate) pools: Rc<Pools>,
     #[allow(clippy::vec_box, reason = "moved in and out as pointers; a busy state is some kilobytes")]
     exchanges: RefCell<Vec<Box<Busy>>>,
+    /// Calls in flight that are sent elsewhere as well.
+    pub(crate) mirrors: Cell<usize>,
     /// Tasks that serve streams of HTTP/2.
     pub(crate) stream_tasks: Tasks,
     ids: RefCell<Ids>,
@@ -173,8 +176,9 @@ impl Worker {
             open: Cell::new(0),
             turns: Cell::new(0),
             local: RefCell::new(empty),
-            pools: RefCell::default(),
+            pools: Rc::default(),
             exchanges: RefCell::default(),
+            mirrors: Cell::new(0),
             stream_tasks: Tasks::default(),
             ids: RefCell::new(ids),
             date: RefCell::default(),
@@ -193,26 +197,22 @@ impl Worker {
 
     /// Runs under another snapshot from now on; connections to targets that stay are kept.
     pub(crate) fn adopt(&self, snapshot: Arc<Snapshot>) {
-        let mut known = self.pools.borrow_mut();
-        let mut next = HashMap::new();
+        let now = self.clock.now();
         let upstreams = snapshot.upstreams.iter().map(|upstream| {
-            let name: Arc<str> = Arc::from(upstream.name.as_str());
-            let targets = upstream.targets.iter().map(|target| {
-                let pool = known.remove(&target.key).or_else(|| next.get(&target.key).cloned()).unwrap_or_default();
-                next.insert(target.key.clone(), Rc::clone(&pool));
-                let bound = self.shared.gates.target_of(&upstream.name, target);
-                Rc::new(LocalTarget { upstream: Arc::clone(&name), shared: Arc::clone(target), pool, bound })
-            });
+            let name = Arc::from(upstream.name.as_str());
             let share = self.shared.budget.share(&name);
-            let gate = upstream.gate.as_ref().map(|settings| {
-                let metrics = self.recorder.metrics();
-                LocalGate::new(self.shared.gates.of(&name, settings, &self.clock, metrics), settings)
-            });
-            LocalUpstream::new(Arc::clone(upstream), targets.collect(), share, gate, self.index)
+            let gates = &self.shared.gates;
+            let gate = upstream
+                .gate
+                .as_ref()
+                .map(|settings| LocalGate::new(gates.of(&name, &self.clock, self.recorder.metrics()), settings));
+            let (upstream, pools) = (Arc::clone(upstream), Rc::clone(&self.pools));
+            LocalUpstream::new(upstream, pools, share, gate, Arc::clone(gates), self.index, now)
         });
         let upstreams = upstreams.collect();
-        *known = next;
-        *self.local.borrow_mut() = Rc::new(Local { snapshot, upstreams });
+        let before = self.local.replace(Rc::new(Local { snapshot, upstreams }));
+        drop(before);
+        self.pools.forget_unused();
     }
 
     /// Tells apart the times between which the kernel was asked what has come.
@@ -223,6 +223,24 @@ impl Worker {
     /// State for a busy connection.
     pub(crate) fn busy(&self) -> Box<Busy> {
         self.exchanges.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// A request as its policies left it, to be sent once more beside the exchange.
+    pub(crate) fn copy(&self, exchange: &Exchange) -> Box<Busy> {
+        let mut busy = self.busy();
+        let copy = &mut busy.exchange;
+        copy.request = Request { body: None, ..exchange.request.clone() };
+        copy.client = exchange.client.clone();
+        copy.consumer = exchange.consumer;
+        copy.consumer_text = exchange.consumer_text;
+        copy.directory = exchange.directory.clone();
+        copy.params.clone_from(&exchange.params);
+        copy.id.clone_from(&exchange.id);
+        copy.trace.clone_from(&exchange.trace);
+        copy.route_key = exchange.route_key;
+        copy.times = exchange.times;
+        copy.wall = exchange.wall;
+        busy
     }
 
     /// Takes the state of a connection that is idle again.
@@ -309,12 +327,7 @@ impl Worker {
     /// Closes every upstream connection that rests, for want of descriptors.
     pub(crate) fn shed_pools(&self) {
         let now = self.clock.now();
-        self.pools().values().for_each(|pool| pool.shed(now, |_, _| true));
-    }
-
-    /// Its pools, while nothing waits.
-    pub(crate) fn pools(&self) -> Ref<'_, HashMap<String, Rc<Pool>>> {
-        self.pools.borrow()
+        self.pools.all().values().for_each(|pool| pool.shed(now, |_, _| true));
     }
 
     /// Notes that connections rest in a pool, so that they are looked through in time.
@@ -332,11 +345,13 @@ impl Worker {
                 let now = self.clock.now();
                 let local = self.local();
                 for upstream in &local.upstreams {
-                    for target in &upstream.targets {
+                    for target in upstream.targets().iter() {
                         target.pool.expire(now, upstream.shared.idle);
                     }
                 }
-                if !self.pools.borrow().values().any(|pool| pool.has_idle()) {
+                drop(local);
+                self.pools.forget_unused();
+                if !self.pools.all().values().any(|pool| pool.has_idle()) {
                     break;
                 }
             }
@@ -384,11 +399,6 @@ pub(crate) fn identify(ids: &mut Ids, exchange: &mut Exchange, snapshot: &Snapsh
     if exchange.client.trusted {
         exchange.client.ip = forwarded_ip(exchange, snapshot).unwrap_or(exchange.client.ip);
     }
-}
-
-/// What a trusted proxy may give as a request id: short, and nothing that needs quoting anywhere.
-fn is_request_id(id: &[u8]) -> bool {
-    (1..=128).contains(&id.len()) && id.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:/=+".contains(b))
 }
 
 /// The caller behind trusted proxies: the last address of `X-Forwarded-For` that is not one of them.

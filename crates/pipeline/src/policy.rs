@@ -156,8 +156,8 @@ pub trait Policy: Send + Sync {
         BodyNeed::Untouched
     }
 
-    /// What codes the answer's body on its way to the caller; asked after [`Policy::on_response`], which has set the head so. Not asked
-    /// for an answer without a body.
+    /// What codes the answer's body on its way to the caller; asked once all policies ran outward, and [`Policy::on_response`] has set the
+    /// head so. Not asked for an answer without a body.
     fn coder(&self, exchange: &Exchange) -> Option<Box<dyn Coder>> {
         let _ = exchange;
         None

@@ -3,12 +3,14 @@
 use serde_json::{Value as Json, json};
 
 use super::conditions::{MatchText, ParameterName};
+use super::failure::{FallbackText, MirrorText, RetryText};
+use super::files::FilesText;
 use super::gate::ImportanceText;
 use super::pattern::{self, Location, PathPrefix, PathTemplate};
 use super::policies::PoliciesText;
 use super::upstream::UpstreamTimeoutsText;
 use crate::decode::{
-    Decoder, FieldName, FieldValue, Mapping, Name, Needed, NonEmpty, SchemaBuilder, Setting, Size, Status, text,
+    Decoder, FieldName, FieldValue, Mapping, Name, Needed, NonEmpty, OrOff, SchemaBuilder, Setting, Size, Status, text,
 };
 use crate::diagnostic::{self, BAD_VALUE, Diagnostic, UNKNOWN_PARAMETER};
 use crate::model::{Answer, Authenticate, Destination, PathRewrite, Redirect, Rewrite, Route, Spanned};
@@ -34,10 +36,18 @@ settings! {
         answer: Option<AnswerText>,
         /// A redirect, instead of an upstream.
         redirect: Option<RedirectText>,
+        /// Files of a folder, instead of an upstream.
+        files: Option<FilesText>,
         /// What is forwarded in place of the path and query.
         rewrite: Option<RewriteText>,
         /// Time limits that win over the upstream's.
         timeouts: UpstreamTimeoutsText = "{}",
+        /// When a call that failed is made again; wins over the upstream's, and `off` switches that off.
+        retry: Option<OrOff<RetryText>>,
+        /// What is done in place of a call that failed; wins over the upstream's.
+        pub(super) fallback: Option<FallbackText>,
+        /// Calls that are sent to another upstream as well.
+        pub(super) mirror: Option<MirrorText>,
         /// Bounds that win over the global ones.
         limits: RouteLimitsText = "{}",
         /// Protocols a request may upgrade to.
@@ -49,9 +59,8 @@ settings! {
         /// Which calls go first when the upstream can take no more; a consumer's own wins.
         importance: ImportanceText = "normal",
     }
-    not_available { "retry" }
-    exclusive { "upstream", "answer", "redirect" }
-    needs_one { "upstream", "answer", "redirect" }
+    exclusive { "upstream", "answer", "redirect", "files" }
+    needs_one { "upstream", "answer", "redirect", "files" }
     check RouteText::check;
 }
 
@@ -59,9 +68,10 @@ impl RouteText {
     fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
         self.check_slashes(cx);
         self.check_parameters(cx);
-        if self.upstream.is_none() && (self.answer.is_some() || self.redirect.is_some()) {
-            for key in ["rewrite", "timeouts", "upgrades", "importance"] {
-                if let Some(entry) = node.entry(key) {
+        if self.upstream.is_none() && self.goes_elsewhere() {
+            for key in ["rewrite", "timeouts", "upgrades", "retry", "fallback", "mirror", "importance"] {
+                // which file it is, a rewrite decides
+                if let Some(entry) = node.entry(key).filter(|_| key != "rewrite" || self.files.is_none()) {
                     let message = format!("`{key}` has no effect: this route is not sent to an upstream");
                     cx.key(key, |cx| cx.report(Diagnostic::warning(diagnostic::NO_EFFECT, entry.key_at, message)));
                 }
@@ -88,9 +98,9 @@ impl RouteText {
         }
     }
 
-    /// Whether it answers or redirects.
+    /// Whether it answers, redirects or serves files.
     pub(super) fn goes_elsewhere(&self) -> bool {
-        self.answer.is_some() || self.redirect.is_some()
+        self.answer.is_some() || self.redirect.is_some() || self.files.is_some()
     }
 
     /// A pattern that the reading of paths would never let match.
@@ -118,8 +128,9 @@ impl RouteText {
             None => Vec::new(),
         };
         if let Some(template) = self.rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref()) {
+            let plain = pattern::without_expressions(&template.value.0).unwrap_or_default();
             cx.key("rewrite", |cx| {
-                cx.key("path", |cx| self.check_names(&template.value.0, template.at, &known, cx));
+                cx.key("path", |cx| self.check_names(&plain, template.at, &known, cx));
             });
         }
         if let Some(redirect) = &self.redirect {
@@ -149,11 +160,12 @@ impl RouteText {
     pub(super) fn lower(self, upstream: Option<usize>) -> Option<Route> {
         let Spanned { value: name, at } = self.name.0?;
         let upstream = upstream.or_else(|| self.upstream.as_ref().map(|_| usize::MAX));
-        let destination = match (upstream, self.answer, self.redirect) {
-            (Some(index), _, _) => Destination::Upstream(index),
-            (None, Some(answer), _) => Destination::Answer(answer.lower()),
-            (None, None, Some(redirect)) => Destination::Redirect(redirect.lower()),
-            (None, None, None) => return None,
+        let destination = match (upstream, self.answer, self.redirect, self.files) {
+            (Some(index), ..) => Destination::Upstream(index),
+            (None, Some(answer), ..) => Destination::Answer(answer.lower()),
+            (None, None, Some(redirect), _) => Destination::Redirect(redirect.lower()),
+            (None, None, None, Some(files)) => Destination::Files(files.lower()),
+            (None, None, None, None) => return None,
         };
         Some(Route {
             name: Spanned { value: name.0, at },
@@ -164,6 +176,12 @@ impl RouteText {
             destination,
             rewrite: self.rewrite.map(RewriteText::lower).unwrap_or_default(),
             timeouts: self.timeouts.lower(),
+            retry: self.retry.map(|retry| match retry {
+                OrOff::Off => None,
+                OrOff::On(retry) => Some(retry.lower()),
+            }),
+            fallback: self.fallback.and_then(FallbackText::lower),
+            mirror: self.mirror.map(MirrorText::lower),
             body_limit: self.limits.body.map(|size| size.0),
             upgrades: self.upgrades.into_iter().map(|upgrade| upgrade.0).collect(),
             policies: self.policies.0,
@@ -198,7 +216,7 @@ settings! {
 
 settings! {
     /// A fixed answer.
-    struct AnswerText {
+    pub(super) struct AnswerText {
         /// Status.
         status: Status = "200",
         /// Body.
@@ -222,7 +240,7 @@ impl AnswerText {
         }
     }
 
-    fn lower(self) -> Answer {
+    pub(super) fn lower(self) -> Answer {
         let headers = self.headers.0.into_iter().map(|(name, value)| (name.value.0, value.0)).collect();
         Answer { status: self.status.0, body: self.body, headers }
     }
@@ -265,7 +283,7 @@ impl Setting for RedirectStatus {
 settings! {
     /// What is forwarded in place of the path and query.
     struct RewriteText {
-        /// The path that is forwarded, with `{name}` of the path pattern.
+        /// The path that is forwarded, with `{name}` of the path pattern, and `${…}` expressions of which each stays within its segment.
         path: Option<Spanned<PathTemplate>>,
         /// A prefix of whole segments that is removed.
         strip_prefix: Option<Spanned<PathPrefix>>,
@@ -282,7 +300,7 @@ impl RewriteText {
             self.strip_prefix.map(|Spanned { value, at }| PathRewrite::StripPrefix(Spanned { value: value.0, at }));
         let mut rewrite = Rewrite { path: template.or(strip), ..Rewrite::default() };
         if let Some(query) = self.query {
-            let pairs = |mapping: Mapping<ParameterName, String>| {
+            let pairs = |mapping: Mapping<ParameterName, Spanned<String>>| {
                 mapping.0.into_iter().map(|(name, value)| (name.value.0, value)).collect()
             };
             rewrite.query_remove = query.remove.into_iter().map(|name| name.0).collect();
@@ -294,12 +312,12 @@ impl RewriteText {
 }
 
 settings! {
-    /// Changes of the query: parameters are removed, then set, then added.
+    /// Changes of the query: parameters are removed, then set, then added. `${…}` in a value is an expression.
     struct QueryText {
         /// Parameters added behind those of the same name.
-        add: Mapping<ParameterName, String> = "{}",
+        add: Mapping<ParameterName, Spanned<String>> = "{}",
         /// Parameters that replace those of the same name.
-        set: Mapping<ParameterName, String> = "{}",
+        set: Mapping<ParameterName, Spanned<String>> = "{}",
         /// Parameters removed.
         remove: Vec<ParameterName> = "[]",
     }

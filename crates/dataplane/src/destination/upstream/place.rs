@@ -8,7 +8,7 @@ use daemun_pipeline::{Fault, Reason};
 use super::budget::{ASKING, Budget, Missing, Place, Share};
 use super::local::LocalUpstream;
 use super::pool::{Closed, LocalTarget, Pool};
-use crate::serve::Ask;
+use super::reach::Site;
 use crate::worker::Worker;
 
 /// A connection that rested so long, nanoseconds, is spare, and serves even an upstream that has its share already.
@@ -16,11 +16,11 @@ const SPARE: u64 = 1_000_000_000;
 
 /// A place for a new connection. Where there is none, connections that rest in this worker are closed, the oldest first, then those of
 /// other workers.
-pub(crate) async fn find(ask: &Ask<'_, '_>, upstream: &LocalUpstream, target: &LocalTarget) -> Result<Place, Fault> {
-    let worker = ask.worker;
+pub(crate) async fn find(site: Site<'_>, upstream: &LocalUpstream, target: &LocalTarget) -> Result<Place, Fault> {
+    let worker = site.worker;
     let budget = &worker.shared.budget;
-    let most = budget.most(ask.local.snapshot.settings.connections);
-    let alone = ask.local.upstreams.len() == 1;
+    let most = budget.most(site.local.snapshot.settings.connections);
+    let alone = site.local.upstreams.len() == 1;
     let take = || take(budget, upstream, target, most, alone);
     if let Ok(place) = take() {
         return Ok(place);
@@ -39,7 +39,7 @@ pub(crate) async fn find(ask: &Ask<'_, '_>, upstream: &LocalUpstream, target: &L
         let limit = match missing {
             Missing::Place | Missing::Share => 2 * ASKING,
             // no more calls are let in than these should do for: one of them is about to rest, or to be closed
-            Missing::Upstream | Missing::Target => ask.route.own.connect.unwrap_or(upstream.shared.connect),
+            Missing::Upstream | Missing::Target => site.route.own.connect.unwrap_or(upstream.shared.connect),
         };
         let end = *end.get_or_insert(now.saturating_add(limit));
         let _wanted = budget.want(&upstream.share, missing);
@@ -79,9 +79,10 @@ fn close_oldest(worker: &Worker, upstream: &LocalUpstream, missing: Missing, now
         let (since, resting) = pool.oldest(share, now)?;
         Some((since, Rc::clone(pool), resting))
     };
-    let pools = worker.pools();
+    let pools = worker.pools.all();
     let all = pools.values().filter_map(|pool| oldest(pool, None));
-    let own = upstream.targets.iter().filter_map(|target| oldest(&target.pool, Some(&upstream.share)));
+    let targets = upstream.targets();
+    let own = targets.iter().filter_map(|target| oldest(&target.pool, Some(&upstream.share)));
     let found = match missing {
         Missing::Place => all.min_by_key(|(since, ..)| *since),
         // only its own would help
@@ -102,7 +103,7 @@ pub(crate) async fn close_when_asked(worker: Rc<Worker>) {
     let close = || {
         let now = worker.clock.now();
         let wanted = |place: &Place, since: u64| now.saturating_sub(since) >= SPARE || budget.wants(place);
-        worker.pools().values().for_each(|pool| pool.shed(now, wanted));
+        worker.pools.all().values().for_each(|pool| pool.shed(now, wanted));
     };
     budget.whenever_asked(close).await;
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use daemun_pipeline::{Exchange, Fault};
 
 use super::finish;
-use super::transfer::{CallLimits, Transfer, Upload};
+use super::transfer::{CallLimits, Transfer};
+use super::upload::Upload;
 use crate::chain::Unwanted;
+use crate::coded::Coded;
 use crate::http1::response::ResponseHead;
 use crate::peer::{Down, Up};
 use crate::pipe::Pipe;
@@ -28,8 +30,8 @@ pub(crate) struct Rest {
 pub(crate) enum Left {
     /// Bytes both ways; the client was told so.
     Tunnel,
-    /// The answer, whose head stands in the exchange.
-    Answer(ResponseHead),
+    /// The answer, whose head stands in the exchange, with what was read of its body and what that passes through.
+    Answer(ResponseHead, Pipe, Option<Box<Coded>>),
 }
 
 impl Rest {
@@ -40,7 +42,7 @@ impl Rest {
         unwanted: &Arc<Unwanted>,
         left: Left,
     ) -> Box<Rest> {
-        let upload = std::mem::replace(upload, Upload::new(0));
+        let upload = std::mem::replace(upload, Upload::of(Pipe::default(), 0));
         Box::new(Rest { up, upload, limits, unwanted: Arc::clone(unwanted), left })
     }
 
@@ -54,6 +56,10 @@ impl Rest {
         trail: &mut Trail,
     ) -> Result<(), Fault> {
         let Rest { mut up, mut upload, limits, unwanted, left } = self;
+        let (head, download, coded) = match left {
+            Left::Tunnel => (None, Pipe::default(), None),
+            Left::Answer(head, download, coded) => (Some(head), download, coded),
+        };
         let mut transfer = Transfer {
             worker,
             deadline,
@@ -63,17 +69,19 @@ impl Rest {
             limits,
             unwanted: &unwanted,
             upload: &mut upload,
-            download: Pipe::default(),
+            download,
+            coded,
+            hedge_is_due: false,
         };
-        let result = match &left {
-            Left::Tunnel => transfer.tunnel().await,
-            Left::Answer(head) => transfer.until_end(head.body).await,
+        let result = match &head {
+            None => transfer.tunnel().await,
+            Some(head) => transfer.until_end(head.body).await,
         };
         trail.bytes_out = transfer.download.total;
         trail.bytes_in = upload.pipe.total;
-        match (left, &trail.target) {
-            (Left::Answer(head), Some(target)) => finish(worker, down, exchange, target, up, &upload, &head, result),
-            (Left::Tunnel, _) | (Left::Answer(_), None) => result,
+        match (head, &trail.target) {
+            (Some(head), Some(target)) => finish(worker, down, exchange, target, up, &upload, &head, result),
+            (None, _) | (_, None) => result,
         }
     }
 }

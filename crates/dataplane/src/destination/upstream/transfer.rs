@@ -6,7 +6,9 @@ use std::task::{Context, Poll};
 
 use daemun_pipeline::{Exchange, Fault, Reason};
 
+use super::upload::Upload;
 use crate::chain::Unwanted;
+use crate::coded::{Coded, Coders};
 use crate::http1::down::gone;
 use crate::http1::parse::{BodyLength, Bounds};
 use crate::http1::response::ResponseHead;
@@ -31,6 +33,8 @@ pub(crate) struct CallLimits {
     pub(crate) body_idle: u64,
     /// The client takes nothing of its answer.
     pub(crate) write_idle: u64,
+    /// When a second call is made beside this one.
+    pub(crate) hedge_at: u64,
     /// Nothing moves on a stream.
     pub(crate) stream_idle: u64,
     /// Bytes a second of the request's body, once `min_rate_after` is over; 0 for any.
@@ -49,37 +53,10 @@ pub(crate) struct Transfer<'a, 'd> {
     pub(crate) unwanted: &'a Unwanted,
     pub(crate) upload: &'a mut Upload,
     pub(crate) download: Pipe,
-}
-
-/// The request's body on its way; outlives an attempt.
-pub(crate) struct Upload {
-    pub(crate) pipe: Pipe,
-    /// Everything was written.
-    pub(crate) done: bool,
-    /// The upstream takes no more; its answer may still come.
-    refused: bool,
-    /// The upstream said that it did nothing with the call.
-    pub(crate) unprocessed: bool,
-    /// When the body began to be awaited.
-    began: u64,
-    /// Last time something moved.
-    moved: u64,
-}
-
-impl Upload {
-    pub(crate) fn new(now: u64) -> Upload {
-        Upload { pipe: Pipe::default(), done: false, refused: false, unprocessed: false, began: now, moved: now }
-    }
-
-    /// How long an answer that begins `now` took since the whole call was sent; 0 while it was not.
-    pub(crate) fn answered_in(&self, now: u64, connected: u64) -> u64 {
-        if self.done { now.saturating_sub(self.moved.max(connected)).max(1) } else { 0 }
-    }
-
-    /// Whether a part of the body was taken from the client: the call cannot be made again.
-    pub(crate) fn touched(&self) -> bool {
-        self.pipe.total > 0
-    }
+    /// What the answer's body passes through.
+    pub(crate) coded: Option<Box<Coded>>,
+    /// It waited for its answer's head until a second call may be made beside it.
+    pub(crate) hedge_is_due: bool,
 }
 
 impl Transfer<'_, '_> {
@@ -88,7 +65,7 @@ impl Transfer<'_, '_> {
         poll_fn(|cx| self.poll_head(cx, bounds)).await
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>, bounds: &Bounds) -> Poll<Result<ResponseHead, Fault>> {
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>, bounds: &Bounds) -> Poll<Result<ResponseHead, Fault>> {
         let was_done = self.upload.done;
         let moved = self.poll_upload(cx)?;
         loop {
@@ -97,6 +74,7 @@ impl Transfer<'_, '_> {
                 Poll::Ready(Ok(Said::Final(head))) => return Poll::Ready(Ok(head)),
                 Poll::Ready(Ok(Said::Interim(status))) => {
                     if status != 100 {
+                        self.upload.told = true;
                         self.down.interim(status, &self.exchange.response.head);
                         if let Poll::Ready(Err(error)) = self.down.poll_drain(cx, &mut Pipe::default()) {
                             return Poll::Ready(Err(gone(error)));
@@ -115,7 +93,11 @@ impl Transfer<'_, '_> {
             return Poll::Ready(Err(Fault::new(Reason::ClientGone, "the client left before the answer")));
         }
         let limit = self.head_limit(moved, was_done);
-        self.deadline.poll_until(cx, limit.min(self.limits.until)).map(|()| Err(self.head_expired(limit)))
+        let hedge_at = self.limits.hedge_at;
+        self.deadline.poll_until(cx, limit.min(self.limits.until).min(hedge_at)).map(|()| {
+            self.hedge_is_due = hedge_at < limit.min(self.limits.until);
+            Err(self.head_expired(limit))
+        })
     }
 
     /// When the phase before the head is over. Only bodies on their way cost clock readings.
@@ -175,8 +157,11 @@ impl Transfer<'_, '_> {
         }
         loop {
             let pipe = &mut self.upload.pipe;
+            let come = pipe.total;
             let filled =
                 if pipe.eof { Poll::Ready(Ok(())) } else { self.down.poll_fill(cx, pipe, &self.worker.buffers) };
+            self.upload.keep(come);
+            let pipe = &mut self.upload.pipe;
             let waiting = match filled {
                 Poll::Ready(Ok(())) => false,
                 Poll::Ready(Err(fault)) => return Err(client_side(fault)),
@@ -193,6 +178,9 @@ impl Transfer<'_, '_> {
                 Poll::Ready(Ok(())) if pipe.is_finished() && self.up.all_written() => {
                     pipe.release(&self.worker.buffers);
                     self.upload.done = true;
+                    if let Some(awaited) = &mut self.upload.awaited {
+                        awaited.sent(self.upload.moved);
+                    }
                     return Ok(moved);
                 }
                 // what was held may have been why nothing could be read: only an empty pipe waits for the socket
@@ -216,7 +204,9 @@ impl Transfer<'_, '_> {
             self.down.doom();
         }
         self.down.start(self.exchange, length);
-        if let (Up::H1(up), Down::H1(down)) = (&mut *self.up, &mut *self.down) {
+        if let (Up::H1(up), Down::H1(down), None) = (&mut *self.up, &mut *self.down, &self.coded)
+            && self.download.is_new()
+        {
             up.conn.pass_whole(down.conn, &mut self.download);
         }
         let_others_read(self.down).await;
@@ -225,22 +215,15 @@ impl Transfer<'_, '_> {
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>, last: &mut u64) -> Poll<Result<(), Fault>> {
-        let mut moved = match self.poll_upload(cx) {
-            Ok(moved) => moved,
-            // the answer has begun; what the rest of the request is matters no more
-            Err(fault) if fault.reason == Reason::ClientGone => return Poll::Ready(Err(fault)),
-            Err(_) => {
-                self.upload.refused = true;
-                self.down.doom();
-                false
-            }
-        };
-        if moved {
-            self.upload.moved = self.worker.clock.now();
-        }
+        let mut moved = self.poll_upload_beside(cx)?;
         let stalled = loop {
             let pipe = &mut self.download;
-            let filled = self.up.poll_fill(cx, pipe, &self.worker.buffers);
+            let filled = match &mut self.coded {
+                Some(coded) => coded.poll_fill(cx, self.up, pipe, &self.worker.buffers),
+                // a body that was held is here to its end
+                None if pipe.eof => Poll::Ready(Ok(())),
+                None => self.up.poll_fill(cx, pipe, &self.worker.buffers),
+            };
             let waiting = match filled {
                 Poll::Ready(Ok(())) => false,
                 Poll::Ready(Err(fault)) => return self.poll_broken(cx, fault),
@@ -270,6 +253,94 @@ impl Transfer<'_, '_> {
             return Poll::Ready(Err(Fault::new(Reason::ClientGone, "the client left within the answer")));
         }
         self.poll_body_limits(cx, moved, stalled, last)
+    }
+
+    /// Moves what it can of the request's body beside the answer; says whether anything moved.
+    fn poll_upload_beside(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
+        let moved = match self.poll_upload(cx) {
+            Ok(moved) => moved,
+            // the answer has begun; what the rest of the request is matters no more
+            Err(fault) if fault.reason == Reason::ClientGone => return Err(fault),
+            Err(_) => {
+                self.upload.refused = true;
+                self.down.doom();
+                false
+            }
+        };
+        if moved {
+            self.upload.moved = self.worker.clock.now();
+        }
+        Ok(moved)
+    }
+
+    /// Reads the answer's body whole into the exchange; one of more than `max` bytes is left to pass, with what was read of it in front.
+    pub(crate) async fn hold(&mut self, length: BodyLength, max: u64) -> Result<(), Fault> {
+        if matches!(length, BodyLength::Length(length) if length > max) {
+            return Ok(());
+        }
+        let (mut body, mut last) = (Vec::new(), self.exchange.times.answered);
+        let whole = poll_fn(|cx| self.poll_hold(cx, &mut body, max, &mut last)).await?;
+        let trailers = self.download.trailers.take();
+        self.download.release(&self.worker.buffers);
+        if whole {
+            self.exchange.response.body = Some(body);
+            self.download = Pipe::whole(Vec::new(), trailers);
+        } else {
+            self.download = Pipe::begun(body);
+        }
+        Ok(())
+    }
+
+    fn poll_hold(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut Vec<u8>,
+        max: u64,
+        last: &mut u64,
+    ) -> Poll<Result<bool, Fault>> {
+        let mut moved = self.poll_upload_beside(cx)?;
+        loop {
+            let pipe = &mut self.download;
+            let filled = self.up.poll_fill(cx, pipe, &self.worker.buffers)?;
+            moved |= filled.is_ready();
+            body.extend_from_slice(pipe.data());
+            pipe.consume(pipe.data().len());
+            if body.len() as u64 > max {
+                return Poll::Ready(Ok(false));
+            }
+            if pipe.eof {
+                self.unwanted.answers.strip(pipe.trailers.as_deref_mut());
+                return Poll::Ready(Ok(true));
+            }
+            if filled.is_pending() {
+                break;
+            }
+        }
+        if self.down.poll_gone(cx, &self.worker.buffers).is_ready() {
+            return Poll::Ready(Err(Fault::new(Reason::ClientGone, "the client left before the answer")));
+        }
+        if moved {
+            *last = self.worker.clock.now();
+        }
+        let limit = last.saturating_add(self.limits.response);
+        let fault = || Fault::new(Reason::BodyBroken, "the backend stopped within its answer");
+        self.deadline.poll_until(cx, limit).map(|()| Err(fault()))
+    }
+
+    /// What is sent of an answer whose policies ran: a body that was held, and coders before it. Gives how it is framed.
+    pub(crate) fn prepare(&mut self, length: BodyLength, coders: Option<Coders>) -> Result<BodyLength, Fault> {
+        if let Some(body) = self.exchange.response.body.take() {
+            let body = match coders {
+                Some(coders) if !body.is_empty() => coders.whole(&body)?,
+                Some(_) | None => body,
+            };
+            let length = body.len() as u64;
+            self.download = Pipe::whole(body, self.download.trailers.take());
+            return Ok(if self.download.trailers.is_some() { BodyLength::Chunked } else { BodyLength::Length(length) });
+        }
+        let Some(coders) = coders else { return Ok(length) };
+        self.coded = Some(Box::new(Coded::new(coders, std::mem::take(&mut self.download))));
+        Ok(BodyLength::Chunked)
     }
 
     /// What came before the break is still passed on, so that the client sees where it broke.

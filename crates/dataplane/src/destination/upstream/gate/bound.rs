@@ -1,4 +1,4 @@
-//! Bounds of one target, over all workers: calls in flight and connections. What picks a target may ask whether there is room.
+//! Bounds of one target, over all workers: calls in flight and connections. Knows neither upstreams nor how a target is picked.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -55,11 +55,6 @@ impl TargetBound {
     pub(super) fn configure(&self, calls: usize, connections: usize) {
         self.calls.most.store(calls, Relaxed);
         self.connections.most.store(connections, Relaxed);
-    }
-
-    /// Whether there is room for a call.
-    pub(crate) fn has_room(&self) -> bool {
-        self.calls.now.load(Relaxed) < self.calls.most.load(Relaxed)
     }
 
     /// Begins a call, if there is room for one.

@@ -24,13 +24,11 @@ use daemun_pipeline::{Exchange, Fault, Reason, Stop};
 use tokio::sync::oneshot;
 
 use super::local::LocalUpstream;
-use super::no_target;
 use super::pool::LocalTarget;
 use crate::clock::Clock;
 use crate::http1::parse::BodyLength;
 use crate::record::{GateCells, Metrics};
 use crate::serve::{Ask, Trail};
-use crate::snapshot::upstream::Target;
 use bound::{CallAt, TargetBound};
 use limiter::{Limiter, Outcome};
 use line::{Caller, Line, Pushed, Ticket};
@@ -40,6 +38,8 @@ use line::{Caller, Line, Pushed, Ticket};
 pub(crate) struct GateSettings {
     /// Calls in flight, streams included.
     pub(crate) requests: usize,
+    /// The same for each target it has.
+    pub(crate) per_target: usize,
     /// Calls that may wait.
     pub(crate) queue: usize,
     /// How long.
@@ -56,37 +56,29 @@ pub(crate) struct Gates {
 }
 
 impl Gates {
-    /// The gate of the upstream of this name, with these settings from now on.
-    pub(crate) fn of(&self, name: &Arc<str>, settings: &GateSettings, clock: &Clock, metrics: &Metrics) -> Arc<Gate> {
+    /// The gate of the upstream of this name.
+    pub(crate) fn of(&self, name: &Arc<str>, clock: &Clock, metrics: &Metrics) -> Arc<Gate> {
         let mut known = lock(&self.upstreams);
-        let gate = known.get(name).and_then(Weak::upgrade).unwrap_or_else(|| {
+        known.get(name).and_then(Weak::upgrade).unwrap_or_else(|| {
             known.retain(|_, gate| gate.strong_count() > 0);
             let gate = Arc::new(Gate::new(clock.clone(), metrics.gate(name)));
             known.insert(Arc::clone(name), Arc::downgrade(&gate));
             gate
-        });
-        drop(known);
-        gate.configure(settings);
-        gate
+        })
     }
 
-    /// The bounds of a target of this key, with these numbers from now on.
-    fn target(&self, key: &str, requests: usize, connections: usize) -> Arc<TargetBound> {
+    /// The bounds of a target of this key on calls and connections, with these numbers from now on.
+    pub(crate) fn target(&self, upstream: &str, key: &str, (calls, connections): (usize, usize)) -> Arc<TargetBound> {
+        let key = format!("{upstream} {key}");
         let mut known = lock(&self.targets);
-        let bound = known.get(key).and_then(Weak::upgrade).unwrap_or_else(|| {
+        let bound = known.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
             known.retain(|_, bound| bound.strong_count() > 0);
             let bound = Arc::<TargetBound>::default();
-            known.insert(key.to_owned(), Arc::downgrade(&bound));
+            known.insert(key, Arc::downgrade(&bound));
             bound
         });
-        bound.configure(requests, connections);
+        bound.configure(calls, connections);
         bound
-    }
-
-    /// The bounds of a compiled target; `None` where it has none.
-    pub(crate) fn target_of(&self, upstream: &str, target: &Target) -> Option<Arc<TargetBound>> {
-        let (requests, connections) = target.bounds?;
-        Some(self.target(&format!("{upstream} {}", target.key), requests, connections))
     }
 }
 
@@ -125,12 +117,13 @@ impl Gate {
     }
 
     /// Takes over settings; what waits goes on waiting, unless there is room now.
-    fn configure(self: &Arc<Gate>, settings: &GateSettings) {
+    fn configure(self: &Arc<Gate>, settings: &GateSettings, targets: usize) {
+        let requests = settings.requests.min(settings.per_target.saturating_mul(targets.max(1)));
         let mut limiter = lock(&self.limiter);
         let limit = match (&mut *limiter, &settings.adaptive) {
             (_, None) => {
                 *limiter = None;
-                settings.requests
+                requests
             }
             (Some(limiter), Some(Adaptive { min, max })) => {
                 limiter.bound(*min, *max);
@@ -139,7 +132,7 @@ impl Gate {
             (None, Some(Adaptive { min, max })) => limiter.insert(Limiter::new(*min, *max)).limit(),
         };
         drop(limiter);
-        self.cells.requests.store(settings.requests, SeqCst);
+        self.cells.requests.store(requests, SeqCst);
         self.cells.limit.store(limit, SeqCst);
         self.admit();
     }
@@ -250,6 +243,11 @@ impl LocalGate {
     pub(crate) fn new(gate: Arc<Gate>, settings: &GateSettings) -> Rc<LocalGate> {
         Rc::new(LocalGate { gate, settings: settings.clone() })
     }
+
+    /// Goes on with so many targets to call.
+    pub(crate) fn follow(&self, targets: usize) {
+        self.gate.configure(&self.settings, targets);
+    }
 }
 
 /// A call's place at an upstream; given back when it is dropped, whatever became of the call.
@@ -282,21 +280,22 @@ impl Drop for Permit {
     }
 }
 
-/// Lets a call in, at once or when it is its turn; a fault when it is refused. To be called before anything is done for the call.
+/// Lets a call in, at once or when it is its turn; a fault when it is refused. Whether it waited. To be called before anything is done for the call.
 #[inline]
 pub(crate) async fn enter(
     ask: &mut Ask<'_, '_>,
     exchange: &Exchange,
     upstream: &LocalUpstream,
     trail: &mut Trail,
-) -> Result<(), Fault> {
-    let Some(local) = &upstream.gate else { return Ok(()) };
-    if !local.gate.enter() {
+) -> Result<bool, Fault> {
+    let Some(local) = &upstream.gate else { return Ok(false) };
+    let waits = !local.gate.enter();
+    if waits {
         // boxed, so that calls that need not wait do not carry the size of this
         Box::pin(wait(ask, exchange, &upstream.shared.name, local)).await?;
     }
     trail.permit = Some(Permit { local: Rc::clone(local), stream: false, call: None });
-    Ok(())
+    Ok(waits)
 }
 
 /// Takes note of how a call ended, or that it goes on as a stream. A place is given back unless it does.
@@ -335,25 +334,18 @@ fn outcome(status: u16, answered_in: u64, fault: Option<Reason>, waited: u64) ->
     }
 }
 
-/// Begins a call to a target, if it has room; where that has as many as it may, it is noted as tried.
-pub(crate) fn call_at(target: &LocalTarget, tried: &mut Vec<usize>, index: usize, trail: &mut Trail) -> bool {
+/// Begins a call to a target, if it has room.
+pub(crate) fn call_at(target: &LocalTarget, trail: &mut Trail) -> bool {
     let (Some(bound), Some(permit)) = (&target.bound, &mut trail.permit) else { return true };
     // that of an attempt before is over
     permit.call = None;
     permit.call = bound.call();
-    if permit.call.is_none() {
-        tried.push(index);
-    }
     permit.call.is_some()
 }
 
-/// No target is left but those that were tried; where one of them has as many calls as it may, that is why.
-pub(crate) fn none_left(upstream: &LocalUpstream, tried: &[usize]) -> Fault {
-    let target = |index: &usize| upstream.targets.get(*index)?.bound.as_ref();
-    if tried.iter().filter_map(target).any(|bound| !bound.has_room()) {
-        return overloaded(&upstream.shared.name, "no target has room");
-    }
-    no_target()
+/// Every target that is left has as many calls as it may.
+pub(crate) fn all_full(upstream: &LocalUpstream) -> Fault {
+    overloaded(&upstream.shared.name, "no target has room")
 }
 
 fn overloaded(name: &str, why: &str) -> Fault {

@@ -451,12 +451,12 @@ fn whoever_comes_last_is_served_first_once_the_first_waits_too_long() {
 
 fn gate(requests: usize) -> Arc<Gate> {
     let gate = Arc::new(Gate::new(Clock::system(), Arc::default()));
-    gate.configure(&settings(requests, None));
+    gate.configure(&settings(requests, None), 1);
     gate
 }
 
 fn settings(requests: usize, adaptive: Option<Adaptive>) -> GateSettings {
-    GateSettings { requests, queue: 10_000, timeout: 60 * SECOND, adaptive }
+    GateSettings { requests, per_target: usize::MAX, queue: 10_000, timeout: 60 * SECOND, adaptive }
 }
 
 #[test]
@@ -503,28 +503,33 @@ fn a_reload_keeps_the_counts_and_lets_in_what_there_is_room_for() {
         started: 0,
     });
     let (gates, clock, name) = (Gates::default(), Clock::manual(), Arc::from("u"));
-    let first = gates.of(&name, &settings(1, None), &clock, &metrics.0);
+    let with = |settings: &GateSettings| {
+        let gate = gates.of(&name, &clock, &metrics.0);
+        gate.configure(settings, 1);
+        gate
+    };
+    let first = with(&settings(1, None));
     assert!(first.enter() && !first.enter());
     let (_, mut receiver) = first.wait(Normal, of("a"), (0, u64::MAX), 10).unwrap_or_else(|_| panic!("there is room"));
     assert!(receiver.try_recv().is_err());
-    let second = gates.of(&name, &settings(2, None), &clock, &metrics.0);
+    let second = with(&settings(2, None));
     assert!(Arc::ptr_eq(&first, &second));
     receiver.try_recv().unwrap().keep();
     assert!(!second.enter());
-    let third = gates.of(&name, &settings(100, Some(Adaptive { min: 5, max: 5 })), &clock, &metrics.0);
+    let third = with(&settings(100, Some(Adaptive { min: 5, max: 5 })));
     assert!(third.enter());
     assert_eq!(third.cells.limit.load(SeqCst), 5);
     (0..3).for_each(|_| third.release(false));
     drop((first, second, third));
     // nobody uses it any more
-    let fresh = gates.of(&name, &settings(1, None), &clock, &metrics.0);
+    let fresh = with(&settings(1, None));
     assert!(fresh.enter());
 }
 
 #[test]
 fn streams_keep_their_places_by_number_but_are_no_measure() {
     let gate = gate(4);
-    gate.configure(&settings(4, Some(Adaptive { min: 1, max: 2 })));
+    gate.configure(&settings(4, Some(Adaptive { min: 1, max: 2 })), 1);
     let local = LocalGate::new(Arc::clone(&gate), &settings(4, Some(Adaptive { min: 1, max: 2 })));
     let enter = || gate.enter().then(|| Permit { local: Rc::clone(&local), stream: false, call: None });
     let mut streams = Vec::new();
@@ -543,11 +548,11 @@ fn streams_keep_their_places_by_number_but_are_no_measure() {
 
 #[test]
 fn a_target_has_as_many_calls_and_connections_as_it_may() {
-    let bound = Gates::default().target("t", 1, 2);
+    let bound = Gates::default().target("u", "t", (1, 2));
     let call = bound.call();
-    assert!(call.is_some() && !bound.has_room() && bound.call().is_none());
+    assert!(call.is_some() && bound.call().is_none());
     drop(call);
-    assert!(bound.call().is_some() && bound.has_room());
+    assert!(bound.call().is_some());
     let connections = [bound.connect(), bound.connect()];
     assert!(connections.iter().all(Option::is_some) && bound.connect().is_none());
     drop(connections);

@@ -1,0 +1,159 @@
+//! What is done when a call to an upstream fails, or beside it.
+
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+
+use super::route::AnswerText;
+use crate::decode::{Bounded, Decoder, NonEmpty, Percent, SchemaBuilder, Setting, Size, TimeLimit, text};
+use crate::model::{Fallback, FallbackTo, Hedge, Mirror, Retry, RetryOn, Spanned};
+use crate::settings;
+use crate::tree::Node;
+
+settings! {
+    /// Calls that failed are made again, on another target where there is one. Only what is safe is repeated: what had no effect, and
+    /// methods that may be repeated (RFC 9110, section 9.2.2); never after a byte went to the caller.
+    pub(super) struct RetryText {
+        /// Times a call is made again at most.
+        retries: Bounded<0, 10> = "1",
+        /// What it is made again after: `connect_failure`, `reset`, `timeout`, and statuses that the upstream sent, in quotes.
+        on: NonEmpty<RetryOnText> = "[connect_failure, reset, timeout]",
+        /// Retries among all calls of the upstream at most; beside it, one a second.
+        budget: Percent = "20%",
+        /// Bytes of a request's body that are kept while it is sent on; one that is longer is not sent again.
+        buffer: Size = "64KiB",
+        /// Wait before the second retry, doubled for each that follows, less a random part; the first goes to another target at once.
+        backoff: Duration = "25ms",
+    }
+}
+
+impl RetryText {
+    pub(super) fn lower(self) -> Retry {
+        Retry {
+            retries: u8::try_from(self.retries.get()).unwrap_or(u8::MAX),
+            on: self.on.0.into_iter().map(|on| on.0).collect(),
+            budget: self.budget.basis_points,
+            buffer: self.buffer.0,
+            backoff: self.backoff,
+        }
+    }
+}
+
+/// What a call is made again after.
+struct RetryOnText(RetryOn);
+
+impl Setting for RetryOnText {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        let on = match text(node, cx, "`connect_failure`, `reset`, `timeout` or a status like \"503\"")? {
+            "connect_failure" => RetryOn::ConnectFailure,
+            "reset" => RetryOn::Reset,
+            "timeout" => RetryOn::Timeout,
+            _ => RetryOn::Status(status(
+                node,
+                cx,
+                "write `connect_failure`, `reset`, `timeout` or a status like \"503\"",
+            )?),
+        };
+        Some(Self(on))
+    }
+
+    fn schema(_: &mut SchemaBuilder<'_>) -> Json {
+        json!({ "anyOf": [{ "enum": ["connect_failure", "reset", "timeout"] }, status_schema()] })
+    }
+}
+
+/// A status in quotes.
+fn status(node: &Node, cx: &mut Decoder<'_>, help: &str) -> Option<u16> {
+    let written = text(node, cx, "a status in quotes")?;
+    let status = written.parse().ok().filter(|status| written.len() == 3 && (200..=599).contains(status));
+    if status.is_none() {
+        cx.bad_value_help(node, format!("`{}` is nothing that can be waited for", node.shown()), help);
+    }
+    status
+}
+
+fn status_schema() -> Json {
+    json!({ "type": "string", "pattern": "^[2-5][0-9]{2}$" })
+}
+
+settings! {
+    /// A second call to another target, made when the first has not been answered in time; the answer that comes first is passed on, and the
+    /// other call given up. Only for methods that may be repeated, and for bodies that are here whole.
+    pub(super) struct HedgeText {
+        /// How long the first call has for itself.
+        after: TimeLimit,
+        /// Second calls among all calls of the upstream at most.
+        budget: Percent = "10%",
+    }
+}
+
+impl HedgeText {
+    pub(super) fn lower(self) -> Hedge {
+        Hedge { after: self.after.0, budget: self.budget.basis_points }
+    }
+}
+
+settings! {
+    /// What is done in place of a call that failed, retries included, before a byte went to the caller.
+    pub(super) struct FallbackText {
+        /// The upstream that the call is sent to instead; its own fallback is not used.
+        pub(super) upstream: Option<Spanned<String>>,
+        /// A fixed answer instead.
+        answer: Option<AnswerText>,
+        /// What counts as failed: `failure` (no target, no connection, a reset, no answer in time, one that is malformed) and statuses that
+        /// the upstream sent, in quotes.
+        on: NonEmpty<FallbackOnText> = "[failure]",
+    }
+    exclusive { "upstream", "answer" }
+    needs_one { "upstream", "answer" }
+}
+
+/// What counts as failed; `None` for a failure to answer at all.
+struct FallbackOnText(Option<u16>);
+
+impl Setting for FallbackOnText {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        match text(node, cx, "`failure` or a status like \"503\"")? {
+            "failure" => Some(Self(None)),
+            _ => status(node, cx, "write `failure` or a status like \"503\"").map(|status| Self(Some(status))),
+        }
+    }
+
+    fn schema(_: &mut SchemaBuilder<'_>) -> Json {
+        json!({ "anyOf": [{ "enum": ["failure"] }, status_schema()] })
+    }
+}
+
+impl FallbackText {
+    /// `None` if it is not complete.
+    pub(super) fn lower(self) -> Option<Fallback> {
+        let to = match (self.upstream, self.answer) {
+            (Some(upstream), _) => FallbackTo::Upstream(upstream),
+            (None, Some(answer)) => FallbackTo::Answer(answer.lower()),
+            (None, None) => return None,
+        };
+        Some(Fallback {
+            on_failure: self.on.0.iter().any(|on| on.0.is_none()),
+            on_status: self.on.0.iter().filter_map(|on| on.0).collect(),
+            to,
+        })
+    }
+}
+
+settings! {
+    /// Calls that are sent to another upstream as well, for trials; what it answers is dropped, and the caller does not wait for it.
+    pub(super) struct MirrorText {
+        /// The upstream.
+        pub(super) upstream: Spanned<String>,
+        /// Share of the calls.
+        share: Percent = "100%",
+        /// Bytes of a request's body up to which calls are sent there.
+        buffer: Size = "64KiB",
+    }
+}
+
+impl MirrorText {
+    pub(super) fn lower(self) -> Mirror {
+        Mirror { upstream: self.upstream, share: self.share.basis_points, buffer: self.buffer.0 }
+    }
+}
