@@ -27,6 +27,7 @@ mod passwords;
 mod validate;
 mod refusals;
 mod limits;
+mod overload;
 mod proxy_protocol;
 mod files;
 mod upgrades;
