@@ -194,9 +194,10 @@ impl Worker {
 
     /// Runs under another snapshot from now on; connections to targets that stay are kept.
     pub(crate) fn adopt(&self, snapshot: Arc<Snapshot>) {
+        let now = self.clock.now();
         let upstreams = snapshot.upstreams.iter().map(|upstream| {
             let share = self.shared.budget.share(&Arc::from(upstream.name.as_str()));
-            LocalUpstream::new(Arc::clone(upstream), Rc::clone(&self.pools), share, self.index)
+            LocalUpstream::new(Arc::clone(upstream), Rc::clone(&self.pools), share, self.index, now)
         });
         let upstreams = upstreams.collect();
         let before = self.local.replace(Rc::new(Local { snapshot, upstreams }));

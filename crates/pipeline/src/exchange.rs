@@ -1,6 +1,6 @@
 //! One request and its answer, as policies see them. Knows nothing of sockets, framing or bodies.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -245,12 +245,23 @@ pub struct Client {
     pub tls: bool,
     /// Identity proven by a client certificate.
     pub identity: Option<Rc<TlsIdentity>>,
+    /// Both ends of the client's connection, where an upstream is told of them.
+    pub ends: Option<Rc<Ends>>,
+}
+
+/// Both ends of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The client's.
+    pub from: SocketAddr,
+    /// Where it connected to.
+    pub to: SocketAddr,
 }
 
 impl Default for Client {
     fn default() -> Self {
         let ip = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
-        Client { peer: None, ip, peer_text: Rc::from(""), trusted: false, tls: false, identity: None }
+        Client { peer: None, ip, peer_text: Rc::from(""), trusted: false, tls: false, identity: None, ends: None }
     }
 }
 
