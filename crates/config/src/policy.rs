@@ -31,8 +31,6 @@ pub struct Vocabulary<'a> {
 pub const PLANNED_POLICIES: &[&str] = &[
     "acl",
     "bandwidth",
-    "basic_auth",
-    "body_limit",
     "cache",
     "compression",
     "concurrency",
@@ -42,7 +40,6 @@ pub const PLANNED_POLICIES: &[&str] = &[
     "graphql",
     "hmac_auth",
     "introspection",
-    "ip_filter",
     "jwt",
     "ldap_auth",
     "mirror",
@@ -57,9 +54,7 @@ pub const PLANNED_POLICIES: &[&str] = &[
     "schema_validation",
     "scopes",
     "script",
-    "security_headers",
     "token_auth",
     "transform",
-    "validate",
     "wasm",
 ];

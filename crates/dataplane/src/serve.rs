@@ -7,6 +7,7 @@ use bytes::Bytes;
 use daemun_pipeline::{Exchange, Fault, FieldId, Head, Method, Reason, Span, Stop};
 
 use crate::destination;
+use crate::destination::upstream::reach::Site;
 use crate::destination::upstream::rest::Rest;
 use crate::http1::parse::BodyLength;
 use crate::peer::Down;
@@ -27,8 +28,8 @@ pub(crate) struct Arrived {
 
 /// What a destination is given.
 pub(crate) struct Ask<'a, 'd> {
-    pub(crate) worker: &'a Worker,
-    pub(crate) local: &'a Local,
+    pub(crate) worker: &'a Rc<Worker>,
+    pub(crate) local: &'a Rc<Local>,
     pub(crate) route: &'a Route,
     pub(crate) deadline: &'a Deadline,
     pub(crate) down: &'a mut Down<'d>,
@@ -44,6 +45,8 @@ pub(crate) struct Trail {
     pub(crate) verdicts: crate::chain::Verdicts,
     /// The target that was called last.
     pub(crate) target: Option<Rc<destination::upstream::pool::LocalTarget>>,
+    /// The attempt, while it lasts longer than its destination.
+    pub(crate) picked: Option<destination::upstream::picked::Picked>,
     /// Status it sent; 0 when no head came.
     pub(crate) upstream_status: u16,
     pub(crate) attempts: u8,
@@ -59,6 +62,7 @@ impl Trail {
     pub(crate) fn clear(&mut self) {
         self.verdicts.clear();
         self.target = None;
+        self.picked = None;
         self.upstream_status = 0;
         self.attempts = 0;
         self.reused = false;
@@ -71,7 +75,7 @@ impl Trail {
 
 /// Serves one exchange whose head is complete. Never dropped half-way: a client that leaves is a fault like any other.
 pub(crate) async fn serve(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     deadline: &Deadline,
     down: &mut Down<'_>,
     exchange: &mut Exchange,
@@ -166,6 +170,7 @@ async fn go_on(
     trail: &mut Trail,
 ) {
     let fault = rest.pass(worker, deadline, down, exchange, trail).await.err();
+    trail.picked = None;
     if fault.is_some() {
         down.doom();
     }
@@ -191,12 +196,12 @@ async fn inward_and_on(
         chain.inward(exchange, &mut trail.verdicts, None).await?;
     }
     if exchange.delay > 0 {
-        Box::pin(ask.delay(exchange)).await?;
+        Box::pin(ask.pause(std::mem::take(&mut exchange.delay))).await?;
     }
     destination::send(ask, exchange, trail).await
 }
 
-impl Ask<'_, '_> {
+impl<'a> Ask<'a, '_> {
     /// What is sent on of a body that was read whole: it, framed anew.
     fn hold(&mut self, exchange: &Exchange, trailers: Option<Box<Head>>, trail: &mut Trail) {
         let Some(body) = &exchange.request.body else { return };
@@ -211,10 +216,15 @@ impl Ask<'_, '_> {
         self.trailers = trailers;
     }
 
-    /// Waits as long as a policy asked for, or until the client leaves.
-    async fn delay(&mut self, exchange: &mut Exchange) -> Result<(), Fault> {
+    /// Where attempts are made from.
+    pub(crate) fn site(&self) -> Site<'a> {
+        Site { worker: self.worker, local: self.local, route: self.route, deadline: self.deadline }
+    }
+
+    /// Waits so many nanoseconds, or until the client leaves.
+    pub(crate) async fn pause(&mut self, nanos: u64) -> Result<(), Fault> {
         let slot = self.worker.timers.slot();
-        slot.set(self.worker.clock.now().saturating_add(std::mem::take(&mut exchange.delay)));
+        slot.set(self.worker.clock.now().saturating_add(nanos));
         let left = slot.limit(poll_fn(|cx| self.down.poll_gone(cx, &self.worker.buffers))).await;
         left.map_or(Ok(()), |()| Err(Fault::new(Reason::ClientGone, "the client left before the call was made")))
     }
@@ -303,12 +313,7 @@ pub(crate) async fn answer(
     body: &[u8],
     trail: &mut Trail,
 ) {
-    stamp(exchange);
-    worker.push_date(exchange);
-    down.settle_body();
-    if worker.draining.get() {
-        down.doom();
-    }
+    prepare(worker, down, exchange);
     down.start(exchange, BodyLength::Length(body.len() as u64));
     let mut pipe = Pipe::of(body);
     if exchange.request.method == Method::Head {
@@ -322,13 +327,26 @@ pub(crate) async fn answer(
     }
 }
 
-/// Puts the request id into the answer; an upstream's own is replaced.
+/// Makes ready for an answer of the gateway's own whose head stands in the exchange.
+pub(crate) fn prepare(worker: &Worker, down: &mut Down<'_>, exchange: &mut Exchange) {
+    stamp(exchange);
+    worker.push_date(exchange);
+    down.settle_body();
+    if worker.draining.get() {
+        down.doom();
+    }
+}
+
+/// Puts the request id into the answer, unless a policy hides it; an upstream's own is taken out.
 pub(crate) fn stamp(exchange: &mut Exchange) {
     let head = &mut exchange.response.head;
     for field in &mut head.fields {
         if field.id == FieldId::XRequestId {
             field.removed = true;
         }
+    }
+    if exchange.hides_id {
+        return;
     }
     let name = head.store(b"x-request-id");
     let value = head.store(&exchange.id);

@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use daemun_config::decode::{Decoder, JsonValue};
 use daemun_config::diagnostic::Diagnostics;
+use daemun_config::parse_text;
 use daemun_config::tree::{At, Node};
-use daemun_config::{decode::Decoder, parse_text};
 use daemun_pipeline::{
-    BuildContext, Carry, Consumer, Directory, Exchange, Flow, Head, Method, Outcome, Phase, Policy, Request, Span,
-    Stop, Verdict,
+    BasicCredential, BuildContext, Carry, Consumer, Directory, Exchange, Fault, Flow, Head, Method, Outcome, Phase,
+    Policy, Request, Span, Stop, Verdict,
 };
 
 use crate::REGISTRY;
@@ -19,12 +20,21 @@ pub(crate) const SECOND: u64 = 1_000_000_000;
 
 /// A consumer with keys in clear.
 pub(crate) fn consumer(name: &str, roles: &[&str], keys: &[&str]) -> Consumer {
-    let sha256 = |key: &&str| digest(&SHA256, key.as_bytes()).as_ref().try_into().expect("32 bytes");
     Consumer {
         name: name.to_owned(),
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
-        keys: keys.iter().map(sha256).collect(),
+        keys: keys.iter().map(|key| sha256(key)).collect(),
+        basic: Vec::new(),
     }
+}
+
+/// A username and a password in clear.
+pub(crate) fn basic(username: &str, password: &str) -> BasicCredential {
+    BasicCredential { username: username.to_owned(), password: sha256(password) }
+}
+
+fn sha256(text: &str) -> [u8; 32] {
+    digest(&SHA256, text.as_bytes()).as_ref().try_into().expect("32 bytes")
 }
 
 /// What policies are built with.
@@ -50,7 +60,9 @@ impl Bench {
         let mut diagnostics = Diagnostics::new();
         let node = parse_text(settings, &mut diagnostics).expect("the settings are YAML");
         let entries = node.as_map().expect("the settings are a mapping");
-        let authenticated = entries.iter().any(|entry| entry.key == "key_auth");
+        let is_authenticator =
+            |name: &str| REGISTRY.iter().any(|row| row.name == name && row.phase == Phase::Authenticate);
+        let authenticated = entries.iter().any(|entry| is_authenticator(&entry.key));
         let mut steps = Vec::new();
         for row in REGISTRY {
             let Some(settings) = node.get(row.name) else { continue };
@@ -169,6 +181,12 @@ pub(crate) fn status(stop: &Stop) -> u16 {
 /// Puts a stop into the exchange's response, as the data plane would.
 pub(crate) fn respond(stop: &Stop, exchange: &mut Exchange) {
     exchange.response.status = status(stop);
+    exchange.response.head.clear();
+    exchange.response.own = true;
+    exchange.response.body = match stop {
+        Stop::Answer(answer) => Some(answer.body.to_vec()),
+        Stop::Fault(fault) => Some(problem(fault).to_string().into_bytes()),
+    };
     let head = &mut exchange.response.head;
     match stop {
         Stop::Answer(answer) => {
@@ -182,6 +200,18 @@ pub(crate) fn respond(stop: &Stop, exchange: &mut Exchange) {
             }
         }
     }
+}
+
+/// The problem document of a fault, without what only the data plane knows.
+pub(crate) fn problem(fault: &Fault) -> JsonValue {
+    let mut members = vec![
+        ("type", format!("https://daemun.dev/problems/{}", fault.reason.code()).into()),
+        ("title", fault.reason.title().into()),
+        ("status", fault.reason.status().into()),
+        ("detail", fault.detail.as_ref().into()),
+    ];
+    members.extend(fault.members.iter().flat_map(|own| own.0.iter().cloned()));
+    members.into_iter().collect()
 }
 
 /// An exchange made from the text of a request; lines may end in LF alone, and the fields end at an empty line or with the text.
@@ -281,7 +311,11 @@ fn consumers_of(block: &str) -> Vec<Consumer> {
         let (roles, keys) = (texts(node, "roles"), texts(node, "keys"));
         let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        consumer(node.get("name").and_then(Node::as_str).expect("a name"), &roles, &keys)
+        let mut one = consumer(node.get("name").and_then(Node::as_str).expect("a name"), &roles, &keys);
+        let text = |node: &Node, key: &str| node.get(key).and_then(Node::as_str).expect("a text").to_owned();
+        let logins = node.get("basic").and_then(Node::as_seq).unwrap_or_default();
+        one.basic = logins.iter().map(|login| basic(&text(login, "username"), &text(login, "password"))).collect();
+        one
     };
     node.as_seq().expect("a list of consumers").iter().map(one).collect()
 }
@@ -289,11 +323,17 @@ fn consumers_of(block: &str) -> Vec<Consumer> {
 /// The parts of an `http exchange` block.
 struct Script {
     request: Vec<String>,
+    /// Lines that begin with `{` or `[`, by part: bodies.
+    bodies: Vec<(String, String)>,
     upstream: Option<Vec<String>>,
     answer: Vec<String>,
     caller: Option<Vec<String>>,
     at: u64,
     from: IpAddr,
+    /// The connection is TLS.
+    tls: bool,
+    /// The peer is a trusted proxy.
+    trusted: bool,
     times: usize,
 }
 
@@ -301,11 +341,14 @@ impl Script {
     fn parse(block: &str) -> Script {
         let mut script = Script {
             request: Vec::new(),
+            bodies: Vec::new(),
             upstream: None,
             answer: vec!["HTTP/1.1 200 OK".to_owned()],
             caller: None,
             at: 0,
             from: IpAddr::from([192, 0, 2, 1]),
+            tls: false,
+            trusted: false,
             times: 1,
         };
         let mut part = "request";
@@ -320,6 +363,7 @@ impl Script {
                 "← upstream" => script.answer = Vec::new(),
                 "← caller" => script.caller = Some(Vec::new()),
                 "" => {}
+                line if line.starts_with(['{', '[', ' ', ']', '}']) => script.body(part, line),
                 line => script.lines(part).push(line.to_owned()),
             }
             if line.starts_with(['→', '←']) {
@@ -339,6 +383,17 @@ impl Script {
         }
     }
 
+    fn body(&mut self, part: &str, line: &str) {
+        match self.bodies.iter_mut().find(|(known, _)| known == part) {
+            Some((_, body)) => body.push_str(line),
+            None => self.bodies.push((part.to_owned(), line.to_owned())),
+        }
+    }
+
+    fn body_of(&self, part: &str) -> Option<Vec<u8>> {
+        self.bodies.iter().find(|(known, _)| known == part).map(|(_, body)| body.clone().into_bytes())
+    }
+
     fn condition(&mut self, condition: &str) {
         let (first, last) = condition.split_once(' ').expect("two words");
         if first == "at" {
@@ -346,6 +401,10 @@ impl Script {
             self.at = (seconds * 1e9) as u64;
         } else if first == "from" {
             self.from = last.parse().expect("an address");
+        } else if condition == "over TLS" {
+            self.tls = true;
+        } else if condition == "through a trusted proxy" {
+            self.trusted = true;
         } else {
             assert_eq!(last, "times");
             self.times = first.parse().expect("a number");
@@ -357,8 +416,13 @@ fn run_exchange(chain: &Chain, block: &str) {
     let script = Script::parse(block);
     let make = || {
         let mut exchange = chain.exchange(&script.request.join("\n"));
+        exchange.client.peer = Some(script.from);
         exchange.client.ip = script.from;
+        exchange.client.tls = script.tls;
+        exchange.client.trusted = script.trusted;
+        exchange.id = b"5f3a09c1000000000001".to_vec();
         exchange.times.start = script.at;
+        exchange.request.body = script.body_of("request");
         exchange
     };
     for _ in 0..script.times {
@@ -388,7 +452,18 @@ fn run_exchange(chain: &Chain, block: &str) {
                 respond(stop, &mut exchange);
             }
         }
-        chain.outward(passed, &mut exchange).expect("the page's answers pass");
+        let mut outward = chain.outward(passed, &mut exchange);
+        if let Err(stop) = &mut outward {
+            respond(stop, &mut exchange);
+        }
+        if let Some(expected) = script.body_of("← caller") {
+            let shown: JsonValue = serde_json::from_slice(&expected).expect("a shown body is JSON");
+            let body: JsonValue =
+                serde_json::from_slice(exchange.response.body.as_deref().unwrap_or_default()).unwrap();
+            for (key, value) in shown.as_object().expect("a shown body is an object") {
+                assert_eq!(body.get(key), Some(value), "{key}\n{body:#}\n{block}");
+            }
+        }
         if let Some(expected) = &script.caller {
             let status = expected[0].split(' ').nth(1).and_then(|status| status.parse().ok());
             assert_eq!(Some(exchange.response.status), status, "{block}");
@@ -402,4 +477,5 @@ fn answer(script: &Script, exchange: &mut Exchange) {
     let status = script.answer[0].split(' ').nth(1).and_then(|status| status.parse().ok());
     exchange.response.status = status.expect("a status");
     fields(&mut exchange.response.head, script.answer[1..].iter().map(String::as_str));
+    exchange.response.body = script.body_of("← upstream");
 }

@@ -118,7 +118,7 @@ impl Setting for ParameterName {
 
 /// The name of a cookie.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct CookieName(String);
+pub(super) struct CookieName(pub(super) String);
 
 impl Key for CookieName {
     fn decode_key(key: &str, at: At, cx: &mut Decoder<'_>) -> Option<Self> {
@@ -133,6 +133,17 @@ impl Key for CookieName {
 
     fn key_schema() -> Option<Json> {
         Some(json!({ "type": "string", "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$" }))
+    }
+}
+
+impl Setting for CookieName {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        let name = text(node, cx, "the name of a cookie")?;
+        Self::decode_key(name, node.at, cx)
+    }
+
+    fn schema(s: &mut SchemaBuilder<'_>) -> Json {
+        s.pattern("cookie name", "Name of a cookie.", "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
     }
 }
 

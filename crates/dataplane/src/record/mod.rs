@@ -207,6 +207,11 @@ impl Recorder {
         self.add(|cells| &cells.failed_handshakes);
     }
 
+    /// A client's connection was closed, since it did not begin with the header that its listener asks for.
+    pub fn connection_unnamed(&self) {
+        self.add(|cells| &cells.unnamed);
+    }
+
     /// A connection to a target was made, or could not be.
     pub fn connected(&self, target: &TargetMetrics, made: bool) {
         target.count_connect(self.worker, made);
@@ -217,6 +222,11 @@ impl Recorder {
     pub fn attempt_failed(&self, target: &TargetMetrics, status: u16, nanos: u64) {
         self.add(|cells| &cells.retries);
         target.count(self.worker, status, nanos);
+    }
+
+    /// A call was sent elsewhere as well; `status` is what the target answered, 0 when it did not.
+    pub fn mirrored(&self, target: &TargetMetrics, status: u16) {
+        target.count(self.worker, status, 0);
     }
 
     /// The newest of this worker's last 1,024 requests with this id.

@@ -4,16 +4,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use daemun_config::Draft;
-use daemun_config::diagnostic::{BAD_VALUE, Diagnostic, Diagnostics, ROUTE_LESS_PROTECTED};
+use daemun_config::diagnostic::{BAD_VALUE, Diagnostic, Diagnostics, FILES_ROOT, ROUTE_LESS_PROTECTED};
 use daemun_config::model::{
     self, Authenticate, Config, LogFormat, PathRewrite as PathRewriteConfig, PolicyEntry, Underscores,
 };
 use daemun_config::tree::At;
 use daemun_pipeline::expression::{ExpressionError, Scope, Text};
-use daemun_pipeline::{BuildContext, Carry, Consumer, Directory, Phase, Policy, PolicyRow};
+use daemun_pipeline::{BasicCredential, BuildContext, Carry, Consumer, Directory, Phase, Policy, PolicyRow};
 
+use super::failure::{Names, OwnFailure};
 use super::template::{Template, split_expressions};
-use super::{Destination, Own, PathRewrite, Redirect, Rewrite, Route, Settings, Snapshot, answer, upstream};
+use super::{Destination, Entrance, Own, PathRewrite, Redirect, Rewrite, Route, Settings, Snapshot, answer, upstream};
 use crate::chain::{Chain, Link};
 use crate::clock::nanos;
 use crate::http1::parse::Bounds;
@@ -64,8 +65,16 @@ fn compile(
     check_log(config, diagnostics);
     let directory = Arc::new(directory(config));
     let router = Router::build(config.routes.iter().map(Into::into), config.hosts_fall_through, diagnostics);
-    let mut compiler =
-        Compiler { registry, carry, directory: &directory, diagnostics, shared: HashMap::new(), alike: HashMap::new() };
+    let mut compiler = Compiler {
+        registry,
+        carry,
+        directory: &directory,
+        diagnostics,
+        names: Names::of(&config.upstreams),
+        balances: &config.upstreams,
+        shared: HashMap::new(),
+        alike: HashMap::new(),
+    };
     let global: Vec<&PolicyEntry> = config.policies.iter().filter(|p| p.settings.is_some()).collect();
     let unmatched = policies.then(|| compiler.unmatched(&global)).flatten();
     let mut plain: Option<Option<Arc<Chain>>> = None;
@@ -87,12 +96,18 @@ fn compile(
     if let Some(router) = &router {
         less_protected(config, registry, router, diagnostics);
     }
-    let upstreams: Vec<_> =
-        config.upstreams.iter().map(|u| upstream::compile(u, carry, metrics, diagnostics).map(Arc::new)).collect();
+    let names = Names::of(&config.upstreams);
+    let upstreams: Vec<_> = config
+        .upstreams
+        .iter()
+        .map(|u| upstream::compile(u, config.zone.as_deref(), &names, carry, metrics, diagnostics).map(Arc::new))
+        .collect();
     let upstreams = upstreams.into_iter().collect::<Option<Vec<_>>>();
-    let tls = tls(config, carry, diagnostics);
-    let (router, unmatched, upstreams, tls) = (router?, unmatched?, upstreams?, tls?);
-    let snapshot = Snapshot { router, routes, unmatched, upstreams, directory, tls, settings: settings(config) };
+    let entrances = entrances(config, carry, diagnostics);
+    let (router, unmatched, upstreams, entrances) = (router?, unmatched?, upstreams?, entrances?);
+    let tells_ends = upstreams.iter().any(|upstream| upstream.proxy_protocol.is_some());
+    let settings = settings(config);
+    let snapshot = Snapshot { router, routes, unmatched, upstreams, directory, entrances, tells_ends, settings };
     (snapshot.routes.len() == config.routes.len()).then_some(snapshot)
 }
 
@@ -129,16 +144,19 @@ fn check_log(config: &Config, diagnostics: &mut Diagnostics) {
     });
 }
 
-/// What routes may have of their own but a rewrite: limits of body, connecting and answer, upgrades.
-type Exceptions = (Option<u64>, Option<u64>, Option<u64>, Vec<String>);
+/// What routes may have of their own but a rewrite: limits of body, connecting and answer, upgrades, a parameter that is hashed.
+type Exceptions = (Option<u64>, Option<u64>, Option<u64>, Vec<String>, Option<u16>);
 
 struct Compiler<'a> {
     registry: &'static [PolicyRow],
     carry: &'a Carry,
     directory: &'a Arc<Directory>,
     diagnostics: &'a mut Diagnostics,
+    names: Names<'a>,
     /// Global policies are built once and shared by the routes that have them.
     shared: HashMap<(String, bool), Option<Built>>,
+    /// What of each upstream is hashed.
+    balances: &'a [model::Upstream],
     /// What routes without a rewrite have of their own.
     alike: HashMap<Exceptions, Arc<Own>>,
 }
@@ -250,6 +268,7 @@ impl Compiler<'_> {
             model::Destination::Redirect(redirect) => self
                 .location(route, &redirect.to, params)
                 .map(|to| Destination::Redirect(Box::new(Redirect { to, status: redirect.status }))),
+            model::Destination::Files(files) => self.files(route, files),
         };
         let rewrite = self.rewrite(route, params);
         let (destination, rewrite, chain) = (destination?, rewrite?, chain?);
@@ -259,18 +278,30 @@ impl Compiler<'_> {
             chain,
             destination,
             cells: metrics.route(&route.name.value),
-            own: self.own(route, rewrite),
+            own: self.own(route, rewrite, self.hash_param(route, params)),
         })
     }
 
-    fn own(&mut self, route: &model::Route, rewrite: Option<Rewrite>) -> Arc<Own> {
+    /// Which of the route's parameters its upstream hashes.
+    fn hash_param(&self, route: &model::Route, params: &[String]) -> Option<u16> {
+        let model::Destination::Upstream(index) = &route.destination else { return None };
+        let model::Balance::Hash(model::HashBy::Param(name)) = &self.balances.get(*index)?.balance else {
+            return None;
+        };
+        params.iter().position(|param| param == name).and_then(|position| u16::try_from(position).ok())
+    }
+
+    fn own(&mut self, route: &model::Route, rewrite: Option<Rewrite>, hash_param: Option<u16>) -> Arc<Own> {
         let (body, upgrades) = (route.body_limit, route.upgrades.clone());
         let (connect, response) = (route.timeouts.connect.map(nanos), route.timeouts.response.map(nanos));
-        if rewrite.is_some() {
-            return Arc::new(Own { body, connect, response, upgrades, rewrite });
+        let failure = OwnFailure::compile(route, &self.names, self.carry);
+        if rewrite.is_some() || failure.is_some() {
+            return Arc::new(Own { body, connect, response, upgrades, rewrite, failure, hash_param });
         }
-        let alike = self.alike.entry((body, connect, response, upgrades.clone()));
-        Arc::clone(alike.or_insert_with(|| Arc::new(Own { body, connect, response, upgrades, rewrite })))
+        let alike = self.alike.entry((body, connect, response, upgrades.clone(), hash_param));
+        Arc::clone(
+            alike.or_insert_with(|| Arc::new(Own { body, connect, response, upgrades, rewrite, failure, hash_param })),
+        )
     }
 
     #[allow(clippy::option_option, reason = "outer: an error was reported; inner: nothing is rewritten")]
@@ -353,6 +384,17 @@ impl Compiler<'_> {
             self.diagnostics.error(BAD_VALUE, format!("routes.{}.{key}", route.name.value), at, message);
         })
         .ok()
+    }
+
+    /// Files whose folder is there; it is opened anew for each request, so that one that is put in its place is served from then on.
+    fn files(&mut self, route: &model::Route, files: &model::Files) -> Option<Destination> {
+        let root = &files.root;
+        let message = match std::fs::read_dir(&root.value) {
+            Ok(_) => return Some(Destination::Files(Arc::new(files.clone()))),
+            Err(error) => format!("`{}` is not a folder that can be read: {error}", root.value.display()),
+        };
+        self.diagnostics.error(FILES_ROOT, format!("routes.{}.files.root", route.name.value), root.at, message);
+        None
     }
 
     /// Where a redirect leads; a caller may not choose its host.
@@ -450,25 +492,22 @@ fn key_of(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)).max(1)
 }
 
-/// TLS of the listeners by name: the address as configured, numbered from the second of the same on.
-fn tls(
-    config: &Config,
-    carry: &Carry,
-    diagnostics: &mut Diagnostics,
-) -> Option<HashMap<String, Arc<rustls::ServerConfig>>> {
+/// What comes before requests at the listeners, by name: the address as configured, numbered from the second of the same on.
+fn entrances(config: &Config, carry: &Carry, diagnostics: &mut Diagnostics) -> Option<HashMap<String, Entrance>> {
     let mut out = HashMap::new();
     let mut complete = true;
     for (index, listener) in config.listeners.iter().enumerate() {
-        if listener.tls.is_none() {
+        if listener.tls.is_none() && listener.proxy_protocol.is_none() {
             continue;
         }
         let same = config.listeners.iter().take(index).filter(|other| other.bind.value == listener.bind.value).count();
-        match crate::tls::server(listener, carry, diagnostics) {
-            Some(tls) => {
-                out.insert(crate::listener::name(&listener.bind.value, same), tls);
-            }
-            None => complete = false,
+        let tls = listener.tls.is_some().then(|| crate::tls::server(listener, carry, diagnostics));
+        if matches!(tls, Some(None)) {
+            complete = false;
+            continue;
         }
+        let proxy = listener.proxy_protocol.clone().map(Arc::new);
+        out.insert(crate::listener::name(&listener.bind.value, same), Entrance { proxy, tls: tls.flatten() });
     }
     complete.then_some(out)
 }
@@ -482,6 +521,11 @@ fn directory(config: &Config) -> Directory {
         name: c.name.value.clone(),
         roles: c.roles.clone(),
         keys: c.keys.iter().map(|k| k.value).collect(),
+        basic: c
+            .basic
+            .iter()
+            .map(|known| BasicCredential { username: known.username.value.clone(), password: known.password })
+            .collect(),
     });
     Directory::new(consumers.collect())
 }
