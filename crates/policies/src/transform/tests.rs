@@ -628,9 +628,9 @@ proptest! {
 
     #[test]
     fn no_text_makes_a_reader_panic(text in "[\\[\\]{}\",:<>/&;a-c0-9 ='!?-]{0,60}") {
-        let way = |text: &str| match Target::parse(text).unwrap() {
-            Target::Body(path) => path,
-            other => panic!("{other}"),
+        let way = |text: &str| {
+            let Ok(Target::Body(path)) = Target::parse(text) else { panic!("{text}") };
+            path
         };
         for kind in [Kind::Json, Kind::Xml, Kind::Form] {
             let edits = [BodyEdit::Remove(way("body.a.b[*].c")), BodyEdit::Rename(way("body.a"), "b".into())];
