@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::language::gate::{Adaptive, Importance, UpstreamLimits};
 use crate::tree::{At, Node};
 
 /// A value and where it stood in the text.
@@ -115,6 +116,26 @@ pub struct Listener {
     pub bind: Spanned<Bind>,
     /// TLS termination, `None` for cleartext.
     pub tls: Option<ListenerTls>,
+    /// Who must say first whose connection it passes on; `None` where nobody may.
+    pub proxy_protocol: Option<ListenerProxy>,
+}
+
+/// The PROXY protocol of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerProxy {
+    /// The peers that must begin with a header, which is believed.
+    pub from: TrustedProxies,
+    /// Whether other peers are served, without a header; else their connections are closed.
+    pub serve_others: bool,
+}
+
+/// Version of the PROXY protocol that is spoken to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// 1, a line of text.
+    V1,
+    /// 2, binary.
+    V2,
 }
 
 /// TLS of a listener.
@@ -285,8 +306,14 @@ pub struct Upstream {
     pub host: HostRule,
     /// Protocol towards the targets.
     pub protocol: UpstreamProtocol,
+    /// How its targets are told whose connection a call came over; with HTTP/1.1 only.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// TLS towards `https` targets.
     pub tls: UpstreamTls,
+    /// Bounds on its calls.
+    pub limits: UpstreamLimits,
+    /// Whether the number of calls in flight is learned.
+    pub concurrency: Option<Adaptive>,
     /// When a call that failed is made again.
     pub retry: Option<Retry>,
     /// A second call when the first takes long.
@@ -427,6 +454,8 @@ pub struct Route {
     pub policies: Vec<PolicyEntry>,
     /// How several authenticators combine.
     pub authenticate: Authenticate,
+    /// Whether its calls go first when not all can.
+    pub importance: Importance,
 }
 
 /// How several authenticators combine.
@@ -496,6 +525,38 @@ pub enum Destination {
     Answer(Answer),
     /// A redirect.
     Redirect(Redirect),
+    /// Files of a folder.
+    Files(Files),
+}
+
+/// Files of a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// The folder.
+    pub root: Spanned<PathBuf>,
+    /// Name of the file that stands for a folder; `index.html`.
+    pub index: Option<String>,
+    /// File, relative to the folder, that stands for one that is not there.
+    pub fallback: Option<String>,
+    /// `cache-control` of the answers with a file.
+    pub cache_control: Option<String>,
+    /// Whether names that begin with a dot are served; false.
+    pub serve_hidden: bool,
+    /// Whether symbolic links are followed that stay within the folder; false.
+    pub follow_symlinks: bool,
+    /// Codings of which a coded file may stand beside the plain one, the preferred first.
+    pub precompressed: Vec<FileCoding>,
+}
+
+/// A content coding of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileCoding {
+    /// Brotli, `.br`.
+    Brotli,
+    /// Zstandard, `.zst`.
+    Zstandard,
+    /// Gzip, `.gz`.
+    Gzip,
 }
 
 /// A fixed answer.
@@ -556,6 +617,8 @@ pub struct Consumer {
     pub roles: Vec<String>,
     /// SHA-256 digests of its API keys; a key given in clear is digested while reading, and not kept.
     pub keys: Vec<Spanned<[u8; 32]>>,
+    /// In place of the route's.
+    pub importance: Option<Importance>,
     /// Its credentials of HTTP Basic.
     pub basic: Vec<BasicCredential>,
 }

@@ -27,8 +27,9 @@ impl At {
         let count = |text: &str| u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
         let width = self.end_column.saturating_sub(self.column);
         let quote = match width.checked_sub(count(text)) {
-            Some(0) => 0,
-            Some(2) => 1,
+            // a blank behind a value may belong to its place
+            Some(0 | 1) => 0,
+            Some(2 | 3) => 1,
             Some(_) | None => return self,
         };
         if self.line != self.end_line {

@@ -1,6 +1,6 @@
 //! One request and its answer, as policies see them. Knows nothing of sockets, framing or bodies.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -229,6 +229,8 @@ pub struct Response {
     /// The whole body, where a policy needed it; what is here is what is sent. Empty where a policy may have a need of one and there is none,
     /// and nothing put here is then sent.
     pub body: Option<Vec<u8>>,
+    /// Whether the gateway made it itself, and not an upstream.
+    pub own: bool,
 }
 
 /// Who is at the other end of the connection.
@@ -246,12 +248,23 @@ pub struct Client {
     pub tls: bool,
     /// Identity proven by a client certificate.
     pub identity: Option<Rc<TlsIdentity>>,
+    /// Both ends of the client's connection, where an upstream is told of them.
+    pub ends: Option<Rc<Ends>>,
+}
+
+/// Both ends of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The client's.
+    pub from: SocketAddr,
+    /// Where it connected to.
+    pub to: SocketAddr,
 }
 
 impl Default for Client {
     fn default() -> Self {
         let ip = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
-        Client { peer: None, ip, peer_text: Rc::from(""), trusted: false, tls: false, identity: None }
+        Client { peer: None, ip, peer_text: Rc::from(""), trusted: false, tls: false, identity: None, ends: None }
     }
 }
 
@@ -306,6 +319,8 @@ pub struct Exchange {
     pub route_key: u64,
     /// How long the destination waits before it does anything, nanoseconds.
     pub delay: u64,
+    /// What a policy remarks of an answer that it lets pass, for the access log.
+    pub remark: Option<Box<str>>,
     /// Bytes of the request's body, where a policy allows less than its route.
     pub body_limit: Option<u64>,
     /// Content coding agreed on with the caller; behind the way outward, the one that the answer's body is given.
@@ -379,6 +394,7 @@ impl Exchange {
         self.response.status = 0;
         self.response.head.clear();
         self.response.body = None;
+        self.response.own = false;
         self.consumer = None;
         self.consumer_text = Span::default();
         self.params.clear();
@@ -387,6 +403,7 @@ impl Exchange {
         self.trace.clear();
         self.route_key = 0;
         self.delay = 0;
+        self.remark = None;
         self.body_limit = None;
         self.coding = None;
         self.times = Times::default();

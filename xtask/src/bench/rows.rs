@@ -3,6 +3,7 @@
 mod cpu;
 mod idle;
 mod latency;
+mod overload;
 mod publish;
 mod reload;
 mod resources;
@@ -38,6 +39,7 @@ pub(super) const ROWS: [Row; 20] = [
     Row { name: "resources", title: "memory and start", measure: resources::memory_and_start },
     Row { name: "syscalls", title: "system calls per request, one connection", measure: resources::system_calls },
     Row { name: "latency", title: "p99 at half load", measure: latency::measure },
+    Row { name: "overload", title: "an upstream offered twice what it can do", measure: overload::measure },
     Row { name: "idle", title: "features with nothing to do", measure: idle::measure },
     Row { name: "transform", title: "JSON transform of 4 KiB", measure: transform::measure },
     Row { name: "publish", title: "100,000 routes, until they are live", measure: publish::measure },

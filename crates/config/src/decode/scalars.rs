@@ -473,6 +473,16 @@ impl Setting for IpNet {
     }
 }
 
+impl IpNet {
+    /// Reads an address or a range, as it is written in a configuration.
+    ///
+    /// # Errors
+    /// The range that was probably meant, when only the bits behind the prefix are wrong.
+    pub fn parse(text: &str) -> Result<IpNet, Option<String>> {
+        parse_net(text)
+    }
+}
+
 impl std::str::FromStr for IpNet {
     type Err = String;
 
@@ -481,16 +491,6 @@ impl std::str::FromStr for IpNet {
             Some(masked) => format!("`{text}` has bits set behind its prefix; the range is `{masked}`"),
             None => format!("`{text}` is not an address or a range of addresses"),
         })
-    }
-}
-
-impl IpNet {
-    /// Reads an address or a range, as it is written in a configuration.
-    ///
-    /// # Errors
-    /// The range that was probably meant, when only the bits behind the prefix are wrong.
-    pub fn parse(text: &str) -> Result<IpNet, Option<String>> {
-        parse_net(text)
     }
 }
 

@@ -7,12 +7,15 @@ use serde_json::{Value as Json, json};
 use super::balance::Balance;
 use super::discover::DiscoverText;
 use super::failure::{FallbackText, HedgeText, RetryText};
+use super::gate::{ConcurrencyText, UpstreamLimitsText};
 use super::health::HealthText;
 use super::outliers::{BreakerText, OutliersText};
 use super::target::{HostName, TargetUrl, is_authority};
 use crate::decode::{Bounded, Decoder, Name, NonEmpty, SchemaBuilder, Setting, TimeLimit, text};
 use crate::diagnostic::{self, BAD_VALUE, CONFLICTING_KEYS, Diagnostic, MISSING_KEY};
-use crate::model::{HostRule, Spanned, Target, Upstream, UpstreamProtocol, UpstreamTimeouts, UpstreamTls};
+use crate::model::{
+    HostRule, ProxyVersion, Spanned, Target, Upstream, UpstreamProtocol, UpstreamTimeouts, UpstreamTls,
+};
 use crate::settings;
 use crate::tree::Node;
 
@@ -38,8 +41,15 @@ settings! {
         host: HostRule = "preserve",
         /// Protocol towards the targets.
         protocol: Protocol = "http1",
+        /// Each connection begins with a header of the PROXY protocol that names the client. It then serves that client's connection alone;
+        /// with `protocol: http1` only.
+        proxy_protocol: Option<Spanned<ProxyVersionText>>,
         /// TLS towards `https` targets; the target's certificate is verified.
         tls: Option<UpstreamTlsText>,
+        /// Bounds on the calls to it, and how many may wait.
+        limits: UpstreamLimitsText = "{}",
+        /// `adaptive`: how many calls it gets at once is learned from how long its answers take.
+        concurrency: Option<ConcurrencyText>,
         /// When a call that failed is made again; without it, only one that found no connection, or one at rest that had ended.
         retry: Option<RetryText>,
         /// A second call when the first takes long.
@@ -55,6 +65,9 @@ settings! {
 
 impl UpstreamText {
     fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
+        if let Some(limits) = node.get("limits") {
+            self.limits.check(limits, self.concurrency.is_some(), cx);
+        }
         let targets = self.targets.as_ref().map_or(&[][..], |targets| &targets.0);
         if let Some(node) = node.get("targets").filter(|_| {
             self.discover.is_none() && !targets.is_empty() && targets.iter().all(|target| target.weight == 0)
@@ -75,6 +88,11 @@ impl UpstreamText {
                 format!("`{}` {message}", crate::tree::clip(&url.value.written)),
             );
             cx.key("targets", |cx| cx.report(found.help(help)));
+        }
+        if let Some(given) = self.proxy_protocol.as_ref().filter(|_| !matches!(self.protocol, Protocol::Http1)) {
+            let message = "`proxy_protocol` names one client for each connection, and over HTTP/2 many share one";
+            let found = Diagnostic::error(CONFLICTING_KEYS, given.at, message);
+            cx.key("proxy_protocol", |cx| cx.report(found.help("leave `protocol` out; it is `http1` then")));
         }
         if let Some(entry) = self
             .tls
@@ -108,7 +126,13 @@ impl UpstreamText {
                 Protocol::H2c => UpstreamProtocol::H2c,
                 Protocol::Auto => UpstreamProtocol::Auto,
             },
+            proxy_protocol: self.proxy_protocol.map(|version| match version.value {
+                ProxyVersionText::V1 => ProxyVersion::V1,
+                ProxyVersionText::V2 => ProxyVersion::V2,
+            }),
             tls: self.tls.map(UpstreamTlsText::lower).unwrap_or_default(),
+            limits: self.limits.lower(),
+            concurrency: self.concurrency.map(ConcurrencyText::lower),
             retry: self.retry.map(RetryText::lower),
             hedge: self.hedge.map(HedgeText::lower),
             fallback: self.fallback.and_then(FallbackText::lower),
@@ -192,6 +216,16 @@ settings! {
         H2c = "h2c",
         /// What TLS negotiates; HTTP/1.1 on cleartext.
         Auto = "auto",
+    }
+}
+
+settings! {
+    /// Version of the PROXY protocol.
+    enum ProxyVersionText {
+        /// Version 1, a line of text.
+        V1 = "v1",
+        /// Version 2, binary.
+        V2 = "v2",
     }
 }
 

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use daemun_config::diagnostic::Diagnostics;
-use daemun_config::model::{self, HostRule, TargetAddress, UpstreamProtocol};
+use daemun_config::model::{self, HostRule, ProxyVersion, TargetAddress, UpstreamProtocol};
 use daemun_pipeline::Carry;
 
 use super::failure::{Failure, Names};
 use super::set::{FoundTarget, Known, Maker, TargetSet};
 use crate::clock::nanos;
 use crate::destination::upstream::choice::Choice;
+use crate::destination::upstream::gate::GateSettings;
 use crate::destination::upstream::state::TargetState;
 use crate::record::{Metrics, TargetMetrics};
 use crate::tls::ClientTls;
@@ -27,19 +28,27 @@ pub struct Upstream {
     pub(crate) set: Arc<TargetSet>,
     pub(crate) host: HostRule,
     pub(crate) protocol: UpstreamProtocol,
+    /// How its targets are told whose connection a call came over.
+    pub(crate) proxy_protocol: Option<ProxyVersion>,
     pub(crate) connect: u64,
     pub(crate) response: u64,
     pub(crate) idle: u64,
     /// TLS towards its `https` targets.
     pub(crate) tls: Option<ClientTls>,
     pub(crate) failure: Failure,
+    /// How many calls it gets at once; `None` where nothing bounds them.
+    pub(crate) gate: Option<GateSettings>,
+    /// Connections over all workers.
+    pub(crate) connections: usize,
+    /// Calls and connections to each target over all workers; `None` where nothing bounds them.
+    pub(crate) target_bounds: Option<(usize, usize)>,
 }
 
 /// A compiled target.
 pub struct Target {
     /// As written, without anything secret.
     pub url: String,
-    /// What tells its connections from those of another target: address, TLS settings and protocol.
+    /// What tells its connections from those of another target: address, TLS settings and protocols.
     pub(crate) key: String,
     pub(crate) address: TargetAddress,
     pub(crate) authority: String,
@@ -83,7 +92,7 @@ impl Target {
         };
         Target {
             url: found.url.clone(),
-            key: format!("{:?} {} {} {:?}", found.address, found.tls, of.tls_key, of.protocol),
+            key: format!("{:?} {} {} {:?} {:?}", found.address, found.tls, of.tls_key, of.protocol, of.proxy_protocol),
             address: found.address.clone(),
             authority,
             base_path: found.base_path.clone(),
@@ -170,11 +179,40 @@ pub(crate) fn compile(
         name: config.name.value.clone(),
         host: config.host.clone(),
         protocol: config.protocol,
+        proxy_protocol: config.proxy_protocol,
         connect: default(config.timeouts.connect, 5),
         response: default(config.timeouts.response, 30),
         idle: default(config.timeouts.idle, 60),
         failure: Failure::compile(config, upstreams, carry),
+        gate: gate(config),
+        connections: config.limits.connections.unwrap_or(usize::MAX),
+        target_bounds: target_bounds(config),
     })
+}
+
+/// What bounds the calls in flight. Over HTTP/1.1 every call has a connection of its own, so that they cannot be more than those.
+fn gate(config: &model::Upstream) -> Option<GateSettings> {
+    let limits = &config.limits;
+    let alone = config.protocol == UpstreamProtocol::Http1;
+    let connections = limits.connections.filter(|_| alone);
+    let per_target = target_bounds(config).map(|(calls, _)| calls).filter(|calls| *calls < usize::MAX);
+    let requests = [limits.requests, connections].into_iter().flatten().min();
+    (requests.is_some() || per_target.is_some() || config.concurrency.is_some()).then(|| GateSettings {
+        requests: requests.unwrap_or(usize::MAX),
+        per_target: per_target.unwrap_or(usize::MAX),
+        queue: limits.queue,
+        timeout: nanos(limits.queue_timeout),
+        adaptive: config.concurrency,
+    })
+}
+
+/// Calls in flight to each target, and connections.
+fn target_bounds(config: &model::Upstream) -> Option<(usize, usize)> {
+    let limits = &config.limits;
+    let alone = config.protocol == UpstreamProtocol::Http1;
+    let connections = limits.target_connections;
+    let calls = [limits.target_requests, connections.filter(|_| alone)].into_iter().flatten().min();
+    (calls.is_some() || connections.is_some()).then(|| (calls.unwrap_or(usize::MAX), connections.unwrap_or(usize::MAX)))
 }
 
 fn targets(config: &model::Upstream, tls_key: &str, carry: &Carry, metrics: &Arc<Metrics>) -> Arc<TargetSet> {
@@ -182,11 +220,13 @@ fn targets(config: &model::Upstream, tls_key: &str, carry: &Carry, metrics: &Arc
     let known = carry.get_or(&format!("targets of {name}"), "", Known::default);
     let written: Vec<FoundTarget> = config.targets.iter().map(written).collect();
     // targets found by one source are not those of another
-    let shape = format!("{written:?} {tls_key} {:?} {:?}", config.protocol, config.discover);
+    let shape =
+        format!("{written:?} {tls_key} {:?} {:?} {:?}", config.protocol, config.discover, config.proxy_protocol);
     carry.get_or(&format!("target set of {name}"), &shape, || {
         let maker = Maker {
             upstream: name.to_owned(),
             protocol: config.protocol,
+            proxy_protocol: config.proxy_protocol,
             tls_key: tls_key.to_owned(),
             known,
             metrics: Arc::clone(metrics),
