@@ -145,7 +145,9 @@ impl Program {
 
     /// Runs over an answer.
     pub(super) fn on_response(&self, exchange: &mut Exchange, on_trouble: OnTrouble) -> Result<(), Trouble> {
-        let mut body = BodyState { keeps: on_trouble == OnTrouble::Leave, ..BodyState::default() };
+        // what the gateway says itself is no answer of the kind that steps are written for
+        let off = exchange.response.own;
+        let mut body = BodyState { keeps: on_trouble == OnTrouble::Leave, off, ..BodyState::default() };
         for action in &self.actions {
             let done = match action {
                 Action::Body(edits) => edits.values(exchange).and_then(|values| {
