@@ -1,15 +1,23 @@
 //! The language itself: every key of a configuration, how it is checked, and how it becomes a [`Config`].
 
+mod balance;
 mod check;
 mod conditions;
 mod consumer;
+mod discover;
 mod edge;
 mod failure;
+mod files;
+mod health;
+mod outliers;
 mod pattern;
 mod policies;
 mod route;
 mod target;
+mod targets;
 mod upstream;
+
+pub use targets::{TargetList, read_targets};
 
 use serde_json::{Value as Json, json};
 
@@ -55,6 +63,8 @@ settings! {
         limits: LimitsText = "{}",
         /// Time limits towards clients.
         timeouts: ClientTimeoutsText = "{}",
+        /// Where the gateway is: targets of the same `zone` are preferred. `${env:ZONE}` takes it from the environment.
+        zone: Option<Name>,
         /// Pools of targets, by name.
         upstreams: Mapping<Name, Checked<UpstreamText>> = "{}",
         /// Policies of every route; a route's own of the same name replaces one, `off` there removes it.
@@ -138,6 +148,7 @@ impl Root {
             Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => None,
         };
         let places = places(&self.listeners, node);
+        let trusted = trusted_proxies(self.trusted_proxies);
         let routes = self.routes.into_iter().zip(destinations).filter(|(route, _)| route.sound);
         let config = Config {
             workers: self.workers.and_then(|workers| usize::try_from(workers.get()).ok()),
@@ -150,7 +161,7 @@ impl Root {
                 .into_iter()
                 .zip(places)
                 .filter(|(listener, _)| listener.sound)
-                .map(|(listener, place)| listener.value.lower(place))
+                .map(|(listener, place)| listener.value.lower(place, &trusted))
                 .collect(),
             admin: self.admin.map(|admin| admin.bind),
             status: self.status.map(|status| status.bind),
@@ -158,7 +169,7 @@ impl Root {
                 OrOff::Off => None,
                 OrOff::On(log) => Some(log.lower()),
             },
-            trusted_proxies: trusted_proxies(self.trusted_proxies),
+            trusted_proxies: trusted,
             underscores: match self.underscores {
                 UnderscoresText::Drop => Underscores::Drop,
                 UnderscoresText::Keep => Underscores::Keep,
@@ -166,6 +177,7 @@ impl Root {
             hosts_fall_through: self.hosts_fall_through,
             limits: self.limits.lower(),
             timeouts: self.timeouts.lower(),
+            zone: self.zone.map(|zone| zone.0),
             upstreams: self
                 .upstreams
                 .0

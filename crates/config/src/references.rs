@@ -196,13 +196,28 @@ fn read(environment: &dyn Environment, path: &Path) -> Result<String, String> {
     if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text) }
 }
 
-/// Marks what stands under `consumers` as secret, names and roles apart, and keeps it out of snippets. A misspelt `consumers` is
-/// meant as well.
+/// Marks what stands under `consumers` as secret, names and roles apart, and keeps it out of snippets; and what an upstream sends to
+/// be told of targets or to check them: tokens and fields. A misspelt key is meant as well.
 pub(crate) fn mark_secrets(root: &mut Node, sources: &mut Sources) {
     let Value::Map(entries) = &mut root.value else { return };
     for entry in entries {
         if diagnostic::nearest(&entry.key, ["consumers"]).is_some() {
             mark(&mut entry.value, sources);
+        } else if diagnostic::nearest(&entry.key, ["upstreams"]).is_some() {
+            mark_credentials(&mut entry.value, 0, sources);
+        }
+    }
+}
+
+/// Below an upstream's name: what stands under `discover` and `health`, and there under `token` and `headers`.
+fn mark_credentials(node: &mut Node, depth: usize, sources: &mut Sources) {
+    const INSIDE: usize = 2;
+    let Value::Map(entries) = &mut node.value else { return };
+    for entry in entries {
+        if depth >= INSIDE && diagnostic::nearest(&entry.key, ["token", "headers"]).is_some() {
+            mark(&mut entry.value, sources);
+        } else if depth != 1 || diagnostic::nearest(&entry.key, ["discover", "health"]).is_some() {
+            mark_credentials(&mut entry.value, depth + 1, sources);
         }
     }
 }

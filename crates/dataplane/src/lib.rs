@@ -3,6 +3,7 @@
 mod gateway;
 mod worker;
 mod listener;
+pub mod proxy_protocol;
 mod tls;
 mod io;
 mod socket;
@@ -28,10 +29,13 @@ mod clock;
 mod simulation;
 
 pub use clock::Clock;
-pub use destination::upstream::state::{TargetState, Verdict};
+pub use destination::upstream::choice::{TargetStatus, UpstreamStatus};
+pub use destination::upstream::state::{Standing, TargetState, Verdict};
 pub use gateway::{Gateway, Options};
 pub use ids::{IdSource, Ids};
 pub use listener::{Socket, Sockets};
 pub use snapshot::Snapshot;
+pub use snapshot::reach::Reach;
 pub use snapshot::set::FoundTarget;
 pub use snapshot::upstream::{Target, Upstream};
+pub use tls::{client_config, handshake_in_words};

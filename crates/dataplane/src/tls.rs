@@ -197,7 +197,8 @@ fn certified(
 }
 
 /// Why a handshake failed.
-pub(crate) fn handshake_in_words(error: &std::io::Error) -> String {
+#[must_use]
+pub fn handshake_in_words(error: &std::io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(refused @ rustls::Error::InvalidCertificate(CertificateError::Other(_))) => {
             format!("the certificate is refused: {}", in_words(refused))
@@ -369,6 +370,21 @@ pub(crate) fn client(
     };
     let key = format!("{digests:?} {server_name:?} {}", tls.insecure_skip_verify);
     Some(ClientTls { config: Arc::new(config), server_name, key })
+}
+
+/// TLS towards a server that is no target: verified by the authorities of a PEM file, or by the system's; HTTP/1.1 is offered.
+///
+/// # Errors
+/// Why the file is of no use.
+pub fn client_config(ca_file: Option<&std::path::Path>) -> Result<Arc<ClientConfig>, String> {
+    let at = daemun_config::tree::At::default();
+    let ca = ca_file.map(|path| Spanned { value: path.to_owned(), at });
+    let mut diagnostics = Diagnostics::new();
+    let tls = client("", &UpstreamTls { ca, ..UpstreamTls::default() }, UpstreamProtocol::Http1, &mut diagnostics);
+    tls.map(|tls| tls.config).ok_or_else(|| {
+        let first = diagnostics.iter().next().map(|found| found.message.clone());
+        first.unwrap_or_else(|| "no TLS is to be had".to_owned())
+    })
 }
 
 /// The system's authorities; none that cannot be read.

@@ -4,11 +4,17 @@ use std::path::PathBuf;
 
 use serde_json::{Value as Json, json};
 
+use super::balance::Balance;
+use super::discover::DiscoverText;
 use super::failure::{FallbackText, HedgeText, RetryText};
+use super::health::HealthText;
+use super::outliers::{BreakerText, OutliersText};
 use super::target::{HostName, TargetUrl, is_authority};
 use crate::decode::{Bounded, Decoder, Name, NonEmpty, SchemaBuilder, Setting, TimeLimit, text};
 use crate::diagnostic::{self, BAD_VALUE, CONFLICTING_KEYS, Diagnostic, MISSING_KEY};
-use crate::model::{HostRule, Spanned, Target, Upstream, UpstreamProtocol, UpstreamTimeouts, UpstreamTls};
+use crate::model::{
+    HostRule, ProxyVersion, Spanned, Target, Upstream, UpstreamProtocol, UpstreamTimeouts, UpstreamTls,
+};
 use crate::settings;
 use crate::tree::Node;
 
@@ -17,15 +23,26 @@ settings! {
     pub(super) struct UpstreamText {
         /// Where the calls go: `http://host:port`, `https://host`, `unix:/run/x.sock`, each as a text or as a mapping of `url` and
         /// `weight`.
-        targets: NonEmpty<TargetText>,
+        targets: Option<NonEmpty<TargetText>>,
+        /// Where targets are found while the gateway runs, instead of `targets` or beside them.
+        discover: Option<DiscoverText>,
         /// How a target is picked.
         balance: Balance = "round_robin",
+        /// What calls tell of a target; nothing when absent.
+        outliers: Option<OutliersText>,
+        /// When the upstream as a whole is left alone for a while; never when absent.
+        breaker: Option<BreakerText>,
+        /// Over this time the weight of a target rises from a tenth to what it is, once it is healthy again.
+        slow_start: Option<TimeLimit>,
         /// Time limits of a call.
         timeouts: UpstreamTimeoutsText = "{}",
         /// What goes into `Host`: `preserve` for what the client sent, `target` for the target's own, or a fixed name.
         host: HostRule = "preserve",
         /// Protocol towards the targets.
         protocol: Protocol = "http1",
+        /// Each connection begins with a header of the PROXY protocol that names the client. It then serves that client's connection alone;
+        /// with `protocol: http1` only.
+        proxy_protocol: Option<Spanned<ProxyVersionText>>,
         /// TLS towards `https` targets; the target's certificate is verified.
         tls: Option<UpstreamTlsText>,
         /// When a call that failed is made again; without it, only one that found no connection, or one at rest that had ended.
@@ -34,17 +51,19 @@ settings! {
         hedge: Option<HedgeText>,
         /// What is done in place of a call that failed.
         pub(super) fallback: Option<FallbackText>,
+        /// How targets are checked.
+        health: Option<HealthText>,
     }
-    not_available { "health", "outliers", "breaker" }
+    needs_one { "targets", "discover" }
     check UpstreamText::check;
 }
 
 impl UpstreamText {
     fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
-        let targets = &self.targets.0;
-        if let Some(node) =
-            node.get("targets").filter(|_| !targets.is_empty() && targets.iter().all(|target| target.weight == 0))
-        {
+        let targets = self.targets.as_ref().map_or(&[][..], |targets| &targets.0);
+        if let Some(node) = node.get("targets").filter(|_| {
+            self.discover.is_none() && !targets.is_empty() && targets.iter().all(|target| target.weight == 0)
+        }) {
             cx.key("targets", |cx| cx.bad_value(node, "all weights are zero, so no target would get a call"));
         }
         for target in targets {
@@ -62,11 +81,18 @@ impl UpstreamText {
             );
             cx.key("targets", |cx| cx.report(found.help(help)));
         }
+        if let Some(given) = self.proxy_protocol.as_ref().filter(|_| !matches!(self.protocol, Protocol::Http1)) {
+            let message = "`proxy_protocol` names one client for each connection, and over HTTP/2 many share one";
+            let found = Diagnostic::error(CONFLICTING_KEYS, given.at, message);
+            cx.key("proxy_protocol", |cx| cx.report(found.help("leave `protocol` out; it is `http1` then")));
+        }
         if let Some(entry) = self
             .tls
             .as_ref()
             .and_then(|_| node.entry("tls"))
-            .filter(|_| !targets.is_empty() && !targets.iter().any(|target| target.url.value.tls))
+            .filter(|_| !self.discover.as_ref().is_some_and(DiscoverText::may_be_tls))
+            .filter(|_| self.discover.is_some() || !targets.is_empty())
+            .filter(|_| !targets.iter().any(|target| target.url.value.tls))
         {
             let found =
                 Diagnostic::warning(diagnostic::NO_EFFECT, entry.key_at, "`tls` has no effect: no target is `https`");
@@ -75,10 +101,15 @@ impl UpstreamText {
     }
 
     pub(super) fn lower(self, name: Spanned<String>) -> Upstream {
-        let Balance::RoundRobin = self.balance;
         Upstream {
             name,
-            targets: self.targets.0.into_iter().map(TargetText::lower).collect(),
+            targets: self.targets.into_iter().flat_map(|targets| targets.0).map(TargetText::lower).collect(),
+            discover: self.discover.map(DiscoverText::lower),
+            balance: self.balance.lower(),
+            outliers: self.outliers.map(OutliersText::lower),
+            breaker: self.breaker.map(BreakerText::lower),
+            slow_start: self.slow_start.map(|time| time.0),
+            panic_threshold: self.health.as_ref().and_then(HealthText::panic_threshold),
             timeouts: self.timeouts.lower(),
             host: self.host,
             protocol: match self.protocol {
@@ -87,16 +118,21 @@ impl UpstreamText {
                 Protocol::H2c => UpstreamProtocol::H2c,
                 Protocol::Auto => UpstreamProtocol::Auto,
             },
+            proxy_protocol: self.proxy_protocol.map(|version| match version.value {
+                ProxyVersionText::V1 => ProxyVersion::V1,
+                ProxyVersionText::V2 => ProxyVersion::V2,
+            }),
             tls: self.tls.map(UpstreamTlsText::lower).unwrap_or_default(),
             retry: self.retry.map(RetryText::lower),
             hedge: self.hedge.map(HedgeText::lower),
             fallback: self.fallback.and_then(FallbackText::lower),
+            health: self.health.and_then(HealthText::lower),
         }
     }
 }
 
 /// A target: its address as a text, or a mapping of address and weight.
-struct TargetText {
+pub(super) struct TargetText {
     url: Spanned<TargetUrl>,
     weight: u32,
     tier: u8,
@@ -127,7 +163,7 @@ impl Setting for TargetText {
 }
 
 impl TargetText {
-    fn lower(self) -> Target {
+    pub(super) fn lower(self) -> Target {
         let Spanned { value, at } = self.url;
         Target {
             url: Spanned { value: value.written, at },
@@ -159,15 +195,6 @@ settings! {
 }
 
 settings! {
-    /// How a target is picked.
-    enum Balance {
-        /// One after the other, by weight.
-        RoundRobin = "round_robin",
-    }
-    not_available { "least_requests", "latency", "hash", "sticky" }
-}
-
-settings! {
     /// Protocol towards the targets.
     #[derive(Clone, Copy)]
     enum Protocol {
@@ -179,6 +206,16 @@ settings! {
         H2c = "h2c",
         /// What TLS negotiates; HTTP/1.1 on cleartext.
         Auto = "auto",
+    }
+}
+
+settings! {
+    /// Version of the PROXY protocol.
+    enum ProxyVersionText {
+        /// Version 1, a line of text.
+        V1 = "v1",
+        /// Version 2, binary.
+        V2 = "v2",
     }
 }
 

@@ -92,8 +92,54 @@ warning[no_route] routes: there is no route, so every request is answered with 4
 }
 
 #[test]
+fn the_proxy_protocol_names_who_is_believed_and_one_client_for_each_connection() {
+    let listener = |proxy: &str| {
+        format!(
+            "listeners: [{{ bind: \"127.0.0.1:1\", proxy_protocol: {proxy} }}]\nroutes: [{{ name: a, answer: {{}} }}]"
+        )
+    };
+    finds(
+        &listener("true"),
+        &[
+            "missing_key listeners[0].proxy_protocol: `proxy_protocol: true` believes those of `trusted_proxies`, and there are none; name the load balancers: `proxy_protocol: { from: [10.0.0.0/8] }`",
+        ],
+    );
+    finds(&format!("trusted_proxies: [10.0.0.1]\n{}", listener("true")), &[]);
+    finds(&listener("off"), &[]);
+    finds(
+        "upstreams: { u: { targets: [\"http://h\"], protocol: h2c, proxy_protocol: v2 } }\nroutes: [{ name: a, upstream: u }]",
+        &[
+            "conflicting_keys upstreams.u.proxy_protocol: `proxy_protocol` names one client for each connection, and over HTTP/2 many share one; leave `protocol` out; it is `http1` then",
+        ],
+    );
+}
+
+#[test]
+fn files_stay_below_their_root() {
+    for name in ["../a", "a/../b", "/a", "a//b", "."] {
+        finds(
+            &format!("routes: [{{ name: a, files: {{ root: ., fallback: {name} }} }}]"),
+            &[&format!(
+                "bad_value routes.a.files.fallback: `{name}` is no file below `root`; write it like `index.html` or `app/index.html`"
+            )],
+        );
+    }
+    finds(
+        "routes: [{ name: a, files: { root: ., index: a/b.html } }]",
+        &["bad_value routes.a.files.index: `index` is the name of a file, without a folder"],
+    );
+    finds(
+        "routes: [{ name: a, files: { root: . }, rewrite: { path: /b }, timeouts: { response: 1s } }]",
+        &["no_effect routes.a.timeouts: `timeouts` has no effect: this route is not sent to an upstream"],
+    );
+}
+
+#[test]
 fn routes_end_in_one_place() {
-    route("match: { path: /a }", &["missing_key routes.a: one of `upstream`, `answer` and `redirect` is missing"]);
+    route(
+        "match: { path: /a }",
+        &["missing_key routes.a: one of `upstream`, `answer`, `redirect` and `files` is missing"],
+    );
     route(
         "upstream: u, answer: { body: x }",
         &["conflicting_keys routes.a.answer: `upstream` and `answer` exclude each other"],
@@ -129,7 +175,7 @@ fn upstreams_are_named_and_used() {
         "targets: [\"http://h\"], balanc: x",
         &["unknown_key upstreams.u.balanc: there is no key `balanc` here; did you mean `balance`?"],
     );
-    upstream("host: preserve", &["missing_key upstreams.u: `targets` is missing"]);
+    upstream("host: preserve", &["missing_key upstreams.u: one of `targets` and `discover` is missing"]);
     upstream(
         "targets: http://h",
         &[
@@ -182,6 +228,66 @@ fn upstreams_are_named_and_used() {
             "bad_value upstreams.u.protocol: expected one of `http1`, `h2`, `h2c`, `auto`, found the text `http3`; did you mean `http1`?",
         ],
     );
+}
+
+#[test]
+fn settings_of_finding_and_checking_are_held_together() {
+    for (body, findings) in [
+        (
+            "discover: { dns: { name: orders.internal } }",
+            "missing_key upstreams.u.discover.dns: `port` is missing: addresses have none of their own; write `port: 8080`, or `type: SRV` for a name that has SRV records",
+        ),
+        (
+            "discover: { dns: { name: _a._tcp.x, port: 1 } }",
+            "conflicting_keys upstreams.u.discover.dns.port: SRV records have ports of their own; leave out `port`",
+        ),
+        (
+            "discover: { dns: { name: x, port: 1, refresh_min: 1m, refresh_max: 5s } }",
+            "bad_value upstreams.u.discover.dns: `refresh_max` is shorter than `refresh_min`",
+        ),
+        (
+            "discover: { dns: { name: x, port: 1, refresh_min: 10ms } }",
+            "bad_value upstreams.u.discover.dns.refresh_min: names are looked up once a second at most: write `1s` or more",
+        ),
+        (
+            "discover: { http: { url: http://h/a, ca_file: ca.crt } }",
+            "conflicting_keys upstreams.u.discover.http.ca_file: `ca_file` is for a server that is `https`",
+        ),
+        (
+            "discover: { http: { url: ftp://h/a } }",
+            "bad_value upstreams.u.discover.http.url: `ftp://h/a` is not the address of a list; write it like `https://inventory.internal/targets?of=orders`",
+        ),
+        (
+            "discover: { kubernetes: { service: a, server: https://h } }",
+            "missing_key upstreams.u.discover.kubernetes: `namespace` is missing: `server` is not the gateway's own cluster",
+        ),
+        (
+            "targets: [http://h], health: { interval: 1s }",
+            "missing_key upstreams.u.health: one of `path` and `protocol` is missing",
+        ),
+        (
+            "targets: [http://h], health: { protocol: tcp, path: / }",
+            "conflicting_keys upstreams.u.health.path: `path` is for `protocol: http`",
+        ),
+        (
+            "targets: [http://h], health: { path: /, grpc_service: a }",
+            "conflicting_keys upstreams.u.health.grpc_service: `grpc_service` is for `protocol: grpc`",
+        ),
+        (
+            "targets: [http://h], health: { path: healthz }",
+            "bad_value upstreams.u.health.path: `healthz` is not the path of a check; write it like `/healthz` or `/healthz?full=1`, encoded where it must be",
+        ),
+        (
+            "targets: [http://h], health: { path: /, expect: { status: [7xx] } }",
+            "bad_value upstreams.u.health.expect.status[0]: `7xx` is not a kind of status; write `2xx` for 200 to 299, or one status like `204`",
+        ),
+        (
+            "targets: [http://h], health: { path: /, interval: 50ms }",
+            "bad_value upstreams.u.health.interval: a target is checked ten times a second at most: write `100ms` or more",
+        ),
+    ] {
+        upstream(body, &[findings]);
+    }
 }
 
 #[test]

@@ -2,20 +2,30 @@
 //!
 //! ```text
 //! source.rs    where the configuration comes from      sockets.rs   the listening sockets, by name
-//! watch/       when its files have changed             resolve.rs   the targets' names
+//! watch/       when its files have changed             targets.rs   what happens to targets
 //! signals.rs   what the operator asks for              handover.rs  a new binary takes over
 //! endpoints.rs the status and admin listeners           notify.rs    the service manager is told
 //! process.rs   what is running: start, reload, publish, stop
+//!
+//! names.rs     targets' names stay resolved            lookup.rs    name servers are asked
+//! discover/    targets are found                       check/       targets are checked
+//! ask.rs       servers are asked over HTTP             retry.rs     when to try again
 //! ```
 
+mod ask;
+mod check;
+mod discover;
 mod endpoints;
 pub(crate) mod handover;
+mod lookup;
+mod names;
 mod notify;
 pub(crate) mod process;
-mod resolve;
+mod retry;
 mod signals;
 mod sockets;
 pub(crate) mod source;
+mod targets;
 mod watch;
 
 use std::future::Future;
@@ -36,12 +46,14 @@ pub(crate) use sockets::Role;
 use source::{Files, Source};
 use watch::Watcher;
 
-/// Threads for what blocks: reading and compiling a configuration, looking names up.
+/// Threads for what blocks: reading and compiling a configuration, asking the system for names.
 const BLOCKING_THREADS: usize = 16;
 /// How long the last lines of the log may take.
 const LAST_LINES: Duration = Duration::from_secs(2);
 /// How long the process waits at its end for what blocks.
 const LAST_WORK: Duration = Duration::from_secs(1);
+/// How often what nothing uses any more is forgotten.
+const SWEEP: Duration = Duration::from_secs(30);
 
 /// Serves until told to stop.
 pub(crate) fn run(file: &ConfigFile, output: &mut Output<'_>) -> Result<Code, Failure> {
@@ -144,20 +156,20 @@ enum Event {
     Prepared(Box<process::Prepared>),
     Broken(String),
     Slow,
-    Refresh,
+    Sweep,
     Successor(Result<(), String>),
     Lost(usize),
 }
 
 impl Control {
     async fn run(mut self) -> Code {
-        let mut refresh = self.next_refresh();
+        let mut sweep = self.next_sweep();
         loop {
             let event = tokio::select! {
                 request = self.signals.next() => Event::Asked(request),
                 changed = changed(&mut self.watcher) => changed.map_or_else(Event::NotWatched, |()| Event::Changed),
                 result = self.process.work() => result,
-                () = self.clock.wait(refresh) => Event::Refresh,
+                () = self.clock.wait(sweep) => Event::Sweep,
                 worker = self.gateway.lost() => Event::Lost(worker),
             };
             match event {
@@ -184,11 +196,11 @@ impl Control {
                     self.process.apply(*prepared).await;
                     self.watcher = self.process.watch(self.watcher.take());
                 }
-                Event::Refresh if self.clock.now() >= refresh => {
-                    self.process.refresh();
-                    refresh = self.next_refresh();
+                Event::Sweep if self.clock.now() >= sweep => {
+                    self.process.sweep();
+                    sweep = self.next_sweep();
                 }
-                Event::Refresh => {}
+                Event::Sweep => {}
                 Event::Successor(Err(why)) => self.process.stays(&why),
                 Event::Successor(Ok(())) => {
                     self.process.handed_over();
@@ -199,8 +211,8 @@ impl Control {
         }
     }
 
-    fn next_refresh(&self) -> u64 {
-        self.clock.now().saturating_add(u64::try_from(resolve::REFRESH.as_nanos()).unwrap_or(u64::MAX))
+    fn next_sweep(&self) -> u64 {
+        self.clock.now().saturating_add(u64::try_from(SWEEP.as_nanos()).unwrap_or(u64::MAX))
     }
 
     /// Drains, unless told to stop once more. `last`: nobody else serves the sockets.

@@ -14,16 +14,15 @@ use daemun_dataplane::record::{AccessLog, Events, Metrics};
 use daemun_dataplane::{Clock, Gateway, IdSource, Options, Snapshot};
 use daemun_pipeline::Carry;
 use daemun_sys::Inherited;
-use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use super::Event;
 use super::endpoints::Endpoints;
 use super::handover::{Invocation, Starting};
 use super::notify;
-use super::resolve::Resolver;
 use super::sockets::{Key, Refused, Role, Table};
 use super::source::Source;
+use super::targets::{Coming, Targets};
 use super::watch::{self, Watcher};
 use crate::code::Failure;
 use crate::configuration::{Compiled, setup};
@@ -76,7 +75,7 @@ pub(crate) struct Process {
     gateway: Arc<Gateway>,
     sockets: Table,
     endpoints: Endpoints,
-    resolver: Arc<Mutex<Resolver>>,
+    targets: Arc<Targets>,
     log: Option<AccessLog>,
     running: Running,
     generation: u64,
@@ -126,6 +125,7 @@ struct Read {
 /// A configuration that was read anew, and compiled if it is sound.
 pub(crate) struct Prepared {
     compiled: Compiled,
+    targets: Coming,
     began: watch::Moment,
     started: u64,
     reason: &'static str,
@@ -164,13 +164,14 @@ impl Process {
         for recorder in &recorders {
             recorder.use_log(log.clone());
         }
-        let mut resolver = Resolver::new(clock.clone(), events.clone());
-        resolver.prepare(&snapshot).await;
+        let targets = Targets::new(clock.clone(), events.clone());
+        let coming = targets.prepare(&config, &snapshot).await;
         let per_worker = sockets.per_worker(workers, None).map_err(|error| Failure::unavailable(error.to_string()))?;
         let options = Options { clock: clock.clone(), ids: IdSource::random(), recorders };
         let gateway = Gateway::start(Arc::new(snapshot), per_worker, options)
             .map_err(|error| Failure::unavailable(format!("the workers cannot be started: {error}")))?;
         let gateway = Arc::new(gateway);
+        targets.publish(coming, &gateway.snapshot());
         let mut endpoints = Endpoints::new(Arc::clone(&gateway), Arc::clone(&metrics), events.clone());
         endpoints.serve(&sockets).map_err(|error| Failure::unavailable(error.to_string()))?;
         metrics.published(1, clock.wall(clock.now()));
@@ -183,7 +184,7 @@ impl Process {
             gateway,
             sockets,
             endpoints,
-            resolver: Arc::new(Mutex::new(resolver)),
+            targets: Arc::new(targets),
             log,
             running: Running::of(&config),
             generation: 1,
@@ -282,27 +283,28 @@ impl Process {
             return;
         }
         let (source, carry, metrics) = (Arc::clone(&self.source), Arc::clone(&self.carry), Arc::clone(&self.metrics));
-        let (resolver, clock) = (Arc::clone(&self.resolver), self.clock.clone());
+        let (targets, clock) = (Arc::clone(&self.targets), self.clock.clone());
         self.slow_at = Some(clock.now().saturating_add(u64::try_from(SLOW.as_nanos()).unwrap_or(u64::MAX)));
         self.preparing = Some(tokio::spawn(async move {
             let (began, started) = (watch::Moment::now(), clock.now());
             let compiled = blocking(move || Compiled::new(source.load(), &carry, &metrics)).await;
-            if let Some((_, snapshot)) = &compiled.sound {
-                resolver.lock().await.prepare(snapshot).await;
-            }
-            Prepared { compiled, began, started, reason }
+            let targets = match &compiled.sound {
+                Some((config, snapshot)) => targets.prepare(config, snapshot).await,
+                None => Coming::default(),
+            };
+            Prepared { compiled, targets, began, started, reason }
         }));
     }
 
     /// Publishes what was prepared, if it is sound and its sockets are to be had; else everything stays as it is.
     pub(crate) async fn apply(&mut self, prepared: Prepared) {
-        let Prepared { mut compiled, began, started, reason } = prepared;
+        let Prepared { mut compiled, targets, began, started, reason } = prepared;
         let report = compiled.report(false);
         self.read =
             Read { began, files: std::mem::take(&mut compiled.files), sources: std::mem::take(&mut compiled.sources) };
         let (errors, warnings) = counts(&compiled);
         let outcome = match compiled.sound {
-            Some((config, snapshot)) => self.publish(&config, snapshot).await,
+            Some((config, snapshot)) => self.publish(&config, snapshot, targets).await,
             None => Err(format!("it has {}", count(errors, "error"))),
         };
         let name = self.source.name();
@@ -363,7 +365,7 @@ impl Process {
         }
     }
 
-    async fn publish(&mut self, config: &Config, snapshot: Snapshot) -> Result<usize, String> {
+    async fn publish(&mut self, config: &Config, snapshot: Snapshot, targets: Coming) -> Result<usize, String> {
         let workers = self.gateway.workers();
         if config.workers != self.running.workers {
             self.events.warning("workers", format_args!("the number of workers stays {workers} until a restart"));
@@ -384,7 +386,10 @@ impl Process {
                 .info("listen", format_args!("from now on at {} ({})", fresh.url("tcp"), fresh.key.role.as_str()));
         }
         drop(before);
-        self.gateway.publish(Arc::new(snapshot), per_worker).await;
+        let snapshot = Arc::new(snapshot);
+        self.gateway.publish(Arc::clone(&snapshot), per_worker).await;
+        self.targets.publish(targets, &snapshot);
+        drop(snapshot);
         self.gateway.use_log(log.clone()).await;
         self.log = log;
         self.running = Running::of(config);
@@ -431,12 +436,10 @@ impl Process {
         self.events.warning("watch", format_args!("{error}; SIGHUP still reloads"));
     }
 
-    /// Looks the targets' names up again, and forgets what no snapshot uses any more.
-    pub(crate) fn refresh(&self) {
+    /// Forgets what no snapshot uses any more.
+    pub(crate) fn sweep(&self) {
         self.carry.sweep();
         self.metrics.sweep();
-        let (resolver, snapshot) = (Arc::clone(&self.resolver), self.gateway.snapshot());
-        drop(tokio::spawn(async move { resolver.lock().await.refresh(&snapshot).await }));
     }
 
     /// Has log files opened again.

@@ -2,11 +2,11 @@
 //! build their own view anew when it moved. Knows nothing of how a target is found, tried or called.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
-use daemun_config::model::{TargetAddress, UpstreamProtocol};
+use daemun_config::model::{ProxyVersion, TargetAddress, UpstreamProtocol};
 
 use super::upstream::Target;
 use crate::destination::upstream::state::TargetState;
@@ -35,6 +35,10 @@ impl Changes {
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     pub(crate) changes: Arc<Changes>,
+    /// When it was last looked at whether one hangs.
+    pub(crate) looked: AtomicU64,
+    /// One is being ejected.
+    pub(crate) ejecting: AtomicBool,
     /// By address; freed with the last target that has it.
     states: Mutex<HashMap<String, Weak<TargetState>>>,
 }
@@ -79,6 +83,7 @@ pub struct FoundTarget {
 pub(crate) struct Maker {
     pub(crate) upstream: String,
     pub(crate) protocol: UpstreamProtocol,
+    pub(crate) proxy_protocol: Option<ProxyVersion>,
     /// What tells its TLS settings from others.
     pub(crate) tls_key: String,
     pub(crate) known: Arc<Known>,
@@ -105,6 +110,11 @@ impl TargetSet {
     /// Which change was the last; to be read before [`TargetSet::now`].
     pub(crate) fn version(&self) -> u64 {
         self.maker.known.changes.seen()
+    }
+
+    /// What is known of the targets.
+    pub(crate) fn known(&self) -> &Known {
+        &self.maker.known
     }
 
     /// The targets of this moment, in a stable order.
@@ -164,6 +174,7 @@ mod tests {
         let maker = Maker {
             upstream: "u".into(),
             protocol: UpstreamProtocol::Http1,
+            proxy_protocol: None,
             tls_key: String::new(),
             known: Arc::default(),
             metrics: Metrics::new(setup).0,

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use daemun_config::diagnostic::Diagnostics;
-use daemun_config::model::{self, HostRule, TargetAddress, UpstreamProtocol};
+use daemun_config::model::{self, HostRule, ProxyVersion, TargetAddress, UpstreamProtocol};
 use daemun_pipeline::Carry;
 
 use super::failure::{Failure, Names};
 use super::set::{FoundTarget, Known, Maker, TargetSet};
 use crate::clock::nanos;
+use crate::destination::upstream::choice::Choice;
 use crate::destination::upstream::state::TargetState;
 use crate::record::{Metrics, TargetMetrics};
 use crate::tls::ClientTls;
@@ -20,10 +21,14 @@ use crate::tls::ClientTls;
 pub struct Upstream {
     /// Name.
     pub name: String,
+    /// How one of them is chosen.
+    pub(crate) choice: Choice,
     /// Its targets, which change beneath it.
     pub(crate) set: Arc<TargetSet>,
     pub(crate) host: HostRule,
     pub(crate) protocol: UpstreamProtocol,
+    /// How its targets are told whose connection a call came over.
+    pub(crate) proxy_protocol: Option<ProxyVersion>,
     pub(crate) connect: u64,
     pub(crate) response: u64,
     pub(crate) idle: u64,
@@ -36,7 +41,7 @@ pub struct Upstream {
 pub struct Target {
     /// As written, without anything secret.
     pub url: String,
-    /// What tells its connections from those of another target: address, TLS settings and protocol.
+    /// What tells its connections from those of another target: address, TLS settings and protocols.
     pub(crate) key: String,
     pub(crate) address: TargetAddress,
     pub(crate) authority: String,
@@ -80,7 +85,7 @@ impl Target {
         };
         Target {
             url: found.url.clone(),
-            key: format!("{:?} {} {} {:?}", found.address, found.tls, of.tls_key, of.protocol),
+            key: format!("{:?} {} {} {:?} {:?}", found.address, found.tls, of.tls_key, of.protocol, of.proxy_protocol),
             address: found.address.clone(),
             authority,
             base_path: found.base_path.clone(),
@@ -146,24 +151,28 @@ impl Target {
 /// Compiles an upstream of the configuration; its targets are found again where nothing about them changed, their counters by URL.
 pub(crate) fn compile(
     config: &model::Upstream,
+    zone: Option<&str>,
     upstreams: &Names<'_>,
     carry: &Carry,
     metrics: &Arc<Metrics>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Upstream> {
     let default = |d: Option<std::time::Duration>, seconds: u64| d.map_or(seconds * 1_000_000_000, nanos);
-    let tls = if config.targets.iter().any(|target| target.tls) {
+    let found_tls = config.discover.as_ref().is_some_and(|discover| discover.tls);
+    let tls = if found_tls || config.targets.iter().any(|target| target.tls) {
         Some(crate::tls::client(&config.name.value, &config.tls, config.protocol, diagnostics)?)
     } else {
         None
     };
     let tls_key = tls.as_ref().map_or("", |tls| &tls.key);
     Some(Upstream {
+        choice: Choice::compile(config, zone, carry, diagnostics)?,
         set: targets(config, tls_key, carry, metrics),
         tls,
         name: config.name.value.clone(),
         host: config.host.clone(),
         protocol: config.protocol,
+        proxy_protocol: config.proxy_protocol,
         connect: default(config.timeouts.connect, 5),
         response: default(config.timeouts.response, 30),
         idle: default(config.timeouts.idle, 60),
@@ -175,11 +184,14 @@ fn targets(config: &model::Upstream, tls_key: &str, carry: &Carry, metrics: &Arc
     let name = config.name.value.as_str();
     let known = carry.get_or(&format!("targets of {name}"), "", Known::default);
     let written: Vec<FoundTarget> = config.targets.iter().map(written).collect();
-    let shape = format!("{written:?} {tls_key} {:?}", config.protocol);
+    // targets found by one source are not those of another
+    let shape =
+        format!("{written:?} {tls_key} {:?} {:?} {:?}", config.protocol, config.discover, config.proxy_protocol);
     carry.get_or(&format!("target set of {name}"), &shape, || {
         let maker = Maker {
             upstream: name.to_owned(),
             protocol: config.protocol,
+            proxy_protocol: config.proxy_protocol,
             tls_key: tls_key.to_owned(),
             known,
             metrics: Arc::clone(metrics),

@@ -8,7 +8,9 @@ use std::task::Poll;
 
 use daemun_pipeline::Fault;
 
-use super::local::{LocalUpstream, Picked};
+use super::choice::Outcome;
+use super::local::LocalUpstream;
+use super::picked::Picked;
 use super::reach::Site;
 use super::solo;
 use super::transfer::Transfer;
@@ -39,14 +41,15 @@ pub(super) async fn race(
     let (worker, bounds) = (site.worker, &site.local.snapshot.settings.bounds);
     transfer.limits.hedge_at = NEVER;
     let now = worker.clock.now();
-    let found = upstream.pick(transfer.exchange, &[Rc::clone(&picked.target)], now);
-    let Some(found) = found.ok().filter(|_| hedge.budget.withdraw(now)) else {
+    let found = upstream.pick(transfer.exchange, site.route, &[Rc::clone(&picked.target)], now);
+    let Some(mut found) = found.ok().filter(|_| hedge.budget.withdraw(now)) else {
         return transfer.until_head(bounds).await;
     };
     let mut copy = worker.copy(transfer.exchange);
     let body = transfer.exchange.request.body.clone();
     let slot = worker.timers.slot();
     let second_site = Site { deadline: &slot, ..site };
+    let mut fault_of_second = None;
     let won = {
         let copy = &mut *copy;
         let call = solo::call(second_site, &mut copy.exchange, upstream, &found.target, framing, body, &mut copy.trail);
@@ -64,7 +67,10 @@ pub(super) async fn race(
             if !second_failed {
                 match second.as_mut().poll(cx) {
                     Poll::Ready(Ok((up, head))) => return Poll::Ready(Ok(Won::Second(up, head))),
-                    Poll::Ready(Err(_)) => second_failed = true,
+                    Poll::Ready(Err(fault)) => {
+                        second_failed = true;
+                        fault_of_second = Some(fault);
+                    }
                     Poll::Pending => {}
                 }
             }
@@ -79,10 +85,15 @@ pub(super) async fn race(
         .await
     };
     trail.attempts = trail.attempts.saturating_add(1);
+    if let Some(fault) = &fault_of_second {
+        found.report(Outcome::of(fault), None, worker.clock.now());
+    }
     let (result, lost) = match won {
         Ok(Won::Second(up, head)) => {
             *transfer.up = up;
             transfer.upload.done = true;
+            transfer.upload.moved = now;
+            picked.report(Outcome::Overtaken, None, copy.exchange.times.answered);
             std::mem::swap(&mut transfer.exchange.response, &mut copy.exchange.response);
             transfer.exchange.times.connected = copy.exchange.times.connected;
             trail.target = Some(Rc::clone(&found.target));

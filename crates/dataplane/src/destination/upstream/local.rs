@@ -1,14 +1,22 @@
 //! One upstream as one worker sees it, and which of its targets a call goes to. Knows nothing of connections.
 
 use std::cell::{Ref, RefCell};
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use daemun_pipeline::{Exchange, Fault};
+use daemun_pipeline::{Exchange, Fault, Reason};
 
+use super::balance::{Dice, Ring, by_weight, mix, of_two};
+use super::breaker::Pass;
 use super::budget::Share;
+use super::choice::{Balance, Choice};
 use super::no_target;
+use super::picked::Picked;
+use super::plan::{Member, Plan};
 use super::pool::{LocalTarget, Pools};
+use crate::snapshot::Route;
 use crate::snapshot::upstream::{Target, Upstream};
 
 /// One upstream as one worker sees it.
@@ -25,22 +33,39 @@ pub(crate) struct LocalUpstream {
 /// Its targets as they were at one moment.
 struct View {
     version: u64,
+    list: Arc<Vec<Arc<Target>>>,
     targets: Vec<Rc<LocalTarget>>,
-    /// Smooth weighted round robin: what each target is owed.
-    owed: Vec<i64>,
-}
-
-/// The target of one attempt. To be held as long as the attempt lasts.
-pub(crate) struct Picked {
-    pub(crate) target: Rc<LocalTarget>,
+    plan: Plan,
+    /// Smooth weighted round robin: what each member of each group is owed.
+    owed: Vec<Vec<i64>>,
+    /// Where keys go, for `hash`.
+    ring: Ring,
+    /// Which target a cookie tells, for `sticky`.
+    digests: HashMap<Box<str>, usize>,
+    dice: Dice,
 }
 
 impl LocalUpstream {
     /// `offset` lets workers begin with different targets.
-    pub(crate) fn new(shared: Arc<Upstream>, pools: Rc<Pools>, share: Arc<Share>, offset: usize) -> LocalUpstream {
-        let view = View { version: 0, targets: Vec::new(), owed: Vec::new() };
+    pub(crate) fn new(
+        shared: Arc<Upstream>,
+        pools: Rc<Pools>,
+        share: Arc<Share>,
+        offset: usize,
+        now: u64,
+    ) -> LocalUpstream {
+        let view = View {
+            version: 0,
+            list: Arc::default(),
+            targets: Vec::new(),
+            plan: Plan::default(),
+            owed: Vec::new(),
+            ring: Ring::default(),
+            digests: HashMap::new(),
+            dice: Dice::new(RandomState::new().hash_one(offset)),
+        };
         let upstream = LocalUpstream { shared, view: RefCell::new(view), pools, share, offset };
-        upstream.look(&mut upstream.view.borrow_mut());
+        upstream.look(&mut upstream.view.borrow_mut(), now);
         upstream
     }
 
@@ -51,64 +76,261 @@ impl LocalUpstream {
 
     /// Makes the view anew; connections to targets that stay are kept.
     #[cold]
-    fn look(&self, view: &mut View) {
+    fn look(&self, view: &mut View, now: u64) {
         // what changes from here on is seen the next time
         view.version = self.shared.set.version();
+        let list = self.shared.targets();
+        if !Arc::ptr_eq(&list, &view.list) || view.targets.is_empty() {
+            self.follow(view, list);
+        }
+        view.plan = self.shared.choice.plan(&view.list, now);
+        let owed = |count: usize| (0..count).map(|i| i64::from(i == self.offset % count.max(1))).collect();
+        view.owed = view.plan.groups.iter().map(|group| owed(group.members.len())).collect();
+    }
+
+    /// Takes other targets.
+    fn follow(&self, view: &mut View, list: Arc<Vec<Arc<Target>>>) {
+        let choice = &self.shared.choice;
         let name: Arc<str> =
             view.targets.first().map_or_else(|| Arc::from(self.shared.name.as_str()), |t| Arc::clone(&t.upstream));
-        let known = std::mem::take(&mut view.targets);
+        let known: HashMap<*const Target, Rc<LocalTarget>> =
+            std::mem::take(&mut view.targets).into_iter().map(|local| (Arc::as_ptr(&local.shared), local)).collect();
         let local = |target: &Arc<Target>| {
-            let same = known.iter().find(|local| Arc::ptr_eq(&local.shared, target));
-            same.map_or_else(
+            known.get(&Arc::as_ptr(target)).map_or_else(
                 || {
-                    let (upstream, pool) = (Arc::clone(&name), self.pools.of(target));
-                    Rc::new(LocalTarget { upstream, shared: Arc::clone(target), pool })
+                    let digest = match &choice.balance {
+                        Balance::Sticky(sticky) => sticky.digest(&self.shared.name, &target.key).into(),
+                        _ => Box::default(),
+                    };
+                    Rc::new(LocalTarget {
+                        upstream: Arc::clone(&name),
+                        shared: Arc::clone(target),
+                        home: Arc::clone(&self.shared),
+                        digest,
+                        pool: self.pools.of(target),
+                    })
                 },
                 Rc::clone,
             )
         };
-        view.targets = self.shared.targets().iter().map(local).collect();
+        view.targets = list.iter().map(local).collect();
         drop(known);
         self.pools.forget_unused();
-        let count = view.targets.len().max(1);
-        view.owed = (0..view.targets.len()).map(|i| i64::from(i == self.offset % count)).collect();
+        if matches!(choice.balance, Balance::Hash(_)) {
+            view.ring = Ring::new(list.iter().map(|target| (target.url.as_str(), target.weight)));
+        }
+        if matches!(choice.balance, Balance::Sticky(_)) {
+            let digests = view.targets.iter().enumerate();
+            view.digests = digests.map(|(index, target)| (target.digest.clone(), index)).collect();
+        }
+        view.list = list;
     }
 
-    /// The target of the next attempt, passing over those in `tried`.
-    pub(crate) fn pick(&self, _exchange: &Exchange, tried: &[Rc<LocalTarget>], _now: u64) -> Result<Picked, Fault> {
+    /// The target of the next attempt, passing over those in `tried`. What is counted of it is counted until the [`Picked`] is dropped.
+    pub(crate) fn pick(
+        &self,
+        exchange: &Exchange,
+        route: &Route,
+        tried: &[Rc<LocalTarget>],
+        now: u64,
+    ) -> Result<Picked, Fault> {
         let mut view = self.view.borrow_mut();
-        if view.version != self.shared.set.version() {
-            self.look(&mut view);
+        let view = &mut *view;
+        if view.version != self.shared.set.version() || now >= view.plan.until {
+            self.look(view, now);
         }
-        view.next(tried).map(|target| Picked { target }).ok_or_else(no_target)
+        if !self.shared.choice.plain {
+            return self.choose(view, exchange, route, tried, now);
+        }
+        let index = view.in_turn(tried).ok_or_else(no_target)?;
+        view.targets.get(index).map(|target| Picked::plain(Rc::clone(target))).ok_or_else(no_target)
+    }
+
+    /// The same where something is configured beside round robin.
+    fn choose(
+        &self,
+        view: &mut View,
+        exchange: &Exchange,
+        route: &Route,
+        tried: &[Rc<LocalTarget>],
+        now: u64,
+    ) -> Result<Picked, Fault> {
+        let choice = &self.shared.choice;
+        let pass = match &choice.breaker {
+            Some(breaker) => breaker.admit(now).map_err(circuit_open)?,
+            None => Pass::Closed,
+        };
+        self.shared.watch(now);
+        if view.version != self.shared.set.version() {
+            self.look(view, now);
+        }
+        let trial = view.trial(tried, now);
+        let found = trial.or_else(|| view.choose(choice, exchange, route, tried, now));
+        let Some(target) = found.and_then(|index| view.targets.get(index)) else {
+            if let Some(breaker) = &choice.breaker {
+                breaker.end(pass, super::breaker::End::Unknown, now);
+            }
+            return Err(no_target());
+        };
+        let unmarked = match &choice.balance {
+            Balance::Sticky(sticky) => exchange.request.cookie(&sticky.cookie) != Some(target.digest.as_bytes()),
+            _ => false,
+        };
+        Ok(Picked::counted(Rc::clone(target), pass, trial.is_some(), unmarked))
     }
 }
 
 impl View {
-    /// The next target by weight.
-    fn next(&mut self, tried: &[Rc<LocalTarget>]) -> Option<Rc<LocalTarget>> {
-        let View { targets, owed, .. } = self;
-        if let [only] = targets.as_slice()
+    /// Whether a target was tried before, or is no longer there.
+    fn is_tried(&self, index: usize, tried: &[Rc<LocalTarget>]) -> bool {
+        self.targets.get(index).is_none_or(|own| tried.iter().any(|tried| Arc::ptr_eq(&tried.shared, &own.shared)))
+    }
+
+    /// An ejected target whose time is over, where this call is the one that tries it.
+    fn trial(&self, tried: &[Rc<LocalTarget>], now: u64) -> Option<usize> {
+        let may = |index: &usize| {
+            !self.is_tried(*index, tried)
+                && self.list.get(*index).is_some_and(|target| target.state().told.may_try(now))
+        };
+        self.plan.trials.iter().copied().find(may)
+    }
+
+    fn choose(
+        &mut self,
+        choice: &Choice,
+        exchange: &Exchange,
+        route: &Route,
+        tried: &[Rc<LocalTarget>],
+        now: u64,
+    ) -> Option<usize> {
+        match &choice.balance {
+            Balance::RoundRobin => self.in_turn(tried),
+            Balance::LeastRequests => self.of_two(tried, Self::load),
+            Balance::Latency => self.of_two(tried, |view, member| view.time(member, now)),
+            Balance::Hash(by) => match Choice::key(by, exchange, route) {
+                Some(key) => self.of_key(key, tried),
+                None => self.of_group(tried, |view, group, dice| {
+                    let group = view.plan.groups.get(group)?;
+                    let position = by_weight(group, |index| view.is_tried(index, tried), dice)?;
+                    group.members.get(position).map(|member| member.index)
+                }),
+            },
+            Balance::Sticky(sticky) => {
+                let told = exchange.request.cookie(&sticky.cookie).and_then(|value| std::str::from_utf8(value).ok());
+                let own = told.and_then(|digest| self.digests.get(digest)).copied();
+                let called = |index: &usize| self.plan.group_of.get(*index).is_some_and(Option::is_some);
+                own.filter(called).filter(|index| !self.is_tried(*index, tried)).or_else(|| self.in_turn(tried))
+            }
+        }
+    }
+
+    /// The next target by weight, of the group whose turn it is or else of another.
+    fn in_turn(&mut self, tried: &[Rc<LocalTarget>]) -> Option<usize> {
+        let first = self.group();
+        self.next(first, tried).or_else(|| {
+            let others = (0..self.plan.groups.len()).filter(|group| *group != first).collect::<Vec<_>>();
+            others.into_iter().find_map(|group| self.next(group, tried))
+        })
+    }
+
+    /// Which group a call goes to.
+    fn group(&mut self) -> usize {
+        if self.plan.groups.len() < 2 {
+            return 0;
+        }
+        self.plan.group(self.dice.roll())
+    }
+
+    /// The next member of a group by weight.
+    fn next(&mut self, group: usize, tried: &[Rc<LocalTarget>]) -> Option<usize> {
+        let View { plan, owed, targets, .. } = self;
+        let members = &plan.groups.get(group)?.members;
+        if let [only] = members.as_slice()
             && tried.is_empty()
         {
-            return (only.shared.weight > 0).then(|| Rc::clone(only));
+            return Some(only.index);
         }
+        let owed = owed.get_mut(group)?;
+        let is_tried = |index: usize| {
+            let own = targets.get(index);
+            own.is_none_or(|own| tried.iter().any(|tried| Arc::ptr_eq(&tried.shared, &own.shared)))
+        };
         let mut total = 0;
         let mut best: Option<(usize, i64)> = None;
-        for (index, (target, owed)) in targets.iter().zip(owed.iter_mut()).enumerate() {
-            if target.shared.weight == 0 || tried.iter().any(|tried| Arc::ptr_eq(&tried.shared, &target.shared)) {
+        for (position, (member, owed)) in members.iter().zip(owed.iter_mut()).enumerate() {
+            if !tried.is_empty() && is_tried(member.index) {
                 continue;
             }
-            total += i64::from(target.shared.weight);
-            *owed += i64::from(target.shared.weight);
+            let weight = i64::try_from(member.weight).unwrap_or(i64::MAX);
+            total += weight;
+            *owed += weight;
             if best.is_none_or(|(_, most)| *owed > most) {
-                best = Some((index, *owed));
+                best = Some((position, *owed));
             }
         }
-        let (index, _) = best?;
-        if let Some(owed) = owed.get_mut(index) {
+        let (position, _) = best?;
+        if let Some(owed) = owed.get_mut(position) {
             *owed -= total;
         }
-        targets.get(index).map(Rc::clone)
+        members.get(position).map(|member| member.index)
     }
+
+    /// What `choose` finds in the group whose turn it is, or else in another.
+    fn of_group(
+        &mut self,
+        tried: &[Rc<LocalTarget>],
+        choose: impl Fn(&View, usize, &mut Dice) -> Option<usize>,
+    ) -> Option<usize> {
+        let first = self.group();
+        let mut dice = Dice::new(self.dice.roll());
+        let found = choose(self, first, &mut dice);
+        // only what was tried makes a group give none
+        if found.is_some() || tried.is_empty() {
+            return found;
+        }
+        (0..self.plan.groups.len()).filter(|group| *group != first).find_map(|group| choose(self, group, &mut dice))
+    }
+
+    /// Of two targets drawn by weight the one that costs less.
+    fn of_two(&mut self, tried: &[Rc<LocalTarget>], cost: impl Fn(&View, &Member) -> f64) -> Option<usize> {
+        self.of_group(tried, |view, group, dice| {
+            let group = view.plan.groups.get(group)?;
+            let skip = |index: usize| !tried.is_empty() && view.is_tried(index, tried);
+            let position = of_two(group, skip, |member| cost(view, member), dice)?;
+            group.members.get(position).map(|member| member.index)
+        })
+    }
+
+    /// Calls under way for each unit of weight.
+    #[allow(clippy::cast_precision_loss, reason = "calls and weights are far below 2^52")]
+    fn load(&self, member: &Member) -> f64 {
+        let calls = self.list.get(member.index).map_or(0, |target| target.state().told.in_flight());
+        calls as f64 / member.weight.max(1) as f64
+    }
+
+    /// How long a call would take, judged by the last answers, by the calls under way, and by how long these have been silent.
+    #[allow(clippy::cast_precision_loss, reason = "nanoseconds of a call are far below 2^52")]
+    fn time(&self, member: &Member, now: u64) -> f64 {
+        let Some(target) = self.list.get(member.index) else { return f64::MAX };
+        let told = &target.state().told;
+        let time = told.latency.peak(now).max(told.silence(now)) as f64;
+        time * (told.in_flight() as f64 + 1.0)
+    }
+
+    /// The target of a key.
+    fn of_key(&self, key: u64, tried: &[Rc<LocalTarget>]) -> Option<usize> {
+        let group = u32::try_from(self.plan.group(mix(key))).ok();
+        let takes = |index: usize, group: Option<u32>| {
+            let own = self.plan.group_of.get(index).copied().flatten();
+            own.is_some() && (group.is_none() || own == group) && (tried.is_empty() || !self.is_tried(index, tried))
+        };
+        let own = self.ring.find(key, |index| takes(index, group));
+        own.or_else(|| self.ring.find(key, |index| takes(index, None)))
+    }
+}
+
+/// The upstream is left alone for so long.
+fn circuit_open(left: u64) -> Fault {
+    let seconds = left.div_ceil(1_000_000_000).max(1);
+    Fault::new(Reason::CircuitOpen, "the backend is left alone for a while").field("retry-after", seconds.to_string())
 }

@@ -6,6 +6,7 @@ use std::task::Poll;
 
 use daemun_pipeline::{Exchange, Fault, Reason};
 
+use super::choice::Outcome;
 use super::reach::{self, Site};
 use super::{Call, keep_connection, solo};
 use crate::http1::parse::BodyLength;
@@ -79,13 +80,18 @@ impl Sent {
         let upstream = local.upstreams.get(self.upstream).ok_or_else(missing)?;
         let site = Site { worker, local, route, deadline };
         let exchange = &mut copy.exchange;
-        let picked = upstream.pick(exchange, &[], exchange.times.decided)?;
+        let mut picked = upstream.pick(exchange, route, &[], worker.clock.now())?;
         let body = exchange.request.body.take();
         let called = solo::call(site, exchange, upstream, &picked.target, self.framing, body, &mut copy.trail).await;
+        if picked.wants_report() {
+            let outcome = called.as_ref().map_or_else(Outcome::of, |(_, head)| Outcome::Answered(head.status));
+            picked.report(outcome, None, worker.clock.now());
+        }
         let cells = &picked.target.shared.cells;
         match called {
             Ok((up, head)) => {
                 worker.recorder.mirrored(cells, head.status);
+                picked.report(Outcome::Answered(head.status), None, exchange.times.answered);
                 let idle = reach::limits(site, exchange, upstream, false).response;
                 if let Some(up) = drain(site, up, idle).await {
                     keep_connection(worker, exchange, &picked.target, up, &head);
@@ -94,6 +100,7 @@ impl Sent {
             }
             Err(fault) => {
                 worker.recorder.mirrored(cells, 0);
+                picked.report(Outcome::of(&fault), None, worker.clock.now());
                 Err(fault)
             }
         }

@@ -1,14 +1,21 @@
 //! A call to an upstream: a target is picked, a connection taken or made, the call sent, its answer passed on. Knows no policy.
 
+pub(crate) mod balance;
+pub(crate) mod breaker;
 pub(crate) mod budget;
+pub(crate) mod choice;
 pub(crate) mod connect;
 pub(crate) mod grpc;
 pub(crate) mod head;
 mod hedge;
+pub(crate) mod latency;
 pub(crate) mod links;
 pub(crate) mod local;
 pub(crate) mod mirror;
+pub(crate) mod outliers;
+pub(crate) mod picked;
 pub(crate) mod place;
+pub(crate) mod plan;
 pub(crate) mod pool;
 pub(crate) mod reach;
 pub(crate) mod rest;
@@ -16,8 +23,10 @@ pub(crate) mod retry;
 pub(crate) mod retry_budget;
 mod solo;
 pub(crate) mod state;
+pub(crate) mod sticky;
 pub(crate) mod transfer;
 pub(crate) mod upload;
+pub(crate) mod window;
 
 use std::rc::Rc;
 
@@ -30,7 +39,9 @@ use crate::pipe::Pipe;
 use crate::serve::{Ask, Trail};
 use crate::snapshot::Route;
 use crate::worker::Worker;
-use local::{LocalUpstream, Picked};
+use choice::Outcome;
+use local::LocalUpstream;
+use picked::Picked;
 use pool::LocalTarget;
 use rest::{Left, Rest};
 use retry::{Failed, Tries};
@@ -81,22 +92,36 @@ pub(crate) async fn send(
 ) -> Result<Option<Box<Rest>>, Stop> {
     let_others_read(ask.down).await;
     let mut tries = Tries::new(ask.route, upstream);
+    let mut now = exchange.times.decided;
+    let mut failed: Option<Fault> = None;
     loop {
-        let mut picked = tries.pick(upstream, exchange)?;
+        let picked = tries.pick(upstream, ask.route, exchange, now);
+        // that no other target is left says less than why the last one failed
+        let mut picked = picked.map_err(|none| failed.take().unwrap_or(none))?;
         trail.target = Some(Rc::clone(&picked.target));
         trail.upstream_status = 0;
         call.by_status = false;
         trail.attempts = trail.attempts.saturating_add(1);
+        if call.upgrade.is_none() && !exchange.request.grpc {
+            call.upload.awaited = picked.awaited();
+        }
         let result = attempt(ask, exchange, upstream, &mut picked, call, &mut tries, trail).await;
         trail.bytes_in = call.upload.pipe.total;
+        call.upload.awaited = None;
         let fault = match result {
-            Ok(rest) => return Ok(rest),
+            Ok(rest) => {
+                trail.picked = rest.is_some().then_some(picked);
+                return Ok(rest);
+            }
             Err(Stop::Fault(fault)) => fault,
             // a policy's, on the way out
             Err(stop @ Stop::Answer(_)) => return Err(stop),
         };
-        let failed = Failed { fault: &fault, call, exchange, trail, targets: upstream.targets().len() };
-        if ask.down.started() || !tries.again(&failed, &picked.target) {
+        if picked.wants_report() {
+            picked.report(Outcome::of(&fault), None, ask.worker.clock.now());
+        }
+        let attempt = Failed { fault: &fault, call, exchange, trail, targets: upstream.targets().len() };
+        if ask.down.started() || !tries.again(&attempt, &picked.target) {
             return Err(fault.into());
         }
         ask.worker.recorder.attempt_failed(&picked.target.shared.cells, trail.upstream_status, 0);
@@ -107,7 +132,9 @@ pub(crate) async fn send(
         }
         trail.fresh = tries.fresh;
         exchange.response.head.clear();
-        call.upload.repeat(exchange, ask.worker.clock.now());
+        failed = Some(fault);
+        now = ask.worker.clock.now();
+        call.upload.repeat(exchange, now);
     }
 }
 
@@ -148,7 +175,6 @@ async fn attempt(
         // boxed, so that calls without a second one do not carry the size of it
         head = Box::pin(hedge::race(site, &mut transfer, upstream, hedge, picked, call.framing, trail)).await;
     }
-    let target = &picked.target;
     let mut head = match head {
         Ok(head) => head,
         Err(fault) => {
@@ -158,13 +184,17 @@ async fn attempt(
             return Err(fault.into());
         }
     };
-    transfer.exchange.times.answered = ask.worker.clock.now();
+    let answered = ask.worker.clock.now();
+    transfer.exchange.times.answered = answered;
     trail.upstream_status = head.status;
+    transfer.upload.awaited = None;
+    picked.report(Outcome::Answered(head.status), transfer.upload.waited(answered), answered);
     if let Some(fault) = tries.refuses(head.status, transfer.upload, transfer.exchange) {
         call.by_status = true;
-        give_up(ask.worker, exchange, target, up, &call.upload, &head);
+        give_up(ask.worker, exchange, &picked.target, up, &call.upload, &head);
         return Err(fault.into());
     }
+    picked.mark(transfer.exchange);
     if head.status == 101 {
         let Some(wanted) = &call.upgrade else {
             return Err(Fault::new(Reason::BadResponse, "the backend switched protocols unasked").into());
@@ -184,7 +214,7 @@ async fn attempt(
     }
     let result = transfer.until_end(head.body).await;
     trail.bytes_out = transfer.download.total;
-    finish(ask.worker, ask.down, exchange, target, up, &call.upload, &head, result)?;
+    finish(ask.worker, ask.down, exchange, &picked.target, up, &call.upload, &head, result)?;
     Ok(None)
 }
 

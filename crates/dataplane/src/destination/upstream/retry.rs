@@ -5,7 +5,8 @@ use std::rc::Rc;
 use daemun_pipeline::{Exchange, Fault, Reason};
 
 use super::Call;
-use super::local::{LocalUpstream, Picked};
+use super::local::LocalUpstream;
+use super::picked::Picked;
 use super::pool::LocalTarget;
 use super::upload::Upload;
 use crate::serve::Trail;
@@ -76,13 +77,18 @@ impl<'a> Tries<'a> {
     }
 
     /// The target of the next attempt: one that was not tried, while there is one.
-    pub(crate) fn pick(&mut self, upstream: &LocalUpstream, exchange: &Exchange) -> Result<Picked, Fault> {
-        let now = exchange.times.decided;
-        match upstream.pick(exchange, &self.tried, now) {
-            Err(fault) if fault.reason == Reason::NoTarget && !self.tried.is_empty() => {
+    pub(crate) fn pick(
+        &mut self,
+        upstream: &LocalUpstream,
+        route: &Route,
+        exchange: &Exchange,
+        now: u64,
+    ) -> Result<Picked, Fault> {
+        match upstream.pick(exchange, route, &self.tried, now) {
+            Err(fault) if fault.reason == Reason::NoTarget && self.repeated > 0 && !self.tried.is_empty() => {
                 self.tried.clear();
                 self.others = false;
-                upstream.pick(exchange, &[], now)
+                upstream.pick(exchange, route, &[], now)
             }
             picked => picked,
         }

@@ -178,6 +178,9 @@ impl Transfer<'_, '_> {
                 Poll::Ready(Ok(())) if pipe.is_finished() && self.up.all_written() => {
                     pipe.release(&self.worker.buffers);
                     self.upload.done = true;
+                    if let Some(awaited) = &mut self.upload.awaited {
+                        awaited.sent(self.upload.moved);
+                    }
                     return Ok(moved);
                 }
                 // what was held may have been why nothing could be read: only an empty pipe waits for the socket

@@ -2,6 +2,7 @@
 
 use daemun_pipeline::{Exchange, Head};
 
+use super::picked::Awaited;
 use crate::pipe::Pipe;
 
 /// The request's body on its way; outlives an attempt.
@@ -15,6 +16,8 @@ pub(crate) struct Upload {
     pub(crate) unprocessed: bool,
     /// An interim answer went to the client.
     pub(crate) told: bool,
+    /// Whom to tell that all of the call was sent.
+    pub(crate) awaited: Option<Awaited>,
     /// When the body began to be awaited.
     pub(crate) began: u64,
     /// Last time something moved.
@@ -54,10 +57,16 @@ impl Upload {
             refused: false,
             unprocessed: false,
             told: false,
+            awaited: None,
             began: now,
             moved: now,
             kept: Kept::Nothing,
         }
+    }
+
+    /// How long the answer was waited for by `now`; `None` while not all of the call was sent.
+    pub(crate) fn waited(&self, now: u64) -> Option<u64> {
+        self.done.then(|| now.saturating_sub(self.moved))
     }
 
     /// Whether the call can be made again: nothing went to the client, and all that came of the body is here.

@@ -1,0 +1,192 @@
+//! Checks targets now and then, and tells their state what that came to. From the publishing of a configuration that asks for it until
+//! one without it is published; a reload that leaves the settings as they are leaves the checks running.
+//!
+//! A target that is new gets calls at once, unless and until so many checks of it failed as make one unhealthy.
+
+mod grpc;
+mod probe;
+mod schedule;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use daemun_config::model::{HealthCheck, TargetAddress};
+use daemun_dataplane::record::Events;
+use daemun_dataplane::{Clock, Target, Upstream, Verdict};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use super::ask::Held;
+use super::discover::World;
+use super::names::until;
+use super::retry::chance;
+use super::within;
+use probe::Prober;
+use schedule::{Changed, Schedule, Settings};
+
+/// Checks of one upstream that are under way at once.
+const AT_ONCE: usize = 64;
+
+/// What tells a target from others: where it is, and whether that is over TLS.
+type Key = (TargetKey, bool);
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum TargetKey {
+    Tcp(String, u16),
+    Unix(std::path::PathBuf),
+}
+
+/// Checks the targets of one upstream until it is let go.
+pub(super) struct Checker {
+    settings: HealthCheck,
+    shared: Arc<Shared>,
+    _task: Held,
+}
+
+struct Shared {
+    upstream: Mutex<Arc<Upstream>>,
+    changed: Notify,
+}
+
+impl Checker {
+    /// Begins to check.
+    pub(super) fn start(settings: &HealthCheck, upstream: Arc<Upstream>, world: &World) -> Self {
+        let shared = Arc::new(Shared { upstream: Mutex::new(upstream), changed: Notify::new() });
+        let run = Run {
+            shared: Arc::clone(&shared),
+            clock: world.clock.clone(),
+            events: world.events.clone(),
+            targets: world.names.changes(),
+            prober: Arc::new(Prober::new(settings)),
+            settings: settings.clone(),
+        };
+        let task = tokio::spawn(async move { run.run().await });
+        Self { settings: settings.clone(), shared, _task: Held::new(task) }
+    }
+
+    /// Whether it checks what these settings ask for.
+    pub(super) fn is(&self, settings: &HealthCheck) -> bool {
+        self.settings == *settings
+    }
+
+    /// Checks the targets of this upstream from now on.
+    pub(super) fn follow(&self, upstream: Arc<Upstream>) {
+        *locked(&self.shared.upstream) = upstream;
+        self.shared.changed.notify_one();
+    }
+
+    /// Checks no more: every target is called again that checks took out, in the upstream that takes the place of the one that was
+    /// checked as well.
+    pub(super) fn stop(self, next: Option<&Upstream>, clock: &Clock) {
+        let before = Arc::clone(&locked(&self.shared.upstream));
+        for upstream in next.into_iter().chain([before.as_ref()]) {
+            for target in upstream.targets().iter() {
+                target.state().report_active(true, "it is not checked any more", clock.now());
+            }
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Run {
+    shared: Arc<Shared>,
+    clock: Clock,
+    events: Events,
+    /// Moves when targets came or went.
+    targets: watch::Receiver<u64>,
+    prober: Arc<Prober>,
+    settings: HealthCheck,
+}
+
+impl Run {
+    async fn run(mut self) {
+        let mut schedule: Schedule<Key> = Schedule::new(Settings::of(&self.settings, AT_ONCE));
+        let mut under_way = JoinSet::new();
+        loop {
+            let upstream = Arc::clone(&locked(&self.shared.upstream));
+            // before they are looked at, so that none is missed
+            self.targets.mark_unchanged();
+            let targets = by_key(&upstream);
+            let now = self.clock.now();
+            schedule.follow(targets.iter().map(|(key, target)| (key.clone(), known(target))), now);
+            while let Some(key) = schedule.take(now) {
+                if let Some(target) = targets.get(&key) {
+                    let work = self.probe(Arc::clone(&upstream), Arc::clone(target));
+                    under_way.spawn(async move { (key, work.await) });
+                }
+            }
+            let due = schedule.due();
+            drop((upstream, targets));
+            tokio::select! {
+                Some(done) = under_way.join_next() => {
+                    if let Ok((key, result)) = done {
+                        self.take_up(&mut schedule, &key, result);
+                    }
+                }
+                () = self.shared.changed.notified() => {}
+                Ok(()) = self.targets.changed() => {}
+                () = until(&self.clock, due) => {}
+            }
+        }
+    }
+
+    fn probe(&self, upstream: Arc<Upstream>, target: Arc<Target>) -> impl Future<Output = Result<(), String>> + use<> {
+        let (prober, clock, limit) = (Arc::clone(&self.prober), self.clock.clone(), self.settings.timeout);
+        async move {
+            let reach = upstream.reach(&target)?;
+            drop((upstream, target));
+            let probed = within(&clock, limit, prober.probe(reach)).await;
+            probed.unwrap_or_else(|| Err(format!("no answer in {limit:?}")))
+        }
+    }
+
+    fn take_up(&self, schedule: &mut Schedule<Key>, key: &Key, result: Result<(), String>) {
+        let now = self.clock.now();
+        let Some(changed) = schedule.ended(key, result.is_ok(), now, chance()) else { return };
+        let upstream = Arc::clone(&locked(&self.shared.upstream));
+        let targets = by_key(&upstream);
+        let Some(target) = targets.get(key) else { return };
+        let (name, url) = (&upstream.name, &target.url);
+        match (changed, result) {
+            (Changed::Healthy { after }, _) => {
+                target.state().report_active(true, &format!("{after} checks succeeded"), now);
+                self.events
+                    .info("health", format_args!("target `{url}` of `{name}` is healthy: {after} checks succeeded"));
+            }
+            (Changed::FirstHealthy, _) => target.state().report_active(true, "its first check succeeded", now),
+            (Changed::Unhealthy { after }, why) => {
+                let why = why.err().unwrap_or_default();
+                target.state().report_active(false, &format!("{after} checks failed: {why}"), now);
+                self.events.warning(
+                    "health",
+                    format_args!("target `{url}` of `{name}` is unhealthy: {after} checks failed: {why}"),
+                );
+            }
+        }
+    }
+}
+
+/// What earlier checks came to.
+fn known(target: &Target) -> Option<bool> {
+    match target.state().verdict() {
+        Verdict::Unknown => None,
+        Verdict::Healthy => Some(true),
+        Verdict::Unhealthy => Some(false),
+    }
+}
+
+/// The targets that are checked; of several at one address, one.
+fn by_key(upstream: &Upstream) -> BTreeMap<Key, Arc<Target>> {
+    let targets = upstream.targets();
+    let key = |target: &Target| {
+        let place = match target.address() {
+            TargetAddress::Tcp { host, port } => TargetKey::Tcp(host.clone(), *port),
+            TargetAddress::Unix(path) => TargetKey::Unix(path.clone()),
+        };
+        (place, target.is_tls())
+    };
+    targets.iter().map(|target| (key(target), Arc::clone(target))).collect()
+}

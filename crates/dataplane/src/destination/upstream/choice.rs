@@ -1,0 +1,449 @@
+//! How an upstream's targets are chosen among, compiled; what its calls tell, taken in. Knows no connection and no worker.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use daemun_config::diagnostic::{BAD_VALUE, Diagnostics};
+use daemun_config::model::{self, HashBy};
+use daemun_pipeline::{Carry, Exchange, Fault, Reason, Side};
+
+use super::balance::{Ring, hash, mix};
+use super::breaker::{Breaker, BreakerRules, Position};
+use super::outliers::{Cause, OutlierRules};
+use super::plan::{Plan, PlanRules, Seen, plan};
+use super::state::{Standing, Verdict};
+use super::sticky::Sticky;
+use crate::clock::nanos;
+use crate::snapshot::Route;
+use crate::snapshot::upstream::{Target, Upstream};
+
+/// How often it is looked at whether a target hangs, nanoseconds.
+const LOOKS: u64 = 100_000_000;
+/// Statuses of failed calls, unless it is said otherwise.
+const FAILED: [u16; 4] = [500, 502, 503, 504];
+
+/// How targets are chosen among.
+pub(crate) struct Choice {
+    pub(crate) balance: Balance,
+    rules: PlanRules,
+    zone: Option<String>,
+    /// Whether active checks are made, so that what they came to counts.
+    checked: bool,
+    pub(crate) outliers: Option<OutlierRules>,
+    pub(crate) breaker: Option<Arc<Breaker>>,
+    /// Whether calls are counted at their targets.
+    pub(crate) counts: bool,
+    /// Round robin, and nothing is to be told of a call.
+    pub(crate) plain: bool,
+}
+
+/// How a target is picked.
+pub(crate) enum Balance {
+    RoundRobin,
+    LeastRequests,
+    Latency,
+    Hash(HashBy),
+    Sticky(Box<Sticky>),
+}
+
+/// What an attempt came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The head of an answer came, with this status.
+    Answered(u16),
+    /// There was none, for the target's sake.
+    Failed,
+    /// Another attempt, which began later, was answered first.
+    Overtaken,
+    /// Nobody knows: the client left, or the attempt was given up.
+    Cancelled,
+}
+
+impl Outcome {
+    /// Of an attempt that failed.
+    pub(crate) fn of(fault: &Fault) -> Outcome {
+        match fault.reason {
+            // a name without an address is the target's
+            Reason::NoTarget => Outcome::Failed,
+            reason if reason.side() == Side::Upstream => Outcome::Failed,
+            _ => Outcome::Cancelled,
+        }
+    }
+
+    fn is_failed(self, statuses: &[u16]) -> bool {
+        match self {
+            Outcome::Answered(status) => statuses.contains(&status),
+            Outcome::Failed => true,
+            Outcome::Overtaken | Outcome::Cancelled => false,
+        }
+    }
+}
+
+impl Choice {
+    pub(crate) fn compile(
+        config: &model::Upstream,
+        zone: Option<&str>,
+        carry: &Carry,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Choice> {
+        let name = config.name.value.as_str();
+        let balance = match &config.balance {
+            model::Balance::RoundRobin => Balance::RoundRobin,
+            model::Balance::LeastRequests => Balance::LeastRequests,
+            model::Balance::Latency => Balance::Latency,
+            model::Balance::Hash(by) => Balance::Hash(by.clone()),
+            model::Balance::Sticky(sticky) => match Sticky::new(sticky, carry) {
+                Some(sticky) => Balance::Sticky(Box::new(sticky)),
+                None => {
+                    let message = "the system gives no random numbers for a key of the cookie; write a `secret`";
+                    diagnostics.error(BAD_VALUE, format!("upstreams.{name}.balance"), config.name.at, message);
+                    return None;
+                }
+            },
+        };
+        let outliers = config.outliers.as_ref().map(outlier_rules);
+        let breaker = config.breaker.as_ref().map(|breaker| {
+            let rules = breaker_rules(breaker);
+            carry.get_or(&format!("breaker of {name}"), &format!("{rules:?}"), || Breaker::new(rules))
+        });
+        let counts = outliers.is_some() || matches!(balance, Balance::LeastRequests | Balance::Latency);
+        Some(Choice {
+            plain: matches!(balance, Balance::RoundRobin) && !counts && breaker.is_none(),
+            balance,
+            rules: PlanRules {
+                panic: config.panic_threshold,
+                slow_start: config.slow_start.map_or(0, nanos),
+                zoned: zone.is_some(),
+            },
+            zone: zone.map(str::to_owned),
+            checked: config.health.is_some(),
+            outliers,
+            breaker,
+            counts,
+        })
+    }
+
+    /// How targets are picked, as it is written.
+    pub(crate) fn word(&self) -> &'static str {
+        match &self.balance {
+            Balance::RoundRobin => "round_robin",
+            Balance::LeastRequests => "least_requests",
+            Balance::Latency => "latency",
+            Balance::Hash(_) => "hash",
+            Balance::Sticky(_) => "sticky",
+        }
+    }
+
+    /// The number of the value by which a request is hashed; `None` when it has none.
+    pub(crate) fn key(by: &HashBy, exchange: &Exchange, route: &Route) -> Option<u64> {
+        let request = &exchange.request;
+        let value = match by {
+            HashBy::ClientIp => {
+                return Some(match exchange.client.ip {
+                    std::net::IpAddr::V4(ip) => hash(&ip.octets()),
+                    std::net::IpAddr::V6(ip) => hash(&ip.octets()),
+                });
+            }
+            HashBy::Consumer => {
+                let named = exchange.consumer.zip(exchange.directory.as_ref());
+                named.and_then(|(id, directory)| directory.get(id)).map(|consumer| consumer.name.as_bytes())
+            }
+            HashBy::Header(name) => request.head.get(name),
+            HashBy::Cookie(name) => request.cookie(name),
+            HashBy::Query(name) => request.query_value(name).map(str::as_bytes),
+            HashBy::Param(_) => route.own.hash_param.and_then(|index| {
+                exchange.params.iter().find(|(own, _)| *own == index).map(|(_, span)| request.head.bytes(*span))
+            }),
+        };
+        value.filter(|value| !value.is_empty()).map(hash)
+    }
+
+    /// The plan of this moment.
+    pub(crate) fn plan(&self, targets: &[Arc<Target>], now: u64) -> Plan {
+        let seen: Vec<Seen> = targets.iter().map(|target| self.seen(target)).collect();
+        plan(&seen, &self.rules, now)
+    }
+
+    /// The target that a request would go to first, as far as the request and what is known now tell it.
+    pub(crate) fn expect(
+        &self,
+        targets: &[Arc<Target>],
+        exchange: &Exchange,
+        route: &Route,
+        now: u64,
+    ) -> Option<usize> {
+        let plan = self.plan(targets, now);
+        let key = match &self.balance {
+            Balance::Hash(by) => Choice::key(by, exchange, route),
+            Balance::RoundRobin | Balance::LeastRequests | Balance::Latency | Balance::Sticky(_) => None,
+        };
+        let Some(key) = key else { return Some(plan.groups.first()?.members.first()?.index) };
+        let group = u32::try_from(plan.group(mix(key))).ok();
+        let ring = Ring::new(targets.iter().map(|target| (target.url.as_str(), target.weight)));
+        ring.find(key, |index| plan.group_of.get(index).is_some_and(|own| own.is_some() && *own == group))
+    }
+
+    fn seen(&self, target: &Target) -> Seen {
+        let state = target.state();
+        Seen {
+            weight: target.weight,
+            tier: target.tier,
+            near: self.zone.is_some() && self.zone == target.zone,
+            up: !self.checked || state.verdict() != Verdict::Unhealthy,
+            drain: target.drain || state.is_draining(),
+            ejected: if self.outliers.is_some() { state.told.ejected() } else { 0 },
+            risen: state.risen(),
+        }
+    }
+
+    fn is_failed(&self, outcome: Outcome) -> bool {
+        outcome.is_failed(self.outliers.as_ref().map_or(&FAILED[..], |rules| &rules.statuses))
+    }
+
+    pub(crate) fn breaker_end(&self, outcome: Outcome, nanos: Option<u64>) -> super::breaker::End {
+        use super::breaker::End;
+        let statuses = self.breaker.as_ref().map_or(&FAILED[..], |breaker| &breaker.rules.statuses);
+        match outcome {
+            Outcome::Overtaken | Outcome::Cancelled => End::Unknown,
+            outcome if outcome.is_failed(statuses) => End::Failed,
+            Outcome::Answered(_) | Outcome::Failed => End::Good(nanos.unwrap_or(0)),
+        }
+    }
+}
+
+fn outlier_rules(config: &model::Outliers) -> OutlierRules {
+    OutlierRules {
+        failures: config.consecutive_failures,
+        ratio: config.failure_ratio,
+        window: nanos(config.window),
+        min_requests: config.min_requests.into(),
+        slower_than: config.slower_than.map(nanos),
+        peers: config.slower_than_peers,
+        statuses: config.statuses.clone(),
+        eject_for: nanos(config.eject_for),
+        max_eject_for: nanos(config.max_eject_for),
+        max_ejected: config.max_ejected,
+    }
+}
+
+fn breaker_rules(config: &model::Breaker) -> BreakerRules {
+    BreakerRules {
+        failure_ratio: config.failure_ratio,
+        consecutive: config.consecutive,
+        slow: config.slow.map(|(limit, share)| (nanos(limit), share)),
+        window: nanos(config.window),
+        min_requests: config.min_requests.into(),
+        statuses: config.statuses.clone(),
+        open_for: nanos(config.open_for),
+        half_open_requests: config.half_open_requests,
+    }
+}
+
+/// How a target stands, for whoever operates the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetStatus {
+    /// As written, or as found.
+    pub url: String,
+    /// How it stands.
+    pub standing: Standing,
+    /// Why, in words; may be empty.
+    pub reason: String,
+    /// Its share of the calls among targets of its tier and zone, as configured.
+    pub weight: u32,
+    /// Its tier.
+    pub tier: u8,
+    /// Its zone.
+    pub zone: Option<String>,
+    /// Calls under way, where they are counted.
+    pub in_flight: Option<u64>,
+    /// How often it was ejected.
+    pub ejections: u64,
+}
+
+/// How an upstream stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamStatus {
+    /// Its name.
+    pub name: String,
+    /// How targets are picked.
+    pub balance: &'static str,
+    /// `closed`, `open` or `half_open`; `None` without a breaker.
+    pub breaker: Option<&'static str>,
+    /// All targets are called because too few are healthy.
+    pub panic: bool,
+    /// Its targets.
+    pub targets: Vec<TargetStatus>,
+}
+
+impl UpstreamStatus {
+    /// Several, as a JSON text.
+    #[must_use]
+    pub fn list(upstreams: &[UpstreamStatus]) -> String {
+        let all: Vec<_> = upstreams.iter().map(UpstreamStatus::to_json).collect();
+        format!("{:#}\n", serde_json::json!({ "upstreams": all }))
+    }
+
+    /// As JSON.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        let target = |target: &TargetStatus| {
+            serde_json::json!({
+                "url": target.url,
+                "state": target.standing.as_str(),
+                "reason": target.reason,
+                "weight": target.weight,
+                "tier": target.tier,
+                "zone": target.zone,
+                "in_flight": target.in_flight,
+                "ejections": target.ejections,
+            })
+        };
+        serde_json::json!({
+            "name": self.name,
+            "balance": self.balance,
+            "breaker": self.breaker,
+            "panic": self.panic,
+            "targets": self.targets.iter().map(target).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Upstream {
+    /// How it and its targets stand. `now` is a time of the gateway's clock.
+    #[must_use]
+    pub fn status(&self, now: u64) -> UpstreamStatus {
+        let choice = &self.choice;
+        let targets = self.targets();
+        let status = |target: &Arc<Target>| {
+            let state = target.state();
+            let standing = state.standing(choice.checked, choice.outliers.is_some(), target.drain, now);
+            TargetStatus {
+                url: target.url.clone(),
+                standing,
+                reason: if choice.checked || standing != Standing::Healthy {
+                    state.why(standing, now)
+                } else {
+                    String::new()
+                },
+                weight: target.weight,
+                tier: target.tier,
+                zone: target.zone.clone(),
+                in_flight: choice.counts.then(|| state.told.in_flight()),
+                ejections: state.told.ejections(),
+            }
+        };
+        UpstreamStatus {
+            name: self.name.clone(),
+            balance: choice.word(),
+            breaker: choice.breaker.as_ref().map(|breaker| match breaker.position(now) {
+                Position::Closed => "closed",
+                Position::Open(_) => "open",
+                Position::HalfOpen => "half_open",
+            }),
+            panic: choice.plan(&targets, now).panic,
+            targets: targets.iter().map(status).collect(),
+        }
+    }
+
+    /// Takes in what an attempt at a target came to, and ejects it or lets it back where that says so.
+    pub(crate) fn take(&self, target: &Target, outcome: Outcome, nanos: Option<u64>, trial: bool, now: u64) {
+        use super::outliers::Finding;
+        let choice = &self.choice;
+        let state = target.state();
+        match outcome {
+            Outcome::Answered(_) | Outcome::Failed => {}
+            Outcome::Overtaken => return state.told.overtaken(now),
+            Outcome::Cancelled => return,
+        }
+        let failed = choice.is_failed(outcome);
+        if let (Outcome::Answered(_), Some(nanos)) = (outcome, nanos) {
+            state.told.answered(nanos, now);
+        }
+        if failed && matches!(choice.balance, Balance::Latency) {
+            state.told.latency.penalty(now);
+        }
+        let Some(rules) = &choice.outliers else { return };
+        match state.told.report(failed, nanos, trial, rules, now) {
+            Finding::Nothing => {}
+            Finding::Outlier(cause) => self.eject(target, cause, rules, now),
+            Finding::Back => state.readmit(now),
+        }
+    }
+
+    /// Looks, now and then, whether a target hangs or is far slower than the others.
+    pub(crate) fn watch(&self, now: u64) {
+        let Some(rules) = &self.choice.outliers else { return };
+        let looked = &self.set.known().looked;
+        let last = looked.load(Ordering::Relaxed);
+        let due = now.saturating_sub(last) >= LOOKS;
+        if !due || looked.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return;
+        }
+        let targets = self.targets();
+        let told = |target: &Arc<Target>| {
+            let told = &target.state().told;
+            (told.ejected() == 0).then(|| told.latency.mean()).flatten()
+        };
+        let means: Vec<Option<u64>> = targets.iter().map(told).collect();
+        let mut sorted: Vec<u64> = means.iter().flatten().copied().collect();
+        sorted.sort_unstable();
+        let mut heard: Vec<u64> = targets.iter().map(|target| target.state().told.latency.last()).collect();
+        heard.sort_unstable_by(|a, b| b.cmp(a));
+        for (target, mean) in targets.iter().zip(means) {
+            let told = &target.state().told;
+            if told.ejected() > now || told.ejected() > 0 && !told.is_tried() {
+                continue;
+            }
+            let last = told.latency.last();
+            let others = heard.iter().copied().find(|other| *other != last).unwrap_or(0);
+            if let Some(cause) = told.look(median_of_others(&sorted, mean), others, rules, now) {
+                self.eject(target, cause, rules, now);
+            }
+        }
+    }
+
+    fn eject(&self, target: &Target, cause: Cause, rules: &OutlierRules, now: u64) {
+        let ejecting = &self.set.known().ejecting;
+        // one at a time, so that no two workers eject the last two; whoever comes second finds cause again with the next call
+        if ejecting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let state = target.state();
+        let own = state.told.ejected();
+        let (mut all, mut ejected) = (0, 0);
+        for other in self.targets().iter() {
+            let seen = self.choice.seen(other);
+            if seen.weight > 0 && !seen.drain && seen.up {
+                all += 1;
+                ejected += usize::from(seen.ejected > 0 && !std::ptr::eq(other.state(), state));
+            }
+        }
+        if own > 0 && own <= now || own == 0 && rules.may_eject(ejected, all) {
+            state.eject(cause, rules, now);
+        }
+        ejecting.store(false, Ordering::Release);
+    }
+}
+
+/// The median of what the others have, of all sorted, without `own`.
+fn median_of_others(sorted: &[u64], own: Option<u64>) -> Option<u64> {
+    let Some(at) = own.and_then(|own| sorted.binary_search(&own).ok()) else {
+        return sorted.get(sorted.len().checked_sub(1)? / 2).copied();
+    };
+    let middle = sorted.len().checked_sub(2)? / 2;
+    sorted.get(if middle >= at { middle + 1 } else { middle }).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median_of_others;
+
+    #[test]
+    fn the_median_is_that_of_the_others() {
+        assert_eq!(median_of_others(&[1, 2, 100], Some(100)), Some(1));
+        assert_eq!(median_of_others(&[1, 2, 100], Some(1)), Some(2));
+        assert_eq!(median_of_others(&[1, 2, 3], None), Some(2));
+        assert_eq!(median_of_others(&[5], Some(5)), None);
+        assert_eq!(median_of_others(&[], None), None);
+    }
+}
