@@ -233,8 +233,15 @@ async fn outward(
     head: &mut ResponseHead,
     trail: &mut Trail,
 ) -> Verdict {
-    if !chain.bodies.response || head.body == BodyLength::None {
+    if !chain.bodies.response {
         return chain.outward(transfer.exchange, &mut trail.verdicts);
+    }
+    if head.body == BodyLength::None {
+        // so that it is told from one that is too large to be held; an empty one takes no memory
+        transfer.exchange.response.body = Some(Vec::new());
+        chain.outward(transfer.exchange, &mut trail.verdicts)?;
+        transfer.exchange.response.body = None;
+        return Ok(());
     }
     let ran = trail.verdicts.ran();
     let need = if transfer.limits.stream { None } else { chain.answer_need(transfer.exchange, &trail.verdicts) };
