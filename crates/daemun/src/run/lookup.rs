@@ -283,13 +283,14 @@ fn is_ignorance(error: &NetError) -> bool {
     error.is_no_records_found() || matches!(error, NetError::NoConnections)
 }
 
+/// How long it holds that there is nothing; not at all where that is not said (RFC 2308, section 5).
 fn negative_ttl(error: &NetError) -> Duration {
     if let NetError::Dns(hickory_resolver::net::DnsError::NoRecordsFound(none)) = error
         && let Some(ttl) = none.negative_ttl
     {
         return Duration::from_secs(ttl.into()).min(UNSAID);
     }
-    UNSAID
+    Duration::ZERO
 }
 
 fn in_words(error: &NetError) -> String {

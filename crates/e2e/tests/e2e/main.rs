@@ -24,4 +24,6 @@ mod limits;
 mod upgrades;
 mod observing;
 mod lifecycle;
+mod checking;
+mod finding;
 mod commands;
