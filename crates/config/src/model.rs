@@ -153,6 +153,8 @@ pub enum TlsVersion {
 pub struct AccessLog {
     /// Form of a line.
     pub format: LogFormat,
+    /// Fields of a JSON line beside the usual ones: names, and texts with `${…}` expressions.
+    pub fields: Vec<(Spanned<String>, Spanned<String>)>,
     /// Where lines go.
     pub to: LogTarget,
 }
@@ -453,6 +455,10 @@ pub struct Match {
     pub cookies: Vec<(Spanned<String>, ValueMatch)>,
     /// Client address ranges; empty: any.
     pub client_ip: Vec<IpNet>,
+    /// A condition in CEL; the router reads it.
+    pub when: Option<Spanned<String>>,
+    /// Bytes of a JSON body that `when` may read; it reads none without.
+    pub body: Option<u64>,
 }
 
 /// How a path is matched. Text as written; the router reads it.
@@ -527,15 +533,15 @@ pub struct Rewrite {
     /// Query parameters removed, then set (replacing), then added.
     pub query_remove: Vec<String>,
     /// Query parameters set.
-    pub query_set: Vec<(String, String)>,
+    pub query_set: Vec<(String, Spanned<String>)>,
     /// Query parameters added.
-    pub query_add: Vec<(String, String)>,
+    pub query_add: Vec<(String, Spanned<String>)>,
 }
 
 /// A path change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathRewrite {
-    /// A template with `{name}` of the path pattern.
+    /// A template with `{name}` of the path pattern and `${…}` expressions.
     Template(Spanned<String>),
     /// A prefix of whole segments that is removed.
     StripPrefix(Spanned<String>),
@@ -550,6 +556,17 @@ pub struct Consumer {
     pub roles: Vec<String>,
     /// SHA-256 digests of its API keys; a key given in clear is digested while reading, and not kept.
     pub keys: Vec<Spanned<[u8; 32]>>,
+    /// Its credentials of HTTP Basic.
+    pub basic: Vec<BasicCredential>,
+}
+
+/// A username and the digest of its password.
+#[derive(Clone, Debug)]
+pub struct BasicCredential {
+    /// Username, unique among all consumers: no control characters and no colon.
+    pub username: Spanned<String>,
+    /// SHA-256 of the password; one given in clear is digested while reading, and not kept.
+    pub password: [u8; 32],
 }
 
 /// Replacement of a gateway answer's body.

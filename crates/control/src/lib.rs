@@ -12,6 +12,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use daemun_dataplane::UpstreamStatus;
 use daemun_dataplane::record::Recent;
 
 pub use server::Listener;
@@ -23,6 +24,9 @@ pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Source: Send + Sync + 'static {
     /// Every metric, in the Prometheus text format.
     fn metrics(&self) -> String;
+
+    /// How the upstreams that are in use stand, and their targets.
+    fn upstreams(&self) -> Vec<UpstreamStatus>;
 
     /// Whether requests are served: not while it starts, and not once it drains.
     fn ready(&self) -> bool;
@@ -37,7 +41,7 @@ pub trait Source: Send + Sync + 'static {
 /// Requests that are told at once.
 pub const MOST_RECENT: usize = 1_000;
 
-/// Serves `/metrics`, `/healthz` and `/readyz`, to anybody, until `stop` is done and the calls under way are answered, which takes five
+/// Serves `/metrics`, `/upstreams`, `/healthz` and `/readyz`, to anybody, until `stop` is done and the calls under way are answered, which takes five
 /// seconds at most. Dropped, it closes the listener and its connections.
 pub async fn serve_status(listener: impl Into<Listener>, source: Arc<dyn Source>, stop: impl Future<Output = ()>) {
     let answer = move |request: http::Request<hyper::body::Incoming>| {

@@ -1,5 +1,6 @@
-//! What anybody may know: metrics, whether the process lives, whether it serves. Knows nothing of single requests.
+//! What anybody may know: metrics, how upstreams stand, whether the process lives, whether it serves. Knows nothing of single requests.
 
+use daemun_dataplane::UpstreamStatus;
 use daemun_dataplane::record::METRICS_CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, StatusCode};
 
@@ -15,6 +16,7 @@ pub(crate) fn reads<B>(request: &Request<B>) -> bool {
 pub(crate) fn answer<B>(request: &Request<B>, source: &dyn Source) -> Option<Answer> {
     let make: fn(&dyn Source) -> Answer = match request.uri().path() {
         "/metrics" => metrics,
+        "/upstreams" => upstreams,
         "/healthz" => |_| answer::with(StatusCode::OK, TEXT, "ok\n"),
         "/readyz" => ready,
         _ => return None,
@@ -24,6 +26,10 @@ pub(crate) fn answer<B>(request: &Request<B>, source: &dyn Source) -> Option<Ans
 
 fn metrics(source: &dyn Source) -> Answer {
     answer::with(StatusCode::OK, HeaderValue::from_static(METRICS_CONTENT_TYPE), source.metrics())
+}
+
+fn upstreams(source: &dyn Source) -> Answer {
+    answer::json(UpstreamStatus::list(&source.upstreams()).into_bytes())
 }
 
 fn ready(source: &dyn Source) -> Answer {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use daemun_control::{Source, Waiting, serve_admin, serve_status};
 use daemun_dataplane::record::{Finished, Metrics, PolicyVerdict, Recent, RouteCells, Setup};
+use daemun_dataplane::{Standing, TargetStatus, UpstreamStatus};
 use daemun_pipeline::{Exchange, Span};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -58,6 +59,21 @@ impl Fake {
 impl Source for Fake {
     fn metrics(&self) -> String {
         self.metrics.render()
+    }
+
+    fn upstreams(&self) -> Vec<UpstreamStatus> {
+        let target = TargetStatus {
+            url: "http://10.0.0.1:80".into(),
+            standing: Standing::Ejected,
+            reason: "5 consecutive failures, 7.2 s left".into(),
+            weight: 1,
+            tier: 0,
+            zone: None,
+            in_flight: Some(3),
+            ejections: 1,
+        };
+        let targets = vec![target];
+        vec![UpstreamStatus { name: "u".into(), balance: "latency", breaker: Some("open"), panic: false, targets }]
     }
 
     fn ready(&self) -> bool {
@@ -126,6 +142,19 @@ async fn ask(address: SocketAddr, line: &str, fields: &str) -> Reply {
 
 async fn get(address: SocketAddr, path: &str) -> Reply {
     ask(address, &format!("GET {path}"), "").await
+}
+
+#[tokio::test]
+async fn both_tell_how_upstreams_and_their_targets_stand() {
+    let source = Fake::new();
+    for address in [status(&source).await, admin(&source).await] {
+        let told = get(address, "/upstreams").await.json();
+        let upstream = &told["upstreams"][0];
+        assert_eq!((&upstream["name"], &upstream["breaker"]), (&"u".into(), &"open".into()));
+        let target = &upstream["targets"][0];
+        assert_eq!((&target["state"], &target["in_flight"]), (&"ejected".into(), &3.into()));
+        assert_eq!(target["reason"], "5 consecutive failures, 7.2 s left");
+    }
 }
 
 #[tokio::test]

@@ -5,14 +5,15 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use daemun_config::model::UpstreamProtocol;
-use daemun_pipeline::{Client, Exchange, Explanation, Fault};
+use daemun_pipeline::{Client, Exchange, Explanation, Fault, Reason};
 
 use crate::clock::Clock;
+use crate::destination::upstream::choice::UpstreamStatus;
 use crate::destination::upstream::{self, head};
 use crate::http1::parse::{Scan, parse_request};
 use crate::http1::request::read_target;
 use crate::ids::{IdSource, Ids};
-use crate::route;
+use crate::route::{self, Miss};
 use crate::router::{self, path};
 use crate::serve::{Arrived, check_length};
 use crate::snapshot::{Destination, Route, Snapshot};
@@ -51,6 +52,8 @@ pub struct Explained {
     pub destination: Option<String>,
     /// The target, as written in the configuration.
     pub target: Option<String>,
+    /// How the upstream picks a target, and how its targets stand.
+    pub upstream: Option<UpstreamStatus>,
     /// The head that would be sent upstream, as HTTP/1.1 writes it.
     pub upstream_head: Option<Vec<u8>>,
     /// Whether it is sent over HTTP/2, which has no framing fields and writes the first line as fields.
@@ -76,6 +79,7 @@ pub fn explain_with(snapshot: &Snapshot, request: &ExplainRequest, ids: &mut Ids
         status: None,
         destination: None,
         target: None,
+        upstream: None,
         upstream_head: None,
         over_http2: false,
     };
@@ -112,10 +116,20 @@ fn run(
         out.preflight = preflight.map(str::to_owned);
         out.considered = Some(considered);
     }
-    let found = route::find(snapshot, exchange);
+    let found = match route::find(snapshot, exchange) {
+        Err(Miss::Body(_)) => {
+            // there is no body to be explained with: what asks for one does not hold
+            exchange.request.body = Some(Vec::new());
+            let found = route::find(snapshot, exchange);
+            exchange.request.body = None;
+            found
+        }
+        found => found,
+    };
     let route = match found {
         Ok(route) => route,
-        Err(fault) => {
+        Err(Miss::Body(_)) => return Err(Fault::new(Reason::Internal, "the body is not there")),
+        Err(Miss::Fault(fault)) => {
             out.verdicts = snapshot.unmatched.explain(exchange);
             return Err(fault);
         }
@@ -164,8 +178,10 @@ fn destination(
             out.destination = Some(format!("upstream {}", upstream.name));
             let upgrade = upstream::wanted_upgrade(route, exchange, arrived.framing, arrived.upgrade)?;
             head::check_path(exchange, route.own.rewrite.as_ref())?;
-            let targets = upstream.targets();
-            let target = targets.iter().find(|t| t.weight > 0).ok_or_else(upstream::no_target)?;
+            let (targets, now) = (upstream.targets(), exchange.times.start);
+            out.upstream = Some(upstream.status(now));
+            let index = upstream.choice.expect(&targets, exchange, route, now);
+            let target = index.and_then(|index| targets.get(index)).ok_or_else(upstream::no_target)?;
             out.target = Some(target.url.clone());
             // `auto` is settled by the target when it is called
             out.over_http2 = matches!(upstream.protocol, UpstreamProtocol::H2 | UpstreamProtocol::H2c);
@@ -198,7 +214,7 @@ fn read(snapshot: &Snapshot, request: &ExplainRequest, exchange: &mut Exchange) 
     let parsed =
         parse_request(&exchange.request.head.buf, &snapshot.settings.bounds, &mut Scan::default(), &mut fields);
     exchange.request.head.fields = fields;
-    let head = parsed?.ok_or_else(|| Fault::new(daemun_pipeline::Reason::BadRequest, "the head is incomplete"))?;
+    let head = parsed?.ok_or_else(|| Fault::new(Reason::BadRequest, "the head is incomplete"))?;
     exchange.request.head.buf.truncate(head.len);
     read_target(&mut exchange.request, &head)?;
     Ok(Arrived { framing: head.body, upgrade: head.upgrade })

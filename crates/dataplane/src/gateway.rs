@@ -12,6 +12,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::{Clock, nanos};
 use crate::destination::upstream::budget::Budget;
+use crate::destination::upstream::choice::UpstreamStatus;
 use crate::ids::IdSource;
 use crate::listener::Sockets;
 use crate::record::{AccessLog, Recent, Recorder};
@@ -118,6 +119,13 @@ impl Gateway {
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.running.load_full()
+    }
+
+    /// How the upstreams of that snapshot stand, and their targets.
+    #[must_use]
+    pub fn upstreams(&self) -> Vec<UpstreamStatus> {
+        let now = self.clock.now();
+        self.snapshot().upstreams.iter().map(|upstream| upstream.status(now)).collect()
     }
 
     /// Workers.

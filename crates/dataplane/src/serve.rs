@@ -7,13 +7,14 @@ use bytes::Bytes;
 use daemun_pipeline::{Exchange, Fault, FieldId, Head, Method, Reason, Span, Stop};
 
 use crate::destination;
+use crate::destination::upstream::reach::Site;
 use crate::destination::upstream::rest::Rest;
 use crate::http1::parse::BodyLength;
 use crate::peer::Down;
 use crate::pipe::Pipe;
 use crate::respond;
-use crate::route;
-use crate::snapshot::{Ledger, Route, Settings};
+use crate::route::{self, Miss};
+use crate::snapshot::{Ledger, Route, Settings, Snapshot};
 use crate::timers::Deadline;
 use crate::whole::Reader;
 use crate::worker::{Local, Worker};
@@ -27,8 +28,8 @@ pub(crate) struct Arrived {
 
 /// What a destination is given.
 pub(crate) struct Ask<'a, 'd> {
-    pub(crate) worker: &'a Worker,
-    pub(crate) local: &'a Local,
+    pub(crate) worker: &'a Rc<Worker>,
+    pub(crate) local: &'a Rc<Local>,
     pub(crate) route: &'a Route,
     pub(crate) deadline: &'a Deadline,
     pub(crate) down: &'a mut Down<'d>,
@@ -74,7 +75,7 @@ impl Trail {
 
 /// Serves one exchange whose head is complete. Never dropped half-way: a client that leaves is a fault like any other.
 pub(crate) async fn serve(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     deadline: &Deadline,
     down: &mut Down<'_>,
     exchange: &mut Exchange,
@@ -84,7 +85,19 @@ pub(crate) async fn serve(
     let local = worker.local(); // pinned: one configuration per exchange
     let snapshot = &local.snapshot;
     worker.identify(exchange, snapshot);
-    let (route, outcome) = match route::find(snapshot, exchange) {
+    let mut trailers = None;
+    let found = match route::find(snapshot, exchange) {
+        Ok(route) => Ok(route),
+        Err(Miss::Fault(fault)) => Err(fault),
+        Err(Miss::Body(most)) => {
+            let mut reader = Reader::before_route(worker, &snapshot.settings, deadline, down, arrived.framing);
+            // boxed, so that calls whose routes depend on no body do not carry the size of this
+            let found = Box::pin(find_with_body(snapshot, exchange, &mut reader, most, arrived.upgrade)).await;
+            trailers = reader.trailers;
+            found
+        }
+    };
+    let (route, outcome) = match found {
         Ok(route) => {
             let mut ask = Ask {
                 worker,
@@ -96,6 +109,7 @@ pub(crate) async fn serve(
                 upgrade: arrived.upgrade,
                 trailers: None,
             };
+            ask.hold(exchange, trailers, trail);
             (Some(route), inward_and_on(&mut ask, exchange, trail).await)
         }
         Err(fault) => {
@@ -118,6 +132,31 @@ pub(crate) async fn serve(
     };
     exchange.times.end = worker.clock.now();
     worker.record(route.map(Route::entry), exchange, fault.as_ref(), down.started(), trail);
+}
+
+/// Reads the body that the route depends on, and finds the route.
+async fn find_with_body<'s>(
+    snapshot: &'s Snapshot,
+    exchange: &mut Exchange,
+    reader: &mut Reader<'_, '_>,
+    most: u64,
+    upgrade: Option<Span>,
+) -> Result<&'s Route, Fault> {
+    if upgrade.is_some() {
+        // what follows its head is no body
+        exchange.request.body = Some(Vec::new());
+    } else {
+        reader.read(exchange, most).await?;
+    }
+    let found = route::find(snapshot, exchange);
+    if upgrade.is_some() {
+        exchange.request.body = None;
+    }
+    match found {
+        Ok(route) => Ok(route),
+        Err(Miss::Fault(fault)) => Err(fault),
+        Err(Miss::Body(_)) => Err(Fault::new(Reason::Internal, "the body is not there")),
+    }
 }
 
 /// Ends an exchange that may last, without the configuration it began under.
@@ -150,19 +189,19 @@ async fn inward_and_on(
     if chain.bodies.request {
         let mut reader = Reader::new(ask);
         let verdict = chain.inward(exchange, &mut trail.verdicts, Some(&mut reader)).await;
-        let trailers = reader.trailers.take();
+        let trailers = reader.trailers.take().or_else(|| ask.trailers.take());
         ask.hold(exchange, trailers, trail);
         verdict?;
     } else {
         chain.inward(exchange, &mut trail.verdicts, None).await?;
     }
     if exchange.delay > 0 {
-        Box::pin(ask.delay(exchange)).await?;
+        Box::pin(ask.pause(std::mem::take(&mut exchange.delay))).await?;
     }
     destination::send(ask, exchange, trail).await
 }
 
-impl Ask<'_, '_> {
+impl<'a> Ask<'a, '_> {
     /// What is sent on of a body that was read whole: it, framed anew.
     fn hold(&mut self, exchange: &Exchange, trailers: Option<Box<Head>>, trail: &mut Trail) {
         let Some(body) = &exchange.request.body else { return };
@@ -177,10 +216,15 @@ impl Ask<'_, '_> {
         self.trailers = trailers;
     }
 
-    /// Waits as long as a policy asked for, or until the client leaves.
-    async fn delay(&mut self, exchange: &mut Exchange) -> Result<(), Fault> {
+    /// Where attempts are made from.
+    pub(crate) fn site(&self) -> Site<'a> {
+        Site { worker: self.worker, local: self.local, route: self.route, deadline: self.deadline }
+    }
+
+    /// Waits so many nanoseconds, or until the client leaves.
+    pub(crate) async fn pause(&mut self, nanos: u64) -> Result<(), Fault> {
         let slot = self.worker.timers.slot();
-        slot.set(self.worker.clock.now().saturating_add(std::mem::take(&mut exchange.delay)));
+        slot.set(self.worker.clock.now().saturating_add(nanos));
         let left = slot.limit(poll_fn(|cx| self.down.poll_gone(cx, &self.worker.buffers))).await;
         left.map_or(Ok(()), |()| Err(Fault::new(Reason::ClientGone, "the client left before the call was made")))
     }
@@ -288,13 +332,16 @@ pub(crate) async fn answer(
     }
 }
 
-/// Puts the request id into the answer; an upstream's own is replaced.
+/// Puts the request id into the answer, unless a policy hides it; an upstream's own is taken out.
 pub(crate) fn stamp(exchange: &mut Exchange) {
     let head = &mut exchange.response.head;
     for field in &mut head.fields {
         if field.id == FieldId::XRequestId {
             field.removed = true;
         }
+    }
+    if exchange.hides_id {
+        return;
     }
     let name = head.store(b"x-request-id");
     let value = head.store(&exchange.id);

@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use daemun_pipeline::{Client, Exchange, Fault, FieldId, Reason};
+use daemun_pipeline::exchange::is_request_id;
+use daemun_pipeline::{Client, Exchange, Fault, FieldId, Reason, Request};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
@@ -99,6 +100,8 @@ pub(crate) struct Worker {
     pub(crate) pools: Rc<Pools>,
     #[allow(clippy::vec_box, reason = "moved in and out as pointers; a busy state is some kilobytes")]
     exchanges: RefCell<Vec<Box<Busy>>>,
+    /// Calls in flight that are sent elsewhere as well.
+    pub(crate) mirrors: Cell<usize>,
     /// Tasks that serve streams of HTTP/2.
     pub(crate) stream_tasks: Tasks,
     ids: RefCell<Ids>,
@@ -172,6 +175,7 @@ impl Worker {
             local: RefCell::new(empty),
             pools: Rc::default(),
             exchanges: RefCell::default(),
+            mirrors: Cell::new(0),
             stream_tasks: Tasks::default(),
             ids: RefCell::new(ids),
             date: RefCell::default(),
@@ -209,6 +213,24 @@ impl Worker {
     /// State for a busy connection.
     pub(crate) fn busy(&self) -> Box<Busy> {
         self.exchanges.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// A request as its policies left it, to be sent once more beside the exchange.
+    pub(crate) fn copy(&self, exchange: &Exchange) -> Box<Busy> {
+        let mut busy = self.busy();
+        let copy = &mut busy.exchange;
+        copy.request = Request { body: None, ..exchange.request.clone() };
+        copy.client = exchange.client.clone();
+        copy.consumer = exchange.consumer;
+        copy.consumer_text = exchange.consumer_text;
+        copy.directory = exchange.directory.clone();
+        copy.params.clone_from(&exchange.params);
+        copy.id.clone_from(&exchange.id);
+        copy.trace.clone_from(&exchange.trace);
+        copy.route_key = exchange.route_key;
+        copy.times = exchange.times;
+        copy.wall = exchange.wall;
+        busy
     }
 
     /// Takes the state of a connection that is idle again.
@@ -367,11 +389,6 @@ pub(crate) fn identify(ids: &mut Ids, exchange: &mut Exchange, snapshot: &Snapsh
     if exchange.client.trusted {
         exchange.client.ip = forwarded_ip(exchange, snapshot).unwrap_or(exchange.client.ip);
     }
-}
-
-/// What a trusted proxy may give as a request id: short, and nothing that needs quoting anywhere.
-fn is_request_id(id: &[u8]) -> bool {
-    (1..=128).contains(&id.len()) && id.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:/=+".contains(b))
 }
 
 /// The caller behind trusted proxies: the last address of `X-Forwarded-For` that is not one of them.

@@ -101,6 +101,8 @@ reasons! {
     NoTarget = "no_target", Gateway, 503, 14, "No backend is available";
     /// Too many calls to the upstream failed, and its breaker leaves it alone for a while.
     CircuitOpen = "circuit_open", Gateway, 503, 14, "The backend is left alone for a while";
+    /// What the request holds would make an expression of the configuration take too long.
+    ExpressionCost = "expression_cost", Gateway, 500, 13, "An expression would cost too much";
     /// Something went wrong in the gateway itself.
     Internal = "internal", Gateway, 500, 13, "Internal error";
     /// The target does not accept connections.

@@ -236,7 +236,7 @@ pub struct Field {
 }
 
 /// A head. Reused from exchange to exchange, so that its two buffers are allocated once.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Head {
     /// Every byte the fields point into; edits are appended.
     pub buf: Vec<u8>,

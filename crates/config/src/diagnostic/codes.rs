@@ -36,7 +36,8 @@ codes! {
     DUPLICATE_KEY = "duplicate_key":
         "The same key stands twice in one mapping, or in two files of a folder. Both places are shown; one must go.";
     DUPLICATE_NAME = "duplicate_name":
-        "Two things of a kind have the same name, or two listeners the same address. Both places are shown.";
+        "Two things of a kind have the same name, two consumers the same username, or two listeners the same address. Both places \
+         are shown.";
     FILE = "file":
         "A configuration file or folder cannot be read, holds nothing, or is not UTF-8.";
     INSECURE = "insecure":
@@ -81,7 +82,7 @@ codes! {
     ROUTE_UNREACHABLE = "route_unreachable":
         "A route can never match, because another takes all its requests. Both places are shown.";
     SHORT_KEY = "short_key":
-        "An API key has fewer than 16 bytes and could be guessed. `daemun key new` makes a good one.";
+        "An API key has fewer than 16 bytes, or a password fewer than 8, and could be guessed. `daemun key new` makes a good one.";
     SYNTAX = "syntax":
         "The text is not well-formed YAML, JSON or TOML.";
     TLS = "tls":

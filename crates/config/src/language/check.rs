@@ -257,6 +257,7 @@ fn authenticate(root: &Root, route: &RouteText, position: usize, whole: bool, cx
 fn consumers(root: &Root, cx: &mut Decoder<'_>) {
     let mut names: HashMap<&str, At> = HashMap::new();
     let mut keys: HashMap<[u8; 32], (usize, At)> = HashMap::new();
+    let mut usernames: HashMap<&str, At> = HashMap::new();
     for (position, consumer) in root.consumers.iter().enumerate() {
         let path = match &consumer.name.0 {
             Some(name) => format!("consumers.{}", name.value.0),
@@ -275,6 +276,13 @@ fn consumers(root: &Root, cx: &mut Decoder<'_>) {
                     );
                     cx.report(found.path(format!("{path}.name")).related(*first, "the first is here"));
                 }
+            }
+        }
+        for Spanned { value, at } in consumer.basic.0.iter().map(|basic| &basic.username) {
+            if let Some(first) = usernames.insert(&value.0, *at) {
+                usernames.insert(&value.0, first);
+                let found = Diagnostic::error(DUPLICATE_NAME, *at, "this username is given twice");
+                cx.report(found.path(format!("{path}.basic.username")).related(first, "first given here"));
             }
         }
         for key in &consumer.keys {

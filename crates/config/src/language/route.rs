@@ -121,8 +121,9 @@ impl RouteText {
             None => Vec::new(),
         };
         if let Some(template) = self.rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref()) {
+            let plain = pattern::without_expressions(&template.value.0).unwrap_or_default();
             cx.key("rewrite", |cx| {
-                cx.key("path", |cx| self.check_names(&template.value.0, template.at, &known, cx));
+                cx.key("path", |cx| self.check_names(&plain, template.at, &known, cx));
             });
         }
         if let Some(redirect) = &self.redirect {
@@ -273,7 +274,7 @@ impl Setting for RedirectStatus {
 settings! {
     /// What is forwarded in place of the path and query.
     struct RewriteText {
-        /// The path that is forwarded, with `{name}` of the path pattern.
+        /// The path that is forwarded, with `{name}` of the path pattern, and `${…}` expressions of which each stays within its segment.
         path: Option<Spanned<PathTemplate>>,
         /// A prefix of whole segments that is removed.
         strip_prefix: Option<Spanned<PathPrefix>>,
@@ -290,7 +291,7 @@ impl RewriteText {
             self.strip_prefix.map(|Spanned { value, at }| PathRewrite::StripPrefix(Spanned { value: value.0, at }));
         let mut rewrite = Rewrite { path: template.or(strip), ..Rewrite::default() };
         if let Some(query) = self.query {
-            let pairs = |mapping: Mapping<ParameterName, String>| {
+            let pairs = |mapping: Mapping<ParameterName, Spanned<String>>| {
                 mapping.0.into_iter().map(|(name, value)| (name.value.0, value)).collect()
             };
             rewrite.query_remove = query.remove.into_iter().map(|name| name.0).collect();
@@ -302,12 +303,12 @@ impl RewriteText {
 }
 
 settings! {
-    /// Changes of the query: parameters are removed, then set, then added.
+    /// Changes of the query: parameters are removed, then set, then added. `${…}` in a value is an expression.
     struct QueryText {
         /// Parameters added behind those of the same name.
-        add: Mapping<ParameterName, String> = "{}",
+        add: Mapping<ParameterName, Spanned<String>> = "{}",
         /// Parameters that replace those of the same name.
-        set: Mapping<ParameterName, String> = "{}",
+        set: Mapping<ParameterName, Spanned<String>> = "{}",
         /// Parameters removed.
         remove: Vec<ParameterName> = "[]",
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use daemun_control::{Listener, Source, Waiting, serve_admin, serve_status};
-use daemun_dataplane::Gateway;
 use daemun_dataplane::record::{Events, Metrics, Recent};
+use daemun_dataplane::{Gateway, UpstreamStatus};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -21,7 +21,11 @@ struct Running {
 
 impl Source for Running {
     fn metrics(&self) -> String {
-        self.metrics.render()
+        self.metrics.render_with(&self.gateway.upstreams())
+    }
+
+    fn upstreams(&self) -> Vec<UpstreamStatus> {
+        self.gateway.upstreams()
     }
 
     fn ready(&self) -> bool {

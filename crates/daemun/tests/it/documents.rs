@@ -6,10 +6,11 @@ use daemun::Code;
 
 use crate::support::{Folder, daemun};
 
-const PAGES: [(&str, &str, usize); 4] = [
+const PAGES: [(&str, &str, usize); 5] = [
     ("README.md", include_str!("../../../../README.md"), 1),
     ("README.ko.md", include_str!("../../../../README.ko.md"), 1),
     ("getting-started.md", include_str!("../../../../docs/guide/getting-started.md"), 2),
+    ("expressions.md", include_str!("../../../../docs/reference/expressions.md"), 1),
     ("demo.yaml", concat!("```yaml\n", include_str!("../../../../examples/demo.yaml"), "```\n"), 1),
 ];
 

@@ -1,12 +1,15 @@
-//! Where a route ends: an upstream, an answer, a redirect.
+//! Where a route ends: an upstream, an answer, a redirect; and what is done in place of an upstream's call that failed.
 
 pub(crate) mod upstream;
 
 use daemun_pipeline::{Answer, Exchange, Fault, Reason, Stop};
 
 use crate::serve::{Ask, Trail};
+use crate::snapshot::failure::FallbackTo;
 use crate::snapshot::{Destination, Redirect};
+use upstream::local::LocalUpstream;
 use upstream::rest::Rest;
+use upstream::{Call, mirror, retry};
 
 /// Ends the way inward; of a call that may last, gives what is left of it. An answer of the gateway's own is a stop like a policy's.
 pub(crate) async fn send(
@@ -16,13 +19,61 @@ pub(crate) async fn send(
 ) -> Result<Option<Box<Rest>>, Stop> {
     match &ask.route.destination {
         Destination::Upstream(index) => {
-            let local = ask.local;
-            let upstream =
-                local.upstreams.get(*index).ok_or_else(|| Fault::new(Reason::Internal, "an upstream is missing"))?;
-            upstream::send(ask, exchange, upstream, trail).await
+            let upstream = find(ask, *index)?;
+            let retry = retry::retry_of(ask.route, upstream);
+            let mirror = mirror::of(ask.route, exchange);
+            let keep = retry.map_or(0, |retry| retry.buffer).max(mirror.map_or(0, |mirror| mirror.buffer));
+            let mut call = Call::new(ask, exchange, keep)?;
+            let result = upstream::send(ask, exchange, upstream, &mut call, trail).await;
+            if let Some(mirror) = mirror {
+                mirror::send(ask, exchange, &call, mirror);
+            }
+            match result {
+                // boxed, so that calls that succeed do not carry the size of this
+                Err(Stop::Fault(fault)) => Box::pin(fall_back(ask, exchange, upstream, &mut call, fault, trail)).await,
+                other => other,
+            }
         }
         Destination::Answer(answer) => Err(Stop::Answer(answer.clone())),
         Destination::Redirect(to) => Err(Stop::Answer(Box::new(redirect(to, exchange)))),
+    }
+}
+
+fn find<'a>(ask: &Ask<'a, '_>, index: usize) -> Result<&'a LocalUpstream, Fault> {
+    ask.local.upstreams.get(index).ok_or_else(|| Fault::new(Reason::Internal, "an upstream is missing"))
+}
+
+/// Does what is to be done in place of a call that failed; its fault stays where that is nothing.
+async fn fall_back(
+    ask: &mut Ask<'_, '_>,
+    exchange: &mut Exchange,
+    upstream: &LocalUpstream,
+    call: &mut Call,
+    fault: Fault,
+    trail: &mut Trail,
+) -> Result<Option<Box<Rest>>, Stop> {
+    let fallback = retry::fallback_of(ask.route, upstream).filter(|fallback| fallback.takes(&fault) || call.by_status);
+    let Some(fallback) = fallback.filter(|_| !ask.down.started()) else { return Err(fault.into()) };
+    match &fallback.to {
+        FallbackTo::Answer(answer) => Err(Stop::Answer(answer.clone())),
+        FallbackTo::Upstream(index) => {
+            let unsent = matches!(
+                fault.reason,
+                Reason::NoTarget | Reason::TooManyCalls | Reason::ConnectFailed | Reason::ConnectTimeout
+            );
+            if !(call.is_safe(exchange) || unsent && call.upload.can_repeat()) {
+                return Err(fault.into());
+            }
+            let other = find(ask, *index)?;
+            if let Some(target) = &trail.target {
+                ask.worker.recorder.attempt_failed(&target.shared.cells, trail.upstream_status, 0);
+            }
+            exchange.response.head.clear();
+            exchange.response.body = None;
+            call.by_status = false;
+            call.upload.repeat(exchange, ask.worker.clock.now());
+            upstream::send(ask, exchange, other, call, trail).await
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use daemun_pipeline::Reason;
 use super::cells::{Cell, RouteCells, RouteSum, TargetMetrics, TargetSum};
 use super::ring::RING_SLOTS;
 use super::{PolicyVerdict, Recorder, render};
+use crate::destination::upstream::choice::UpstreamStatus;
 
 /// Routes, and targets, that have counters of their own; the others of each share one.
 pub const MOST_NAMES: usize = 2_000;
@@ -164,7 +165,13 @@ impl Metrics {
     /// Everything as Prometheus text, version 0.0.4. Locks nothing a worker needs.
     #[must_use]
     pub fn render(&self) -> String {
-        let text = render::render(self);
+        self.render_with(&[])
+    }
+
+    /// The same, and how these upstreams stand.
+    #[must_use]
+    pub fn render_with(&self, upstreams: &[UpstreamStatus]) -> String {
+        let text = render::render(self, upstreams);
         self.sweep();
         text
     }

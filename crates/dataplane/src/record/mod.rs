@@ -25,7 +25,7 @@ use crate::clock::{Clock, nanos};
 
 pub use cells::{RouteCells, TargetMetrics};
 pub use events::{Events, Level};
-pub use fields::{LogTemplate, TemplateError, log_fields};
+pub use fields::{LogFields, LogTemplate, TemplateError, log_fields};
 pub use log::AccessLog;
 pub use metrics::{LogCounters, MOST_NAMES, MOST_POLICIES, Metrics, Setup};
 pub use render::METRICS_CONTENT_TYPE;
@@ -217,6 +217,11 @@ impl Recorder {
     pub fn attempt_failed(&self, target: &TargetMetrics, status: u16, nanos: u64) {
         self.add(|cells| &cells.retries);
         target.count(self.worker, status, nanos);
+    }
+
+    /// A call was sent elsewhere as well; `status` is what the target answered, 0 when it did not.
+    pub fn mirrored(&self, target: &TargetMetrics, status: u16) {
+        target.count(self.worker, status, 0);
     }
 
     /// The newest of this worker's last 1,024 requests with this id.

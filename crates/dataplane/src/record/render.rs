@@ -6,8 +6,10 @@ use daemun_pipeline::Reason;
 
 use super::PolicyVerdict;
 use super::cells::{ANSWER_CLASSES, BOUNDS, HistogramSum};
-use super::metrics::{Metrics, WorkerCells};
+use super::metrics::{MOST_NAMES, Metrics, WorkerCells};
 use super::ring::RING_SLOTS;
+use crate::destination::upstream::choice::UpstreamStatus;
+use crate::destination::upstream::state::Standing;
 
 /// Media type of what [`Metrics::render`] returns.
 pub const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -62,6 +64,16 @@ families! {
         "Connections made to a target.";
     UPSTREAM_CONNECT_FAILURES = "daemun_upstream_connect_failures_total", Counter, ["upstream", "target"],
         "Connections to a target that could not be made.";
+    TARGET_HEALTHY = "daemun_target_healthy", Gauge, ["upstream", "target"],
+        "1 when a target gets its share of the calls, 0 when it does not.";
+    TARGET_STATE = "daemun_target_state", Gauge, ["upstream", "target", "state"],
+        "Always 1; the state is healthy, unhealthy, ejected, trial or draining.";
+    TARGET_EJECTIONS = "daemun_target_ejections_total", Counter, ["upstream", "target"],
+        "How often a target was ejected for what its calls told.";
+    TARGET_CALLS = "daemun_target_calls_in_flight", Gauge, ["upstream", "target"],
+        "Calls to a target that are under way, where its upstream counts them.";
+    BREAKER = "daemun_breaker_state", Gauge, ["upstream"],
+        "0 while the breaker of an upstream is closed, 1 while it is half open, 2 while it is open.";
     RETRIES = "daemun_upstream_retries_total", Counter, [],
         "Calls that were sent again after a failed attempt.";
     CONNECTIONS_OPEN = "daemun_connections_open", Gauge, [],
@@ -95,13 +107,14 @@ families! {
 }
 
 /// Everything as text.
-pub(super) fn render(metrics: &Metrics) -> String {
+pub(super) fn render(metrics: &Metrics, upstreams: &[UpstreamStatus]) -> String {
     let mut out = Text(String::with_capacity(16 * 1024));
     routes(&mut out, metrics);
     reasons(&mut out, &FAULTS, |reason| sum(metrics, |w| w.faults.get(reason)));
     reasons(&mut out, &BAD_HEADS, |reason| sum(metrics, |w| w.bad_heads.get(reason)));
     verdicts(&mut out, metrics);
     targets(&mut out, metrics);
+    standing(&mut out, upstreams);
     process(&mut out, metrics);
     out.0
 }
@@ -172,6 +185,41 @@ fn targets(out: &mut Text, metrics: &Metrics) {
     for (name, sum) in &sums {
         let labels: [Label<'_>; 2] = [("upstream", &name.upstream), ("target", &name.url)];
         out.sample(&UPSTREAM_CONNECT_FAILURES, "", &labels, sum.connect_failures);
+    }
+}
+
+/// How upstreams and their targets stand, as far as there is room for names.
+fn standing(out: &mut Text, upstreams: &[UpstreamStatus]) {
+    let all = || upstreams.iter().flat_map(|upstream| upstream.targets.iter().map(move |target| (upstream, target)));
+    let each = || all().take(MOST_NAMES);
+    out.family(&TARGET_HEALTHY);
+    for (upstream, target) in each() {
+        let healthy = u8::from(target.standing == Standing::Healthy);
+        out.sample(&TARGET_HEALTHY, "", &[("upstream", &upstream.name), ("target", &target.url)], healthy);
+    }
+    out.family(&TARGET_STATE);
+    for (upstream, target) in each() {
+        let state = target.standing.as_str();
+        let labels: [Label<'_>; 3] = [("upstream", &upstream.name), ("target", &target.url), ("state", &state)];
+        out.sample(&TARGET_STATE, "", &labels, 1);
+    }
+    out.family(&TARGET_EJECTIONS);
+    for (upstream, target) in each().filter(|(_, target)| target.ejections > 0) {
+        let labels: [Label<'_>; 2] = [("upstream", &upstream.name), ("target", &target.url)];
+        out.sample(&TARGET_EJECTIONS, "", &labels, target.ejections);
+    }
+    out.family(&TARGET_CALLS);
+    for ((upstream, target), calls) in each().filter_map(|each| each.1.in_flight.map(|calls| (each, calls))) {
+        out.sample(&TARGET_CALLS, "", &[("upstream", &upstream.name), ("target", &target.url)], calls);
+    }
+    out.family(&BREAKER);
+    for (upstream, breaker) in upstreams.iter().filter_map(|upstream| Some((upstream, upstream.breaker?))) {
+        let state = match breaker {
+            "closed" => 0,
+            "half_open" => 1,
+            _ => 2,
+        };
+        out.sample(&BREAKER, "", &[("upstream", &upstream.name)], state);
     }
 }
 

@@ -9,14 +9,16 @@ use daemun_config::model::{
     self, Authenticate, Config, LogFormat, PathRewrite as PathRewriteConfig, PolicyEntry, Underscores,
 };
 use daemun_config::tree::At;
-use daemun_pipeline::{BuildContext, Carry, Consumer, Directory, Phase, Policy, PolicyRow};
+use daemun_pipeline::expression::{ExpressionError, Scope, Text};
+use daemun_pipeline::{BasicCredential, BuildContext, Carry, Consumer, Directory, Phase, Policy, PolicyRow};
 
-use super::template::Template;
+use super::failure::{Names, OwnFailure};
+use super::template::{Template, split_expressions};
 use super::{Destination, Own, PathRewrite, Redirect, Rewrite, Route, Settings, Snapshot, answer, upstream};
 use crate::chain::{Chain, Link};
 use crate::clock::nanos;
 use crate::http1::parse::Bounds;
-use crate::record::{LogTemplate, Metrics};
+use crate::record::{LogFields, LogTemplate, Metrics};
 use crate::respond::ErrorBodies;
 use crate::router::{Router, normal_prefix, normal_template};
 
@@ -67,8 +69,9 @@ fn compile(
         registry,
         carry,
         directory: &directory,
-        upstreams: &config.upstreams,
         diagnostics,
+        names: Names::of(&config.upstreams),
+        balances: &config.upstreams,
         shared: HashMap::new(),
         alike: HashMap::new(),
     };
@@ -93,10 +96,11 @@ fn compile(
     if let Some(router) = &router {
         less_protected(config, registry, router, diagnostics);
     }
+    let names = Names::of(&config.upstreams);
     let upstreams: Vec<_> = config
         .upstreams
         .iter()
-        .map(|u| upstream::compile(u, config.zone.as_deref(), carry, metrics, diagnostics).map(Arc::new))
+        .map(|u| upstream::compile(u, config.zone.as_deref(), &names, carry, metrics, diagnostics).map(Arc::new))
         .collect();
     let upstreams = upstreams.into_iter().collect::<Option<Vec<_>>>();
     let tls = tls(config, carry, diagnostics);
@@ -117,14 +121,25 @@ fn parameters(router: Option<&Router>, route: &model::Route, index: u32) -> Opti
 
 /// Reports what is wrong with the template of the access log, which is opened only when the configuration is published.
 fn check_log(config: &Config, diagnostics: &mut Diagnostics) {
-    let Some(LogFormat::Template(template)) = config.access_log.as_ref().map(|log| &log.format) else { return };
-    if let Err(error) = LogTemplate::parse(&template.value) {
-        let found = Diagnostic::error(BAD_VALUE, template.at, error.message).path("access_log.format");
-        diagnostics.push(match error.help {
-            Some(help) => found.help(help),
-            None => found,
-        });
-    }
+    let Some(log) = &config.access_log else { return };
+    let (at, path, error) = match &log.format {
+        LogFormat::Template(template) => match LogTemplate::parse(&template.value) {
+            Ok(_) => return,
+            Err(error) => (template.at, "access_log.format".to_owned(), error),
+        },
+        LogFormat::Json => match LogFields::parse(&log.fields) {
+            Ok(_) => return,
+            Err((index, error)) => {
+                let Some((name, text)) = log.fields.get(index) else { return };
+                (text.at.within(&text.value, error.offset), format!("access_log.fields.{}", name.value), error)
+            }
+        },
+    };
+    let found = Diagnostic::error(BAD_VALUE, at, error.message).path(path);
+    diagnostics.push(match error.help {
+        Some(help) => found.help(help),
+        None => found,
+    });
 }
 
 /// What routes may have of their own but a rewrite: limits of body, connecting and answer, upgrades, a parameter that is hashed.
@@ -135,9 +150,11 @@ struct Compiler<'a> {
     carry: &'a Carry,
     directory: &'a Arc<Directory>,
     diagnostics: &'a mut Diagnostics,
+    names: Names<'a>,
     /// Global policies are built once and shared by the routes that have them.
     shared: HashMap<(String, bool), Option<Built>>,
-    upstreams: &'a [model::Upstream],
+    /// What of each upstream is hashed.
+    balances: &'a [model::Upstream],
     /// What routes without a rewrite have of their own.
     alike: HashMap<Exceptions, Arc<Own>>,
 }
@@ -265,7 +282,7 @@ impl Compiler<'_> {
     /// Which of the route's parameters its upstream hashes.
     fn hash_param(&self, route: &model::Route, params: &[String]) -> Option<u16> {
         let model::Destination::Upstream(index) = &route.destination else { return None };
-        let model::Balance::Hash(model::HashBy::Param(name)) = &self.upstreams.get(*index)?.balance else {
+        let model::Balance::Hash(model::HashBy::Param(name)) = &self.balances.get(*index)?.balance else {
             return None;
         };
         params.iter().position(|param| param == name).and_then(|position| u16::try_from(position).ok())
@@ -274,11 +291,14 @@ impl Compiler<'_> {
     fn own(&mut self, route: &model::Route, rewrite: Option<Rewrite>, hash_param: Option<u16>) -> Arc<Own> {
         let (body, upgrades) = (route.body_limit, route.upgrades.clone());
         let (connect, response) = (route.timeouts.connect.map(nanos), route.timeouts.response.map(nanos));
-        if rewrite.is_some() {
-            return Arc::new(Own { body, connect, response, upgrades, rewrite, hash_param });
+        let failure = OwnFailure::compile(route, &self.names, self.carry);
+        if rewrite.is_some() || failure.is_some() {
+            return Arc::new(Own { body, connect, response, upgrades, rewrite, failure, hash_param });
         }
         let alike = self.alike.entry((body, connect, response, upgrades.clone(), hash_param));
-        Arc::clone(alike.or_insert_with(|| Arc::new(Own { body, connect, response, upgrades, rewrite, hash_param })))
+        Arc::clone(
+            alike.or_insert_with(|| Arc::new(Own { body, connect, response, upgrades, rewrite, failure, hash_param })),
+        )
     }
 
     #[allow(clippy::option_option, reason = "outer: an error was reported; inner: nothing is rewritten")]
@@ -291,10 +311,14 @@ impl Compiler<'_> {
                 Some(PathRewrite::StripPrefix(self.normal(route, "rewrite.strip_prefix", prefix.at, read)?))
             }
             Some(PathRewriteConfig::Template(template)) => {
-                let read = normal_template(&template.value, route.keep_slashes);
+                let split = split_expressions(&template.value, &scope(params));
+                let (plain, texts) = self.expression(route, "rewrite.path", template, split)?;
+                let read = normal_template(&plain, route.keep_slashes);
                 let value = self.normal(route, "rewrite.path", template.at, read)?;
                 let template = model::Spanned { value, at: template.at };
-                let template = self.template(route, "rewrite.path", &template, params)?;
+                let marks = (0..texts.len()).map(|index| format!("@{index}"));
+                let names: Vec<String> = params.iter().cloned().chain(marks).collect();
+                let template = self.template(route, "rewrite.path", &template, &names)?.with(params.len(), texts);
                 if template.is_plain(params.len()) {
                     Some(PathRewrite::Template(template))
                 } else {
@@ -309,10 +333,46 @@ impl Compiler<'_> {
         let rewrite = Rewrite {
             path,
             query_remove: config.query_remove.clone(),
-            query_set: config.query_set.clone(),
-            query_add: config.query_add.clone(),
+            query_set: self.query_values(route, "rewrite.query.set", &config.query_set, params)?,
+            query_add: self.query_values(route, "rewrite.query.add", &config.query_add, params)?,
         };
         Some((!empty).then_some(rewrite))
+    }
+
+    fn query_values(
+        &mut self,
+        route: &model::Route,
+        key: &str,
+        values: &[(String, model::Spanned<String>)],
+        params: &[String],
+    ) -> Option<Vec<(String, Text)>> {
+        let read = values.iter().map(|(name, value)| {
+            let text = Text::parse(&value.value, &scope(params));
+            Some((name.clone(), self.expression(route, &format!("{key}.{name}"), value, text)?))
+        });
+        // all of them, so that each error is reported
+        read.collect::<Vec<_>>().into_iter().collect()
+    }
+
+    /// What a text with expressions was read as, or its error reported.
+    fn expression<T>(
+        &mut self,
+        route: &model::Route,
+        key: &str,
+        text: &model::Spanned<String>,
+        read: Result<T, ExpressionError>,
+    ) -> Option<T> {
+        let error = match read {
+            Ok(read) => return Some(read),
+            Err(error) => error,
+        };
+        let found = Diagnostic::error(BAD_VALUE, text.at.within(&text.value, error.offset), error.message);
+        let found = found.path(format!("routes.{}.{key}", route.name.value));
+        self.diagnostics.push(match error.help {
+            Some(help) => found.help(help),
+            None => found,
+        });
+        None
     }
 
     /// What a path was read as, or its error reported.
@@ -359,6 +419,11 @@ impl Compiler<'_> {
             }
         }
     }
+}
+
+/// What expressions of a rewrite may speak of.
+fn scope(params: &[String]) -> Scope<'_> {
+    Scope { params, consumer: true, ..Scope::default() }
 }
 
 /// Warns of routes whose requests, when they fail only its conditions, go to one that asks for less proof of who calls.
@@ -445,6 +510,11 @@ fn directory(config: &Config) -> Directory {
         name: c.name.value.clone(),
         roles: c.roles.clone(),
         keys: c.keys.iter().map(|k| k.value).collect(),
+        basic: c
+            .basic
+            .iter()
+            .map(|known| BasicCredential { username: known.username.value.clone(), password: known.password })
+            .collect(),
     });
     Directory::new(consumers.collect())
 }

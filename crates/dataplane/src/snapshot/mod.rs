@@ -1,6 +1,7 @@
 //! One compiled configuration: router, routes with their chains and destinations, upstreams. Immutable, shared by all workers.
 
 mod compile;
+pub(crate) mod failure;
 pub(crate) mod reach;
 pub(crate) mod set;
 pub(crate) mod template;
@@ -10,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use daemun_config::model::{Answer as AnswerConfig, TrustedProxies};
+use daemun_pipeline::expression::Text;
 use daemun_pipeline::{Answer, Directory};
 
 use crate::chain::Chain;
@@ -17,6 +19,7 @@ use crate::http1::parse::Bounds;
 use crate::record::RouteCells;
 use crate::respond::ErrorBodies;
 use crate::router::Router;
+use failure::OwnFailure;
 use template::Template;
 use upstream::Upstream;
 
@@ -71,6 +74,7 @@ pub(crate) struct Own {
     pub(crate) response: Option<u64>,
     pub(crate) upgrades: Vec<String>,
     pub(crate) rewrite: Option<Rewrite>,
+    pub(crate) failure: Option<Box<OwnFailure>>,
     /// Which of its parameters its upstream hashes.
     pub(crate) hash_param: Option<u16>,
 }
@@ -111,8 +115,8 @@ pub(crate) struct Redirect {
 pub(crate) struct Rewrite {
     pub(crate) path: Option<PathRewrite>,
     pub(crate) query_remove: Vec<String>,
-    pub(crate) query_set: Vec<(String, String)>,
-    pub(crate) query_add: Vec<(String, String)>,
+    pub(crate) query_set: Vec<(String, Text)>,
+    pub(crate) query_add: Vec<(String, Text)>,
 }
 
 /// What is forwarded in place of the path.

@@ -9,6 +9,7 @@ use daemun_config::diagnostic::Diagnostics;
 use daemun_config::model::{self, HostRule, TargetAddress, UpstreamProtocol};
 use daemun_pipeline::Carry;
 
+use super::failure::{Failure, Names};
 use super::set::{FoundTarget, Known, Maker, TargetSet};
 use crate::clock::nanos;
 use crate::destination::upstream::choice::Choice;
@@ -31,6 +32,7 @@ pub struct Upstream {
     pub(crate) idle: u64,
     /// TLS towards its `https` targets.
     pub(crate) tls: Option<ClientTls>,
+    pub(crate) failure: Failure,
 }
 
 /// A compiled target.
@@ -148,6 +150,7 @@ impl Target {
 pub(crate) fn compile(
     config: &model::Upstream,
     zone: Option<&str>,
+    upstreams: &Names<'_>,
     carry: &Carry,
     metrics: &Arc<Metrics>,
     diagnostics: &mut Diagnostics,
@@ -170,6 +173,7 @@ pub(crate) fn compile(
         connect: default(config.timeouts.connect, 5),
         response: default(config.timeouts.response, 30),
         idle: default(config.timeouts.idle, 60),
+        failure: Failure::compile(config, upstreams, carry),
     })
 }
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use daemun_config::model::Config;
 use daemun_dataplane::explain::Explained;
 use daemun_dataplane::router::{Considered, FailedCondition, Verdict};
+use daemun_dataplane::{Standing, UpstreamStatus};
 use daemun_pipeline::Outcome;
 use serde_json::{Value, json};
 
@@ -63,6 +64,9 @@ pub(super) fn text(
     if let Some(target) = &explained.target {
         let _ = writeln!(page, "  target: {target}");
     }
+    if let Some(upstream) = &explained.upstream {
+        push_upstream(&mut page, upstream);
+    }
     if let Some(head) = &explained.upstream_head {
         page.push_str(if explained.over_http2 {
             "\nsent upstream over HTTP/2, here as HTTP/1.1 writes it:\n"
@@ -119,11 +123,22 @@ pub(super) fn json(config: &Config, explained: &Explained, missed: &Missed, mask
         "policies": verdicts,
         "destination": explained.destination.as_deref().map(|destination| mask.target(destination)),
         "target": explained.target,
+        "upstream": explained.upstream.as_ref().map(UpstreamStatus::to_json),
         "over_http2": explained.over_http2,
         "upstream_head": explained.upstream_head.as_deref().map(|head| mask.head(head)),
         "fault": fault,
         "status": explained.status,
     })
+}
+
+/// How the upstream picks a target, where that is worth a word, and which targets get no share of the calls.
+fn push_upstream(page: &mut String, upstream: &UpstreamStatus) {
+    if upstream.balance != "round_robin" {
+        let _ = writeln!(page, "  balance: {}", upstream.balance);
+    }
+    for target in upstream.targets.iter().filter(|target| target.standing != Standing::Healthy) {
+        let _ = writeln!(page, "  not called: {} is {}, {}", target.url, target.standing.as_str(), target.reason);
+    }
 }
 
 fn name(config: &Config, one: &Considered) -> String {
@@ -139,6 +154,7 @@ fn why(verdict: &Verdict) -> String {
         Verdict::Condition(FailedCondition::Query(name)) => format!("wants another query parameter `{name}`"),
         Verdict::Condition(FailedCondition::Cookie(name)) => format!("wants another cookie `{name}`"),
         Verdict::Condition(FailedCondition::ClientIp) => "wants another client address".to_owned(),
+        Verdict::Condition(FailedCondition::When(text)) => format!("its `when` does not hold: `{text}`"),
     }
 }
 

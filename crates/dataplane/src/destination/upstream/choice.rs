@@ -1,6 +1,5 @@
 //! How an upstream's targets are chosen among, compiled; what its calls tell, taken in. Knows no connection and no worker.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -8,7 +7,7 @@ use daemun_config::diagnostic::{BAD_VALUE, Diagnostics};
 use daemun_config::model::{self, HashBy};
 use daemun_pipeline::{Carry, Exchange, Fault, Reason, Side};
 
-use super::balance::hash;
+use super::balance::{Ring, hash, mix};
 use super::breaker::{Breaker, BreakerRules, Position};
 use super::outliers::{Cause, OutlierRules};
 use super::plan::{Plan, PlanRules, Seen, plan};
@@ -54,6 +53,8 @@ pub(crate) enum Outcome {
     Answered(u16),
     /// There was none, for the target's sake.
     Failed,
+    /// Another attempt, which began later, was answered first.
+    Overtaken,
     /// Nobody knows: the client left, or the attempt was given up.
     Cancelled,
 }
@@ -73,7 +74,7 @@ impl Outcome {
         match self {
             Outcome::Answered(status) => statuses.contains(&status),
             Outcome::Failed => true,
-            Outcome::Cancelled => false,
+            Outcome::Overtaken | Outcome::Cancelled => false,
         }
     }
 }
@@ -163,6 +164,25 @@ impl Choice {
         plan(&seen, &self.rules, now)
     }
 
+    /// The target that a request would go to first, as far as the request and what is known now tell it.
+    pub(crate) fn expect(
+        &self,
+        targets: &[Arc<Target>],
+        exchange: &Exchange,
+        route: &Route,
+        now: u64,
+    ) -> Option<usize> {
+        let plan = self.plan(targets, now);
+        let key = match &self.balance {
+            Balance::Hash(by) => Choice::key(by, exchange, route),
+            Balance::RoundRobin | Balance::LeastRequests | Balance::Latency | Balance::Sticky(_) => None,
+        };
+        let Some(key) = key else { return Some(plan.groups.first()?.members.first()?.index) };
+        let group = u32::try_from(plan.group(mix(key))).ok();
+        let ring = Ring::new(targets.iter().map(|target| (target.url.as_str(), target.weight)));
+        ring.find(key, |index| plan.group_of.get(index).is_some_and(|own| own.is_some() && *own == group))
+    }
+
     fn seen(&self, target: &Target) -> Seen {
         let state = target.state();
         Seen {
@@ -184,7 +204,7 @@ impl Choice {
         use super::breaker::End;
         let statuses = self.breaker.as_ref().map_or(&FAILED[..], |breaker| &breaker.rules.statuses);
         match outcome {
-            Outcome::Cancelled => End::Unknown,
+            Outcome::Overtaken | Outcome::Cancelled => End::Unknown,
             outcome if outcome.is_failed(statuses) => End::Failed,
             Outcome::Answered(_) | Outcome::Failed => End::Good(nanos.unwrap_or(0)),
         }
@@ -236,6 +256,8 @@ pub struct TargetStatus {
     pub zone: Option<String>,
     /// Calls under way, where they are counted.
     pub in_flight: Option<u64>,
+    /// How often it was ejected.
+    pub ejections: u64,
 }
 
 /// How an upstream stands.
@@ -254,6 +276,13 @@ pub struct UpstreamStatus {
 }
 
 impl UpstreamStatus {
+    /// Several, as a JSON text.
+    #[must_use]
+    pub fn list(upstreams: &[UpstreamStatus]) -> String {
+        let all: Vec<_> = upstreams.iter().map(UpstreamStatus::to_json).collect();
+        format!("{:#}\n", serde_json::json!({ "upstreams": all }))
+    }
+
     /// As JSON.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
@@ -266,6 +295,7 @@ impl UpstreamStatus {
                 "tier": target.tier,
                 "zone": target.zone,
                 "in_flight": target.in_flight,
+                "ejections": target.ejections,
             })
         };
         serde_json::json!({
@@ -275,20 +305,6 @@ impl UpstreamStatus {
             "panic": self.panic,
             "targets": self.targets.iter().map(target).collect::<Vec<_>>(),
         })
-    }
-
-    /// In one line, for `explain`.
-    #[must_use]
-    pub fn in_words(&self) -> String {
-        let mut out = format!("balance {}", self.balance);
-        for target in &self.targets {
-            // writing to a text cannot fail
-            let _ = write!(out, "; {} {}", target.url, target.standing.as_str());
-            if !target.reason.is_empty() {
-                let _ = write!(out, " ({})", target.reason);
-            }
-        }
-        out
     }
 }
 
@@ -313,6 +329,7 @@ impl Upstream {
                 tier: target.tier,
                 zone: target.zone.clone(),
                 in_flight: choice.counts.then(|| state.told.in_flight()),
+                ejections: state.told.ejections(),
             }
         };
         UpstreamStatus {
@@ -332,10 +349,12 @@ impl Upstream {
     pub(crate) fn take(&self, target: &Target, outcome: Outcome, nanos: Option<u64>, trial: bool, now: u64) {
         use super::outliers::Finding;
         let choice = &self.choice;
-        if outcome == Outcome::Cancelled {
-            return;
-        }
         let state = target.state();
+        match outcome {
+            Outcome::Answered(_) | Outcome::Failed => {}
+            Outcome::Overtaken => return state.told.overtaken(now),
+            Outcome::Cancelled => return,
+        }
         let failed = choice.is_failed(outcome);
         if let (Outcome::Answered(_), Some(nanos)) = (outcome, nanos) {
             state.told.answered(nanos, now);

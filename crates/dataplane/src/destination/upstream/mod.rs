@@ -7,79 +7,107 @@ pub(crate) mod choice;
 pub(crate) mod connect;
 pub(crate) mod grpc;
 pub(crate) mod head;
+mod hedge;
 pub(crate) mod latency;
 pub(crate) mod links;
 pub(crate) mod local;
+pub(crate) mod mirror;
 pub(crate) mod outliers;
 pub(crate) mod picked;
 pub(crate) mod place;
 pub(crate) mod plan;
 pub(crate) mod pool;
+pub(crate) mod reach;
 pub(crate) mod rest;
+pub(crate) mod retry;
+pub(crate) mod retry_budget;
+mod solo;
 pub(crate) mod state;
 pub(crate) mod sticky;
 pub(crate) mod transfer;
+pub(crate) mod upload;
 pub(crate) mod window;
 
 use std::rc::Rc;
 
-use daemun_config::model::UpstreamProtocol;
-use daemun_pipeline::{Exchange, Fault, Head, Reason, Span, Stop, Verdict};
+use daemun_pipeline::{Exchange, Fault, Reason, Span, Stop, Verdict};
 
 use crate::http1::parse::BodyLength;
 use crate::http1::response::ResponseHead;
-use crate::http2::link::Hold;
-use crate::http2::up::H2Up;
 use crate::peer::{Down, Up};
 use crate::pipe::Pipe;
 use crate::serve::{Ask, Trail};
 use crate::snapshot::Route;
-use crate::timers::NEVER;
 use crate::worker::Worker;
 use choice::Outcome;
-use connect::Fresh;
-use links::Links;
 use local::LocalUpstream;
 use picked::Picked;
 use pool::LocalTarget;
 use rest::{Left, Rest};
-use transfer::{CallLimits, Transfer, Upload, let_others_read};
+use retry::{Failed, Tries};
+use transfer::{Transfer, let_others_read};
+use upload::Upload;
 
-/// Attempts of one call at most; only what had no effect is tried again.
-const ATTEMPTS_MOST: u8 = 3;
+/// What of a call outlives its attempts.
+pub(crate) struct Call {
+    upgrade: Option<String>,
+    framing: BodyLength,
+    pub(crate) upload: Upload,
+    /// It failed by the status it was answered with.
+    pub(crate) by_status: bool,
+}
 
-/// Connections a call tries when those it finds turn out to take no more.
-const LINK_TRIES: u8 = 3;
+impl Call {
+    /// Of the request as its policies left it.
+    pub(crate) fn new(ask: &mut Ask<'_, '_>, exchange: &mut Exchange, keep: usize) -> Result<Call, Fault> {
+        let upgrade = wanted_upgrade(ask.route, exchange, ask.framing, ask.upgrade)?;
+        head::check_path(exchange, ask.route.own.rewrite.as_ref())?;
+        exchange.times.decided = ask.worker.clock.now();
+        let framing = sent_framing(upgrade.as_deref(), ask.framing);
+        let keep = if matches!(framing, BodyLength::None | BodyLength::Length(0)) { 0 } else { keep };
+        let upload = Upload::new(exchange, ask.trailers.take(), keep, exchange.times.decided);
+        Ok(Call { upgrade, framing, upload, by_status: false })
+    }
+
+    /// Whether it may be made again although it may have had an effect.
+    pub(crate) fn is_safe(&self, exchange: &Exchange) -> bool {
+        self.upload.can_repeat() && (self.upload.unprocessed || exchange.request.method.is_idempotent())
+    }
+
+    /// Whether it may be in flight twice at once: the whole of it is here.
+    fn is_light(&self, exchange: &Exchange) -> bool {
+        let is_here =
+            matches!(self.framing, BodyLength::None | BodyLength::Length(0)) || exchange.request.body.is_some();
+        is_here && self.upgrade.is_none() && !exchange.request.grpc && self.is_safe(exchange)
+    }
+}
 
 /// Makes the call and passes its answer on; of one that may last, gives what is left to be done.
 pub(crate) async fn send(
     ask: &mut Ask<'_, '_>,
     exchange: &mut Exchange,
     upstream: &LocalUpstream,
+    call: &mut Call,
     trail: &mut Trail,
 ) -> Result<Option<Box<Rest>>, Stop> {
-    let upgrade = wanted_upgrade(ask.route, exchange, ask.framing, ask.upgrade)?;
-    head::check_path(exchange, ask.route.own.rewrite.as_ref())?;
-    exchange.times.decided = ask.worker.clock.now();
-    let mut upload = held_body(exchange, ask.trailers.take(), exchange.times.decided);
     let_others_read(ask.down).await;
-    let mut tried = Vec::new();
+    let mut tries = Tries::new(ask.route, upstream);
     let mut now = exchange.times.decided;
     let mut failed: Option<Fault> = None;
     loop {
-        let picked = upstream.pick(exchange, ask.route, &tried, now);
+        let picked = tries.pick(upstream, ask.route, exchange, now);
         // that no other target is left says less than why the last one failed
         let mut picked = picked.map_err(|none| failed.take().unwrap_or(none))?;
-        let target = Rc::clone(&picked.target);
-        trail.target = Some(Rc::clone(&target));
+        trail.target = Some(Rc::clone(&picked.target));
         trail.upstream_status = 0;
-        trail.attempts += 1;
-        if upgrade.is_none() && !exchange.request.grpc {
-            upload.awaited = picked.awaited();
+        call.by_status = false;
+        trail.attempts = trail.attempts.saturating_add(1);
+        if call.upgrade.is_none() && !exchange.request.grpc {
+            call.upload.awaited = picked.awaited();
         }
-        let result = attempt(ask, exchange, upstream, &mut picked, &upgrade, &mut upload, trail).await;
-        trail.bytes_in = upload.pipe.total;
-        upload.awaited = None;
+        let result = attempt(ask, exchange, upstream, &mut picked, call, &mut tries, trail).await;
+        trail.bytes_in = call.upload.pipe.total;
+        call.upload.awaited = None;
         let fault = match result {
             Ok(rest) => {
                 trail.picked = rest.is_some().then_some(picked);
@@ -92,32 +120,21 @@ pub(crate) async fn send(
         if picked.wants_report() {
             picked.report(Outcome::of(&fault), None, ask.worker.clock.now());
         }
-        drop(picked);
-        let again = fault.retry && !upload.touched() && !ask.down.started() && trail.attempts < ATTEMPTS_MOST;
-        let connect_fault = matches!(fault.reason, Reason::ConnectFailed | Reason::ConnectTimeout | Reason::NoTarget);
-        let safe = connect_fault || upload.unprocessed || (trail.reused && exchange.request.method.is_idempotent());
-        if !again || !safe || (connect_fault && tried.len() + 1 >= upstream.targets().len()) {
+        let attempt = Failed { fault: &fault, call, exchange, trail, targets: upstream.targets().len() };
+        if ask.down.started() || !tries.again(&attempt, &picked.target) {
             return Err(fault.into());
         }
-        ask.worker.recorder.attempt_failed(&target.shared.cells, 0, 0);
-        if connect_fault {
-            tried.push(target);
-        } else {
-            trail.fresh = true;
+        ask.worker.recorder.attempt_failed(&picked.target.shared.cells, trail.upstream_status, 0);
+        drop(picked);
+        let wait = tries.wait(exchange);
+        if wait > 0 {
+            Box::pin(ask.pause(wait)).await?;
         }
+        trail.fresh = tries.fresh;
         exchange.response.head.clear();
         failed = Some(fault);
         now = ask.worker.clock.now();
-        // nothing of the body was taken; the head must be sent again
-        upload = Upload::new(now);
-    }
-}
-
-/// The request's body as far as it is here: one that was read whole, or nothing.
-fn held_body(exchange: &Exchange, trailers: Option<Box<Head>>, now: u64) -> Upload {
-    match &exchange.request.body {
-        Some(body) => Upload::of(Pipe::whole(body.clone(), trailers), now),
-        None => Upload::new(now),
+        call.upload.repeat(exchange, now);
     }
 }
 
@@ -126,14 +143,19 @@ async fn attempt(
     exchange: &mut Exchange,
     upstream: &LocalUpstream,
     picked: &mut Picked,
-    upgrade: &Option<String>,
-    upload: &mut Upload,
+    call: &mut Call,
+    tries: &mut Tries<'_>,
     trail: &mut Trail,
 ) -> Result<Option<Box<Rest>>, Stop> {
-    let framing = sent_framing(upgrade.as_deref(), ask.framing);
-    let target = Rc::clone(&picked.target);
-    let mut up = begin(ask, exchange, upstream, &target, upgrade.as_deref(), framing, trail).await?;
-    let limits = limits(ask, exchange, upstream, upgrade.is_some());
+    let site = ask.site();
+    let upgrade = call.upgrade.as_deref();
+    let mut up = reach::begin(site, exchange, upstream, &picked.target, upgrade, call.framing, trail).await?;
+    let mut limits = reach::limits(site, exchange, upstream, call.upgrade.is_some());
+    let hedge = upstream.shared.failure.hedge.as_ref().filter(|_| call.is_light(exchange));
+    if let Some(hedge) = hedge {
+        hedge.budget.deposit();
+        limits.hedge_at = call.upload.moved.saturating_add(hedge.after);
+    }
     ask.down.limit_body(if limits.stream { u64::MAX } else { limits.body });
     let mut transfer = Transfer {
         worker: ask.worker,
@@ -143,11 +165,17 @@ async fn attempt(
         exchange,
         limits,
         unwanted: &ask.route.chain.unwanted,
-        upload,
+        upload: &mut call.upload,
         download: Pipe::default(),
         coded: None,
+        hedge_is_due: false,
     };
-    let mut head = match transfer.until_head(&ask.local.snapshot.settings.bounds).await {
+    let mut head = transfer.until_head(&ask.local.snapshot.settings.bounds).await;
+    if let (true, Some(hedge)) = (transfer.hedge_is_due, hedge) {
+        // boxed, so that calls without a second one do not carry the size of it
+        head = Box::pin(hedge::race(site, &mut transfer, upstream, hedge, picked, call.framing, trail)).await;
+    }
+    let mut head = match head {
         Ok(head) => head,
         Err(fault) => {
             if fault.reason == Reason::UpstreamTimeout {
@@ -161,39 +189,54 @@ async fn attempt(
     trail.upstream_status = head.status;
     transfer.upload.awaited = None;
     picked.report(Outcome::Answered(head.status), transfer.upload.waited(answered), answered);
+    if let Some(fault) = tries.refuses(head.status, transfer.upload, transfer.exchange) {
+        call.by_status = true;
+        give_up(ask.worker, exchange, &picked.target, up, &call.upload, &head);
+        return Err(fault.into());
+    }
     picked.mark(transfer.exchange);
     if head.status == 101 {
-        let Some(wanted) = upgrade else {
+        let Some(wanted) = &call.upgrade else {
             return Err(Fault::new(Reason::BadResponse, "the backend switched protocols unasked").into());
         };
         begin_tunnel(&mut transfer, &ask.route.chain, wanted, trail)?;
         let limits = transfer.limits;
-        return Ok(Some(Rest::new(up, upload, limits, &ask.route.chain.unwanted, Left::Tunnel)));
+        return Ok(Some(Rest::new(up, &mut call.upload, limits, &ask.route.chain.unwanted, Left::Tunnel)));
     }
     transfer.limits.stream |= is_event_stream(transfer.exchange);
     let chain = &ask.route.chain;
-    if chain.bodies.response && head.body != BodyLength::None {
-        let ran = trail.verdicts.ran();
-        let need = if transfer.limits.stream { None } else { chain.answer_need(transfer.exchange, &trail.verdicts) };
-        if let Some(max) = need {
-            // boxed, so that calls whose answers pass do not carry the size of this
-            Box::pin(transfer.hold(head.body, max)).await?;
-        }
-        chain.outward(transfer.exchange, &mut trail.verdicts)?;
-        head.body = transfer.prepare(head.body, chain.coders(transfer.exchange, ran))?;
-    } else {
-        chain.outward(transfer.exchange, &mut trail.verdicts)?;
-    }
+    outward(&mut transfer, chain, &mut head, trail).await?;
     crate::serve::stamp(transfer.exchange);
     if transfer.limits.stream {
         let Transfer { limits, download, coded, .. } = transfer;
         let left = Left::Answer(head, download, coded);
-        return Ok(Some(Rest::new(up, upload, limits, &chain.unwanted, left)));
+        return Ok(Some(Rest::new(up, &mut call.upload, limits, &chain.unwanted, left)));
     }
     let result = transfer.until_end(head.body).await;
     trail.bytes_out = transfer.download.total;
-    finish(ask.worker, ask.down, exchange, &target, up, upload, &head, result)?;
+    finish(ask.worker, ask.down, exchange, &picked.target, up, &call.upload, &head, result)?;
     Ok(None)
+}
+
+/// Runs the policies outward over the answer, with its body where they need it, and makes ready what is sent of it.
+async fn outward(
+    transfer: &mut Transfer<'_, '_>,
+    chain: &crate::chain::Chain,
+    head: &mut ResponseHead,
+    trail: &mut Trail,
+) -> Verdict {
+    if !chain.bodies.response || head.body == BodyLength::None {
+        return chain.outward(transfer.exchange, &mut trail.verdicts);
+    }
+    let ran = trail.verdicts.ran();
+    let need = if transfer.limits.stream { None } else { chain.answer_need(transfer.exchange, &trail.verdicts) };
+    if let Some(max) = need {
+        // boxed, so that calls whose answers pass do not carry the size of this
+        Box::pin(transfer.hold(head.body, max)).await?;
+    }
+    chain.outward(transfer.exchange, &mut trail.verdicts)?;
+    head.body = transfer.prepare(head.body, chain.coders(transfer.exchange, ran))?;
+    Ok(())
 }
 
 /// Tells the client that its protocol was agreed to.
@@ -234,143 +277,44 @@ fn finish(
         down.fail(exchange, fault);
     }
     result?;
+    keep(worker, exchange, target, up, upload, head);
+    Ok(())
+}
+
+/// Keeps a connection whose answer was read to its end.
+fn keep(worker: &Worker, exchange: &Exchange, target: &LocalTarget, up: Up, upload: &Upload, head: &ResponseHead) {
+    if upload.done {
+        keep_connection(worker, exchange, target, up, head);
+    }
+}
+
+/// The same for a request that was sent whole.
+fn keep_connection(worker: &Worker, exchange: &Exchange, target: &LocalTarget, up: Up, head: &ResponseHead) {
     // a stream of HTTP/2 leaves its connection as it is
-    let Up::H1(mut up) = up else { return Ok(()) };
-    if upload.done && !head.close && up.conn.body_read() && !up.conn.has_unread() {
+    let Up::H1(mut up) = up else { return };
+    if !head.close && up.conn.body_read() && !up.conn.has_unread() {
         up.conn.release(&worker.buffers);
         target.pool.keep(up, exchange.times.answered, worker.turn());
         worker.pools_used();
     }
-    Ok(())
 }
 
-/// The limits of one call.
-fn limits(ask: &Ask<'_, '_>, exchange: &Exchange, upstream: &LocalUpstream, upgrade: bool) -> CallLimits {
-    let settings = &ask.local.snapshot.settings;
-    let grpc = exchange.request.grpc;
-    let response = if grpc { settings.stream_idle } else { upstream.shared.response };
-    CallLimits {
-        response: ask.route.own.response.unwrap_or(response),
-        body: ask.route.own.body.unwrap_or(settings.body).min(exchange.body_limit.unwrap_or(u64::MAX)),
-        stream: grpc || upgrade,
-        until: if grpc { grpc::deadline(exchange) } else { NEVER },
-        body_idle: settings.body_idle,
-        write_idle: settings.write_idle,
-        stream_idle: settings.stream_idle,
-        min_rate: settings.min_rate,
-        min_rate_after: settings.min_rate_after,
-    }
-}
-
-/// Finds a connection for the call and queues its head there.
-async fn begin(
-    ask: &Ask<'_, '_>,
-    exchange: &mut Exchange,
-    upstream: &LocalUpstream,
+/// Lets go of an answer that is not passed on; its connection is kept where the rest of it is here already.
+fn give_up(
+    worker: &Worker,
+    exchange: &Exchange,
     target: &LocalTarget,
-    upgrade: Option<&str>,
-    framing: BodyLength,
-    trail: &mut Trail,
-) -> Result<Up, Fault> {
-    let rewrite = ask.route.own.rewrite.as_ref();
-    for _ in 0..LINK_TRIES {
-        match connection(ask, exchange, upstream, target, upgrade.is_some(), trail).await? {
-            Fresh::H1(mut up) => {
-                let upgrade = upgrade.map(str::as_bytes);
-                head::write(exchange, &upstream.shared, &target.shared, rewrite, framing, upgrade, &mut up.conn.out);
-                up.begin(framing);
-                return Ok(Up::H1(up));
-            }
-            Fresh::H2(_) if upgrade.is_some() => return Err(no_upgrade()),
-            Fresh::H2(hold) => match H2Up::call(hold, exchange, &upstream.shared, &target.shared, rewrite, framing) {
-                Ok(up) => return Ok(Up::H2(up)),
-                Err(fault) if fault.retry => {}
-                Err(fault) => return Err(fault),
-            },
-        }
-    }
-    Err(Fault::new(Reason::ConnectFailed, "the backend takes no more calls").cause(&target.shared.url).retryable())
-}
-
-/// A connection at rest or with room, or a new one, within the connect limit.
-async fn connection(
-    ask: &Ask<'_, '_>,
-    exchange: &mut Exchange,
-    upstream: &LocalUpstream,
-    target: &LocalTarget,
-    old: bool,
-    trail: &mut Trail,
-) -> Result<Fresh, Fault> {
-    if !trail.fresh
-        && let Some(up) = target.pool.reuse(|| ask.worker.turn()).await
-    {
-        trail.reused = true;
-        return Ok(Fresh::H1(up));
-    }
-    let limit = ask.route.own.connect.unwrap_or(upstream.shared.connect);
-    ask.deadline.set(ask.worker.clock.now().saturating_add(limit));
-    let many = upstream.shared.protocol != UpstreamProtocol::Http1 && !old;
-    if many && let Some(hold) = shared_link(ask, &target.pool.links, &target.shared.url).await? {
-        trail.reused = true;
-        return Ok(Fresh::H2(hold));
-    }
-    trail.reused = false;
-    // boxed, so that calls over connections there are do not carry the size of this
-    Box::pin(new_connection(ask, exchange, upstream, target, many)).await
-}
-
-/// Makes a connection, within the time that is left of the limit. `many`: one for several calls at a time, if the target likes.
-async fn new_connection(
-    ask: &Ask<'_, '_>,
-    exchange: &mut Exchange,
-    upstream: &LocalUpstream,
-    target: &LocalTarget,
-    many: bool,
-) -> Result<Fresh, Fault> {
-    let shared = &target.shared;
-    let links = &target.pool.links;
-    let connecting = many.then(|| links.connect());
-    let result = match place::find(ask, upstream).await {
-        Ok(place) => {
-            let connect = connect::connect(ask.worker, &target.pool, &upstream.shared, shared, !many, place);
-            let connected = ask.deadline.limit(connect).await;
-            exchange.times.connected = ask.worker.clock.now();
-            let result = connected.unwrap_or_else(|| Err(connect_timeout(&shared.url)));
-            ask.worker.recorder.connected(&shared.cells, result.is_ok());
-            result
-        }
-        Err(fault) => Err(fault),
+    mut up: Up,
+    upload: &Upload,
+    head: &ResponseHead,
+) {
+    let is_here = match &mut up {
+        Up::H1(up) => up.conn.skip_body(),
+        Up::H2(_) => true,
     };
-    match (&result, connecting) {
-        (Ok(Fresh::H2(hold)), Some(connecting)) => {
-            links.keep(hold.link(), connecting);
-            ask.worker.pools_used();
-        }
-        (Ok(Fresh::H1(_)), Some(_)) => links.prefers_old(),
-        (Err(fault), Some(connecting)) => connecting.failed(fault),
-        // only who may speak HTTP/2 asks for it
-        (Ok(_) | Err(_), None) => {}
+    if is_here {
+        keep(worker, exchange, target, up, upload, head);
     }
-    result
-}
-
-/// A place on a connection with room; waits for one that is being made.
-async fn shared_link(ask: &Ask<'_, '_>, links: &Links, url: &str) -> Result<Option<Hold>, Fault> {
-    loop {
-        let hold = links.take();
-        if hold.is_some() || !links.is_coming() {
-            return Ok(hold);
-        }
-        let waited = ask.deadline.limit(links.wait()).await.unwrap_or_else(|| Err(connect_timeout(url)));
-        if let Err(fault) = waited {
-            // another attempt may have ended well meanwhile
-            return links.take().map(Some).ok_or(fault);
-        }
-    }
-}
-
-fn connect_timeout(url: &str) -> Fault {
-    Fault::new(Reason::ConnectTimeout, "the backend did not accept a connection in time").cause(url).retryable()
 }
 
 /// The protocol the client wants to switch to and the route allows; one that it does not allow is not passed on.

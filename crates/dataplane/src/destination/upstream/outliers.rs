@@ -12,6 +12,8 @@ use super::window::{Window, is_share};
 const PATIENCE: u64 = 1_000_000_000;
 /// How many times as long as the others take for an answer a target may be silent, unless it is said otherwise.
 const TIMES: u64 = 10;
+/// Calls in a row that others overtook before the target counts as silent since the first.
+const OVERTAKEN: u32 = 3;
 /// Answers that take no longer than this are never too slow beside others', nanoseconds.
 const QUICK: u64 = 20_000_000;
 
@@ -98,6 +100,9 @@ pub(crate) struct Told {
     load: AtomicU64,
     /// When an answer last came, or since when one is waited for.
     heard: AtomicU64,
+    /// Calls in a row that others overtook, and when the first was; nobody waits for these any more.
+    overtaken: AtomicU32,
+    overtaken_at: AtomicU64,
     pub(crate) latency: Latency,
     failures: AtomicU32,
     window: Window,
@@ -107,6 +112,7 @@ pub(crate) struct Told {
     length: AtomicU64,
     ended: AtomicU64,
     cause: AtomicU64,
+    ejections: AtomicU64,
     /// A call tries it.
     trying: AtomicBool,
 }
@@ -134,6 +140,9 @@ impl Told {
         if before >> 32 == 0 || trial {
             self.heard.store(now, Relaxed);
         }
+        if trial {
+            self.overtaken.store(0, Relaxed);
+        }
     }
 
     /// An answer is no longer waited for.
@@ -153,12 +162,24 @@ impl Told {
 
     /// How long an answer has been waited for; 0 when none is.
     pub(crate) fn silence(&self, now: u64) -> u64 {
-        if self.load.load(Relaxed) >> 32 == 0 { 0 } else { now.saturating_sub(self.heard.load(Relaxed)) }
+        let waited = self.load.load(Relaxed) >> 32 > 0;
+        let since = |moment: &AtomicU64| now.saturating_sub(moment.load(Relaxed));
+        let overtaken = self.overtaken.load(Relaxed) >= OVERTAKEN;
+        let silence = if waited { since(&self.heard) } else { 0 };
+        if overtaken { silence.max(since(&self.overtaken_at)) } else { silence }
+    }
+
+    /// Another attempt was answered before one that had begun here earlier.
+    pub(crate) fn overtaken(&self, now: u64) {
+        if self.overtaken.fetch_add(1, Relaxed) == 0 {
+            self.overtaken_at.store(now, Relaxed);
+        }
     }
 
     /// Notes how long the head of an answer took.
     pub(crate) fn answered(&self, nanos: u64, now: u64) {
         self.heard.store(now, Relaxed);
+        self.overtaken.store(0, Relaxed);
         self.latency.observe(nanos, now);
     }
 
@@ -216,7 +237,7 @@ impl Told {
         let ejected = self.until.load(Acquire) > 0;
         let times = rules.peers.map_or(TIMES, u64::from);
         let peers = peers?;
-        let several = self.load.load(Relaxed) >> 33 > 0 || ejected;
+        let several = self.load.load(Relaxed) >> 33 > 0 || self.overtaken.load(Relaxed) >= OVERTAKEN || ejected;
         let others_answer = peers_heard > self.heard.load(Relaxed);
         if several && others_answer && silence > peers.saturating_mul(times).max(PATIENCE) {
             return Some(Cause::Silent(millis(silence)));
@@ -235,13 +256,20 @@ impl Told {
         if cause != Cause::Again || self.cause.load(Relaxed) == 0 {
             self.cause.store(cause.code(), Relaxed);
         }
+        self.ejections.fetch_add(1, Relaxed);
         self.until.store(now.saturating_add(length).max(1), Release);
+    }
+
+    /// How often it was ejected.
+    pub(crate) fn ejections(&self) -> u64 {
+        self.ejections.load(Relaxed)
     }
 
     /// Lets it have calls again.
     pub(crate) fn readmit(&self, now: u64) {
         self.ended.store(now, Relaxed);
         self.failures.store(0, Relaxed);
+        self.overtaken.store(0, Relaxed);
         self.window.clear();
         self.latency.clear();
         self.cause.store(0, Relaxed);
@@ -374,6 +402,17 @@ mod tests {
         told.eject(Cause::Silent(1), &rules(), 5 * SECOND);
         told.wait(true, 15 * SECOND);
         assert_eq!(told.look(Some(10 * MS), 15 * SECOND + 1, &rules(), 16 * SECOND), None);
+    }
+
+    #[test]
+    fn a_target_that_hangs_behind_second_calls_is_found_too() {
+        let rules = OutlierRules { slower_than: Some(2 * SECOND), ..rules() };
+        let told = Told::default();
+        (0..3).for_each(|i| told.overtaken(SECOND + i * MS));
+        assert_eq!(told.look(None, 0, &rules, 3 * SECOND), None);
+        assert!(matches!(told.look(None, 0, &rules, 3 * SECOND + MS), Some(Cause::Silent(_))));
+        told.answered(MS, 3 * SECOND);
+        assert_eq!(told.look(None, 0, &rules, 9 * SECOND), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use daemun_pipeline::{Fault, Reason};
 use super::budget::{ASKING, Missing, Place, Share};
 use super::local::LocalUpstream;
 use super::pool::{Closed, Pool};
-use crate::serve::Ask;
+use super::reach::Site;
 use crate::worker::Worker;
 
 /// A connection that rested so long, nanoseconds, is spare, and serves even an upstream that has its share already.
@@ -15,11 +15,11 @@ const SPARE: u64 = 1_000_000_000;
 
 /// A place for a new connection. Where there is none, connections that rest in this worker are closed, the oldest first, then those of
 /// other workers.
-pub(crate) async fn find(ask: &Ask<'_, '_>, upstream: &LocalUpstream) -> Result<Place, Fault> {
-    let worker = ask.worker;
+pub(crate) async fn find(site: Site<'_>, upstream: &LocalUpstream) -> Result<Place, Fault> {
+    let worker = site.worker;
     let budget = &worker.shared.budget;
-    let most = budget.most(ask.local.snapshot.settings.connections);
-    let alone = ask.local.upstreams.len() == 1;
+    let most = budget.most(site.local.snapshot.settings.connections);
+    let alone = site.local.upstreams.len() == 1;
     if let Ok(place) = budget.take(&upstream.share, most, alone) {
         return Ok(place);
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use daemun_pipeline::{Exchange, Fault};
 
 use super::finish;
-use super::transfer::{CallLimits, Transfer, Upload};
+use super::transfer::{CallLimits, Transfer};
+use super::upload::Upload;
 use crate::chain::Unwanted;
 use crate::coded::Coded;
 use crate::http1::response::ResponseHead;
@@ -41,7 +42,7 @@ impl Rest {
         unwanted: &Arc<Unwanted>,
         left: Left,
     ) -> Box<Rest> {
-        let upload = std::mem::replace(upload, Upload::new(0));
+        let upload = std::mem::replace(upload, Upload::of(Pipe::default(), 0));
         Box::new(Rest { up, upload, limits, unwanted: Arc::clone(unwanted), left })
     }
 
@@ -70,6 +71,7 @@ impl Rest {
             upload: &mut upload,
             download,
             coded,
+            hedge_is_due: false,
         };
         let result = match &head {
             None => transfer.tunnel().await,

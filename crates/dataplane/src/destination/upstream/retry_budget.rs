@@ -49,9 +49,9 @@ impl RetryBudget {
             return;
         }
         let more = usize::try_from(seconds).unwrap_or(RESERVE).min(RESERVE) * ONE;
-        let _ = self.saved.fetch_update(Relaxed, Relaxed, |saved| {
-            (saved < RESERVE * ONE).then(|| (saved + more).min(RESERVE * ONE))
-        });
+        let _ = self
+            .saved
+            .fetch_update(Relaxed, Relaxed, |saved| (saved < RESERVE * ONE).then(|| (saved + more).min(RESERVE * ONE)));
     }
 }
 

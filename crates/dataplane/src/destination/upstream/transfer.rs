@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use daemun_pipeline::{Exchange, Fault, Reason};
 
-use super::picked::Awaited;
+use super::upload::Upload;
 use crate::chain::Unwanted;
 use crate::coded::{Coded, Coders};
 use crate::http1::down::gone;
@@ -33,6 +33,8 @@ pub(crate) struct CallLimits {
     pub(crate) body_idle: u64,
     /// The client takes nothing of its answer.
     pub(crate) write_idle: u64,
+    /// When a second call is made beside this one.
+    pub(crate) hedge_at: u64,
     /// Nothing moves on a stream.
     pub(crate) stream_idle: u64,
     /// Bytes a second of the request's body, once `min_rate_after` is over; 0 for any.
@@ -53,44 +55,8 @@ pub(crate) struct Transfer<'a, 'd> {
     pub(crate) download: Pipe,
     /// What the answer's body passes through.
     pub(crate) coded: Option<Box<Coded>>,
-}
-
-/// The request's body on its way; outlives an attempt.
-pub(crate) struct Upload {
-    pub(crate) pipe: Pipe,
-    /// Everything was written.
-    pub(crate) done: bool,
-    /// The upstream takes no more; its answer may still come.
-    refused: bool,
-    /// The upstream said that it did nothing with the call.
-    pub(crate) unprocessed: bool,
-    /// Whom to tell that all of the call was sent.
-    pub(crate) awaited: Option<Awaited>,
-    /// When the body began to be awaited.
-    began: u64,
-    /// Last time something moved.
-    moved: u64,
-}
-
-impl Upload {
-    pub(crate) fn new(now: u64) -> Upload {
-        Upload::of(Pipe::default(), now)
-    }
-
-    /// Of a body of which this was read already.
-    pub(crate) fn of(pipe: Pipe, now: u64) -> Upload {
-        Upload { pipe, done: false, refused: false, unprocessed: false, awaited: None, began: now, moved: now }
-    }
-
-    /// How long the answer was waited for by `now`; `None` while not all of the call was sent.
-    pub(crate) fn waited(&self, now: u64) -> Option<u64> {
-        self.done.then(|| now.saturating_sub(self.moved))
-    }
-
-    /// Whether a part of the body was taken from the client: the call cannot be made again.
-    pub(crate) fn touched(&self) -> bool {
-        self.pipe.total > 0
-    }
+    /// It waited for its answer's head until a second call may be made beside it.
+    pub(crate) hedge_is_due: bool,
 }
 
 impl Transfer<'_, '_> {
@@ -99,7 +65,7 @@ impl Transfer<'_, '_> {
         poll_fn(|cx| self.poll_head(cx, bounds)).await
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>, bounds: &Bounds) -> Poll<Result<ResponseHead, Fault>> {
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>, bounds: &Bounds) -> Poll<Result<ResponseHead, Fault>> {
         let was_done = self.upload.done;
         let moved = self.poll_upload(cx)?;
         loop {
@@ -108,6 +74,7 @@ impl Transfer<'_, '_> {
                 Poll::Ready(Ok(Said::Final(head))) => return Poll::Ready(Ok(head)),
                 Poll::Ready(Ok(Said::Interim(status))) => {
                     if status != 100 {
+                        self.upload.told = true;
                         self.down.interim(status, &self.exchange.response.head);
                         if let Poll::Ready(Err(error)) = self.down.poll_drain(cx, &mut Pipe::default()) {
                             return Poll::Ready(Err(gone(error)));
@@ -126,7 +93,11 @@ impl Transfer<'_, '_> {
             return Poll::Ready(Err(Fault::new(Reason::ClientGone, "the client left before the answer")));
         }
         let limit = self.head_limit(moved, was_done);
-        self.deadline.poll_until(cx, limit.min(self.limits.until)).map(|()| Err(self.head_expired(limit)))
+        let hedge_at = self.limits.hedge_at;
+        self.deadline.poll_until(cx, limit.min(self.limits.until).min(hedge_at)).map(|()| {
+            self.hedge_is_due = hedge_at < limit.min(self.limits.until);
+            Err(self.head_expired(limit))
+        })
     }
 
     /// When the phase before the head is over. Only bodies on their way cost clock readings.
@@ -186,8 +157,11 @@ impl Transfer<'_, '_> {
         }
         loop {
             let pipe = &mut self.upload.pipe;
+            let come = pipe.total;
             let filled =
                 if pipe.eof { Poll::Ready(Ok(())) } else { self.down.poll_fill(cx, pipe, &self.worker.buffers) };
+            self.upload.keep(come);
+            let pipe = &mut self.upload.pipe;
             let waiting = match filled {
                 Poll::Ready(Ok(())) => false,
                 Poll::Ready(Err(fault)) => return Err(client_side(fault)),

@@ -1,0 +1,163 @@
+//! Whether a call that failed is made again, where, and when. Knows neither connections nor what is sent.
+
+use std::rc::Rc;
+
+use daemun_pipeline::{Exchange, Fault, Reason};
+
+use super::Call;
+use super::local::LocalUpstream;
+use super::picked::Picked;
+use super::pool::LocalTarget;
+use super::upload::Upload;
+use crate::serve::Trail;
+use crate::snapshot::Route;
+use crate::snapshot::failure::{Fallback, FallbackTo, Retry};
+
+/// Attempts of one call at most that need no setting; only what had no effect is tried so.
+const UNASKED_MOST: u8 = 3;
+/// Doublings of the wait at most.
+const DOUBLED_MOST: u8 = 8;
+/// Salt of the random part of a wait.
+const SALT: u64 = 0x0072_6574_7279;
+
+/// The attempts of one call so far.
+pub(crate) struct Tries<'a> {
+    retry: Option<&'a Retry>,
+    fallback: Option<&'a Fallback>,
+    /// The next attempt must not take a connection at rest.
+    pub(crate) fresh: bool,
+    tried: Vec<Rc<LocalTarget>>,
+    /// Repetitions that were asked for.
+    repeated: u8,
+    /// The answer that was refused last may be asked for again.
+    allowed: bool,
+    /// Another target is left.
+    others: bool,
+    /// The last attempt failed in a way that may pass by itself.
+    waits: bool,
+}
+
+/// An attempt that failed.
+pub(crate) struct Failed<'a> {
+    pub(crate) fault: &'a Fault,
+    pub(crate) call: &'a Call,
+    pub(crate) exchange: &'a Exchange,
+    pub(crate) trail: &'a Trail,
+    pub(crate) targets: usize,
+}
+
+/// What holds for a call of this route to this upstream.
+pub(crate) fn retry_of<'a>(route: &'a Route, upstream: &'a LocalUpstream) -> Option<&'a Retry> {
+    let own = route.own.failure.as_ref().and_then(|own| own.retry.as_ref());
+    own.map_or(upstream.shared.failure.retry.as_ref(), Option::as_ref)
+}
+
+/// What is done in place of a call of this route to this upstream.
+pub(crate) fn fallback_of<'a>(route: &'a Route, upstream: &'a LocalUpstream) -> Option<&'a Fallback> {
+    let own = route.own.failure.as_ref().and_then(|own| own.fallback.as_ref());
+    own.or(upstream.shared.failure.fallback.as_ref())
+}
+
+impl<'a> Tries<'a> {
+    pub(crate) fn new(route: &'a Route, upstream: &'a LocalUpstream) -> Tries<'a> {
+        let (retry, fallback) = (retry_of(route, upstream), fallback_of(route, upstream));
+        if let Some(retry) = retry {
+            retry.budget.deposit();
+        }
+        Tries {
+            retry,
+            fallback,
+            fresh: false,
+            tried: Vec::new(),
+            repeated: 0,
+            allowed: false,
+            others: true,
+            waits: false,
+        }
+    }
+
+    /// The target of the next attempt: one that was not tried, while there is one.
+    pub(crate) fn pick(
+        &mut self,
+        upstream: &LocalUpstream,
+        route: &Route,
+        exchange: &Exchange,
+        now: u64,
+    ) -> Result<Picked, Fault> {
+        match upstream.pick(exchange, route, &self.tried, now) {
+            Err(fault) if fault.reason == Reason::NoTarget && self.repeated > 0 && !self.tried.is_empty() => {
+                self.tried.clear();
+                self.others = false;
+                upstream.pick(exchange, route, &[], now)
+            }
+            picked => picked,
+        }
+    }
+
+    /// Why an answer of this status is not passed on, if it is not: the call is made again, or something is done in its place.
+    pub(crate) fn refuses(&mut self, status: u16, upload: &Upload, exchange: &Exchange) -> Option<Fault> {
+        if self.retry.is_none() && self.fallback.is_none() {
+            return None;
+        }
+        let safe = upload.can_repeat() && exchange.request.method.is_idempotent();
+        let now = exchange.times.answered;
+        let retry = self.retry.filter(|retry| safe && retry.takes_status(status) && self.repeated < retry.retries);
+        self.allowed = retry.is_some_and(|retry| retry.budget.withdraw(now));
+        let fallback = self.fallback.filter(|fallback| fallback.takes_status(status));
+        let falls_back = fallback.is_some_and(|fallback| match fallback.to {
+            FallbackTo::Answer(_) => true,
+            FallbackTo::Upstream(_) => safe,
+        });
+        let fault = || Fault::new(Reason::BadResponse, "the backend answered with an error");
+        (self.allowed || falls_back).then(|| fault().cause(format_args!("it answered {status}")))
+    }
+
+    /// Whether the call is made again after an attempt on `target` failed.
+    pub(crate) fn again(&mut self, failed: &Failed<'_>, target: &Rc<LocalTarget>) -> bool {
+        if std::mem::take(&mut self.allowed) {
+            return self.repeat(target, failed.targets);
+        }
+        if !failed.call.upload.can_repeat() || failed.call.by_status {
+            return false;
+        }
+        let unreached =
+            matches!(failed.fault.reason, Reason::ConnectFailed | Reason::ConnectTimeout | Reason::NoTarget);
+        if failed.fault.retry && failed.trail.attempts < UNASKED_MOST {
+            if unreached && self.tried.len() + 1 < failed.targets {
+                self.tried.push(Rc::clone(target));
+                self.waits = false;
+                return true;
+            }
+            // a connection that had rested may have ended before the call came to it
+            let had_rested = failed.trail.reused && failed.exchange.request.method.is_idempotent();
+            if !unreached && (failed.call.upload.unprocessed || had_rested) {
+                self.fresh = true;
+                self.waits = false;
+                return true;
+            }
+        }
+        let safe = unreached || failed.call.is_safe(failed.exchange);
+        let Some(retry) = self.retry else { return false };
+        let now = failed.exchange.times.decided;
+        let takes = safe && self.repeated < retry.retries && retry.takes(failed.fault) && retry.budget.withdraw(now);
+        takes && self.repeat(target, failed.targets)
+    }
+
+    fn repeat(&mut self, target: &Rc<LocalTarget>, targets: usize) -> bool {
+        self.tried.push(Rc::clone(target));
+        self.others = self.tried.len() < targets;
+        self.repeated += 1;
+        self.waits = true;
+        true
+    }
+
+    /// How long the next attempt waits, nanoseconds: not the first on another target, and then longer each time, with half of it random so
+    /// that calls which failed together do not come back together.
+    pub(crate) fn wait(&self, exchange: &Exchange) -> u64 {
+        let Some(retry) = self.retry.filter(|_| self.waits && !(self.others && self.repeated == 1)) else { return 0 };
+        let doubled = self.repeated.saturating_sub(if self.others { 2 } else { 1 }).min(DOUBLED_MOST);
+        let most = retry.backoff.saturating_mul(1 << doubled);
+        let random = exchange.draw(SALT ^ u64::from(self.repeated)) % (most / 2 + 1);
+        most - random
+    }
+}

@@ -1,0 +1,308 @@
+//! Which target a call goes to: what is slow, dead or hung gets few calls, what belongs together stays together, and where there is nothing
+//! to call that is said at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use daemun_e2e::wait::{PATIENCE, wait_until};
+use daemun_e2e::{Client, Gateway, Next, Origin, Response};
+use serde_json::Value;
+
+/// One upstream `u` for every path; `rest` are its other keys, `targets` among them.
+fn yaml(rest: &str) -> String {
+    format!(
+        "workers: 2\naccess_log: off\nlisteners: [{{ bind: 127.0.0.1:0 }}]\nstatus: {{ bind: 127.0.0.1:0 }}\n\
+         upstreams: {{ u: {{ {rest} }} }}\n\
+         routes: [{{ name: all, match: {{ prefix: / }}, upstream: u }}]\n"
+    )
+}
+
+fn targets(origins: &[&Origin]) -> String {
+    let urls: Vec<String> = origins.iter().map(|origin| origin.url()).collect();
+    format!("targets: [{}]", urls.join(", "))
+}
+
+/// An upstream that answers with its name.
+fn named(name: &'static str) -> Origin {
+    Origin::serve(move |peer, _| {
+        peer.answer(name);
+        Next::Keep
+    })
+}
+
+/// An upstream whose status can be changed, 200 at first.
+fn changing(name: &'static str) -> (Origin, Arc<AtomicU16>) {
+    let status = Arc::new(AtomicU16::new(200));
+    let own = Arc::clone(&status);
+    let origin = Origin::serve(move |peer, _| {
+        let status = own.load(Ordering::SeqCst);
+        peer.send(format!("HTTP/1.1 {status} Said\r\nContent-Length: {}\r\n\r\n{name}", name.len()));
+        Next::Keep
+    });
+    (origin, status)
+}
+
+/// An upstream that takes calls and never answers.
+fn hung() -> Origin {
+    Origin::serve(|peer, _| {
+        peer.stall();
+        Next::Close
+    })
+}
+
+/// The address of a target that nobody listens at.
+fn dead() -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+/// What is told of the target at `place`.
+fn told(gateway: &Gateway, place: usize) -> Value {
+    gateway.status("/upstreams").json()["upstreams"][0]["targets"][place].clone()
+}
+
+fn wait_for_state(gateway: &Gateway, place: usize, state: &str) {
+    wait_until(&format!("target {place} is {state}"), PATIENCE, || {
+        (told(gateway, place)["state"] == state).then_some(())
+    });
+}
+
+/// A GET with a field.
+fn get_with(client: &mut Client, field: &str) -> Response {
+    client.call(format!("GET / HTTP/1.1\r\nHost: e2e.test\r\n{field}\r\n\r\n"))
+}
+
+#[test]
+fn a_target_that_fails_is_ejected_and_back_when_it_is_well_again() {
+    let (good, (bad, status)) = (named("good"), changing("bad"));
+    status.store(503, Ordering::SeqCst);
+    let outliers = "outliers: { consecutive_failures: 3, eject_for: 300ms }";
+    let gateway = Gateway::start(&yaml(&format!("{}, {outliers}", targets(&[&good, &bad]))));
+    let mut client = gateway.connect();
+    let failed = wait_until("the bad one is ejected", PATIENCE, || {
+        let failed = client.get("/").status == 503;
+        (told(&gateway, 1)["ejections"] != 0).then_some(failed)
+    });
+    assert!(failed);
+    let why = told(&gateway, 1);
+    assert!(why["reason"].as_str().unwrap().starts_with("3 consecutive failures"), "{why}");
+    let metrics = gateway.metrics();
+    let ejections =
+        metrics.sum("daemun_target_ejections_total", &["upstream=\"u\"", &format!("target=\"{}\"", bad.url())]);
+    assert!(ejections >= 1.0, "{ejections}");
+    status.store(200, Ordering::SeqCst);
+    wait_until("the bad one is back", PATIENCE, || {
+        client.get("/");
+        (told(&gateway, 1)["state"] == "healthy").then_some(())
+    });
+    let answers: BTreeSet<String> = (0..10).map(|_| client.get("/").text()).collect();
+    assert_eq!(answers.len(), 2);
+}
+
+#[test]
+fn a_target_that_nobody_listens_at_costs_no_call() {
+    let (good, dead) = (named("good"), dead());
+    let rest = format!("targets: [{dead}, {}], outliers: {{ consecutive_failures: 3 }}", good.url());
+    let gateway = Gateway::start(&yaml(&rest));
+    let mut client = gateway.connect();
+    (0..20).for_each(|_| assert_eq!(client.get("/").text(), "good"));
+    wait_for_state(&gateway, 0, "ejected");
+}
+
+#[test]
+fn a_target_that_hangs_is_found_by_its_calls_under_way_and_then_hardly_called() {
+    let (good, hung) = (named("good"), hung());
+    let rest = format!(
+        "{}, outliers: {{ slower_than: 300ms, eject_for: 60s }}, timeouts: {{ response: 60s }}",
+        targets(&[&good, &hung])
+    );
+    let gateway = Gateway::start(&yaml(&rest));
+    let mut waiting = Vec::new();
+    wait_until("it is ejected", PATIENCE, || {
+        // whatever comes to hang is left hanging
+        let mut client = gateway.connect();
+        client.send("GET / HTTP/1.1\r\nHost: e2e.test\r\n\r\n");
+        waiting.push(client);
+        (told(&gateway, 1)["state"] == "ejected").then_some(())
+    });
+    let why = told(&gateway, 1);
+    assert!(why["reason"].as_str().unwrap().starts_with("no answer for"), "{why}");
+    hung.quiet();
+    let before = hung.look(|log| log.requests.len());
+    let mut client = gateway.connect();
+    (0..40).for_each(|_| assert_eq!(client.get("/").text(), "good"));
+    assert_eq!(hung.look(|log| log.requests.len()), before);
+}
+
+#[test]
+fn passive_findings_alone_never_leave_an_upstream_without_targets() {
+    let (only, status) = changing("only");
+    status.store(500, Ordering::SeqCst);
+    let rest = format!("{}, outliers: {{ consecutive_failures: 1, max_ejected: 100% }}", targets(&[&only]));
+    let gateway = Gateway::start(&yaml(&rest));
+    let mut client = gateway.connect();
+    (0..10).for_each(|_| assert_eq!(client.get("/").status, 500));
+    assert_eq!(told(&gateway, 0)["state"], "healthy");
+}
+
+#[test]
+fn least_requests_leaves_a_slow_target_alone() {
+    let (quick, slow) = (named("quick"), hung());
+    let gateway = Gateway::start(&yaml(&format!("{}, balance: least_requests", targets(&[&quick, &slow]))));
+    let seen = |origin: &Origin| origin.look(|log| log.requests.len());
+    let mut waiting = Vec::new();
+    for done in 1..=40 {
+        let mut client = gateway.connect();
+        client.send("GET / HTTP/1.1\r\nHost: e2e.test\r\n\r\n");
+        wait_until("a target has the call", PATIENCE, || (seen(&quick) + seen(&slow) >= done).then_some(()));
+        wait_until("the quick one is done", PATIENCE, || (told(&gateway, 0)["in_flight"] == 0).then_some(()));
+        waiting.push(client);
+    }
+    // the first is drawn
+    assert!(seen(&slow) <= 1, "{}", seen(&slow));
+    assert_eq!(seen(&quick) + seen(&slow), 40);
+}
+
+#[test]
+fn latency_prefers_the_target_that_answers_faster() {
+    let (quick, slow) = (
+        named("quick"),
+        Origin::serve(|peer, _| {
+            // as long as it takes until the gateway has waited for some milliseconds
+            let began = daemun_e2e::wait::now();
+            wait_until("some time has passed", PATIENCE, || {
+                (began.elapsed() > Duration::from_millis(30)).then_some(())
+            });
+            peer.answer("slow");
+            Next::Keep
+        }),
+    );
+    let gateway = Gateway::start(&yaml(&format!("{}, balance: latency", targets(&[&quick, &slow]))));
+    let mut client = gateway.connect();
+    let slow = (0..60).filter(|_| client.get("/").text() == "slow").count();
+    assert!(slow <= 3, "{slow}");
+}
+
+#[test]
+fn a_key_keeps_its_target_when_another_one_leaves() {
+    let origins = [named("a"), named("b"), named("c")];
+    let all: Vec<&Origin> = origins.iter().collect();
+    let config = |targets: &str| yaml(&format!("{targets}, balance: {{ hash: {{ header: x-user }} }}"));
+    let gateway = Gateway::start(&config(&targets(&all)));
+    let mut client = gateway.connect();
+    let mut of = |user: usize| get_with(&mut client, &format!("x-user: user-{user}")).text();
+    let before: Vec<String> = (0..40).map(&mut of).collect();
+    assert_eq!((0..40).map(&mut of).collect::<Vec<_>>(), before);
+    assert_eq!(before.iter().collect::<BTreeSet<_>>().len(), 3);
+    let written: Vec<String> = origins.iter().map(Origin::url).collect();
+    let drained = format!("targets: [{}, {}, {{ url: {}, drain: true }}]", written[0], written[1], written[2]);
+    gateway.rewrite(&config(&drained));
+    wait_for_state(&gateway, 2, "draining");
+    for (user, before) in before.iter().enumerate() {
+        let after = of(user);
+        assert!(after != "c" && (before == "c" || after == *before), "user {user}: {before} {after}");
+    }
+}
+
+#[test]
+fn a_client_with_the_cookie_stays_with_its_target_until_that_is_gone() {
+    let origins = [named("a"), named("b"), named("c")];
+    let all: Vec<&Origin> = origins.iter().collect();
+    let sticky = "balance: { sticky: { cookie: shop, ttl: 1h } }";
+    let gateway = Gateway::start(&yaml(&format!("{}, {sticky}", targets(&all))));
+    let mut client = gateway.connect();
+    let first = client.get("/");
+    let cookie = first.field("set-cookie").unwrap().to_owned();
+    assert!(cookie.starts_with("shop=") && cookie.ends_with("; Path=/; HttpOnly; SameSite=Lax; Max-Age=3600"));
+    assert!(!cookie.contains("127.0.0.1") && !cookie.contains(&origins[0].port().to_string()));
+    let cookie = format!("cookie: {}", cookie.split(';').next().unwrap());
+    for _ in 0..10 {
+        let again = get_with(&mut client, &cookie);
+        assert_eq!((again.text(), again.field("set-cookie")), (first.text(), None));
+    }
+    // one that was not given out means nothing
+    assert!(get_with(&mut client, "cookie: shop=0123").field("set-cookie").is_some());
+    let left: Vec<&Origin> = [("a", &origins[0]), ("b", &origins[1]), ("c", &origins[2])]
+        .into_iter()
+        .filter(|(name, _)| *name != first.text())
+        .map(|(_, origin)| origin)
+        .collect();
+    gateway.rewrite(&yaml(&format!("{}, {sticky}", targets(&left))));
+    let moved = wait_until("its target is gone", PATIENCE, || {
+        let answer = get_with(&mut client, &cookie);
+        answer.field("set-cookie").map(str::to_owned).map(|set| (answer.text(), set))
+    });
+    assert_ne!(moved.0, first.text());
+    let cookie = format!("cookie: {}", moved.1.split(';').next().unwrap());
+    (0..5).for_each(|_| assert_eq!(get_with(&mut client, &cookie).text(), moved.0));
+}
+
+#[test]
+fn a_target_that_drains_gets_no_call_and_where_all_do_that_is_said_at_once() {
+    let (a, b) = (named("a"), named("b"));
+    let config = |a_drains: bool| {
+        yaml(&format!("targets: [{{ url: {}, drain: {a_drains} }}, {{ url: {}, drain: true }}]", a.url(), b.url()))
+    };
+    let gateway = Gateway::start(&config(false));
+    let mut client = gateway.connect();
+    (0..10).for_each(|_| assert_eq!(client.get("/").text(), "a"));
+    gateway.rewrite(&config(true));
+    wait_for_state(&gateway, 0, "draining");
+    let refused = client.get("/");
+    assert_eq!(refused.status, 503);
+    assert!(refused.text().contains("no_target"), "{}", refused.text());
+    assert_eq!(b.look(|log| log.requests.len()), 0);
+}
+
+#[test]
+fn the_next_tier_is_called_while_the_first_cannot_be() {
+    let (first, status) = changing("first");
+    let second = named("second");
+    let rest = format!(
+        "targets: [{}, {{ url: {}, tier: 1 }}], outliers: {{ consecutive_failures: 2, eject_for: 60s }}",
+        first.url(),
+        second.url()
+    );
+    let gateway = Gateway::start(&yaml(&rest));
+    let mut client = gateway.connect();
+    (0..10).for_each(|_| assert_eq!(client.get("/").text(), "first"));
+    status.store(503, Ordering::SeqCst);
+    (0..2).for_each(|_| assert_eq!(client.get("/").status, 503));
+    (0..10).for_each(|_| assert_eq!(client.get("/").text(), "second"));
+}
+
+#[test]
+fn targets_of_the_own_zone_are_preferred() {
+    let (near, far) = (named("near"), named("far"));
+    let rest = format!("targets: [{{ url: {}, zone: b }}, {{ url: {}, zone: a }}]", far.url(), near.url());
+    let gateway = Gateway::start(&format!("zone: a\n{}", yaml(&rest)));
+    let mut client = gateway.connect();
+    (0..10).for_each(|_| assert_eq!(client.get("/").text(), "near"));
+}
+
+#[test]
+fn a_breaker_leaves_a_failing_upstream_alone_and_closes_when_it_is_well() {
+    let (origin, status) = changing("it");
+    status.store(500, Ordering::SeqCst);
+    let breaker = "breaker: { failure_ratio: 50%, min_requests: 5, open_for: 500ms, half_open_requests: 2 }";
+    let gateway = Gateway::start(&yaml(&format!("{}, {breaker}", targets(&[&origin]))));
+    let mut client = gateway.connect();
+    let answers: Vec<u16> = (0..5).map(|_| client.get("/").status).collect();
+    assert_eq!(answers, [500; 5]);
+    let seen = origin.look(|log| log.requests.len());
+    let refused = client.get("/");
+    assert_eq!((refused.status, refused.field("retry-after")), (503, Some("1")));
+    assert!(refused.text().contains("circuit_open"), "{}", refused.text());
+    assert_eq!(origin.look(|log| log.requests.len()), seen);
+    status.store(200, Ordering::SeqCst);
+    let mut statuses = BTreeMap::<u16, u32>::new();
+    wait_until("it is closed", PATIENCE, || {
+        *statuses.entry(client.get("/").status).or_default() += 1;
+        (gateway.status("/upstreams").json()["upstreams"][0]["breaker"] == "closed").then_some(())
+    });
+    assert!(statuses.keys().all(|status| [200, 503].contains(status)), "{statuses:?}");
+    (0..10).for_each(|_| assert_eq!(client.get("/").status, 200));
+}

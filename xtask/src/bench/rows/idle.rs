@@ -1,0 +1,128 @@
+//! What a feature costs that is configured and has nothing to do: user instructions per request of the shipped program, counted under
+//! callgrind, as a ratio to a configuration without it.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+
+use super::super::Bench;
+use super::super::loads::{Load, get, write_requests};
+use super::super::process::{PROXY_CPU, Process, free_addresses};
+use super::super::stats::{Spread, median};
+use super::super::table::Line;
+use crate::shell;
+
+/// The lengths of the runs that are subtracted, so that start and end cost nothing.
+const LENGTHS: (u64, u64) = (2_000, 10_000);
+
+/// Connections of the load: few, for under callgrind each request takes its time.
+const CONNECTIONS: usize = 8;
+
+const MOST: f64 = 1.01;
+
+/// A feature, and the lines that configure it: at the top, in the upstream, in the route.
+struct Feature {
+    name: &'static str,
+    top: &'static str,
+    upstream: &'static str,
+    route: &'static str,
+}
+
+const fn feature(name: &'static str) -> Feature {
+    Feature { name, top: "", upstream: "", route: "" }
+}
+
+impl Feature {
+    const fn top(self, top: &'static str) -> Feature {
+        Feature { top, ..self }
+    }
+
+    const fn upstream(self, upstream: &'static str) -> Feature {
+        Feature { upstream, ..self }
+    }
+
+    const fn route(self, route: &'static str) -> Feature {
+        Feature { route, ..self }
+    }
+}
+
+const FEATURES: &[Feature] = &[
+    feature("retries").upstream("retry: { retries: 2 }"),
+    feature("hedged calls").upstream("hedge: { after: 1s }"),
+    feature("a fallback").upstream("fallback: { answer: { body: sorry } }"),
+    feature("a mirror of no call")
+        .top("shadow: { targets: [\"http://127.0.0.1:1\"] }")
+        .route("mirror: { upstream: shadow, share: 0% }"),
+];
+
+pub(super) fn measure(bench: &Bench) -> Result<Vec<Line>> {
+    let valgrind = shell::need("valgrind")?;
+    let requests = bench.folder.join("plain.requests");
+    write_requests(&requests, &[get("bench.example", "/items/4711")])?;
+    let load = Load::Closed { requests, connections: CONNECTIONS };
+    let plain = || per_request(bench, &valgrind, &load, &feature("plain"));
+    let (first, mut lines) = (plain()?, Vec::new());
+    for feature in FEATURES {
+        let counts = [per_request(bench, &valgrind, &load, feature)?, per_request(bench, &valgrind, &load, feature)?];
+        let ratios = counts.map(|count| count / first);
+        eprintln!("   {}: {:.0} of {first:.0} instructions", feature.name, counts[0]);
+        let spread = Spread::of(&ratios).context("no count")?;
+        let what = format!("{}, configured and with nothing to do", feature.name);
+        let mut line = Line { what, unit: "instructions", ..Line::default() };
+        line.ratio(spread, "plain proxying", Some(MOST));
+        line.figure = format!("**{:.3}** ({:.3}–{:.3})", spread.median, spread.low, spread.high);
+        lines.push(line);
+    }
+    // what the same configuration differs by from run to run is what a ratio may be off
+    let again = [plain()?, plain()?].map(|count| count / first);
+    eprintln!("   plain again: {:.4}, {:.4}", again[0], again[1]);
+    if median(&again).is_none_or(|again| (again - 1.0).abs() > 0.005) {
+        bail!("counts of the same configuration differ by more than half of a per cent: {again:?}");
+    }
+    Ok(lines)
+}
+
+fn per_request(bench: &Bench, valgrind: &Path, load: &Load, feature: &Feature) -> Result<f64> {
+    let [short, long] = [LENGTHS.0, LENGTHS.1].map(|count| collected(bench, valgrind, load, feature, count));
+    let (short, long) = (short?, long?);
+    Ok(long.saturating_sub(short) as f64 / (LENGTHS.1 - LENGTHS.0) as f64)
+}
+
+/// Instructions of a whole run of `count` requests.
+fn collected(bench: &Bench, valgrind: &Path, load: &Load, feature: &Feature, count: u64) -> Result<u64> {
+    let [listen] = free_addresses()?;
+    let file = bench.folder.join("idle.yaml");
+    let Feature { top, upstream, route, .. } = feature;
+    let (top_upstreams, top) = if top.starts_with("shadow") { (*top, "") } else { ("", *top) };
+    let comma = |text: &str| if text.is_empty() { String::new() } else { format!(", {text}") };
+    let text = format!(
+        "workers: 1\nlisteners: [{{ bind: \"{listen}\" }}]\naccess_log: off\n{top}\nupstreams:\n  origin: {{ targets: \
+         [\"http://{}\"]{} }}\n  {top_upstreams}\nroutes:\n  - {{ name: everything, match: {{ prefix: / }}, upstream: origin{} }}\n",
+        bench.origin,
+        comma(upstream),
+        comma(route),
+    );
+    std::fs::write(&file, text)?;
+    let mut command = Command::new(valgrind);
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(&bench.daemun);
+    command.args(["run", "-c"]).arg(&file);
+    let mut process = Process::start("idle", PROXY_CPU, &command, &bench.logs())?;
+    process.listening(listen)?;
+    load.run(&bench.runner, listen, count)?;
+    process.signal(Signal::TERM)?;
+    let since = Instant::now();
+    loop {
+        let said = process.said()?;
+        let count = said.lines().find_map(|line| line.split_once("Collected :").map(|(_, count)| count.trim()));
+        if let Some(count) = count {
+            return count.parse().with_context(|| format!("callgrind said: {said}"));
+        }
+        if since.elapsed() > Duration::from_secs(60) {
+            bail!("{}: callgrind does not end: {said}", feature.name);
+        }
+        shell::pause(Duration::from_millis(20));
+    }
+}
