@@ -148,8 +148,7 @@ impl Lookup {
     fn asker(&self) -> Result<Arc<Asker>, String> {
         let stamp = if self.server.is_some() { [None; 2] } else { FILES.map(stamp) };
         let mut kept = self.asker.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, asker)) = kept.as_ref().filter(|(of, _)| *of == stamp) {
-            let _ = of;
+        if let Some((_, asker)) = kept.as_ref().filter(|(of, _)| *of == stamp) {
             return Ok(Arc::clone(asker));
         }
         let made = match self.server {

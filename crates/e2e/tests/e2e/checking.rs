@@ -119,7 +119,7 @@ fn a_check_asks_what_it_is_told_to_and_judges_status_and_body() {
     until_answering(&gateway, &["a", "b"]);
     sick.store(true, Ordering::SeqCst);
     until_answering(&gateway, &["b"]);
-    until_told(&gateway, "is unhealthy: 1 checks failed: the body does not hold what it should");
+    until_told(&gateway, "is unhealthy: 1 check failed: the body does not hold what it should");
     first.look(|log| {
         let check = log.requests.iter().find(|request| request.target == "/healthz?full=1").unwrap();
         assert_eq!((check.method.as_str(), check.field("host")), ("POST", Some("checked.example")));

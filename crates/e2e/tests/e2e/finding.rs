@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use daemun_e2e::gateway::Folder;
+use daemun_e2e::origin::serving;
 use daemun_e2e::wait::PATIENCE;
-use daemun_e2e::{Gateway, Next, Origin, Peer, Request, wait_until};
+use daemun_e2e::{Certificates, Gateway, Next, Origin, Peer, Request, wait_until};
 use serde_json::{Value, json};
 
 fn named(name: &'static str) -> Origin {
@@ -121,6 +122,48 @@ fn a_web_server_is_asked_for_a_list_again_only_when_it_has_changed() {
     assert_eq!(answering(&gateway), ["b"]);
     assert!(server.look(|log| log.requests.iter().all(|request| request.target == "/targets?of=u")));
     assert!(!gateway.stderr().contains("of-the-inventory"));
+}
+
+#[test]
+fn a_list_behind_tls_is_taken_only_from_a_server_that_proves_itself() {
+    let certificates = Certificates::new();
+    certificates.authority("ca");
+    certificates.authority("other");
+    certificates.issue("good", "ca", "IP:127.0.0.1");
+    let first = named("a");
+    let text = format!("[\"{}\"]", first.url());
+    let answer = move |peer: &mut Peer, _: &Request| json_answer(peer, "200 OK", "", &text);
+    let server = Origin::start_tls(certificates.server("good", None, &["http/1.1"]), serving(answer));
+    let url = server.url().replace("http://", "https://");
+    let by = |ca: &str| configuration(&format!("http: {{ url: \"{url}/\", ca_file: {} }}", certificates.path(ca)));
+    let gateway = Gateway::start(&by("other.crt"));
+    until_told(&gateway, "targets of `u` are not found by `http`: TLS: ");
+    assert_eq!(answering(&gateway), ["503"]);
+    gateway.rewrite(&by("ca.crt"));
+    until_answering(&gateway, &["a"]);
+}
+
+#[test]
+fn of_more_than_a_thousand_targets_the_first_are_called_and_a_list_without_end_is_refused() {
+    let first = named("a");
+    let long = Arc::new(AtomicU64::new(0));
+    let (own, url) = (Arc::clone(&long), first.url());
+    let server = Origin::serve(move |peer, _| {
+        if own.load(Ordering::SeqCst) > 0 {
+            peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+            while push(peer, &" ".repeat(64 * 1024)) {}
+            return Next::Close;
+        }
+        let others = (1..1_003).map(|port| json!({ "url": format!("http://127.0.0.9:{port}"), "weight": 0 }));
+        let all: Vec<Value> = [Value::from(url.clone())].into_iter().chain(others).collect();
+        json_answer(peer, "200 OK", "", &Value::from(all).to_string())
+    });
+    let gateway = Gateway::start(&configuration(&format!("http: {{ url: \"{}\", interval: 100ms }}", server.url())));
+    until_told(&gateway, "`u` has too many targets by `http`: the first 1000 are called, 3 are not");
+    assert_eq!(answering(&gateway), ["a"]);
+    long.store(1, Ordering::SeqCst);
+    until_told(&gateway, "the answer is larger than 8192 KiB; the last 1000 stay");
+    assert_eq!(answering(&gateway), ["a"]);
 }
 
 /// A name server that gives one name's addresses, or says nothing.
