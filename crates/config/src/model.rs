@@ -115,6 +115,26 @@ pub struct Listener {
     pub bind: Spanned<Bind>,
     /// TLS termination, `None` for cleartext.
     pub tls: Option<ListenerTls>,
+    /// Who must say first whose connection it passes on; `None` where nobody may.
+    pub proxy_protocol: Option<ListenerProxy>,
+}
+
+/// The PROXY protocol of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerProxy {
+    /// The peers that must begin with a header, which is believed.
+    pub from: TrustedProxies,
+    /// Whether other peers are served, without a header; else their connections are closed.
+    pub serve_others: bool,
+}
+
+/// Version of the PROXY protocol that is spoken to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// 1, a line of text.
+    V1,
+    /// 2, binary.
+    V2,
 }
 
 /// TLS of a listener.
@@ -285,6 +305,8 @@ pub struct Upstream {
     pub host: HostRule,
     /// Protocol towards the targets.
     pub protocol: UpstreamProtocol,
+    /// How its targets are told whose connection a call came over; with HTTP/1.1 only.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// TLS towards `https` targets.
     pub tls: UpstreamTls,
     /// When a call that failed is made again.
@@ -496,6 +518,38 @@ pub enum Destination {
     Answer(Answer),
     /// A redirect.
     Redirect(Redirect),
+    /// Files of a folder.
+    Files(Files),
+}
+
+/// Files of a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// The folder.
+    pub root: Spanned<PathBuf>,
+    /// Name of the file that stands for a folder; `index.html`.
+    pub index: Option<String>,
+    /// File, relative to the folder, that stands for one that is not there.
+    pub fallback: Option<String>,
+    /// `cache-control` of the answers with a file.
+    pub cache_control: Option<String>,
+    /// Whether names that begin with a dot are served; false.
+    pub serve_hidden: bool,
+    /// Whether symbolic links are followed that stay within the folder; false.
+    pub follow_symlinks: bool,
+    /// Codings of which a coded file may stand beside the plain one, the preferred first.
+    pub precompressed: Vec<FileCoding>,
+}
+
+/// A content coding of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileCoding {
+    /// Brotli, `.br`.
+    Brotli,
+    /// Zstandard, `.zst`.
+    Zstandard,
+    /// Gzip, `.gz`.
+    Gzip,
 }
 
 /// A fixed answer.

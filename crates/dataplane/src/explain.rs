@@ -173,6 +173,10 @@ fn destination(
             let location = answer.fields.first().map(|(_, v)| v.as_str()).unwrap_or_default();
             out.destination = Some(format!("redirect {status} to {location}"));
         }
+        Destination::Files(files) => {
+            head::check_path(exchange, route.own.rewrite.as_ref())?;
+            out.destination = Some(format!("files {}", files.root.value.display()));
+        }
         Destination::Upstream(index) => {
             let Some(upstream) = snapshot.upstreams.get(*index) else { return Ok(()) };
             out.destination = Some(format!("upstream {}", upstream.name));
@@ -208,6 +212,7 @@ fn read(snapshot: &Snapshot, request: &ExplainRequest, exchange: &mut Exchange) 
         trusted,
         tls: request.tls,
         identity: None,
+        ends: None,
     };
     exchange.request.head.buf.extend_from_slice(&request.head);
     let mut fields = std::mem::take(&mut exchange.request.head.fields);

@@ -313,12 +313,7 @@ pub(crate) async fn answer(
     body: &[u8],
     trail: &mut Trail,
 ) {
-    stamp(exchange);
-    worker.push_date(exchange);
-    down.settle_body();
-    if worker.draining.get() {
-        down.doom();
-    }
+    prepare(worker, down, exchange);
     down.start(exchange, BodyLength::Length(body.len() as u64));
     let mut pipe = Pipe::of(body);
     if exchange.request.method == Method::Head {
@@ -328,6 +323,16 @@ pub(crate) async fn answer(
     deadline.set(worker.clock.now().saturating_add(local.snapshot.settings.write_idle));
     let written = deadline.limit(poll_fn(|cx| down.poll_drain(cx, &mut pipe))).await;
     if !matches!(written, Some(Ok(()))) {
+        down.doom();
+    }
+}
+
+/// Makes ready for an answer of the gateway's own whose head stands in the exchange.
+pub(crate) fn prepare(worker: &Worker, down: &mut Down<'_>, exchange: &mut Exchange) {
+    stamp(exchange);
+    worker.push_date(exchange);
+    down.settle_body();
+    if worker.draining.get() {
         down.doom();
     }
 }

@@ -1,6 +1,6 @@
 //! One request and its answer, as policies see them. Knows nothing of sockets, framing or bodies.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -228,6 +228,8 @@ pub struct Response {
     pub head: Head,
     /// The whole body, where a policy needed it; what is here is what is sent.
     pub body: Option<Vec<u8>>,
+    /// Whether the gateway made it itself, and not an upstream.
+    pub own: bool,
 }
 
 /// Who is at the other end of the connection.
@@ -245,12 +247,23 @@ pub struct Client {
     pub tls: bool,
     /// Identity proven by a client certificate.
     pub identity: Option<Rc<TlsIdentity>>,
+    /// Both ends of the client's connection, where an upstream is told of them.
+    pub ends: Option<Rc<Ends>>,
+}
+
+/// Both ends of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The client's.
+    pub from: SocketAddr,
+    /// Where it connected to.
+    pub to: SocketAddr,
 }
 
 impl Default for Client {
     fn default() -> Self {
         let ip = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
-        Client { peer: None, ip, peer_text: Rc::from(""), trusted: false, tls: false, identity: None }
+        Client { peer: None, ip, peer_text: Rc::from(""), trusted: false, tls: false, identity: None, ends: None }
     }
 }
 
@@ -305,6 +318,8 @@ pub struct Exchange {
     pub route_key: u64,
     /// How long the destination waits before it does anything, nanoseconds.
     pub delay: u64,
+    /// What a policy remarks of an answer that it lets pass, for the access log.
+    pub remark: Option<Box<str>>,
     /// Bytes of the request's body, where a policy allows less than its route.
     pub body_limit: Option<u64>,
     /// When each step was done.
@@ -376,6 +391,7 @@ impl Exchange {
         self.response.status = 0;
         self.response.head.clear();
         self.response.body = None;
+        self.response.own = false;
         self.consumer = None;
         self.consumer_text = Span::default();
         self.params.clear();
@@ -384,6 +400,7 @@ impl Exchange {
         self.trace.clear();
         self.route_key = 0;
         self.delay = 0;
+        self.remark = None;
         self.body_limit = None;
         self.times = Times::default();
         self.wall = 0;

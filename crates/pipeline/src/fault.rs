@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use daemun_config::decode::JsonValue;
+
 /// Whose fault it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -81,9 +83,19 @@ reasons! {
     ClientGone = "client_gone", Client, 499, 1, "The client left";
     /// The client does not read its answer.
     ClientStalled = "client_stalled", Client, 499, 1, "The client does not read its answer";
+    /// The request is not as `validate` has it described.
+    InvalidRequest = "invalid_request", Client, 400, 3, "The request is not valid";
+    /// The body is of a media type or coding that is not taken.
+    UnsupportedMediaType = "unsupported_media_type", Client, 415, 3, "The media type is not supported";
     /// No route matches.
     NoRoute = "no_route", Gateway, 404, 5, "No route matches";
-    /// A route matches with another method.
+    /// The route serves files, and has none of this name, or none that may be served.
+    NoFile = "no_file", Gateway, 404, 5, "There is no such file";
+    /// The file is not as `If-Match` or `If-Unmodified-Since` want it.
+    PreconditionFailed = "precondition_failed", Gateway, 412, 9, "The condition does not hold";
+    /// The file has none of the parts that `Range` asks for.
+    RangeNotSatisfiable = "range_not_satisfiable", Gateway, 416, 11, "There is nothing in this range";
+    /// A route matches, or files are there, with another method.
     MethodNotAllowed = "method_not_allowed", Gateway, 405, 12, "The method is not allowed here";
     /// The upgrade asked for is not one the route allows.
     UpgradeRefused = "upgrade_refused", Gateway, 403, 7, "The upgrade is not allowed here";
@@ -117,6 +129,8 @@ reasons! {
     UpstreamTimeout = "upstream_timeout", Upstream, 504, 4, "The backend did not answer in time";
     /// The answer cannot be read in exactly one way.
     BadResponse = "bad_response", Upstream, 502, 14, "The backend's answer is malformed";
+    /// The answer is not as `validate` has it described.
+    InvalidResponse = "invalid_response", Upstream, 502, 13, "The backend's answer is not valid";
     /// The answer's body ended early or stalled after its head was passed on.
     BodyBroken = "body_broken", Upstream, 502, 14, "The backend's answer broke off";
 }
@@ -132,15 +146,21 @@ pub struct Fault {
     pub cause: Option<Box<str>>,
     /// Fields of the answer, such as `Allow`, `Retry-After`, `WWW-Authenticate`.
     pub fields: Vec<(&'static str, String)>,
+    /// Members of the problem document beside those that every one has (RFC 9457, section 3.2).
+    pub members: Option<Box<Members>>,
     /// Whether the same call may be tried again: nothing of it can have had an effect.
     pub retry: bool,
 }
+
+/// Members of a problem document.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members(pub Vec<(&'static str, JsonValue)>);
 
 impl Fault {
     /// A fault with what the client reads.
     #[must_use]
     pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Fault {
-        Fault { reason, detail: detail.into(), cause: None, fields: Vec::new(), retry: false }
+        Fault { reason, detail: detail.into(), cause: None, fields: Vec::new(), members: None, retry: false }
     }
 
     /// Adds what only the log says.
@@ -154,6 +174,13 @@ impl Fault {
     #[must_use]
     pub fn field(mut self, name: &'static str, value: impl Into<String>) -> Fault {
         self.fields.push((name, value.into()));
+        self
+    }
+
+    /// Adds a member to the problem document.
+    #[must_use]
+    pub fn member(mut self, name: &'static str, value: JsonValue) -> Fault {
+        self.members.get_or_insert_default().0.push((name, value));
         self
     }
 

@@ -11,6 +11,8 @@ pub mod body_limit;
 pub mod key_auth;
 pub mod basic_auth;
 pub mod rate_limit;
+#[cfg(feature = "validate")]
+pub mod validate;
 pub mod headers;
 pub mod fault_injection;
 pub mod redirect;
@@ -37,6 +39,8 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<key_auth::KeyAuthConfig>(Phase::Authenticate, include_str!("key_auth/README.md")),
     PolicyRow::of::<basic_auth::BasicAuthConfig>(Phase::Authenticate, include_str!("basic_auth/README.md")),
     PolicyRow::of::<rate_limit::RateLimitConfig>(Phase::Admit, include_str!("rate_limit/README.md")),
+    #[cfg(feature = "validate")]
+    PolicyRow::of::<validate::ValidateConfig>(Phase::Transform, include_str!("validate/README.md")),
     PolicyRow::of::<headers::HeadersConfig>(Phase::Transform, include_str!("headers/README.md")),
     PolicyRow::of::<fault_injection::FaultInjectionConfig>(Phase::Transform, include_str!("fault_injection/README.md")),
 ];

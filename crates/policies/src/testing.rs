@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use daemun_config::decode::{Decoder, JsonValue};
 use daemun_config::diagnostic::Diagnostics;
+use daemun_config::parse_text;
 use daemun_config::tree::{At, Node};
-use daemun_config::{decode::Decoder, parse_text};
 use daemun_pipeline::{
-    BasicCredential, BuildContext, Carry, Consumer, Directory, Exchange, Flow, Head, Method, Outcome, Phase, Policy,
-    Request, Span, Stop, Verdict,
+    BasicCredential, BuildContext, Carry, Consumer, Directory, Exchange, Fault, Flow, Head, Method, Outcome, Phase,
+    Policy, Request, Span, Stop, Verdict,
 };
 
 use crate::REGISTRY;
@@ -180,6 +181,12 @@ pub(crate) fn status(stop: &Stop) -> u16 {
 /// Puts a stop into the exchange's response, as the data plane would.
 pub(crate) fn respond(stop: &Stop, exchange: &mut Exchange) {
     exchange.response.status = status(stop);
+    exchange.response.head.clear();
+    exchange.response.own = true;
+    exchange.response.body = match stop {
+        Stop::Answer(answer) => Some(answer.body.to_vec()),
+        Stop::Fault(fault) => Some(problem(fault).to_string().into_bytes()),
+    };
     let head = &mut exchange.response.head;
     match stop {
         Stop::Answer(answer) => {
@@ -193,6 +200,18 @@ pub(crate) fn respond(stop: &Stop, exchange: &mut Exchange) {
             }
         }
     }
+}
+
+/// The problem document of a fault, without what only the data plane knows.
+pub(crate) fn problem(fault: &Fault) -> JsonValue {
+    let mut members = vec![
+        ("type", format!("https://daemun.dev/problems/{}", fault.reason.code()).into()),
+        ("title", fault.reason.title().into()),
+        ("status", fault.reason.status().into()),
+        ("detail", fault.detail.as_ref().into()),
+    ];
+    members.extend(fault.members.iter().flat_map(|own| own.0.iter().cloned()));
+    members.into_iter().collect()
 }
 
 /// An exchange made from the text of a request; lines may end in LF alone, and the fields end at an empty line or with the text.
@@ -304,6 +323,8 @@ fn consumers_of(block: &str) -> Vec<Consumer> {
 /// The parts of an `http exchange` block.
 struct Script {
     request: Vec<String>,
+    /// Lines that begin with `{` or `[`, by part: bodies.
+    bodies: Vec<(String, String)>,
     upstream: Option<Vec<String>>,
     answer: Vec<String>,
     caller: Option<Vec<String>>,
@@ -320,6 +341,7 @@ impl Script {
     fn parse(block: &str) -> Script {
         let mut script = Script {
             request: Vec::new(),
+            bodies: Vec::new(),
             upstream: None,
             answer: vec!["HTTP/1.1 200 OK".to_owned()],
             caller: None,
@@ -341,6 +363,7 @@ impl Script {
                 "← upstream" => script.answer = Vec::new(),
                 "← caller" => script.caller = Some(Vec::new()),
                 "" => {}
+                line if line.starts_with(['{', '[', ' ', ']', '}']) => script.body(part, line),
                 line => script.lines(part).push(line.to_owned()),
             }
             if line.starts_with(['→', '←']) {
@@ -358,6 +381,17 @@ impl Script {
             "request" => &mut self.request,
             other => panic!("nothing may follow `{other}`"),
         }
+    }
+
+    fn body(&mut self, part: &str, line: &str) {
+        match self.bodies.iter_mut().find(|(known, _)| known == part) {
+            Some((_, body)) => body.push_str(line),
+            None => self.bodies.push((part.to_owned(), line.to_owned())),
+        }
+    }
+
+    fn body_of(&self, part: &str) -> Option<Vec<u8>> {
+        self.bodies.iter().find(|(known, _)| known == part).map(|(_, body)| body.clone().into_bytes())
     }
 
     fn condition(&mut self, condition: &str) {
@@ -388,6 +422,7 @@ fn run_exchange(chain: &Chain, block: &str) {
         exchange.client.trusted = script.trusted;
         exchange.id = b"5f3a09c1000000000001".to_vec();
         exchange.times.start = script.at;
+        exchange.request.body = script.body_of("request");
         exchange
     };
     for _ in 0..script.times {
@@ -417,7 +452,18 @@ fn run_exchange(chain: &Chain, block: &str) {
                 respond(stop, &mut exchange);
             }
         }
-        chain.outward(passed, &mut exchange).expect("the page's answers pass");
+        let mut outward = chain.outward(passed, &mut exchange);
+        if let Err(stop) = &mut outward {
+            respond(stop, &mut exchange);
+        }
+        if let Some(expected) = script.body_of("← caller") {
+            let shown: JsonValue = serde_json::from_slice(&expected).expect("a shown body is JSON");
+            let body: JsonValue =
+                serde_json::from_slice(exchange.response.body.as_deref().unwrap_or_default()).unwrap();
+            for (key, value) in shown.as_object().expect("a shown body is an object") {
+                assert_eq!(body.get(key), Some(value), "{key}\n{body:#}\n{block}");
+            }
+        }
         if let Some(expected) = &script.caller {
             let status = expected[0].split(' ').nth(1).and_then(|status| status.parse().ok());
             assert_eq!(Some(exchange.response.status), status, "{block}");
@@ -431,4 +477,5 @@ fn answer(script: &Script, exchange: &mut Exchange) {
     let status = script.answer[0].split(' ').nth(1).and_then(|status| status.parse().ok());
     exchange.response.status = status.expect("a status");
     fields(&mut exchange.response.head, script.answer[1..].iter().map(String::as_str));
+    exchange.response.body = script.body_of("← upstream");
 }

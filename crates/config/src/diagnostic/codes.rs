@@ -40,6 +40,9 @@ codes! {
          are shown.";
     FILE = "file":
         "A configuration file or folder cannot be read, holds nothing, or is not UTF-8.";
+    FILES_ROOT = "files_root":
+        "The `root` of a route's `files` is not a folder that can be read, so that every request to the route would be \
+         answered with 404.";
     INSECURE = "insecure":
         "A setting gives up a protection, such as not verifying the certificate of an upstream. It works; the warning \
          reminds that it is on.";
@@ -49,8 +52,8 @@ codes! {
         "The configuration is larger than Daemun reads: 100 MiB of text in all, a nesting of 64, 1 MiB for a referenced \
          file.";
     MISSING_KEY = "missing_key":
-        "A key that has no default is missing, or a route has no destination: one of `upstream`, `answer` and `redirect` is \
-         needed. The message names what is missing.";
+        "A key that has no default is missing, or a route has no destination: one of `upstream`, `answer`, `redirect` and \
+         `files` is needed. The message names what is missing.";
     NEEDS_AUTHENTICATOR = "needs_authenticator":
         "A policy of a route counts or judges consumers, and no authenticator on that route says who calls. Add one, such as \
          `key_auth`, or switch the policy off there.";
@@ -81,6 +84,10 @@ codes! {
          protections.";
     ROUTE_UNREACHABLE = "route_unreachable":
         "A route can never match, because another takes all its requests. Both places are shown.";
+    SCHEMA = "schema":
+        "A JSON Schema or OpenAPI document of `validate` cannot be used: it is not well-formed, breaks a rule of its own \
+         version, refers to what is not there or may not be read, or has a pattern that cannot be matched in linear time. \
+         The message gives the place in the document.";
     SHORT_KEY = "short_key":
         "An API key has fewer than 16 bytes, or a password fewer than 8, and could be guessed. `daemun key new` makes a good one.";
     SYNTAX = "syntax":

@@ -8,12 +8,13 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use crate::decode::{
-    Bounded, Decoder, FieldValue, Key, Mapping, NonEmpty, SchemaBuilder, Setting, Size, TimeLimit, expression_end, text,
+    Bounded, Decoder, FieldValue, Key, Mapping, NonEmpty, OrOff, SchemaBuilder, Setting, Size, TimeLimit,
+    expression_end, text,
 };
 use crate::diagnostic::{BAD_VALUE, CONFLICTING_KEYS, Diagnostic, WRONG_TYPE};
 use crate::model::{
-    AccessLog, Bind, Certificate, ClientTimeouts, ErrorBody, IpNet, Limits, Listener, ListenerTls, LogFormat,
-    LogTarget, Spanned, TlsVersion, TrustedProxies,
+    AccessLog, Bind, Certificate, ClientTimeouts, ErrorBody, IpNet, Limits, Listener, ListenerProxy, ListenerTls,
+    LogFormat, LogTarget, Spanned, TlsVersion, TrustedProxies,
 };
 use crate::settings;
 use crate::tree::{At, Node, Value};
@@ -117,13 +118,76 @@ settings! {
         pub(super) bind: Spanned<Bind>,
         /// TLS termination; cleartext without it.
         pub(super) tls: Option<ListenerTlsText>,
+        /// Connections begin with a header of the PROXY protocol, version 1 or 2, that names the client. `true`: those of
+        /// `trusted_proxies`, and others are closed; or a mapping that says whose.
+        pub(super) proxy_protocol: OrOff<Spanned<ListenerProxyText>> = "off",
     }
-    not_available { "proxy_protocol" }
 }
 
 impl ListenerText {
-    pub(super) fn lower(self, index: usize) -> Listener {
-        Listener { index, bind: self.bind, tls: self.tls.map(ListenerTlsText::lower) }
+    /// `trusted` are the peers of `trusted_proxies`.
+    pub(super) fn lower(self, index: usize, trusted: &TrustedProxies) -> Listener {
+        let proxy_protocol = match self.proxy_protocol {
+            OrOff::Off => None,
+            OrOff::On(proxy) => Some(proxy.value.lower(trusted)),
+        };
+        Listener { index, bind: self.bind, tls: self.tls.map(ListenerTlsText::lower), proxy_protocol }
+    }
+}
+
+/// Whose connections begin with a header of the PROXY protocol.
+pub(super) enum ListenerProxyText {
+    /// Those of `trusted_proxies`.
+    Trusted,
+    /// Those of peers of its own.
+    From(ProxyPeersText),
+}
+
+impl Setting for ListenerProxyText {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Bool(true) => Some(Self::Trusted),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Seq(_) | Value::Map(_) => {
+                ProxyPeersText::decode(node, cx).map(Self::From)
+            }
+        }
+    }
+
+    fn schema(s: &mut SchemaBuilder<'_>) -> Json {
+        let trusted = json!({ "const": true, "description": "Those of `trusted_proxies`." });
+        json!({ "anyOf": [trusted, ProxyPeersText::schema(s)] })
+    }
+}
+
+impl ListenerProxyText {
+    fn lower(self, trusted: &TrustedProxies) -> ListenerProxy {
+        match self {
+            Self::Trusted => ListenerProxy { from: trusted.clone(), serve_others: false },
+            Self::From(peers) => ListenerProxy {
+                from: trusted_proxies(peers.from.0),
+                serve_others: matches!(peers.others, OtherPeers::Serve),
+            },
+        }
+    }
+}
+
+settings! {
+    /// Whose connections begin with a header of the PROXY protocol.
+    pub(super) struct ProxyPeersText {
+        /// Addresses and networks of the load balancers, or `unix`. Their connections must begin with a header, which is believed.
+        from: NonEmpty<ProxyText>,
+        /// What becomes of the connections of other peers.
+        others: OtherPeers = "close",
+    }
+}
+
+settings! {
+    /// What becomes of the connections of peers that pass nobody on.
+    enum OtherPeers {
+        /// They are closed.
+        Close = "close",
+        /// They are served as what they are; a header is no request, and refused.
+        Serve = "serve",
     }
 }
 

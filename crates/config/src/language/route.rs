@@ -4,6 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::conditions::{MatchText, ParameterName};
 use super::failure::{FallbackText, MirrorText, RetryText};
+use super::files::FilesText;
 use super::pattern::{self, Location, PathPrefix, PathTemplate};
 use super::policies::PoliciesText;
 use super::upstream::UpstreamTimeoutsText;
@@ -34,6 +35,8 @@ settings! {
         answer: Option<AnswerText>,
         /// A redirect, instead of an upstream.
         redirect: Option<RedirectText>,
+        /// Files of a folder, instead of an upstream.
+        files: Option<FilesText>,
         /// What is forwarded in place of the path and query.
         rewrite: Option<RewriteText>,
         /// Time limits that win over the upstream's.
@@ -53,8 +56,8 @@ settings! {
         /// How several authenticators combine: all must pass, unless `{any: […]}` names those of which one must.
         pub(super) authenticate: Option<AuthenticateText>,
     }
-    exclusive { "upstream", "answer", "redirect" }
-    needs_one { "upstream", "answer", "redirect" }
+    exclusive { "upstream", "answer", "redirect", "files" }
+    needs_one { "upstream", "answer", "redirect", "files" }
     check RouteText::check;
 }
 
@@ -62,9 +65,10 @@ impl RouteText {
     fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
         self.check_slashes(cx);
         self.check_parameters(cx);
-        if self.upstream.is_none() && (self.answer.is_some() || self.redirect.is_some()) {
+        if self.upstream.is_none() && self.goes_elsewhere() {
             for key in ["rewrite", "timeouts", "upgrades", "retry", "fallback", "mirror"] {
-                if let Some(entry) = node.entry(key) {
+                // which file it is, a rewrite decides
+                if let Some(entry) = node.entry(key).filter(|_| key != "rewrite" || self.files.is_none()) {
                     let message = format!("`{key}` has no effect: this route is not sent to an upstream");
                     cx.key(key, |cx| cx.report(Diagnostic::warning(diagnostic::NO_EFFECT, entry.key_at, message)));
                 }
@@ -91,9 +95,9 @@ impl RouteText {
         }
     }
 
-    /// Whether it answers or redirects.
+    /// Whether it answers, redirects or serves files.
     pub(super) fn goes_elsewhere(&self) -> bool {
-        self.answer.is_some() || self.redirect.is_some()
+        self.answer.is_some() || self.redirect.is_some() || self.files.is_some()
     }
 
     /// A pattern that the reading of paths would never let match.
@@ -153,11 +157,12 @@ impl RouteText {
     pub(super) fn lower(self, upstream: Option<usize>) -> Option<Route> {
         let Spanned { value: name, at } = self.name.0?;
         let upstream = upstream.or_else(|| self.upstream.as_ref().map(|_| usize::MAX));
-        let destination = match (upstream, self.answer, self.redirect) {
-            (Some(index), _, _) => Destination::Upstream(index),
-            (None, Some(answer), _) => Destination::Answer(answer.lower()),
-            (None, None, Some(redirect)) => Destination::Redirect(redirect.lower()),
-            (None, None, None) => return None,
+        let destination = match (upstream, self.answer, self.redirect, self.files) {
+            (Some(index), ..) => Destination::Upstream(index),
+            (None, Some(answer), ..) => Destination::Answer(answer.lower()),
+            (None, None, Some(redirect), _) => Destination::Redirect(redirect.lower()),
+            (None, None, None, Some(files)) => Destination::Files(files.lower()),
+            (None, None, None, None) => return None,
         };
         Some(Route {
             name: Spanned { value: name.0, at },

@@ -35,7 +35,6 @@ fn what_is_not_built_is_refused_at_its_place() {
         (route("policies: { ldap_auth: {} }"), "routes.a.policies.ldap_auth"),
         (route("policies: { transform: [] }"), "routes.a.policies.transform"),
         (route("authenticate: { any: [ldap_auth] }"), "routes.a.authenticate.any"),
-        ("listeners: [{ bind: \"127.0.0.1:1\", proxy_protocol: true }]".to_owned(), "listeners[0].proxy_protocol"),
         ("plans: {}".to_owned(), "plans"),
         ("consumers: [{ name: a, plan: gold }]".to_owned(), "consumers.a.plan"),
     ];

@@ -207,6 +207,11 @@ impl Recorder {
         self.add(|cells| &cells.failed_handshakes);
     }
 
+    /// A client's connection was closed, since it did not begin with the header that its listener asks for.
+    pub fn connection_unnamed(&self) {
+        self.add(|cells| &cells.unnamed);
+    }
+
     /// A connection to a target was made, or could not be.
     pub fn connected(&self, target: &TargetMetrics, made: bool) {
         target.count_connect(self.worker, made);

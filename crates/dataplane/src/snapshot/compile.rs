@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use daemun_config::Draft;
-use daemun_config::diagnostic::{BAD_VALUE, Diagnostic, Diagnostics, ROUTE_LESS_PROTECTED};
+use daemun_config::diagnostic::{BAD_VALUE, Diagnostic, Diagnostics, FILES_ROOT, ROUTE_LESS_PROTECTED};
 use daemun_config::model::{
     self, Authenticate, Config, LogFormat, PathRewrite as PathRewriteConfig, PolicyEntry, Underscores,
 };
@@ -14,7 +14,7 @@ use daemun_pipeline::{BasicCredential, BuildContext, Carry, Consumer, Directory,
 
 use super::failure::{Names, OwnFailure};
 use super::template::{Template, split_expressions};
-use super::{Destination, Own, PathRewrite, Redirect, Rewrite, Route, Settings, Snapshot, answer, upstream};
+use super::{Destination, Entrance, Own, PathRewrite, Redirect, Rewrite, Route, Settings, Snapshot, answer, upstream};
 use crate::chain::{Chain, Link};
 use crate::clock::nanos;
 use crate::http1::parse::Bounds;
@@ -103,9 +103,11 @@ fn compile(
         .map(|u| upstream::compile(u, config.zone.as_deref(), &names, carry, metrics, diagnostics).map(Arc::new))
         .collect();
     let upstreams = upstreams.into_iter().collect::<Option<Vec<_>>>();
-    let tls = tls(config, carry, diagnostics);
-    let (router, unmatched, upstreams, tls) = (router?, unmatched?, upstreams?, tls?);
-    let snapshot = Snapshot { router, routes, unmatched, upstreams, directory, tls, settings: settings(config) };
+    let entrances = entrances(config, carry, diagnostics);
+    let (router, unmatched, upstreams, entrances) = (router?, unmatched?, upstreams?, entrances?);
+    let tells_ends = upstreams.iter().any(|upstream| upstream.proxy_protocol.is_some());
+    let settings = settings(config);
+    let snapshot = Snapshot { router, routes, unmatched, upstreams, directory, entrances, tells_ends, settings };
     (snapshot.routes.len() == config.routes.len()).then_some(snapshot)
 }
 
@@ -266,6 +268,7 @@ impl Compiler<'_> {
             model::Destination::Redirect(redirect) => self
                 .location(route, &redirect.to, params)
                 .map(|to| Destination::Redirect(Box::new(Redirect { to, status: redirect.status }))),
+            model::Destination::Files(files) => self.files(route, files),
         };
         let rewrite = self.rewrite(route, params);
         let (destination, rewrite, chain) = (destination?, rewrite?, chain?);
@@ -383,6 +386,17 @@ impl Compiler<'_> {
         .ok()
     }
 
+    /// Files whose folder is there; it is opened anew for each request, so that one that is put in its place is served from then on.
+    fn files(&mut self, route: &model::Route, files: &model::Files) -> Option<Destination> {
+        let root = &files.root;
+        let message = match std::fs::read_dir(&root.value) {
+            Ok(_) => return Some(Destination::Files(Arc::new(files.clone()))),
+            Err(error) => format!("`{}` is not a folder that can be read: {error}", root.value.display()),
+        };
+        self.diagnostics.error(FILES_ROOT, format!("routes.{}.files.root", route.name.value), root.at, message);
+        None
+    }
+
     /// Where a redirect leads; a caller may not choose its host.
     fn location(&mut self, route: &model::Route, to: &model::Spanned<String>, params: &[String]) -> Option<Template> {
         let template = self.template(route, "redirect.to", to, params)?;
@@ -478,25 +492,22 @@ fn key_of(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)).max(1)
 }
 
-/// TLS of the listeners by name: the address as configured, numbered from the second of the same on.
-fn tls(
-    config: &Config,
-    carry: &Carry,
-    diagnostics: &mut Diagnostics,
-) -> Option<HashMap<String, Arc<rustls::ServerConfig>>> {
+/// What comes before requests at the listeners, by name: the address as configured, numbered from the second of the same on.
+fn entrances(config: &Config, carry: &Carry, diagnostics: &mut Diagnostics) -> Option<HashMap<String, Entrance>> {
     let mut out = HashMap::new();
     let mut complete = true;
     for (index, listener) in config.listeners.iter().enumerate() {
-        if listener.tls.is_none() {
+        if listener.tls.is_none() && listener.proxy_protocol.is_none() {
             continue;
         }
         let same = config.listeners.iter().take(index).filter(|other| other.bind.value == listener.bind.value).count();
-        match crate::tls::server(listener, carry, diagnostics) {
-            Some(tls) => {
-                out.insert(crate::listener::name(&listener.bind.value, same), tls);
-            }
-            None => complete = false,
+        let tls = listener.tls.is_some().then(|| crate::tls::server(listener, carry, diagnostics));
+        if matches!(tls, Some(None)) {
+            complete = false;
+            continue;
         }
+        let proxy = listener.proxy_protocol.clone().map(Arc::new);
+        out.insert(crate::listener::name(&listener.bind.value, same), Entrance { proxy, tls: tls.flatten() });
     }
     complete.then_some(out)
 }

@@ -116,6 +116,13 @@ pub(crate) fn push_path(exchange: &Exchange, target: &Target, rewrite: Option<&R
         }
         return;
     };
+    push_rewritten(exchange, rewrite, out);
+    push_query(exchange, rewrite, out);
+}
+
+/// Appends the path that a rewrite makes.
+pub(crate) fn push_rewritten(exchange: &Exchange, rewrite: &Rewrite, out: &mut Vec<u8>) {
+    let path = exchange.request.head.bytes(exchange.request.path);
     match &rewrite.path {
         None => out.extend_from_slice(path),
         Some(PathRewrite::Template(template)) => template.push(exchange, out),
@@ -125,7 +132,6 @@ pub(crate) fn push_path(exchange: &Exchange, target: &Target, rewrite: Option<&R
         }
         Some(PathRewrite::StripPrefix(prefix)) => push_stripped(path, prefix.trim_end_matches('/').as_bytes(), out),
     }
-    push_query(exchange, rewrite, out);
 }
 
 /// A prefix is stripped by whole segments only, each with its parameters; what is left always is a path.
