@@ -103,6 +103,8 @@ fn route(index: usize, input: &mut Unstructured<'_>) -> Result<TestRoute> {
             let (addr, prefix) = *input.choose(&NETS)?;
             Ok(IpNet { addr: IpAddr::from(addr), prefix })
         })?,
+        when: None,
+        body: None,
     };
     let priority = if input.ratio(1, 6)? { input.int_in_range(-1..=1)? } else { 0 };
     let name = spanned(format!("r{index}"));

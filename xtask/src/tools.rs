@@ -17,9 +17,9 @@ struct Tool {
 const TOOLS: [Tool; 14] = [
     tool("cc", "build-essential", "linking, and the C parts of the TLS provider"),
     tool("openssl", "openssl", "certificates of tests and benchmark"),
-    tool("curl", "curl", "the calls that README shows"),
-    tool("nginx", "nginx-light", "peer and origin of the benchmark"),
-    tool("haproxy", "haproxy", "peer of the benchmark"),
+    tool("curl", "curl", "the calls that README shows, and downloads of tests"),
+    tool("nginx", "nginx-light", "peer and origin of the benchmark, peer of tests"),
+    tool("haproxy", "haproxy", "peer of the benchmark and of tests"),
     tool("wrk", "wrk", "load in tests"),
     tool("h2load", "nghttp2-client", "HTTP/2 and TLS load"),
     tool("strace", "strace", "system calls per request"),

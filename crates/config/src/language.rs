@@ -7,6 +7,7 @@ mod consumer;
 mod discover;
 mod edge;
 mod failure;
+mod files;
 mod health;
 mod outliers;
 mod pattern;
@@ -147,6 +148,7 @@ impl Root {
             Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => None,
         };
         let places = places(&self.listeners, node);
+        let trusted = trusted_proxies(self.trusted_proxies);
         let routes = self.routes.into_iter().zip(destinations).filter(|(route, _)| route.sound);
         let config = Config {
             workers: self.workers.and_then(|workers| usize::try_from(workers.get()).ok()),
@@ -159,7 +161,7 @@ impl Root {
                 .into_iter()
                 .zip(places)
                 .filter(|(listener, _)| listener.sound)
-                .map(|(listener, place)| listener.value.lower(place))
+                .map(|(listener, place)| listener.value.lower(place, &trusted))
                 .collect(),
             admin: self.admin.map(|admin| admin.bind),
             status: self.status.map(|status| status.bind),
@@ -167,7 +169,7 @@ impl Root {
                 OrOff::Off => None,
                 OrOff::On(log) => Some(log.lower()),
             },
-            trusted_proxies: trusted_proxies(self.trusted_proxies),
+            trusted_proxies: trusted,
             underscores: match self.underscores {
                 UnderscoresText::Drop => Underscores::Drop,
                 UnderscoresText::Keep => Underscores::Keep,

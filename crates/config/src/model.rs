@@ -115,6 +115,26 @@ pub struct Listener {
     pub bind: Spanned<Bind>,
     /// TLS termination, `None` for cleartext.
     pub tls: Option<ListenerTls>,
+    /// Who must say first whose connection it passes on; `None` where nobody may.
+    pub proxy_protocol: Option<ListenerProxy>,
+}
+
+/// The PROXY protocol of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerProxy {
+    /// The peers that must begin with a header, which is believed.
+    pub from: TrustedProxies,
+    /// Whether other peers are served, without a header; else their connections are closed.
+    pub serve_others: bool,
+}
+
+/// Version of the PROXY protocol that is spoken to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// 1, a line of text.
+    V1,
+    /// 2, binary.
+    V2,
 }
 
 /// TLS of a listener.
@@ -153,6 +173,8 @@ pub enum TlsVersion {
 pub struct AccessLog {
     /// Form of a line.
     pub format: LogFormat,
+    /// Fields of a JSON line beside the usual ones: names, and texts with `${…}` expressions.
+    pub fields: Vec<(Spanned<String>, Spanned<String>)>,
     /// Where lines go.
     pub to: LogTarget,
 }
@@ -283,6 +305,8 @@ pub struct Upstream {
     pub host: HostRule,
     /// Protocol towards the targets.
     pub protocol: UpstreamProtocol,
+    /// How its targets are told whose connection a call came over; with HTTP/1.1 only.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// TLS towards `https` targets.
     pub tls: UpstreamTls,
     /// When a call that failed is made again.
@@ -453,6 +477,10 @@ pub struct Match {
     pub cookies: Vec<(Spanned<String>, ValueMatch)>,
     /// Client address ranges; empty: any.
     pub client_ip: Vec<IpNet>,
+    /// A condition in CEL; the router reads it.
+    pub when: Option<Spanned<String>>,
+    /// Bytes of a JSON body that `when` may read; it reads none without.
+    pub body: Option<u64>,
 }
 
 /// How a path is matched. Text as written; the router reads it.
@@ -490,6 +518,38 @@ pub enum Destination {
     Answer(Answer),
     /// A redirect.
     Redirect(Redirect),
+    /// Files of a folder.
+    Files(Files),
+}
+
+/// Files of a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// The folder.
+    pub root: Spanned<PathBuf>,
+    /// Name of the file that stands for a folder; `index.html`.
+    pub index: Option<String>,
+    /// File, relative to the folder, that stands for one that is not there.
+    pub fallback: Option<String>,
+    /// `cache-control` of the answers with a file.
+    pub cache_control: Option<String>,
+    /// Whether names that begin with a dot are served; false.
+    pub serve_hidden: bool,
+    /// Whether symbolic links are followed that stay within the folder; false.
+    pub follow_symlinks: bool,
+    /// Codings of which a coded file may stand beside the plain one, the preferred first.
+    pub precompressed: Vec<FileCoding>,
+}
+
+/// A content coding of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileCoding {
+    /// Brotli, `.br`.
+    Brotli,
+    /// Zstandard, `.zst`.
+    Zstandard,
+    /// Gzip, `.gz`.
+    Gzip,
 }
 
 /// A fixed answer.
@@ -527,15 +587,15 @@ pub struct Rewrite {
     /// Query parameters removed, then set (replacing), then added.
     pub query_remove: Vec<String>,
     /// Query parameters set.
-    pub query_set: Vec<(String, String)>,
+    pub query_set: Vec<(String, Spanned<String>)>,
     /// Query parameters added.
-    pub query_add: Vec<(String, String)>,
+    pub query_add: Vec<(String, Spanned<String>)>,
 }
 
 /// A path change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathRewrite {
-    /// A template with `{name}` of the path pattern.
+    /// A template with `{name}` of the path pattern and `${…}` expressions.
     Template(Spanned<String>),
     /// A prefix of whole segments that is removed.
     StripPrefix(Spanned<String>),
@@ -550,6 +610,17 @@ pub struct Consumer {
     pub roles: Vec<String>,
     /// SHA-256 digests of its API keys; a key given in clear is digested while reading, and not kept.
     pub keys: Vec<Spanned<[u8; 32]>>,
+    /// Its credentials of HTTP Basic.
+    pub basic: Vec<BasicCredential>,
+}
+
+/// A username and the digest of its password.
+#[derive(Clone, Debug)]
+pub struct BasicCredential {
+    /// Username, unique among all consumers: no control characters and no colon.
+    pub username: Spanned<String>,
+    /// SHA-256 of the password; one given in clear is digested while reading, and not kept.
+    pub password: [u8; 32],
 }
 
 /// Replacement of a gateway answer's body.

@@ -21,6 +21,24 @@ pub struct At {
 }
 
 impl At {
+    /// The place of a byte of the text that stands here; all of the text where that cannot be told, since it was not written as it is.
+    #[must_use]
+    pub fn within(self, text: &str, offset: usize) -> Self {
+        let count = |text: &str| u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
+        let width = self.end_column.saturating_sub(self.column);
+        let quote = match width.checked_sub(count(text)) {
+            // a blank behind a value may belong to its place
+            Some(0 | 1) => 0,
+            Some(2 | 3) => 1,
+            Some(_) | None => return self,
+        };
+        if self.line != self.end_line {
+            return self;
+        }
+        let column = self.column + quote + text.get(..offset).map_or(0, count);
+        Self { column, end_column: self.end_column.saturating_sub(quote).max(column), ..self }
+    }
+
     /// The start of a file: for findings about a file as a whole.
     #[must_use]
     pub fn file(file: u16) -> Self {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use daemun_pipeline::{Bodies, BodyNeed, Exchange, Explanation, Flow, Head, Phase, Policy, Stop, Verdict};
+use daemun_pipeline::{Bodies, BodyNeed, Exchange, Explanation, Flow, Head, Phase, Policy, Reason, Stop, Verdict};
 
 use crate::coded::Coders;
 use crate::record::PolicyVerdict;
@@ -118,7 +118,7 @@ impl Chain {
         Ok(())
     }
 
-    /// One of the authenticators from `at` on must pass; the first one's refusal is the answer.
+    /// One of the authenticators from `at` on must pass; the first one's refusal is the answer, with the challenges of the others.
     async fn one_of(&self, at: usize, exchange: &mut Exchange, verdicts: &mut Verdicts) -> Result<usize, Stop> {
         let group = self.links.get(at..).unwrap_or_default().iter().take_while(|link| link.any);
         let end = at + group.clone().count();
@@ -130,7 +130,7 @@ impl Chain {
                     verdicts.ran = end;
                     return Ok(end);
                 }
-                Err(stop) => first = first.or(Some(stop)),
+                Err(stop) => first = Some(both(first, stop)),
             }
         }
         first.map_or(Ok(end), Err)
@@ -184,6 +184,20 @@ impl Chain {
     /// Names of the policies, in running order.
     pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.links.iter().map(|link| link.name)
+    }
+}
+
+/// The first of two refusals; where both ask for credentials, with every way to give them (RFC 9110, section 11.6.1).
+fn both(first: Option<Stop>, next: Stop) -> Stop {
+    match (first, next) {
+        (None, only) => only,
+        (Some(Stop::Fault(mut first)), Stop::Fault(next))
+            if first.reason == Reason::Unauthenticated && next.reason == Reason::Unauthenticated =>
+        {
+            first.fields.extend(next.fields);
+            Stop::Fault(first)
+        }
+        (Some(first), _) => first,
     }
 }
 

@@ -26,7 +26,8 @@ impl Coders {
         Ok(out)
     }
 
-    fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+    /// Takes a piece and appends what comes out of it.
+    pub(crate) fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
         self.through(piece, out, &mut |coder, piece, out| coder.push(piece, out))
     }
 
@@ -38,7 +39,8 @@ impl Coders {
         })
     }
 
-    fn last(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+    /// Takes the last piece and appends all that is left.
+    pub(crate) fn last(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
         self.through(piece, out, &mut |coder, piece, out| {
             coder.push(piece, out)?;
             coder.finish(out)

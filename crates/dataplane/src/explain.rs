@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use daemun_config::model::UpstreamProtocol;
-use daemun_pipeline::{Client, Exchange, Explanation, Fault};
+use daemun_pipeline::{Client, Exchange, Explanation, Fault, Reason};
 
 use crate::clock::Clock;
 use crate::destination::upstream::choice::UpstreamStatus;
@@ -13,7 +13,7 @@ use crate::destination::upstream::{self, head};
 use crate::http1::parse::{Scan, parse_request};
 use crate::http1::request::read_target;
 use crate::ids::{IdSource, Ids};
-use crate::route;
+use crate::route::{self, Miss};
 use crate::router::{self, path};
 use crate::serve::{Arrived, check_length};
 use crate::snapshot::{Destination, Route, Snapshot};
@@ -116,10 +116,20 @@ fn run(
         out.preflight = preflight.map(str::to_owned);
         out.considered = Some(considered);
     }
-    let found = route::find(snapshot, exchange);
+    let found = match route::find(snapshot, exchange) {
+        Err(Miss::Body(_)) => {
+            // there is no body to be explained with: what asks for one does not hold
+            exchange.request.body = Some(Vec::new());
+            let found = route::find(snapshot, exchange);
+            exchange.request.body = None;
+            found
+        }
+        found => found,
+    };
     let route = match found {
         Ok(route) => route,
-        Err(fault) => {
+        Err(Miss::Body(_)) => return Err(Fault::new(Reason::Internal, "the body is not there")),
+        Err(Miss::Fault(fault)) => {
             out.verdicts = snapshot.unmatched.explain(exchange);
             return Err(fault);
         }
@@ -163,6 +173,10 @@ fn destination(
             let location = answer.fields.first().map(|(_, v)| v.as_str()).unwrap_or_default();
             out.destination = Some(format!("redirect {status} to {location}"));
         }
+        Destination::Files(files) => {
+            head::check_path(exchange, route.own.rewrite.as_ref())?;
+            out.destination = Some(format!("files {}", files.root.value.display()));
+        }
         Destination::Upstream(index) => {
             let Some(upstream) = snapshot.upstreams.get(*index) else { return Ok(()) };
             out.destination = Some(format!("upstream {}", upstream.name));
@@ -198,13 +212,14 @@ fn read(snapshot: &Snapshot, request: &ExplainRequest, exchange: &mut Exchange) 
         trusted,
         tls: request.tls,
         identity: None,
+        ends: None,
     };
     exchange.request.head.buf.extend_from_slice(&request.head);
     let mut fields = std::mem::take(&mut exchange.request.head.fields);
     let parsed =
         parse_request(&exchange.request.head.buf, &snapshot.settings.bounds, &mut Scan::default(), &mut fields);
     exchange.request.head.fields = fields;
-    let head = parsed?.ok_or_else(|| Fault::new(daemun_pipeline::Reason::BadRequest, "the head is incomplete"))?;
+    let head = parsed?.ok_or_else(|| Fault::new(Reason::BadRequest, "the head is incomplete"))?;
     exchange.request.head.buf.truncate(head.len);
     read_target(&mut exchange.request, &head)?;
     Ok(Arrived { framing: head.body, upgrade: head.upgrade })

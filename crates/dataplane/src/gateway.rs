@@ -23,6 +23,8 @@ use crate::worker::{self, Message, Shared, Worker};
 const MAILBOX: usize = 64;
 /// Events a worker takes from the kernel in one look at most, twelve bytes each; more connections than any should have ready at once.
 const EVENTS_MOST: usize = 65_536;
+/// Threads of a worker that may wait for disks.
+const WAITING_MOST: usize = 16;
 
 /// What a gateway is started with.
 pub struct Options {
@@ -69,7 +71,8 @@ impl Drop for Watch {
 /// A worker's runtime. Each look at the kernel takes all there is, which those rely on who count looks; only what is taken costs memory.
 fn runtime(descriptors: u64) -> io::Result<tokio::runtime::Runtime> {
     let events = usize::try_from(descriptors).unwrap_or(EVENTS_MOST).clamp(1, EVENTS_MOST);
-    tokio::runtime::Builder::new_current_thread().enable_all().max_io_events_per_tick(events).build()
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().max_io_events_per_tick(events).max_blocking_threads(WAITING_MOST).build()
 }
 
 impl Gateway {

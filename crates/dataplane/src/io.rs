@@ -64,6 +64,24 @@ impl Stream {
         }
     }
 
+    /// Copies what waits to be read behind what `buf` holds, within its capacity, and leaves it there; 0 is the end. Of plain sockets only.
+    pub(crate) fn poll_peek(&self, cx: &mut Context<'_>, buf: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        match self {
+            Stream::Tcp(s) => socket::poll_peek(s, cx, buf),
+            Stream::Unix(s) => socket::poll_peek(s, cx, buf),
+            Stream::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
+    }
+
+    /// Takes out as many bytes as `seen` has, which [`Stream::poll_peek`] gave.
+    pub(crate) fn take(&self, seen: &mut [u8]) -> io::Result<()> {
+        match self {
+            Stream::Tcp(s) => socket::take(s, seen),
+            Stream::Unix(s) => socket::take(s, seen),
+            Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// Writes some of `first` and `second`.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, first: &[u8], second: &[u8]) -> Poll<io::Result<usize>> {
         if second.is_empty() || first.is_empty() {

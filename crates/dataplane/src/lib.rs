@@ -3,6 +3,7 @@
 mod gateway;
 mod worker;
 mod listener;
+pub mod proxy_protocol;
 mod tls;
 mod io;
 mod socket;

@@ -1,17 +1,21 @@
-//! Accepts connections: counts them, refuses those over the limit, waits out a lack of descriptors, empties a queue before it is closed.
+//! Accepts connections: counts them, refuses those over the limit, waits out a lack of descriptors, empties a queue before it is closed;
+//! then what comes before requests: a header of the PROXY protocol, TLS.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use daemun_config::model::Bind;
-use daemun_pipeline::Client;
+use daemun_config::model::{Bind, ListenerProxy};
+use daemun_pipeline::{Client, Ends};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Notify, oneshot};
 
 use crate::io::Stream;
+use crate::proxy_protocol::{self, Said};
+use crate::snapshot::{Entrance, Settings};
 use crate::worker::{Vital, Worker};
 use crate::{http1, http2};
 
@@ -83,16 +87,14 @@ enum Listener {
 }
 
 enum Accepted {
-    Tcp(TcpStream, IpAddr),
+    Tcp(TcpStream, SocketAddr),
     Unix(UnixStream),
 }
 
 impl Listener {
     async fn accept(&self) -> io::Result<Accepted> {
         match self {
-            Listener::Tcp(listener) => {
-                listener.accept().await.map(|(s, peer)| Accepted::Tcp(s, peer.ip().to_canonical()))
-            }
+            Listener::Tcp(listener) => listener.accept().await.map(|(s, peer)| Accepted::Tcp(s, peer)),
             Listener::Unix(listener) => listener.accept().await.map(|(s, _)| Accepted::Unix(s)),
         }
     }
@@ -109,7 +111,7 @@ impl Listener {
                     if stream.set_nonblocking(true).is_ok()
                         && let Ok(stream) = TcpStream::from_std(stream)
                     {
-                        out.push(Accepted::Tcp(stream, peer.ip().to_canonical()));
+                        out.push(Accepted::Tcp(stream, peer));
                     }
                 }
             }
@@ -204,19 +206,34 @@ fn admit(worker: &Rc<Worker>, accepted: Accepted, name: &Arc<str>) {
         return;
     }
     let open = OpenConnection::new(worker);
-    let trusted = settings.trusted_proxies.trust(peer);
-    let ip = peer.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
-    let peer_text = peer.map(|ip| ip.to_string()).unwrap_or_default();
-    let client = Client { peer, ip, peer_text: Rc::from(peer_text), trusted, tls: false, identity: None };
+    let mut client = client(settings, peer.map(|peer| peer.ip().to_canonical()));
+    if local.snapshot.tells_ends {
+        client.ends = peer.and_then(|from| ends(&stream, from));
+    }
     let worker = Rc::clone(worker);
-    let tls = local.snapshot.tls.get(&**name).map(Arc::clone);
+    let entrance = local.snapshot.entrances.get(&**name).cloned();
     tokio::task::spawn_local(async move {
-        match tls {
+        match entrance {
             None => http1::connection(&worker, stream, client, true).await,
-            Some(tls) => Box::pin(secure(&worker, stream, client, tls)).await,
+            Some(entrance) => Box::pin(enter(&worker, stream, client, entrance)).await,
         }
         drop(open);
     });
+}
+
+/// Who is at the other end, as far as an address tells.
+fn client(settings: &Settings, peer: Option<IpAddr>) -> Client {
+    let trusted = settings.trusted_proxies.trust(peer);
+    let ip = peer.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+    let peer_text = peer.map(|ip| ip.to_string()).unwrap_or_default();
+    Client { peer, ip, peer_text: Rc::from(peer_text), trusted, tls: false, identity: None, ends: None }
+}
+
+/// Both ends of a connection; `None` when it ended already.
+fn ends(stream: &Stream, from: SocketAddr) -> Option<Rc<Ends>> {
+    let Stream::Tcp(stream) = stream else { return None };
+    let plain = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
+    Some(Rc::new(Ends { from: plain(from), to: plain(stream.local_addr().ok()?) }))
 }
 
 /// A client connection that was let in; counted until it is dropped, however its task ends.
@@ -233,6 +250,59 @@ impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.recorder.connection_closed();
         self.0.closed();
+    }
+}
+
+/// What comes before requests, each within the time a head may take.
+async fn enter(worker: &Rc<Worker>, stream: Stream, mut client: Client, entrance: Entrance) {
+    if let Some(proxy) = &entrance.proxy
+        && !named(worker, &stream, &mut client, proxy).await
+    {
+        worker.recorder.connection_unnamed();
+        return;
+    }
+    match entrance.tls {
+        None => http1::connection(worker, stream, client, true).await,
+        Some(tls) => secure(worker, stream, client, tls).await,
+    }
+}
+
+/// Takes the client from the header of the PROXY protocol that the connection begins with; says whether it may be served. A peer that is
+/// not believed is not asked for one, and nothing that it sends is taken for one.
+async fn named(worker: &Rc<Worker>, stream: &Stream, client: &mut Client, proxy: &ListenerProxy) -> bool {
+    if !proxy.from.trust(client.peer) {
+        return proxy.serve_others;
+    }
+    let slot = worker.timers.slot();
+    slot.set(worker.clock.now().saturating_add(worker.local().snapshot.settings.head));
+    match slot.limit(header(stream)).await {
+        Some(Ok(Said::Client { from, to })) => {
+            let local = worker.local();
+            *client = self::client(&local.snapshot.settings, Some(from.ip()));
+            client.ends = local.snapshot.tells_ends.then(|| Rc::new(Ends { from, to }));
+            true
+        }
+        Some(Ok(Said::Nobody)) => true,
+        Some(Err(_)) | None => false,
+    }
+}
+
+/// Reads a header of the PROXY protocol and not a byte more: what follows is for TLS or HTTP to read.
+async fn header(stream: &Stream) -> io::Result<Said> {
+    let mut header = Vec::with_capacity(proxy_protocol::LONGEST_V1);
+    loop {
+        let taken = header.len();
+        header.reserve(proxy_protocol::LONGEST_V1);
+        if poll_fn(|cx| stream.poll_peek(cx, &mut header)).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let found = proxy_protocol::parse(&header).map_err(|_| io::ErrorKind::InvalidData)?;
+        let end = found.map_or(header.len(), |(length, _)| length);
+        // all that was seen belongs to a header that is not whole
+        stream.take(header.get_mut(taken..end).unwrap_or_default())?;
+        if let Some((_, said)) = found {
+            return Ok(said);
+        }
     }
 }
 
@@ -284,7 +354,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 /// The first future's output, or `None` when the second is done first.
 pub(crate) async fn either<T>(first: impl Future<Output = T>, second: impl Future<Output = ()>) -> Option<T> {
     tokio::pin!(first, second);
-    std::future::poll_fn(|cx| {
+    poll_fn(|cx| {
         if let std::task::Poll::Ready(out) = first.as_mut().poll(cx) {
             return std::task::Poll::Ready(Some(out));
         }

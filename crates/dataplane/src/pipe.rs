@@ -115,6 +115,32 @@ impl Pipe {
         self.total += n as u64;
     }
 
+    /// Puts text behind what is held; there must be little of it.
+    pub(crate) fn put(&mut self, buffers: &Buffers, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut buf = self.take(buffers);
+        buf.extend_from_slice(bytes);
+        self.refill(buf, bytes.len());
+    }
+
+    /// Takes the buffer out, with what is held at its beginning; [`Pipe::refill`] puts it back.
+    pub(crate) fn take(&mut self, buffers: &Buffers) -> Vec<u8> {
+        if self.buf.capacity() == 0 {
+            self.buf = buffers.take();
+        }
+        self.buf.drain(..self.pos.min(self.buf.len()));
+        self.pos = 0;
+        std::mem::take(&mut self.buf)
+    }
+
+    /// Puts the buffer back that [`Pipe::take`] gave, with `n` bytes more.
+    pub(crate) fn refill(&mut self, buf: Vec<u8>, n: usize) {
+        self.buf = buf;
+        self.added(n);
+    }
+
     /// Gives the buffer back while it holds nothing.
     pub(crate) fn release(&mut self, buffers: &Buffers) {
         if self.is_empty() && self.buf.capacity() > 0 {

@@ -1,16 +1,36 @@
 //! From a request's head to its route: path read, host and conditions looked up, parameters kept, misses turned into faults.
 
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 
+use daemun_pipeline::expression::{self, Expression, Place};
 use daemun_pipeline::{Exchange, Fault, Method, Reason, Request, Span};
 use daemun_sys::prefetch;
 
 use crate::router::{Captures, Conditions, Explanation, Outcome, PathError, Query, ReadPath, path, values};
 use crate::snapshot::{Route, Snapshot};
 
+/// Why no route is found.
+pub(crate) enum Miss {
+    /// There is none, or what was asked cannot be told.
+    Fault(Fault),
+    /// A route that could take it asks for its body, of at most so many bytes. Once that is in the exchange, it is to be looked up again.
+    Body(u64),
+}
+
+impl From<Fault> for Miss {
+    fn from(fault: Fault) -> Miss {
+        Miss::Fault(fault)
+    }
+}
+
 /// Finds the route, and puts the path in its one reading and the parameters into the exchange.
-pub(crate) fn find<'s>(snapshot: &'s Snapshot, exchange: &mut Exchange) -> Result<&'s Route, Fault> {
-    let (outcome, _) = look(snapshot, exchange)?;
+pub(crate) fn find<'s>(snapshot: &'s Snapshot, exchange: &mut Exchange) -> Result<&'s Route, Miss> {
+    let outcome = look(snapshot, exchange)?;
+    Ok(taken(snapshot, exchange, outcome)?)
+}
+
+fn taken<'s>(snapshot: &'s Snapshot, exchange: &mut Exchange, outcome: Outcome) -> Result<&'s Route, Fault> {
     let route = match outcome {
         Outcome::Found(found) => snapshot.routes.get(found.route as usize),
         Outcome::NotFound => return Err(Fault::new(Reason::NoRoute, "no route matches this host and path")),
@@ -33,14 +53,16 @@ pub(crate) fn find<'s>(snapshot: &'s Snapshot, exchange: &mut Exchange) -> Resul
 }
 
 /// Reads the path and looks it up; the reading's forwarded form becomes `request.path`.
-pub(crate) fn look(snapshot: &Snapshot, exchange: &mut Exchange) -> Result<(Outcome, Captures), Fault> {
+fn look(snapshot: &Snapshot, exchange: &mut Exchange) -> Result<Outcome, Miss> {
     let mut captures = Captures::new();
     let mut buffer = Vec::new(); // allocates only for a path that is not in its normal form
     let request = &exchange.request;
     let raw = request.head.bytes(request.path);
     let reading = path::read(raw, &mut buffer).map_err(|error| bad_path(&error))?;
     let view = reading.view(raw, &buffer);
-    let outcome = ask(snapshot, exchange, &view, &mut captures);
+    let asked = Asked::new(exchange);
+    let outcome = ask(snapshot, &asked, &view, &mut captures);
+    asked.end()?;
     let keep = matches!(outcome, Outcome::Found(found) if found.keep_slashes);
     let offset = if reading.is_borrowed() {
         exchange.request.path.start()
@@ -54,12 +76,12 @@ pub(crate) fn look(snapshot: &Snapshot, exchange: &mut Exchange) -> Result<(Outc
             exchange.params.push((name, Span::new(offset + range.start, offset + range.end)));
         }
     }
-    Ok((outcome, captures))
+    Ok(outcome)
 }
 
-fn ask(snapshot: &Snapshot, exchange: &Exchange, view: &ReadPath<'_>, captures: &mut Captures) -> Outcome {
-    let request = &exchange.request;
-    let query = query_of(exchange, view);
+fn ask(snapshot: &Snapshot, asked: &Asked<'_>, view: &ReadPath<'_>, captures: &mut Captures) -> Outcome {
+    let request = &asked.exchange.request;
+    let query = query_of(asked, view);
     if let Some(method) = preflight_method(request) {
         let found = snapshot.router.find_preflight(&Query { method, ..query }, captures);
         if answers_preflights(snapshot, found) {
@@ -82,7 +104,8 @@ pub(crate) fn explain<'e>(
     exchange: &'e Exchange,
     view: &ReadPath<'_>,
 ) -> (Explanation, Option<&'e str>) {
-    let query = query_of(exchange, view);
+    let asked = Asked::new(exchange);
+    let query = query_of(&asked, view);
     if let Some(method) = preflight_method(&exchange.request) {
         let explanation = snapshot.router.explain_preflight(&Query { method, ..query });
         if answers_preflights(snapshot, explanation.outcome) {
@@ -93,9 +116,9 @@ pub(crate) fn explain<'e>(
 }
 
 /// What the router is asked for an exchange.
-fn query_of<'a>(exchange: &'a Exchange, view: &'a ReadPath<'a>) -> Query<'a> {
-    let request = &exchange.request;
-    Query { host: request.head.bytes(request.host), path: view, method: request.method_text(), request: exchange }
+fn query_of<'a>(asked: &'a Asked<'a>, view: &'a ReadPath<'a>) -> Query<'a> {
+    let request = &asked.exchange.request;
+    Query { host: request.head.bytes(request.host), path: view, method: request.method_text(), request: asked }
 }
 
 /// The method a CORS preflight asks for (Fetch standard, section 4.8).
@@ -111,9 +134,32 @@ pub(crate) fn bad_path(error: &PathError) -> Fault {
     Fault::new(reason, error.to_string())
 }
 
-impl Conditions for Exchange {
+/// An exchange that conditions are asked of, and what stood in the way of an answer.
+struct Asked<'a> {
+    exchange: &'a Exchange,
+    /// The largest body that an expression would have read; 0 when none would.
+    body: Cell<u64>,
+    fault: RefCell<Option<Fault>>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(exchange: &'a Exchange) -> Asked<'a> {
+        Asked { exchange, body: Cell::new(0), fault: RefCell::new(None) }
+    }
+
+    /// What the answers are worth.
+    fn end(self) -> Result<(), Miss> {
+        match (self.fault.into_inner(), self.body.get()) {
+            (Some(fault), _) => Err(Miss::Fault(fault)),
+            (None, 0) => Ok(()),
+            (None, body) => Err(Miss::Body(body)),
+        }
+    }
+}
+
+impl Conditions for Asked<'_> {
     fn header(&self, name: &str, visit: &mut dyn FnMut(&[u8]) -> bool) {
-        for value in self.request.head.values(name) {
+        for value in self.exchange.request.head.values(name) {
             if !visit(value) {
                 return;
             }
@@ -121,11 +167,11 @@ impl Conditions for Exchange {
     }
 
     fn query(&self, name: &str, visit: &mut dyn FnMut(&[u8]) -> bool) {
-        values::query_values(self.request.query_text().unwrap_or_default().as_bytes(), name, visit);
+        values::query_values(self.exchange.request.query_text().unwrap_or_default().as_bytes(), name, visit);
     }
 
     fn cookie(&self, name: &str, visit: &mut dyn FnMut(&[u8]) -> bool) {
-        for field in self.request.head.values_id(daemun_pipeline::FieldId::Cookie) {
+        for field in self.exchange.request.head.values_id(daemun_pipeline::FieldId::Cookie) {
             if !values::cookie_values(field, name, visit) {
                 return;
             }
@@ -133,6 +179,21 @@ impl Conditions for Exchange {
     }
 
     fn client_ip(&self) -> IpAddr {
-        self.client.ip
+        self.exchange.client.ip
+    }
+
+    fn when(&self, when: &Expression, body: u64, place: Place<'_>) -> bool {
+        let request = &self.exchange.request;
+        if when.needs_body() && request.body.is_none() {
+            let kind = request.head.get_id(daemun_pipeline::FieldId::ContentType).unwrap_or_default();
+            if expression::is_json(kind) {
+                self.body.set(self.body.get().max(body));
+            }
+            return false;
+        }
+        when.test_at(self.exchange, place).unwrap_or_else(|fault| {
+            *self.fault.borrow_mut() = Some(fault);
+            false
+        })
     }
 }

@@ -13,8 +13,8 @@ use crate::http1::parse::BodyLength;
 use crate::peer::Down;
 use crate::pipe::Pipe;
 use crate::respond;
-use crate::route;
-use crate::snapshot::{Ledger, Route, Settings};
+use crate::route::{self, Miss};
+use crate::snapshot::{Ledger, Route, Settings, Snapshot};
 use crate::timers::Deadline;
 use crate::whole::Reader;
 use crate::worker::{Local, Worker};
@@ -85,7 +85,19 @@ pub(crate) async fn serve(
     let local = worker.local(); // pinned: one configuration per exchange
     let snapshot = &local.snapshot;
     worker.identify(exchange, snapshot);
-    let (route, outcome) = match route::find(snapshot, exchange) {
+    let mut trailers = None;
+    let found = match route::find(snapshot, exchange) {
+        Ok(route) => Ok(route),
+        Err(Miss::Fault(fault)) => Err(fault),
+        Err(Miss::Body(most)) => {
+            let mut reader = Reader::before_route(worker, &snapshot.settings, deadline, down, arrived.framing);
+            // boxed, so that calls whose routes depend on no body do not carry the size of this
+            let found = Box::pin(find_with_body(snapshot, exchange, &mut reader, most, arrived.upgrade)).await;
+            trailers = reader.trailers;
+            found
+        }
+    };
+    let (route, outcome) = match found {
         Ok(route) => {
             let mut ask = Ask {
                 worker,
@@ -97,6 +109,7 @@ pub(crate) async fn serve(
                 upgrade: arrived.upgrade,
                 trailers: None,
             };
+            ask.hold(exchange, trailers, trail);
             (Some(route), inward_and_on(&mut ask, exchange, trail).await)
         }
         Err(fault) => {
@@ -119,6 +132,31 @@ pub(crate) async fn serve(
     };
     exchange.times.end = worker.clock.now();
     worker.record(route.map(Route::entry), exchange, fault.as_ref(), down.started(), trail);
+}
+
+/// Reads the body that the route depends on, and finds the route.
+async fn find_with_body<'s>(
+    snapshot: &'s Snapshot,
+    exchange: &mut Exchange,
+    reader: &mut Reader<'_, '_>,
+    most: u64,
+    upgrade: Option<Span>,
+) -> Result<&'s Route, Fault> {
+    if upgrade.is_some() {
+        // what follows its head is no body
+        exchange.request.body = Some(Vec::new());
+    } else {
+        reader.read(exchange, most).await?;
+    }
+    let found = route::find(snapshot, exchange);
+    if upgrade.is_some() {
+        exchange.request.body = None;
+    }
+    match found {
+        Ok(route) => Ok(route),
+        Err(Miss::Fault(fault)) => Err(fault),
+        Err(Miss::Body(_)) => Err(Fault::new(Reason::Internal, "the body is not there")),
+    }
 }
 
 /// Ends an exchange that may last, without the configuration it began under.
@@ -151,7 +189,7 @@ async fn inward_and_on(
     if chain.bodies.request {
         let mut reader = Reader::new(ask);
         let verdict = chain.inward(exchange, &mut trail.verdicts, Some(&mut reader)).await;
-        let trailers = reader.trailers.take();
+        let trailers = reader.trailers.take().or_else(|| ask.trailers.take());
         ask.hold(exchange, trailers, trail);
         verdict?;
     } else {
@@ -275,12 +313,7 @@ pub(crate) async fn answer(
     body: &[u8],
     trail: &mut Trail,
 ) {
-    stamp(exchange);
-    worker.push_date(exchange);
-    down.settle_body();
-    if worker.draining.get() {
-        down.doom();
-    }
+    prepare(worker, down, exchange);
     down.start(exchange, BodyLength::Length(body.len() as u64));
     let mut pipe = Pipe::of(body);
     if exchange.request.method == Method::Head {
@@ -294,13 +327,26 @@ pub(crate) async fn answer(
     }
 }
 
-/// Puts the request id into the answer; an upstream's own is replaced.
+/// Makes ready for an answer of the gateway's own whose head stands in the exchange.
+pub(crate) fn prepare(worker: &Worker, down: &mut Down<'_>, exchange: &mut Exchange) {
+    stamp(exchange);
+    worker.push_date(exchange);
+    down.settle_body();
+    if worker.draining.get() {
+        down.doom();
+    }
+}
+
+/// Puts the request id into the answer, unless a policy hides it; an upstream's own is taken out.
 pub(crate) fn stamp(exchange: &mut Exchange) {
     let head = &mut exchange.response.head;
     for field in &mut head.fields {
         if field.id == FieldId::XRequestId {
             field.removed = true;
         }
+    }
+    if exchange.hides_id {
+        return;
     }
     let name = head.store(b"x-request-id");
     let value = head.store(&exchange.id);

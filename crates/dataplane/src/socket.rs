@@ -71,6 +71,34 @@ pub(crate) fn poll_read_into(socket: &impl Socket, cx: &mut Context<'_>, buf: &m
     })
 }
 
+/// Copies what waits to be read behind what `buf` holds, within its capacity, and leaves it there; 0 is the end, or no room.
+pub(crate) fn poll_peek(socket: &impl Socket, cx: &mut Context<'_>, buf: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(socket.poll_readable(cx))?;
+        let mut seen = 0;
+        let mut peek = || rustix::net::recv(socket.as_fd(), spare_capacity(buf), RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        // the runtime goes on taking the socket for readable, since what was seen is still there
+        let tried = socket.attempt(Interest::READABLE, || Ok(seen = peek()?.1));
+        match tried {
+            Ok(()) => return Poll::Ready(Ok(seen)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+    }
+}
+
+/// Takes out as many bytes as `seen` has, which were seen to wait there.
+pub(crate) fn take(socket: &impl Socket, mut seen: &mut [u8]) -> io::Result<()> {
+    while !seen.is_empty() {
+        let (_, n) = rustix::net::recv(socket.as_fd(), &mut *seen, RecvFlags::DONTWAIT)?;
+        match seen.get_mut(n..).filter(|_| n > 0) {
+            Some(rest) => seen = rest,
+            None => return Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+    Ok(())
+}
+
 /// Whether nothing came and the other side has not ended. Asked without the runtime's budget, under which the 129th socket in a row would
 /// pass for quiet whatever it holds; costs no system call while the kernel has said nothing.
 pub(crate) fn is_quiet(socket: &impl Socket) -> bool {

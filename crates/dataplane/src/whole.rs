@@ -9,6 +9,7 @@ use crate::http1::parse::BodyLength;
 use crate::peer::Down;
 use crate::pipe::Pipe;
 use crate::serve::Ask;
+use crate::snapshot::Settings;
 use crate::timers::{Deadline, NEVER};
 use crate::worker::Worker;
 
@@ -40,6 +41,27 @@ impl<'a, 'd> Reader<'a, 'd> {
             down: &mut *ask.down,
             framing: ask.framing,
             most: ask.route.own.body.unwrap_or(settings.body),
+            body_idle: settings.body_idle,
+            min_rate: settings.min_rate,
+            min_rate_after: settings.min_rate_after,
+            trailers: None,
+        }
+    }
+
+    /// For the body of a request whose route depends on it.
+    pub(crate) fn before_route(
+        worker: &'a Worker,
+        settings: &Settings,
+        deadline: &'a Deadline,
+        down: &'a mut Down<'d>,
+        framing: BodyLength,
+    ) -> Reader<'a, 'd> {
+        Reader {
+            worker,
+            deadline,
+            down,
+            framing,
+            most: settings.body,
             body_idle: settings.body_idle,
             min_rate: settings.min_rate,
             min_rate_after: settings.min_rate_after,

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use daemun_pipeline::exchange::is_request_id;
 use daemun_pipeline::{Client, Exchange, Fault, FieldId, Reason, Request};
 use tokio::sync::{mpsc, oneshot};
 
@@ -388,11 +389,6 @@ pub(crate) fn identify(ids: &mut Ids, exchange: &mut Exchange, snapshot: &Snapsh
     if exchange.client.trusted {
         exchange.client.ip = forwarded_ip(exchange, snapshot).unwrap_or(exchange.client.ip);
     }
-}
-
-/// What a trusted proxy may give as a request id: short, and nothing that needs quoting anywhere.
-fn is_request_id(id: &[u8]) -> bool {
-    (1..=128).contains(&id.len()) && id.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:/=+".contains(b))
 }
 
 /// The caller behind trusted proxies: the last address of `X-Forwarded-For` that is not one of them.

@@ -255,3 +255,45 @@ fn a_coder_is_flushed_when_nothing_more_comes_for_now() {
     go.send(()).unwrap();
     assert!(read_to_end(&mut stream).contains("DEF"));
 }
+
+#[test]
+fn a_file_is_held_changed_and_coded_like_any_answer() {
+    let root = std::env::temp_dir().join(format!("daemun-held-{}", std::process::id()));
+    std::fs::create_dir_all(&root).unwrap();
+    let long = "a".repeat(200_000);
+    for (name, text) in [
+        ("plain", "hello"),
+        ("answer", "hello"),
+        ("answer-long", &long),
+        ("coded", &long),
+        ("coded-empty", ""),
+        ("answer-coded", "hello"),
+    ] {
+        std::fs::write(root.join(name), text).unwrap();
+    }
+    let yaml = format!(
+        "routes: [{{ name: own, match: {{ prefix: / }}, files: {{ root: \"{}\" }} }}]\npolicies: {{ holds: {{}} }}\n",
+        root.display()
+    );
+    let running = start_with_policies(ROWS, &yaml, Clock::system());
+    for (target, length, expected) in [
+        ("/plain", "5", "hello"),
+        ("/answer", "7", "[hello]"),
+        ("/answer-long", "200000", &long),
+        ("/answer-coded", "8", "[HELLO]!"),
+        ("/coded-empty", "0", ""),
+    ] {
+        let (head, body) = ask(&running, target, "");
+        assert!(head.contains(&format!("\r\ncontent-length: {length}\r\n")), "{target}: {head}");
+        assert!(body == expected, "{target}: {} bytes", body.len());
+    }
+    let (head, body) = ask(&running, "/coded", "");
+    assert!(head.contains("\r\ntransfer-encoding: chunked") && !head.contains("content-length"), "{head}");
+    // sizes of chunks are short lines, in small letters
+    assert_eq!(body.matches('A').count(), 200_000);
+    assert!(body.ends_with("!\r\n0\r\n\r\n"), "the end");
+    let mut stream = client(running.address, b"HEAD /coded HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let head = read_to_end(&mut stream);
+    assert!(head.ends_with("\r\n\r\n") && !head.contains("content-length"), "{head}");
+    std::fs::remove_dir_all(&root).unwrap();
+}

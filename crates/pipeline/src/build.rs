@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use daemun_config::decode::{Decoder, Setting};
-use daemun_config::diagnostic::{Diagnostic, Diagnostics};
+use daemun_config::diagnostic::{BAD_VALUE, Diagnostic, Diagnostics};
+use daemun_config::model::Spanned;
 use daemun_config::tree::{At, Node};
 
 use crate::carry::Carry;
 use crate::directory::Directory;
+use crate::expression::{ExpressionError, Scope, Text};
 
 /// Given to every policy that is built for a route.
 pub struct BuildContext<'a> {
@@ -34,6 +36,34 @@ impl BuildContext<'_> {
     pub fn decode<T: Setting>(&mut self, node: &Node) -> Option<T> {
         let mut decoder = Decoder::new(self.diagnostics, &self.path);
         T::decode(node, &mut decoder)
+    }
+
+    /// Reads a text with expressions, at a key below the settings; what is wrong with it is reported. `answer` is whether it may speak of
+    /// the answer.
+    pub fn text(&mut self, key: &str, text: &Spanned<String>, answer: bool) -> Option<Text> {
+        let scope = Scope { params: self.param_names, consumer: true, answer, body: false };
+        self.read(key, text, Text::parse(&text.value, &scope))
+    }
+
+    /// Reads an expression that stands alone, otherwise as [`BuildContext::text`]; it may not speak of the answer.
+    pub fn expression(&mut self, key: &str, text: &Spanned<String>) -> Option<Text> {
+        let scope = Scope { params: self.param_names, consumer: true, ..Scope::default() };
+        self.read(key, text, Text::expression(&text.value, &scope))
+    }
+
+    fn read(&mut self, key: &str, text: &Spanned<String>, read: Result<Text, ExpressionError>) -> Option<Text> {
+        match read {
+            Ok(text) => Some(text),
+            Err(error) => {
+                let found = Diagnostic::error(BAD_VALUE, text.at.within(&text.value, error.offset), error.message);
+                let found = found.path(format!("{}.{key}", self.path));
+                self.diagnostics.push(match error.help {
+                    Some(help) => found.help(help),
+                    None => found,
+                });
+                None
+            }
+        }
     }
 
     /// Reports an error at the settings.

@@ -6,8 +6,17 @@ use std::collections::HashMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConsumerId(pub u32);
 
+/// A username and the digest of its password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BasicCredential {
+    /// Username, unique among all consumers.
+    pub username: String,
+    /// SHA-256 of the password.
+    pub password: [u8; 32],
+}
+
 /// A known caller.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Consumer {
     /// Name, unique.
     pub name: String,
@@ -15,6 +24,8 @@ pub struct Consumer {
     pub roles: Vec<String>,
     /// SHA-256 digests of its API keys.
     pub keys: Vec<[u8; 32]>,
+    /// Its credentials of HTTP Basic.
+    pub basic: Vec<BasicCredential>,
 }
 
 /// All known callers.

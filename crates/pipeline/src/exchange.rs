@@ -1,12 +1,12 @@
 //! One request and its answer, as policies see them. Knows nothing of sockets, framing or bodies.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::directory::{Consumer, ConsumerId, Directory};
-use crate::head::Head;
+use crate::head::{FieldId, Head};
 
 /// A piece of a head's buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -169,7 +169,7 @@ impl Request {
     /// First value of a cookie.
     #[must_use]
     pub fn cookie(&self, name: &str) -> Option<&[u8]> {
-        self.head.values_id(crate::FieldId::Cookie).flat_map(|v| v.split(|&b| b == b';')).find_map(|pair| {
+        self.head.values_id(FieldId::Cookie).flat_map(|v| v.split(|&b| b == b';')).find_map(|pair| {
             let pair = pair.trim_ascii();
             let eq = pair.iter().position(|&b| b == b'=')?;
             let (n, v) = pair.split_at(eq);
@@ -213,6 +213,12 @@ pub fn is_query_name(sent: &str, name: &str) -> bool {
     wanted.next().is_none()
 }
 
+/// Whether a text from outside may be a request id: short, and nothing that needs quoting anywhere.
+#[must_use]
+pub fn is_request_id(id: &[u8]) -> bool {
+    (1..=128).contains(&id.len()) && id.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:/=+".contains(b))
+}
+
 /// What is answered.
 #[derive(Debug, Default)]
 pub struct Response {
@@ -239,12 +245,23 @@ pub struct Client {
     pub tls: bool,
     /// Identity proven by a client certificate.
     pub identity: Option<Rc<TlsIdentity>>,
+    /// Both ends of the client's connection, where an upstream is told of them.
+    pub ends: Option<Rc<Ends>>,
+}
+
+/// Both ends of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The client's.
+    pub from: SocketAddr,
+    /// Where it connected to.
+    pub to: SocketAddr,
 }
 
 impl Default for Client {
     fn default() -> Self {
         let ip = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
-        Client { peer: None, ip, peer_text: Rc::from(""), trusted: false, tls: false, identity: None }
+        Client { peer: None, ip, peer_text: Rc::from(""), trusted: false, tls: false, identity: None, ends: None }
     }
 }
 
@@ -291,6 +308,8 @@ pub struct Exchange {
     pub params: Vec<(u16, Span)>,
     /// Request id, hexadecimal or as taken over from a trusted proxy.
     pub id: Vec<u8>,
+    /// Whether the answer does not carry `x-request-id`.
+    pub hides_id: bool,
     /// `traceparent` that is sent upstream (W3C Trace Context).
     pub trace: Vec<u8>,
     /// What tells the route from others, the same over reloads; 0 when there is none.
@@ -310,6 +329,18 @@ impl Exchange {
     #[must_use]
     pub fn now(&self) -> u64 {
         self.times.start
+    }
+
+    /// Whether the caller came over TLS: what a trusted proxy says of the caller's own connection, else whether this one is.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        if !self.client.trusted {
+            return self.client.tls;
+        }
+        // the value written last, by the proxy next to the gateway; one before it could be the caller's own
+        let said = self.request.head.values_id(FieldId::XForwardedProto).last();
+        let last = said.and_then(|said| said.rsplit(|&b| b == b',').next()).map(<[u8]>::trim_ascii);
+        last.map_or(self.client.tls, |scheme| scheme.eq_ignore_ascii_case(b"https"))
     }
 
     /// A number drawn for this exchange, evenly among all; another for each `salt`. It comes out of the span id of its trace, which is
@@ -360,6 +391,7 @@ impl Exchange {
         self.consumer_text = Span::default();
         self.params.clear();
         self.id.clear();
+        self.hides_id = false;
         self.trace.clear();
         self.route_key = 0;
         self.delay = 0;
@@ -375,13 +407,37 @@ mod tests {
 
     #[test]
     fn an_exchange_that_lasts_keeps_its_own_caller_and_no_other() {
-        let consumer = |name: &str| Consumer { name: name.into(), roles: Vec::new(), keys: Vec::new() };
+        let consumer = |name: &str| Consumer { name: name.into(), ..Consumer::default() };
         let all = Arc::new(Directory::new(["a", "b", "c"].map(consumer).into()));
         for (id, name) in [(Some(ConsumerId(1)), Some("b")), (None, None)] {
             let mut exchange = Exchange { consumer: id, directory: Some(Arc::clone(&all)), ..Exchange::default() };
             exchange.forget_others();
             assert_eq!(exchange.consumer().map(|own| own.name.as_str()), name);
             assert_eq!(Arc::strong_count(&all), 1);
+        }
+    }
+
+    #[test]
+    fn what_the_next_trusted_proxy_says_of_the_scheme_counts_and_nothing_else() {
+        for (trusted, tls, fields, https) in [
+            (false, true, &[][..], true),
+            (false, false, &["https"], false),
+            (false, true, &["http"], true),
+            (true, true, &[], true),
+            (true, true, &["http"], false),
+            (true, false, &["HTTPS"], true),
+            (true, false, &["https", "http"], false),
+            (true, false, &["http, https"], true),
+            (true, false, &["https,"], false),
+            (true, false, &["wss"], false),
+        ] {
+            let mut exchange = Exchange::default();
+            exchange.client.trusted = trusted;
+            exchange.client.tls = tls;
+            for field in fields {
+                assert!(exchange.request.head.append("X-Forwarded-Proto", field.as_bytes()));
+            }
+            assert_eq!(exchange.is_https(), https, "{trusted} {tls} {fields:?}");
         }
     }
 

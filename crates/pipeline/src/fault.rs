@@ -83,7 +83,13 @@ reasons! {
     ClientStalled = "client_stalled", Client, 499, 1, "The client does not read its answer";
     /// No route matches.
     NoRoute = "no_route", Gateway, 404, 5, "No route matches";
-    /// A route matches with another method.
+    /// The route serves files, and has none of this name, or none that may be served.
+    NoFile = "no_file", Gateway, 404, 5, "There is no such file";
+    /// The file is not as `If-Match` or `If-Unmodified-Since` want it.
+    PreconditionFailed = "precondition_failed", Gateway, 412, 9, "The condition does not hold";
+    /// The file has none of the parts that `Range` asks for.
+    RangeNotSatisfiable = "range_not_satisfiable", Gateway, 416, 11, "There is nothing in this range";
+    /// A route matches, or files are there, with another method.
     MethodNotAllowed = "method_not_allowed", Gateway, 405, 12, "The method is not allowed here";
     /// The upgrade asked for is not one the route allows.
     UpgradeRefused = "upgrade_refused", Gateway, 403, 7, "The upgrade is not allowed here";
@@ -101,6 +107,8 @@ reasons! {
     NoTarget = "no_target", Gateway, 503, 14, "No backend is available";
     /// Too many calls to the upstream failed, and its breaker leaves it alone for a while.
     CircuitOpen = "circuit_open", Gateway, 503, 14, "The backend is left alone for a while";
+    /// What the request holds would make an expression of the configuration take too long.
+    ExpressionCost = "expression_cost", Gateway, 500, 13, "An expression would cost too much";
     /// Something went wrong in the gateway itself.
     Internal = "internal", Gateway, 500, 13, "Internal error";
     /// The target does not accept connections.

@@ -9,11 +9,12 @@ pub mod build;
 pub mod carry;
 pub mod directory;
 pub mod explain;
+pub mod expression;
 
 pub use build::BuildContext;
 pub use carry::Carry;
-pub use directory::{Consumer, ConsumerId, Directory};
-pub use exchange::{Client, Exchange, Method, Request, Response, Span, Times, TlsIdentity};
+pub use directory::{BasicCredential, Consumer, ConsumerId, Directory};
+pub use exchange::{Client, Ends, Exchange, Method, Request, Response, Span, Times, TlsIdentity};
 pub use explain::{Explanation, Outcome};
 pub use fault::{Fault, Reason, Side};
 pub use head::{FieldId, Head};

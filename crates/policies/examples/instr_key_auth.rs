@@ -16,7 +16,12 @@ fn main() {
     let count: u64 = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(1_000);
     let consumers = (0..10_000).map(|n| {
         let sha256 = digest(&SHA256, key(n).as_bytes()).as_ref().try_into().unwrap_or_default();
-        Consumer { name: format!("consumer-{n}"), roles: vec!["buyer".to_owned()], keys: vec![sha256] }
+        Consumer {
+            name: format!("consumer-{n}"),
+            roles: vec!["buyer".to_owned()],
+            keys: vec![sha256],
+            ..Consumer::default()
+        }
     });
     let directory = Arc::new(Directory::new(consumers.collect()));
     let mut diagnostics = Diagnostics::new();

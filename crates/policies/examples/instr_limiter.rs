@@ -9,8 +9,7 @@ use daemun_pipeline::{BuildContext, Carry, Consumer, ConsumerId, Directory, Exch
 
 fn main() {
     let count: u64 = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(1_000);
-    let consumers =
-        (0..10_000).map(|n| Consumer { name: format!("consumer-{n}"), roles: Vec::new(), keys: Vec::new() });
+    let consumers = (0..10_000).map(|n| Consumer { name: format!("consumer-{n}"), ..Consumer::default() });
     let directory = Arc::new(Directory::new(consumers.collect()));
     let mut diagnostics = Diagnostics::new();
     let settings = "{ limit: 1000000/s, burst: 10000000, by: consumer }";

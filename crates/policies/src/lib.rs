@@ -1,9 +1,21 @@
 //! Daemun's policies, one folder each: settings, behaviour, manual page and tests. Knows no socket and no clock.
 
+pub mod request_id;
+pub mod security_headers;
+pub mod ip_filter;
+pub mod bot_filter;
 pub mod cors;
+pub mod https_redirect;
+pub mod canonical_host;
+pub mod body_limit;
 pub mod key_auth;
+pub mod basic_auth;
 pub mod rate_limit;
 pub mod headers;
+pub mod fault_injection;
+pub mod redirect;
+mod authorization;
+mod caller;
 mod per_directory;
 #[cfg(test)]
 mod testing;
@@ -14,8 +26,17 @@ use daemun_pipeline::{Phase, PolicyRow};
 
 /// Every policy, in running order.
 pub const REGISTRY: &[PolicyRow] = &[
+    PolicyRow::of::<request_id::RequestIdConfig>(Phase::Admit, include_str!("request_id/README.md")),
+    PolicyRow::of::<security_headers::SecurityHeadersConfig>(Phase::Admit, include_str!("security_headers/README.md")),
+    PolicyRow::of::<ip_filter::IpFilterConfig>(Phase::Admit, include_str!("ip_filter/README.md")),
+    PolicyRow::of::<bot_filter::BotFilterConfig>(Phase::Admit, include_str!("bot_filter/README.md")),
     PolicyRow::of::<cors::CorsConfig>(Phase::Admit, include_str!("cors/README.md")),
+    PolicyRow::of::<https_redirect::HttpsRedirectConfig>(Phase::Admit, include_str!("https_redirect/README.md")),
+    PolicyRow::of::<canonical_host::CanonicalHostConfig>(Phase::Admit, include_str!("canonical_host/README.md")),
+    PolicyRow::of::<body_limit::BodyLimitConfig>(Phase::Admit, include_str!("body_limit/README.md")),
     PolicyRow::of::<key_auth::KeyAuthConfig>(Phase::Authenticate, include_str!("key_auth/README.md")),
+    PolicyRow::of::<basic_auth::BasicAuthConfig>(Phase::Authenticate, include_str!("basic_auth/README.md")),
     PolicyRow::of::<rate_limit::RateLimitConfig>(Phase::Admit, include_str!("rate_limit/README.md")),
     PolicyRow::of::<headers::HeadersConfig>(Phase::Transform, include_str!("headers/README.md")),
+    PolicyRow::of::<fault_injection::FaultInjectionConfig>(Phase::Transform, include_str!("fault_injection/README.md")),
 ];

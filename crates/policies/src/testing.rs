@@ -8,8 +8,8 @@ use daemun_config::diagnostic::Diagnostics;
 use daemun_config::tree::{At, Node};
 use daemun_config::{decode::Decoder, parse_text};
 use daemun_pipeline::{
-    BuildContext, Carry, Consumer, Directory, Exchange, Flow, Head, Method, Outcome, Phase, Policy, Request, Span,
-    Stop, Verdict,
+    BasicCredential, BuildContext, Carry, Consumer, Directory, Exchange, Flow, Head, Method, Outcome, Phase, Policy,
+    Request, Span, Stop, Verdict,
 };
 
 use crate::REGISTRY;
@@ -19,12 +19,21 @@ pub(crate) const SECOND: u64 = 1_000_000_000;
 
 /// A consumer with keys in clear.
 pub(crate) fn consumer(name: &str, roles: &[&str], keys: &[&str]) -> Consumer {
-    let sha256 = |key: &&str| digest(&SHA256, key.as_bytes()).as_ref().try_into().expect("32 bytes");
     Consumer {
         name: name.to_owned(),
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
-        keys: keys.iter().map(sha256).collect(),
+        keys: keys.iter().map(|key| sha256(key)).collect(),
+        basic: Vec::new(),
     }
+}
+
+/// A username and a password in clear.
+pub(crate) fn basic(username: &str, password: &str) -> BasicCredential {
+    BasicCredential { username: username.to_owned(), password: sha256(password) }
+}
+
+fn sha256(text: &str) -> [u8; 32] {
+    digest(&SHA256, text.as_bytes()).as_ref().try_into().expect("32 bytes")
 }
 
 /// What policies are built with.
@@ -50,7 +59,9 @@ impl Bench {
         let mut diagnostics = Diagnostics::new();
         let node = parse_text(settings, &mut diagnostics).expect("the settings are YAML");
         let entries = node.as_map().expect("the settings are a mapping");
-        let authenticated = entries.iter().any(|entry| entry.key == "key_auth");
+        let is_authenticator =
+            |name: &str| REGISTRY.iter().any(|row| row.name == name && row.phase == Phase::Authenticate);
+        let authenticated = entries.iter().any(|entry| is_authenticator(&entry.key));
         let mut steps = Vec::new();
         for row in REGISTRY {
             let Some(settings) = node.get(row.name) else { continue };
@@ -281,7 +292,11 @@ fn consumers_of(block: &str) -> Vec<Consumer> {
         let (roles, keys) = (texts(node, "roles"), texts(node, "keys"));
         let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        consumer(node.get("name").and_then(Node::as_str).expect("a name"), &roles, &keys)
+        let mut one = consumer(node.get("name").and_then(Node::as_str).expect("a name"), &roles, &keys);
+        let text = |node: &Node, key: &str| node.get(key).and_then(Node::as_str).expect("a text").to_owned();
+        let logins = node.get("basic").and_then(Node::as_seq).unwrap_or_default();
+        one.basic = logins.iter().map(|login| basic(&text(login, "username"), &text(login, "password"))).collect();
+        one
     };
     node.as_seq().expect("a list of consumers").iter().map(one).collect()
 }
@@ -294,6 +309,10 @@ struct Script {
     caller: Option<Vec<String>>,
     at: u64,
     from: IpAddr,
+    /// The connection is TLS.
+    tls: bool,
+    /// The peer is a trusted proxy.
+    trusted: bool,
     times: usize,
 }
 
@@ -306,6 +325,8 @@ impl Script {
             caller: None,
             at: 0,
             from: IpAddr::from([192, 0, 2, 1]),
+            tls: false,
+            trusted: false,
             times: 1,
         };
         let mut part = "request";
@@ -346,6 +367,10 @@ impl Script {
             self.at = (seconds * 1e9) as u64;
         } else if first == "from" {
             self.from = last.parse().expect("an address");
+        } else if condition == "over TLS" {
+            self.tls = true;
+        } else if condition == "through a trusted proxy" {
+            self.trusted = true;
         } else {
             assert_eq!(last, "times");
             self.times = first.parse().expect("a number");
@@ -357,7 +382,11 @@ fn run_exchange(chain: &Chain, block: &str) {
     let script = Script::parse(block);
     let make = || {
         let mut exchange = chain.exchange(&script.request.join("\n"));
+        exchange.client.peer = Some(script.from);
         exchange.client.ip = script.from;
+        exchange.client.tls = script.tls;
+        exchange.client.trusted = script.trusted;
+        exchange.id = b"5f3a09c1000000000001".to_vec();
         exchange.times.start = script.at;
         exchange
     };

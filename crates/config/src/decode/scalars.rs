@@ -473,6 +473,27 @@ impl Setting for IpNet {
     }
 }
 
+impl IpNet {
+    /// Reads an address or a range, as it is written in a configuration.
+    ///
+    /// # Errors
+    /// The range that was probably meant, when only the bits behind the prefix are wrong.
+    pub fn parse(text: &str) -> Result<IpNet, Option<String>> {
+        parse_net(text)
+    }
+}
+
+impl std::str::FromStr for IpNet {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_net(text).map_err(|masked| match masked {
+            Some(masked) => format!("`{text}` has bits set behind its prefix; the range is `{masked}`"),
+            None => format!("`{text}` is not an address or a range of addresses"),
+        })
+    }
+}
+
 /// Reads a range; an error with a text when only the bits behind the prefix are wrong.
 fn parse_net(text: &str) -> Result<IpNet, Option<String>> {
     use std::net::IpAddr;

@@ -36,9 +36,13 @@ codes! {
     DUPLICATE_KEY = "duplicate_key":
         "The same key stands twice in one mapping, or in two files of a folder. Both places are shown; one must go.";
     DUPLICATE_NAME = "duplicate_name":
-        "Two things of a kind have the same name, or two listeners the same address. Both places are shown.";
+        "Two things of a kind have the same name, two consumers the same username, or two listeners the same address. Both places \
+         are shown.";
     FILE = "file":
         "A configuration file or folder cannot be read, holds nothing, or is not UTF-8.";
+    FILES_ROOT = "files_root":
+        "The `root` of a route's `files` is not a folder that can be read, so that every request to the route would be \
+         answered with 404.";
     INSECURE = "insecure":
         "A setting gives up a protection, such as not verifying the certificate of an upstream. It works; the warning \
          reminds that it is on.";
@@ -48,8 +52,8 @@ codes! {
         "The configuration is larger than Daemun reads: 100 MiB of text in all, a nesting of 64, 1 MiB for a referenced \
          file.";
     MISSING_KEY = "missing_key":
-        "A key that has no default is missing, or a route has no destination: one of `upstream`, `answer` and `redirect` is \
-         needed. The message names what is missing.";
+        "A key that has no default is missing, or a route has no destination: one of `upstream`, `answer`, `redirect` and \
+         `files` is needed. The message names what is missing.";
     NEEDS_AUTHENTICATOR = "needs_authenticator":
         "A policy of a route counts or judges consumers, and no authenticator on that route says who calls. Add one, such as \
          `key_auth`, or switch the policy off there.";
@@ -81,7 +85,7 @@ codes! {
     ROUTE_UNREACHABLE = "route_unreachable":
         "A route can never match, because another takes all its requests. Both places are shown.";
     SHORT_KEY = "short_key":
-        "An API key has fewer than 16 bytes and could be guessed. `daemun key new` makes a good one.";
+        "An API key has fewer than 16 bytes, or a password fewer than 8, and could be guessed. `daemun key new` makes a good one.";
     SYNTAX = "syntax":
         "The text is not well-formed YAML, JSON or TOML.";
     TLS = "tls":

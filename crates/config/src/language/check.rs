@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
+use super::edge::ListenerProxyText;
 use super::policies::unknown_policy;
 use super::route::{AuthenticateText, RouteText};
 use super::{Root, UnderscoresText};
-use crate::decode::Decoder;
+use crate::decode::{Decoder, OrOff};
 use crate::diagnostic::{
-    ADMIN_NOT_LOOPBACK, DUPLICATE_NAME, Diagnostic, KEY_REUSED, NO_EFFECT, NO_LISTENER, NO_ROUTE, NOT_AN_AUTHENTICATOR,
-    PORT_TWICE, UNKNOWN_UPSTREAM, UNUSED_UPSTREAM,
+    ADMIN_NOT_LOOPBACK, DUPLICATE_NAME, Diagnostic, KEY_REUSED, MISSING_KEY, NO_EFFECT, NO_LISTENER, NO_ROUTE,
+    NOT_AN_AUTHENTICATOR, PORT_TWICE, UNKNOWN_UPSTREAM, UNUSED_UPSTREAM,
 };
 use crate::model::{Bind, PolicyEntry, Spanned};
 use crate::tree::{At, Node, clip};
@@ -18,6 +19,7 @@ use crate::tree::{At, Node, clip};
 pub(super) fn check(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Option<usize>> {
     existence(root, node, cx);
     addresses(root, node, cx);
+    proxies(root, node, cx);
     let destinations = upstreams(root, node, cx);
     routes(root, node, cx);
     underscores(root, cx);
@@ -68,6 +70,21 @@ fn addresses(root: &Root, node: &Node, cx: &mut Decoder<'_>) {
             cx.report(found.related(first.at, "first wanted here"));
         } else if port != Some(0) {
             others.push(bind);
+        }
+    }
+}
+
+/// A listener that would believe those of `trusted_proxies` would close every connection where there are none.
+fn proxies(root: &Root, node: &Node, cx: &mut Decoder<'_>) {
+    let none = node.get("trusted_proxies").is_none_or(|list| list.as_seq().is_some_and(<[Node]>::is_empty));
+    let places = super::places(&root.listeners, node);
+    for (listener, place) in root.listeners.iter().zip(places) {
+        let OrOff::On(proxy) = &listener.proxy_protocol else { continue };
+        if none && matches!(proxy.value, ListenerProxyText::Trusted) {
+            let message = "`proxy_protocol: true` believes those of `trusted_proxies`, and there are none";
+            let found =
+                Diagnostic::error(MISSING_KEY, proxy.at, message).path(format!("listeners[{place}].proxy_protocol"));
+            cx.report(found.help("name the load balancers: `proxy_protocol: { from: [10.0.0.0/8] }`"));
         }
     }
 }
@@ -257,6 +274,7 @@ fn authenticate(root: &Root, route: &RouteText, position: usize, whole: bool, cx
 fn consumers(root: &Root, cx: &mut Decoder<'_>) {
     let mut names: HashMap<&str, At> = HashMap::new();
     let mut keys: HashMap<[u8; 32], (usize, At)> = HashMap::new();
+    let mut usernames: HashMap<&str, At> = HashMap::new();
     for (position, consumer) in root.consumers.iter().enumerate() {
         let path = match &consumer.name.0 {
             Some(name) => format!("consumers.{}", name.value.0),
@@ -275,6 +293,13 @@ fn consumers(root: &Root, cx: &mut Decoder<'_>) {
                     );
                     cx.report(found.path(format!("{path}.name")).related(*first, "the first is here"));
                 }
+            }
+        }
+        for Spanned { value, at } in consumer.basic.0.iter().map(|basic| &basic.username) {
+            if let Some(first) = usernames.insert(&value.0, *at) {
+                usernames.insert(&value.0, first);
+                let found = Diagnostic::error(DUPLICATE_NAME, *at, "this username is given twice");
+                cx.report(found.path(format!("{path}.basic.username")).related(first, "first given here"));
             }
         }
         for key in &consumer.keys {

@@ -4,12 +4,15 @@ use serde_json::{Value as Json, json};
 
 use super::pattern::{HostPattern, PathPattern, PathPrefix};
 use crate::decode::{
-    Decoder, FieldName, Key, Mapping, Method, NonEmpty, OneOrMany, RegexText, SchemaBuilder, Setting, text,
+    Decoder, FieldName, Key, Mapping, Method, NonEmpty, OneOrMany, RegexText, SchemaBuilder, Setting, Size, text,
 };
-use crate::diagnostic::{BAD_VALUE, Diagnostic};
+use crate::diagnostic::{BAD_VALUE, Diagnostic, NO_EFFECT};
 use crate::model::{IpNet, Match, PathMatch, Spanned, ValueMatch};
 use crate::settings;
 use crate::tree::{At, Node, Value};
+
+/// Bytes of a body that a condition may read.
+const MOST_BODY: u64 = 1 << 20;
 
 settings! {
     /// Conditions of a route; all that are given must hold. Without any, every request matches.
@@ -32,8 +35,11 @@ settings! {
         cookies: Mapping<CookieName, ValueMatch> = "{}",
         /// Addresses or ranges the client may have.
         client_ip: Option<OneOrMany<IpNet>>,
+        /// A condition in CEL, such as `request.header["x-tier"] == "gold" && !request.path.startsWith("/internal/")`.
+        when: Option<Spanned<String>>,
+        /// Largest JSON body that `when` reads, up to 1 MiB; it reads none when absent.
+        body: Option<Spanned<Size>>,
     }
-    not_available { "when" }
     exclusive { "path", "prefix", "path_regex" }
     check MatchText::check;
 }
@@ -42,6 +48,14 @@ impl MatchText {
     fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
         if let Some(list) = node.get("client_ip").filter(|list| list.as_seq().is_some_and(<[Node]>::is_empty)) {
             cx.key("client_ip", |cx| cx.bad_value(list, "expected at least one item, found an empty list"));
+        }
+        if let (Some(body), Some(found)) = (&self.body, node.get("body")) {
+            if body.value.0 > MOST_BODY || body.value.0 == 0 {
+                cx.key("body", |cx| cx.bad_value(found, format!("expected up to 1MiB, found {}", found.found())));
+            } else if self.when.is_none() {
+                let message = "no `when` is here that could read the body";
+                cx.key("body", |cx| cx.report(Diagnostic::warning(NO_EFFECT, found.at, message)));
+            }
         }
     }
 
@@ -57,6 +71,8 @@ impl MatchText {
             query: pairs(self.query, |name| name.0),
             cookies: pairs(self.cookies, |name| name.0),
             client_ip: self.client_ip.map(|nets| nets.0).unwrap_or_default(),
+            when: self.when,
+            body: self.body.map(|size| size.value.0),
         }
     }
 }

@@ -1,16 +1,20 @@
-//! Consumers and their keys. A key given in clear is digested here and not kept.
+//! Consumers, their keys and passwords. What is given in clear is digested here and not kept.
 
 use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::decode::{Decoder, Name, Needed, SchemaBuilder, Setting, text};
+use crate::decode::{Decoder, Name, Needed, OneOrMany, SchemaBuilder, Setting, text};
 use crate::diagnostic::{Diagnostic, SHORT_KEY};
-use crate::model::{Consumer, Spanned};
+use crate::model::{BasicCredential, Consumer, Spanned};
 use crate::settings;
 use crate::tree::Node;
 
 /// Fewest bytes of a key.
 const SHORTEST: usize = 16;
+/// Fewest and most bytes of a password.
+const PASSWORD: std::ops::RangeInclusive<usize> = 8..=512;
+/// Most bytes of a username.
+const USERNAME: usize = 255;
 
 settings! {
     /// A known caller.
@@ -22,6 +26,8 @@ settings! {
         /// API keys: texts of at least 16 bytes, best out of a reference like `${env:SHOP_KEY}`, or `{sha256: …}`, the digest that
         /// `daemun key hash` prints.
         pub(super) keys: Vec<KeyDigest> = "[]",
+        /// Credentials of HTTP Basic, for `basic_auth`; one or a list.
+        pub(super) basic: OneOrMany<BasicText> = "[]",
     }
     not_available { "plan" }
 }
@@ -33,7 +39,75 @@ impl ConsumerText {
             name: Spanned { value: value.0, at },
             roles: self.roles.into_iter().map(|role| role.0).collect(),
             keys: self.keys.into_iter().map(|key| key.0).collect(),
+            basic: self.basic.0.into_iter().map(BasicText::lower).collect(),
         })
+    }
+}
+
+settings! {
+    /// A username and its password.
+    pub(super) struct BasicText {
+        /// Username, unique among all consumers: 1 to 255 bytes, no colon and no control characters.
+        pub(super) username: Spanned<Username>,
+        /// Password: a text of 8 to 512 bytes, best out of a reference like `${env:SHOP_PASSWORD}`, or `{sha256: …}`, its digest.
+        password: PasswordDigest,
+    }
+}
+
+impl BasicText {
+    fn lower(self) -> BasicCredential {
+        let Spanned { value, at } = self.username;
+        BasicCredential { username: Spanned { value: value.0, at }, password: self.password.0 }
+    }
+}
+
+/// A user-id of RFC 7617, section 2.
+pub(super) struct Username(pub(super) String);
+
+impl Setting for Username {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        let name = text(node, cx, "a username")?;
+        if name.is_empty() || name.len() > USERNAME || name.contains(|char: char| char == ':' || char.is_control()) {
+            let help = "a username has 1 to 255 bytes, no colon and no control characters";
+            cx.bad_value_help(node, "this cannot be a username", help);
+            return None;
+        }
+        Some(Self(name.to_owned()))
+    }
+
+    fn schema(s: &mut SchemaBuilder<'_>) -> Json {
+        s.pattern("username", "Username, without colon and control characters.", "^[^:\\u0000-\\u001f\\u007f]{1,255}$")
+    }
+}
+
+/// SHA-256 of a password.
+struct PasswordDigest([u8; 32]);
+
+impl Setting for PasswordDigest {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        if node.as_map().is_some() {
+            return DigestText::decode(node, cx).map(|digest| Self(digest.sha256.0));
+        }
+        let password = text(node, cx, "a password, or `{sha256: …}`")?;
+        if password.len() < *PASSWORD.start() {
+            let message =
+                format!("a password has at least {} bytes, and this one {}", PASSWORD.start(), password.len());
+            let help = "a long random one is best: `daemun key new` makes one";
+            cx.report(Diagnostic::error(SHORT_KEY, node.at, message).help(help));
+            return None;
+        }
+        if !PASSWORD.contains(&password.len()) || password.contains(char::is_control) {
+            let help = "it has no control characters and 512 bytes at most";
+            cx.bad_value_help(node, "this cannot be a password", help);
+            return None;
+        }
+        Some(Self(Sha256::digest(password.as_bytes()).into()))
+    }
+
+    fn schema(s: &mut SchemaBuilder<'_>) -> Json {
+        let password = s.or_reference(json!({ "type": "string", "minLength": 8, "title": "password" }));
+        let digest = DigestText::schema(s);
+        json!({ "anyOf": [password, digest] })
     }
 }
 
@@ -63,9 +137,9 @@ impl Setting for KeyDigest {
 }
 
 settings! {
-    /// An API key by its digest, so that the file need not hold the key itself.
+    /// A key or password by its digest, so that the file need not hold it.
     struct DigestText {
-        /// SHA-256 of the key, 64 hexadecimal digits.
+        /// SHA-256, 64 hexadecimal digits.
         sha256: HexDigest,
     }
 }

@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
-use crate::decode::{Bounded, Decoder, FieldValue, NonEmpty, SchemaBuilder, Setting, Size, TimeLimit, text};
+use crate::decode::{
+    Bounded, Decoder, FieldValue, Key, Mapping, NonEmpty, OrOff, SchemaBuilder, Setting, Size, TimeLimit,
+    expression_end, text,
+};
 use crate::diagnostic::{BAD_VALUE, CONFLICTING_KEYS, Diagnostic, WRONG_TYPE};
 use crate::model::{
-    AccessLog, Bind, Certificate, ClientTimeouts, ErrorBody, IpNet, Limits, Listener, ListenerTls, LogFormat,
-    LogTarget, Spanned, TlsVersion, TrustedProxies,
+    AccessLog, Bind, Certificate, ClientTimeouts, ErrorBody, IpNet, Limits, Listener, ListenerProxy, ListenerTls,
+    LogFormat, LogTarget, Spanned, TlsVersion, TrustedProxies,
 };
 use crate::settings;
-use crate::tree::{Node, Value};
+use crate::tree::{At, Node, Value};
 
 impl Setting for Bind {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
@@ -115,13 +118,76 @@ settings! {
         pub(super) bind: Spanned<Bind>,
         /// TLS termination; cleartext without it.
         pub(super) tls: Option<ListenerTlsText>,
+        /// Connections begin with a header of the PROXY protocol, version 1 or 2, that names the client. `true`: those of
+        /// `trusted_proxies`, and others are closed; or a mapping that says whose.
+        pub(super) proxy_protocol: OrOff<Spanned<ListenerProxyText>> = "off",
     }
-    not_available { "proxy_protocol" }
 }
 
 impl ListenerText {
-    pub(super) fn lower(self, index: usize) -> Listener {
-        Listener { index, bind: self.bind, tls: self.tls.map(ListenerTlsText::lower) }
+    /// `trusted` are the peers of `trusted_proxies`.
+    pub(super) fn lower(self, index: usize, trusted: &TrustedProxies) -> Listener {
+        let proxy_protocol = match self.proxy_protocol {
+            OrOff::Off => None,
+            OrOff::On(proxy) => Some(proxy.value.lower(trusted)),
+        };
+        Listener { index, bind: self.bind, tls: self.tls.map(ListenerTlsText::lower), proxy_protocol }
+    }
+}
+
+/// Whose connections begin with a header of the PROXY protocol.
+pub(super) enum ListenerProxyText {
+    /// Those of `trusted_proxies`.
+    Trusted,
+    /// Those of peers of its own.
+    From(ProxyPeersText),
+}
+
+impl Setting for ListenerProxyText {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Bool(true) => Some(Self::Trusted),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Seq(_) | Value::Map(_) => {
+                ProxyPeersText::decode(node, cx).map(Self::From)
+            }
+        }
+    }
+
+    fn schema(s: &mut SchemaBuilder<'_>) -> Json {
+        let trusted = json!({ "const": true, "description": "Those of `trusted_proxies`." });
+        json!({ "anyOf": [trusted, ProxyPeersText::schema(s)] })
+    }
+}
+
+impl ListenerProxyText {
+    fn lower(self, trusted: &TrustedProxies) -> ListenerProxy {
+        match self {
+            Self::Trusted => ListenerProxy { from: trusted.clone(), serve_others: false },
+            Self::From(peers) => ListenerProxy {
+                from: trusted_proxies(peers.from.0),
+                serve_others: matches!(peers.others, OtherPeers::Serve),
+            },
+        }
+    }
+}
+
+settings! {
+    /// Whose connections begin with a header of the PROXY protocol.
+    pub(super) struct ProxyPeersText {
+        /// Addresses and networks of the load balancers, or `unix`. Their connections must begin with a header, which is believed.
+        from: NonEmpty<ProxyText>,
+        /// What becomes of the connections of other peers.
+        others: OtherPeers = "close",
+    }
+}
+
+settings! {
+    /// What becomes of the connections of peers that pass nobody on.
+    enum OtherPeers {
+        /// They are closed.
+        Close = "close",
+        /// They are served as what they are; a header is no request, and refused.
+        Serve = "serve",
     }
 }
 
@@ -218,16 +284,51 @@ settings! {
 settings! {
     /// The access log: one line for each request.
     pub(super) struct AccessLogText {
-        /// `json` for one JSON object a line, or a template with `${field}` references.
+        /// `json` for one JSON object a line, or a template with `${field}` references and `${…}` expressions.
         format: LogFormat = "json",
+        /// Fields of a JSON line beside the usual ones, with `${…}` expressions: `{ tenant: '${request.header["x-tenant"]}' }`.
+        fields: Mapping<LogFieldName, Spanned<String>> = "{}",
         /// `stdout`, or a file; the file is opened again on SIGUSR1.
         to: LogTarget = "stdout",
     }
+    check AccessLogText::check;
 }
 
 impl AccessLogText {
+    fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
+        if let (LogFormat::Template(_), Some(fields)) =
+            (&self.format, node.get("fields").filter(|_| !self.fields.0.is_empty()))
+        {
+            let message = "a line that follows a template has the fields that stand in it";
+            let found = Diagnostic::error(BAD_VALUE, fields.at, message);
+            cx.key("fields", |cx| cx.report(found.help("give `fields` with `format: json` only")));
+        }
+    }
+
     pub(super) fn lower(self) -> AccessLog {
-        AccessLog { format: self.format, to: self.to }
+        let fields = self.fields.0.into_iter();
+        let fields = fields.map(|(Spanned { value, at }, text)| (Spanned { value: value.0, at }, text)).collect();
+        AccessLog { format: self.format, fields, to: self.to }
+    }
+}
+
+/// The name of a field of the access log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct LogFieldName(String);
+
+impl Key for LogFieldName {
+    fn decode_key(key: &str, at: At, cx: &mut Decoder<'_>) -> Option<Self> {
+        let fits = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '_';
+        if key.is_empty() || key.len() > 64 || !key.chars().all(fits) {
+            let message = format!("`{}` is not the name of a log field", crate::tree::clip(key));
+            cx.report(Diagnostic::error(BAD_VALUE, at, message).help("write it in lower case, like `tenant_id`"));
+            return None;
+        }
+        Some(Self(key.to_owned()))
+    }
+
+    fn key_schema() -> Option<Json> {
+        Some(json!({ "type": "string", "pattern": "^[a-z0-9_]{1,64}$" }))
     }
 }
 
@@ -257,7 +358,12 @@ impl Setting for LogFormat {
 
 /// Whether each `${` of a template is closed.
 fn closed(template: &str) -> bool {
-    template.split("${").skip(1).all(|piece| piece.contains('}'))
+    let mut rest = template;
+    while let Some((_, behind)) = rest.split_once("${") {
+        let Some(end) = expression_end(behind) else { return false };
+        rest = behind.get(end..).unwrap_or_default();
+    }
+    true
 }
 
 impl Setting for LogTarget {

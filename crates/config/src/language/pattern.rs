@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use crate::decode::{Decoder, SchemaBuilder, Setting, text};
+use crate::decode::{Decoder, SchemaBuilder, Setting, expression_end, text};
 use crate::tree::Node;
 
 /// Longest path pattern.
@@ -256,10 +256,10 @@ pub(super) struct PathTemplate(pub(super) String);
 impl Setting for PathTemplate {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
         let written = text(node, cx, "a path")?;
-        let checked = if written.contains('?') {
-            Err(("it has a query", "`rewrite: {query: …}` changes the query"))
-        } else {
-            plain_path(written).and_then(|()| names(written).map(|_| ()))
+        let checked = match without_expressions(written) {
+            None => Err(("a `${` has no closing `}`", "an expression stands in `${…}`")),
+            Some(plain) if plain.contains('?') => Err(("it has a query", "`rewrite: {query: …}` changes the query")),
+            Some(plain) => plain_path(&plain).and_then(|()| names(&plain).map(|_| ())),
         };
         match checked {
             Ok(()) => Some(Self(written.to_owned())),
@@ -271,9 +271,22 @@ impl Setting for PathTemplate {
     }
 
     fn schema(s: &mut SchemaBuilder<'_>) -> Json {
-        let doc = "Path with `{name}` of the path pattern: `/v2/items/{id}`.";
-        s.pattern("path template", doc, "^/([^{}?#;\\s\\\\]|\\{[A-Za-z_][A-Za-z0-9_]*\\})*$")
+        let doc = "Path with `{name}` of the path pattern and `${…}` expressions: `/v2/items/{id}`.";
+        s.pattern("path template", doc, "^/([^{}?#;\\s\\\\]|\\{[A-Za-z_][A-Za-z0-9_]*\\}|\\$\\{.*\\})*$")
     }
+}
+
+/// A template with a letter in place of each expression; `None` when one does not end.
+pub(super) fn without_expressions(template: &str) -> Option<String> {
+    let mut plain = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some((before, behind)) = rest.split_once("${") {
+        plain.push_str(before);
+        plain.push('x');
+        rest = behind.get(expression_end(behind)? + 1..).unwrap_or_default();
+    }
+    plain.push_str(rest);
+    Some(plain)
 }
 
 /// Where a redirect leads, with `{name}` of the path pattern and `{path}`, `{query}`, `{host}`.

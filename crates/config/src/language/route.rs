@@ -4,6 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::conditions::{MatchText, ParameterName};
 use super::failure::{FallbackText, MirrorText, RetryText};
+use super::files::FilesText;
 use super::pattern::{self, Location, PathPrefix, PathTemplate};
 use super::policies::PoliciesText;
 use super::upstream::UpstreamTimeoutsText;
@@ -34,6 +35,8 @@ settings! {
         answer: Option<AnswerText>,
         /// A redirect, instead of an upstream.
         redirect: Option<RedirectText>,
+        /// Files of a folder, instead of an upstream.
+        files: Option<FilesText>,
         /// What is forwarded in place of the path and query.
         rewrite: Option<RewriteText>,
         /// Time limits that win over the upstream's.
@@ -53,8 +56,8 @@ settings! {
         /// How several authenticators combine: all must pass, unless `{any: […]}` names those of which one must.
         pub(super) authenticate: Option<AuthenticateText>,
     }
-    exclusive { "upstream", "answer", "redirect" }
-    needs_one { "upstream", "answer", "redirect" }
+    exclusive { "upstream", "answer", "redirect", "files" }
+    needs_one { "upstream", "answer", "redirect", "files" }
     check RouteText::check;
 }
 
@@ -62,9 +65,10 @@ impl RouteText {
     fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
         self.check_slashes(cx);
         self.check_parameters(cx);
-        if self.upstream.is_none() && (self.answer.is_some() || self.redirect.is_some()) {
+        if self.upstream.is_none() && self.goes_elsewhere() {
             for key in ["rewrite", "timeouts", "upgrades", "retry", "fallback", "mirror"] {
-                if let Some(entry) = node.entry(key) {
+                // which file it is, a rewrite decides
+                if let Some(entry) = node.entry(key).filter(|_| key != "rewrite" || self.files.is_none()) {
                     let message = format!("`{key}` has no effect: this route is not sent to an upstream");
                     cx.key(key, |cx| cx.report(Diagnostic::warning(diagnostic::NO_EFFECT, entry.key_at, message)));
                 }
@@ -91,9 +95,9 @@ impl RouteText {
         }
     }
 
-    /// Whether it answers or redirects.
+    /// Whether it answers, redirects or serves files.
     pub(super) fn goes_elsewhere(&self) -> bool {
-        self.answer.is_some() || self.redirect.is_some()
+        self.answer.is_some() || self.redirect.is_some() || self.files.is_some()
     }
 
     /// A pattern that the reading of paths would never let match.
@@ -121,8 +125,9 @@ impl RouteText {
             None => Vec::new(),
         };
         if let Some(template) = self.rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref()) {
+            let plain = pattern::without_expressions(&template.value.0).unwrap_or_default();
             cx.key("rewrite", |cx| {
-                cx.key("path", |cx| self.check_names(&template.value.0, template.at, &known, cx));
+                cx.key("path", |cx| self.check_names(&plain, template.at, &known, cx));
             });
         }
         if let Some(redirect) = &self.redirect {
@@ -152,11 +157,12 @@ impl RouteText {
     pub(super) fn lower(self, upstream: Option<usize>) -> Option<Route> {
         let Spanned { value: name, at } = self.name.0?;
         let upstream = upstream.or_else(|| self.upstream.as_ref().map(|_| usize::MAX));
-        let destination = match (upstream, self.answer, self.redirect) {
-            (Some(index), _, _) => Destination::Upstream(index),
-            (None, Some(answer), _) => Destination::Answer(answer.lower()),
-            (None, None, Some(redirect)) => Destination::Redirect(redirect.lower()),
-            (None, None, None) => return None,
+        let destination = match (upstream, self.answer, self.redirect, self.files) {
+            (Some(index), ..) => Destination::Upstream(index),
+            (None, Some(answer), ..) => Destination::Answer(answer.lower()),
+            (None, None, Some(redirect), _) => Destination::Redirect(redirect.lower()),
+            (None, None, None, Some(files)) => Destination::Files(files.lower()),
+            (None, None, None, None) => return None,
         };
         Some(Route {
             name: Spanned { value: name.0, at },
@@ -273,7 +279,7 @@ impl Setting for RedirectStatus {
 settings! {
     /// What is forwarded in place of the path and query.
     struct RewriteText {
-        /// The path that is forwarded, with `{name}` of the path pattern.
+        /// The path that is forwarded, with `{name}` of the path pattern, and `${…}` expressions of which each stays within its segment.
         path: Option<Spanned<PathTemplate>>,
         /// A prefix of whole segments that is removed.
         strip_prefix: Option<Spanned<PathPrefix>>,
@@ -290,7 +296,7 @@ impl RewriteText {
             self.strip_prefix.map(|Spanned { value, at }| PathRewrite::StripPrefix(Spanned { value: value.0, at }));
         let mut rewrite = Rewrite { path: template.or(strip), ..Rewrite::default() };
         if let Some(query) = self.query {
-            let pairs = |mapping: Mapping<ParameterName, String>| {
+            let pairs = |mapping: Mapping<ParameterName, Spanned<String>>| {
                 mapping.0.into_iter().map(|(name, value)| (name.value.0, value)).collect()
             };
             rewrite.query_remove = query.remove.into_iter().map(|name| name.0).collect();
@@ -302,12 +308,12 @@ impl RewriteText {
 }
 
 settings! {
-    /// Changes of the query: parameters are removed, then set, then added.
+    /// Changes of the query: parameters are removed, then set, then added. `${…}` in a value is an expression.
     struct QueryText {
         /// Parameters added behind those of the same name.
-        add: Mapping<ParameterName, String> = "{}",
+        add: Mapping<ParameterName, Spanned<String>> = "{}",
         /// Parameters that replace those of the same name.
-        set: Mapping<ParameterName, String> = "{}",
+        set: Mapping<ParameterName, Spanned<String>> = "{}",
         /// Parameters removed.
         remove: Vec<ParameterName> = "[]",
     }

@@ -12,7 +12,9 @@ use super::outliers::{BreakerText, OutliersText};
 use super::target::{HostName, TargetUrl, is_authority};
 use crate::decode::{Bounded, Decoder, Name, NonEmpty, SchemaBuilder, Setting, TimeLimit, text};
 use crate::diagnostic::{self, BAD_VALUE, CONFLICTING_KEYS, Diagnostic, MISSING_KEY};
-use crate::model::{HostRule, Spanned, Target, Upstream, UpstreamProtocol, UpstreamTimeouts, UpstreamTls};
+use crate::model::{
+    HostRule, ProxyVersion, Spanned, Target, Upstream, UpstreamProtocol, UpstreamTimeouts, UpstreamTls,
+};
 use crate::settings;
 use crate::tree::Node;
 
@@ -38,6 +40,9 @@ settings! {
         host: HostRule = "preserve",
         /// Protocol towards the targets.
         protocol: Protocol = "http1",
+        /// Each connection begins with a header of the PROXY protocol that names the client. It then serves that client's connection alone;
+        /// with `protocol: http1` only.
+        proxy_protocol: Option<Spanned<ProxyVersionText>>,
         /// TLS towards `https` targets; the target's certificate is verified.
         tls: Option<UpstreamTlsText>,
         /// When a call that failed is made again; without it, only one that found no connection, or one at rest that had ended.
@@ -76,6 +81,11 @@ impl UpstreamText {
             );
             cx.key("targets", |cx| cx.report(found.help(help)));
         }
+        if let Some(given) = self.proxy_protocol.as_ref().filter(|_| !matches!(self.protocol, Protocol::Http1)) {
+            let message = "`proxy_protocol` names one client for each connection, and over HTTP/2 many share one";
+            let found = Diagnostic::error(CONFLICTING_KEYS, given.at, message);
+            cx.key("proxy_protocol", |cx| cx.report(found.help("leave `protocol` out; it is `http1` then")));
+        }
         if let Some(entry) = self
             .tls
             .as_ref()
@@ -108,6 +118,10 @@ impl UpstreamText {
                 Protocol::H2c => UpstreamProtocol::H2c,
                 Protocol::Auto => UpstreamProtocol::Auto,
             },
+            proxy_protocol: self.proxy_protocol.map(|version| match version.value {
+                ProxyVersionText::V1 => ProxyVersion::V1,
+                ProxyVersionText::V2 => ProxyVersion::V2,
+            }),
             tls: self.tls.map(UpstreamTlsText::lower).unwrap_or_default(),
             retry: self.retry.map(RetryText::lower),
             hedge: self.hedge.map(HedgeText::lower),
@@ -192,6 +206,16 @@ settings! {
         H2c = "h2c",
         /// What TLS negotiates; HTTP/1.1 on cleartext.
         Auto = "auto",
+    }
+}
+
+settings! {
+    /// Version of the PROXY protocol.
+    enum ProxyVersionText {
+        /// Version 1, a line of text.
+        V1 = "v1",
+        /// Version 2, binary.
+        V2 = "v2",
     }
 }
 

@@ -92,8 +92,54 @@ warning[no_route] routes: there is no route, so every request is answered with 4
 }
 
 #[test]
+fn the_proxy_protocol_names_who_is_believed_and_one_client_for_each_connection() {
+    let listener = |proxy: &str| {
+        format!(
+            "listeners: [{{ bind: \"127.0.0.1:1\", proxy_protocol: {proxy} }}]\nroutes: [{{ name: a, answer: {{}} }}]"
+        )
+    };
+    finds(
+        &listener("true"),
+        &[
+            "missing_key listeners[0].proxy_protocol: `proxy_protocol: true` believes those of `trusted_proxies`, and there are none; name the load balancers: `proxy_protocol: { from: [10.0.0.0/8] }`",
+        ],
+    );
+    finds(&format!("trusted_proxies: [10.0.0.1]\n{}", listener("true")), &[]);
+    finds(&listener("off"), &[]);
+    finds(
+        "upstreams: { u: { targets: [\"http://h\"], protocol: h2c, proxy_protocol: v2 } }\nroutes: [{ name: a, upstream: u }]",
+        &[
+            "conflicting_keys upstreams.u.proxy_protocol: `proxy_protocol` names one client for each connection, and over HTTP/2 many share one; leave `protocol` out; it is `http1` then",
+        ],
+    );
+}
+
+#[test]
+fn files_stay_below_their_root() {
+    for name in ["../a", "a/../b", "/a", "a//b", "."] {
+        finds(
+            &format!("routes: [{{ name: a, files: {{ root: ., fallback: {name} }} }}]"),
+            &[&format!(
+                "bad_value routes.a.files.fallback: `{name}` is no file below `root`; write it like `index.html` or `app/index.html`"
+            )],
+        );
+    }
+    finds(
+        "routes: [{ name: a, files: { root: ., index: a/b.html } }]",
+        &["bad_value routes.a.files.index: `index` is the name of a file, without a folder"],
+    );
+    finds(
+        "routes: [{ name: a, files: { root: . }, rewrite: { path: /b }, timeouts: { response: 1s } }]",
+        &["no_effect routes.a.timeouts: `timeouts` has no effect: this route is not sent to an upstream"],
+    );
+}
+
+#[test]
 fn routes_end_in_one_place() {
-    route("match: { path: /a }", &["missing_key routes.a: one of `upstream`, `answer` and `redirect` is missing"]);
+    route(
+        "match: { path: /a }",
+        &["missing_key routes.a: one of `upstream`, `answer`, `redirect` and `files` is missing"],
+    );
     route(
         "upstream: u, answer: { body: x }",
         &["conflicting_keys routes.a.answer: `upstream` and `answer` exclude each other"],

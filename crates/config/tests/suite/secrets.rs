@@ -42,6 +42,57 @@ fn a_key_is_digested_and_not_kept() {
 }
 
 #[test]
+fn a_password_is_digested_and_not_kept() {
+    let loaded = hidden(
+        "a.yaml",
+        &format!(
+            "{FRAME}consumers:\n- {{ name: c, basic: {{ username: c, password: \"{SECRET}\" }} }}\n- name: d\n  basic:\n  \
+             - {{ username: s3cr3t-d, password: \"${{env:KEY}}\" }}\n  - {{ username: e, password: {{ sha256: '{:064}' }} }}\n",
+            7
+        ),
+    );
+    let config = loaded.config.unwrap();
+    let basic: Vec<_> = config.consumers.iter().flat_map(|consumer| &consumer.basic).collect();
+    assert_eq!(basic[0].password[..4], [0x75, 0x9a, 0xbb, 0x7a]);
+    assert_eq!((basic[0].password, basic[2].password[31]), (basic[1].password, 7));
+    assert_eq!((basic[0].username.value.as_str(), basic[2].username.value.as_str()), ("c", "e"));
+}
+
+#[test]
+fn passwords_are_masked_in_snippets_whatever_is_wrong_with_them() {
+    for (basic, code) in [
+        ("{ username: a, password: s3cr3t }".to_owned(), "short_key"),
+        (format!("{{ username: a, password: \"{SECRET}\\n\" }}"), "bad_value"),
+        (format!("{{ username: a, passwort: \"{SECRET}\" }}"), "unknown_key"),
+        (format!("{{ username: a, password: [\"{SECRET}\"] }}"), "wrong_type"),
+        (format!("{{ username: \"a:{SECRET}\", password: \"{SECRET}\" }}"), "bad_value"),
+        (format!("{{ password: \"{SECRET}\" }}"), "missing_key"),
+        (format!("{{ username: '', password: \"{SECRET}\" }}"), "bad_value"),
+        (format!("\"{SECRET}\""), "wrong_type"),
+        (
+            format!(
+                "[{{ username: s3cr3t-a, password: \"{SECRET}\" }}, {{ username: s3cr3t-a, password: \"{SECRET}\" }}]"
+            ),
+            "duplicate_name",
+        ),
+    ] {
+        let loaded = hidden("a.yaml", &format!("{FRAME}consumers: [{{ name: c, basic: {basic} }}]\n"));
+        assert!(loaded.diagnostics.iter().any(|found| found.code == code), "{basic}: {:?}", loaded.diagnostics);
+    }
+}
+
+#[test]
+fn a_username_given_to_two_consumers_is_shown_at_both_places() {
+    let basic = |name: &str| format!("  - {{ name: {name}, basic: &a {{ username: u, password: \"{SECRET}\" }} }}\n");
+    let aliased = "  - { name: e, basic: *a }\n";
+    let text = format!("{FRAME}consumers:\n{}{}{aliased}", basic("c"), basic("d").replace("&a ", ""));
+    let loaded = hidden("a.yaml", &text);
+    let found: Vec<_> = loaded.diagnostics.iter().filter(|found| found.code == "duplicate_name").collect();
+    assert_eq!(found.len(), 2, "{}", loaded.diagnostics.render(&loaded.sources, false));
+    assert!(found.iter().all(|found| found.related.len() == 1 && found.path.ends_with(".basic.username")));
+}
+
+#[test]
 fn what_a_valid_configuration_took_from_references_is_not_printed() {
     let text = "listeners: [{ bind: 127.0.0.1:0 }]\nroutes: [{ name: a, answer: { body: \"${env:KEY}\", headers: { x: \"${env:KEY}\" } } }]\npolicies: { headers: { request: { set: { x: \"${env:KEY}\" } } } }\nerrors: { 404: { body: \"${env:KEY}\" } }\n";
     let config = hidden("a.yaml", text).config.unwrap();

@@ -78,6 +78,7 @@ fn conditions(matches: &Match, priority: i32) -> String {
         let nets = matches.client_ip.iter().map(|net| format!("{}/{}", net.addr, net.prefix));
         all.push(format!("client_ip {}", nets.collect::<Vec<_>>().join(",")));
     }
+    all.extend(matches.when.iter().map(|when| format!("when {}", when.value)));
     all.join("; ")
 }
 

@@ -6,10 +6,14 @@ use daemun::Code;
 
 use crate::support::{Folder, daemun};
 
-const PAGES: [(&str, &str, usize); 4] = [
+const PAGES: [(&str, &str, usize); 8] = [
     ("README.md", include_str!("../../../../README.md"), 1),
     ("README.ko.md", include_str!("../../../../README.ko.md"), 1),
     ("getting-started.md", include_str!("../../../../docs/guide/getting-started.md"), 2),
+    ("expressions.md", include_str!("../../../../docs/reference/expressions.md"), 1),
+    ("proxy-protocol.md", include_str!("../../../../docs/guide/proxy-protocol.md"), 3),
+    ("static-files.md", include_str!("../../../../docs/guide/static-files.md"), 2),
+    ("static-site.yaml", concat!("```yaml\n", include_str!("../../../../examples/static-site.yaml"), "```\n"), 1),
     ("demo.yaml", concat!("```yaml\n", include_str!("../../../../examples/demo.yaml"), "```\n"), 1),
 ];
 
@@ -25,6 +29,7 @@ fn every_whole_configuration_in_a_document_is_sound() {
         let mut count = 0;
         for text in configurations(page) {
             let folder = Folder::new();
+            std::fs::create_dir_all(folder.path("public/downloads")).unwrap();
             let path = folder.write("daemun.yaml", &text.replace("${env:SHOP_APP_KEY}", "a-key-of-the-shop-app"));
             let ran = daemun(&["check", "-c", &path.display().to_string()]);
             assert_eq!((ran.code, ran.err.as_str()), (Code::Done, ""), "{name}: {text}");

@@ -1,5 +1,6 @@
-//! Where a route ends: an upstream, an answer, a redirect; and what is done in place of an upstream's call that failed.
+//! Where a route ends: an upstream, an answer, a redirect, files; and what is done in place of an upstream's call that failed.
 
+pub(crate) mod files;
 pub(crate) mod upstream;
 
 use daemun_pipeline::{Answer, Exchange, Fault, Reason, Stop};
@@ -35,6 +36,10 @@ pub(crate) async fn send(
             }
         }
         Destination::Answer(answer) => Err(Stop::Answer(answer.clone())),
+        Destination::Files(files) => {
+            // boxed, so that calls to upstreams do not carry the size of this
+            Box::pin(files::send(ask, exchange, files, trail)).await.map(|()| None)
+        }
         Destination::Redirect(to) => Err(Stop::Answer(Box::new(redirect(to, exchange)))),
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct H1Up {
     scanned: Scan,
     interims: u8,
     pub(crate) place: Place,
+    /// The header that told the target whose connection it serves; it may serve no other.
+    pub(crate) told: Option<Box<[u8]>>,
 }
 
 /// What the upstream said.
@@ -40,7 +42,8 @@ pub(crate) enum Said {
 
 impl H1Up {
     pub(crate) fn new(conn: Conn, place: Place) -> H1Up {
-        H1Up { conn, answered: false, close: false, dubious: false, scanned: Scan::default(), interims: 0, place }
+        let scanned = Scan::default();
+        H1Up { conn, answered: false, close: false, dubious: false, scanned, interims: 0, place, told: None }
     }
 
     /// Makes it ready for the next call.

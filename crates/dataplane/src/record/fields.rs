@@ -1,6 +1,11 @@
 //! The fields of an access-log line: their names, and how each is written. Knows nothing of files and buffers.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+
+use daemun_config::decode::expression_end;
+use daemun_config::model::Spanned;
+use daemun_pipeline::expression::{ExpressionError, Scope, Text};
 
 use super::line::{Line, Steps, protocol};
 use super::text::{Stamp, Style, push_ip, push_millis, push_text, push_u64};
@@ -162,8 +167,54 @@ impl<'a> Value<'a> {
     }
 }
 
+/// What expressions of the log may speak of: an exchange that ended, of any route.
+const SCOPE: Scope<'static> = Scope { params: &[], consumer: true, answer: true, body: false };
+
+/// Computed fields of a JSON line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogFields(Vec<(Box<str>, Arc<Text>)>);
+
+impl LogFields {
+    /// Reads fields: their names, and texts with expressions.
+    ///
+    /// # Errors
+    /// What is wrong, and with which field.
+    pub fn parse(fields: &[(Spanned<String>, Spanned<String>)]) -> Result<LogFields, (usize, TemplateError)> {
+        let mut parsed = Vec::with_capacity(fields.len());
+        for (index, (name, text)) in fields.iter().enumerate() {
+            if Field::named(&name.value).is_some() {
+                let message = format!("a line has a field `{}` already", name.value);
+                return Err((index, TemplateError { offset: 0, message, help: None }));
+            }
+            let text = Text::parse(&text.value, &SCOPE).map_err(|error| (index, error.into()))?;
+            parsed.push((format!("\"{}\":", name.value).into(), Arc::new(text)));
+        }
+        Ok(LogFields(parsed))
+    }
+
+    /// Writes them behind a field; `quoted` is whether that one's closing quote is missing, and then whether the last one's is.
+    fn write(&self, out: &mut Vec<u8>, line: &Line<'_>, quoted: &mut bool) {
+        let mut text = Vec::new();
+        for (key, value) in &self.0 {
+            if compute(value, line, &mut text) {
+                out.extend_from_slice(if *quoted { b"\"," } else { b"," });
+                out.extend_from_slice(key.as_bytes());
+                out.push(b'"');
+                push_text(out, text.get(..MOST_TEXT).unwrap_or(&text), Style::Json);
+                *quoted = true;
+            }
+        }
+    }
+}
+
+/// Puts a computed value in place of `out`; whether there is one.
+fn compute(value: &Text, line: &Line<'_>, out: &mut Vec<u8>) -> bool {
+    out.clear();
+    line.exchange.is_some_and(|exchange| value.push(exchange, out).is_ok() && !out.is_empty())
+}
+
 /// Writes a line as one JSON object, with its line feed. Fields without a value are left out.
-pub(super) fn write_json(out: &mut Vec<u8>, line: &Line<'_>, stamp: &mut Stamp) {
+pub(super) fn write_json(out: &mut Vec<u8>, line: &Line<'_>, stamp: &mut Stamp, fields: &LogFields) {
     let steps = Steps::of(&line.times);
     let start = out.len();
     // the quotes of two neighbours are written together with the key between them
@@ -180,6 +231,9 @@ pub(super) fn write_json(out: &mut Vec<u8>, line: &Line<'_>, stamp: &mut Stamp) 
         out.extend_from_slice(key.as_bytes().get(from..to).unwrap_or_default());
         value.write(out, stamp, Style::Json);
     }
+    if !fields.0.is_empty() {
+        fields.write(out, line, &mut quoted);
+    }
     // the first key's comma; the time is always there
     if let Some(first) = out.get_mut(start) {
         *first = b'{';
@@ -192,9 +246,10 @@ pub(super) fn write_json(out: &mut Vec<u8>, line: &Line<'_>, stamp: &mut Stamp) 
 enum Part {
     Text(Box<str>),
     Field(Field),
+    Computed(Arc<Text>),
 }
 
-/// A compiled template of a line: text with `${field}` references.
+/// A compiled template of a line: text with `${field}` references and `${…}` expressions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogTemplate(Vec<Part>);
 
@@ -207,6 +262,12 @@ pub struct TemplateError {
     pub message: String,
     /// The nearest known name, or all of them.
     pub help: Option<String>,
+}
+
+impl From<ExpressionError> for TemplateError {
+    fn from(error: ExpressionError) -> TemplateError {
+        TemplateError { offset: error.offset, message: error.message, help: error.help }
+    }
 }
 
 /// Bytes of a template.
@@ -244,17 +305,27 @@ impl LogTemplate {
                 rest = behind;
                 continue;
             }
-            let Some((name, behind)) = after.strip_prefix('{').and_then(|inner| inner.split_once('}')) else {
+            let end = after.strip_prefix('{').and_then(|inner| Some((inner, expression_end(inner)?)));
+            let Some((name, behind)) = end.and_then(|(inner, end)| Some((inner.get(..end)?, inner.get(end + 1..)?)))
+            else {
                 let help = "a field is written `${name}`, a dollar `$$`";
                 return wrong(offset, "`$` begins neither a field nor a dollar".into(), Some(help.into()));
             };
-            let Some(field) = Field::named(name) else {
+            let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            let part = Field::named(name).map(Part::Field);
+            let Some(part) = (match part {
+                None if !is_name => {
+                    let moved = |error: ExpressionError| ExpressionError { offset: offset + 2 + error.offset, ..error };
+                    Some(Part::Computed(Arc::new(Text::expression(name, &SCOPE).map_err(moved)?)))
+                }
+                part => part,
+            }) else {
                 return wrong(offset + 2, format!("there is no log field `{name}`"), Some(suggestion(name)));
             };
             if !literal.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut literal).into()));
             }
-            parts.push(Part::Field(field));
+            parts.push(part);
             rest = behind;
         }
         literal.push_str(rest);
@@ -267,6 +338,7 @@ impl LogTemplate {
     /// Writes a line, with its line feed. A field without a value is `-`.
     pub(super) fn write(&self, out: &mut Vec<u8>, line: &Line<'_>, stamp: &mut Stamp) {
         let steps = Steps::of(&line.times);
+        let mut computed = Vec::new();
         for part in &self.0 {
             match part {
                 Part::Text(text) => out.extend_from_slice(text.as_bytes()),
@@ -276,6 +348,13 @@ impl LogTemplate {
                         out.push(b'-');
                     }
                     value.write(out, stamp, Style::Plain);
+                }
+                Part::Computed(value) => {
+                    if compute(value, line, &mut computed) {
+                        push_text(out, computed.get(..MOST_TEXT).unwrap_or(&computed), Style::Plain);
+                    } else {
+                        out.push(b'-');
+                    }
                 }
             }
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use daemun_config::model;
 
 use super::events::Events;
-use super::fields::{LogTemplate, TemplateError, write_json};
+use super::fields::{LogFields, LogTemplate, TemplateError, write_json};
 use super::line::Line;
 use super::metrics::LogCounters;
 use super::text::Stamp;
@@ -23,14 +23,14 @@ const MOST: usize = 64 * 1024;
 /// Form of a line, compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Layout {
-    Json,
+    Json(LogFields),
     Template(LogTemplate),
 }
 
 impl Layout {
-    fn of(format: &model::LogFormat) -> Result<Layout, TemplateError> {
-        Ok(match format {
-            model::LogFormat::Json => Layout::Json,
+    fn of(config: &model::AccessLog) -> Result<Layout, TemplateError> {
+        Ok(match &config.format {
+            model::LogFormat::Json => Layout::Json(LogFields::parse(&config.fields).map_err(|(_, error)| error)?),
             model::LogFormat::Template(template) => Layout::Template(LogTemplate::parse(&template.value)?),
         })
     }
@@ -56,8 +56,7 @@ impl AccessLog {
         counters: Arc<LogCounters>,
         events: &Events,
     ) -> io::Result<AccessLog> {
-        let layout =
-            Layout::of(&config.format).map_err(|wrong| io::Error::new(io::ErrorKind::InvalidInput, wrong.message))?;
+        let layout = Layout::of(config).map_err(|wrong| io::Error::new(io::ErrorKind::InvalidInput, wrong.message))?;
         let writer = match previous {
             Some(previous) if previous.to == config.to => Arc::clone(&previous.writer),
             Some(_) | None => Arc::new(LogWriter::open(&config.to, counters, events.clone())?),
@@ -98,7 +97,7 @@ impl LogBuffer {
         }
         let start = self.bytes.len();
         match &*self.log.layout {
-            Layout::Json => write_json(&mut self.bytes, line, &mut self.stamp),
+            Layout::Json(fields) => write_json(&mut self.bytes, line, &mut self.stamp, fields),
             Layout::Template(template) => template.write(&mut self.bytes, line, &mut self.stamp),
         }
         self.lines += 1;

@@ -46,6 +46,7 @@ pub(super) struct WorkerCells {
     pub(super) closed: Cell,
     pub(super) refused: Cell,
     pub(super) failed_handshakes: Cell,
+    pub(super) unnamed: Cell,
     pub(super) retries: Cell,
 }
 
@@ -59,6 +60,7 @@ impl WorkerCells {
             closed: Cell::default(),
             refused: Cell::default(),
             failed_handshakes: Cell::default(),
+            unnamed: Cell::default(),
             retries: Cell::default(),
         }
     }

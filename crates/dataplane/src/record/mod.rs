@@ -25,7 +25,7 @@ use crate::clock::{Clock, nanos};
 
 pub use cells::{RouteCells, TargetMetrics};
 pub use events::{Events, Level};
-pub use fields::{LogTemplate, TemplateError, log_fields};
+pub use fields::{LogFields, LogTemplate, TemplateError, log_fields};
 pub use log::AccessLog;
 pub use metrics::{LogCounters, MOST_NAMES, MOST_POLICIES, Metrics, Setup};
 pub use render::METRICS_CONTENT_TYPE;
@@ -205,6 +205,11 @@ impl Recorder {
     /// A client's TLS handshake failed.
     pub fn handshake_failed(&self) {
         self.add(|cells| &cells.failed_handshakes);
+    }
+
+    /// A client's connection was closed, since it did not begin with the header that its listener asks for.
+    pub fn connection_unnamed(&self) {
+        self.add(|cells| &cells.unnamed);
     }
 
     /// A connection to a target was made, or could not be.

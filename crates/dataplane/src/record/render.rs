@@ -84,6 +84,8 @@ families! {
         "Client connections that were refused because too many were open.";
     FAILED_HANDSHAKES = "daemun_tls_handshakes_failed_total", Counter, [],
         "TLS handshakes of clients that failed.";
+    UNNAMED_CONNECTIONS = "daemun_proxy_protocol_refused_total", Counter, [],
+        "Client connections that were closed for want of a PROXY protocol header from who is believed.";
     LOST_LINES = "daemun_access_log_lost_lines_total", Counter, [],
         "Access-log lines that could not be written.";
     LOG_ERRORS = "daemun_access_log_write_errors_total", Counter, [],
@@ -235,6 +237,7 @@ fn process(out: &mut Text, metrics: &Metrics) {
     out.one(&CONNECTIONS_ACCEPTED, accepted);
     out.one(&CONNECTIONS_REFUSED, sum(metrics, |w| Some(&w.refused)));
     out.one(&FAILED_HANDSHAKES, sum(metrics, |w| Some(&w.failed_handshakes)));
+    out.one(&UNNAMED_CONNECTIONS, sum(metrics, |w| Some(&w.unnamed)));
     out.one(&LOST_LINES, metrics.log.lost_lines.load(Relaxed));
     out.one(&LOG_ERRORS, metrics.log.write_errors.load(Relaxed));
     let reloads = metrics.reloads();

@@ -34,7 +34,7 @@ pub(super) fn exchange(id: &str) -> Exchange {
     request.version = 11;
     assert!(head.append("User-Agent", b"curl/8 \"quoted\""));
     assert!(head.append("Authorization", b"Bearer secret-token"));
-    let consumer = Consumer { name: "shop-app".into(), roles: Vec::new(), keys: Vec::new() };
+    let consumer = Consumer { name: "shop-app".into(), ..Consumer::default() };
     exchange.directory = Some(Arc::new(Directory::new(vec![consumer])));
     exchange.consumer = Some(ConsumerId(0));
     exchange.client.ip = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));

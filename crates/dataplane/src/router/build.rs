@@ -6,9 +6,10 @@ use std::collections::HashMap;
 use daemun_config::diagnostic::{self, Diagnostic, Diagnostics};
 use daemun_config::model::{Match, PathMatch, Route, Spanned};
 use daemun_config::tree::At;
+use daemun_pipeline::expression::{Expression, Scope};
 
 use super::Router;
-use super::conditions::{ConditionSet, RegexCache, anchored};
+use super::conditions::{ConditionSet, RegexCache, When, anchored};
 use super::conflicts;
 use super::grow::Grower;
 use super::hosts::{HostKind, Hosts, read_pattern};
@@ -143,7 +144,7 @@ impl<'a> Draft<'a> {
         let route = number(self.specs.len());
         self.specs.push(spec);
         self.route_names.push(0);
-        let conditions = ConditionSet::compile(spec.matches, &mut self.cache, &mut |regex, message| {
+        let mut conditions = ConditionSet::compile(spec.matches, &mut self.cache, &mut |regex, message| {
             found.error(diagnostic::BAD_VALUE, spec.path(""), regex.at, message);
         });
         let methods = self.methods.intern(spec.matches.methods.iter().map(|method| method.value.as_str()));
@@ -153,6 +154,7 @@ impl<'a> Draft<'a> {
         }
         let pattern = self.pattern(&spec, found);
         let (Some(pattern), Some(methods)) = (pattern, methods) else { return };
+        conditions.when = when(&spec, &pattern.names, found);
         let start = self.keys.len();
         self.keys.extend_from_slice(&pattern.key);
         if let Some(slot) = self.route_names.get_mut(route as usize) {
@@ -342,6 +344,29 @@ impl<'a> Draft<'a> {
         };
         reach::report_unreachable(&router, &specs, &item_keys, found);
         router
+    }
+}
+
+/// Reads the expression of a route, whose parameters have these names.
+fn when(spec: &RouteSpec<'_>, names: &[String], found: &mut Diagnostics) -> Option<When> {
+    let text = spec.matches.when.as_ref()?;
+    let scope = Scope { params: names, body: spec.matches.body.is_some(), ..Scope::default() };
+    match Expression::parse(&text.value, &scope) {
+        Ok(expression) => {
+            if spec.matches.body.is_some() && !expression.needs_body() {
+                let message = "`when` does not speak of `request.body`, so that none is read";
+                let finding = Diagnostic::warning(diagnostic::NO_EFFECT, text.at, message);
+                found.push(finding.path(spec.path(".body")));
+            }
+            Some(When { expression, body: spec.matches.body.unwrap_or(0) })
+        }
+        Err(error) => {
+            let at = text.at.within(&text.value, error.offset);
+            let mut finding = Diagnostic::error(diagnostic::BAD_VALUE, at, error.to_string());
+            finding.help = error.help;
+            found.push(finding.path(spec.path(".when")));
+            None
+        }
     }
 }
 

@@ -1,10 +1,11 @@
-//! What a route asks of headers, query, cookies and client address, beside host, path and method. Knows nothing of routes:
+//! What a route asks of headers, query, cookies and client address, and by expression, beside host, path and method. Knows nothing of routes:
 //! the questions are asked of a [`Conditions`], which the exchange answers, and only when a route asks them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use daemun_config::model::{IpNet, Match, Spanned, ValueMatch};
+use daemun_pipeline::expression::{Expression, Place};
 use regex::bytes::{Regex, RegexSet};
 
 /// Largest compiled size of one expression, in bytes.
@@ -21,6 +22,19 @@ pub trait Conditions {
     fn cookie(&self, name: &str, visit: &mut dyn FnMut(&[u8]) -> bool);
     /// The caller's address, trusted proxies taken into account.
     fn client_ip(&self) -> IpAddr;
+    /// Whether an expression holds for it. It may read a JSON body of up to `body` bytes.
+    fn when(&self, when: &Expression, body: u64, place: Place<'_>) -> bool {
+        let _ = (when, body, place);
+        false
+    }
+}
+
+/// An expression, and how much of a body it may read.
+#[derive(Clone, Debug)]
+pub(super) struct When {
+    pub(super) expression: Expression,
+    /// Bytes.
+    pub(super) body: u64,
 }
 
 /// The conditions of one route. All must hold.
@@ -30,6 +44,7 @@ pub(super) struct ConditionSet {
     query: Vec<Condition>,
     cookies: Vec<Condition>,
     client_ip: Vec<IpNet>,
+    pub(super) when: Option<When>,
 }
 
 /// One condition on the values of a name. It holds when there is a value and **every** value fulfils it, so that a request
@@ -60,6 +75,8 @@ pub enum FailedCondition {
     Cookie(String),
     /// The client address.
     ClientIp,
+    /// The expression, as written.
+    When(String),
 }
 
 /// The same, without a copy of its name.
@@ -154,24 +171,32 @@ impl ConditionSet {
             query: list(&matches.query),
             cookies: list(&matches.cookies),
             client_ip: matches.client_ip.clone(),
+            when: None,
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.headers.is_empty() && self.query.is_empty() && self.cookies.is_empty() && self.client_ip.is_empty()
+        self.headers.is_empty()
+            && self.query.is_empty()
+            && self.cookies.is_empty()
+            && self.client_ip.is_empty()
+            && self.when.is_none()
     }
 
     /// How many conditions there are, comparable: headers weigh more than any number of query parameters, those more than
-    /// cookies, those more than a client address. However many ranges it lists, an address is one condition.
+    /// cookies, those more than a client address, and that more than an expression. However many ranges it lists, an address is one
+    /// condition.
     pub(super) fn weight(&self) -> u64 {
         let count = |list: &[Condition]| u64::try_from(list.len()).unwrap_or(u64::MAX).min(0xFFFF);
         count(&self.headers) << 48
             | count(&self.query) << 32
             | count(&self.cookies) << 16
-            | u64::from(!self.client_ip.is_empty())
+            | u64::from(!self.client_ip.is_empty()) << 1
+            | u64::from(self.when.is_some())
     }
 
-    /// Whether a request fulfils all.
+    /// Whether a request fulfils all but the expression.
+    #[inline]
     pub(super) fn hold(&self, request: &dyn Conditions, looked: Looked) -> bool {
         self.first_failed(request, looked).is_none()
     }
@@ -218,6 +243,7 @@ impl ConditionSet {
                 others.iter().any(|other| condition.name == other.name && condition.value.excludes(&other.value))
             })
         }) || self.addresses_exclude(other)
+            || matches!((&self.when, &other.when), (Some(own), Some(other)) if own.expression.excludes(&other.expression))
     }
 
     fn addresses_exclude(&self, other: &Self) -> bool {
@@ -236,7 +262,12 @@ impl ConditionSet {
         let address = self.client_ip.is_empty()
             || !other.client_ip.is_empty()
                 && other.client_ip.iter().all(|net| self.client_ip.iter().any(|own| contains(own, net)));
-        values && address
+        let when = match (&self.when, &other.when) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(own), Some(other)) => own.expression == other.expression && own.body == other.body,
+        };
+        values && address && when
     }
 
     fn kinds(&self) -> [&[Condition]; 3] {

@@ -5,10 +5,10 @@ use std::cmp::Reverse;
 use std::ops::ControlFlow;
 
 use super::Router;
-use super::conditions::{FailedCondition, Looked};
-use super::find::{Captures, Outcome, Query, Variant, conditions, takes};
+use super::conditions::{ConditionSet, FailedCondition, Looked};
+use super::find::{Captures, Outcome, Query, Variant, Walked, conditions, takes, when_holds};
 use super::methods::MethodSet;
-use super::trie::{Reached, Visitor};
+use super::trie::{Entry, Reached, Visitor};
 
 /// Most routes an explanation lists under one host.
 const MAX_CONSIDERED: usize = 1_000;
@@ -138,6 +138,18 @@ impl Lister<'_> {
         }
     }
 
+    fn failed(&self, set: &ConditionSet, entry: &Entry, reached: &Reached<'_>) -> Option<FailedCondition> {
+        let failed = set.explain(self.query.request, self.looked);
+        if failed.is_some() || self.looked != Looked::All {
+            return failed;
+        }
+        let path = self.query.path.matched(self.variant == Variant::Kept);
+        if when_holds(self.router, set, self.query, &Walked { entry, reached, path }) {
+            return None;
+        }
+        set.when.as_ref().map(|when| FailedCondition::When(when.expression.text().to_owned()))
+    }
+
     fn method(&self) -> MethodSet {
         self.router.methods.set_of(self.query.method)
     }
@@ -154,9 +166,7 @@ impl Visitor for Lister<'_> {
                 continue;
             }
             let failed = if entry.methods.intersects(self.method()) {
-                conditions(self.router, entry)
-                    .and_then(|set| set.explain(self.query.request, self.looked))
-                    .map(Verdict::Condition)
+                conditions(self.router, entry).and_then(|set| self.failed(set, entry, reached)).map(Verdict::Condition)
             } else {
                 Some(Verdict::Method)
             };

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::{ControlFlow, Range};
 
+use daemun_pipeline::expression::Place;
+
 use super::Router;
 use super::conditions::{ConditionSet, Conditions, Looked};
 use super::hosts::Host;
@@ -221,9 +223,16 @@ impl Search<'_> {
         finder.best
     }
 
-    fn conditions_hold(&self, entry: &Entry) -> bool {
+    #[inline]
+    fn conditions_hold(&self, entry: &Entry, reached: &Reached<'_>, variant: Variant) -> bool {
         entry.conditions == NONE
-            || conditions(self.router, entry).is_none_or(|set| set.hold(self.query.request, self.looked))
+            || conditions(self.router, entry).is_none_or(|set| {
+                set.hold(self.query.request, self.looked)
+                    && (set.when.is_none() || self.looked != Looked::All || {
+                        let path = self.query.path.matched(variant == Variant::Kept);
+                        when_holds(self.router, set, self.query, &Walked { entry, reached, path })
+                    })
+            })
     }
 
     /// What to answer when no route takes the request.
@@ -246,6 +255,33 @@ impl Search<'_> {
 /// The conditions of an entry that has some.
 pub(super) fn conditions<'a>(router: &'a Router, entry: &Entry) -> Option<&'a ConditionSet> {
     router.conditions.get(entry.conditions as usize)
+}
+
+/// How an entry was reached.
+pub(super) struct Walked<'a> {
+    pub(super) entry: &'a Entry,
+    pub(super) reached: &'a Reached<'a>,
+    /// The path as the entry reads it.
+    pub(super) path: &'a [u8],
+}
+
+/// Whether the expression of an entry holds; `true` when it has none.
+pub(super) fn when_holds(router: &Router, set: &ConditionSet, query: &Query<'_>, walked: &Walked<'_>) -> bool {
+    let Some(when) = &set.when else { return true };
+    let &Walked { entry, reached, path } = walked;
+    let mut spans = Spans::EMPTY;
+    if when.expression.needs_params() {
+        spans.copy_from(reached.spans.as_slice());
+        if let Some(start) = reached.rest
+            && entry.flags.captures_rest
+        {
+            spans.push(start, path.len());
+        }
+        if let Some(regex) = reached.regex {
+            router.capture_groups(regex, entry.route, path, &mut spans);
+        }
+    }
+    query.request.when(&when.expression, when.body, Place { path, params: spans.as_slice() })
 }
 
 /// Keeps the best entry seen. The walk goes by precedence of the path, so that one seen later wins only by its priority.
@@ -278,7 +314,7 @@ impl Visitor for Finder<'_, '_> {
                 self.search.other_methods = true;
                 continue;
             }
-            if !self.search.conditions_hold(entry) {
+            if !self.search.conditions_hold(entry, reached, self.variant) {
                 continue;
             }
             let &Entry { priority, route, flags, .. } = entry;
@@ -332,7 +368,7 @@ impl Visitor for Allowed<'_, '_> {
         for entry in reached.entries {
             if takes(entry, reached, self.variant)
                 && !self.methods.includes(entry.methods)
-                && self.search.conditions_hold(entry)
+                && self.search.conditions_hold(entry, reached, self.variant)
             {
                 self.methods = self.methods.with(entry.methods);
             }

@@ -4,7 +4,7 @@
 //! ```text
 //! path.rs        a request's path, read one way
 //! pattern.rs     a route's path condition → a key whose byte order is precedence
-//! conditions.rs  headers, query, cookies, client address
+//! conditions.rs  headers, query, cookies, client address, expressions
 //! methods.rs     sets of methods
 //! build.rs       routes → sorted entries → trees; findings through conflicts.rs and reach.rs
 //! hosts.rs       a request's host → the tree of the best host

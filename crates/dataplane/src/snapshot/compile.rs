@@ -4,20 +4,21 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use daemun_config::Draft;
-use daemun_config::diagnostic::{BAD_VALUE, Diagnostic, Diagnostics, ROUTE_LESS_PROTECTED};
+use daemun_config::diagnostic::{BAD_VALUE, Diagnostic, Diagnostics, FILES_ROOT, ROUTE_LESS_PROTECTED};
 use daemun_config::model::{
     self, Authenticate, Config, LogFormat, PathRewrite as PathRewriteConfig, PolicyEntry, Underscores,
 };
 use daemun_config::tree::At;
-use daemun_pipeline::{BuildContext, Carry, Consumer, Directory, Phase, Policy, PolicyRow};
+use daemun_pipeline::expression::{ExpressionError, Scope, Text};
+use daemun_pipeline::{BasicCredential, BuildContext, Carry, Consumer, Directory, Phase, Policy, PolicyRow};
 
 use super::failure::{Names, OwnFailure};
-use super::template::Template;
-use super::{Destination, Own, PathRewrite, Redirect, Rewrite, Route, Settings, Snapshot, answer, upstream};
+use super::template::{Template, split_expressions};
+use super::{Destination, Entrance, Own, PathRewrite, Redirect, Rewrite, Route, Settings, Snapshot, answer, upstream};
 use crate::chain::{Chain, Link};
 use crate::clock::nanos;
 use crate::http1::parse::Bounds;
-use crate::record::{LogTemplate, Metrics};
+use crate::record::{LogFields, LogTemplate, Metrics};
 use crate::respond::ErrorBodies;
 use crate::router::{Router, normal_prefix, normal_template};
 
@@ -69,7 +70,7 @@ fn compile(
         carry,
         directory: &directory,
         diagnostics,
-        upstreams: Names::of(&config.upstreams),
+        names: Names::of(&config.upstreams),
         balances: &config.upstreams,
         shared: HashMap::new(),
         alike: HashMap::new(),
@@ -102,9 +103,11 @@ fn compile(
         .map(|u| upstream::compile(u, config.zone.as_deref(), &names, carry, metrics, diagnostics).map(Arc::new))
         .collect();
     let upstreams = upstreams.into_iter().collect::<Option<Vec<_>>>();
-    let tls = tls(config, carry, diagnostics);
-    let (router, unmatched, upstreams, tls) = (router?, unmatched?, upstreams?, tls?);
-    let snapshot = Snapshot { router, routes, unmatched, upstreams, directory, tls, settings: settings(config) };
+    let entrances = entrances(config, carry, diagnostics);
+    let (router, unmatched, upstreams, entrances) = (router?, unmatched?, upstreams?, entrances?);
+    let tells_ends = upstreams.iter().any(|upstream| upstream.proxy_protocol.is_some());
+    let settings = settings(config);
+    let snapshot = Snapshot { router, routes, unmatched, upstreams, directory, entrances, tells_ends, settings };
     (snapshot.routes.len() == config.routes.len()).then_some(snapshot)
 }
 
@@ -120,14 +123,25 @@ fn parameters(router: Option<&Router>, route: &model::Route, index: u32) -> Opti
 
 /// Reports what is wrong with the template of the access log, which is opened only when the configuration is published.
 fn check_log(config: &Config, diagnostics: &mut Diagnostics) {
-    let Some(LogFormat::Template(template)) = config.access_log.as_ref().map(|log| &log.format) else { return };
-    if let Err(error) = LogTemplate::parse(&template.value) {
-        let found = Diagnostic::error(BAD_VALUE, template.at, error.message).path("access_log.format");
-        diagnostics.push(match error.help {
-            Some(help) => found.help(help),
-            None => found,
-        });
-    }
+    let Some(log) = &config.access_log else { return };
+    let (at, path, error) = match &log.format {
+        LogFormat::Template(template) => match LogTemplate::parse(&template.value) {
+            Ok(_) => return,
+            Err(error) => (template.at, "access_log.format".to_owned(), error),
+        },
+        LogFormat::Json => match LogFields::parse(&log.fields) {
+            Ok(_) => return,
+            Err((index, error)) => {
+                let Some((name, text)) = log.fields.get(index) else { return };
+                (text.at.within(&text.value, error.offset), format!("access_log.fields.{}", name.value), error)
+            }
+        },
+    };
+    let found = Diagnostic::error(BAD_VALUE, at, error.message).path(path);
+    diagnostics.push(match error.help {
+        Some(help) => found.help(help),
+        None => found,
+    });
 }
 
 /// What routes may have of their own but a rewrite: limits of body, connecting and answer, upgrades, a parameter that is hashed.
@@ -138,7 +152,7 @@ struct Compiler<'a> {
     carry: &'a Carry,
     directory: &'a Arc<Directory>,
     diagnostics: &'a mut Diagnostics,
-    upstreams: Names<'a>,
+    names: Names<'a>,
     /// Global policies are built once and shared by the routes that have them.
     shared: HashMap<(String, bool), Option<Built>>,
     /// What of each upstream is hashed.
@@ -254,6 +268,7 @@ impl Compiler<'_> {
             model::Destination::Redirect(redirect) => self
                 .location(route, &redirect.to, params)
                 .map(|to| Destination::Redirect(Box::new(Redirect { to, status: redirect.status }))),
+            model::Destination::Files(files) => self.files(route, files),
         };
         let rewrite = self.rewrite(route, params);
         let (destination, rewrite, chain) = (destination?, rewrite?, chain?);
@@ -279,7 +294,7 @@ impl Compiler<'_> {
     fn own(&mut self, route: &model::Route, rewrite: Option<Rewrite>, hash_param: Option<u16>) -> Arc<Own> {
         let (body, upgrades) = (route.body_limit, route.upgrades.clone());
         let (connect, response) = (route.timeouts.connect.map(nanos), route.timeouts.response.map(nanos));
-        let failure = OwnFailure::compile(route, &self.upstreams, self.carry);
+        let failure = OwnFailure::compile(route, &self.names, self.carry);
         if rewrite.is_some() || failure.is_some() {
             return Arc::new(Own { body, connect, response, upgrades, rewrite, failure, hash_param });
         }
@@ -299,10 +314,14 @@ impl Compiler<'_> {
                 Some(PathRewrite::StripPrefix(self.normal(route, "rewrite.strip_prefix", prefix.at, read)?))
             }
             Some(PathRewriteConfig::Template(template)) => {
-                let read = normal_template(&template.value, route.keep_slashes);
+                let split = split_expressions(&template.value, &scope(params));
+                let (plain, texts) = self.expression(route, "rewrite.path", template, split)?;
+                let read = normal_template(&plain, route.keep_slashes);
                 let value = self.normal(route, "rewrite.path", template.at, read)?;
                 let template = model::Spanned { value, at: template.at };
-                let template = self.template(route, "rewrite.path", &template, params)?;
+                let marks = (0..texts.len()).map(|index| format!("@{index}"));
+                let names: Vec<String> = params.iter().cloned().chain(marks).collect();
+                let template = self.template(route, "rewrite.path", &template, &names)?.with(params.len(), texts);
                 if template.is_plain(params.len()) {
                     Some(PathRewrite::Template(template))
                 } else {
@@ -317,10 +336,46 @@ impl Compiler<'_> {
         let rewrite = Rewrite {
             path,
             query_remove: config.query_remove.clone(),
-            query_set: config.query_set.clone(),
-            query_add: config.query_add.clone(),
+            query_set: self.query_values(route, "rewrite.query.set", &config.query_set, params)?,
+            query_add: self.query_values(route, "rewrite.query.add", &config.query_add, params)?,
         };
         Some((!empty).then_some(rewrite))
+    }
+
+    fn query_values(
+        &mut self,
+        route: &model::Route,
+        key: &str,
+        values: &[(String, model::Spanned<String>)],
+        params: &[String],
+    ) -> Option<Vec<(String, Text)>> {
+        let read = values.iter().map(|(name, value)| {
+            let text = Text::parse(&value.value, &scope(params));
+            Some((name.clone(), self.expression(route, &format!("{key}.{name}"), value, text)?))
+        });
+        // all of them, so that each error is reported
+        read.collect::<Vec<_>>().into_iter().collect()
+    }
+
+    /// What a text with expressions was read as, or its error reported.
+    fn expression<T>(
+        &mut self,
+        route: &model::Route,
+        key: &str,
+        text: &model::Spanned<String>,
+        read: Result<T, ExpressionError>,
+    ) -> Option<T> {
+        let error = match read {
+            Ok(read) => return Some(read),
+            Err(error) => error,
+        };
+        let found = Diagnostic::error(BAD_VALUE, text.at.within(&text.value, error.offset), error.message);
+        let found = found.path(format!("routes.{}.{key}", route.name.value));
+        self.diagnostics.push(match error.help {
+            Some(help) => found.help(help),
+            None => found,
+        });
+        None
     }
 
     /// What a path was read as, or its error reported.
@@ -329,6 +384,17 @@ impl Compiler<'_> {
             self.diagnostics.error(BAD_VALUE, format!("routes.{}.{key}", route.name.value), at, message);
         })
         .ok()
+    }
+
+    /// Files whose folder is there; it is opened anew for each request, so that one that is put in its place is served from then on.
+    fn files(&mut self, route: &model::Route, files: &model::Files) -> Option<Destination> {
+        let root = &files.root;
+        let message = match std::fs::read_dir(&root.value) {
+            Ok(_) => return Some(Destination::Files(Arc::new(files.clone()))),
+            Err(error) => format!("`{}` is not a folder that can be read: {error}", root.value.display()),
+        };
+        self.diagnostics.error(FILES_ROOT, format!("routes.{}.files.root", route.name.value), root.at, message);
+        None
     }
 
     /// Where a redirect leads; a caller may not choose its host.
@@ -367,6 +433,11 @@ impl Compiler<'_> {
             }
         }
     }
+}
+
+/// What expressions of a rewrite may speak of.
+fn scope(params: &[String]) -> Scope<'_> {
+    Scope { params, consumer: true, ..Scope::default() }
 }
 
 /// Warns of routes whose requests, when they fail only its conditions, go to one that asks for less proof of who calls.
@@ -421,25 +492,22 @@ fn key_of(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)).max(1)
 }
 
-/// TLS of the listeners by name: the address as configured, numbered from the second of the same on.
-fn tls(
-    config: &Config,
-    carry: &Carry,
-    diagnostics: &mut Diagnostics,
-) -> Option<HashMap<String, Arc<rustls::ServerConfig>>> {
+/// What comes before requests at the listeners, by name: the address as configured, numbered from the second of the same on.
+fn entrances(config: &Config, carry: &Carry, diagnostics: &mut Diagnostics) -> Option<HashMap<String, Entrance>> {
     let mut out = HashMap::new();
     let mut complete = true;
     for (index, listener) in config.listeners.iter().enumerate() {
-        if listener.tls.is_none() {
+        if listener.tls.is_none() && listener.proxy_protocol.is_none() {
             continue;
         }
         let same = config.listeners.iter().take(index).filter(|other| other.bind.value == listener.bind.value).count();
-        match crate::tls::server(listener, carry, diagnostics) {
-            Some(tls) => {
-                out.insert(crate::listener::name(&listener.bind.value, same), tls);
-            }
-            None => complete = false,
+        let tls = listener.tls.is_some().then(|| crate::tls::server(listener, carry, diagnostics));
+        if matches!(tls, Some(None)) {
+            complete = false;
+            continue;
         }
+        let proxy = listener.proxy_protocol.clone().map(Arc::new);
+        out.insert(crate::listener::name(&listener.bind.value, same), Entrance { proxy, tls: tls.flatten() });
     }
     complete.then_some(out)
 }
@@ -453,6 +521,11 @@ fn directory(config: &Config) -> Directory {
         name: c.name.value.clone(),
         roles: c.roles.clone(),
         keys: c.keys.iter().map(|k| k.value).collect(),
+        basic: c
+            .basic
+            .iter()
+            .map(|known| BasicCredential { username: known.username.value.clone(), password: known.password })
+            .collect(),
     });
     Directory::new(consumers.collect())
 }

@@ -10,7 +10,8 @@ pub(crate) mod upstream;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use daemun_config::model::{Answer as AnswerConfig, TrustedProxies};
+use daemun_config::model::{Answer as AnswerConfig, Files, ListenerProxy, TrustedProxies};
+use daemun_pipeline::expression::Text;
 use daemun_pipeline::{Answer, Directory};
 
 use crate::chain::Chain;
@@ -29,9 +30,19 @@ pub struct Snapshot {
     pub(crate) unmatched: Chain,
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     pub(crate) directory: Arc<Directory>,
-    /// TLS of each listener that has it, by its name.
-    pub(crate) tls: HashMap<String, Arc<rustls::ServerConfig>>,
+    /// What comes before requests at a listener, where anything does, by its name.
+    pub(crate) entrances: HashMap<String, Entrance>,
+    /// Whether an upstream is told whose connection a call came over.
+    pub(crate) tells_ends: bool,
     pub(crate) settings: Settings,
+}
+
+/// What comes before requests at a listener.
+#[derive(Clone)]
+pub(crate) struct Entrance {
+    /// First, a header of the PROXY protocol.
+    pub(crate) proxy: Option<Arc<ListenerProxy>>,
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 /// What holds for every exchange. Times in nanoseconds.
@@ -101,6 +112,8 @@ pub(crate) enum Destination {
     Answer(Box<Answer>),
     /// A redirect.
     Redirect(Box<Redirect>),
+    /// Files of a folder.
+    Files(Arc<Files>),
 }
 
 /// A redirect, compiled.
@@ -114,8 +127,8 @@ pub(crate) struct Redirect {
 pub(crate) struct Rewrite {
     pub(crate) path: Option<PathRewrite>,
     pub(crate) query_remove: Vec<String>,
-    pub(crate) query_set: Vec<(String, String)>,
-    pub(crate) query_add: Vec<(String, String)>,
+    pub(crate) query_set: Vec<(String, Text)>,
+    pub(crate) query_add: Vec<(String, Text)>,
 }
 
 /// What is forwarded in place of the path.
@@ -168,6 +181,7 @@ impl Snapshot {
             }
             Some(Destination::Answer(answer)) => format!("answer {}", answer.status),
             Some(Destination::Redirect(redirect)) => format!("redirect {}", redirect.status),
+            Some(Destination::Files(files)) => format!("files {}", files.root.value.display()),
             None => String::new(),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
-use daemun_config::model::{TargetAddress, UpstreamProtocol};
+use daemun_config::model::{ProxyVersion, TargetAddress, UpstreamProtocol};
 
 use super::upstream::Target;
 use crate::destination::upstream::state::TargetState;
@@ -83,6 +83,7 @@ pub struct FoundTarget {
 pub(crate) struct Maker {
     pub(crate) upstream: String,
     pub(crate) protocol: UpstreamProtocol,
+    pub(crate) proxy_protocol: Option<ProxyVersion>,
     /// What tells its TLS settings from others.
     pub(crate) tls_key: String,
     pub(crate) known: Arc<Known>,
@@ -173,6 +174,7 @@ mod tests {
         let maker = Maker {
             upstream: "u".into(),
             protocol: UpstreamProtocol::Http1,
+            proxy_protocol: None,
             tls_key: String::new(),
             known: Arc::default(),
             metrics: Metrics::new(setup).0,

@@ -1,7 +1,9 @@
 //! Text with `{name}` of a path pattern, as rewrites and redirects use it. Knows no escaping: what it puts in was already read once. What
 //! comes out of a rewrite is a path in its one reading again, and what comes out of a redirect leads where the template says.
 
-use daemun_pipeline::Exchange;
+use daemun_config::decode::expression_end;
+use daemun_pipeline::expression::{ExpressionError, Scope, Text, encode_segment};
+use daemun_pipeline::{Exchange, Fault, Reason};
 
 use crate::router::{PathError, path};
 
@@ -16,6 +18,25 @@ enum Piece {
     Path,
     Query,
     Host,
+    Computed(Text),
+}
+
+/// The expressions of a template, and their text with the name of a parameter in place of each, which no path pattern can have.
+pub(crate) fn split_expressions(text: &str, scope: &Scope<'_>) -> Result<(String, Vec<Text>), ExpressionError> {
+    let (mut plain, mut texts) = (String::with_capacity(text.len()), Vec::new());
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once("${") {
+        let Some(end) = expression_end(behind) else { break };
+        let offset = text.len() - behind.len();
+        let moved = |error: ExpressionError| ExpressionError { offset: offset + error.offset, ..error };
+        let computed = Text::expression(behind.get(..end).unwrap_or_default(), scope).map_err(moved)?;
+        plain.push_str(before);
+        plain.push_str(&format!("{{@{}}}", texts.len()));
+        texts.push(computed);
+        rest = behind.get(end + 1..).unwrap_or_default();
+    }
+    plain.push_str(rest);
+    Ok((plain, texts))
 }
 
 impl Template {
@@ -46,6 +67,18 @@ impl Template {
         Ok(Template(pieces))
     }
 
+    /// Puts expressions in the places that [`split_expressions`] marked; to be called with all of them after [`Template::parse`] was given
+    /// their names behind those of `params`.
+    pub(crate) fn with(mut self, params: usize, texts: Vec<Text>) -> Template {
+        for (text, index) in texts.into_iter().zip(params..) {
+            let marked = self.0.iter_mut().find(|piece| matches!(piece, Piece::Param(at) if usize::from(*at) == index));
+            if let Some(piece) = marked {
+                *piece = Piece::Computed(text);
+            }
+        }
+        self
+    }
+
     /// What would let a caller climb with a value of a parameter, if anything: a dot or two beside it, alone in their segment but for
     /// the value, which can be empty.
     pub(crate) fn open_dots(&self) -> Option<String> {
@@ -68,7 +101,7 @@ impl Template {
                 Piece::Text(more) => text.push_str(more),
                 Piece::Host => text.push('h'),
                 Piece::Path => text.push('/'),
-                Piece::Param(_) | Piece::Query => {
+                Piece::Param(_) | Piece::Query | Piece::Computed(_) => {
                     let behind_scheme = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest);
                     return (!behind_scheme.contains(['/', '?', '#'])).then_some(text);
                 }
@@ -84,7 +117,7 @@ impl Template {
         self.push(exchange, out);
         let is_local = match self.0.first() {
             Some(Piece::Text(text)) => text.starts_with('/'),
-            Some(Piece::Param(_) | Piece::Path | Piece::Query | Piece::Host) | None => true,
+            Some(Piece::Param(_) | Piece::Path | Piece::Query | Piece::Host | Piece::Computed(_)) | None => true,
         };
         let slashes = out.iter().skip(start).take_while(|byte| matches!(byte, b'/' | b'\\')).count();
         if is_local && slashes > 1 {
@@ -108,12 +141,43 @@ impl Template {
                         && match after {
                             None => true,
                             Some(Piece::Text(text)) => text.starts_with('/') && usize::from(*param) + 1 < params,
-                            Some(Piece::Param(_) | Piece::Path | Piece::Query | Piece::Host) => false,
+                            Some(Piece::Param(_) | Piece::Path | Piece::Query | Piece::Host | Piece::Computed(_)) => {
+                                false
+                            }
                         }
                 }
-                Piece::Path | Piece::Query | Piece::Host => false,
+                Piece::Path | Piece::Query | Piece::Host | Piece::Computed(_) => false,
             }
         })
+    }
+
+    /// Refuses what an expression would make another path of: its value alone in a segment and empty, or a dot segment.
+    pub(crate) fn check_computed(&self, exchange: &Exchange) -> Result<(), Fault> {
+        if !self.0.iter().any(|piece| matches!(piece, Piece::Computed(_))) {
+            return Ok(());
+        }
+        let (mut raw, mut empty) = (Vec::new(), Vec::new());
+        for piece in &self.0 {
+            let start = raw.len();
+            match piece {
+                Piece::Computed(text) => {
+                    text.put(exchange, &mut raw, &mut encode_segment)?;
+                    if raw.len() == start {
+                        empty.push(start);
+                    }
+                }
+                piece => piece.push(exchange, &mut raw),
+            }
+        }
+        let is_edge = |at: Option<usize>| at.and_then(|at| raw.get(at)).is_none_or(|&byte| byte == b'/');
+        if empty.iter().any(|&at| is_edge(at.checked_sub(1)) && is_edge(Some(at))) {
+            return Err(Fault::new(Reason::BadPath, "a part of the path that would be forwarded is empty"));
+        }
+        let is_dots = |segment: &[u8]| matches!(segment.split(|&byte| byte == b';').next(), Some(b"." | b".."));
+        if raw.split(|&byte| byte == b'/').any(is_dots) {
+            return Err(Fault::new(Reason::BadPath, "a part of the path that would be forwarded is a dot segment"));
+        }
+        Ok(())
     }
 
     /// The path that comes out, read like that of a request.
@@ -126,19 +190,27 @@ impl Template {
 
     /// Appends the text for an exchange.
     pub(crate) fn push(&self, exchange: &Exchange, out: &mut Vec<u8>) {
-        let request = &exchange.request;
         for piece in &self.0 {
-            match piece {
-                Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
-                Piece::Param(index) => {
-                    if let Some((_, span)) = exchange.params.iter().find(|(i, _)| i == index) {
-                        out.extend_from_slice(request.head.bytes(*span));
-                    }
+            piece.push(exchange, out);
+        }
+    }
+}
+
+impl Piece {
+    fn push(&self, exchange: &Exchange, out: &mut Vec<u8>) {
+        let request = &exchange.request;
+        match self {
+            Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
+            Piece::Param(index) => {
+                if let Some((_, span)) = exchange.params.iter().find(|(i, _)| i == index) {
+                    out.extend_from_slice(request.head.bytes(*span));
                 }
-                Piece::Path => out.extend_from_slice(request.head.bytes(request.path)),
-                Piece::Query => out.extend_from_slice(request.query.map(|q| request.head.bytes(q)).unwrap_or_default()),
-                Piece::Host => out.extend_from_slice(request.head.bytes(request.host)),
             }
+            Piece::Path => out.extend_from_slice(request.head.bytes(request.path)),
+            Piece::Query => out.extend_from_slice(request.query.map(|q| request.head.bytes(q)).unwrap_or_default()),
+            Piece::Host => out.extend_from_slice(request.head.bytes(request.host)),
+            // `check_computed` has refused what cannot be computed
+            Piece::Computed(text) => _ = text.put(exchange, out, &mut encode_segment),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use daemun_config::diagnostic::Diagnostics;
-use daemun_config::model::{self, HostRule, TargetAddress, UpstreamProtocol};
+use daemun_config::model::{self, HostRule, ProxyVersion, TargetAddress, UpstreamProtocol};
 use daemun_pipeline::Carry;
 
 use super::failure::{Failure, Names};
@@ -27,6 +27,8 @@ pub struct Upstream {
     pub(crate) set: Arc<TargetSet>,
     pub(crate) host: HostRule,
     pub(crate) protocol: UpstreamProtocol,
+    /// How its targets are told whose connection a call came over.
+    pub(crate) proxy_protocol: Option<ProxyVersion>,
     pub(crate) connect: u64,
     pub(crate) response: u64,
     pub(crate) idle: u64,
@@ -39,7 +41,7 @@ pub struct Upstream {
 pub struct Target {
     /// As written, without anything secret.
     pub url: String,
-    /// What tells its connections from those of another target: address, TLS settings and protocol.
+    /// What tells its connections from those of another target: address, TLS settings and protocols.
     pub(crate) key: String,
     pub(crate) address: TargetAddress,
     pub(crate) authority: String,
@@ -83,7 +85,7 @@ impl Target {
         };
         Target {
             url: found.url.clone(),
-            key: format!("{:?} {} {} {:?}", found.address, found.tls, of.tls_key, of.protocol),
+            key: format!("{:?} {} {} {:?} {:?}", found.address, found.tls, of.tls_key, of.protocol, of.proxy_protocol),
             address: found.address.clone(),
             authority,
             base_path: found.base_path.clone(),
@@ -170,6 +172,7 @@ pub(crate) fn compile(
         name: config.name.value.clone(),
         host: config.host.clone(),
         protocol: config.protocol,
+        proxy_protocol: config.proxy_protocol,
         connect: default(config.timeouts.connect, 5),
         response: default(config.timeouts.response, 30),
         idle: default(config.timeouts.idle, 60),
@@ -182,11 +185,13 @@ fn targets(config: &model::Upstream, tls_key: &str, carry: &Carry, metrics: &Arc
     let known = carry.get_or(&format!("targets of {name}"), "", Known::default);
     let written: Vec<FoundTarget> = config.targets.iter().map(written).collect();
     // targets found by one source are not those of another
-    let shape = format!("{written:?} {tls_key} {:?} {:?}", config.protocol, config.discover);
+    let shape =
+        format!("{written:?} {tls_key} {:?} {:?} {:?}", config.protocol, config.discover, config.proxy_protocol);
     carry.get_or(&format!("target set of {name}"), &shape, || {
         let maker = Maker {
             upstream: name.to_owned(),
             protocol: config.protocol,
+            proxy_protocol: config.proxy_protocol,
             tls_key: tls_key.to_owned(),
             known,
             metrics: Arc::clone(metrics),

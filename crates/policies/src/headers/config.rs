@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use daemun_config::decode::{Decoder, FieldName, FieldValue, Mapping, OneOrMany};
 use daemun_config::diagnostic::{self, Diagnostic};
+use daemun_config::model::Spanned;
 use daemun_config::settings;
 use daemun_config::tree::{At, Node};
 use daemun_pipeline::FieldId;
@@ -26,10 +27,10 @@ settings! {
     pub struct HeaderEdits {
         /// Headers that are taken out.
         pub remove: Option<OneOrMany<FieldName>>,
-        /// Headers that are given this value, whatever they had.
-        pub set: Option<Mapping<FieldName, FieldValue>>,
-        /// Headers that are added to those of the same name; one value or a list.
-        pub add: Option<Mapping<FieldName, OneOrMany<FieldValue>>>,
+        /// Headers that are given this value, whatever they had; `${…}` in it is an expression.
+        pub set: Option<Mapping<FieldName, Spanned<FieldValue>>>,
+        /// Headers that are added to those of the same name; one value or a list, with expressions as in `set`.
+        pub add: Option<Mapping<FieldName, OneOrMany<Spanned<FieldValue>>>>,
     }
 }
 

@@ -1,6 +1,8 @@
 //! Changes to a head, ready to be made. Knows nothing of settings or of which way the head goes.
 
-use daemun_pipeline::Head;
+use daemun_config::model::Spanned;
+use daemun_pipeline::expression::Text;
+use daemun_pipeline::{BuildContext, Exchange, Fault, Head};
 
 use super::config::HeaderEdits;
 
@@ -10,33 +12,84 @@ pub(super) struct Edits {
     /// Names of fields that are removed, those that are set included.
     remove: Box<[Box<str>]>,
     /// Fields that are appended.
-    append: Box<[(Box<str>, Box<str>)]>,
+    append: Box<[(Box<str>, Value)]>,
+    /// Whether a value is computed.
+    computed: bool,
+}
+
+#[derive(Debug)]
+enum Value {
+    Literal(Box<str>),
+    Computed(Text),
 }
 
 impl Edits {
-    /// From settings.
-    pub(super) fn new(settings: HeaderEdits) -> Edits {
+    /// From settings; `side` is their key. `None` only after an error was reported.
+    pub(super) fn new(settings: HeaderEdits, side: &str, ctx: &mut BuildContext<'_>) -> Option<Edits> {
         let remove = settings.remove.map(|names| names.0).unwrap_or_default();
         let set = settings.set.map(|set| set.0).unwrap_or_default();
         let add = settings.add.map(|add| add.0).unwrap_or_default();
         let gone = remove.into_iter().map(|name| name.0).chain(set.iter().map(|(name, _)| name.value.0.clone()));
         let remove = gone.map(Into::into).collect();
-        let set = set.into_iter().map(|(name, value)| (name.value.0.into(), value.0.into()));
+        let set = set.into_iter().map(|(name, value)| ("set", name.value.0, value));
         let add = add.into_iter().flat_map(|(name, values)| {
             let name = name.value.0;
-            values.0.into_iter().map(move |value| (name.clone().into(), value.0.into()))
+            values.0.into_iter().map(move |value| ("add", name.clone(), value))
         });
-        Edits { remove, append: set.chain(add).collect() }
+        let (mut append, mut failed) = (Vec::new(), false);
+        for (list, name, value) in set.chain(add) {
+            let text = Spanned { value: value.value.0, at: value.at };
+            match ctx.text(&format!("{side}.{list}.{name}"), &text, side == "response") {
+                Some(text) => append.push((name.into(), Value::of(text))),
+                None => failed = true,
+            }
+        }
+        let computed = append.iter().any(|(_, value)| matches!(value, Value::Computed(_)));
+        (!failed).then(|| Edits { remove, append: append.into(), computed })
     }
 
     /// Makes the changes. Costs one pass over the head's names for each field that goes.
-    pub(super) fn apply(&self, head: &mut Head) {
+    pub(super) fn apply(&self, exchange: &mut Exchange, head: fn(&mut Exchange) -> &mut Head) -> Result<(), Fault> {
+        if self.computed {
+            return self.apply_computed(exchange, head);
+        }
+        let head = head(exchange);
         for name in &self.remove {
             head.remove(name);
         }
         for (name, value) in &self.append {
-            head.append(name, value.as_bytes());
+            if let Value::Literal(value) = value {
+                head.append(name, value.as_bytes());
+            }
         }
+        Ok(())
+    }
+
+    /// The same where values are computed: all of them before anything changes, so that they may speak of what goes. A value that comes out
+    /// empty, or that no header can have, is left out.
+    fn apply_computed(&self, exchange: &mut Exchange, of: fn(&mut Exchange) -> &mut Head) -> Result<(), Fault> {
+        let mut values = Vec::new();
+        let mut ends = Vec::with_capacity(self.append.len());
+        for (_, value) in &self.append {
+            match value {
+                Value::Literal(value) => values.extend_from_slice(value.as_bytes()),
+                Value::Computed(text) => text.push(exchange, &mut values)?,
+            }
+            ends.push(values.len());
+        }
+        let head = of(exchange);
+        for name in &self.remove {
+            head.remove(name);
+        }
+        let mut start = 0;
+        for ((name, value), end) in self.append.iter().zip(ends) {
+            let bytes = values.get(start..end).unwrap_or_default().trim_ascii();
+            start = end;
+            if !bytes.is_empty() || matches!(value, Value::Literal(_)) {
+                head.append(name, bytes);
+            }
+        }
+        Ok(())
     }
 
     /// Names of fields that go, those that are set included.
@@ -61,5 +114,14 @@ impl Edits {
         added.dedup();
         parts.extend(added.into_iter().map(|name| format!("adds `{name}`")));
         parts.join(", ")
+    }
+}
+
+impl Value {
+    fn of(text: Text) -> Value {
+        match text.literal() {
+            Some(literal) => Value::Literal(literal.into()),
+            None => Value::Computed(text),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! `headers`: changes to the headers of requests and answers. Knows literal texts only.
+//! `headers`: changes to the headers of requests and answers. Knows no body.
 
 mod config;
 mod edits;
@@ -14,9 +14,13 @@ use edits::Edits;
 impl PolicyConfig for HeadersConfig {
     const NAME: &'static str = "headers";
 
-    fn build(self, _: &mut BuildContext<'_>) -> Option<Vec<(Phase, Box<dyn Policy>)>> {
-        let edits = |settings: Option<HeaderEdits>| settings.map(Edits::new).unwrap_or_default();
-        let (request, response) = (edits(self.request), edits(self.response));
+    fn build(self, ctx: &mut BuildContext<'_>) -> Option<Vec<(Phase, Box<dyn Policy>)>> {
+        let mut edits = |settings: Option<HeaderEdits>, side: &str| match settings {
+            Some(settings) => Edits::new(settings, side, ctx),
+            None => Some(Edits::default()),
+        };
+        let (request, response) = (edits(self.request, "request"), edits(self.response, "response"));
+        let (request, response) = (request?, response?);
         let mut parts: Vec<(Phase, Box<dyn Policy>)> = Vec::new();
         // answers of the gateway's own, and those to requests without a route, get the fields as well
         if !response.is_empty() {
@@ -36,13 +40,11 @@ struct Headers {
 
 impl Policy for Headers {
     fn on_request<'a>(&'a self, exchange: &'a mut Exchange) -> Flow<'a> {
-        self.request.apply(&mut exchange.request.head);
-        Flow::Now(Ok(()))
+        Flow::Now(self.request.apply(exchange, |exchange| &mut exchange.request.head).map_err(Into::into))
     }
 
     fn on_response(&self, exchange: &mut Exchange) -> Verdict {
-        self.response.apply(&mut exchange.response.head);
-        Ok(())
+        Ok(self.response.apply(exchange, |exchange| &mut exchange.response.head)?)
     }
 
     fn removed_from_requests(&self) -> &[Box<str>] {
@@ -54,7 +56,9 @@ impl Policy for Headers {
     }
 
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
-        self.request.apply(&mut exchange.request.head);
+        if let Err(fault) = self.request.apply(exchange, |exchange| &mut exchange.request.head) {
+            return Explanation::stop(&fault.into(), "a value would cost too much to compute");
+        }
         let parts = [("request", &self.request), ("answer", &self.response)];
         let parts = parts.iter().filter(|(_, edits)| !edits.is_empty());
         let said: Vec<String> = parts.map(|(side, edits)| format!("{side}: {}", edits.describe())).collect();

@@ -9,22 +9,16 @@ mod tests;
 use std::sync::Arc;
 
 use daemun_config::diagnostic;
-use daemun_pipeline::head::{Field, is_value};
 use daemun_pipeline::{
-    BuildContext, Consumer, ConsumerId, Directory, Exchange, Explanation, Fault, FieldId, Flow, Head, Phase, Policy,
-    PolicyConfig, Reason, Span, Stop,
+    BuildContext, ConsumerId, Directory, Exchange, Explanation, Fault, Flow, Phase, Policy, PolicyConfig, Reason, Stop,
 };
 
 pub use config::KeyAuthConfig;
 
+use crate::caller::{self, Unsendable};
 use crate::per_directory::PerDirectory;
 use keys::{Caller, Keys};
 use presented::{Absent, Source, Sources};
-
-/// Tells the upstream who calls.
-const NAME_FIELD: &str = "X-Consumer-Name";
-/// Tells the upstream what roles the caller has, separated by commas.
-const ROLES_FIELD: &str = "X-Consumer-Roles";
 
 impl PolicyConfig for KeyAuthConfig {
     const NAME: &'static str = "key_auth";
@@ -59,19 +53,14 @@ impl KeyAuthConfig {
 /// What is wrong with a directory; reported by the first route that is built with it.
 struct Findings {
     no_keys: bool,
-    /// Consumers whose name or roles cannot be sent in a header.
-    unsendable: Vec<String>,
+    unsendable: Unsendable,
 }
 
 impl Findings {
     fn of(directory: &Directory) -> Findings {
-        let sendable = |text: &str| !text.is_empty() && text.bytes().all(is_value) && text.trim() == text;
-        let fits = |consumer: &Consumer| {
-            sendable(&consumer.name) && consumer.roles.iter().all(|role| sendable(role) && !role.contains(','))
-        };
         Findings {
             no_keys: directory.iter().all(|(_, consumer)| consumer.keys.is_empty()),
-            unsendable: directory.iter().filter(|(_, c)| !fits(c)).map(|(_, c)| c.name.clone()).collect(),
+            unsendable: Unsendable::of(directory),
         }
     }
 
@@ -81,13 +70,7 @@ impl Findings {
             let help = "give a consumer `keys`, or every call is refused; `daemun key new` makes one";
             ctx.warning(diagnostic::NO_CREDENTIALS, "no consumer has a key", Some(help.to_owned()));
         }
-        for name in &self.unsendable {
-            let message =
-                format!("the name or a role of consumer `{}` cannot be sent in a header", name.escape_debug());
-            let help = "no control characters, no white space at the ends, and no comma in a role";
-            ctx.error(diagnostic::BAD_VALUE, message, Some(help.to_owned()));
-        }
-        self.unsendable.is_empty()
+        self.unsendable.report(ctx)
     }
 }
 
@@ -101,7 +84,7 @@ struct Known {
 
 impl Known {
     fn new(directory: &Directory) -> Known {
-        let roles: Box<[Box<str>]> = directory.iter().map(|(_, consumer)| consumer.roles.join(",").into()).collect();
+        let roles = caller::sent_roles(directory);
         Known { keys: Keys::new(directory, &roles), roles }
     }
 }
@@ -152,6 +135,7 @@ impl Policy for KeyAuth {
             Err(Refused::Absent(Absent::TooLong)) => {
                 Explanation::stop(&self.refusal(), "the key is longer than 512 bytes")
             }
+            Err(Refused::Another) => Explanation::stop(&self.refusal(), "the key is not the authenticated consumer's"),
             Err(Refused::Unknown) => {
                 Explanation::stop(&self.refusal(), format!("the key is none of the {consumers} known"))
             }
@@ -163,27 +147,25 @@ impl Policy for KeyAuth {
 enum Refused {
     Absent(Absent),
     Unknown,
+    /// Another authenticator found another consumer.
+    Another,
 }
 
 impl KeyAuth {
     fn identify(&self, exchange: &Exchange) -> Result<(Source, &Caller), Refused> {
         let found =
             self.sources.find(&exchange.request, |source, key| Some((source, self.known.value.keys.find(key)?)));
-        found.map_err(Refused::Absent)?.ok_or(Refused::Unknown)
+        let found = found.map_err(Refused::Absent)?.ok_or(Refused::Unknown)?;
+        if caller::agrees(exchange, found.1.consumer) { Ok(found) } else { Err(Refused::Another) }
     }
 
     /// Notes the caller on the exchange and tells the upstream, instead of the key.
     fn note(&self, source: Source, caller: &Caller, exchange: &mut Exchange) {
-        exchange.consumer = Some(caller.consumer);
         if !self.forward {
             self.sources.remove(source, &mut exchange.request);
         }
-        let head = &mut exchange.request.head;
         let (name, roles) = caller.sent().unwrap_or_else(|| self.known.sent(caller.consumer));
-        exchange.consumer_text = push(head, NAME_FIELD, name);
-        if !roles.is_empty() {
-            push(head, ROLES_FIELD, roles);
-        }
+        caller::note(exchange, caller.consumer, name, roles);
     }
 
     #[cold]
@@ -191,12 +173,4 @@ impl KeyAuth {
         let detail = "the request has no API key that is known here";
         Stop::Fault(Fault::new(Reason::Unauthenticated, detail).field("WWW-Authenticate", &*self.challenge))
     }
-}
-
-/// Appends one of the gateway's own fields; the value was checked when the directory was taken in ([`Findings`]).
-fn push(head: &mut Head, name: &str, value: &[u8]) -> Span {
-    let name = head.store(name.as_bytes());
-    let value = head.store(value);
-    head.fields.push(Field { name, value, id: FieldId::Identity, removed: false });
-    value
 }

@@ -2,6 +2,8 @@
 
 use daemun_pipeline::{FieldId, Head, Request, Span};
 
+use crate::authorization::{after_scheme, remove_scheme};
+
 use super::keys::MAX_KEY;
 
 /// Where keys are looked for.
@@ -104,17 +106,12 @@ impl Sources {
                     request.head.remove(header);
                 }
             }
-            Source::Authorization => self.remove_authorization(&mut request.head),
+            Source::Authorization => {
+                if let Some(scheme) = &self.scheme {
+                    remove_scheme(&mut request.head, scheme);
+                }
+            }
             Source::Query => self.remove_parameter(request),
-        }
-    }
-
-    fn remove_authorization(&self, head: &mut Head) {
-        let Some(scheme) = self.scheme.as_deref() else { return };
-        let (buf, fields) = (&head.buf, &mut head.fields);
-        for field in fields.iter_mut().filter(|field| field.id == FieldId::Authorization) {
-            let value = buf.get(field.value.range()).unwrap_or_default();
-            field.removed |= after_scheme(value, scheme).is_some();
         }
     }
 
@@ -175,13 +172,4 @@ fn decoded(written: &[u8]) -> impl Iterator<Item = u8> + '_ {
 
 fn hexadecimal(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
-}
-
-/// What follows a scheme and at least one space (RFC 9110, section 11.4); the scheme in any case.
-fn after_scheme<'a>(value: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
-    let (first, rest) = value.split_at_checked(scheme.len())?;
-    if !first.eq_ignore_ascii_case(scheme.as_bytes()) {
-        return None;
-    }
-    if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b" ").map(<[u8]>::trim_ascii_start) }
 }

@@ -6,6 +6,7 @@ use daemun_config::decode::{
     Bounded, Decoder, FieldName, JsonValue, Name, OneOrMany, Period, Rate, SchemaBuilder, Setting,
 };
 use daemun_config::diagnostic::{self, Diagnostic};
+use daemun_config::model::Spanned;
 use daemun_config::settings;
 use daemun_config::tree::Node;
 use daemun_pipeline::Phase;
@@ -55,6 +56,8 @@ settings! {
         Route = "route",
         /// Each value of a request header, written `{ header: x-tenant }`; calls without it count together.
         Header(FieldName) = "header",
+        /// Each text that an expression gives, written `{ expression: 'request.header["x-tenant"]' }`; calls for which it gives none count together.
+        Expression(Spanned<String>) = "expression",
     }
 }
 
@@ -64,7 +67,7 @@ impl By {
     pub fn phase(&self) -> Phase {
         match self {
             By::ClientIp => Phase::Admit,
-            By::Consumer | By::Route | By::Header(_) => Phase::Limit,
+            By::Consumer | By::Route | By::Header(_) | By::Expression(_) => Phase::Limit,
         }
     }
 
@@ -76,6 +79,7 @@ impl By {
             By::ClientIp => "client_ip",
             By::Route => "route",
             By::Header(name) => &name.0,
+            By::Expression(_) => "expression",
         }
     }
 }
@@ -98,8 +102,13 @@ impl LimitConfig {
 
     /// What the state of this limit depends on; a limit that keeps it keeps its counts across a reload.
     pub(super) fn shape(&self) -> String {
-        let (limit, burst, by) = (self.limit, self.burst(), &self.by);
-        format!("{limit} burst {burst} {by:?} /{} {}", self.ipv6_prefix.get(), self.max_keys.get())
+        let (limit, burst) = (self.limit, self.burst());
+        let by = match &self.by {
+            // not where it stands
+            By::Expression(text) => format!("Expression({:?})", text.value),
+            by => format!("{by:?}"),
+        };
+        format!("{limit} burst {burst} {by} /{} {}", self.ipv6_prefix.get(), self.max_keys.get())
     }
 
     pub(super) fn gcra(&self) -> Option<Gcra> {

@@ -144,7 +144,7 @@ impl Limit {
             name: name.into(),
             gcra,
             burst: settings.burst(),
-            subject: Subject::build(settings, ctx),
+            subject: Subject::build(settings, ctx)?,
             rate: rate.to_string().into(),
             announced: settings.headers,
         })

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use daemun_pipeline::expression::Text;
 use daemun_pipeline::{BuildContext, Directory, Exchange};
 
 use super::buckets::{Buckets, Key};
@@ -36,6 +37,13 @@ pub(super) enum Subject {
     Header {
         /// Name of the header.
         name: Box<str>,
+        /// Their buckets.
+        callers: Arc<Callers>,
+    },
+    /// One per text that an expression gives.
+    Computed {
+        /// The expression.
+        text: Text,
         /// Their buckets.
         callers: Arc<Callers>,
     },
@@ -78,14 +86,28 @@ impl Callers {
 impl Subject {
     /// Finds the state of a limit again, or begins it. What is written once, under the global `policies`, is counted once over all
     /// routes; only a limit by route is each route's own.
-    pub(super) fn build(settings: &LimitConfig, ctx: &BuildContext<'_>) -> Subject {
+    /// `None` only after an error was reported.
+    pub(super) fn build(settings: &LimitConfig, ctx: &mut BuildContext<'_>) -> Option<Subject> {
+        let text = match &settings.by {
+            By::Expression(text) => Some(ctx.expression("by.expression", text)?),
+            By::Consumer | By::ClientIp | By::Route | By::Header(_) => None,
+        };
+        Some(Subject::build_with(settings, text, ctx))
+    }
+
+    fn build_with(settings: &LimitConfig, text: Option<Text>, ctx: &BuildContext<'_>) -> Subject {
+        if let Some(text) = text {
+            let (owner, shape) = (format!("{}.{}", ctx.path, settings.name()), settings.shape());
+            let callers = ctx.carry.get_or(&owner, &shape, || Callers::new(settings.max_keys.get(), 0));
+            return Subject::Computed { text, callers };
+        }
         let owner = format!("{}.{}", ctx.path, settings.name());
         let shape = settings.shape();
         let expected = if settings.by == By::Consumer { ctx.directory.len() } else { 0 };
         let callers = || ctx.carry.get_or(&owner, &shape, || Callers::new(settings.max_keys.get(), expected));
         match &settings.by {
             By::Route if ctx.route.is_none() => Subject::Routes(callers()),
-            By::Route => Subject::Route(ctx.carry.get_or(&owner, &shape, AtomicU64::default)),
+            By::Route | By::Expression(_) => Subject::Route(ctx.carry.get_or(&owner, &shape, AtomicU64::default)),
             By::Consumer => {
                 let keys = PerDirectory::of(ctx, "rate_limit.consumers", consumer_keys);
                 Subject::Consumer { keys, callers: callers() }
@@ -105,7 +127,8 @@ impl Subject {
             Subject::Routes(callers)
             | Subject::Consumer { callers, .. }
             | Subject::ClientIp { callers, .. }
-            | Subject::Header { callers, .. } => callers.buckets.take(gcra, self.key(callers, exchange), now),
+            | Subject::Header { callers, .. }
+            | Subject::Computed { callers, .. } => callers.buckets.take(gcra, self.key(callers, exchange), now),
         }
     }
 
@@ -116,7 +139,8 @@ impl Subject {
             Subject::Routes(callers)
             | Subject::Consumer { callers, .. }
             | Subject::ClientIp { callers, .. }
-            | Subject::Header { callers, .. } => callers.buckets.full_at(self.key(callers, exchange)),
+            | Subject::Header { callers, .. }
+            | Subject::Computed { callers, .. } => callers.buckets.full_at(self.key(callers, exchange)),
         }
     }
 
@@ -128,6 +152,14 @@ impl Subject {
             }
             Subject::ClientIp { mask, .. } => callers.key(network(exchange.client.ip, *mask)),
             Subject::Header { name, .. } => callers.header_key(name, exchange),
+            Subject::Computed { text, .. } => {
+                let mut value = Vec::new();
+                if text.push(exchange, &mut value).is_err() {
+                    // what would cost too much to tell apart is one caller
+                    value.clear();
+                }
+                callers.key(value.as_slice())
+            }
             Subject::Routes(_) => callers.key(exchange.route_key),
             Subject::Route(_) => Key::new(0, 0),
         }

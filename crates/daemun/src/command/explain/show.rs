@@ -154,6 +154,7 @@ fn why(verdict: &Verdict) -> String {
         Verdict::Condition(FailedCondition::Query(name)) => format!("wants another query parameter `{name}`"),
         Verdict::Condition(FailedCondition::Cookie(name)) => format!("wants another cookie `{name}`"),
         Verdict::Condition(FailedCondition::ClientIp) => "wants another client address".to_owned(),
+        Verdict::Condition(FailedCondition::When(text)) => format!("its `when` does not hold: `{text}`"),
     }
 }
 

@@ -1,10 +1,12 @@
 //! Makes a connection to a target: address by address, then TLS where the target asks for it.
 
+use std::future::poll_fn;
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use daemun_config::model::{TargetAddress, UpstreamProtocol};
-use daemun_pipeline::{Fault, Reason};
+use daemun_config::model::{ProxyVersion, TargetAddress, UpstreamProtocol};
+use daemun_pipeline::{Client, Fault, Reason};
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -15,6 +17,7 @@ use crate::http1::conn::Conn;
 use crate::http1::up::H1Up;
 use crate::http2::link::{Hold, Link};
 use crate::io::Stream;
+use crate::proxy_protocol::{self, Said};
 use crate::snapshot::upstream::{Target, Upstream};
 use crate::worker::Worker;
 
@@ -26,13 +29,14 @@ pub(crate) enum Fresh {
     H2(Hold),
 }
 
-/// Connects within no time limit of its own; a connect fault is safe to retry, nothing was sent. `old` asks for HTTP/1.1 where the target
+/// Connects within no time limit of its own; a connect fault is safe to retry, nothing of a call was sent. `told` comes before all else. `old` asks for HTTP/1.1 where the target
 /// may choose.
 pub(crate) async fn connect(
     worker: &Worker,
     pool: &Pool,
     upstream: &Upstream,
     target: &Target,
+    told: Option<Box<[u8]>>,
     old: bool,
     place: Place,
 ) -> Result<Fresh, Fault> {
@@ -44,6 +48,9 @@ pub(crate) async fn connect(
         }
         other => other?,
     };
+    if let Some(told) = &told {
+        tell(&mut stream, told).await.map_err(|error| failed(target, &error))?;
+    }
     let mut agreed = false;
     if target.tls {
         (stream, agreed) = secure(stream, upstream, target, old).await?;
@@ -58,11 +65,41 @@ pub(crate) async fn connect(
         UpstreamProtocol::H2 | UpstreamProtocol::H2c => true,
     };
     if !h2 {
-        return Ok(Fresh::H1(Box::new(H1Up::new(Conn::new(stream, Reason::BodyBroken), place))));
+        let mut up = H1Up::new(Conn::new(stream, Reason::BodyBroken), place);
+        up.told = told;
+        return Ok(Fresh::H1(Box::new(up)));
     }
     let head = worker.local().snapshot.settings.bounds.head;
     let link = Link::begin(&worker.buffers, stream, head, place).await.map_err(|error| failed(target, &error))?;
     Ok(Fresh::H2(link.hold()))
+}
+
+/// What a target is told of a client, as the header of the PROXY protocol that a connection begins with: the caller's address, with its
+/// port where it is the peer's own.
+pub(crate) fn told(version: ProxyVersion, client: &Client) -> Box<[u8]> {
+    let (port, to) = match client.ends.as_deref() {
+        Some(ends) => (if ends.from.ip() == client.ip { ends.from.port() } else { 0 }, ends.to),
+        None => {
+            let any = if client.ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            (0, SocketAddr::new(any, 0))
+        }
+    };
+    let said = match client.ip.is_unspecified() {
+        // on a Unix socket
+        true => Said::Nobody,
+        false => Said::Client { from: SocketAddr::new(client.ip, port), to },
+    };
+    let mut out = Vec::with_capacity(proxy_protocol::LONGEST_V1);
+    proxy_protocol::push(version, &said, &mut out);
+    out.into()
+}
+
+async fn tell(stream: &mut Stream, mut told: &[u8]) -> io::Result<()> {
+    while !told.is_empty() {
+        let n = poll_fn(|cx| stream.poll_write(cx, told, &[])).await?;
+        told = told.get(n..).filter(|_| n > 0).ok_or(io::ErrorKind::WriteZero)?;
+    }
+    Ok(())
 }
 
 /// The TLS handshake; also says whether HTTP/2 was agreed on. One that fails is not tried again elsewhere unasked: a wrong certificate is no outage.

@@ -86,10 +86,17 @@ pub(crate) fn authority<'a>(exchange: &'a Exchange, upstream: &'a Upstream, targ
     }
 }
 
-/// Whether the path that would be sent has one reading; to be asked before anything is sent.
+/// Whether the path that would be sent has one reading, and all that is computed can be; to be asked before anything is sent.
 pub(crate) fn check_path(exchange: &Exchange, rewrite: Option<&Rewrite>) -> Result<(), Fault> {
-    match rewrite.and_then(|rewrite| rewrite.path.as_ref()) {
+    let Some(rewrite) = rewrite else { return Ok(()) };
+    for (_, value) in rewrite.query_set.iter().chain(&rewrite.query_add) {
+        if value.literal().is_none() {
+            value.push(exchange, &mut Vec::new())?;
+        }
+    }
+    match &rewrite.path {
         Some(PathRewrite::Mixed { template, keep_slashes }) => {
+            template.check_computed(exchange)?;
             template.read(exchange, *keep_slashes).map(|_| ()).map_err(|error| crate::route::bad_path(&error))
         }
         Some(PathRewrite::Template(_) | PathRewrite::StripPrefix(_)) | None => Ok(()),
@@ -109,6 +116,13 @@ pub(crate) fn push_path(exchange: &Exchange, target: &Target, rewrite: Option<&R
         }
         return;
     };
+    push_rewritten(exchange, rewrite, out);
+    push_query(exchange, rewrite, out);
+}
+
+/// Appends the path that a rewrite makes.
+pub(crate) fn push_rewritten(exchange: &Exchange, rewrite: &Rewrite, out: &mut Vec<u8>) {
+    let path = exchange.request.head.bytes(exchange.request.path);
     match &rewrite.path {
         None => out.extend_from_slice(path),
         Some(PathRewrite::Template(template)) => template.push(exchange, out),
@@ -118,7 +132,6 @@ pub(crate) fn push_path(exchange: &Exchange, target: &Target, rewrite: Option<&R
         }
         Some(PathRewrite::StripPrefix(prefix)) => push_stripped(path, prefix.trim_end_matches('/').as_bytes(), out),
     }
-    push_query(exchange, rewrite, out);
 }
 
 /// A prefix is stripped by whole segments only, each with its parameters; what is left always is a path.
@@ -169,17 +182,23 @@ fn push_query(exchange: &Exchange, rewrite: &Rewrite, out: &mut Vec<u8>) {
     }
     for (name, value) in rewrite.query_set.iter().chain(&rewrite.query_add) {
         out.push(separator);
-        push_query_text(name, out);
+        push_query_text(name.as_bytes(), out);
         out.push(b'=');
-        push_query_text(value, out);
+        match value.literal() {
+            Some(value) => push_query_text(value.as_bytes(), out),
+            None => {
+                // `check_path` has refused what cannot be computed
+                let _ = value.put_all(exchange, out, &mut push_query_text);
+            }
+        }
         separator = b'&';
     }
 }
 
 /// Percent-encodes what may not stand in a query as it is (RFC 3986, section 3.4), and what would end a parameter.
-fn push_query_text(text: &str, out: &mut Vec<u8>) {
+fn push_query_text(text: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for &b in text.as_bytes() {
+    for &b in text {
         if b.is_ascii_alphanumeric() || b"-._~!$'()*,;:@/?".contains(&b) {
             out.push(b);
         } else {

@@ -91,6 +91,7 @@ impl Sent {
         match called {
             Ok((up, head)) => {
                 worker.recorder.mirrored(cells, head.status);
+                picked.report(Outcome::Answered(head.status), None, exchange.times.answered);
                 let idle = reach::limits(site, exchange, upstream, false).response;
                 if let Some(up) = drain(site, up, idle).await {
                     keep_connection(worker, exchange, &picked.target, up, &head);
@@ -99,6 +100,7 @@ impl Sent {
             }
             Err(fault) => {
                 worker.recorder.mirrored(cells, 0);
+                picked.report(Outcome::of(&fault), None, worker.clock.now());
                 Err(fault)
             }
         }

@@ -92,8 +92,12 @@ pub(crate) async fn send(
 ) -> Result<Option<Box<Rest>>, Stop> {
     let_others_read(ask.down).await;
     let mut tries = Tries::new(ask.route, upstream);
+    let mut now = exchange.times.decided;
+    let mut failed: Option<Fault> = None;
     loop {
-        let mut picked = tries.pick(upstream, ask.route, exchange, call.upload.moved)?;
+        let picked = tries.pick(upstream, ask.route, exchange, now);
+        // that no other target is left says less than why the last one failed
+        let mut picked = picked.map_err(|none| failed.take().unwrap_or(none))?;
         trail.target = Some(Rc::clone(&picked.target));
         trail.upstream_status = 0;
         call.by_status = false;
@@ -116,8 +120,8 @@ pub(crate) async fn send(
         if picked.wants_report() {
             picked.report(Outcome::of(&fault), None, ask.worker.clock.now());
         }
-        let failed = Failed { fault: &fault, call, exchange, trail, targets: upstream.targets().len() };
-        if ask.down.started() || !tries.again(&failed, &picked.target) {
+        let attempt = Failed { fault: &fault, call, exchange, trail, targets: upstream.targets().len() };
+        if ask.down.started() || !tries.again(&attempt, &picked.target) {
             return Err(fault.into());
         }
         ask.worker.recorder.attempt_failed(&picked.target.shared.cells, trail.upstream_status, 0);
@@ -128,7 +132,9 @@ pub(crate) async fn send(
         }
         trail.fresh = tries.fresh;
         exchange.response.head.clear();
-        call.upload.repeat(exchange, ask.worker.clock.now());
+        failed = Some(fault);
+        now = ask.worker.clock.now();
+        call.upload.repeat(exchange, now);
     }
 }
 
@@ -189,7 +195,6 @@ async fn attempt(
         return Err(fault.into());
     }
     picked.mark(transfer.exchange);
-    let target = &picked.target;
     if head.status == 101 {
         let Some(wanted) = &call.upgrade else {
             return Err(Fault::new(Reason::BadResponse, "the backend switched protocols unasked").into());
@@ -209,7 +214,7 @@ async fn attempt(
     }
     let result = transfer.until_end(head.body).await;
     trail.bytes_out = transfer.download.total;
-    finish(ask.worker, ask.down, exchange, target, up, &call.upload, &head, result)?;
+    finish(ask.worker, ask.down, exchange, &picked.target, up, &call.upload, &head, result)?;
     Ok(None)
 }
 

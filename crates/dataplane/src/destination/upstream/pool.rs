@@ -87,12 +87,13 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// A connection at rest that neither ended nor said anything unasked. `turn` gives the worker's; of what came within it the kernel has
-    /// told nothing yet, of what came before it everything, because one look takes all there is (see `gateway::runtime`).
-    pub(crate) async fn reuse(&self, turn: impl Fn() -> u64) -> Option<Box<H1Up>> {
+    /// told nothing yet, of what came before it everything, because one look takes all there is (see `gateway::runtime`). `told` is what its
+    /// target must have been told of the client.
+    pub(crate) async fn reuse(&self, told: Option<&[u8]>, turn: impl Fn() -> u64) -> Option<Box<H1Up>> {
         loop {
             // asked anew each time: another turn may have begun below
             let now = turn();
-            let Idle { mut up, turn: kept, .. } = self.pop(now)?;
+            let Idle { mut up, turn: kept, .. } = self.pop(told, now)?;
             let unheard = kept == now;
             if up.dubious || unheard && !up.conn.stream.is_plain() {
                 // what should not be there may be here without having been noticed: it would be read as the next answer
@@ -106,18 +107,26 @@ impl Pool {
     }
 
     /// The newest of those that rested while the kernel was asked; where there is none, the newest.
-    fn pop(&self, turn: u64) -> Option<Idle> {
+    fn pop(&self, told: Option<&[u8]>, turn: u64) -> Option<Idle> {
         let mut idle = self.idle.borrow_mut();
-        let at = idle.iter().rposition(|idle| idle.turn != turn).or(idle.len().checked_sub(1))?;
+        let at = match told {
+            None => idle.iter().rposition(|idle| idle.turn != turn).or(idle.len().checked_sub(1))?,
+            // of one target all were told of a client, or none
+            Some(told) => idle.iter().rposition(|idle| idle.up.told.as_deref() == Some(told))?,
+        };
         Some(idle.remove(at))
     }
 
-    /// Keeps a connection whose call ended cleanly.
+    /// Keeps a connection whose call ended cleanly. Where each serves one client alone, the oldest makes room: its client may be gone.
     pub(crate) fn keep(&self, up: Box<H1Up>, now: u64, turn: u64) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < IDLE_MOST {
-            idle.push(Idle { up, since: now, turn });
+        if idle.len() >= IDLE_MOST {
+            if up.told.is_none() {
+                return;
+            }
+            idle.remove(0);
         }
+        idle.push(Idle { up, since: now, turn });
     }
 
     /// Closes what rested longer than `limit`; the oldest come first.
@@ -214,7 +223,7 @@ mod tests {
         pool.keep(up, 0, 0);
         // the socket holds it, but nobody was told yet
         target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").unwrap();
-        assert!(pool.reuse(|| 1).await.is_none());
+        assert!(pool.reuse(None, || 1).await.is_none());
     }
 
     #[tokio::test]
@@ -224,7 +233,7 @@ mod tests {
         tokio::task::yield_now().await;
         pool.keep(up, 0, 3);
         target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").unwrap();
-        assert!(pool.reuse(|| 3).await.is_none());
+        assert!(pool.reuse(None, || 3).await.is_none());
     }
 
     #[tokio::test]
@@ -235,7 +244,7 @@ mod tests {
         pool.keep(doubted, 0, 2);
         target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").unwrap();
         let turn = Cell::new(3);
-        let mut reuse = Box::pin(pool.reuse(|| turn.get()));
+        let mut reuse = Box::pin(pool.reuse(None, || turn.get()));
         let mut other = Some(other);
         let given = std::future::poll_fn(|cx| {
             if turn.get() > 3
@@ -262,7 +271,7 @@ mod tests {
         tokio::task::yield_now().await;
         pool.keep(up, 0, 3);
         target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").unwrap();
-        assert!(pool.reuse(|| 3).await.is_none());
+        assert!(pool.reuse(None, || 3).await.is_none());
     }
 
     #[tokio::test]
@@ -275,7 +284,7 @@ mod tests {
             pool.keep(up, 0, turn);
         }
         let mut order = Vec::new();
-        while let Some(up) = pool.reuse(|| 3).await {
+        while let Some(up) = pool.reuse(None, || 3).await {
             order.push(targets.iter().position(|(own, _)| *own == port(&up)).unwrap());
         }
         assert_eq!(order, [1, 0, 3, 2]);
@@ -294,7 +303,7 @@ mod tests {
             }
             drop(targets);
             tokio::task::yield_now().await;
-            assert!(pool.reuse(|| 1).await.is_none());
+            assert!(pool.reuse(None, || 1).await.is_none());
         }
     }
 
@@ -303,7 +312,7 @@ mod tests {
         let pool = Pool::default();
         let (up, _target) = pair(true);
         pool.keep(up, 0, 0);
-        let up = pool.reuse(|| 1).await.unwrap();
+        let up = pool.reuse(None, || 1).await.unwrap();
         assert!(!up.dubious);
     }
 }

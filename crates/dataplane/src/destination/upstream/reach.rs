@@ -69,8 +69,9 @@ async fn connection(
     old: bool,
     trail: &mut Trail,
 ) -> Result<Fresh, Fault> {
+    let told = upstream.shared.proxy_protocol.map(|version| connect::told(version, &exchange.client));
     if !trail.fresh
-        && let Some(up) = target.pool.reuse(|| site.worker.turn()).await
+        && let Some(up) = target.pool.reuse(told.as_deref(), || site.worker.turn()).await
     {
         trail.reused = true;
         return Ok(Fresh::H1(up));
@@ -84,7 +85,7 @@ async fn connection(
     }
     trail.reused = false;
     // boxed, so that calls over connections there are do not carry the size of this
-    Box::pin(new_connection(site, exchange, upstream, target, many)).await
+    Box::pin(new_connection(site, exchange, upstream, target, told, many)).await
 }
 
 /// Makes a connection, within the time that is left of the limit. `many`: one for several calls at a time, if the target likes.
@@ -93,6 +94,7 @@ async fn new_connection(
     exchange: &mut Exchange,
     upstream: &LocalUpstream,
     target: &LocalTarget,
+    told: Option<Box<[u8]>>,
     many: bool,
 ) -> Result<Fresh, Fault> {
     let shared = &target.shared;
@@ -100,7 +102,7 @@ async fn new_connection(
     let connecting = many.then(|| links.connect());
     let result = match place::find(site, upstream).await {
         Ok(place) => {
-            let connect = connect::connect(site.worker, &target.pool, &upstream.shared, shared, !many, place);
+            let connect = connect::connect(site.worker, &target.pool, &upstream.shared, shared, told, !many, place);
             let connected = site.deadline.limit(connect).await;
             exchange.times.connected = site.worker.clock.now();
             let result = connected.unwrap_or_else(|| Err(connect_timeout(&shared.url)));

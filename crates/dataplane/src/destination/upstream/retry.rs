@@ -85,7 +85,7 @@ impl<'a> Tries<'a> {
         now: u64,
     ) -> Result<Picked, Fault> {
         match upstream.pick(exchange, route, &self.tried, now) {
-            Err(fault) if fault.reason == Reason::NoTarget && !self.tried.is_empty() => {
+            Err(fault) if fault.reason == Reason::NoTarget && self.repeated > 0 && !self.tried.is_empty() => {
                 self.tried.clear();
                 self.others = false;
                 upstream.pick(exchange, route, &[], now)

@@ -108,6 +108,7 @@ fn line<'a>(text: &'a [u8], query: Option<&'a [u8]>, name: &'a str) -> Line<'a> 
         bytes_in: 0,
         bytes_out: 0,
         consumer: Some(name),
+        exchange: None,
         head: None,
         attempts: 0,
         reused: false,

@@ -80,6 +80,9 @@ fn two_routes_that_no_rule_tells_apart_conflict() {
     assert!(conflict(a().header("h", exact("1")), b().header("h", regex("[0-9]"))));
     assert!(conflict(a().header("h", regex("a.*")), b().header("h", regex(".*b"))));
     assert!(conflict(a().client_ip([10, 0, 0, 0], 8), b().client_ip([10, 1, 0, 0], 16)));
+    assert!(conflict(a().when("request.header.h == '1'"), b().when("request.header.i == '1'")));
+    assert!(conflict(a().when("request.header.h == '1'"), b().when("request.header.h == '1' || true")));
+    assert!(conflict(a().when("request.header.h != '1'"), b().when("request.header.h != '2'")));
     assert!(conflict(a(), b().keep_slashes().keep_encoded_slash()));
     assert!(conflict(route("a").regex("/a/.*x"), route("b").regex("/a/.*x")));
 
@@ -92,6 +95,17 @@ fn two_routes_that_no_rule_tells_apart_conflict() {
     assert!(!conflict(a().header("h", exact("a")), b().header("h", regex("[0-9]"))));
     assert!(!conflict(a().query("q", ValueMatch::Present), b().query("q", ValueMatch::Absent)));
     assert!(!conflict(a().cookie("c", exact("1")), b().query("c", exact("1"))));
+    assert!(!conflict(
+        a().when("request.header.h == '1'"),
+        b().when("'2' == request.header['H'] && request.path != ''")
+    ));
+    assert!(!conflict(
+        a().when("request.method in ['A', 'B']"),
+        b().when("request.method != 'A' && request.method == 'C'")
+    ));
+    assert!(!conflict(a().when("request.header.h == '1'"), b().when("!(request.header.h == '1')")));
+    assert!(!conflict(a().when("true"), b()));
+    assert!(!conflict(a().when("true"), b().when("request.header.h == '1'").priority(1)));
     assert!(!conflict(a().client_ip([10, 0, 0, 0], 8), b().client_ip([192, 168, 0, 0], 16)));
     assert!(!conflict(route("a").regex("/a/.*x"), route("b").regex("/a/.*y")));
 }

@@ -14,6 +14,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use daemun_config::diagnostic::Diagnostics;
 use daemun_config::model::{IpNet, Match, PathMatch, Spanned, ValueMatch};
 use daemun_config::tree::At;
+use daemun_pipeline::Exchange;
+use daemun_pipeline::expression::{Expression, Place};
 
 use super::path::{self, Reading};
 use super::{Captures, Conditions, Outcome, Query, RouteSpec, Router};
@@ -80,6 +82,11 @@ impl TestRoute {
 
     fn client_ip(mut self, addr: [u8; 4], prefix: u8) -> Self {
         self.matches.client_ip.push(IpNet { addr: IpAddr::from(addr), prefix });
+        self
+    }
+
+    fn when(mut self, text: &str) -> Self {
+        self.matches.when = Some(spanned(text.to_owned()));
         self
     }
 
@@ -163,6 +170,25 @@ impl Request {
         self
     }
 
+    /// The same as expressions see it, without its path.
+    fn exchange(&self) -> Exchange {
+        let mut exchange = Exchange::default();
+        let request = &mut exchange.request;
+        request.method_span = request.head.store(self.method.as_bytes());
+        request.host = request.head.store(self.host.as_bytes());
+        let query: Vec<String> = self.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        request.query = Some(request.head.store(query.join("&").as_bytes()));
+        request.method = daemun_pipeline::Method::Other;
+        for (name, value) in &self.headers {
+            request.head.append(name, value.as_bytes());
+        }
+        for (name, value) in &self.cookies {
+            request.head.append("cookie", format!("{name}={value}").as_bytes());
+        }
+        exchange.client.ip = self.client_ip;
+        exchange
+    }
+
     fn read(&self) -> (Reading, Vec<u8>) {
         let mut buffer = Vec::new();
         let reading = path::read(self.path.as_bytes(), &mut buffer).expect("a path that can be read");
@@ -189,6 +215,10 @@ impl Conditions for Request {
 
     fn client_ip(&self) -> IpAddr {
         self.client_ip
+    }
+
+    fn when(&self, when: &Expression, _: u64, place: Place<'_>) -> bool {
+        when.test_at(&self.exchange(), place).unwrap()
     }
 }
 

@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use daemun_config::model::{PathMatch, ValueMatch};
+use daemun_pipeline::expression::{Expression, Scope};
 
 use super::{Answer, Request, TestRoute};
 
@@ -109,7 +110,7 @@ enum Kind {
     Rest,
 }
 
-type Rank = (Reverse<i32>, Vec<Kind>, [Reverse<usize>; 4], bool);
+type Rank = (Reverse<i32>, Vec<Kind>, [Reverse<usize>; 5], bool);
 
 /// What the rules say of a request. Panics where two routes tie.
 pub(super) fn answer(routes: &[TestRoute], request: &Request, fall_through: bool, preflight: bool) -> Answer {
@@ -253,6 +254,31 @@ fn conditions_hold(route: &TestRoute, request: &Request, preflight: bool) -> boo
         && all(&matches.query, &request.query)
         && all(&matches.cookies, &request.cookies)
         && (matches.client_ip.is_empty() || matches.client_ip.iter().any(|net| net.contains(request.client_ip)))
+        && (preflight || matches.when.as_ref().is_none_or(|when| when_holds(route, &when.value, request)))
+}
+
+/// Asks the expression of a route, whose parameters are those of its pattern.
+fn when_holds(route: &TestRoute, when: &str, request: &Request) -> bool {
+    let taken = parameters(route, request).unwrap();
+    let names: Vec<String> = taken.iter().map(|(name, _)| name.clone()).collect();
+    let scope = Scope { params: &names, ..Scope::default() };
+    let (segments, _) = read(&request.path, route.keep_slashes).unwrap();
+    let mut exchange = request.exchange();
+    let plain: String = segments.iter().map(|segment| format!("/{}", segment.name)).collect();
+    exchange.request.path = exchange.request.head.store(plain.as_bytes());
+    for (index, (_, value)) in (0..).zip(&taken) {
+        // what follows `;` is no part of what was matched
+        let value: Vec<&str> = value.split('/').map(|segment| segment.split(';').next().unwrap()).collect();
+        let span = exchange.request.head.store(value.join("/").as_bytes());
+        exchange.params.push((index, span));
+    }
+    thread_local! {
+        static PARSED: RefCell<HashMap<(String, Vec<String>), Expression>> = RefCell::default();
+    }
+    PARSED.with_borrow_mut(|parsed| {
+        let new = || Expression::parse(when, &scope).unwrap();
+        parsed.entry((when.to_owned(), names.clone())).or_insert_with(new).test(&exchange).unwrap()
+    })
 }
 
 fn whole_match(regex: &str, text: &str) -> bool {
@@ -272,6 +298,7 @@ fn rank(routes: &[TestRoute], route: &TestRoute) -> Rank {
         Reverse(matches.query.len()),
         Reverse(matches.cookies.len()),
         Reverse(usize::from(!matches.client_ip.is_empty())),
+        Reverse(usize::from(matches.when.is_some())),
     ];
     (Reverse(route.priority), kinds(routes, route), counts, matches.methods.is_empty())
 }

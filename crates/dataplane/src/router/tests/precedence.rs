@@ -393,3 +393,47 @@ fn the_table_lists_routes_in_the_order_they_are_tried() {
     ];
     assert_eq!(rows, expected);
 }
+
+#[test]
+fn an_expression_is_compared_last_of_the_conditions() {
+    let routes = [
+        route("ip").path("/a").client_ip([127, 0, 0, 0], 8),
+        route("when").path("/a").when("request.header.x == '1' || request.header.x == '2'"),
+        route("header").path("/a").header("x", exact("1")),
+        route("both").path("/a").when("request.header.x == '3'").client_ip([127, 0, 0, 0], 8),
+        route("method").path("/a").method("GET"),
+        route("any").path("/a"),
+    ];
+    let router = build(&routes);
+    let far = Request { client_ip: [8, 8, 8, 8].into(), ..get("/a") };
+    assert_eq!(taken(&routes, &router, &get("/a").header("x", "1")), "header");
+    assert_eq!(taken(&routes, &router, &get("/a").header("x", "2")), "ip");
+    assert_eq!(taken(&routes, &router, &get("/a").header("x", "3")), "both");
+    assert_eq!(taken(&routes, &router, &far.clone().header("x", "2")), "when");
+    assert_eq!(taken(&routes, &router, &far), "method");
+}
+
+#[test]
+fn an_expression_sees_the_path_and_the_parameters_of_its_own_route() {
+    let routes = [
+        route("even").path("/items/{id}").when("params.id.matches('^[0-9]*[02468]$')"),
+        route("rest").path("/files/{*rest}").when("params['rest'] == 'a/b c' && request.path == '/files/a/b%20c'"),
+        route("group").regex("/v(?P<version>[0-9]+)/x").when("int(params.version) > 1"),
+        route("kept").prefix("/k").keep_slashes().when("request.path == '/k//a'"),
+        route("other"),
+    ];
+    let router = build(&routes);
+    for (path, name) in [
+        ("/items/12", "even"),
+        ("/items/13", "other"),
+        ("/items/12;v=3", "even"),
+        ("/files/./a//b%20c", "rest"),
+        ("/files/a/bc", "other"),
+        ("/v2/x", "group"),
+        ("/v1/x", "other"),
+        ("/k//a", "kept"),
+        ("/k/a", "other"),
+    ] {
+        assert_eq!(taken(&routes, &router, &get(path)), name, "{path}");
+    }
+}

@@ -1,0 +1,268 @@
+//! Expressions on the wire: which route, which headers, which path, which line of the log; and callers who try to make something else of
+//! them.
+
+use std::time::Duration;
+
+use daemun_e2e::{Client, Gateway, Lane, Origin, Response, gateway, wait_until};
+
+fn yaml(log: &str, routes: &str) -> String {
+    format!(
+        "workers: 1\n{log}\nlisteners:\n  - bind: 127.0.0.1:0\nupstreams:\n  origin:\n    targets: [\"{{origin}}\"]\nroutes:\n{routes}"
+    )
+}
+
+fn answers(name: &str, matches: &str) -> String {
+    format!("  - name: {name}\n    match: {matches}\n    answer: {{ body: {name} }}\n")
+}
+
+fn get(client: &mut Client, target: &str, fields: &str) -> Response {
+    client.call(format!("GET {target} HTTP/1.1\r\nHost: e2e.test\r\n{fields}\r\n"))
+}
+
+fn post(client: &mut Client, kind: &str, body: &str) -> Response {
+    let length = body.len();
+    client.call(format!(
+        "POST /calls HTTP/1.1\r\nHost: e2e.test\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}"
+    ))
+}
+
+#[test]
+fn a_route_is_taken_by_what_its_expression_says() {
+    let routes = [
+        answers(
+            "korea",
+            r#"{ prefix: /, when: 'request.header["X-Country"] == "KR" && request.query["beta"] != "1"' }"#,
+        ),
+        answers("even", r#"{ path: "/items/{id}", when: 'params.id.matches("^[0-9]*[02468]$")' }"#),
+        answers(
+            "local",
+            r#"{ prefix: /local, when: 'in_network(client.ip, "127.0.0.0/8") && !has(request.cookie.session)' }"#,
+        ),
+        answers("other", "{ prefix: / }"),
+    ];
+    let lane = Lane::start(&yaml("access_log: off", &routes.concat()));
+    let mut client = lane.connect();
+    for (target, fields, name) in [
+        ("/", "X-Country: KR\r\n", "korea"),
+        ("/?beta=1", "X-Country: KR\r\n", "other"),
+        ("/", "X-Country: JP\r\nX-Country: KR\r\n", "other"),
+        ("/items/12", "", "even"),
+        ("/items/1%32", "", "even"),
+        ("/items/13", "", "other"),
+        ("/items/12;x", "", "even"),
+        ("/local/x", "", "local"),
+        ("/local/x", "Cookie: a=b; session=1\r\n", "other"),
+    ] {
+        assert_eq!(get(&mut client, target, fields).text(), name, "{target} {fields}");
+    }
+}
+
+#[test]
+fn a_route_is_taken_by_a_json_body_when_it_says_so() {
+    let forward = |name: &str, when: &str| {
+        format!(
+            "  - name: {name}\n    match: {{ path: /calls{when} }}\n    upstream: origin\n    policies: {{ headers: {{ request: {{ set: {{ x-route: {name} }} }} }} }}\n"
+        )
+    };
+    let routes = [
+        forward("orders", r#", when: 'request.body.type == "order" && request.body.lines.size() > 1', body: 64KiB"#),
+        forward("rest", ""),
+    ];
+    let lane = Lane::start(&yaml("access_log: off", &routes.concat()));
+    let mut client = lane.connect();
+    let order = r#"{"type":"order","lines":[1,2]}"#;
+    for (kind, body, name) in [
+        ("application/json", order, "orders"),
+        ("application/vnd.shop+json; charset=utf-8", order, "orders"),
+        ("text/plain", order, "rest"),
+        ("application/json", r#"{"type":"order","lines":[1]}"#, "rest"),
+        ("application/json", r#"{"type":"order"}"#, "rest"),
+        ("application/json", r#"{"type":["order"],"lines":7}"#, "rest"),
+        ("application/json", "{\"type\":\"order\"", "rest"),
+        ("application/json", &format!("{}1{}", "[".repeat(20_000), "]".repeat(20_000)), "rest"),
+        ("application/json", "", "rest"),
+    ] {
+        assert_eq!(post(&mut client, kind, body).status, 200, "{body:.60}");
+        let request = lane.origin.look(|log| log.requests.last().cloned().unwrap());
+        assert_eq!(request.field("x-route"), Some(name), "{kind} {body:.60}");
+        assert_eq!(String::from_utf8_lossy(&request.body), body, "the body is passed on as it came");
+    }
+    // chunked, with fields behind it
+    let chunked = format!("{:x}\r\n{order}\r\n0\r\nX-Behind: 1\r\n\r\n", order.len());
+    let head = "POST /calls HTTP/1.1\r\nHost: e2e.test\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    assert_eq!(client.call(format!("{head}{chunked}")).status, 200);
+    let request = lane.origin.look(|log| log.requests.last().cloned().unwrap());
+    assert_eq!((request.field("x-route"), request.body.as_slice()), (Some("orders"), order.as_bytes()));
+    let large = post(&mut client, "application/json", &format!("\"{}\"", "x".repeat(70_000)));
+    assert_eq!(large.status, 413);
+}
+
+#[test]
+fn headers_take_values_and_never_more() {
+    let routes = r#"  - name: all
+    match: { path: "/t/{id}" }
+    upstream: origin
+    policies:
+      headers:
+        request:
+          set:
+            x-tenant: 'tenant ${params.id} of ${request.header["x-tenant"]}'
+            x-empty: '${request.header["x-none"]}'
+            x-upper: '${request.query["q"].upperAscii()}'
+        response:
+          set: { x-status: '${response.status}', x-was: '${response.header["content-type"]}' }
+"#;
+    let lane = Lane::start(&yaml("access_log: off", routes));
+    let mut client = lane.connect();
+    let answer = get(&mut client, "/t/7?q=abc", "X-Tenant: shop\r\nX-Empty: forged\r\n");
+    assert_eq!((answer.status, answer.field("x-status")), (200, Some("200")));
+    let request = lane.origin.only_request();
+    assert_eq!(request.field("x-tenant"), Some("tenant 7 of shop"));
+    assert_eq!(request.field("x-upper"), Some("ABC"));
+    assert!(!request.has("x-empty"), "what the caller forged passed");
+    for (target, what) in [
+        ("/t/a%0D%0AX-Forged:%201?q=a", "a path parameter"),
+        ("/t/a?q=a%0D%0Ax-forged:1%0D%0A%0D%0AGET%20/", "a query parameter"),
+        ("/t/a%00?q=%00", "a null byte"),
+    ] {
+        lane.origin.take();
+        let _ = get(&mut client, target, "X-Tenant: b\r\n");
+        for request in lane.origin.take().requests {
+            assert!(!request.has("x-forged") && request.target.starts_with("/t/"), "{what}: {}", request.shown());
+            assert!(request.field("x-upper").is_none_or(|value| value == "A"), "{what}: {}", request.shown());
+        }
+    }
+}
+
+#[test]
+fn paths_and_queries_take_values_as_one_segment() {
+    let routes = r#"  - name: all
+    match: { path: "/t/{id}" }
+    upstream: origin
+    rewrite:
+      path: '/v2/${request.header["x-tenant"]}/items/{id}'
+      query: { set: { who: 'a ${request.header["x-who"]}&' }, add: { n: '${size(request.path)}' } }
+"#;
+    let lane = Lane::start(&yaml("access_log: off", routes));
+    let mut client = lane.connect();
+    for (tenant, path) in [
+        ("shop", Some("/v2/shop/items/1")),
+        ("a b?c#d", Some("/v2/a%20b%3Fc%23d/items/1")),
+        ("%2e%2e", Some("/v2/%252e%252e/items/1")),
+        ("a;b=c", Some("/v2/a%3Bb=c/items/1")),
+        ("..", None),
+        (".", None),
+        ("", None),
+        ("../../admin", None),
+        ("..;/x", None),
+        ("a\\b", None),
+    ] {
+        lane.origin.take();
+        let answer = get(&mut client, "/t/1?who=x&a=b", &format!("X-Tenant: {tenant}\r\nX-Who: b=c&d\r\n"));
+        let seen = lane.origin.take().requests;
+        match path {
+            Some(path) => {
+                assert_eq!(answer.status, 200, "{tenant}");
+                assert_eq!(seen[0].target, format!("{path}?a=b&who=a%20b%3Dc%26d%26&n=4"), "{tenant}");
+            }
+            None => {
+                assert_eq!((answer.status, seen.len()), (400, 0), "{tenant}");
+            }
+        }
+    }
+    lane.origin.take();
+    let answer = get(&mut client, "/t/1", "X-Tenant: a/b\r\n");
+    let seen = lane.origin.take().requests;
+    assert!(answer.status == 400 || seen[0].target.starts_with("/v2/a%2Fb/items/1?"), "{}", answer.status);
+}
+
+#[test]
+fn a_limit_counts_by_expression() {
+    let routes = r#"  - name: all
+    match: { prefix: / }
+    upstream: origin
+    policies:
+      rate_limit: { limit: 2/h, by: { expression: 'request.header["x-tenant"] + "/" + request.method' } }
+"#;
+    let lane = Lane::start(&yaml("access_log: off", routes));
+    let mut client = lane.connect();
+    let mut statuses = |tenant: &str| [0; 3].map(|_| get(&mut client, "/", &format!("X-Tenant: {tenant}\r\n")).status);
+    assert_eq!(statuses("a"), [200, 200, 429]);
+    assert_eq!(statuses("b"), [200, 200, 429]);
+}
+
+#[test]
+fn lines_of_the_log_take_values() {
+    let log = r#"access_log: { format: json, fields: { tenant: '${request.header["x-tenant"]}', size: 'v${size(request.header["x-tenant"])}', none: '${request.header["x-none"]}' } }"#;
+    let origin = Origin::echo();
+    let route = "  - name: all\n    match: { prefix: / }\n    upstream: origin\n";
+    let lane = Lane::with(&yaml(log, route), origin);
+    get(&mut lane.connect(), "/", "X-Tenant: a\"b\\\r\n");
+    let lines = wait_until("a line was written", Duration::from_secs(5), || {
+        let lines = lane.gateway.access_log();
+        (!lines.is_empty()).then_some(lines)
+    });
+    assert_eq!((lines[0]["tenant"].as_str(), lines[0]["size"].as_str()), (Some("a\"b\\"), Some("v4")));
+    assert!(lines[0].get("none").is_none());
+
+    let log = r#"access_log: { format: '${method} ${request.header["x-tenant"]} ${request.header["x-none"]} ${ {"a": "}"}["a"] } ${status}' }"#;
+    let lane = Lane::start(&yaml(log, route));
+    get(&mut lane.connect(), "/", "X-Tenant: a\r\n");
+    let line = wait_until("a line was written", Duration::from_secs(5), || {
+        lane.gateway.stdout().into_iter().find(|line| line.starts_with("GET"))
+    });
+    assert_eq!(line, "GET a - } 200");
+}
+
+#[test]
+fn a_request_that_would_cost_too_much_is_refused_and_nothing_else_disturbed() {
+    let when = "request.header.x.split(',').all(a, request.header.x.split(',').all(b, a != b || a == b))";
+    let lane = Lane::start(&yaml("access_log: off", &answers("all", &format!("{{ prefix: /, when: \"{when}\" }}"))));
+    let mut client = lane.connect();
+    assert_eq!(get(&mut client, "/", "x: a,b\r\n").status, 200);
+    let refused = get(&mut client, "/", &format!("x: {}\r\n", "a,".repeat(5_000)));
+    assert_eq!(refused.status, 500);
+    assert_eq!(refused.json()["type"].as_str().map(|kind| kind.contains("expression_cost")), Some(true));
+    assert_eq!(get(&mut client, "/", "x: a,b\r\n").status, 200);
+}
+
+#[test]
+fn what_is_wrong_is_found_when_it_is_read_and_explained_when_it_is_asked() {
+    let check = |routes: &str| {
+        let folder = gateway::Folder::new();
+        folder.write("daemun.yaml", yaml("access_log: off", routes).replace("{origin}", "http://127.0.0.1:1"));
+        gateway::run_command(folder.path(), &["check"])
+    };
+    let (code, out, err) = check(&answers("a", r#"{ prefix: /, when: 'request.methud == "GET"' }"#));
+    assert_eq!(code, Some(1), "{out}{err}");
+    assert!(format!("{out}{err}").contains("did you mean `request.method`?"), "{out}{err}");
+    assert!(format!("{out}{err}").contains("daemun.yaml:10:39"), "{out}{err}");
+    let both = [
+        answers("a", "{ prefix: /, when: 'request.header.a == \"1\"' }"),
+        answers("b", "{ prefix: /, when: 'request.header.b == \"1\"' }"),
+    ];
+    let (code, out, err) = check(&both.concat());
+    assert_eq!(code, Some(1));
+    assert!(format!("{out}{err}").contains("no rule says which wins"), "{out}{err}");
+
+    let folder = gateway::Folder::new();
+    let routes = [answers("a", r#"{ prefix: /, when: 'request.header.a == "1"' }"#), answers("b", "{ prefix: / }")];
+    folder.write("daemun.yaml", yaml("access_log: off", &routes.concat()).replace("{origin}", "http://127.0.0.1:1"));
+    let (_, out, err) = gateway::run_command(folder.path(), &["explain", "GET", "http://e2e.test/"]);
+    assert!(out.contains("its `when` does not hold: `request.header.a == \"1\"`"), "{out}{err}");
+    let (_, out, err) = gateway::run_command(folder.path(), &["routes"]);
+    assert!(out.contains("when request.header.a == \"1\""), "{out}{err}");
+}
+
+#[test]
+fn a_gateway_with_expressions_reloads() {
+    let lane = Lane::start(&yaml("access_log: off", &answers("a", "{ prefix: /, when: 'request.path == \"/a\"' }")));
+    let gateway: &Gateway = &lane.gateway;
+    assert_eq!(gateway.get("/a").text(), "a");
+    gateway.rewrite(
+        &yaml("access_log: off", &answers("b", "{ prefix: /, when: 'request.path == \"/b\"' }"))
+            .replace("{origin}", &lane.origin.url()),
+    );
+    wait_until("the other route is there", Duration::from_secs(10), || (gateway.get("/b").status == 200).then_some(()));
+    assert_eq!(gateway.get("/a").status, 404);
+}

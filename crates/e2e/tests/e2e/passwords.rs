@@ -1,0 +1,87 @@
+//! HTTP Basic on the wire: who comes in, what the upstream learns, and what nobody learns.
+
+use daemun_e2e::{Client, Lane, Response};
+
+/// `shop:correct horse`, `shop:wrong horse!`, `nobody:correct horse`, `partner:pässwörd` and `shop`.
+const SHOP: &str = "Basic c2hvcDpjb3JyZWN0IGhvcnNl";
+const WRONG: &str = "Basic c2hvcDp3cm9uZyBob3JzZSE=";
+const NOBODY: &str = "Basic bm9ib2R5OmNvcnJlY3QgaG9yc2U=";
+const PARTNER: &str = "Basic cGFydG5lcjpww6Rzc3fDtnJk";
+const NO_COLON: &str = "Basic c2hvcA==";
+const KEY: &str = "shop-app-key-0123456789";
+
+fn yaml(policies: &str, route: &str) -> String {
+    format!(
+        "workers: 1\naccess_log: off\nlisteners: [{{ bind: 127.0.0.1:0 }}]\nupstreams: {{ origin: {{ targets: [\"{{origin}}\"] }} }}\n\
+         policies: {policies}\nroutes: [{{ name: all, upstream: origin{route} }}]\nconsumers:\n  \
+         - {{ name: shop-app, roles: [buyer], keys: [{KEY}], basic: {{ username: shop, password: correct horse }} }}\n  \
+         - {{ name: partner, basic: [{{ username: partner, password: pässwörd }}] }}\n"
+    )
+}
+
+fn get(client: &mut Client, fields: &str) -> Response {
+    client.call(format!("GET /t HTTP/1.1\r\nHost: e2e.test\r\n{fields}\r\n"))
+}
+
+#[test]
+fn a_password_tells_who_calls_and_stays_here() {
+    let lane = Lane::start(&yaml("{ basic_auth: { realm: Shop }, rate_limit: { limit: 5/h, by: consumer } }", ""));
+    let mut client = lane.connect();
+    assert_eq!(get(&mut client, &format!("Authorization: {SHOP}\r\nX-Consumer-Name: root\r\n")).status, 200);
+    let request = lane.origin.only_request();
+    assert_eq!(
+        (request.field("x-consumer-name"), request.field("x-consumer-roles")),
+        (Some("shop-app"), Some("buyer"))
+    );
+    assert!(!request.has("authorization"), "the password reached the upstream: {}", request.shown());
+    assert_eq!(get(&mut client, &format!("authorization: {PARTNER}\r\n")).status, 200);
+    let asked = "Basic realm=\"Shop\", charset=\"UTF-8\"";
+    for bad in [
+        String::new(),
+        format!("Authorization: {WRONG}\r\n"),
+        format!("Authorization: {NOBODY}\r\n"),
+        format!("Authorization: {NO_COLON}\r\n"),
+        format!("Authorization: {SHOP}=\r\n"),
+        format!("Authorization: {SHOP}\r\nAuthorization: {PARTNER}\r\n"),
+        format!("Authorization: {SHOP}, {PARTNER}\r\n"),
+        format!("Proxy-Authorization: {SHOP}\r\n"),
+    ] {
+        let answer = get(&mut client, &bad);
+        assert_eq!((answer.status, answer.field("www-authenticate")), (401, Some(asked)), "{bad}");
+        let mut told = answer.json();
+        told["instance"] = "".into();
+        assert_eq!(told["detail"], "the request has no username and password that are known here", "{bad}");
+    }
+    assert_eq!(lane.origin.look(|log| log.requests.len()), 2);
+}
+
+#[test]
+fn one_of_two_ways_will_do_and_a_refusal_names_both() {
+    let any = ", authenticate: { any: [key_auth, basic_auth] }";
+    let lane = Lane::start(&yaml("{ key_auth: { header: X-Api-Key }, basic_auth: {} }", any));
+    let mut client = lane.connect();
+    for good in [format!("X-Api-Key: {KEY}\r\n"), format!("Authorization: {PARTNER}\r\n")] {
+        assert_eq!(get(&mut client, &good).status, 200, "{good}");
+    }
+    let names: Vec<_> =
+        lane.origin.look(|log| log.requests.iter().map(|r| r.field("x-consumer-name").map(str::to_owned)).collect());
+    assert_eq!(names, [Some("shop-app".to_owned()), Some("partner".to_owned())]);
+    let refused = get(&mut client, &format!("Authorization: {WRONG}\r\n"));
+    let asked: Vec<_> = refused.head.all("www-authenticate").collect();
+    assert_eq!(
+        (refused.status, asked),
+        (401, vec!["ApiKey realm=\"daemun\"", "Basic realm=\"daemun\", charset=\"UTF-8\""])
+    );
+}
+
+#[test]
+fn where_both_are_asked_for_they_must_be_one_consumers() {
+    let lane = Lane::start(&yaml("{ key_auth: { header: X-Api-Key }, basic_auth: { forward: true } }", ""));
+    let mut client = lane.connect();
+    let both = |login: &str| format!("X-Api-Key: {KEY}\r\nAuthorization: {login}\r\n");
+    assert_eq!(get(&mut client, &both(PARTNER)).status, 401);
+    assert_eq!(get(&mut client, &format!("Authorization: {SHOP}\r\n")).status, 401);
+    assert_eq!(get(&mut client, &both(SHOP)).status, 200);
+    let request = lane.origin.only_request();
+    assert_eq!((request.field("x-consumer-name"), request.field("authorization")), (Some("shop-app"), Some(SHOP)));
+}

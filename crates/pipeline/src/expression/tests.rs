@@ -1,0 +1,426 @@
+use std::sync::Arc;
+
+use cel::Value;
+use proptest::prelude::*;
+
+use super::facts::Facts;
+use super::native::{Test, lower};
+use super::program::Program;
+use super::*;
+use crate::directory::{Consumer, ConsumerId, Directory};
+use crate::exchange::Method;
+
+/// An exchange: method, path, query and fields.
+fn exchange(method: &str, path: &str, query: &str, fields: &[(&str, &str)]) -> Exchange {
+    let mut exchange = Exchange::default();
+    let request = &mut exchange.request;
+    request.method = Method::of(method.as_bytes());
+    request.method_span = request.head.store(method.as_bytes());
+    request.path = request.head.store(path.as_bytes());
+    request.query = (!query.is_empty()).then(|| request.head.store(query.as_bytes()));
+    request.host = request.head.store(b"shop.example.com");
+    for (name, value) in fields {
+        assert!(request.head.append(name, value.as_bytes()));
+    }
+    exchange.client.ip = "10.1.2.3".parse().unwrap();
+    exchange
+}
+
+fn params() -> Vec<String> {
+    ["id", "rest"].map(str::to_owned).into()
+}
+
+fn scope(params: &[String]) -> Scope<'_> {
+    Scope { params, consumer: true, answer: true, body: true }
+}
+
+fn parse(text: &str) -> Result<Expression, ExpressionError> {
+    Expression::parse(text, &scope(&params()))
+}
+
+fn holds(text: &str, exchange: &Exchange) -> bool {
+    parse(text).unwrap_or_else(|error| panic!("{text}: {error}")).test(exchange).unwrap()
+}
+
+fn shop() -> Exchange {
+    let fields =
+        [("X-Country", "KR"), ("x-country", "JP"), ("Cookie", "a=1; b=\"2\""), ("X-List", "a,b,c"), ("X-N", "7")];
+    let mut exchange = exchange("GET", "/items/a%20b/x", "q=1&q=2&n%61me=x+y%2B", &fields);
+    let start = exchange.request.path.start();
+    exchange.params = vec![(0, crate::Span::new(start + 7, start + 12)), (1, crate::Span::new(start + 13, start + 14))];
+    let consumer = Consumer {
+        name: "app".into(),
+        roles: vec!["buyer".into(), "admin".into()],
+        keys: Vec::new(),
+        basic: Vec::new(),
+    };
+    exchange.directory = Some(Arc::new(Directory::new(vec![consumer])));
+    exchange.consumer = Some(ConsumerId(0));
+    exchange.response.status = 503;
+    exchange.response.head.append("Retry-After", b"5");
+    exchange
+}
+
+#[test]
+fn every_variable_is_what_the_page_says() {
+    let exchange = shop();
+    for text in [
+        "request.method == 'GET'",
+        "request.path == '/items/a%20b/x' && request.host == 'shop.example.com' && request.scheme == 'http'",
+        "request.header['x-COUNTRY'] == 'KR' && request.header.host == ''",
+        "'X-Country' in request.header && !('x-none' in request.header) && has(request.header.cookie)",
+        "request.query['q'] == '1' && request.query.name == 'x y+' && request.query['none'] == ''",
+        "request.cookie['a'] == '1' && request.cookie.b == '\"2\"' && !has(request.cookie.c)",
+        "params['id'] == 'a b' && params.rest == 'x' && 'id' in params && !('ix' in params)",
+        "client.ip == '10.1.2.3' && in_network(client.ip, '10.0.0.0/8') && !in_network(client.ip, '10.1.2.4')",
+        "consumer.name == 'app' && 'admin' in consumer.roles && !('root' in consumer.roles)",
+        "tls.fingerprint == ''",
+        "response.status >= 500 && 504 > response.status && response.header['retry-after'] == '5'",
+        "request.method in ['PUT', 'GET'] && request.path.startsWith('/items/') && request.path.endsWith('x')",
+        "request.path.contains('%20') && request.path.matches('^/items/[^/]+/x$') && !matches(request.path, 'y')",
+        "request.header['x-list'].split(',').exists(part, part == 'b')",
+        "request.header['x-list'].split(',').map(part, part + '!').join('-') == 'a!-b!-c!'",
+        "request.header.exists(name, name.startsWith('x-c'))",
+        "request.header['X-' + 'Country'] == 'KR' && request.header['x-' + 'none'] == ''",
+        "('X-' + 'Country') in request.header && request.query['nam' + 'e'] == 'x y+'",
+        "int(request.header['x-n']) + 1 == 8 && size(request.header['x-n']) == 1",
+        "(request.header['x-none'] == '' ? 'none' : 'some') == 'none'",
+        "request.header['x-list'].upperAscii().replace('A', '').substring(1) == 'B,C'",
+        "consumer.roles.size() == 2 && consumer.roles[0] == 'buyer' && consumer.roles.all(role, role != '')",
+        "consumer.roles.filter(role, role.contains('u')) == ['buyer']",
+    ] {
+        assert!(holds(text, &exchange), "{text}");
+    }
+}
+
+#[test]
+fn a_body_is_read_as_json_when_it_says_that_it_is() {
+    let mut exchange = exchange("POST", "/", "", &[("Content-Type", "application/problem+json; charset=utf-8")]);
+    exchange.request.body = Some(br#"{"type":"a","n":3,"tags":["x","y"],"deep":{"f":1.5}}"#.to_vec());
+    assert!(parse("request.body.type == 'a'").unwrap().needs_body());
+    assert!(!parse("request.path == 'a'").unwrap().needs_body());
+    for text in [
+        "request.body.type == 'a' && request.body.n == 3 && request.body.n + 1 == 4 && request.body['deep'].f > 1.0",
+        "'x' in request.body.tags && request.body.tags.size() == 2 && has(request.body.deep) && !has(request.body.none)",
+        "request.body.none == 'x' || true",
+    ] {
+        assert!(holds(text, &exchange), "{text}");
+    }
+    // what is not there, or not of this kind, makes no condition hold: neither it nor its opposite
+    for text in [
+        "request.body.none == 'x'",
+        "request.body.none != 'x'",
+        "!(request.body.none == 'x')",
+        "request.body.type + 1 == 2",
+    ] {
+        assert!(!holds(text, &exchange), "{text}");
+    }
+    for (kind, body) in
+        [("text/plain", "{\"type\":\"a\"}"), ("application/json", "{\"type\":"), ("application/json", "")]
+    {
+        exchange.request.head.remove("content-type");
+        exchange.request.head.append("content-type", kind.as_bytes());
+        exchange.request.body = Some(body.as_bytes().to_vec());
+        assert!(
+            !holds("request.body.type == 'a'", &exchange) && !holds("request.body.type != 'a'", &exchange),
+            "{kind}"
+        );
+    }
+    exchange.request.body = None;
+    assert!(!holds("request.body == null || true == request.body", &exchange));
+}
+
+#[test]
+fn what_is_wrong_is_refused_with_its_place() {
+    for (text, place, message) in [
+        ("request.methud == 'GET'", "1:8", "`request` has no `methud`"),
+        ("requst.method == 'GET'", "1:1", "there is no variable `requst`"),
+        ("request", "1:1", "`request` is no value by itself"),
+        ("request.method == 1", "1:16", "`==` does not take a text and a whole number"),
+        ("true &&\n  request.path > 5", "2:16", "`>` does not take a text and a whole number"),
+        ("'가' == request.method && request.nix == ''", "1:33", "`request` has no `nix`"),
+        ("request.path.startWith('/')", "1:23", "there is no function `startWith`"),
+        ("request.path.startsWith()", "1:24", "`startsWith` is not called like this"),
+        ("request.path.startsWith(1)", "1:24", "`startsWith` does not take a text and a whole number"),
+        ("request.path", "1:1", "a condition is true or false, this is a text"),
+        ("request.path.matches('(')", "1:22", "`(` is not a regular expression: unclosed group"),
+        ("request.path.matches('\\\\w{99}{99}')", "1:22", "needs more than 262144 bytes when compiled"),
+        ("request.path.matches(request.host)", "1:29", "a regular expression is written out"),
+        ("in_network(client.ip, '10.0.0.1/8')", "1:23", "`10.0.0.1/8` has bits set behind its prefix"),
+        ("in_network(client.ip, 'x')", "1:23", "`x` is not an address"),
+        ("params.ix == ''", "1:7", "the route's path has no parameter `ix`"),
+        ("request.method == 'GET' &&", "1:27", "mismatched input the end"),
+        ("request.method == 'GET", "1:19", "token recognition error"),
+        ("request.method === 'GET'", "1:18", "token recognition error"),
+        ("'가' == request.method &&& true", "1:25", "token recognition error"),
+        ("", "1:1", "an expression is missing"),
+        ("duration('1s') == duration('2s')", "1:9", "there is no function `duration`"),
+        ("[1].map(x, [1].map(y, [1].map(z, z))) == []", "1:30", "macros that go over lists are more than 2 within"),
+        ("[1].map(request, request) == []", "1:8", "`request` is a variable of its own already"),
+        ("request.path.all(c, c == '')", "1:17", "a text is nothing to go over"),
+        ("consumer.roles == 'x'", "1:16", "`==` does not take a list and a text"),
+        ("has(request.path)", "1:4", "`request.path` is always there"),
+        ("request.path.length == 1", "1:13", "a text has no field `length`"),
+        ("Msg{a: 1} == 1", "1:4", "messages cannot be built here"),
+        ("request.?path == ''", "1:8", "unsupported syntax"),
+        ("type(1) == int", "1:5", "there is no function `type`"),
+        ("@0 == ''", "1:1", "token recognition error"),
+    ] {
+        let error = parse(text).expect_err(text);
+        assert_eq!(format!("{}:{}", error.line, error.column), place, "{text}: {error}");
+        assert!(error.message.contains(message), "{text}: {error}");
+    }
+    assert_eq!(parse("request.methud == ''").unwrap_err().help.as_deref(), Some("did you mean `request.method`?"));
+    let bare = Scope::default();
+    for (text, message) in [
+        ("consumer.name == ''", "who calls is found out after the route is"),
+        ("response.status == 200", "there is no answer yet where this stands"),
+        ("response.header.x == ''", "there is no answer yet where this stands"),
+        ("request.body.x == 1", "the body is not read here"),
+        ("params.id == ''", "there is no parameter `id`: the route's path has none"),
+    ] {
+        assert_eq!(Expression::parse(text, &bare).unwrap_err().message, message);
+    }
+}
+
+#[test]
+fn what_would_overwhelm_the_parser_is_refused_before_it() {
+    let repeated = |one: &str, times: usize| one.repeat(times);
+    for text in [
+        format!("{}1{} == 1", repeated("(", 2_000), repeated(")", 2_000)),
+        format!("{}1", repeated("!", 4_000)),
+        format!("{}1", repeated("-", 4_000)),
+        format!("{}[", repeated("[", 4_000)),
+        format!("1{}", repeated("+1", 2_000)),
+        format!("a{}", repeated(".a", 2_000)),
+        format!("a{}", repeated("[0]", 1_300)),
+        format!("a{}", repeated("?a:a", 1_000)),
+        format!("a{}", repeated("?a", 2_000)),
+        format!("true{}", repeated("||true", 600)),
+        format!("r'\\'{}1", repeated("(", 4_000)),
+        format!("\"\"\"\"\"\"{}1", repeated("(", 4_000)),
+        format!("// '\n{}1", repeated("(", 4_000)),
+        format!("'{}'", repeated("x", 5_000)),
+        repeated("{", 4_000),
+        format!("[1]{} == []", repeated(".map(x,x)", 90)),
+        // what is just within the bounds of the text, and goes as deep as it can
+        format!("{}true", repeated("!", 390)),
+        format!("1{} == 1", repeated("+1", 190)),
+        format!("a{}", repeated(".a", 195)),
+        format!("'a'{}", repeated("[0]", 23)),
+        format!("{}1{} == 1", repeated("(", 24), repeated(")", 24)),
+        format!("{}1", repeated("[", 24)),
+    ] {
+        let _ = parse(&text);
+    }
+    assert!(
+        parse(&format!("{}1{} == 1", "(".repeat(25), ")".repeat(25)))
+            .unwrap_err()
+            .message
+            .contains("within each other")
+    );
+    assert!(parse(&"(".repeat(20)).is_err());
+    assert!(holds(&format!("{}true{}", "(".repeat(20), ")".repeat(20)), &shop()));
+}
+
+#[test]
+fn what_would_cost_too_much_is_stopped_before_it_begins() {
+    let with = |size: usize| exchange("GET", "/", "", &[("x", &"a,".repeat(size))]);
+    let all = "request.header.x.split(',').all(a, a != 'b')";
+    assert_eq!(parse(all).unwrap().test(&with(500)), Ok(true));
+    let quadratic = "request.header.x.split(',').all(a, request.header.x.split(',').all(b, a != 'c' || b != 'c'))";
+    assert_eq!(parse(quadratic).unwrap().test(&with(10)), Ok(true));
+    let stopped = |text: &str, exchange: &Exchange| {
+        let fault = parse(text).unwrap().test(exchange).unwrap_err();
+        assert_eq!(fault.reason, Reason::ExpressionCost, "{text}");
+    };
+    stopped(quadratic, &with(500));
+    let doubled = format!("['aaaaaaaa']{}.all(x, x == 'a')", ".map(x,x+x)".repeat(25));
+    stopped(&doubled, &with(1));
+    stopped(&format!("request.header.x{}== ''", ".replace('','aaaaaaaaaaaaaaaaaaaaa')".repeat(8)), &with(100));
+    // what decides before it is reached costs nothing
+    assert_eq!(parse(&format!("request.method == 'PUT' && {quadratic}")).unwrap().test(&with(500)), Ok(false));
+}
+
+#[test]
+fn common_forms_need_no_interpreter() {
+    for text in [
+        "request.header['x-country'] == 'KR'",
+        "'KR' != request.header['x-country']",
+        "request.method in ['GET', 'HEAD'] && !request.path.startsWith('/a')",
+        "request.path.endsWith('a') || request.path.contains('b') || request.path.matches('c')",
+        "has(request.header.x) && 'y' in request.query",
+        "in_network(client.ip, '10.0.0.0/8') && 'admin' in consumer.roles",
+        "response.status >= 500 && 600 > response.status",
+        "request.header.a == request.cookie.a",
+    ] {
+        let expression = parse(text).unwrap();
+        assert!(!has_program(&expression.0.test), "{text}: {:?}", expression.0.test);
+    }
+    assert!(has_program(&parse("size(request.path) > 4").unwrap().0.test));
+}
+
+fn has_program(test: &Test) -> bool {
+    match test {
+        Test::Program(_) => true,
+        Test::Not(one) => has_program(one),
+        Test::And(one, other) | Test::Or(one, other) => has_program(one) || has_program(other),
+        _ => false,
+    }
+}
+
+#[test]
+fn text_is_put_together_of_pieces() {
+    let exchange = shop();
+    let text = |text: &str| {
+        let mut out = Vec::new();
+        Text::parse(text, &scope(&params()))
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
+            .push(&exchange, &mut out)
+            .unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(text("Bearer ${request.header[\"x-country\"]} for ${consumer.name}"), "Bearer KR for app");
+    assert_eq!(text("$5 ${'}' + \"{\"} ${ {'a': 'b'}['a'] }${'$'}{"), "$5 }{ b${");
+    assert_eq!(text("${response.status}${1 == 1}${1.5}${request.header.none}"), "503true1.5");
+    assert_eq!(text("<${int(request.header['x-country'])}>"), "<>");
+    assert_eq!(Text::parse("a $b", &Scope::default()).unwrap().literal(), Some("a $b"));
+    assert_eq!(Text::parse("", &Scope::default()).unwrap().literal(), Some(""));
+    assert_eq!(Text::parse("${request.id}", &Scope::default()).unwrap().literal(), None);
+    for (text, at, message) in [
+        ("a ${request.id", "1:3", "has no closing `}`"),
+        ("a ${request.ix}", "1:12", "`request` has no `ix`"),
+        ("a\n${ }", "2:3", "an expression is missing"),
+        ("${consumer.roles}", "1:3", "a list is no text"),
+        ("${request.id}${'a' + 1}", "1:20", "`+` does not take a text and a whole number"),
+    ] {
+        let error = Text::parse(text, &scope(&params())).unwrap_err();
+        assert_eq!(format!("{}:{}", error.line, error.column), at, "{text}: {error}");
+        assert!(error.message.contains(message), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_value_stays_one_segment() {
+    let encoded = |value: &[u8]| {
+        let mut out = Vec::new();
+        encode_segment(value, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(encoded(b"a b/../c?d#e;f%2F\\\r\n\xff"), "a%20b%2F..%2Fc%3Fd%23e%3Bf%252F%5C%0D%0A%FF");
+}
+
+/// A text of an exchange or a literal.
+fn value() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("request.method".to_owned()),
+        Just("request.path".to_owned()),
+        Just("request.header['X-A']".to_owned()),
+        Just("request.header.b".to_owned()),
+        Just("request.query['a']".to_owned()),
+        Just("request.cookie['a']".to_owned()),
+        Just("params.id".to_owned()),
+        Just("client.ip".to_owned()),
+        Just("consumer.name".to_owned()),
+        literal(),
+    ]
+}
+
+fn literal() -> impl Strategy<Value = String> {
+    prop_oneof![Just("''"), Just("'a'"), Just("'ab'"), Just("'GET'"), Just("'/a'"), Just("'b é'"), Just("'10.0.0.1'")]
+        .prop_map(str::to_owned)
+}
+
+fn condition() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        (value(), prop_oneof![Just("=="), Just("!=")], value()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),
+        (value(), proptest::collection::vec(literal(), 0..3))
+            .prop_map(|(a, list)| format!("{a} in [{}]", list.join(","))),
+        (value(), prop_oneof![Just("startsWith"), Just("endsWith"), Just("contains")], literal())
+            .prop_map(|(a, name, b)| format!("{a}.{name}({b})")),
+        (value(), prop_oneof![Just("'^a'"), Just("'b.$'"), Just("''")]).prop_map(|(a, r)| format!("{a}.matches({r})")),
+        Just("has(request.header.b)".to_owned()),
+        Just("'a' in request.query".to_owned()),
+        Just("in_network(client.ip, '10.0.0.0/31')".to_owned()),
+        Just("'a' in consumer.roles".to_owned()),
+        (prop_oneof![Just("=="), Just("!="), Just("<"), Just("<="), Just(">"), Just(">=")], any::<bool>()).prop_map(
+            |(op, left)| if left { format!("response.status {op} 200") } else { format!("200 {op} response.status") }
+        ),
+        // errors, which `&&` and `||` may absorb
+        Just("1 / response.status == 0".to_owned()),
+        Just("int(request.path) == 1".to_owned()),
+        prop_oneof![Just("true"), Just("false")].prop_map(str::to_owned),
+    ];
+    leaf.prop_recursive(4, 24, 2, |inner| {
+        prop_oneof![
+            inner.clone().prop_map(|a| format!("!({a})")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a}) && ({b})")),
+            (inner.clone(), inner).prop_map(|(a, b)| format!("({a}) || ({b})")),
+        ]
+    })
+}
+
+fn any_exchange() -> impl Strategy<Value = Exchange> {
+    let text = || prop_oneof![Just(""), Just("a"), Just("ab"), Just("b é"), Just("%61"), Just("a+b"), Just("x")];
+    let method = prop_oneof![Just("GET"), Just("PUT")];
+    let status = prop_oneof![Just(0_u16), Just(200), Just(404)];
+    (method, text(), text(), text(), proptest::option::of(text()), any::<bool>(), status).prop_map(
+        |(method, path, query, a, b, known, status)| {
+            let mut fields = vec![("x-a", a)];
+            fields.extend(b.map(|b| ("B", b)));
+            let cookie = format!("a={a}; b=1");
+            fields.push(("cookie", &cookie));
+            let mut exchange = exchange(method, &format!("/{path}"), &format!("a={query}"), &fields);
+            let start = exchange.request.path.start();
+            exchange.params = vec![(0, crate::Span::new(start + 1, start + 1 + path.len()))];
+            if known {
+                let consumer =
+                    Consumer { name: "ab".into(), roles: vec!["a".into()], keys: Vec::new(), basic: Vec::new() };
+                exchange.directory = Some(Arc::new(Directory::new(vec![consumer])));
+                exchange.consumer = Some(ConsumerId(0));
+                exchange.client.ip = "10.0.0.1".parse().unwrap();
+            }
+            exchange.response.status = status;
+            exchange
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
+
+    #[test]
+    fn the_short_way_and_the_interpreter_agree(text in condition(), exchange in any_exchange()) {
+        let params = params();
+        let Ok((tree, _, tables)) = compile(&text, &scope(&params)) else { return Err(TestCaseError::fail(text)) };
+        let short = lower(&tree, &tables);
+        let tables = Arc::new(tables);
+        let facts = Facts { exchange: &exchange, place: None };
+        let long = Program::new(tree).run(&facts, &tables);
+        match (short.holds(&facts, &tables), long) {
+            (Ok(short), Ok(Value::Bool(long))) => prop_assert_eq!(short, long, "{}", text),
+            (Err(_), Err(_)) => {}
+            (short, long) => return Err(TestCaseError::fail(format!("{text}: {short:?} {long:?}"))),
+        }
+    }
+
+    #[test]
+    fn no_text_breaks_the_reader(text in "[a-z(){}\\[\\]'\"?:.,!&|<>=+*/%0-9r\\\\ \n-]{0,80}") {
+        let _ = parse(&text);
+        let _ = Text::parse(&text, &Scope::default());
+    }
+}
+
+#[test]
+fn the_examples_of_the_page_are_expressions() {
+    let page = include_str!("../../../../docs/reference/expressions.md");
+    let block = page.split("```cel\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    for line in block.lines() {
+        assert!(Text::expression(line, &scope(&params())).is_ok(), "{line}");
+        let test = Expression::parse(line, &scope(&params()));
+        assert!(test.is_ok() || line.contains('?') || line.contains(" + "), "{line}: {test:?}");
+    }
+    for function in functions::ALL {
+        assert!(page.contains(&format!("{}(", function.name)), "`{}` is not on the page", function.name);
+    }
+}
