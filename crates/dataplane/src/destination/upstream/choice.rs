@@ -356,7 +356,7 @@ impl Upstream {
             Outcome::Cancelled => return,
         }
         let failed = choice.is_failed(outcome);
-        if let (Outcome::Answered(_), Some(nanos)) = (outcome, nanos) {
+        if let Outcome::Answered(_) = outcome {
             state.told.answered(nanos, now);
         }
         if failed && matches!(choice.balance, Balance::Latency) {

@@ -114,8 +114,10 @@ impl LocalUpstream {
             )
         };
         view.targets = list.iter().map(local).collect();
-        drop(known);
-        self.pools.forget_unused();
+        if !known.is_empty() {
+            drop(known);
+            self.pools.forget_unused();
+        }
         if matches!(choice.balance, Balance::Hash(_)) {
             view.ring = Ring::new(list.iter().map(|target| (target.url.as_str(), target.weight)));
         }
