@@ -293,11 +293,13 @@ fn negative_ttl(error: &NetError) -> Duration {
 }
 
 fn in_words(error: &NetError) -> String {
-    match error {
-        NetError::Timeout => "the name server does not answer".to_owned(),
-        NetError::NoConnections => "no name server can be reached".to_owned(),
-        other => other.to_string(),
+    if matches!(error, NetError::Timeout) {
+        return "the name server does not answer".to_owned();
     }
+    if matches!(error, NetError::NoConnections) {
+        return "no name server can be reached".to_owned();
+    }
+    error.to_string()
 }
 
 /// Asks the system, whose sources may be others than name servers. Waits on a thread of its own.
