@@ -17,6 +17,7 @@ use super::no_target;
 use super::picked::Picked;
 use super::plan::{Member, Plan};
 use super::pool::{LocalTarget, Pools};
+use super::sticky::Sticky;
 use crate::snapshot::Route;
 use crate::snapshot::upstream::{Target, Upstream};
 
@@ -105,15 +106,12 @@ impl LocalUpstream {
         let local = |target: &Arc<Target>| {
             known.get(&Arc::as_ptr(target)).map_or_else(
                 || {
-                    let digest = match &choice.balance {
-                        Balance::Sticky(sticky) => sticky.digest(&self.shared.name, &target.key).into(),
-                        _ => Box::default(),
-                    };
+                    let digest = choice.sticky().map(|sticky| sticky.digest(&self.shared.name, &target.key).into());
                     Rc::new(LocalTarget {
                         upstream: Arc::clone(&name),
                         shared: Arc::clone(target),
                         home: Arc::clone(&self.shared),
-                        digest,
+                        digest: digest.unwrap_or_default(),
                         pool: self.pools.of(target),
                         bound: self.shared.target_bounds.map(|bounds| self.gates.target(&name, &target.key, bounds)),
                     })
@@ -122,8 +120,10 @@ impl LocalUpstream {
             )
         };
         view.targets = list.iter().map(local).collect();
-        drop(known);
-        self.pools.forget_unused();
+        if !known.is_empty() {
+            drop(known);
+            self.pools.forget_unused();
+        }
         if matches!(choice.balance, Balance::Hash(_)) {
             view.ring = Ring::new(list.iter().map(|target| (target.url.as_str(), target.weight)));
         }
@@ -183,10 +183,8 @@ impl LocalUpstream {
             }
             return Err(no_target());
         };
-        let unmarked = match &choice.balance {
-            Balance::Sticky(sticky) => exchange.request.cookie(&sticky.cookie) != Some(target.digest.as_bytes()),
-            _ => false,
-        };
+        let sent = |sticky: &Sticky| exchange.request.cookie(&sticky.cookie);
+        let unmarked = choice.sticky().is_some_and(|sticky| sent(sticky) != Some(target.digest.as_bytes()));
         Ok(Picked::counted(Rc::clone(target), pass, trial.is_some(), unmarked))
     }
 }
