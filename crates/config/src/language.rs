@@ -8,6 +8,7 @@ mod discover;
 mod edge;
 mod failure;
 mod files;
+pub(crate) mod gate;
 mod health;
 mod outliers;
 mod pattern;
@@ -49,7 +50,7 @@ settings! {
         listeners: Vec<Checked<ListenerText>> = "[]",
         /// The admin listener; none when absent.
         admin: Option<AdminText>,
-        /// The status listener: `/metrics`, `/healthz`, `/readyz`; none when absent.
+        /// The status listener: `/metrics`, `/upstreams`, `/healthz`, `/readyz`; none when absent.
         status: Option<StatusText>,
         /// The access log, or `off`.
         access_log: OrOff<AccessLogText> = "{ format: json, to: stdout }",

@@ -226,7 +226,8 @@ pub struct Response {
     pub status: u16,
     /// Fields.
     pub head: Head,
-    /// The whole body, where a policy needed it; what is here is what is sent.
+    /// The whole body, where a policy needed it; what is here is what is sent. Empty where a policy may have a need of one and there is none,
+    /// and nothing put here is then sent.
     pub body: Option<Vec<u8>>,
     /// Whether the gateway made it itself, and not an upstream.
     pub own: bool,
@@ -322,6 +323,8 @@ pub struct Exchange {
     pub remark: Option<Box<str>>,
     /// Bytes of the request's body, where a policy allows less than its route.
     pub body_limit: Option<u64>,
+    /// Content coding agreed on with the caller; behind the way outward, the one that the answer's body is given.
+    pub coding: Option<&'static str>,
     /// When each step was done.
     pub times: Times,
     /// Wall clock at `times.start`, nanoseconds since the Unix epoch.
@@ -402,6 +405,7 @@ impl Exchange {
         self.delay = 0;
         self.remark = None;
         self.body_limit = None;
+        self.coding = None;
         self.times = Times::default();
         self.wall = 0;
     }

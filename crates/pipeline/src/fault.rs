@@ -109,6 +109,8 @@ reasons! {
     TooManyConnections = "too_many_connections", Gateway, 503, 14, "Too many connections";
     /// Connections to upstreams are at their limit, or the process is out of descriptors.
     TooManyCalls = "too_many_calls", Gateway, 503, 14, "Too many calls";
+    /// The upstream can take no more calls, and this one could not wait, or waited too long.
+    Overloaded = "overloaded", Gateway, 503, 14, "The service is overloaded";
     /// No target can be called.
     NoTarget = "no_target", Gateway, 503, 14, "No backend is available";
     /// Too many calls to the upstream failed, and its breaker leaves it alone for a while.

@@ -1,12 +1,15 @@
 //! The rows of the table, each with the measurement that fills it.
 
 mod cpu;
+mod faults;
 mod idle;
 mod latency;
+mod overload;
 mod publish;
 mod reload;
 mod resources;
 mod routes;
+mod transform;
 
 use anyhow::Result;
 
@@ -20,10 +23,11 @@ pub(super) struct Row {
     pub(super) measure: fn(&Bench) -> Result<Vec<Line>>,
 }
 
-pub(super) const ROWS: [Row; 19] = [
+pub(super) const ROWS: [Row; 23] = [
     Row { name: "plain", title: "plain proxying", measure: cpu::plain },
     Row { name: "logs", title: "with access logs", measure: cpu::logs },
     Row { name: "keys", title: "10,000 keys, a limit per consumer", measure: cpu::keys },
+    Row { name: "policies", title: "six policies on one route", measure: cpu::policies },
     Row { name: "routes", title: "many routes", measure: routes::measure },
     Row { name: "tls", title: "TLS 1.3, keep-alive", measure: cpu::tls },
     Row { name: "handshake-p256", title: "TLS 1.3, full handshakes, P-256", measure: cpu::handshake_p256 },
@@ -37,7 +41,10 @@ pub(super) const ROWS: [Row; 19] = [
     Row { name: "resources", title: "memory and start", measure: resources::memory_and_start },
     Row { name: "syscalls", title: "system calls per request, one connection", measure: resources::system_calls },
     Row { name: "latency", title: "p99 at half load", measure: latency::measure },
+    Row { name: "overload", title: "an upstream offered twice what it can do", measure: overload::measure },
+    Row { name: "faults", title: "one of three targets at fault", measure: faults::measure },
     Row { name: "idle", title: "features with nothing to do", measure: idle::measure },
+    Row { name: "transform", title: "JSON transform of 4 KiB", measure: transform::measure },
     Row { name: "publish", title: "100,000 routes, until they are live", measure: publish::measure },
     Row { name: "reload", title: "reload of 100,000 routes under load", measure: reload::measure },
 ];

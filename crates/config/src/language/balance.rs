@@ -33,7 +33,7 @@ settings! {
 }
 
 settings! {
-    /// What is hashed. A request without it goes where `least_requests` would send it.
+    /// What is hashed. A request without it goes to any target, by weight.
     pub(super) enum HashBy {
         /// The client's address.
         ClientIp = "client_ip",

@@ -274,7 +274,7 @@ settings! {
 }
 
 settings! {
-    /// The status listener: `/metrics`, `/healthz`, `/readyz`; read-only, no login.
+    /// The status listener: `/metrics`, `/upstreams`, `/healthz`, `/readyz`; read-only, no login.
     pub(super) struct StatusText {
         /// Address to listen on.
         pub(super) bind: Spanned<Bind>,

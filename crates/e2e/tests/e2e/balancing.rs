@@ -258,6 +258,21 @@ fn a_target_that_drains_gets_no_call_and_where_all_do_that_is_said_at_once() {
 }
 
 #[test]
+fn while_checks_say_that_no_target_is_well_calls_are_refused_at_once() {
+    let (origin, status) = changing("it");
+    status.store(500, Ordering::SeqCst);
+    let health = "health: { path: /healthz, interval: 100ms, unhealthy_after: 1, healthy_after: 1 }";
+    let gateway = Gateway::start(&yaml(&format!("{}, {health}", targets(&[&origin]))));
+    wait_for_state(&gateway, 0, "unhealthy");
+    let refused = gateway.get("/");
+    assert!(refused.status == 503 && refused.text().contains("no_target"), "{refused:?}");
+    assert!(origin.look(|log| log.requests.iter().all(|request| request.target == "/healthz")));
+    status.store(200, Ordering::SeqCst);
+    wait_for_state(&gateway, 0, "healthy");
+    wait_until("it is called again", PATIENCE, || (gateway.get("/").status == 200).then_some(()));
+}
+
+#[test]
 fn the_next_tier_is_called_while_the_first_cannot_be() {
     let (first, status) = changing("first");
     let second = named("second");

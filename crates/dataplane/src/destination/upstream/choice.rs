@@ -62,12 +62,9 @@ pub(crate) enum Outcome {
 impl Outcome {
     /// Of an attempt that failed.
     pub(crate) fn of(fault: &Fault) -> Outcome {
-        match fault.reason {
-            // a name without an address is the target's
-            Reason::NoTarget => Outcome::Failed,
-            reason if reason.side() == Side::Upstream => Outcome::Failed,
-            _ => Outcome::Cancelled,
-        }
+        // a name without an address is the target's
+        let of_target = fault.reason == Reason::NoTarget || fault.reason.side() == Side::Upstream;
+        if of_target { Outcome::Failed } else { Outcome::Cancelled }
     }
 
     fn is_failed(self, statuses: &[u16]) -> bool {
@@ -121,6 +118,11 @@ impl Choice {
             breaker,
             counts,
         })
+    }
+
+    /// The cookie that tells a client's target, if one does.
+    pub(crate) fn sticky(&self) -> Option<&Sticky> {
+        if let Balance::Sticky(sticky) = &self.balance { Some(sticky) } else { None }
     }
 
     /// How targets are picked, as it is written.
@@ -356,7 +358,7 @@ impl Upstream {
             Outcome::Cancelled => return,
         }
         let failed = choice.is_failed(outcome);
-        if let (Outcome::Answered(_), Some(nanos)) = (outcome, nanos) {
+        if let Outcome::Answered(_) = outcome {
             state.told.answered(nanos, now);
         }
         if failed && matches!(choice.balance, Balance::Latency) {

@@ -12,10 +12,12 @@ use super::balance::{Dice, Ring, by_weight, mix, of_two};
 use super::breaker::Pass;
 use super::budget::Share;
 use super::choice::{Balance, Choice};
+use super::gate::{Gates, LocalGate};
 use super::no_target;
 use super::picked::Picked;
 use super::plan::{Member, Plan};
 use super::pool::{LocalTarget, Pools};
+use super::sticky::Sticky;
 use crate::snapshot::Route;
 use crate::snapshot::upstream::{Target, Upstream};
 
@@ -26,6 +28,9 @@ pub(crate) struct LocalUpstream {
     pools: Rc<Pools>,
     /// The connections of all workers to it.
     pub(crate) share: Arc<Share>,
+    /// How many calls it gets at once; `None` where nothing bounds them.
+    pub(crate) gate: Option<Rc<LocalGate>>,
+    gates: Arc<Gates>,
     /// Lets workers begin with different targets.
     offset: usize,
 }
@@ -47,10 +52,13 @@ struct View {
 
 impl LocalUpstream {
     /// `offset` lets workers begin with different targets.
+    #[allow(clippy::too_many_arguments, reason = "what it shares, passed on once")]
     pub(crate) fn new(
         shared: Arc<Upstream>,
         pools: Rc<Pools>,
         share: Arc<Share>,
+        gate: Option<Rc<LocalGate>>,
+        gates: Arc<Gates>,
         offset: usize,
         now: u64,
     ) -> LocalUpstream {
@@ -64,7 +72,7 @@ impl LocalUpstream {
             digests: HashMap::new(),
             dice: Dice::new(RandomState::new().hash_one(offset)),
         };
-        let upstream = LocalUpstream { shared, view: RefCell::new(view), pools, share, offset };
+        let upstream = LocalUpstream { shared, view: RefCell::new(view), pools, share, gate, gates, offset };
         upstream.look(&mut upstream.view.borrow_mut(), now);
         upstream
     }
@@ -98,30 +106,33 @@ impl LocalUpstream {
         let local = |target: &Arc<Target>| {
             known.get(&Arc::as_ptr(target)).map_or_else(
                 || {
-                    let digest = match &choice.balance {
-                        Balance::Sticky(sticky) => sticky.digest(&self.shared.name, &target.key).into(),
-                        _ => Box::default(),
-                    };
+                    let digest = choice.sticky().map(|sticky| sticky.digest(&self.shared.name, &target.key).into());
                     Rc::new(LocalTarget {
                         upstream: Arc::clone(&name),
                         shared: Arc::clone(target),
                         home: Arc::clone(&self.shared),
-                        digest,
+                        digest: digest.unwrap_or_default(),
                         pool: self.pools.of(target),
+                        bound: self.shared.target_bounds.map(|bounds| self.gates.target(&name, &target.key, bounds)),
                     })
                 },
                 Rc::clone,
             )
         };
         view.targets = list.iter().map(local).collect();
-        drop(known);
-        self.pools.forget_unused();
+        if !known.is_empty() {
+            drop(known);
+            self.pools.forget_unused();
+        }
         if matches!(choice.balance, Balance::Hash(_)) {
             view.ring = Ring::new(list.iter().map(|target| (target.url.as_str(), target.weight)));
         }
         if matches!(choice.balance, Balance::Sticky(_)) {
             let digests = view.targets.iter().enumerate();
             view.digests = digests.map(|(index, target)| (target.digest.clone(), index)).collect();
+        }
+        if let Some(gate) = &self.gate {
+            gate.follow(list.iter().filter(|target| target.weight > 0).count());
         }
         view.list = list;
     }
@@ -172,10 +183,8 @@ impl LocalUpstream {
             }
             return Err(no_target());
         };
-        let unmarked = match &choice.balance {
-            Balance::Sticky(sticky) => exchange.request.cookie(&sticky.cookie) != Some(target.digest.as_bytes()),
-            _ => false,
-        };
+        let sent = |sticky: &Sticky| exchange.request.cookie(&sticky.cookie);
+        let unmarked = choice.sticky().is_some_and(|sticky| sent(sticky) != Some(target.digest.as_bytes()));
         Ok(Picked::counted(Rc::clone(target), pass, trial.is_some(), unmarked))
     }
 }

@@ -176,11 +176,13 @@ impl Told {
         }
     }
 
-    /// Notes how long the head of an answer took.
-    pub(crate) fn answered(&self, nanos: u64, now: u64) {
+    /// Notes an answer, and how long its head took where that is known.
+    pub(crate) fn answered(&self, nanos: Option<u64>, now: u64) {
         self.heard.store(now, Relaxed);
         self.overtaken.store(0, Relaxed);
-        self.latency.observe(nanos, now);
+        if let Some(nanos) = nanos {
+            self.latency.observe(nanos, now);
+        }
     }
 
     /// Takes what a call came to that was answered after `nanos`, or not at all.
@@ -411,7 +413,7 @@ mod tests {
         (0..3).for_each(|i| told.overtaken(SECOND + i * MS));
         assert_eq!(told.look(None, 0, &rules, 3 * SECOND), None);
         assert!(matches!(told.look(None, 0, &rules, 3 * SECOND + MS), Some(Cause::Silent(_))));
-        told.answered(MS, 3 * SECOND);
+        told.answered(Some(MS), 3 * SECOND);
         assert_eq!(told.look(None, 0, &rules, 9 * SECOND), None);
     }
 
@@ -419,7 +421,7 @@ mod tests {
     fn a_target_far_slower_than_the_others_is_found() {
         let rules = OutlierRules { peers: Some(5), ..rules() };
         let told = Told::default();
-        (0..8).for_each(|i| told.answered(100 * MS, i * MS));
+        (0..8).for_each(|i| told.answered(Some(100 * MS), i * MS));
         assert_eq!(told.look(Some(10 * MS), 0, &rules, SECOND), Some(Cause::Peers(10)));
         assert_eq!(told.look(Some(30 * MS), 0, &rules, SECOND), None);
     }
@@ -454,7 +456,7 @@ mod tests {
                     let took = end - begun;
                     told.waited();
                     if took < limit {
-                        told.answered(took, now);
+                        told.answered(Some(took), now);
                     }
                     let finding = told.report(took >= limit, (took < limit).then_some(took), *trial, &rules, now);
                     match finding {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use daemun_pipeline::Exchange;
 
 use super::breaker::{End, Pass};
-use super::choice::{Balance, Outcome};
+use super::choice::Outcome;
 use super::pool::LocalTarget;
 
 /// The target of one attempt. To be held as long as the attempt lasts, its answer's body included; dropped without a report, the attempt
@@ -69,7 +69,7 @@ impl Picked {
     /// Puts the cookie that tells the target into the answer, where the client does not have it yet.
     pub(crate) fn mark(&self, exchange: &mut Exchange) {
         if self.unmarked
-            && let Balance::Sticky(sticky) = &self.target.home.choice.balance
+            && let Some(sticky) = self.target.home.choice.sticky()
         {
             sticky.mark(&self.target.digest, exchange);
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::outliers::{Cause, OutlierRules, Told};
 use crate::snapshot::set::Changes;
 
-/// Bytes of a reason that are kept.
+/// Characters of a reason that are kept.
 const MOST_REASON: usize = 256;
 
 /// What active checks came to.
@@ -56,7 +56,7 @@ impl TargetState {
         let mut kept = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
         if *kept != reason {
             kept.clear();
-            kept.push_str(reason.get(..reason.floor_char_boundary(MOST_REASON)).unwrap_or_default());
+            kept.extend(reason.chars().take(MOST_REASON));
         }
         drop(kept);
         let before = self.verdict.swap(verdict as u8, Ordering::AcqRel);
