@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         "instructions" => instructions::run(rest),
         "load" => load::run(rest),
         "read" => bench::reading::run(rest),
+        "shape" => bench::shaping::run(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

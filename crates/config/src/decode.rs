@@ -98,6 +98,8 @@ pub struct Decoder<'a> {
     unresolved: Option<&'a HashSet<At>>,
     /// Fields of a request with `_` in their names that settings read, each with its path and place.
     underscored: Vec<(String, At, String)>,
+    /// Files that settings name and a policy reads.
+    files: Vec<PathBuf>,
     /// Names that may still be compared for suggestions: keeps a large broken configuration linear.
     comparisons: usize,
 }
@@ -116,6 +118,7 @@ impl<'a> Decoder<'a> {
             policies: &[],
             unresolved: None,
             underscored: Vec::new(),
+            files: Vec::new(),
             comparisons: 300_000,
         }
     }
@@ -217,6 +220,16 @@ impl<'a> Decoder<'a> {
         if name.contains('_') {
             self.underscored.push((self.path.clone(), node.at, name.to_owned()));
         }
+    }
+
+    /// Notes a file that is read beside the configuration: a change of it is a change of the configuration.
+    pub fn reads_file(&mut self, path: &Path) {
+        self.files.push(path.to_owned());
+    }
+
+    /// What [`Decoder::reads_file`] noted so far.
+    pub(crate) fn take_files(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.files)
     }
 
     /// What [`Decoder::reads_field`] noted so far, each with its path and place.

@@ -8,6 +8,7 @@ mod discover;
 mod edge;
 mod failure;
 mod files;
+pub(crate) mod gate;
 mod health;
 mod outliers;
 mod pattern;

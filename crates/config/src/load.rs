@@ -289,7 +289,9 @@ impl Loader {
             let resolved = references::resolve(tree, &self.folders, environment, &mut self.diagnostics);
             self.files.extend(resolved.files);
             let cx = Decoder::new(&mut self.diagnostics, "").folders(&self.folders).policies(vocabulary.policies);
-            read = language::read(tree, &mut cx.unresolved(&resolved.unresolved));
+            let mut cx = cx.unresolved(&resolved.unresolved);
+            read = language::read(tree, &mut cx);
+            self.files.extend(cx.take_files());
             workers(read.as_mut().map(|(config, _)| config), environment, &mut self.diagnostics);
             self.diagnostics.remove(|found| {
                 let unresolved = found.code != BAD_REFERENCE && resolved.unresolved.contains(&found.at);

@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::language::gate::{Adaptive, Importance, UpstreamLimits};
 use crate::tree::{At, Node};
 
 /// A value and where it stood in the text.
@@ -309,6 +310,10 @@ pub struct Upstream {
     pub proxy_protocol: Option<ProxyVersion>,
     /// TLS towards `https` targets.
     pub tls: UpstreamTls,
+    /// Bounds on its calls.
+    pub limits: UpstreamLimits,
+    /// Whether the number of calls in flight is learned.
+    pub concurrency: Option<Adaptive>,
     /// When a call that failed is made again.
     pub retry: Option<Retry>,
     /// A second call when the first takes long.
@@ -449,6 +454,8 @@ pub struct Route {
     pub policies: Vec<PolicyEntry>,
     /// How several authenticators combine.
     pub authenticate: Authenticate,
+    /// Whether its calls go first when not all can.
+    pub importance: Importance,
 }
 
 /// How several authenticators combine.
@@ -610,6 +617,8 @@ pub struct Consumer {
     pub roles: Vec<String>,
     /// SHA-256 digests of its API keys; a key given in clear is digested while reading, and not kept.
     pub keys: Vec<Spanned<[u8; 32]>>,
+    /// In place of the route's.
+    pub importance: Option<Importance>,
     /// Its credentials of HTTP Basic.
     pub basic: Vec<BasicCredential>,
 }

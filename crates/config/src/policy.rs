@@ -56,6 +56,5 @@ pub const PLANNED_POLICIES: &[&str] = &[
     "script",
     "token_auth",
     "transform",
-    "validate",
     "wasm",
 ];

@@ -88,6 +88,7 @@ impl Gateway {
             ids: options.ids,
             connections: AtomicUsize::new(0),
             budget: Budget::new(options.recorders.len(), descriptors),
+            gates: Arc::default(),
         });
         let mut gateway = Gateway {
             clock: options.clock,

@@ -90,6 +90,7 @@ pub(crate) struct ErrorBodies(pub(crate) Vec<(u16, ErrorBody)>);
 /// Makes the exchange's response out of a stop and gives its body. A fault becomes a problem document (RFC 9457).
 pub(crate) fn from_stop(stop: &Stop, exchange: &mut Exchange, bodies: &ErrorBodies) -> Bytes {
     exchange.response.head.clear();
+    exchange.response.own = true;
     match stop {
         Stop::Answer(answer) => from_answer(answer, exchange),
         Stop::Fault(fault) => from_fault(fault, exchange, bodies),
@@ -120,13 +121,18 @@ fn from_fault(fault: &Fault, exchange: &mut Exchange, bodies: &ErrorBodies) -> B
         return fill(&replaced.body, fault, &instance).into();
     }
     exchange.response.head.append("content-type", b"application/problem+json");
-    let problem = serde_json::json!({
+    let mut problem = serde_json::json!({
         "type": format!("https://daemun.dev/problems/{}", fault.reason.code()),
         "title": fault.reason.title(),
         "status": status,
         "detail": fault.detail,
         "instance": instance,
     });
+    for (name, value) in fault.members.iter().flat_map(|members| &members.0) {
+        if let Some(object) = problem.as_object_mut() {
+            object.insert((*name).to_owned(), value.clone());
+        }
+    }
     problem.to_string().into()
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use daemun_pipeline::{Exchange, Fault, FieldId, Head, Method, Reason, Span, Stop};
 
 use crate::destination;
+use crate::destination::upstream::gate::Permit;
 use crate::destination::upstream::reach::Site;
 use crate::destination::upstream::rest::Rest;
 use crate::http1::parse::BodyLength;
@@ -56,6 +57,10 @@ pub(crate) struct Trail {
     pub(crate) upgraded: bool,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
+    /// Its place at the upstream.
+    pub(crate) permit: Option<Permit>,
+    /// How long the answer took to begin once the whole call was sent, nanoseconds; 0 when that is not known.
+    pub(crate) answered_in: u64,
 }
 
 impl Trail {
@@ -70,6 +75,8 @@ impl Trail {
         self.upgraded = false;
         self.bytes_in = 0;
         self.bytes_out = 0;
+        self.permit = None;
+        self.answered_in = 0;
     }
 }
 
@@ -170,6 +177,7 @@ async fn go_on(
     trail: &mut Trail,
 ) {
     let fault = rest.pass(worker, deadline, down, exchange, trail).await.err();
+    trail.permit = None;
     trail.picked = None;
     if fault.is_some() {
         down.doom();

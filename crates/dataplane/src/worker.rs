@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::destination::upstream::budget::Budget;
+use crate::destination::upstream::gate::{Gates, LocalGate};
 use crate::destination::upstream::local::LocalUpstream;
 use crate::destination::upstream::place;
 use crate::destination::upstream::pool::Pools;
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) connections: AtomicUsize,
     /// Connections to upstreams of all workers.
     pub(crate) budget: Arc<Budget>,
+    /// Admission to upstreams.
+    pub(crate) gates: Arc<Gates>,
 }
 
 /// What a worker is told from outside; the only crossing of threads but for [`Budget`].
@@ -196,8 +199,15 @@ impl Worker {
     pub(crate) fn adopt(&self, snapshot: Arc<Snapshot>) {
         let now = self.clock.now();
         let upstreams = snapshot.upstreams.iter().map(|upstream| {
-            let share = self.shared.budget.share(&Arc::from(upstream.name.as_str()));
-            LocalUpstream::new(Arc::clone(upstream), Rc::clone(&self.pools), share, self.index, now)
+            let name = Arc::from(upstream.name.as_str());
+            let share = self.shared.budget.share(&name);
+            let gates = &self.shared.gates;
+            let gate = upstream
+                .gate
+                .as_ref()
+                .map(|settings| LocalGate::new(gates.of(&name, &self.clock, self.recorder.metrics()), settings));
+            let (upstream, pools) = (Arc::clone(upstream), Rc::clone(&self.pools));
+            LocalUpstream::new(upstream, pools, share, gate, Arc::clone(gates), self.index, now)
         });
         let upstreams = upstreams.collect();
         let before = self.local.replace(Rc::new(Local { snapshot, upstreams }));

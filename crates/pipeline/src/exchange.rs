@@ -226,8 +226,11 @@ pub struct Response {
     pub status: u16,
     /// Fields.
     pub head: Head,
-    /// The whole body, where a policy needed it; what is here is what is sent.
+    /// The whole body, where a policy needed it; what is here is what is sent. Empty where a policy may have a need of one and there is none,
+    /// and nothing put here is then sent.
     pub body: Option<Vec<u8>>,
+    /// Whether the gateway made it itself, and not an upstream.
+    pub own: bool,
 }
 
 /// Who is at the other end of the connection.
@@ -316,8 +319,12 @@ pub struct Exchange {
     pub route_key: u64,
     /// How long the destination waits before it does anything, nanoseconds.
     pub delay: u64,
+    /// What a policy remarks of an answer that it lets pass, for the access log.
+    pub remark: Option<Box<str>>,
     /// Bytes of the request's body, where a policy allows less than its route.
     pub body_limit: Option<u64>,
+    /// Content coding agreed on with the caller; behind the way outward, the one that the answer's body is given.
+    pub coding: Option<&'static str>,
     /// When each step was done.
     pub times: Times,
     /// Wall clock at `times.start`, nanoseconds since the Unix epoch.
@@ -387,6 +394,7 @@ impl Exchange {
         self.response.status = 0;
         self.response.head.clear();
         self.response.body = None;
+        self.response.own = false;
         self.consumer = None;
         self.consumer_text = Span::default();
         self.params.clear();
@@ -395,7 +403,9 @@ impl Exchange {
         self.trace.clear();
         self.route_key = 0;
         self.delay = 0;
+        self.remark = None;
         self.body_limit = None;
+        self.coding = None;
         self.times = Times::default();
         self.wall = 0;
     }

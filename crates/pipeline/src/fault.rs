@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use daemun_config::decode::JsonValue;
+
 /// Whose fault it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -67,6 +69,8 @@ reasons! {
     TooManyFields = "too_many_fields", Client, 431, 8, "The request has too many fields";
     /// The body is larger than `limits.body`.
     BodyTooLarge = "body_too_large", Client, 413, 8, "The request body is too large";
+    /// The body is of a type, charset or coding that a policy cannot read.
+    UnsupportedMedia = "unsupported_media", Client, 415, 3, "The media type of the request is not supported";
     /// A transfer coding other than chunked.
     UnknownCoding = "unknown_coding", Client, 501, 12, "The transfer coding is not supported";
     /// A version other than HTTP/1.0 and HTTP/1.1.
@@ -81,6 +85,10 @@ reasons! {
     ClientGone = "client_gone", Client, 499, 1, "The client left";
     /// The client does not read its answer.
     ClientStalled = "client_stalled", Client, 499, 1, "The client does not read its answer";
+    /// The request is not as `validate` has it described.
+    InvalidRequest = "invalid_request", Client, 400, 3, "The request is not valid";
+    /// The body is of a media type or coding that is not taken.
+    UnsupportedMediaType = "unsupported_media_type", Client, 415, 3, "The media type is not supported";
     /// No route matches.
     NoRoute = "no_route", Gateway, 404, 5, "No route matches";
     /// The route serves files, and has none of this name, or none that may be served.
@@ -103,6 +111,8 @@ reasons! {
     TooManyConnections = "too_many_connections", Gateway, 503, 14, "Too many connections";
     /// Connections to upstreams are at their limit, or the process is out of descriptors.
     TooManyCalls = "too_many_calls", Gateway, 503, 14, "Too many calls";
+    /// The upstream can take no more calls, and this one could not wait, or waited too long.
+    Overloaded = "overloaded", Gateway, 503, 14, "The service is overloaded";
     /// No target can be called.
     NoTarget = "no_target", Gateway, 503, 14, "No backend is available";
     /// Too many calls to the upstream failed, and its breaker leaves it alone for a while.
@@ -123,6 +133,8 @@ reasons! {
     UpstreamTimeout = "upstream_timeout", Upstream, 504, 4, "The backend did not answer in time";
     /// The answer cannot be read in exactly one way.
     BadResponse = "bad_response", Upstream, 502, 14, "The backend's answer is malformed";
+    /// The answer is not as `validate` has it described.
+    InvalidResponse = "invalid_response", Upstream, 502, 13, "The backend's answer is not valid";
     /// The answer's body ended early or stalled after its head was passed on.
     BodyBroken = "body_broken", Upstream, 502, 14, "The backend's answer broke off";
 }
@@ -138,15 +150,21 @@ pub struct Fault {
     pub cause: Option<Box<str>>,
     /// Fields of the answer, such as `Allow`, `Retry-After`, `WWW-Authenticate`.
     pub fields: Vec<(&'static str, String)>,
+    /// Members of the problem document beside those that every one has (RFC 9457, section 3.2).
+    pub members: Option<Box<Members>>,
     /// Whether the same call may be tried again: nothing of it can have had an effect.
     pub retry: bool,
 }
+
+/// Members of a problem document.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members(pub Vec<(&'static str, JsonValue)>);
 
 impl Fault {
     /// A fault with what the client reads.
     #[must_use]
     pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Fault {
-        Fault { reason, detail: detail.into(), cause: None, fields: Vec::new(), retry: false }
+        Fault { reason, detail: detail.into(), cause: None, fields: Vec::new(), members: None, retry: false }
     }
 
     /// Adds what only the log says.
@@ -160,6 +178,13 @@ impl Fault {
     #[must_use]
     pub fn field(mut self, name: &'static str, value: impl Into<String>) -> Fault {
         self.fields.push((name, value.into()));
+        self
+    }
+
+    /// Adds a member to the problem document.
+    #[must_use]
+    pub fn member(mut self, name: &'static str, value: JsonValue) -> Fault {
+        self.members.get_or_insert_default().0.push((name, value));
         self
     }
 

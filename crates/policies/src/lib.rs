@@ -1,5 +1,6 @@
 //! Daemun's policies, one folder each: settings, behaviour, manual page and tests. Knows no socket and no clock.
 
+pub mod compress;
 pub mod request_id;
 pub mod security_headers;
 pub mod ip_filter;
@@ -11,12 +12,16 @@ pub mod body_limit;
 pub mod key_auth;
 pub mod basic_auth;
 pub mod rate_limit;
+#[cfg(feature = "validate")]
+pub mod validate;
 pub mod headers;
+pub mod transform;
 pub mod fault_injection;
 pub mod redirect;
 mod authorization;
 mod caller;
 mod per_directory;
+mod representation;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -26,6 +31,7 @@ use daemun_pipeline::{Phase, PolicyRow};
 
 /// Every policy, in running order.
 pub const REGISTRY: &[PolicyRow] = &[
+    PolicyRow::of::<compress::CompressConfig>(Phase::Admit, include_str!("compress/README.md")),
     PolicyRow::of::<request_id::RequestIdConfig>(Phase::Admit, include_str!("request_id/README.md")),
     PolicyRow::of::<security_headers::SecurityHeadersConfig>(Phase::Admit, include_str!("security_headers/README.md")),
     PolicyRow::of::<ip_filter::IpFilterConfig>(Phase::Admit, include_str!("ip_filter/README.md")),
@@ -37,6 +43,9 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<key_auth::KeyAuthConfig>(Phase::Authenticate, include_str!("key_auth/README.md")),
     PolicyRow::of::<basic_auth::BasicAuthConfig>(Phase::Authenticate, include_str!("basic_auth/README.md")),
     PolicyRow::of::<rate_limit::RateLimitConfig>(Phase::Admit, include_str!("rate_limit/README.md")),
+    #[cfg(feature = "validate")]
+    PolicyRow::of::<validate::ValidateConfig>(Phase::Transform, include_str!("validate/README.md")),
     PolicyRow::of::<headers::HeadersConfig>(Phase::Transform, include_str!("headers/README.md")),
+    PolicyRow::of::<transform::TransformConfig>(Phase::Transform, include_str!("transform/README.md")),
     PolicyRow::of::<fault_injection::FaultInjectionConfig>(Phase::Transform, include_str!("fault_injection/README.md")),
 ];

@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use daemun_config::decode::JsonValue;
 use daemun_config::diagnostic::Diagnostics;
 use daemun_config::tree::{At, Node};
 use daemun_config::{decode::Decoder, parse_text};
 use daemun_pipeline::{
-    BasicCredential, BuildContext, Carry, Consumer, Directory, Exchange, Flow, Head, Method, Outcome, Phase, Policy,
-    Request, Span, Stop, Verdict,
+    BasicCredential, BodyNeed, BuildContext, Carry, Consumer, Directory, Exchange, Fault, Flow, Head, Method, Outcome,
+    Phase, Policy, Reason, Request, Span, Stop, Verdict,
 };
 
 use crate::REGISTRY;
@@ -130,9 +131,22 @@ impl Chain {
         exchange
     }
 
-    /// Runs the way in; also says how many policies let the request pass.
+    /// Runs the way in, over a request without a body; also says how many policies let the request pass.
     pub(crate) fn inward(&self, exchange: &mut Exchange) -> (usize, Verdict) {
+        self.inward_with(exchange, &[])
+    }
+
+    /// Runs the way in; the body is given to the policies that need it whole, as the data plane would.
+    pub(crate) fn inward_with(&self, exchange: &mut Exchange, body: &[u8]) -> (usize, Verdict) {
         for (passed, (_, policy)) in self.steps.iter().enumerate() {
+            if let BodyNeed::Whole { max } = policy.request_body(exchange)
+                && policy.bodies().request
+            {
+                let held = exchange.request.body.get_or_insert_with(|| body.to_vec());
+                if held.len() as u64 > max {
+                    return (passed, Err(Fault::new(Reason::BodyTooLarge, "too large").into()));
+                }
+            }
             match policy.on_request(exchange) {
                 Flow::Now(Ok(())) => {}
                 Flow::Now(Err(stop)) => return (passed, Err(stop)),
@@ -140,6 +154,17 @@ impl Chain {
             }
         }
         (self.steps.len(), Ok(()))
+    }
+
+    /// Puts the body of an answer where policies find it, if one needs it and it is not too large, or there is none.
+    pub(crate) fn hold_answer(&self, exchange: &mut Exchange, body: Vec<u8>) {
+        let needs = self.steps.iter().filter(|(_, policy)| policy.bodies().response);
+        let needs = needs.filter_map(|(_, policy)| match policy.response_body(exchange) {
+            BodyNeed::Whole { max } => Some(max),
+            BodyNeed::Untouched => None,
+        });
+        let most = needs.max();
+        exchange.response.body = most.filter(|most| body.len() as u64 <= *most).map(|_| body);
     }
 
     /// Runs the way out for the first `passed` policies, as long as none stops the answer.
@@ -180,6 +205,12 @@ pub(crate) fn status(stop: &Stop) -> u16 {
 /// Puts a stop into the exchange's response, as the data plane would.
 pub(crate) fn respond(stop: &Stop, exchange: &mut Exchange) {
     exchange.response.status = status(stop);
+    exchange.response.head.clear();
+    exchange.response.own = true;
+    exchange.response.body = match stop {
+        Stop::Answer(answer) => Some(answer.body.to_vec()),
+        Stop::Fault(fault) => Some(problem(fault).to_string().into_bytes()),
+    };
     let head = &mut exchange.response.head;
     match stop {
         Stop::Answer(answer) => {
@@ -193,6 +224,18 @@ pub(crate) fn respond(stop: &Stop, exchange: &mut Exchange) {
             }
         }
     }
+}
+
+/// The problem document of a fault, without what only the data plane knows.
+pub(crate) fn problem(fault: &Fault) -> JsonValue {
+    let mut members = vec![
+        ("type", format!("https://daemun.dev/problems/{}", fault.reason.code()).into()),
+        ("title", fault.reason.title().into()),
+        ("status", fault.reason.status().into()),
+        ("detail", fault.detail.as_ref().into()),
+    ];
+    members.extend(fault.members.iter().flat_map(|own| own.0.iter().cloned()));
+    members.into_iter().collect()
 }
 
 /// An exchange made from the text of a request; lines may end in LF alone, and the fields end at an empty line or with the text.
@@ -301,12 +344,39 @@ fn consumers_of(block: &str) -> Vec<Consumer> {
     node.as_seq().expect("a list of consumers").iter().map(one).collect()
 }
 
+/// A message of an `http exchange` block: its head, and what stands behind an empty line.
+#[derive(Clone, Default)]
+struct Message {
+    lines: Vec<String>,
+    /// Lines of the body; those that are empty at its end stand between the parts of the block.
+    body: Option<Vec<String>>,
+}
+
+impl Message {
+    fn of(line: &str) -> Message {
+        Message { lines: vec![line.to_owned()], body: None }
+    }
+
+    fn push(&mut self, line: &str) {
+        match &mut self.body {
+            Some(body) => body.push(line.to_owned()),
+            None if line.is_empty() => self.body = (!self.lines.is_empty()).then(Vec::new),
+            None => self.lines.push(line.to_owned()),
+        }
+    }
+
+    /// Its body; empty when it shows none.
+    fn body(&self) -> String {
+        self.body.iter().flatten().map(String::as_str).collect::<Vec<_>>().join("\n").trim_end().to_owned()
+    }
+}
+
 /// The parts of an `http exchange` block.
 struct Script {
-    request: Vec<String>,
-    upstream: Option<Vec<String>>,
-    answer: Vec<String>,
-    caller: Option<Vec<String>>,
+    request: Message,
+    upstream: Option<Message>,
+    answer: Message,
+    caller: Option<Message>,
     at: u64,
     from: IpAddr,
     /// The connection is TLS.
@@ -319,9 +389,9 @@ struct Script {
 impl Script {
     fn parse(block: &str) -> Script {
         let mut script = Script {
-            request: Vec::new(),
+            request: Message::default(),
             upstream: None,
-            answer: vec!["HTTP/1.1 200 OK".to_owned()],
+            answer: Message::of("HTTP/1.1 200 OK"),
             caller: None,
             at: 0,
             from: IpAddr::from([192, 0, 2, 1]),
@@ -336,12 +406,12 @@ impl Script {
                 continue;
             }
             match line {
-                "→ upstream" => script.upstream = Some(Vec::new()),
+                "→ upstream" => script.upstream = Some(Message::default()),
                 "→ upstream, unchanged" => script.upstream = Some(script.request.clone()),
-                "← upstream" => script.answer = Vec::new(),
-                "← caller" => script.caller = Some(Vec::new()),
-                "" => {}
-                line => script.lines(part).push(line.to_owned()),
+                "← upstream" => script.answer = Message::default(),
+                "← caller" => script.caller = Some(Message::default()),
+                "" if part == "→ upstream, unchanged" => {}
+                line => script.message(part).push(line),
             }
             if line.starts_with(['→', '←']) {
                 part = line;
@@ -350,7 +420,7 @@ impl Script {
         script
     }
 
-    fn lines(&mut self, part: &str) -> &mut Vec<String> {
+    fn message(&mut self, part: &str) -> &mut Message {
         match part {
             "→ upstream" => self.upstream.as_mut().expect("opened"),
             "← upstream" => &mut self.answer,
@@ -381,7 +451,7 @@ impl Script {
 fn run_exchange(chain: &Chain, block: &str) {
     let script = Script::parse(block);
     let make = || {
-        let mut exchange = chain.exchange(&script.request.join("\n"));
+        let mut exchange = chain.exchange(&script.request.lines.join("\n"));
         exchange.client.peer = Some(script.from);
         exchange.client.ip = script.from;
         exchange.client.tls = script.tls;
@@ -392,20 +462,28 @@ fn run_exchange(chain: &Chain, block: &str) {
     };
     for _ in 0..script.times {
         let mut explained = make();
+        explained.request.body = script.request.body.is_some().then(|| script.request.body().into_bytes());
         let (outcome, detail) = chain.explain(&mut explained);
         let mut exchange = make();
-        let (passed, verdict) = chain.inward(&mut exchange);
+        let (passed, verdict) = chain.inward_with(&mut exchange, script.request.body().as_bytes());
         match &verdict {
             Ok(()) => {
                 assert_eq!(outcome, Outcome::Pass, "explain agrees ({detail})\n{block}");
-                assert_eq!(
-                    upstream_lines(&explained.request),
-                    upstream_lines(&exchange.request),
-                    "explain agrees\n{block}"
-                );
+                // what is made of a body is not known before there is one
+                if script.request.body.is_none() {
+                    assert_eq!(
+                        upstream_lines(&explained.request),
+                        upstream_lines(&exchange.request),
+                        "explain agrees\n{block}"
+                    );
+                }
                 let expected = script.upstream.as_ref().unwrap_or_else(|| panic!("it reaches the upstream\n{block}"));
-                assert_eq!(&upstream_lines(&exchange.request), expected, "{block}");
+                assert_eq!(upstream_lines(&exchange.request), expected.lines, "{block}");
+                if let Some(body) = &exchange.request.body {
+                    assert_eq!(String::from_utf8_lossy(body), expected.body(), "{block}");
+                }
                 answer(&script, &mut exchange);
+                chain.hold_answer(&mut exchange, script.answer.body().into_bytes());
             }
             Err(stop) => {
                 let told = match outcome {
@@ -417,18 +495,36 @@ fn run_exchange(chain: &Chain, block: &str) {
                 respond(stop, &mut exchange);
             }
         }
-        chain.outward(passed, &mut exchange).expect("the page's answers pass");
-        if let Some(expected) = &script.caller {
-            let status = expected[0].split(' ').nth(1).and_then(|status| status.parse().ok());
-            assert_eq!(Some(exchange.response.status), status, "{block}");
-            assert_eq!(field_lines(&exchange.response.head), expected[1..], "{block}");
+        if let Err(stop) = chain.outward(passed, &mut exchange) {
+            respond(&stop, &mut exchange);
         }
+        if let Some(expected) = &script.caller {
+            let status = expected.lines[0].split(' ').nth(1).and_then(|status| status.parse().ok());
+            assert_eq!(Some(exchange.response.status), status, "{block}");
+            assert_eq!(field_lines(&exchange.response.head), expected.lines[1..], "{block}");
+            if let (Some(body), true) = (&exchange.response.body, expected.body.is_some()) {
+                compare_bodies(body, &expected.body(), exchange.response.own, block);
+            }
+        }
+    }
+}
+
+/// Of an answer of the gateway's own, a page may show some members only.
+fn compare_bodies(body: &[u8], shown: &str, own: bool, block: &str) {
+    if !own {
+        assert_eq!(String::from_utf8_lossy(body), shown, "{block}");
+        return;
+    }
+    let shown: JsonValue = serde_json::from_str(shown).expect("a shown body is JSON");
+    let body: JsonValue = serde_json::from_slice(body).expect("an own answer is JSON");
+    for (key, value) in shown.as_object().expect("a shown body is an object") {
+        assert_eq!(body.get(key), Some(value), "{key}\n{body:#}\n{block}");
     }
 }
 
 /// Puts the upstream's answer into the exchange.
 fn answer(script: &Script, exchange: &mut Exchange) {
-    let status = script.answer[0].split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = script.answer.lines[0].split(' ').nth(1).and_then(|status| status.parse().ok());
     exchange.response.status = status.expect("a status");
-    fields(&mut exchange.response.head, script.answer[1..].iter().map(String::as_str));
+    fields(&mut exchange.response.head, script.answer.lines[1..].iter().map(String::as_str));
 }

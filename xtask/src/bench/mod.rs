@@ -10,6 +10,7 @@ mod process;
 pub(crate) mod reading;
 mod rows;
 mod scenario;
+pub(crate) mod shaping;
 mod stats;
 mod table;
 

@@ -3,10 +3,12 @@
 mod cpu;
 mod idle;
 mod latency;
+mod overload;
 mod publish;
 mod reload;
 mod resources;
 mod routes;
+mod transform;
 
 use anyhow::Result;
 
@@ -20,7 +22,7 @@ pub(super) struct Row {
     pub(super) measure: fn(&Bench) -> Result<Vec<Line>>,
 }
 
-pub(super) const ROWS: [Row; 19] = [
+pub(super) const ROWS: [Row; 20] = [
     Row { name: "plain", title: "plain proxying", measure: cpu::plain },
     Row { name: "logs", title: "with access logs", measure: cpu::logs },
     Row { name: "keys", title: "10,000 keys, a limit per consumer", measure: cpu::keys },
@@ -37,7 +39,9 @@ pub(super) const ROWS: [Row; 19] = [
     Row { name: "resources", title: "memory and start", measure: resources::memory_and_start },
     Row { name: "syscalls", title: "system calls per request, one connection", measure: resources::system_calls },
     Row { name: "latency", title: "p99 at half load", measure: latency::measure },
+    Row { name: "overload", title: "an upstream offered twice what it can do", measure: overload::measure },
     Row { name: "idle", title: "features with nothing to do", measure: idle::measure },
+    Row { name: "transform", title: "JSON transform of 4 KiB", measure: transform::measure },
     Row { name: "publish", title: "100,000 routes, until they are live", measure: publish::measure },
     Row { name: "reload", title: "reload of 100,000 routes under load", measure: reload::measure },
 ];

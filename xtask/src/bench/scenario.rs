@@ -67,6 +67,8 @@ pub(super) struct Scenario {
     pub(super) access_log: bool,
     /// Passes WebSocket upgrades on.
     pub(super) websocket: bool,
+    /// Learns how many calls the origin can work on at once; Daemun only.
+    pub(super) adaptive: bool,
 }
 
 /// Where a proxy stands.

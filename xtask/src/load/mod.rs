@@ -9,6 +9,7 @@ mod idle;
 mod open;
 mod poller;
 pub(crate) mod response;
+mod slots;
 mod websocket;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         "websocket" => websocket::run(&options),
         "idle" => idle::run(&options),
         "echo" => echo::run(&options),
+        "slots" => slots::run(&options),
         other => bail!("there is no load `{other}`"),
     }
 }

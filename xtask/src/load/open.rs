@@ -72,11 +72,11 @@ pub(super) fn run(options: &Options) -> Result<()> {
             connection.start(&requests, index % requests.len());
         }
     }
-    report(latencies, failed);
+    report(latencies, failed, start.elapsed());
     Ok(())
 }
 
-fn report(mut latencies: Vec<Duration>, failed: u64) {
+fn report(mut latencies: Vec<Duration>, failed: u64, span: Duration) {
     latencies.sort_unstable();
     let at = |quantile: f64| {
         let rank = ((latencies.len() as f64 * quantile).ceil() as usize).clamp(1, latencies.len().max(1));
@@ -85,6 +85,9 @@ fn report(mut latencies: Vec<Duration>, failed: u64) {
     let [half, ninety, ninety_nine, most] = [0.5, 0.9, 0.99, 1.0].map(at);
     println!(
         "{}",
-        json!({ "completed": latencies.len(), "failed": failed, "p50": half, "p90": ninety, "p99": ninety_nine, "max": most })
+        json!({
+            "completed": latencies.len(), "failed": failed, "seconds": span.as_secs_f64(),
+            "p50": half, "p90": ninety, "p99": ninety_nine, "max": most,
+        })
     );
 }

@@ -84,6 +84,10 @@ codes! {
          protections.";
     ROUTE_UNREACHABLE = "route_unreachable":
         "A route can never match, because another takes all its requests. Both places are shown.";
+    SCHEMA = "schema":
+        "A JSON Schema or OpenAPI document of `validate` cannot be used: it is not well-formed, breaks a rule of its own \
+         version, refers to what is not there or may not be read, or has a pattern that cannot be matched in linear time. \
+         The message gives the place in the document.";
     SHORT_KEY = "short_key":
         "An API key has fewer than 16 bytes, or a password fewer than 8, and could be guessed. `daemun key new` makes a good one.";
     SYNTAX = "syntax":

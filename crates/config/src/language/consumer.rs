@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
 
+use super::gate::ImportanceText;
 use crate::decode::{Decoder, Name, Needed, OneOrMany, SchemaBuilder, Setting, text};
 use crate::diagnostic::{Diagnostic, SHORT_KEY};
 use crate::model::{BasicCredential, Consumer, Spanned};
@@ -26,6 +27,8 @@ settings! {
         /// API keys: texts of at least 16 bytes, best out of a reference like `${env:SHOP_KEY}`, or `{sha256: …}`, the digest that
         /// `daemun key hash` prints.
         pub(super) keys: Vec<KeyDigest> = "[]",
+        /// Which calls go first when an upstream can take no more; that of the route when absent.
+        importance: Option<ImportanceText>,
         /// Credentials of HTTP Basic, for `basic_auth`; one or a list.
         pub(super) basic: OneOrMany<BasicText> = "[]",
     }
@@ -39,6 +42,7 @@ impl ConsumerText {
             name: Spanned { value: value.0, at },
             roles: self.roles.into_iter().map(|role| role.0).collect(),
             keys: self.keys.into_iter().map(|key| key.0).collect(),
+            importance: self.importance.map(ImportanceText::lower),
             basic: self.basic.0.into_iter().map(BasicText::lower).collect(),
         })
     }

@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 use super::conditions::{MatchText, ParameterName};
 use super::failure::{FallbackText, MirrorText, RetryText};
 use super::files::FilesText;
+use super::gate::ImportanceText;
 use super::pattern::{self, Location, PathPrefix, PathTemplate};
 use super::policies::PoliciesText;
 use super::upstream::UpstreamTimeoutsText;
@@ -55,6 +56,8 @@ settings! {
         pub(super) policies: PoliciesText = "{}",
         /// How several authenticators combine: all must pass, unless `{any: […]}` names those of which one must.
         pub(super) authenticate: Option<AuthenticateText>,
+        /// Which calls go first when the upstream can take no more; a consumer's own wins.
+        importance: ImportanceText = "normal",
     }
     exclusive { "upstream", "answer", "redirect", "files" }
     needs_one { "upstream", "answer", "redirect", "files" }
@@ -66,7 +69,7 @@ impl RouteText {
         self.check_slashes(cx);
         self.check_parameters(cx);
         if self.upstream.is_none() && self.goes_elsewhere() {
-            for key in ["rewrite", "timeouts", "upgrades", "retry", "fallback", "mirror"] {
+            for key in ["rewrite", "timeouts", "upgrades", "retry", "fallback", "mirror", "importance"] {
                 // which file it is, a rewrite decides
                 if let Some(entry) = node.entry(key).filter(|_| key != "rewrite" || self.files.is_none()) {
                     let message = format!("`{key}` has no effect: this route is not sent to an upstream");
@@ -186,6 +189,7 @@ impl RouteText {
                 Some(AuthenticateText::Any(names)) => Authenticate::Any(names.0),
                 Some(AuthenticateText::All(_)) | None => Authenticate::All,
             },
+            importance: self.importance.lower(),
         })
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 use super::balance::Balance;
 use super::discover::DiscoverText;
 use super::failure::{FallbackText, HedgeText, RetryText};
+use super::gate::{ConcurrencyText, UpstreamLimitsText};
 use super::health::HealthText;
 use super::outliers::{BreakerText, OutliersText};
 use super::target::{HostName, TargetUrl, is_authority};
@@ -45,6 +46,10 @@ settings! {
         proxy_protocol: Option<Spanned<ProxyVersionText>>,
         /// TLS towards `https` targets; the target's certificate is verified.
         tls: Option<UpstreamTlsText>,
+        /// Bounds on the calls to it, and how many may wait.
+        limits: UpstreamLimitsText = "{}",
+        /// `adaptive`: how many calls it gets at once is learned from how long its answers take.
+        concurrency: Option<ConcurrencyText>,
         /// When a call that failed is made again; without it, only one that found no connection, or one at rest that had ended.
         retry: Option<RetryText>,
         /// A second call when the first takes long.
@@ -60,6 +65,9 @@ settings! {
 
 impl UpstreamText {
     fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
+        if let Some(limits) = node.get("limits") {
+            self.limits.check(limits, self.concurrency.is_some(), cx);
+        }
         let targets = self.targets.as_ref().map_or(&[][..], |targets| &targets.0);
         if let Some(node) = node.get("targets").filter(|_| {
             self.discover.is_none() && !targets.is_empty() && targets.iter().all(|target| target.weight == 0)
@@ -123,6 +131,8 @@ impl UpstreamText {
                 ProxyVersionText::V2 => ProxyVersion::V2,
             }),
             tls: self.tls.map(UpstreamTlsText::lower).unwrap_or_default(),
+            limits: self.limits.lower(),
+            concurrency: self.concurrency.map(ConcurrencyText::lower),
             retry: self.retry.map(RetryText::lower),
             hedge: self.hedge.map(HedgeText::lower),
             fallback: self.fallback.and_then(FallbackText::lower),

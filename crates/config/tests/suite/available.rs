@@ -33,7 +33,6 @@ fn what_is_not_built_is_refused_at_its_place() {
     let route = |line: &str| format!("routes: [{{ name: a, answer: {{}}, {line} }}]");
     let cases = [
         (route("policies: { ldap_auth: {} }"), "routes.a.policies.ldap_auth"),
-        (route("policies: { transform: [] }"), "routes.a.policies.transform"),
         (route("authenticate: { any: [ldap_auth] }"), "routes.a.authenticate.any"),
         ("plans: {}".to_owned(), "plans"),
         ("consumers: [{ name: a, plan: gold }]".to_owned(), "consumers.a.plan"),

@@ -203,6 +203,20 @@ fn upstreams_are_named_and_used() {
         ],
     );
     upstream(
+        "targets: [\"http://h\"], limits: { queue: 5, queue_timeout: 1s }",
+        &[
+            "no_effect upstreams.u.limits.queue: `queue` has no effect: nothing bounds the calls in flight; give `requests` beside it, or `concurrency: adaptive`",
+            "no_effect upstreams.u.limits.queue_timeout: `queue_timeout` has no effect: nothing bounds the calls in flight; give `requests` beside it, or `concurrency: adaptive`",
+        ],
+    );
+    upstream(
+        "targets: [\"http://h\"], limits: { requests: 0, per_target: { requests: 1 } }, concurrency: { adaptive: { min: 9, max: 8 } }",
+        &[
+            "bad_value upstreams.u.limits.requests: expected a whole number from 1 to 1000000, found the number `0`",
+            "bad_value upstreams.u.concurrency.adaptive: `min` is 9, which is more than `max`, 8",
+        ],
+    );
+    upstream(
         "targets: [\"http://h\"], tls: { ca: ca.crt }",
         &["no_effect upstreams.u.tls: `tls` has no effect: no target is `https`"],
     );

@@ -10,7 +10,7 @@ use crate::snapshot::failure::FallbackTo;
 use crate::snapshot::{Destination, Redirect};
 use upstream::local::LocalUpstream;
 use upstream::rest::Rest;
-use upstream::{Call, mirror, retry};
+use upstream::{Call, gate, mirror, retry};
 
 /// Ends the way inward; of a call that may last, gives what is left of it. An answer of the gateway's own is a stop like a policy's.
 pub(crate) async fn send(
@@ -25,7 +25,7 @@ pub(crate) async fn send(
             let mirror = mirror::of(ask.route, exchange);
             let keep = retry.map_or(0, |retry| retry.buffer).max(mirror.map_or(0, |mirror| mirror.buffer));
             let mut call = Call::new(ask, exchange, keep)?;
-            let result = upstream::send(ask, exchange, upstream, &mut call, trail).await;
+            let result = through(ask, exchange, upstream, &mut call, trail).await;
             if let Some(mirror) = mirror {
                 mirror::send(ask, exchange, &call, mirror);
             }
@@ -48,6 +48,24 @@ fn find<'a>(ask: &Ask<'a, '_>, index: usize) -> Result<&'a LocalUpstream, Fault>
     ask.local.upstreams.get(index).ok_or_else(|| Fault::new(Reason::Internal, "an upstream is missing"))
 }
 
+/// Makes the call once the upstream lets it in.
+async fn through(
+    ask: &mut Ask<'_, '_>,
+    exchange: &mut Exchange,
+    upstream: &LocalUpstream,
+    call: &mut Call,
+    trail: &mut Trail,
+) -> Result<Option<Box<Rest>>, Stop> {
+    if gate::enter(ask, exchange, upstream, trail).await? {
+        // its time begins now
+        exchange.times.decided = ask.worker.clock.now();
+        call.upload.begin_at(exchange.times.decided);
+    }
+    let result = upstream::send(ask, exchange, upstream, call, trail).await;
+    gate::called(&result, ask, exchange, trail);
+    result
+}
+
 /// Does what is to be done in place of a call that failed; its fault stays where that is nothing.
 async fn fall_back(
     ask: &mut Ask<'_, '_>,
@@ -64,7 +82,11 @@ async fn fall_back(
         FallbackTo::Upstream(index) => {
             let unsent = matches!(
                 fault.reason,
-                Reason::NoTarget | Reason::TooManyCalls | Reason::ConnectFailed | Reason::ConnectTimeout
+                Reason::NoTarget
+                    | Reason::Overloaded
+                    | Reason::TooManyCalls
+                    | Reason::ConnectFailed
+                    | Reason::ConnectTimeout
             );
             if !(call.is_safe(exchange) || unsent && call.upload.can_repeat()) {
                 return Err(fault.into());
@@ -77,7 +99,7 @@ async fn fall_back(
             exchange.response.body = None;
             call.by_status = false;
             call.upload.repeat(exchange, ask.worker.clock.now());
-            upstream::send(ask, exchange, other, call, trail).await
+            through(ask, exchange, other, call, trail).await
         }
     }
 }

@@ -86,7 +86,7 @@ impl Field {
             Field::Upstream => Value::name(line.upstream),
             Field::Target => Value::name(line.target),
             Field::Reason => Value::name(line.fault.map(|fault| fault.reason.code())),
-            Field::Cause => Value::name(line.fault.and_then(|fault| fault.cause.as_deref())),
+            Field::Cause => Value::name(line.cause),
             Field::Duration => Value::millis(steps.total),
             Field::Policies => Value::millis(steps.policies),
             Field::Connect => Value::millis(steps.connect),

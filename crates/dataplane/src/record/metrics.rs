@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use daemun_pipeline::Reason;
 
 use super::cells::{Cell, RouteCells, RouteSum, TargetMetrics, TargetSum};
+use super::gate::{GateCells, GateNames, GateSum};
 use super::ring::RING_SLOTS;
 use super::{PolicyVerdict, Recorder, render};
 use crate::destination::upstream::choice::UpstreamStatus;
@@ -92,6 +93,7 @@ pub struct Metrics {
     pub(super) unrouted: RouteCells,
     routes: Mutex<Names<Box<str>, RouteCells>>,
     targets: Mutex<Names<TargetName, TargetMetrics>>,
+    gates: Mutex<GateNames>,
     pub(super) log: Arc<LogCounters>,
     reloads: Mutex<Reloads>,
 }
@@ -107,6 +109,7 @@ impl Metrics {
             unrouted: RouteCells::new(workers),
             routes: Mutex::new(Names::new(|| RouteCells::new(workers))),
             targets: Mutex::new(Names::new(|| TargetMetrics::new(workers))),
+            gates: Mutex::default(),
             log: Arc::default(),
             reloads: Mutex::default(),
             setup,
@@ -132,11 +135,17 @@ impl Metrics {
         targets.get(&name, || (name.clone(), TargetMetrics::new(workers)))
     }
 
+    /// The counts of the admission to an upstream, kept like those of a route.
+    pub(crate) fn gate(&self, upstream: &str) -> Arc<GateCells> {
+        lock(&self.gates).get(upstream)
+    }
+
     /// Forgets routes and targets that no snapshot uses any more and makes room for others; what they counted stays in the sums. To be
     /// called after an old snapshot was dropped; [`Metrics::render`] does it as well.
     pub fn sweep(&self) {
         lock(&self.routes).sweep(|gone, cells| gone.absorb(&cells.sum()));
         lock(&self.targets).sweep(|gone, cells| gone.absorb(&cells.sum()));
+        lock(&self.gates).sweep();
     }
 
     /// A configuration was published: its number, counted from 1, and the wall-clock time in nanoseconds since the Unix epoch.
@@ -194,6 +203,11 @@ impl Metrics {
     /// Sums per target, by upstream and URL, then those of no name of their own.
     pub(super) fn target_sums(&self) -> Vec<(TargetName, TargetSum)> {
         lock(&self.targets).all().map(|(name, cells)| (name, cells.sum()))
+    }
+
+    /// What there is of admissions, by upstream.
+    pub(super) fn gate_sums(&self) -> Vec<(Box<str>, GateSum)> {
+        lock(&self.gates).sums()
     }
 
     pub(super) fn reloads(&self) -> Reloads {

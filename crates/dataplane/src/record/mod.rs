@@ -4,6 +4,7 @@
 mod text;
 mod line;
 mod cells;
+mod gate;
 mod metrics;
 mod render;
 mod ring;
@@ -26,6 +27,7 @@ use crate::clock::{Clock, nanos};
 pub use cells::{RouteCells, TargetMetrics};
 pub use events::{Events, Level};
 pub use fields::{LogFields, LogTemplate, TemplateError, log_fields};
+pub(crate) use gate::GateCells;
 pub use log::AccessLog;
 pub use metrics::{LogCounters, MOST_NAMES, MOST_POLICIES, Metrics, Setup};
 pub use render::METRICS_CONTENT_TYPE;

@@ -6,6 +6,7 @@ use daemun_pipeline::Reason;
 
 use super::PolicyVerdict;
 use super::cells::{ANSWER_CLASSES, BOUNDS, HistogramSum};
+use super::gate::{CLASSES, GateSum};
 use super::metrics::{MOST_NAMES, Metrics, WorkerCells};
 use super::ring::RING_SLOTS;
 use crate::destination::upstream::choice::UpstreamStatus;
@@ -64,6 +65,14 @@ families! {
         "Connections made to a target.";
     UPSTREAM_CONNECT_FAILURES = "daemun_upstream_connect_failures_total", Counter, ["upstream", "target"],
         "Connections to a target that could not be made.";
+    CALLS_IN_FLIGHT = "daemun_upstream_calls_in_flight", Gauge, ["upstream"],
+        "Calls in flight to an upstream whose calls are bounded, streams included.";
+    CALLS_LIMIT = "daemun_upstream_calls_limit", Gauge, ["upstream"],
+        "Calls that may be in flight to an upstream: what was set, or what was learned.";
+    CALLS_WAITING = "daemun_upstream_calls_waiting", Gauge, ["upstream"],
+        "Calls that wait for an upstream.";
+    CALLS_SHED = "daemun_upstream_calls_shed_total", Counter, ["upstream", "importance"],
+        "Calls that were refused because an upstream could take no more.";
     TARGET_HEALTHY = "daemun_target_healthy", Gauge, ["upstream", "target"],
         "1 when a target gets its share of the calls, 0 when it does not.";
     TARGET_STATE = "daemun_target_state", Gauge, ["upstream", "target", "state"],
@@ -116,6 +125,7 @@ pub(super) fn render(metrics: &Metrics, upstreams: &[UpstreamStatus]) -> String 
     reasons(&mut out, &BAD_HEADS, |reason| sum(metrics, |w| w.bad_heads.get(reason)));
     verdicts(&mut out, metrics);
     targets(&mut out, metrics);
+    gates(&mut out, metrics);
     standing(&mut out, upstreams);
     process(&mut out, metrics);
     out.0
@@ -187,6 +197,28 @@ fn targets(out: &mut Text, metrics: &Metrics) {
     for (name, sum) in &sums {
         let labels: [Label<'_>; 2] = [("upstream", &name.upstream), ("target", &name.url)];
         out.sample(&UPSTREAM_CONNECT_FAILURES, "", &labels, sum.connect_failures);
+    }
+}
+
+fn gates(out: &mut Text, metrics: &Metrics) {
+    let sums = metrics.gate_sums();
+    type Value = fn(&GateSum) -> Option<usize>;
+    let gauges: [(&Family, Value); 3] = [
+        (&CALLS_IN_FLIGHT, |sum| Some(sum.in_flight)),
+        (&CALLS_LIMIT, |sum| sum.limit),
+        (&CALLS_WAITING, |sum| Some(sum.waiting)),
+    ];
+    for (family, value) in gauges {
+        out.family(family);
+        for (name, value) in sums.iter().filter_map(|(name, sum)| Some((name, value(sum)?))) {
+            out.sample(family, "", &[("upstream", &name)], value);
+        }
+    }
+    out.family(&CALLS_SHED);
+    for (name, sum) in &sums {
+        for (class, count) in CLASSES.iter().zip(sum.shed) {
+            out.sample(&CALLS_SHED, "", &[("upstream", name), ("importance", class)], count);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use daemun_config::Draft;
 use daemun_config::diagnostic::{BAD_VALUE, Diagnostic, Diagnostics, FILES_ROOT, ROUTE_LESS_PROTECTED};
 use daemun_config::model::{
-    self, Authenticate, Config, LogFormat, PathRewrite as PathRewriteConfig, PolicyEntry, Underscores,
+    self, Authenticate, Config, Importance, LogFormat, PathRewrite as PathRewriteConfig, PolicyEntry, Underscores,
 };
 use daemun_config::tree::At;
 use daemun_pipeline::expression::{ExpressionError, Scope, Text};
@@ -107,7 +107,9 @@ fn compile(
     let (router, unmatched, upstreams, entrances) = (router?, unmatched?, upstreams?, entrances?);
     let tells_ends = upstreams.iter().any(|upstream| upstream.proxy_protocol.is_some());
     let settings = settings(config);
-    let snapshot = Snapshot { router, routes, unmatched, upstreams, directory, entrances, tells_ends, settings };
+    let importance = config.consumers.iter().map(|consumer| consumer.importance).collect();
+    let snapshot =
+        Snapshot { router, routes, unmatched, upstreams, directory, entrances, tells_ends, settings, importance };
     (snapshot.routes.len() == config.routes.len()).then_some(snapshot)
 }
 
@@ -144,8 +146,8 @@ fn check_log(config: &Config, diagnostics: &mut Diagnostics) {
     });
 }
 
-/// What routes may have of their own but a rewrite: limits of body, connecting and answer, upgrades, a parameter that is hashed.
-type Exceptions = (Option<u64>, Option<u64>, Option<u64>, Vec<String>, Option<u16>);
+/// What routes may have of their own but a rewrite: limits of body, connecting and answer, upgrades, a parameter that is hashed, importance.
+type Exceptions = (Option<u64>, Option<u64>, Option<u64>, Vec<String>, Option<u16>, Importance);
 
 struct Compiler<'a> {
     registry: &'static [PolicyRow],
@@ -294,14 +296,14 @@ impl Compiler<'_> {
     fn own(&mut self, route: &model::Route, rewrite: Option<Rewrite>, hash_param: Option<u16>) -> Arc<Own> {
         let (body, upgrades) = (route.body_limit, route.upgrades.clone());
         let (connect, response) = (route.timeouts.connect.map(nanos), route.timeouts.response.map(nanos));
+        let importance = route.importance;
         let failure = OwnFailure::compile(route, &self.names, self.carry);
         if rewrite.is_some() || failure.is_some() {
-            return Arc::new(Own { body, connect, response, upgrades, rewrite, failure, hash_param });
+            return Arc::new(Own { body, connect, response, upgrades, rewrite, failure, hash_param, importance });
         }
-        let alike = self.alike.entry((body, connect, response, upgrades.clone(), hash_param));
-        Arc::clone(
-            alike.or_insert_with(|| Arc::new(Own { body, connect, response, upgrades, rewrite, failure, hash_param })),
-        )
+        let alike = self.alike.entry((body, connect, response, upgrades.clone(), hash_param, importance));
+        let own = || Own { body, connect, response, upgrades, rewrite, failure, hash_param, importance };
+        Arc::clone(alike.or_insert_with(|| Arc::new(own())))
     }
 
     #[allow(clippy::option_option, reason = "outer: an error was reported; inner: nothing is rewritten")]

@@ -10,7 +10,7 @@ pub(crate) mod upstream;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use daemun_config::model::{Answer as AnswerConfig, Files, ListenerProxy, TrustedProxies};
+use daemun_config::model::{Answer as AnswerConfig, Files, Importance, ListenerProxy, TrustedProxies};
 use daemun_pipeline::expression::Text;
 use daemun_pipeline::{Answer, Directory};
 
@@ -35,6 +35,8 @@ pub struct Snapshot {
     /// Whether an upstream is told whose connection a call came over.
     pub(crate) tells_ends: bool,
     pub(crate) settings: Settings,
+    /// Of each consumer, by its position in the directory.
+    pub(crate) importance: Vec<Option<Importance>>,
 }
 
 /// What comes before requests at a listener.
@@ -84,6 +86,7 @@ pub(crate) struct Own {
     pub(crate) response: Option<u64>,
     pub(crate) upgrades: Vec<String>,
     pub(crate) rewrite: Option<Rewrite>,
+    pub(crate) importance: Importance,
     pub(crate) failure: Option<Box<OwnFailure>>,
     /// Which of its parameters its upstream hashes.
     pub(crate) hash_param: Option<u16>,

@@ -13,6 +13,7 @@ use super::failure::{Failure, Names};
 use super::set::{FoundTarget, Known, Maker, TargetSet};
 use crate::clock::nanos;
 use crate::destination::upstream::choice::Choice;
+use crate::destination::upstream::gate::GateSettings;
 use crate::destination::upstream::state::TargetState;
 use crate::record::{Metrics, TargetMetrics};
 use crate::tls::ClientTls;
@@ -35,6 +36,12 @@ pub struct Upstream {
     /// TLS towards its `https` targets.
     pub(crate) tls: Option<ClientTls>,
     pub(crate) failure: Failure,
+    /// How many calls it gets at once; `None` where nothing bounds them.
+    pub(crate) gate: Option<GateSettings>,
+    /// Connections over all workers.
+    pub(crate) connections: usize,
+    /// Calls and connections to each target over all workers; `None` where nothing bounds them.
+    pub(crate) target_bounds: Option<(usize, usize)>,
 }
 
 /// A compiled target.
@@ -177,7 +184,35 @@ pub(crate) fn compile(
         response: default(config.timeouts.response, 30),
         idle: default(config.timeouts.idle, 60),
         failure: Failure::compile(config, upstreams, carry),
+        gate: gate(config),
+        connections: config.limits.connections.unwrap_or(usize::MAX),
+        target_bounds: target_bounds(config),
     })
+}
+
+/// What bounds the calls in flight. Over HTTP/1.1 every call has a connection of its own, so that they cannot be more than those.
+fn gate(config: &model::Upstream) -> Option<GateSettings> {
+    let limits = &config.limits;
+    let alone = config.protocol == UpstreamProtocol::Http1;
+    let connections = limits.connections.filter(|_| alone);
+    let per_target = target_bounds(config).map(|(calls, _)| calls).filter(|calls| *calls < usize::MAX);
+    let requests = [limits.requests, connections].into_iter().flatten().min();
+    (requests.is_some() || per_target.is_some() || config.concurrency.is_some()).then(|| GateSettings {
+        requests: requests.unwrap_or(usize::MAX),
+        per_target: per_target.unwrap_or(usize::MAX),
+        queue: limits.queue,
+        timeout: nanos(limits.queue_timeout),
+        adaptive: config.concurrency,
+    })
+}
+
+/// Calls in flight to each target, and connections.
+fn target_bounds(config: &model::Upstream) -> Option<(usize, usize)> {
+    let limits = &config.limits;
+    let alone = config.protocol == UpstreamProtocol::Http1;
+    let connections = limits.target_connections;
+    let calls = [limits.target_requests, connections.filter(|_| alone)].into_iter().flatten().min();
+    (calls.is_some() || connections.is_some()).then(|| (calls.unwrap_or(usize::MAX), connections.unwrap_or(usize::MAX)))
 }
 
 fn targets(config: &model::Upstream, tls_key: &str, carry: &Carry, metrics: &Arc<Metrics>) -> Arc<TargetSet> {

@@ -1,8 +1,10 @@
-//! Independent programs: those served through the gateway, a WebSocket library, a gRPC library and a browser, and a schema validator.
+//! Independent programs: those served through the gateway, a WebSocket library, a gRPC library and a browser, a schema validator, the suite of JSON Schema, and clients of described APIs.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests are tests")]
 
 mod peers;
 mod websocket;
 mod grpc;
 mod browser;
+mod described;
 mod schema;
+mod schema_suite;

@@ -14,16 +14,25 @@ use serde_json::Value;
 /// How long a program may take; a browser's first start on a busy machine is slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Whether every one of these programs and Node packages is there. What is missing is told where the run collects what it
-/// skipped; without such a place it fails the test.
+/// Whether every one of these programs and Node packages is there, as [`is_there`] tells it.
 pub(crate) fn all_there(programs: &[&str], packages: &[&str]) -> bool {
-    let installed = |package: &&&str| folder().join("node_modules").join(package).join("package.json").is_file();
+    let installed = |package: &&&str| package_folder(package).join("package.json").is_file();
     let missing: Vec<&str> = programs
         .iter()
         .filter(|program| find(program).is_none())
         .chain(packages.iter().filter(|package| !installed(package)))
         .copied()
         .collect();
+    is_there(&missing)
+}
+
+/// Where a Node package is.
+pub(crate) fn package_folder(package: &str) -> PathBuf {
+    folder().join("node_modules").join(package)
+}
+
+/// Whether nothing is missing. What is missing is told where the run collects what it skipped; without such a place it fails the test.
+pub(crate) fn is_there(missing: &[&str]) -> bool {
     if missing.is_empty() {
         return true;
     }
@@ -66,7 +75,12 @@ impl Script {
 
     /// Starts a server and waits for the port that its first line tells.
     pub(crate) fn serve(name: &str) -> (Self, u64) {
-        let script = Self::start(name, &[]);
+        Self::serve_with(name, &[])
+    }
+
+    /// The same of one that takes arguments.
+    pub(crate) fn serve_with(name: &str, arguments: &[&str]) -> (Self, u64) {
+        let script = Self::start(name, arguments);
         let first = script.wait_for(&format!("{name} told its port"), |line| line.get("port").is_some());
         (script, first["port"].as_u64().unwrap())
     }

@@ -36,7 +36,7 @@ settings! {
 
 /// Which way a head goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
+pub(crate) enum Direction {
     Request,
     Response,
 }
@@ -87,8 +87,8 @@ fn report_empty(edits: &HeaderEdits, at: At, cx: &mut Decoder<'_>) {
     }
 }
 
-/// Why a header is not for this policy to change.
-fn refused(name: &str, direction: Direction) -> Option<&'static str> {
+/// Why a header is not for a policy of the operator's to change.
+pub(crate) fn refused(name: &str, direction: Direction) -> Option<&'static str> {
     let id = FieldId::of(name.as_bytes());
     if id.is_hop_by_hop() {
         return Some("it belongs to one connection, which the gateway looks after");

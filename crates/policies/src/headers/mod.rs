@@ -1,6 +1,6 @@
 //! `headers`: changes to the headers of requests and answers. Knows no body.
 
-mod config;
+pub(crate) mod config;
 mod edits;
 #[cfg(test)]
 mod tests;

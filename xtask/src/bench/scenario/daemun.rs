@@ -43,6 +43,10 @@ fn head(bench: &Bench, scenario: Scenario, place: Place, folder: &Path) -> Resul
         writeln!(text, "access_log: off")?;
     }
     writeln!(text, "upstreams:\n  origin:\n    targets: [\"http://{origin}\"]")?;
+    if scenario.adaptive {
+        // clients of an open loop may not need a connection for long
+        writeln!(text, "    concurrency: adaptive\ntimeouts: {{ head: 10m, keep_alive: 10m }}")?;
+    }
     Ok(text)
 }
 

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+use super::gate::bound::ConnectionTo;
+
 /// Descriptors put aside for listening sockets, logs, files that are read, status and admin callers.
 const RESERVE: usize = 256;
 /// Connections there may be, however few descriptors there are.
@@ -48,6 +50,13 @@ struct Wants {
     asked_at: AtomicU64,
 }
 
+impl Share {
+    /// Connections there are.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
 /// Why there is no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
@@ -55,6 +64,10 @@ pub(crate) enum Missing {
     Place,
     /// The upstream has its share of them; what rests of it must go first.
     Share,
+    /// The upstream has as many as it may; what rests of it must go first.
+    Upstream,
+    /// One of its targets has; what rests of it must go first.
+    Target,
 }
 
 /// Held while a call waits for a place.
@@ -70,6 +83,8 @@ impl Drop for Wanted<'_> {
 pub(crate) struct Place {
     budget: Arc<Budget>,
     share: Arc<Share>,
+    /// One of its target's, where those are bounded.
+    pub(crate) target: Option<ConnectionTo>,
 }
 
 impl Place {
@@ -125,7 +140,7 @@ impl Budget {
 
     /// A place among `most`; an upstream that is `alone` may have all of them.
     pub(crate) fn take(self: &Arc<Budget>, share: &Arc<Share>, most: usize, alone: bool) -> Result<Place, Missing> {
-        let place = Place { budget: Arc::clone(self), share: Arc::clone(share) };
+        let place = Place { budget: Arc::clone(self), share: Arc::clone(share), target: None };
         let free = most.saturating_sub(self.open.fetch_add(1, Ordering::Relaxed));
         let own = share.open.fetch_add(1, Ordering::Relaxed);
         // where none is free, one that would be would not do either: nobody else's is closed for it
@@ -166,7 +181,7 @@ impl Budget {
     fn wants_of<'a>(&'a self, share: &'a Share, missing: Missing) -> &'a Wants {
         match missing {
             Missing::Place => &self.wants,
-            Missing::Share => &share.wants,
+            Missing::Share | Missing::Upstream | Missing::Target => &share.wants,
         }
     }
 

@@ -12,6 +12,7 @@ use super::balance::{Dice, Ring, by_weight, mix, of_two};
 use super::breaker::Pass;
 use super::budget::Share;
 use super::choice::{Balance, Choice};
+use super::gate::{Gates, LocalGate};
 use super::no_target;
 use super::picked::Picked;
 use super::plan::{Member, Plan};
@@ -27,6 +28,9 @@ pub(crate) struct LocalUpstream {
     pools: Rc<Pools>,
     /// The connections of all workers to it.
     pub(crate) share: Arc<Share>,
+    /// How many calls it gets at once; `None` where nothing bounds them.
+    pub(crate) gate: Option<Rc<LocalGate>>,
+    gates: Arc<Gates>,
     /// Lets workers begin with different targets.
     offset: usize,
 }
@@ -48,10 +52,13 @@ struct View {
 
 impl LocalUpstream {
     /// `offset` lets workers begin with different targets.
+    #[allow(clippy::too_many_arguments, reason = "what it shares, passed on once")]
     pub(crate) fn new(
         shared: Arc<Upstream>,
         pools: Rc<Pools>,
         share: Arc<Share>,
+        gate: Option<Rc<LocalGate>>,
+        gates: Arc<Gates>,
         offset: usize,
         now: u64,
     ) -> LocalUpstream {
@@ -65,7 +72,7 @@ impl LocalUpstream {
             digests: HashMap::new(),
             dice: Dice::new(RandomState::new().hash_one(offset)),
         };
-        let upstream = LocalUpstream { shared, view: RefCell::new(view), pools, share, offset };
+        let upstream = LocalUpstream { shared, view: RefCell::new(view), pools, share, gate, gates, offset };
         upstream.look(&mut upstream.view.borrow_mut(), now);
         upstream
     }
@@ -106,6 +113,7 @@ impl LocalUpstream {
                         home: Arc::clone(&self.shared),
                         digest: digest.unwrap_or_default(),
                         pool: self.pools.of(target),
+                        bound: self.shared.target_bounds.map(|bounds| self.gates.target(&name, &target.key, bounds)),
                     })
                 },
                 Rc::clone,
@@ -122,6 +130,9 @@ impl LocalUpstream {
         if matches!(choice.balance, Balance::Sticky(_)) {
             let digests = view.targets.iter().enumerate();
             view.digests = digests.map(|(index, target)| (target.digest.clone(), index)).collect();
+        }
+        if let Some(gate) = &self.gate {
+            gate.follow(list.iter().filter(|target| target.weight > 0).count());
         }
         view.list = list;
     }

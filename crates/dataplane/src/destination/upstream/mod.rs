@@ -5,6 +5,7 @@ pub(crate) mod breaker;
 pub(crate) mod budget;
 pub(crate) mod choice;
 pub(crate) mod connect;
+pub(crate) mod gate;
 pub(crate) mod grpc;
 pub(crate) mod head;
 mod hedge;
@@ -98,6 +99,11 @@ pub(crate) async fn send(
         let picked = tries.pick(upstream, ask.route, exchange, now);
         // that no other target is left says less than why the last one failed
         let mut picked = picked.map_err(|none| failed.take().unwrap_or(none))?;
+        if !gate::call_at(&picked.target, trail) {
+            failed = Some(failed.unwrap_or_else(|| gate::all_full(upstream)));
+            tries.pass(&picked.target);
+            continue;
+        }
         trail.target = Some(Rc::clone(&picked.target));
         trail.upstream_status = 0;
         call.by_status = false;
@@ -188,7 +194,9 @@ async fn attempt(
     transfer.exchange.times.answered = answered;
     trail.upstream_status = head.status;
     transfer.upload.awaited = None;
-    picked.report(Outcome::Answered(head.status), transfer.upload.waited(answered), answered);
+    let waited = transfer.upload.waited(answered);
+    trail.answered_in = waited.unwrap_or(0).min(answered.saturating_sub(transfer.exchange.times.connected));
+    picked.report(Outcome::Answered(head.status), waited, answered);
     if let Some(fault) = tries.refuses(head.status, transfer.upload, transfer.exchange) {
         call.by_status = true;
         give_up(ask.worker, exchange, &picked.target, up, &call.upload, &head);
@@ -225,8 +233,15 @@ async fn outward(
     head: &mut ResponseHead,
     trail: &mut Trail,
 ) -> Verdict {
-    if !chain.bodies.response || head.body == BodyLength::None {
+    if !chain.bodies.response {
         return chain.outward(transfer.exchange, &mut trail.verdicts);
+    }
+    if head.body == BodyLength::None {
+        // so that it is told from one that is too large to be held; an empty one takes no memory
+        transfer.exchange.response.body = Some(Vec::new());
+        chain.outward(transfer.exchange, &mut trail.verdicts)?;
+        transfer.exchange.response.body = None;
+        return Ok(());
     }
     let ran = trail.verdicts.ran();
     let need = if transfer.limits.stream { None } else { chain.answer_need(transfer.exchange, &trail.verdicts) };

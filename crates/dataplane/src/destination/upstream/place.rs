@@ -1,12 +1,13 @@
 //! Finds a place for a new connection; where there is none, what rests makes room. Knows nothing of how the connection is made.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use daemun_pipeline::{Fault, Reason};
 
-use super::budget::{ASKING, Missing, Place, Share};
+use super::budget::{ASKING, Budget, Missing, Place, Share};
 use super::local::LocalUpstream;
-use super::pool::{Closed, Pool};
+use super::pool::{Closed, LocalTarget, Pool};
 use super::reach::Site;
 use crate::worker::Worker;
 
@@ -15,12 +16,13 @@ const SPARE: u64 = 1_000_000_000;
 
 /// A place for a new connection. Where there is none, connections that rest in this worker are closed, the oldest first, then those of
 /// other workers.
-pub(crate) async fn find(site: Site<'_>, upstream: &LocalUpstream) -> Result<Place, Fault> {
+pub(crate) async fn find(site: Site<'_>, upstream: &LocalUpstream, target: &LocalTarget) -> Result<Place, Fault> {
     let worker = site.worker;
     let budget = &worker.shared.budget;
     let most = budget.most(site.local.snapshot.settings.connections);
     let alone = site.local.upstreams.len() == 1;
-    if let Ok(place) = budget.take(&upstream.share, most, alone) {
+    let take = || take(budget, upstream, target, most, alone);
+    if let Ok(place) = take() {
         return Ok(place);
     }
     let slot = worker.timers.slot();
@@ -28,13 +30,18 @@ pub(crate) async fn find(site: Site<'_>, upstream: &LocalUpstream) -> Result<Pla
     loop {
         // whatever is closed from here on wakes the wait below
         let closed = budget.closed();
-        let missing = match budget.take(&upstream.share, most, alone) {
+        let missing = match take() {
             Ok(place) => return Ok(place),
             Err(missing) => missing,
         };
         let now = worker.clock.now();
         // what others asked for may have been closed before this call came: it waits for the end of that, and asks itself
-        let end = *end.get_or_insert(now.saturating_add(2 * ASKING));
+        let limit = match missing {
+            Missing::Place | Missing::Share => 2 * ASKING,
+            // no more calls are let in than these should do for: one of them is about to rest, or to be closed
+            Missing::Upstream | Missing::Target => site.route.own.connect.unwrap_or(upstream.shared.connect),
+        };
+        let end = *end.get_or_insert(now.saturating_add(limit));
         let _wanted = budget.want(&upstream.share, missing);
         let until = match close_oldest(worker, upstream, missing, now) {
             Closed::AtOnce => continue,
@@ -47,6 +54,25 @@ pub(crate) async fn find(site: Site<'_>, upstream: &LocalUpstream) -> Result<Pla
     }
 }
 
+/// A place, where neither the upstream nor the target has as many connections as it may.
+fn take(
+    budget: &Arc<Budget>,
+    upstream: &LocalUpstream,
+    target: &LocalTarget,
+    most: usize,
+    alone: bool,
+) -> Result<Place, Missing> {
+    let mut place = budget.take(&upstream.share, most, alone)?;
+    // counted already, so that of several that come at once none is too many
+    if upstream.share.open() > upstream.shared.connections {
+        return Err(Missing::Upstream);
+    }
+    if let Some(bound) = &target.bound {
+        place.target = Some(bound.connect().ok_or(Missing::Target)?);
+    }
+    Ok(place)
+}
+
 /// Closes the connection that has rested longest. For an upstream that has its share, this is one of its own or a spare one.
 fn close_oldest(worker: &Worker, upstream: &LocalUpstream, missing: Missing, now: u64) -> Closed {
     let oldest = |pool: &Rc<Pool>, share: Option<&Share>| {
@@ -55,12 +81,16 @@ fn close_oldest(worker: &Worker, upstream: &LocalUpstream, missing: Missing, now
     };
     let pools = worker.pools.all();
     let all = pools.values().filter_map(|pool| oldest(pool, None));
+    let targets = upstream.targets();
+    let own = targets.iter().filter_map(|target| oldest(&target.pool, Some(&upstream.share)));
     let found = match missing {
         Missing::Place => all.min_by_key(|(since, ..)| *since),
+        // only its own would help
+        Missing::Upstream => own.min_by_key(|(since, ..)| *since),
+        // where one to the target rested here, the call would have gone over it
+        Missing::Target => None,
         Missing::Share => {
             let spare = all.filter(|(since, ..)| now.saturating_sub(*since) >= SPARE);
-            let targets = upstream.targets();
-            let own = targets.iter().filter_map(|target| oldest(&target.pool, Some(&upstream.share)));
             spare.chain(own).min_by_key(|(since, ..)| *since)
         }
     };

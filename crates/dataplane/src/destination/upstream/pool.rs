@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::budget::{Place, Share};
+use super::gate::bound::TargetBound;
 use super::links::Links;
 use crate::http1::up::H1Up;
 use crate::http2::link::Link;
@@ -47,6 +48,8 @@ pub(crate) struct LocalTarget {
     /// What a cookie holds that tells it; empty where none does.
     pub(crate) digest: Box<str>,
     pub(crate) pool: Rc<Pool>,
+    /// Bounds of its own.
+    pub(crate) bound: Option<Arc<TargetBound>>,
 }
 
 /// All pools of a worker, by [`Target::key`].

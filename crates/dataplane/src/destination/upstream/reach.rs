@@ -100,7 +100,7 @@ async fn new_connection(
     let shared = &target.shared;
     let links = &target.pool.links;
     let connecting = many.then(|| links.connect());
-    let result = match place::find(site, upstream).await {
+    let result = match place::find(site, upstream, target).await {
         Ok(place) => {
             let connect = connect::connect(site.worker, &target.pool, &upstream.shared, shared, told, !many, place);
             let connected = site.deadline.limit(connect).await;

@@ -76,6 +76,11 @@ impl<'a> Tries<'a> {
         }
     }
 
+    /// Passes over a target that has no room.
+    pub(crate) fn pass(&mut self, target: &Rc<LocalTarget>) {
+        self.tried.push(Rc::clone(target));
+    }
+
     /// The target of the next attempt: one that was not tried, while there is one.
     pub(crate) fn pick(
         &mut self,

@@ -78,6 +78,12 @@ impl Upload {
         is_here && !self.told
     }
 
+    /// Counts its times from `now`: nothing was done for it before.
+    pub(crate) fn begin_at(&mut self, now: u64) {
+        self.began = now;
+        self.moved = now;
+    }
+
     /// Begins anew, for another attempt.
     pub(crate) fn repeat(&mut self, exchange: &Exchange, now: u64) {
         self.done = false;

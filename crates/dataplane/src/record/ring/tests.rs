@@ -104,6 +104,7 @@ fn line<'a>(text: &'a [u8], query: Option<&'a [u8]>, name: &'a str) -> Line<'a> 
         upstream: Some(name),
         target: Some(name),
         fault: None,
+        cause: None,
         times: Times::default(),
         bytes_in: 0,
         bytes_out: 0,
