@@ -22,7 +22,7 @@ pub(super) struct Row {
     pub(super) measure: fn(&Bench) -> Result<Vec<Line>>,
 }
 
-pub(super) const ROWS: [Row; 20] = [
+pub(super) const ROWS: [Row; 21] = [
     Row { name: "plain", title: "plain proxying", measure: cpu::plain },
     Row { name: "logs", title: "with access logs", measure: cpu::logs },
     Row { name: "keys", title: "10,000 keys, a limit per consumer", measure: cpu::keys },
