@@ -78,7 +78,10 @@ pub(crate) fn poll_peek(socket: &impl Socket, cx: &mut Context<'_>, buf: &mut Ve
         let mut seen = 0;
         let mut peek = || rustix::net::recv(socket.as_fd(), spare_capacity(buf), RecvFlags::PEEK | RecvFlags::DONTWAIT);
         // the runtime goes on taking the socket for readable, since what was seen is still there
-        let tried = socket.attempt(Interest::READABLE, || Ok(seen = peek()?.1));
+        let tried = socket.attempt(Interest::READABLE, || {
+            seen = peek()?.1;
+            Ok(())
+        });
         match tried {
             Ok(()) => return Poll::Ready(Ok(seen)),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}

@@ -241,6 +241,26 @@ fn a_call_that_is_not_answered_in_time_is_made_again() {
 }
 
 #[test]
+fn a_repetition_that_finds_its_target_full_ends() {
+    let calls = std::sync::atomic::AtomicUsize::new(0);
+    let (target, seen) = target(move |stream, _| {
+        let first = calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+        !first && stream.read(&mut [0]).is_err()
+    });
+    let upstream = "retry: { retries: 1, backoff: 1s }, limits: { per_target: { requests: 1 } }";
+    let running = gateway(&[target], upstream, "", "", Clock::manual());
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let mut waits = client(running.address, request);
+    seen.recv_timeout(PATIENCE).unwrap();
+    support::until_said(&running, "daemun_upstream_retries_total 1\n");
+    let _holds = client(running.address, request);
+    seen.recv_timeout(PATIENCE).unwrap();
+    support::advance_until_readable(&running, &waits, Duration::from_millis(100), Duration::from_secs(5));
+    let ended = short(&read_to_end(&mut waits));
+    assert!(ended.starts_with("50"), "{ended}");
+}
+
+#[test]
 fn retries_stop_where_the_budget_ends() {
     let (bad, seen) = target(|_, _| false);
     let retry = "retry: { retries: 3, budget: 0%, backoff: 0ms }";

@@ -9,6 +9,15 @@ use crate::wire::Wire;
 
 /// A script that answers each stream 200 with its target, small enough for any window.
 pub fn echo_streams(peer: &mut Peer) -> Next {
+    answer_streams(peer, |stream, target| {
+        let mut answer = frame(kind::HEADERS, END_HEADERS, stream, &encode(&[(":status", "200")]));
+        answer.extend(frame(kind::DATA, END_STREAM, stream, target.as_bytes()));
+        answer
+    })
+}
+
+/// A script that answers the head of each stream with what `answer` makes of its number and its target.
+pub fn answer_streams(peer: &mut Peer, answer: impl Fn(u32, &str) -> Vec<u8>) -> Next {
     let mut decoder = Decoder::default();
     each_frame(peer, |peer, (frame_kind, _, stream, payload)| {
         if frame_kind != kind::HEADERS {
@@ -18,9 +27,7 @@ pub fn echo_streams(peer: &mut Peer) -> Next {
         let one = |name: &str| fields.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone());
         let (method, target) = (one(":method").unwrap_or_default(), one(":path").unwrap_or_default());
         peer.note(&Request { connection: peer.number, method, target: target.clone(), ..Request::default() });
-        let mut answer = frame(kind::HEADERS, END_HEADERS, stream, &encode(&[(":status", "200")]));
-        answer.extend(frame(kind::DATA, END_STREAM, stream, target.as_bytes()));
-        peer.send(answer)
+        peer.send(answer(stream, &target))
     })
 }
 

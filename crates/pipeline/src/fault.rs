@@ -69,8 +69,6 @@ reasons! {
     TooManyFields = "too_many_fields", Client, 431, 8, "The request has too many fields";
     /// The body is larger than `limits.body`.
     BodyTooLarge = "body_too_large", Client, 413, 8, "The request body is too large";
-    /// The body is of a type, charset or coding that a policy cannot read.
-    UnsupportedMedia = "unsupported_media", Client, 415, 3, "The media type of the request is not supported";
     /// A transfer coding other than chunked.
     UnknownCoding = "unknown_coding", Client, 501, 12, "The transfer coding is not supported";
     /// A version other than HTTP/1.0 and HTTP/1.1.

@@ -131,15 +131,19 @@ impl Chain {
         exchange
     }
 
-    /// Runs the way in, over a request without a body; also says how many policies let the request pass.
+    /// Runs the way in, with no body given beside what is there; also says how many policies let the request pass.
     pub(crate) fn inward(&self, exchange: &mut Exchange) -> (usize, Verdict) {
-        self.inward_with(exchange, &[])
+        self.run_inward(exchange, None)
     }
 
     /// Runs the way in; the body is given to the policies that need it whole, as the data plane would.
     pub(crate) fn inward_with(&self, exchange: &mut Exchange, body: &[u8]) -> (usize, Verdict) {
+        self.run_inward(exchange, Some(body))
+    }
+
+    fn run_inward(&self, exchange: &mut Exchange, body: Option<&[u8]>) -> (usize, Verdict) {
         for (passed, (_, policy)) in self.steps.iter().enumerate() {
-            if let BodyNeed::Whole { max } = policy.request_body(exchange)
+            if let (BodyNeed::Whole { max }, Some(body)) = (policy.request_body(exchange), body)
                 && policy.bodies().request
             {
                 let held = exchange.request.body.get_or_insert_with(|| body.to_vec());

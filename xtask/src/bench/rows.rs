@@ -1,6 +1,7 @@
 //! The rows of the table, each with the measurement that fills it.
 
 mod cpu;
+mod faults;
 mod idle;
 mod latency;
 mod overload;
@@ -22,10 +23,11 @@ pub(super) struct Row {
     pub(super) measure: fn(&Bench) -> Result<Vec<Line>>,
 }
 
-pub(super) const ROWS: [Row; 21] = [
+pub(super) const ROWS: [Row; 23] = [
     Row { name: "plain", title: "plain proxying", measure: cpu::plain },
     Row { name: "logs", title: "with access logs", measure: cpu::logs },
     Row { name: "keys", title: "10,000 keys, a limit per consumer", measure: cpu::keys },
+    Row { name: "policies", title: "six policies on one route", measure: cpu::policies },
     Row { name: "routes", title: "many routes", measure: routes::measure },
     Row { name: "tls", title: "TLS 1.3, keep-alive", measure: cpu::tls },
     Row { name: "handshake-p256", title: "TLS 1.3, full handshakes, P-256", measure: cpu::handshake_p256 },
@@ -40,6 +42,7 @@ pub(super) const ROWS: [Row; 21] = [
     Row { name: "syscalls", title: "system calls per request, one connection", measure: resources::system_calls },
     Row { name: "latency", title: "p99 at half load", measure: latency::measure },
     Row { name: "overload", title: "an upstream offered twice what it can do", measure: overload::measure },
+    Row { name: "faults", title: "one of three targets at fault", measure: faults::measure },
     Row { name: "idle", title: "features with nothing to do", measure: idle::measure },
     Row { name: "transform", title: "JSON transform of 4 KiB", measure: transform::measure },
     Row { name: "publish", title: "100,000 routes, until they are live", measure: publish::measure },

@@ -17,7 +17,7 @@ use anyhow::Result;
 use super::Bench;
 
 pub(super) use daemun::{replaced_request, routes};
-pub(super) use nginx::origin;
+pub(super) use nginx::{failing_origin, origin};
 
 /// Consumers with a key each.
 pub(super) const CONSUMERS: usize = 10_000;
@@ -63,6 +63,8 @@ pub(super) struct Scenario {
     pub(super) h2c: bool,
     /// Checks a key and limits each of [`CONSUMERS`].
     pub(super) keys: bool,
+    /// Has six policies on the route; Daemun only.
+    pub(super) policies: bool,
     /// Writes a line to a file for each request.
     pub(super) access_log: bool,
     /// Passes WebSocket upgrades on.

@@ -148,8 +148,7 @@ impl Lookup {
     fn asker(&self) -> Result<Arc<Asker>, String> {
         let stamp = if self.server.is_some() { [None; 2] } else { FILES.map(stamp) };
         let mut kept = self.asker.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, asker)) = kept.as_ref().filter(|(of, _)| *of == stamp) {
-            let _ = of;
+        if let Some((_, asker)) = kept.as_ref().filter(|(of, _)| *of == stamp) {
             return Ok(Arc::clone(asker));
         }
         let made = match self.server {
@@ -283,21 +282,24 @@ fn is_ignorance(error: &NetError) -> bool {
     error.is_no_records_found() || matches!(error, NetError::NoConnections)
 }
 
+/// How long it holds that there is nothing; not at all where that is not said (RFC 2308, section 5).
 fn negative_ttl(error: &NetError) -> Duration {
     if let NetError::Dns(hickory_resolver::net::DnsError::NoRecordsFound(none)) = error
         && let Some(ttl) = none.negative_ttl
     {
         return Duration::from_secs(ttl.into()).min(UNSAID);
     }
-    UNSAID
+    Duration::ZERO
 }
 
 fn in_words(error: &NetError) -> String {
-    match error {
-        NetError::Timeout => "the name server does not answer".to_owned(),
-        NetError::NoConnections => "no name server can be reached".to_owned(),
-        other => other.to_string(),
+    if matches!(error, NetError::Timeout) {
+        return "the name server does not answer".to_owned();
     }
+    if matches!(error, NetError::NoConnections) {
+        return "no name server can be reached".to_owned();
+    }
+    error.to_string()
 }
 
 /// Asks the system, whose sources may be others than name servers. Waits on a thread of its own.

@@ -166,7 +166,9 @@ impl Template {
                         empty.push(start);
                     }
                 }
-                piece => piece.push(exchange, &mut raw),
+                Piece::Text(_) | Piece::Param(_) | Piece::Path | Piece::Query | Piece::Host => {
+                    piece.push(exchange, &mut raw)
+                }
             }
         }
         let is_edge = |at: Option<usize>| at.and_then(|at| raw.get(at)).is_none_or(|&byte| byte == b'/');

@@ -33,4 +33,6 @@ mod files;
 mod upgrades;
 mod observing;
 mod lifecycle;
+mod checking;
+mod finding;
 mod commands;

@@ -134,7 +134,7 @@ fn what_has_no_body_or_must_stay_is_not_compressed() {
 
 #[test]
 fn each_piece_of_a_stream_leaves_as_it_comes() {
-    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let (go, gone) = std::sync::mpsc::sync_channel::<()>(1);
     let gone = std::sync::Mutex::new(gone);
     let origin = Origin::serve(move |peer, _| {
         peer.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");

@@ -166,9 +166,9 @@ impl<'a> Facts<'a> {
 
 /// The first value of a field; `name` is in lower case.
 #[inline]
-fn header<'a>(head: &'a Head, name: &str) -> Option<&'a [u8]> {
+pub(super) fn header<'a>(head: &'a Head, name: &str) -> Option<&'a [u8]> {
     let named = |field: &&crate::head::Field| {
-        !field.removed && field.name.len() == name.len() && head.bytes(field.name).eq_ignore_ascii_case(name.as_bytes())
+        field.name.len() == name.len() && !field.removed && head.bytes(field.name).eq_ignore_ascii_case(name.as_bytes())
     };
     head.fields.iter().find(named).map(|field| head.bytes(field.value))
 }

@@ -126,7 +126,7 @@ impl Text {
                 put(text.as_bytes(), out);
                 Ok(())
             }
-            piece => piece.put(&facts, out, put),
+            Piece::Source(_) | Piece::Program(..) => piece.put(&facts, out, put),
         })
     }
 

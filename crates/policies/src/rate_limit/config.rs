@@ -106,7 +106,7 @@ impl LimitConfig {
         let by = match &self.by {
             // not where it stands
             By::Expression(text) => format!("Expression({:?})", text.value),
-            by => format!("{by:?}"),
+            by @ (By::Consumer | By::ClientIp | By::Route | By::Header(_)) => format!("{by:?}"),
         };
         format!("{limit} burst {burst} {by} /{} {}", self.ipv6_prefix.get(), self.max_keys.get())
     }

@@ -358,12 +358,12 @@ fn check_target(target: &Target, verb: &str, direction: Direction, at: At, cx: &
         Target::Query(_) => !one,
         Target::Path => !one || !matches!(verb, "set" | "template"),
         Target::Status => one || verb != "set",
-        Target::Body(path) => match (path.0.last(), verb) {
-            (None, "remove" | "rename" | "keep") => true,
-            (Some(Segment::Index(_) | Segment::Every), "rename") => true,
-            (Some(_), "template") => true,
-            _ => false,
-        },
+        Target::Body(path) => matches!(
+            (path.0.last(), verb),
+            (None, "remove" | "rename" | "keep")
+                | (Some(Segment::Index(_) | Segment::Every), "rename")
+                | (Some(_), "template")
+        ),
     };
     if wrong {
         let side = if one { "a request" } else { "an answer" };

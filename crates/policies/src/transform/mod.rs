@@ -76,7 +76,10 @@ impl Transform {
         let request = &exchange.request;
         let other = request.grpc || (has_body && Kind::of(&request.head).is_none());
         if self.request.needs_body && other && self.on_other_body == OnOther::Refuse {
-            return Err(Fault::new(Reason::UnsupportedMedia, "the request body is of a type that is not taken here"));
+            return Err(Fault::new(
+                Reason::UnsupportedMediaType,
+                "the request body is of a type that is not taken here",
+            ));
         }
         Ok(())
     }
@@ -120,10 +123,11 @@ impl Policy for Transform {
         if self.response.is_empty() || !self.is_for(status) {
             return Ok(());
         }
-        if self.response.needs_body && status >= 200 {
+        let own = exchange.response.own;
+        if self.response.needs_body && status >= 200 && !own {
             self.check_answer(exchange)?;
         }
-        let on_trouble = if self.on_bad_answer == OnOther::Pass { OnTrouble::Leave } else { OnTrouble::Stop };
+        let on_trouble = if own || self.on_bad_answer == OnOther::Pass { OnTrouble::Leave } else { OnTrouble::Stop };
         self.response.on_response(exchange, on_trouble).map_err(|trouble| trouble.of_answer().into())
     }
 
@@ -163,8 +167,9 @@ impl Policy for Transform {
 
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         let head = &exchange.request.head;
+        let held = exchange.request.body.as_ref().is_some_and(|body| !body.is_empty());
         let length = head.get_id(FieldId::ContentLength).is_some_and(|length| length != b"0");
-        let has_body = length || head.get_id(FieldId::TransferEncoding).is_some();
+        let has_body = held || length || head.get_id(FieldId::TransferEncoding).is_some();
         let checked = self.check_request(exchange, has_body).and_then(|()| {
             self.prepare(exchange);
             self.request.explain(exchange).map_err(trouble::Trouble::of_request)

@@ -34,6 +34,14 @@ pub(super) struct Program {
 }
 
 enum Action {
+    Head(HeadEdit),
+    /// Changes to the body that nothing reads between.
+    Body(BodyEdits),
+    Template(Box<Rendered>),
+}
+
+/// A change to all that is not the body.
+enum HeadEdit {
     SetHeader(Box<str>, Written),
     RemoveHeader(Box<str>),
     RenameHeader(Box<str>, Box<str>),
@@ -44,9 +52,6 @@ enum Action {
     KeepQuery(Box<[Box<str>]>),
     SetPath(Written),
     SetStatus(u16),
-    /// Changes to the body that nothing reads between.
-    Body(BodyEdits),
-    Template(Box<Rendered>),
 }
 
 /// Changes to a body, and the texts that some of them put there.
@@ -111,22 +116,8 @@ impl Program {
             }
         }
         let names = ctx.param_names;
-        let removed = actions.iter().filter_map(|action| match action {
-            Action::SetHeader(name, _) | Action::RemoveHeader(name) | Action::RenameHeader(name, _) => {
-                Some(name.clone())
-            }
-            Action::Template(written) => match &written.target {
-                Target::Header(name) => Some(name.as_str().into()),
-                Target::Query(_) | Target::Path | Target::Status | Target::Body(_) => None,
-            },
-            _ => None,
-        });
-        let removed = removed.collect();
-        let needs_body = actions.iter().any(|action| match action {
-            Action::Body(_) => true,
-            Action::Template(written) => matches!(written.target, Target::Body(_)) || written.template.reads_body(),
-            _ => false,
-        });
+        let removed = actions.iter().filter_map(Action::removed).map(Into::into).collect();
+        let needs_body = actions.iter().any(Action::needs_body);
         Some(Program { actions: actions.into(), removed, needs_body, names: names.into(), max_body })
     }
 
@@ -146,7 +137,7 @@ impl Program {
                 Action::Template(written) => {
                     self.write(written, Direction::Request, exchange, &mut body)?;
                 }
-                other => other.on_head(Direction::Request, exchange)?,
+                Action::Head(edit) => edit.apply(Direction::Request, exchange)?,
             }
         }
         Ok(())
@@ -154,14 +145,16 @@ impl Program {
 
     /// Runs over an answer.
     pub(super) fn on_response(&self, exchange: &mut Exchange, on_trouble: OnTrouble) -> Result<(), Trouble> {
-        let mut body = BodyState { keeps: on_trouble == OnTrouble::Leave, ..BodyState::default() };
+        // what the gateway says itself is no answer of the kind that steps are written for
+        let off = exchange.response.own;
+        let mut body = BodyState { keeps: on_trouble == OnTrouble::Leave, off, ..BodyState::default() };
         for action in &self.actions {
             let done = match action {
                 Action::Body(edits) => edits.values(exchange).and_then(|values| {
                     body.edit(&mut exchange.response.head, &mut exchange.response.body, &edits.edits, &values)
                 }),
                 Action::Template(written) => self.write(written, Direction::Response, exchange, &mut body),
-                other => other.on_head(Direction::Response, exchange),
+                Action::Head(edit) => edit.apply(Direction::Response, exchange),
             };
             if let Err(trouble) = done {
                 if on_trouble == OnTrouble::Stop {
@@ -186,7 +179,7 @@ impl Program {
                 Action::Template(written) => {
                     self.write(written, Direction::Request, exchange, &mut BodyState::default())?;
                 }
-                other => other.on_head(Direction::Request, exchange)?,
+                Action::Head(edit) => edit.apply(Direction::Request, exchange)?,
             }
         }
         Ok(())
@@ -317,71 +310,87 @@ impl BodyState {
 }
 
 impl Action {
-    /// Changes a head; those to a body or by a template are not for this.
-    fn on_head(&self, direction: Direction, exchange: &mut Exchange) -> Result<(), Trouble> {
-        if let Action::SetHeader(_, Written::Computed(_)) | Action::SetQuery(..) | Action::SetPath(_) = self {
-            return self.on_text(direction, exchange);
-        }
-        let head = head_of(direction, exchange);
+    /// The field that is taken out or replaced.
+    fn removed(&self) -> Option<&str> {
         match self {
-            Action::SetHeader(name, Written::Literal(value)) => {
-                head.set(name, value.as_bytes());
-            }
-            Action::RemoveHeader(name) => {
-                head.remove(name);
-            }
-            Action::RenameHeader(old, new) => rename_header(head, old, new),
-            Action::KeepHeaders(names) => keep_headers(head, names, direction),
-            Action::RemoveQuery(name) => edit_query(exchange, |query| pairs::remove(query, name)),
-            Action::RenameQuery(old, new) => {
-                edit_query(exchange, |query| pairs::rename(query, old, new, Writing::Query))
-            }
-            Action::KeepQuery(names) => {
-                edit_query(exchange, |query| pairs::keep(query, |is| names.iter().any(|name| is(name))));
-            }
-            Action::SetStatus(status) => exchange.response.status = *status,
-            Action::SetHeader(..) | Action::SetQuery(..) | Action::SetPath(_) => {}
-            Action::Body(_) | Action::Template(_) => {}
+            Action::Head(
+                HeadEdit::SetHeader(name, _) | HeadEdit::RemoveHeader(name) | HeadEdit::RenameHeader(name, _),
+            ) => Some(name),
+            Action::Template(rendered) => match &rendered.target {
+                Target::Header(name) => Some(name),
+                Target::Query(_) | Target::Path | Target::Status | Target::Body(_) => None,
+            },
+            Action::Head(_) | Action::Body(_) => None,
         }
-        Ok(())
     }
 
-    /// Sets a text that may be computed.
-    fn on_text(&self, direction: Direction, exchange: &mut Exchange) -> Result<(), Trouble> {
+    /// Whether it reads or writes the body.
+    fn needs_body(&self) -> bool {
         match self {
-            Action::SetHeader(name, Written::Computed(text)) => {
-                let mut value = Vec::new();
-                text.push(exchange, &mut value).map_err(too_costly)?;
-                let head = head_of(direction, exchange);
-                // what the peer sent must not stand where this belongs, though it came out empty
-                head.remove(name);
-                let value = value.trim_ascii();
-                if !value.is_empty() && !head.append(name, value) {
-                    return Err(Trouble::shape("a header cannot hold what an expression gave"));
-                }
+            Action::Head(_) => false,
+            Action::Body(_) => true,
+            Action::Template(rendered) => matches!(rendered.target, Target::Body(_)) || rendered.template.reads_body(),
+        }
+    }
+}
+
+impl HeadEdit {
+    fn apply(&self, direction: Direction, exchange: &mut Exchange) -> Result<(), Trouble> {
+        match self {
+            HeadEdit::SetHeader(name, Written::Literal(value)) => {
+                head_of(direction, exchange).set(name, value.as_bytes());
             }
-            Action::SetQuery(name, Written::Literal(value)) => set_query(exchange, name, value),
-            Action::SetQuery(name, Written::Computed(text)) => set_query(exchange, name, &string(text, exchange)?),
-            Action::SetPath(Written::Literal(path)) => {
+            HeadEdit::SetHeader(name, Written::Computed(text)) => set_header(name, text, direction, exchange)?,
+            HeadEdit::RemoveHeader(name) => {
+                head_of(direction, exchange).remove(name);
+            }
+            HeadEdit::RenameHeader(old, new) => rename_header(head_of(direction, exchange), old, new),
+            HeadEdit::KeepHeaders(names) => keep_headers(head_of(direction, exchange), names, direction),
+            HeadEdit::SetQuery(name, Written::Literal(value)) => set_query(exchange, name, value),
+            HeadEdit::SetQuery(name, Written::Computed(text)) => set_query(exchange, name, &string(text, exchange)?),
+            HeadEdit::RemoveQuery(name) => edit_query(exchange, |query| pairs::remove(query, name)),
+            HeadEdit::RenameQuery(old, new) => {
+                edit_query(exchange, |query| pairs::rename(query, old, new, Writing::Query));
+            }
+            HeadEdit::KeepQuery(names) => {
+                edit_query(exchange, |query| pairs::keep(query, |is| names.iter().any(|name| is(name))));
+            }
+            HeadEdit::SetPath(Written::Literal(path)) => {
                 exchange.request.path = exchange.request.head.store(path.as_bytes());
             }
-            Action::SetPath(Written::Computed(text)) => {
-                let mut path = Vec::new();
-                let mut encode = |value: &[u8], out: &mut Vec<u8>| {
-                    let mut encoded = String::new();
-                    pairs::push_encoded(&mut encoded, value);
-                    out.extend_from_slice(encoded.as_bytes());
-                };
-                text.put(exchange, &mut path, &mut encode).map_err(too_costly)?;
-                if !std::str::from_utf8(&path).is_ok_and(is_normal) {
-                    return Err(Trouble::shape("an expression gave a path that has not one reading"));
-                }
-                exchange.request.path = exchange.request.head.store(&path);
-            }
-            _ => {}
+            HeadEdit::SetPath(Written::Computed(text)) => set_path(text, exchange)?,
+            HeadEdit::SetStatus(status) => exchange.response.status = *status,
         }
         Ok(())
     }
+}
+
+fn set_header(name: &str, text: &Text, direction: Direction, exchange: &mut Exchange) -> Result<(), Trouble> {
+    let mut value = Vec::new();
+    text.push(exchange, &mut value).map_err(too_costly)?;
+    let head = head_of(direction, exchange);
+    // what the peer sent must not stand where this belongs, though it came out empty
+    head.remove(name);
+    let value = value.trim_ascii();
+    if !value.is_empty() && !head.append(name, value) {
+        return Err(Trouble::shape("a header cannot hold what an expression gave"));
+    }
+    Ok(())
+}
+
+fn set_path(text: &Text, exchange: &mut Exchange) -> Result<(), Trouble> {
+    let mut path = Vec::new();
+    let mut encode = |value: &[u8], out: &mut Vec<u8>| {
+        let mut encoded = String::new();
+        pairs::push_encoded(&mut encoded, value);
+        out.extend_from_slice(encoded.as_bytes());
+    };
+    text.put(exchange, &mut path, &mut encode).map_err(too_costly)?;
+    if !std::str::from_utf8(&path).is_ok_and(is_normal) {
+        return Err(Trouble::shape("an expression gave a path that has not one reading"));
+    }
+    exchange.request.path = exchange.request.head.store(&path);
+    Ok(())
 }
 
 impl BodyEdits {
@@ -489,12 +498,12 @@ fn set(target: Target, value: Literal, computed: Option<Text>, actions: &mut Vec
         None => Written::Literal(plain.clone().unwrap_or_default()),
     };
     match target {
-        Target::Header(name) => actions.push(Action::SetHeader(name.into(), written)),
-        Target::Query(name) => actions.push(Action::SetQuery(name.into(), written)),
-        Target::Path => actions.push(Action::SetPath(written)),
+        Target::Header(name) => actions.push(Action::Head(HeadEdit::SetHeader(name.into(), written))),
+        Target::Query(name) => actions.push(Action::Head(HeadEdit::SetQuery(name.into(), written))),
+        Target::Path => actions.push(Action::Head(HeadEdit::SetPath(written))),
         Target::Status => {
             let status = plain.and_then(|text| text.parse().ok());
-            actions.push(Action::SetStatus(status.unwrap_or(500)));
+            actions.push(Action::Head(HeadEdit::SetStatus(status.unwrap_or(500))));
         }
         Target::Body(path) => match written {
             Written::Computed(text) => push_computed(path, text, actions),
@@ -507,8 +516,8 @@ fn set(target: Target, value: Literal, computed: Option<Text>, actions: &mut Vec
 
 fn remove(target: Target, actions: &mut Vec<Action>) {
     match target {
-        Target::Header(name) => actions.push(Action::RemoveHeader(name.into())),
-        Target::Query(name) => actions.push(Action::RemoveQuery(name.into())),
+        Target::Header(name) => actions.push(Action::Head(HeadEdit::RemoveHeader(name.into()))),
+        Target::Query(name) => actions.push(Action::Head(HeadEdit::RemoveQuery(name.into()))),
         Target::Body(path) => push_edit(BodyEdit::Remove(path), actions),
         Target::Path | Target::Status => {}
     }
@@ -516,8 +525,10 @@ fn remove(target: Target, actions: &mut Vec<Action>) {
 
 fn rename(target: Target, new: String, actions: &mut Vec<Action>) {
     match target {
-        Target::Header(name) => actions.push(Action::RenameHeader(name.into(), new.to_ascii_lowercase().into())),
-        Target::Query(name) => actions.push(Action::RenameQuery(name.into(), new.into())),
+        Target::Header(name) => {
+            actions.push(Action::Head(HeadEdit::RenameHeader(name.into(), new.to_ascii_lowercase().into())))
+        }
+        Target::Query(name) => actions.push(Action::Head(HeadEdit::RenameQuery(name.into(), new.into()))),
         Target::Body(path) => push_edit(BodyEdit::Rename(path, new.into()), actions),
         Target::Path | Target::Status => {}
     }
@@ -534,10 +545,10 @@ fn keep(targets: impl Iterator<Item = Target>, actions: &mut Vec<Action>) {
         }
     }
     if !headers.is_empty() {
-        actions.push(Action::KeepHeaders(headers.into()));
+        actions.push(Action::Head(HeadEdit::KeepHeaders(headers.into())));
     }
     if !query.is_empty() {
-        actions.push(Action::KeepQuery(query.into()));
+        actions.push(Action::Head(HeadEdit::KeepQuery(query.into())));
     }
     if let Some(keep) = body {
         push_edit(BodyEdit::Keep(keep), actions);

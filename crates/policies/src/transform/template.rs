@@ -316,12 +316,9 @@ fn format_value(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) 
     if value.is_undefined() {
         return Err(ErrorKind::UndefinedError.into());
     }
-    let escape = match state.auto_escape() {
-        AutoEscape::Custom(name) => {
-            Escape::ALL.into_iter().find(|escape| escape.name() == name).unwrap_or(Escape::Plain)
-        }
-        _ => Escape::Plain,
-    };
+    let named = |name: &str| Escape::ALL.into_iter().find(|escape| escape.name() == name);
+    let escape = if let AutoEscape::Custom(name) = state.auto_escape() { named(name) } else { None };
+    let escape = escape.unwrap_or(Escape::Plain);
     let written = if value.is_safe() && escape != Escape::Encoded { Escape::Plain } else { escape };
     match written {
         Escape::Plain => write!(out, "{value}")?,
@@ -384,7 +381,10 @@ fn push_json(value: &Value, depth: usize, out: &mut Vec<u8>) -> Result<(), Error
             }
             out.push(b'}');
         }
-        _ => return Err(ErrorKind::UndefinedError.into()),
+        // the engine may come to know more
+        ValueKind::Undefined | ValueKind::Bytes | ValueKind::Plain | ValueKind::Invalid | _ => {
+            return Err(ErrorKind::UndefinedError.into());
+        }
     }
     Ok(())
 }
@@ -414,9 +414,10 @@ fn told(error: &Error) -> String {
 fn trouble(error: &Error) -> Trouble {
     let line = error.line().unwrap_or(0);
     let cause = format!("line {line} of a template: {}", error.kind());
-    match error.kind() {
-        ErrorKind::OutOfFuel | ErrorKind::WriteFailure => Trouble::unsendable(format!("{cause}, beyond its bound")),
-        _ => Trouble::shape(cause),
+    if matches!(error.kind(), ErrorKind::OutOfFuel | ErrorKind::WriteFailure) {
+        Trouble::unsendable(format!("{cause}, beyond its bound"))
+    } else {
+        Trouble::shape(cause)
     }
 }
 

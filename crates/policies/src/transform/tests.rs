@@ -391,6 +391,22 @@ fn answers_are_refused_or_pass_where_they_cannot_be_changed_and_never_half() {
 }
 
 #[test]
+fn an_answer_of_the_gateways_own_keeps_its_body_and_is_never_replaced() {
+    let settings =
+        "{ response: [{ keep: body.id }, { template: { header.x: '{{ body.id }}' } }, { set: { header.y: z } }] }";
+    let chain = chain(settings);
+    let mut exchange = chain.exchange("GET /a HTTP/1.1");
+    let (passed, _) = chain.inward(&mut exchange);
+    exchange.response.status = 429;
+    exchange.response.own = true;
+    exchange.response.head.append("content-type", b"application/problem+json");
+    exchange.response.body = Some(b"{\"status\":429}".to_vec());
+    chain.outward(passed, &mut exchange).unwrap();
+    assert_eq!(text(&exchange), "{\"status\":429}");
+    assert_eq!(field_lines(&exchange.response.head), ["content-type: application/problem+json", "y: z"]);
+}
+
+#[test]
 fn answers_of_other_statuses_are_left_alone() {
     let json = ("Content-Type", "application/json");
     let settings = "{ response: [{ set: { body.a: 1, status: 201 } }], statuses: [2xx, 404] }";
@@ -628,9 +644,9 @@ proptest! {
 
     #[test]
     fn no_text_makes_a_reader_panic(text in "[\\[\\]{}\",:<>/&;a-c0-9 ='!?-]{0,60}") {
-        let way = |text: &str| match Target::parse(text).unwrap() {
-            Target::Body(path) => path,
-            other => panic!("{other}"),
+        let way = |text: &str| {
+            let Ok(Target::Body(path)) = Target::parse(text) else { panic!("{text}") };
+            path
         };
         for kind in [Kind::Json, Kind::Xml, Kind::Form] {
             let edits = [BodyEdit::Remove(way("body.a.b[*].c")), BodyEdit::Rename(way("body.a"), "b".into())];

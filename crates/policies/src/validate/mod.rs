@@ -79,6 +79,30 @@ impl PolicyConfig for ValidateConfig {
     }
 }
 
+/// Reads one parameter in a style of OpenAPI (`form`, `deepObject`, …) as its schema, which is no reference, asks for; `text` is a query, or a
+/// path segment where `in_path`. `None` for a style that is not of that place; else the value, or that there is none, or why it cannot be
+/// read.
+#[must_use]
+pub fn read_parameter(
+    name: &str,
+    style: &str,
+    explode: bool,
+    in_path: bool,
+    schema: &daemun_config::tree::Node,
+    text: &str,
+) -> Option<Result<Option<Value>, String>> {
+    use self::openapi::parameter::{Coding, Location, Style};
+    let location = if in_path { Location::Path } else { Location::Query };
+    let style = Style::of(style, location)?;
+    let documents = Documents::load(&Source::Inline(schema.clone()), &Named::new()).ok()?;
+    let shape = Shape::of(&documents, documents.root()?);
+    let coding = Coding { name: name.to_owned(), location, style, explode, shape, json: false };
+    if in_path {
+        return Some(coding.of_segment(text));
+    }
+    Some(Pairs::parse(text).and_then(|pairs| coding.of_pairs(&pairs)))
+}
+
 /// Compiles a document, or finds it compiled: many routes may name the same.
 fn describe(
     source: &Source,

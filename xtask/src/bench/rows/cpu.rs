@@ -64,6 +64,20 @@ pub(super) fn keys(bench: &Bench) -> Result<Vec<Line>> {
     measure(bench, &Measure { scenario, against: Against::BareNginx, ..row })
 }
 
+pub(super) fn policies(bench: &Bench) -> Result<Vec<Line>> {
+    let of = |consumer: usize| {
+        let fields = format!("X-Api-Key: {}\r\nOrigin: https://shop.example.com\r\nX-Debug: 1\r\n", key(consumer));
+        request("GET", "bench.example", &format!("/items/{consumer}"), &fields, &[])
+    };
+    let mut all: Vec<Vec<u8>> = (0..CONSUMERS).map(of).collect();
+    Numbers(1).shuffle(&mut all);
+    let load = requests(bench, "policies", &all)?;
+    let scenario = Scenario { keys: true, policies: true, ..Scenario::default() };
+    let what = "key, limit per consumer, 1,000 networks, CORS, two headers changed, security headers";
+    let row = Measure::of(what, load, 300_000, Some(1.0));
+    measure(bench, &Measure { scenario, against: Against::BareNginx, ..row })
+}
+
 pub(super) fn tls(bench: &Bench) -> Result<Vec<Line>> {
     let load = Load::H2load { scheme: "https", path: "/items/4711", arguments: &["--h1", "-c", "64"] };
     let scenario = Scenario { tls: Some(Key::P256), ..Scenario::default() };

@@ -12,12 +12,17 @@ use super::{Bench, CONSUMERS, Certificate, LIMIT_PER_SECOND, Place, Scenario, ke
 pub(super) fn configure(bench: &Bench, scenario: Scenario, place: Place, folder: &Path) -> Result<Command> {
     let mut text = head(bench, scenario, place, folder)?;
     text += "routes:\n  - name: everything\n    match: { prefix: / }\n    upstream: origin\n";
-    if scenario.keys {
+    if scenario.policies {
+        write!(text, "{}", policies())?;
+    } else if scenario.keys {
         write!(
             text,
             "    policies:\n      key_auth: {{ header: X-Api-Key }}\n      \
-             rate_limit: {{ limit: {LIMIT_PER_SECOND}/s, burst: {LIMIT_PER_SECOND}, by: consumer }}\nconsumers:\n"
+             rate_limit: {{ limit: {LIMIT_PER_SECOND}/s, burst: {LIMIT_PER_SECOND}, by: consumer }}\n"
         )?;
+    }
+    if scenario.keys {
+        text += "consumers:\n";
         for index in 0..CONSUMERS {
             writeln!(text, "  - {{ name: consumer-{index}, keys: [\"{}\"] }}", key(index))?;
         }
@@ -25,6 +30,18 @@ pub(super) fn configure(bench: &Bench, scenario: Scenario, place: Place, folder:
     let file = folder.join("daemun.yaml");
     std::fs::write(&file, text)?;
     Ok(command(bench, &file))
+}
+
+/// Six policies of a route, each of which acts on every request. The load's address is in none of the 1,000 networks.
+fn policies() -> String {
+    let networks: Vec<String> = (0..1_000).map(|n| format!("10.{}.{}.0/26", n / 250, n % 250)).collect();
+    format!(
+        "    policies:\n      ip_filter: {{ deny: [{}] }}\n      key_auth: {{ header: X-Api-Key }}\n      \
+         rate_limit: {{ limit: {LIMIT_PER_SECOND}/s, burst: {LIMIT_PER_SECOND}, by: consumer }}\n      \
+         cors: {{ origins: [\"https://shop.example.com\"] }}\n      security_headers: {{}}\n      \
+         transform: {{ request: [{{ set: {{ header.x-tenant: shop }} }}, {{ remove: [header.x-debug] }}] }}\n",
+        networks.join(", ")
+    )
 }
 
 /// The start of a configuration, up to its routes.

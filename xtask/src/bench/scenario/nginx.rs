@@ -83,6 +83,15 @@ pub(crate) fn origin(listen: SocketAddr, folder: &Path) -> Result<Command> {
     command(folder, &http)
 }
 
+/// The command of an origin on `listen` that answers 500 to everything.
+pub(crate) fn failing_origin(listen: SocketAddr, folder: &Path) -> Result<Command> {
+    std::fs::create_dir_all(folder)?;
+    command(
+        folder,
+        &format!("  access_log off;\n  server {{ listen {listen} backlog=4096; location / {{ return 500 'no'; }} }}\n"),
+    )
+}
+
 fn command(folder: &Path, http: &str) -> Result<Command> {
     // Started by root, the worker would become someone who may not read the target folder.
     let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };

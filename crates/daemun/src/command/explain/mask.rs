@@ -1,4 +1,4 @@
-//! Keeps credentials out of what `explain` prints: whatever is a consumer's key, and the fields that carry nothing else.
+//! Keeps credentials out of what `explain` prints: whatever is a consumer's key or password, and the fields that carry nothing else.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,9 @@ pub(super) struct Mask {
 
 impl Mask {
     pub(super) fn new(config: &Config) -> Self {
-        Self { keys: config.consumers.iter().flat_map(|consumer| &consumer.keys).map(|key| key.value).collect() }
+        let keys = config.consumers.iter().flat_map(|consumer| &consumer.keys).map(|key| key.value);
+        let passwords = config.consumers.iter().flat_map(|consumer| &consumer.basic).map(|login| login.password);
+        Self { keys: keys.chain(passwords).collect() }
     }
 
     /// A head with its secrets hidden.

@@ -7,20 +7,21 @@ mod grpc;
 mod probe;
 mod schedule;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use daemun_config::model::{HealthCheck, TargetAddress};
 use daemun_dataplane::record::Events;
 use daemun_dataplane::{Clock, Target, Upstream, Verdict};
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 
 use super::ask::Held;
 use super::discover::World;
 use super::names::until;
 use super::retry::chance;
 use super::within;
+use crate::output::count;
 use probe::Prober;
 use schedule::{Changed, Schedule, Settings};
 
@@ -104,26 +105,33 @@ struct Run {
 impl Run {
     async fn run(mut self) {
         let mut schedule: Schedule<Key> = Schedule::new(Settings::of(&self.settings, AT_ONCE));
-        let mut under_way = JoinSet::new();
+        let mut under_way: JoinSet<Result<(), String>> = JoinSet::new();
+        let mut keys: HashMap<Id, Key> = HashMap::new();
+        let mut view = View::default();
         loop {
             let upstream = Arc::clone(&locked(&self.shared.upstream));
             // before they are looked at, so that none is missed
             self.targets.mark_unchanged();
-            let targets = by_key(&upstream);
             let now = self.clock.now();
-            schedule.follow(targets.iter().map(|(key, target)| (key.clone(), known(target))), now);
+            if view.look(&upstream) {
+                schedule.follow(view.targets.iter().map(|(key, target)| (key.clone(), known(target))), now);
+            }
             while let Some(key) = schedule.take(now) {
-                if let Some(target) = targets.get(&key) {
-                    let work = self.probe(Arc::clone(&upstream), Arc::clone(target));
-                    under_way.spawn(async move { (key, work.await) });
+                if let Some(target) = view.targets.get(&key) {
+                    let task = under_way.spawn(self.probe(Arc::clone(&upstream), Arc::clone(target)));
+                    keys.insert(task.id(), key);
                 }
             }
             let due = schedule.due();
-            drop((upstream, targets));
+            drop(upstream);
             tokio::select! {
-                Some(done) = under_way.join_next() => {
-                    if let Ok((key, result)) = done {
-                        self.take_up(&mut schedule, &key, result);
+                Some(done) = under_way.join_next_with_id() => {
+                    let (id, result) = match done {
+                        Ok((id, result)) => (id, result),
+                        Err(error) => (error.id(), Err("the check broke off".to_owned())),
+                    };
+                    if let Some(key) = keys.remove(&id) {
+                        self.take_up(&mut schedule, &view, &key, result);
                     }
                 }
                 () = self.shared.changed.notified() => {}
@@ -143,30 +151,30 @@ impl Run {
         }
     }
 
-    fn take_up(&self, schedule: &mut Schedule<Key>, key: &Key, result: Result<(), String>) {
+    fn take_up(&self, schedule: &mut Schedule<Key>, view: &View, key: &Key, result: Result<(), String>) {
         let now = self.clock.now();
         let Some(changed) = schedule.ended(key, result.is_ok(), now, chance()) else { return };
+        let Some(target) = view.targets.get(key) else { return };
         let upstream = Arc::clone(&locked(&self.shared.upstream));
-        let targets = by_key(&upstream);
-        let Some(target) = targets.get(key) else { return };
         let (name, url) = (&upstream.name, &target.url);
         match (changed, result) {
             (Changed::Healthy { after }, _) => {
-                target.state().report_active(true, &format!("{after} checks succeeded"), now);
-                self.events
-                    .info("health", format_args!("target `{url}` of `{name}` is healthy: {after} checks succeeded"));
+                let reason = format!("{} succeeded", checks(after));
+                target.state().report_active(true, &reason, now);
+                self.events.info("health", format_args!("target `{url}` of `{name}` is healthy: {reason}"));
             }
             (Changed::FirstHealthy, _) => target.state().report_active(true, "its first check succeeded", now),
             (Changed::Unhealthy { after }, why) => {
-                let why = why.err().unwrap_or_default();
-                target.state().report_active(false, &format!("{after} checks failed: {why}"), now);
-                self.events.warning(
-                    "health",
-                    format_args!("target `{url}` of `{name}` is unhealthy: {after} checks failed: {why}"),
-                );
+                let reason = format!("{} failed: {}", checks(after), why.err().unwrap_or_default());
+                target.state().report_active(false, &reason, now);
+                self.events.warning("health", format_args!("target `{url}` of `{name}` is unhealthy: {reason}"));
             }
         }
     }
+}
+
+fn checks(number: u32) -> String {
+    count(usize::try_from(number).unwrap_or(usize::MAX), "check")
 }
 
 /// What earlier checks came to.
@@ -179,14 +187,29 @@ fn known(target: &Target) -> Option<bool> {
 }
 
 /// The targets that are checked; of several at one address, one.
-fn by_key(upstream: &Upstream) -> BTreeMap<Key, Arc<Target>> {
-    let targets = upstream.targets();
-    let key = |target: &Target| {
-        let place = match target.address() {
-            TargetAddress::Tcp { host, port } => TargetKey::Tcp(host.clone(), *port),
-            TargetAddress::Unix(path) => TargetKey::Unix(path.clone()),
-        };
-        (place, target.is_tls())
+#[derive(Default)]
+struct View {
+    of: Option<Arc<Vec<Arc<Target>>>>,
+    targets: BTreeMap<Key, Arc<Target>>,
+}
+
+impl View {
+    /// Looks at an upstream's targets; whether they are others than before.
+    fn look(&mut self, upstream: &Upstream) -> bool {
+        let now = upstream.targets();
+        if self.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, &now)) {
+            return false;
+        }
+        self.targets = now.iter().map(|target| (key(target), Arc::clone(target))).collect();
+        self.of = Some(now);
+        true
+    }
+}
+
+fn key(target: &Target) -> Key {
+    let place = match target.address() {
+        TargetAddress::Tcp { host, port } => TargetKey::Tcp(host.clone(), *port),
+        TargetAddress::Unix(path) => TargetKey::Unix(path.clone()),
     };
-    targets.iter().map(|target| (key(target), Arc::clone(target))).collect()
+    (place, target.is_tls())
 }

@@ -26,7 +26,7 @@ pub(super) struct Prober {
 
 /// What a body must hold.
 enum Holds {
-    Text(memchr::memmem::Finder<'static>),
+    Text(Box<memchr::memmem::Finder<'static>>),
     Match(Regex),
 }
 
@@ -37,7 +37,9 @@ impl Prober {
             Probe::Tcp | Probe::Grpc(_) => None,
         };
         let body = body.and_then(|test| match test {
-            BodyTest::Contains(text) => Some(Holds::Text(memchr::memmem::Finder::new(text.as_bytes()).into_owned())),
+            BodyTest::Contains(text) => {
+                Some(Holds::Text(Box::new(memchr::memmem::Finder::new(text.as_bytes()).into_owned())))
+            }
             // it was compiled when the configuration was read
             BodyTest::Regex(regex) => Regex::new(&regex.value).ok().map(Holds::Match),
         });

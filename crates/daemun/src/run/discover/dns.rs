@@ -28,9 +28,14 @@ pub(super) async fn run(source: DnsSource, tls: bool, feed: &Feed, world: &World
     loop {
         let wait = match find(&source, tls, &lookup).await {
             Ok((targets, ttl)) => {
-                backoff.reset();
+                let ttl = ttl.clamp(source.refresh_min, source.refresh_max);
+                // a name that has lost its addresses is asked for again soon, and less and less often
+                let wait = if targets.is_empty() { ttl.max(backoff.after_failure(chance())) } else { ttl };
+                if !targets.is_empty() {
+                    backoff.reset();
+                }
                 feed.found(targets, 0);
-                ttl.clamp(source.refresh_min, source.refresh_max)
+                wait
             }
             Err(why) => {
                 feed.failed(&why);

@@ -139,7 +139,12 @@ fn entry(search: &Search<'_>, root: &OwnedFd, path: &[u8]) -> Result<Entry, Miss
             modified: u128::try_from(stat.st_mtime).unwrap_or(0) * 1_000_000_000 + u128::from(stat.st_mtime_nsec),
             coding: None,
         }))),
-        _ => Err(Miss::Gone(Errno::NXIO)),
+        FileType::Symlink
+        | FileType::Fifo
+        | FileType::Socket
+        | FileType::CharacterDevice
+        | FileType::BlockDevice
+        | FileType::Unknown => Err(Miss::Gone(Errno::NXIO)),
     }
 }
 

@@ -39,6 +39,7 @@ use crate::peer::{Down, Up};
 use crate::pipe::Pipe;
 use crate::serve::{Ask, Trail};
 use crate::snapshot::Route;
+use crate::snapshot::failure::Hedge;
 use crate::worker::Worker;
 use choice::Outcome;
 use local::LocalUpstream;
@@ -46,7 +47,7 @@ use picked::Picked;
 use pool::LocalTarget;
 use rest::{Left, Rest};
 use retry::{Failed, Tries};
-use transfer::{Transfer, let_others_read};
+use transfer::{CallLimits, Transfer, let_others_read};
 use upload::Upload;
 
 /// What of a call outlives its attempts.
@@ -73,6 +74,14 @@ impl Call {
     /// Whether it may be made again although it may have had an effect.
     pub(crate) fn is_safe(&self, exchange: &Exchange) -> bool {
         self.upload.can_repeat() && (self.upload.unprocessed || exchange.request.method.is_idempotent())
+    }
+
+    /// Whether, and when, it is made a second time beside the first.
+    fn hedge<'u>(&self, of: &'u LocalUpstream, exchange: &Exchange, limits: &mut CallLimits) -> Option<&'u Hedge> {
+        let hedge = of.shared.failure.hedge.as_ref().filter(|_| self.is_light(exchange))?;
+        hedge.budget.deposit();
+        limits.hedge_at = self.upload.moved.saturating_add(hedge.after);
+        Some(hedge)
     }
 
     /// Whether it may be in flight twice at once: the whole of it is here.
@@ -157,11 +166,7 @@ async fn attempt(
     let upgrade = call.upgrade.as_deref();
     let mut up = reach::begin(site, exchange, upstream, &picked.target, upgrade, call.framing, trail).await?;
     let mut limits = reach::limits(site, exchange, upstream, call.upgrade.is_some());
-    let hedge = upstream.shared.failure.hedge.as_ref().filter(|_| call.is_light(exchange));
-    if let Some(hedge) = hedge {
-        hedge.budget.deposit();
-        limits.hedge_at = call.upload.moved.saturating_add(hedge.after);
-    }
+    let hedge = call.hedge(upstream, exchange, &mut limits);
     ask.down.limit_body(if limits.stream { u64::MAX } else { limits.body });
     let mut transfer = Transfer {
         worker: ask.worker,

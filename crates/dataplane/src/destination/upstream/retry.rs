@@ -31,6 +31,8 @@ pub(crate) struct Tries<'a> {
     repeated: u8,
     /// The answer that was refused last may be asked for again.
     allowed: bool,
+    /// Where no other target is left, those that were tried are tried again: once for each repetition that was asked for.
+    may_return: bool,
     /// Another target is left.
     others: bool,
     /// The last attempt failed in a way that may pass by itself.
@@ -71,6 +73,7 @@ impl<'a> Tries<'a> {
             tried: Vec::new(),
             repeated: 0,
             allowed: false,
+            may_return: false,
             others: true,
             waits: false,
         }
@@ -90,7 +93,7 @@ impl<'a> Tries<'a> {
         now: u64,
     ) -> Result<Picked, Fault> {
         match upstream.pick(exchange, route, &self.tried, now) {
-            Err(fault) if fault.reason == Reason::NoTarget && self.repeated > 0 && !self.tried.is_empty() => {
+            Err(fault) if fault.reason == Reason::NoTarget && std::mem::take(&mut self.may_return) => {
                 self.tried.clear();
                 self.others = false;
                 upstream.pick(exchange, route, &[], now)
@@ -152,6 +155,7 @@ impl<'a> Tries<'a> {
         self.tried.push(Rc::clone(target));
         self.others = self.tried.len() < targets;
         self.repeated += 1;
+        self.may_return = true;
         self.waits = true;
         true
     }

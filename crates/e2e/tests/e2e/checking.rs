@@ -1,0 +1,213 @@
+//! Targets are checked: over HTTP, TLS, TCP and gRPC; one that is not well gets no calls until it is again.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use daemun_e2e::hpack::encode;
+use daemun_e2e::http2::{END_HEADERS, END_STREAM, frame, kind};
+use daemun_e2e::http2_origin::answer_streams;
+use daemun_e2e::wait::PATIENCE;
+use daemun_e2e::{Certificates, Gateway, Next, Origin, Peer, Request, wait_until};
+
+/// Answers checks with 500 while `sick`, all else with `name`.
+fn script(name: &'static str, sick: &Arc<AtomicBool>) -> impl Fn(&mut Peer, &Request) -> Next + use<> {
+    let sick = Arc::clone(sick);
+    move |peer, request| {
+        let checked = request.target.starts_with("/healthz");
+        let answer = match (checked, sick.load(Ordering::SeqCst)) {
+            (true, true) => "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\nsick".to_owned(),
+            (true, false) => "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nok: 1".to_owned(),
+            (false, _) => format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len()),
+        };
+        peer.send(answer);
+        Next::Keep
+    }
+}
+
+fn configuration(targets: &[String], rest: &str) -> String {
+    let targets = targets.join("\", \"");
+    format!(
+        "workers: 2\naccess_log: off\nlisteners: [{{ bind: 127.0.0.1:0 }}]\n\
+         upstreams:\n  u:\n    targets: [\"{targets}\"]\n{rest}\n\
+         routes: [{{ name: a, upstream: u }}]\n"
+    )
+}
+
+const CHECKED: &str =
+    "    health: { path: /healthz, interval: 100ms, timeout: 10s, unhealthy_after: 2, healthy_after: 2 }";
+
+/// Who answers so many calls, each once.
+fn answering(gateway: &Gateway) -> Vec<String> {
+    let mut client = gateway.connect();
+    let mut who: Vec<String> = (0..8).map(|_| client.get("/x").text()).collect();
+    who.sort();
+    who.dedup();
+    who
+}
+
+fn until_answering(gateway: &Gateway, who: &[&str]) {
+    let what = format!("calls are answered by {who:?} alone");
+    wait_until(&what, PATIENCE, || (answering(gateway) == who).then_some(()));
+}
+
+fn until_told(gateway: &Gateway, text: &str) {
+    wait_until(&format!("it says `{text}`"), PATIENCE, || gateway.stderr().contains(text).then_some(()));
+}
+
+/// One target falls sick and recovers beside one that stays well.
+fn sick_for_a_while(first: &Origin, second: &Origin, sick: &AtomicBool, rest: &str) -> Gateway {
+    let gateway = Gateway::start(&configuration(&[first.url(), second.url()], rest));
+    until_answering(&gateway, &["a", "b"]);
+    sick.store(true, Ordering::SeqCst);
+    until_answering(&gateway, &["b"]);
+    until_told(&gateway, &format!("target `{}` of `u` is unhealthy: 2 checks failed: status 500", first.url()));
+    sick.store(false, Ordering::SeqCst);
+    until_answering(&gateway, &["a", "b"]);
+    until_told(&gateway, &format!("target `{}` of `u` is healthy: 2 checks succeeded", first.url()));
+    gateway
+}
+
+#[test]
+fn a_target_that_fails_its_checks_gets_no_calls_until_it_recovers() {
+    let (sick, well) = (Arc::default(), Arc::default());
+    let (first, second) = (Origin::serve(script("a", &sick)), Origin::serve(script("b", &well)));
+    drop(sick_for_a_while(&first, &second, &sick, CHECKED));
+    let own = first.url().trim_start_matches("http://").to_owned();
+    first.look(|log| {
+        let check = log.requests.iter().find(|request| request.target == "/healthz").unwrap();
+        assert_eq!((check.method.as_str(), check.field("host")), ("GET", Some(own.as_str())));
+    });
+}
+
+#[test]
+fn a_target_on_a_unix_socket_is_checked() {
+    let folder = daemun_e2e::gateway::Folder::new();
+    let (sick, well) = (Arc::default(), Arc::default());
+    let first = Origin::start_unix(&folder.path().join("a.sock"), daemun_e2e::origin::serving(script("a", &sick)));
+    let second = Origin::start_unix(&folder.path().join("b.sock"), daemun_e2e::origin::serving(script("b", &well)));
+    sick_for_a_while(&first, &second, &sick, CHECKED);
+}
+
+#[test]
+fn a_target_behind_tls_is_checked_as_it_is_called() {
+    let certificates = Certificates::new();
+    certificates.authority("ca");
+    certificates.issue("good", "ca", "DNS:shop.test");
+    let (sick, well) = (Arc::default(), Arc::default());
+    let server = || certificates.server("good", None, &["http/1.1"]);
+    let first = Origin::start_tls(server(), daemun_e2e::origin::serving(script("a", &sick)));
+    let second = Origin::start_tls(server(), daemun_e2e::origin::serving(script("b", &well)));
+    let urls = [&first, &second].map(|origin| origin.url().replace("http://", "https://"));
+    let tls = format!("    tls: {{ ca: {}, server_name: shop.test }}\n{CHECKED}", certificates.path("ca.crt"));
+    let gateway = Gateway::start(&configuration(&urls, &tls));
+    until_answering(&gateway, &["a", "b"]);
+    sick.store(true, Ordering::SeqCst);
+    until_answering(&gateway, &["b"]);
+    sick.store(false, Ordering::SeqCst);
+    until_answering(&gateway, &["a", "b"]);
+}
+
+#[test]
+fn a_check_asks_what_it_is_told_to_and_judges_status_and_body() {
+    let (sick, well) = (Arc::default(), Arc::default());
+    let (first, second) = (Origin::serve(script("a", &sick)), Origin::serve(script("b", &well)));
+    let rest = "    health:\n      path: /healthz?full=1\n      interval: 100ms\n      timeout: 10s\n      unhealthy_after: 1\n      \
+                method: POST\n      host: checked.example\n      headers: { x-check: \"yes\" }\n      \
+                expect: { status: [2xx, 500], body: { regex: \"^ok: [0-9]$\" } }\n";
+    let gateway = Gateway::start(&configuration(&[first.url(), second.url()], rest));
+    until_answering(&gateway, &["a", "b"]);
+    sick.store(true, Ordering::SeqCst);
+    until_answering(&gateway, &["b"]);
+    until_told(&gateway, "is unhealthy: 1 check failed: the body does not hold what it should");
+    first.look(|log| {
+        let check = log.requests.iter().find(|request| request.target == "/healthz?full=1").unwrap();
+        assert_eq!((check.method.as_str(), check.field("host")), ("POST", Some("checked.example")));
+        assert_eq!(check.field("x-check"), Some("yes"));
+    });
+}
+
+#[test]
+fn while_no_target_is_healthy_calls_get_503_at_once() {
+    let sick = Arc::new(AtomicBool::new(true));
+    let only = Origin::serve(script("a", &sick));
+    let gateway = Gateway::start(&configuration(&[only.url()], CHECKED));
+    wait_until("calls get 503", PATIENCE, || (gateway.get("/x").status == 503).then_some(()));
+    sick.store(false, Ordering::SeqCst);
+    until_answering(&gateway, &["a"]);
+}
+
+#[test]
+fn a_connection_is_all_that_a_check_over_tcp_takes() {
+    let well = Arc::default();
+    let other = Origin::serve(script("b", &well));
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = gone.local_addr().unwrap();
+    drop(gone);
+    let rest = "    health: { protocol: tcp, interval: 100ms, timeout: 10s, unhealthy_after: 3, healthy_after: 1 }";
+    let gateway = Gateway::start(&configuration(&[format!("http://{address}"), other.url()], rest));
+    until_told(
+        &gateway,
+        &format!("target `http://{address}` of `u` is unhealthy: 3 checks failed: no connection: connection refused"),
+    );
+    let back = TcpListener::bind(address).unwrap();
+    until_told(&gateway, &format!("target `http://{address}` of `u` is healthy"));
+    drop(back);
+}
+
+#[test]
+fn the_health_service_of_grpc_is_asked() {
+    let serving = Arc::new(AtomicBool::new(true));
+    let own = Arc::clone(&serving);
+    let origin = Origin::start(move |peer| {
+        answer_streams(peer, |stream, target| {
+            if target != "/grpc.health.v1.Health/Check" {
+                let head = encode(&[(":status", "200"), ("grpc-status", "0")]);
+                return frame(kind::HEADERS, END_HEADERS | END_STREAM, stream, &head);
+            }
+            let status = if own.load(Ordering::SeqCst) { 1 } else { 2 };
+            let head = encode(&[(":status", "200"), ("content-type", "application/grpc")]);
+            let mut answer = frame(kind::HEADERS, END_HEADERS, stream, &head);
+            answer.extend(frame(kind::DATA, 0, stream, &[0, 0, 0, 0, 2, 8, status]));
+            answer.extend(frame(kind::HEADERS, END_HEADERS | END_STREAM, stream, &encode(&[("grpc-status", "0")])));
+            answer
+        })
+    });
+    let rest = "    protocol: h2c\n    health: { protocol: grpc, interval: 100ms, timeout: 10s, unhealthy_after: 2, \
+                healthy_after: 1, grpc_service: shop.Orders }";
+    let gateway = Gateway::start(&configuration(&[origin.url()], rest));
+    wait_until("calls are answered", PATIENCE, || (gateway.get("/x").status == 200).then_some(()));
+    serving.store(false, Ordering::SeqCst);
+    until_told(&gateway, "is unhealthy: 2 checks failed: it says `NOT_SERVING`");
+    assert_eq!(gateway.get("/x").status, 503);
+    serving.store(true, Ordering::SeqCst);
+    wait_until("calls are answered again", PATIENCE, || (gateway.get("/x").status == 200).then_some(()));
+}
+
+#[test]
+fn checks_go_on_over_a_reload_that_leaves_them_and_end_with_one_that_does_not() {
+    let sick = Arc::new(AtomicBool::new(true));
+    let only = Origin::serve(script("a", &sick));
+    let text = configuration(&[only.url()], CHECKED);
+    let gateway = Gateway::start(&text);
+    until_told(&gateway, "is unhealthy");
+    gateway.rewrite(&format!("{text}timeouts: {{ drain: 3s }}\n"));
+    until_told(&gateway, "number 2,");
+    // nothing was forgotten, and nothing is told anew
+    assert_eq!(gateway.get("/x").status, 503);
+    assert_eq!(gateway.stderr().matches("is unhealthy").count(), 1);
+
+    gateway.rewrite(&configuration(&[only.url()], ""));
+    until_told(&gateway, "number 3,");
+    until_answering(&gateway, &["a"]);
+    only.quiet();
+    let checks = || only.look(|log| log.requests.iter().filter(|request| request.target == "/healthz").count());
+    let before = checks();
+    // some time passes: as long as several checks would take
+    let asked = AtomicUsize::new(0);
+    wait_until("calls have been answered", PATIENCE, || {
+        gateway.get("/x");
+        (asked.fetch_add(1, Ordering::SeqCst) > 100).then_some(())
+    });
+    assert!(checks() <= before + 1, "checks go on");
+}

@@ -1,0 +1,388 @@
+//! Targets are found while the gateway runs: by a file, a web server, a name, Consul and Kubernetes, each scripted after the published
+//! form of its answers.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use daemun_e2e::gateway::Folder;
+use daemun_e2e::origin::serving;
+use daemun_e2e::wait::PATIENCE;
+use daemun_e2e::{Certificates, Gateway, Next, Origin, Peer, Request, wait_until};
+use serde_json::{Value, json};
+
+fn named(name: &'static str) -> Origin {
+    Origin::serve(move |peer, _| {
+        peer.answer(name);
+        Next::Keep
+    })
+}
+
+fn configuration(discover: &str) -> String {
+    format!(
+        "workers: 2\naccess_log: off\nlisteners: [{{ bind: 127.0.0.1:0 }}]\n\
+         upstreams:\n  u:\n    discover:\n      {discover}\n\
+         routes: [{{ name: a, upstream: u }}]\n"
+    )
+}
+
+/// Who answers so many calls, each once.
+fn answering(gateway: &Gateway) -> Vec<String> {
+    let mut client = gateway.connect();
+    let shown =
+        |answer: daemun_e2e::Response| if answer.status == 200 { answer.text() } else { answer.status.to_string() };
+    let mut who: Vec<String> = (0..8).map(|_| shown(client.get("/x"))).collect();
+    who.sort();
+    who.dedup();
+    who
+}
+
+fn until_answering(gateway: &Gateway, who: &[&str]) {
+    let what = format!("calls are answered by {who:?} alone");
+    wait_until(&what, PATIENCE, || (answering(gateway) == who).then_some(()));
+}
+
+fn until_told(gateway: &Gateway, text: &str) {
+    wait_until(&format!("it says `{text}`"), PATIENCE, || gateway.stderr().contains(text).then_some(()));
+}
+
+fn json_answer(peer: &mut Peer, status: &str, fields: &str, body: &str) -> Next {
+    peer.send(format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{fields}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    Next::Keep
+}
+
+#[test]
+fn a_file_that_lists_targets_is_followed_and_a_bad_one_changes_nothing() {
+    let (first, second) = (named("a"), named("b"));
+    let folder = Folder::new();
+    let path = folder.write("targets.yaml", format!("- {}\n", first.url()));
+    let gateway = Gateway::start(&configuration(&format!("file: {{ path: {} }}", path.display())));
+    assert_eq!(answering(&gateway), ["a"]);
+    folder.write("targets.yaml", format!("- {}\n- {{ url: {}, weight: 2 }}\n", first.url(), second.url()));
+    until_answering(&gateway, &["a", "b"]);
+    folder.write("targets.yaml", "- not a target\n");
+    until_told(
+        &gateway,
+        "line 1, column 3: `not a target` is not the address of a target: it has no scheme; the last 2 stay",
+    );
+    assert_eq!(answering(&gateway), ["a", "b"]);
+    folder.write("targets.yaml", format!("[\"{}\"]", second.url()));
+    until_answering(&gateway, &["b"]);
+    folder.write("targets.yaml", "[]");
+    until_told(&gateway, "`u` has no target any more by `file`; the last 1 stay");
+    assert_eq!(answering(&gateway), ["b"]);
+    assert!(gateway.stderr().contains("`u` has 1 target by `file`, which answers again"));
+}
+
+#[test]
+fn a_list_that_is_empty_takes_all_away_where_that_is_wanted() {
+    let first = named("a");
+    let folder = Folder::new();
+    let path = folder.write("targets.json", format!("[\"{}\"]", first.url()));
+    let gateway = Gateway::start(&configuration(&format!("file: {{ path: {}, when_empty: clear }}", path.display())));
+    assert_eq!(answering(&gateway), ["a"]);
+    folder.write("targets.json", "[]");
+    until_answering(&gateway, &["503"]);
+    until_told(&gateway, "`u` has no target any more by `file`: calls get 503");
+}
+
+#[test]
+fn a_web_server_is_asked_for_a_list_again_only_when_it_has_changed() {
+    let (first, second) = (named("a"), named("b"));
+    let list = Arc::new(Mutex::new((format!("[\"{}\"]", first.url()), "200 OK")));
+    let own = Arc::clone(&list);
+    let server = Origin::serve(move |peer, request| {
+        assert_eq!(request.field("authorization"), Some("Bearer of-the-inventory"));
+        let (text, status) = own.lock().unwrap().clone();
+        let tag = format!("\"{}\"", text.len() * 7 % 1_000);
+        if request.field("if-none-match") == Some(&tag) && status.starts_with("200") {
+            peer.send(format!("HTTP/1.1 304 Not Modified\r\nETag: {tag}\r\n\r\n"));
+            return Next::Keep;
+        }
+        json_answer(peer, status, &format!("ETag: {tag}\r\n"), &text)
+    });
+    let discover = format!(
+        "http: {{ url: \"{}/targets?of=u\", interval: 100ms, headers: {{ authorization: Bearer of-the-inventory }} }}",
+        server.url()
+    );
+    let gateway = Gateway::start(&configuration(&discover));
+    assert_eq!(answering(&gateway), ["a"]);
+    server.wait("it was asked for what changed", |log| {
+        log.requests.iter().any(|request| request.has("if-none-match")).then_some(())
+    });
+    // as Prometheus has it
+    let second_address = second.url().trim_start_matches("http://").to_owned();
+    *list.lock().unwrap() = (json!([{ "targets": [second_address], "labels": { "job": "u" } }]).to_string(), "200 OK");
+    until_answering(&gateway, &["b"]);
+    list.lock().unwrap().1 = "500 Internal Server Error";
+    until_told(&gateway, "targets of `u` are not found by `http`: the server answers 500; the last 1 stay");
+    assert_eq!(answering(&gateway), ["b"]);
+    assert!(server.look(|log| log.requests.iter().all(|request| request.target == "/targets?of=u")));
+    assert!(!gateway.stderr().contains("of-the-inventory"));
+}
+
+#[test]
+fn a_list_behind_tls_is_taken_only_from_a_server_that_proves_itself() {
+    let certificates = Certificates::new();
+    certificates.authority("ca");
+    certificates.authority("other");
+    certificates.issue("good", "ca", "IP:127.0.0.1");
+    let first = named("a");
+    let text = format!("[\"{}\"]", first.url());
+    let answer = move |peer: &mut Peer, _: &Request| json_answer(peer, "200 OK", "", &text);
+    let server = Origin::start_tls(certificates.server("good", None, &["http/1.1"]), serving(answer));
+    let url = server.url().replace("http://", "https://");
+    let by = |ca: &str| configuration(&format!("http: {{ url: \"{url}/\", ca_file: {} }}", certificates.path(ca)));
+    let gateway = Gateway::start(&by("other.crt"));
+    until_told(&gateway, "targets of `u` are not found by `http`: TLS: ");
+    assert_eq!(answering(&gateway), ["503"]);
+    gateway.rewrite(&by("ca.crt"));
+    until_answering(&gateway, &["a"]);
+}
+
+#[test]
+fn of_more_than_a_thousand_targets_the_first_are_called_and_a_list_without_end_is_refused() {
+    let first = named("a");
+    let long = Arc::new(AtomicU64::new(0));
+    let (own, url) = (Arc::clone(&long), first.url());
+    let server = Origin::serve(move |peer, _| {
+        if own.load(Ordering::SeqCst) > 0 {
+            peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+            while push(peer, &" ".repeat(64 * 1024)) {}
+            return Next::Close;
+        }
+        let others = (1..1_003).map(|port| json!({ "url": format!("http://127.0.0.9:{port}"), "weight": 0 }));
+        let all: Vec<Value> = [Value::from(url.clone())].into_iter().chain(others).collect();
+        json_answer(peer, "200 OK", "", &Value::from(all).to_string())
+    });
+    let gateway = Gateway::start(&configuration(&format!("http: {{ url: \"{}\", interval: 100ms }}", server.url())));
+    until_told(&gateway, "`u` has too many targets by `http`: the first 1000 are called, 3 are not");
+    assert_eq!(answering(&gateway), ["a"]);
+    long.store(1, Ordering::SeqCst);
+    until_told(&gateway, "the answer is larger than 8192 KiB; the last 1000 stay");
+    assert_eq!(answering(&gateway), ["a"]);
+}
+
+/// A name server that gives one name's addresses, or says nothing.
+fn name_server(addresses: &Arc<Mutex<Option<Vec<[u8; 4]>>>>) -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let addresses = Arc::clone(addresses);
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1500];
+        while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
+            let Some(all) = addresses.lock().unwrap().clone() else { continue };
+            let end = 12 + buffer[12..length].iter().position(|byte| *byte == 0).unwrap() + 5;
+            let is_a = buffer[end - 4..end - 2] == [0, 1];
+            let all = if is_a { all } else { Vec::new() };
+            let mut answer = buffer[..end].to_vec();
+            answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::try_from(all.len()).unwrap(), 0, 0, 0, 0]);
+            for ip in all {
+                answer.extend([0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
+                answer.extend(ip);
+            }
+            let _ = socket.send_to(&answer, peer);
+        }
+    });
+    address
+}
+
+#[test]
+fn a_name_is_looked_up_again_when_its_record_ends_and_its_last_addresses_outlast_a_silent_server() {
+    let origin = named("a");
+    let addresses = Arc::new(Mutex::new(Some(vec![[127, 0, 0, 1]])));
+    let server = name_server(&addresses);
+    let port = origin.port();
+    let discover = format!("dns: {{ name: orders.internal, port: {port}, server: \"{server}\", type: A }}");
+    let gateway = Gateway::start(&configuration(&discover));
+    assert_eq!(answering(&gateway), ["a"]);
+    *addresses.lock().unwrap() = Some(vec![[127, 0, 0, 1], [127, 0, 0, 2]]);
+    until_told(&gateway, "`u` has 2 targets by `dns`");
+    *addresses.lock().unwrap() = Some(Vec::new());
+    until_told(&gateway, "`u` has no target any more by `dns`; the last 2 stay");
+    *addresses.lock().unwrap() = Some(vec![[127, 0, 0, 1]]);
+    until_told(&gateway, "`u` has 1 target by `dns`");
+    *addresses.lock().unwrap() = None;
+    wait_until("it says that nobody answers", PATIENCE * 3, || {
+        gateway.stderr().contains("targets of `u` are not found by `dns`").then_some(())
+    });
+    assert_eq!(answering(&gateway), ["a"]);
+}
+
+/// An agent of Consul: its index, and the instances at it.
+#[derive(Default)]
+struct Agent {
+    index: AtomicU64,
+    instances: Mutex<Vec<Value>>,
+}
+
+impl Agent {
+    fn set(&self, index: u64, origins: &[&Origin]) {
+        let instance = |origin: &&Origin| {
+            json!({
+                "Node": { "Node": "n", "Address": "127.0.0.1" },
+                "Service": { "ID": "u", "Service": "u", "Address": "", "Port": origin.port(), "Weights": { "Passing": 1, "Warning": 1 } },
+                "Checks": [{ "CheckID": "c", "Status": "passing" }],
+            })
+        };
+        *self.instances.lock().unwrap() = origins.iter().map(instance).collect();
+        self.index.store(index, Ordering::SeqCst);
+    }
+
+    /// Answers as soon as there is another index than the one that is known.
+    fn answer(&self, peer: &mut Peer, request: &Request) -> Next {
+        let known = request.target.split(['?', '&']).find_map(|part| part.strip_prefix("index="));
+        let known: u64 = known.map_or(0, |index| index.parse().unwrap());
+        if known > 0 {
+            assert!(request.target.contains("wait="), "{}", request.target);
+            let _ = daemun_e2e::poll(PATIENCE, || (self.index.load(Ordering::SeqCst) != known).then_some(()));
+        }
+        let index = self.index.load(Ordering::SeqCst);
+        let body = Value::from(self.instances.lock().unwrap().clone()).to_string();
+        json_answer(peer, "200 OK", &format!("X-Consul-Index: {index}\r\n"), &body)
+    }
+}
+
+#[test]
+fn changes_of_a_service_of_consul_are_waited_for_over_reloads_and_resets_of_its_index() {
+    let (first, second) = (named("a"), named("b"));
+    let agent = Arc::new(Agent::default());
+    agent.set(7, &[&first]);
+    let own = Arc::clone(&agent);
+    let consul = Origin::serve(move |peer, request| own.answer(peer, request));
+    let discover = format!("consul: {{ address: \"{}\", service: u, token: \"${{env:TOKEN}}\" }}", consul.url());
+    let text = configuration(&discover);
+    let gateway = Gateway::launch(Folder::new(), &text, &[("TOKEN", "of-the-gateway")]).unwrap();
+    assert_eq!(answering(&gateway), ["a"]);
+    agent.set(8, &[&first, &second]);
+    until_answering(&gateway, &["a", "b"]);
+
+    // a reload that leaves it asks nothing anew
+    gateway.rewrite(&format!("{text}timeouts: {{ drain: 3s }}\n"));
+    until_told(&gateway, "number 2,");
+    assert_eq!(answering(&gateway), ["a", "b"]);
+    agent.set(9, &[&second]);
+    until_answering(&gateway, &["b"]);
+    let fresh = || consul.look(|log| log.requests.iter().filter(|request| !request.target.contains("index=")).count());
+    assert_eq!(fresh(), 1);
+
+    // an index that goes backwards was reset: the next question does not wait for it
+    agent.set(3, &[&first]);
+    until_answering(&gateway, &["a"]);
+    wait_until("it was asked without an index", PATIENCE, || (fresh() >= 2).then_some(()));
+    consul.look(|log| {
+        for request in &log.requests {
+            assert!(request.target.starts_with("/v1/health/service/u?passing=1"), "{}", request.target);
+            assert_eq!(request.field("x-consul-token"), Some("of-the-gateway"));
+        }
+    });
+    assert!(!gateway.stderr().contains("of-the-gateway"));
+}
+
+fn slice(name: &str, version: u64, origins: &[&Origin]) -> Value {
+    let port = origins.first().map_or(1, |origin| origin.port());
+    json!({
+        "metadata": { "name": name, "namespace": "shop", "resourceVersion": version.to_string() },
+        "addressType": "IPv4",
+        "ports": [{ "name": "http", "port": port, "protocol": "TCP" }],
+        "endpoints": origins.iter().map(|_| json!({ "addresses": ["127.0.0.1"], "conditions": { "ready": true } })).collect::<Vec<_>>(),
+    })
+}
+
+fn list(items: &[Value], version: u64, next: &str) -> String {
+    json!({ "kind": "EndpointSliceList", "metadata": { "resourceVersion": version.to_string(), "continue": next }, "items": items })
+        .to_string()
+}
+
+fn event(kind: &str, object: &Value) -> String {
+    format!("{}\n", json!({ "type": kind, "object": object }))
+}
+
+/// Sends an event as a chunk of a body without end.
+fn push(peer: &mut Peer, text: &str) -> bool {
+    peer.send(format!("{:x}\r\n{text}\r\n", text.len()))
+}
+
+#[test]
+fn slices_of_kubernetes_are_listed_watched_and_listed_again_when_their_version_is_gone() {
+    let (first, second, third) = (named("a"), named("b"), named("c"));
+    let ports = [&first, &second, &third].map(|origin| slice("x", 1, &[origin]));
+    let step = Arc::new(AtomicU64::new(0));
+    let own = Arc::clone(&step);
+    let renamed = move |index: usize, name: &str, version: u64| {
+        let mut slice = ports[index].clone();
+        slice["metadata"] = json!({ "name": name, "namespace": "shop", "resourceVersion": version.to_string() });
+        slice
+    };
+    let server = Origin::serve(move |peer, request| {
+        let at = |step: u64| daemun_e2e::poll(PATIENCE, || (own.load(Ordering::SeqCst) >= step).then_some(()));
+        let target = request.target.as_str();
+        let relisted = own.load(Ordering::SeqCst) >= 3;
+        if !target.contains("watch=1") {
+            return match (relisted, target.contains("continue=next")) {
+                (true, _) => json_answer(peer, "200 OK", "", &list(&[renamed(2, "s3", 50)], 50, "")),
+                (false, false) => json_answer(peer, "200 OK", "", &list(&[renamed(0, "s1", 1)], 10, "next")),
+                (false, true) => json_answer(peer, "200 OK", "", &list(&[renamed(1, "s2", 2)], 10, "")),
+            };
+        }
+        peer.send("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n");
+        if target.contains("resourceVersion=10&") {
+            // one slice goes, a bookmark moves on, then the connection ends in order
+            at(1);
+            push(peer, &event("DELETED", &renamed(0, "s1", 11)));
+            push(peer, &event("BOOKMARK", &json!({ "metadata": { "resourceVersion": "20" } })));
+            peer.send("0\r\n\r\n");
+            return Next::Close;
+        }
+        if target.contains("resourceVersion=20&") {
+            at(2);
+            push(peer, &event("ADDED", &renamed(0, "s4", 21)));
+            at(3);
+            push(peer, &event("ERROR", &json!({ "kind": "Status", "code": 410, "reason": "Expired" })));
+        }
+        peer.stall();
+        Next::Close
+    });
+    let folder = Folder::new();
+    let token = folder.write("token", "of-the-account\n");
+    let discover = format!(
+        "kubernetes: {{ namespace: shop, service: u, port: http, server: \"{}\", token_file: {} }}",
+        server.url(),
+        token.display()
+    );
+    let gateway = Gateway::start(&configuration(&discover));
+    assert_eq!(answering(&gateway), ["a", "b"]);
+    step.store(1, Ordering::SeqCst);
+    until_answering(&gateway, &["b"]);
+    step.store(2, Ordering::SeqCst);
+    until_answering(&gateway, &["a", "b"]);
+    step.store(3, Ordering::SeqCst);
+    until_answering(&gateway, &["c"]);
+    server.look(|log| {
+        let path =
+            "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Du&";
+        for request in &log.requests {
+            assert!(request.target.starts_with(path), "{}", request.target);
+            assert_eq!(request.field("authorization"), Some("Bearer of-the-account"));
+        }
+        assert!(log.requests.iter().any(|request| request.target.contains("allowWatchBookmarks=true")));
+    });
+    assert!(!gateway.stderr().contains("of-the-account"));
+}
+
+#[test]
+fn targets_that_are_written_down_stay_beside_those_that_are_found() {
+    let (first, second) = (named("a"), named("b"));
+    let folder = Folder::new();
+    let path = folder.write("targets.yaml", format!("- {}\n", first.url()));
+    let text = configuration(&format!("file: {{ path: {} }}", path.display()));
+    let gateway = Gateway::start(&text.replace("  u:\n", &format!("  u:\n    targets: [\"{}\"]\n", second.url())));
+    assert_eq!(answering(&gateway), ["a", "b"]);
+    // without it, what it found goes
+    let without = text.split("    discover:").next().unwrap().to_owned() + "routes: [{ name: a, upstream: u }]\n";
+    gateway.rewrite(&without.replace("  u:\n", &format!("  u:\n    targets: [\"{}\"]\n", second.url())));
+    until_answering(&gateway, &["b"]);
+}
