@@ -69,7 +69,7 @@ settings! {
     /// The cookie that tells a client's target.
     pub(super) struct StickyText {
         /// Name of the cookie, which holds a digest and no address.
-        cookie: CookieName = "daemun_target",
+        cookie: CookieName = "daemun-target",
         /// How long the client keeps it; until it is closed when absent.
         ttl: Option<TimeLimit>,
         /// Key of the digest, 16 characters or more, the same for every gateway that shares clients: `${env:STICKY_SECRET}`. When absent, each
@@ -104,7 +104,7 @@ impl Balance {
             Self::LeastRequests => model::Balance::LeastRequests,
             Self::Latency => model::Balance::Latency,
             Self::Hash(by) => model::Balance::Hash(by.lower()),
-            Self::Sticky => model::Balance::Sticky(sticky("daemun_target".to_owned(), None, None)),
+            Self::Sticky => model::Balance::Sticky(sticky("daemun-target".to_owned(), None, None)),
             Self::StickyBy(StickyText { cookie, ttl, secret }) => {
                 model::Balance::Sticky(sticky(cookie.0, ttl.map(|ttl| ttl.0), secret.map(|secret| secret.0)))
             }
