@@ -125,6 +125,15 @@ const POLICIES: &[PolicyDescription] = &[
         check: check::<Headers>,
         schema: Headers::schema,
     },
+    // its settings are its own; `daemun check` is held to the examples as well
+    PolicyDescription {
+        name: "validate",
+        phase: "transform",
+        doc: "Holds an API to its description.",
+        authenticator: false,
+        check: |_, _| {},
+        schema: |_| true.into(),
+    },
 ];
 
 pub(crate) const VOCABULARY: Vocabulary<'static> = Vocabulary { policies: POLICIES };

@@ -141,6 +141,7 @@ pub(crate) async fn send(
         }
         ask.worker.recorder.attempt_failed(&picked.target.shared.cells, trail.upstream_status, 0);
         drop(picked);
+        gate::leave_target(trail);
         let wait = tries.wait(exchange);
         if wait > 0 {
             Box::pin(ask.pause(wait)).await?;

@@ -343,6 +343,13 @@ pub(crate) fn call_at(target: &LocalTarget, trail: &mut Trail) -> bool {
     permit.call.is_some()
 }
 
+/// The attempt is over; another may not come soon, nor to the same target.
+pub(crate) fn leave_target(trail: &mut Trail) {
+    if let Some(permit) = &mut trail.permit {
+        permit.call = None;
+    }
+}
+
 /// Every target that is left has as many calls as it may.
 pub(crate) fn all_full(upstream: &LocalUpstream) -> Fault {
     overloaded(&upstream.shared.name, "no target has room")
