@@ -304,6 +304,29 @@ fn an_upstream_is_told_before_tls_begins() {
 }
 
 #[test]
+fn checks_begin_with_a_header_that_names_nobody() {
+    let certificates = Certificates::new();
+    certificates.issue("up", "ca", "DNS:up.test");
+    let secured = format!("tls: {{ ca: \"{}\", server_name: up.test }}\n    ", certificates.path("ca.crt"));
+    let nobody = [v2(0x20, 0, &[]), b"PROXY UNKNOWN\r\n".to_vec()];
+    for (version, nobody) in ["v2", "v1"].iter().zip(&nobody) {
+        for (scheme, health) in [("http", "path: /healthz"), ("https", "path: /healthz"), ("https", "protocol: tcp")] {
+            let tls = scheme == "https";
+            let told = Told::start(tls.then(|| certificates.server("up", None, &["http/1.1"])));
+            let rest = format!(
+                "{}proxy_protocol: {version}\n    health: {{ {health}, interval: 100ms, timeout: 10s, unhealthy_after: 1 }}",
+                if tls { &secured } else { "" }
+            );
+            let gateway = Gateway::start(&telling(&told.origin, scheme, &rest));
+            wait_until("it has been checked", Duration::from_secs(10), || (told.headers().len() > 3).then_some(()));
+            assert!(told.headers().iter().all(|header| header == nobody), "{version} {scheme} {:?}", told.headers());
+            assert!(!gateway.stderr().contains("unhealthy"), "{version} {scheme} {health}: {}", gateway.stderr());
+            assert_eq!(gateway.get("/t").status, 200);
+        }
+    }
+}
+
+#[test]
 fn a_connection_that_many_clients_share_cannot_name_one() {
     for protocol in ["h2c", "auto"] {
         let yaml = telling(&Origin::echo(), "http", &format!("protocol: {protocol}\n    proxy_protocol: v2"));
