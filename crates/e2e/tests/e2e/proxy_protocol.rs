@@ -214,9 +214,11 @@ impl Told {
 
 /// Takes the header that a connection begins with, and not a byte more.
 fn told(peer: &mut Peer) -> Option<Vec<u8>> {
-    let mut header = vec![0; 16];
+    let mut header = vec![0; BEGIN_V2.len()];
     peer.wire.stream.read_exact(&mut header).ok()?;
     if header.starts_with(BEGIN_V2) {
+        header.resize(16, 0);
+        peer.wire.stream.read_exact(&mut header[12..]).ok()?;
         let mut rest = vec![0; usize::from(u16::from_be_bytes([header[14], header[15]]))];
         peer.wire.stream.read_exact(&mut rest).ok()?;
         header.extend(rest);
@@ -324,6 +326,16 @@ fn checks_begin_with_a_header_that_names_nobody() {
             assert_eq!(gateway.get("/t").status, 200);
         }
     }
+}
+
+#[test]
+fn checks_of_a_port_of_their_own_begin_without_a_header() {
+    let told = Told::start(None);
+    let checked = Origin::echo();
+    let health = format!("health: {{ path: /healthz, interval: 100ms, timeout: 10s, port: {} }}", checked.port());
+    let gateway = Gateway::start(&telling(&told.origin, "http", &format!("proxy_protocol: v2\n    {health}")));
+    checked.wait("it is checked there", |log| log.requests.iter().any(|r| r.target == "/healthz").then_some(()));
+    assert_eq!((gateway.get("/t").status, told.headers().len()), (200, 1));
 }
 
 #[test]

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use daemun_config::model::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, Probe};
-use daemun_dataplane::Reach;
-use daemun_dataplane::proxy_protocol::{self, Said};
+use daemun_dataplane::{Reach, proxy_protocol};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use regex::bytes::Regex;
 use tokio::io::AsyncWriteExt as _;
@@ -130,7 +129,7 @@ async fn connect(reach: Reach, port: Option<u16>, protocols: &[&[u8]]) -> Result
     // another port is another server, of which nobody said that it expects the header
     if let Some(version) = reach.proxy_protocol.filter(|_| port.is_none() || reach.unix.is_some()) {
         let mut header = Vec::with_capacity(proxy_protocol::LONGEST_V1);
-        proxy_protocol::push(version, &Said::Nobody, &mut header);
+        proxy_protocol::push_own(version, &mut header);
         stream.write_all(&header).await.map_err(|error| format!("PROXY header: {}", daemun_config::why(&error)))?;
     }
     match reach.tls {
