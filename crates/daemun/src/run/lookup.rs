@@ -119,9 +119,11 @@ impl Lookup {
         let result = match records {
             DnsRecords::A => asker.resolver.lookup(name, RecordType::A).await,
             DnsRecords::Aaaa => asker.resolver.lookup(name, RecordType::AAAA).await,
-            DnsRecords::Addresses | DnsRecords::Srv => {
-                asker.resolver.lookup_ip(name).await.map(|found| found.as_lookup().clone())
-            }
+            DnsRecords::Addresses | DnsRecords::Srv => match asker.resolver.lookup_ip(name).await {
+                // that is said of IPv4 alone: IPv6 may have failed otherwise
+                Err(error) if error.is_no_records_found() => asker.resolver.lookup(name, RecordType::AAAA).await,
+                found => found.map(|found| found.as_lookup().clone()),
+            },
         };
         match result {
             Ok(found) => Ok(addresses_in(found.answers())),

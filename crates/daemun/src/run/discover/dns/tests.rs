@@ -314,3 +314,12 @@ async fn services_none_of_whose_hosts_is_known_are_no_empty_list() {
     };
     assert!(ask(DnsRecords::Srv, script).await.is_err());
 }
+
+#[tokio::test]
+async fn a_name_of_which_one_family_has_no_address_and_the_other_fails_is_not_known_to_have_none() {
+    for failing in [A, AAAA] {
+        let script = move |asked: &Asked| vec![asked.reply(false, if asked.kind == failing { 2 } else { 0 }, &[], &[])];
+        let result = ask(DnsRecords::Addresses, script).await;
+        assert!(result.is_err(), "{failing}: {result:?}");
+    }
+}
