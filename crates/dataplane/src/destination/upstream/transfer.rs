@@ -285,6 +285,8 @@ impl Transfer<'_, '_> {
         if whole {
             self.exchange.response.body = Some(body);
             self.download = Pipe::whole(Vec::new(), trailers);
+        } else if self.download.eof {
+            self.download = Pipe::whole(body, trailers);
         } else {
             self.download = Pipe::begun(body);
         }

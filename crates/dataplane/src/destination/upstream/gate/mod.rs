@@ -298,6 +298,18 @@ pub(crate) async fn enter(
     Ok(waits)
 }
 
+/// A place for a call that is made beside another, if there is one at once: such a call does not wait. `Some(None)` where nothing is
+/// bounded.
+#[allow(clippy::option_option, reason = "outer: it may be made; inner: it is counted")]
+pub(crate) fn beside(upstream: &LocalUpstream, target: &LocalTarget) -> Option<Option<Permit>> {
+    let Some(local) = &upstream.gate else { return Some(None) };
+    let mut permit = local.gate.enter().then(|| Permit { local: Rc::clone(local), stream: false, call: None })?;
+    if let Some(bound) = &target.bound {
+        permit.call = Some(bound.call()?);
+    }
+    Some(Some(permit))
+}
+
 /// Takes note of how a call ended, or that it goes on as a stream. A place is given back unless it does.
 #[inline]
 pub(crate) fn called<T>(result: &Result<Option<T>, Stop>, ask: &Ask<'_, '_>, exchange: &Exchange, trail: &mut Trail) {
