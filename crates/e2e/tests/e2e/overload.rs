@@ -237,6 +237,37 @@ fn a_target_that_has_enough_is_passed_over() {
 }
 
 #[test]
+fn calls_wait_while_the_targets_that_are_called_have_enough_and_those_at_others_take_no_place() {
+    let door = Door::default();
+    let (a, b) = (door.origin(), door.origin());
+    let config = |a_drains: bool| {
+        let text = yaml("limits: { per_target: { requests: 1 }, queue: 100, queue_timeout: 1m }", &a);
+        let both = format!("[{{ url: {}, drain: {a_drains} }}, {{ url: {}, drain: {} }}]", a.url(), b.url(), !a_drains);
+        text.replace(&format!("[\"{}\"]", a.url()), &both)
+    };
+    let gateway = Gateway::start(&config(false));
+    let mut clients = line_up(&gateway, &["/1", "/2", "/3"]);
+    assert_eq!([gauge(&gateway, "in_flight"), gauge(&gateway, "waiting")], [1.0, 2.0]);
+    door.open(2);
+    for client in clients.drain(..2) {
+        let mut client = client;
+        assert_eq!(client.response().unwrap().status, 200);
+    }
+    wait_for(&gateway, "waiting", 0.0);
+    assert_eq!(a.wait_requests(3).len(), 3);
+    gateway.rewrite(&config(true));
+    // the call at the one that drains now does not keep another from the other one
+    wait_for(&gateway, "limit", 2.0);
+    clients.extend(line_up(&gateway, &["/4", "/5"]));
+    assert_eq!(b.wait_requests(1).len(), 1);
+    assert_eq!([gauge(&gateway, "in_flight"), gauge(&gateway, "waiting")], [2.0, 1.0]);
+    door.open(3);
+    for mut client in clients {
+        assert_eq!(client.response().unwrap().status, 200);
+    }
+}
+
+#[test]
 fn there_are_no_more_connections_than_there_may_be() {
     for limits in ["{ connections: 2 }", "{ per_target: { connections: 2 } }"] {
         let origin = Origin::echo();
