@@ -9,7 +9,7 @@ use std::sync::Arc;
 use daemun_pipeline::{Exchange, Fault, Reason};
 
 use super::balance::{Dice, Ring, by_weight, mix, of_key, of_two};
-use super::breaker::Pass;
+use super::breaker::{Pass, Position};
 use super::budget::Share;
 use super::choice::{Balance, Choice};
 use super::gate::{Gates, LocalGate};
@@ -180,6 +180,18 @@ impl LocalUpstream {
         }
         let index = view.in_turn(tried).ok_or_else(no_target)?;
         view.targets.get(index).map(|target| Picked::plain(Rc::clone(target))).ok_or_else(no_target)
+    }
+
+    /// Why no call could be made now even with a place: nothing is gained by waiting for one then.
+    pub(crate) fn closed(&self, now: u64) -> Option<Fault> {
+        if let Some(Position::Open(left)) = self.shared.choice.breaker.as_ref().map(|breaker| breaker.position(now)) {
+            return Some(circuit_open(left));
+        }
+        let mut view = self.view.borrow_mut();
+        if view.version != self.shared.set.version() || now >= view.plan.until {
+            self.look(&mut view, now);
+        }
+        (view.plan.groups.is_empty() && view.plan.trials.is_empty()).then(no_target)
     }
 
     /// The same where something is configured beside round robin.

@@ -312,6 +312,9 @@ pub(crate) async fn enter(
     // a target that is called again since the last call went makes room
     let waits = !local.gate.enter() && !(upstream.renew(ask.worker.clock.now()) && local.gate.enter());
     if waits {
+        if let Some(fault) = upstream.closed(ask.worker.clock.now()) {
+            return Err(fault);
+        }
         // boxed, so that calls that need not wait do not carry the size of this
         Box::pin(wait(ask, exchange, &upstream.shared.name, local, upload)).await?;
     }
