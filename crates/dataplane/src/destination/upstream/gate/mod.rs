@@ -308,7 +308,8 @@ pub(crate) async fn enter(
 ) -> Result<bool, Fault> {
     let Some(local) = &upstream.gate else { return Ok(false) };
     // a target that is called again since the last call went makes room
-    let waits = !local.gate.enter() && !(upstream.renew(ask.worker.clock.now()) && local.gate.enter());
+    let again = || upstream.renew(ask.worker.clock.now()) && local.gate.enter();
+    let waits = !(local.gate.enter() || again());
     if waits {
         // boxed, so that calls that need not wait do not carry the size of this
         Box::pin(wait(ask, exchange, &upstream.shared.name, local)).await?;
