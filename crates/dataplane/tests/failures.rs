@@ -241,26 +241,6 @@ fn a_call_that_is_not_answered_in_time_is_made_again() {
 }
 
 #[test]
-fn a_repetition_that_finds_its_target_full_ends() {
-    let calls = std::sync::atomic::AtomicUsize::new(0);
-    let (target, seen) = target(move |stream, _| {
-        let first = calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
-        !first && stream.read(&mut [0]).is_err()
-    });
-    let upstream = "retry: { retries: 1, backoff: 1s }, limits: { per_target: { requests: 1 } }";
-    let running = gateway(&[target], upstream, "", "", Clock::manual());
-    let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-    let mut waits = client(running.address, request);
-    seen.recv_timeout(PATIENCE).unwrap();
-    support::until_said(&running, "daemun_upstream_retries_total 1\n");
-    let _holds = client(running.address, request);
-    seen.recv_timeout(PATIENCE).unwrap();
-    support::advance_until_readable(&running, &waits, Duration::from_millis(100), Duration::from_secs(5));
-    let ended = short(&read_to_end(&mut waits));
-    assert!(ended.starts_with("50"), "{ended}");
-}
-
-#[test]
 fn retries_stop_where_the_budget_ends() {
     let (bad, seen) = target(|_, _| false);
     let retry = "retry: { retries: 3, budget: 0%, backoff: 0ms }";
@@ -336,6 +316,84 @@ fn a_status_may_count_as_failed() {
     // it may have had an effect, so that its answer stays what it was
     assert_eq!(ask(&running, "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"), "503");
     assert_eq!(seen.try_iter().count(), 1);
+}
+
+#[test]
+fn the_answer_of_a_fallback_is_passed_on_whatever_its_status() {
+    let (ill, _) = target(|stream, _| answer(stream, "503 Service Unavailable", "ill"));
+    let (other, _) = target(|stream, _| answer(stream, "503 Service Unavailable", "also ill"));
+    let more = format!("  spare: {{ targets: [\"http://{other}\"] }}");
+    let route = "fallback: { on: [failure, \"503\"], upstream: spare }";
+    let running = gateway(&[ill], "", route, &more, Clock::system());
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let answer = read_to_end(&mut client(running.address, request));
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("also ill"), "{answer}");
+}
+
+#[test]
+fn a_fallback_has_its_own_attempts_that_need_no_setting() {
+    let (good, _) = target(says("good"));
+    let more = format!("  spare: {{ targets: [\"http://{}\", \"http://{good}\"] }}", nobody());
+    let to = "fallback: { upstream: spare }";
+    let running = gateway(&[nobody(), nobody(), nobody()], to, "", &more, Clock::system());
+    for _ in 0..4 {
+        assert_eq!(get(&running), "200 good");
+    }
+}
+
+#[test]
+fn an_open_breaker_and_a_full_upstream_count_as_failed() {
+    let (ill, _) = target(|stream, _| answer(stream, "500 Oh", "ill"));
+    let upstream = "breaker: { consecutive: 1, open_for: 1h }, fallback: { answer: { body: sorry } }";
+    let running = gateway(&[ill], upstream, "", "", Clock::system());
+    assert_eq!(get(&running), "500");
+    assert_eq!(get(&running), "200 sorry");
+    let (hung, seen) = target(|stream, _| stream.read(&mut [0]).is_err());
+    let upstream = "limits: { requests: 1, queue: 0 }, fallback: { answer: { body: sorry } }";
+    let running = gateway(&[hung], upstream, "", "", Clock::system());
+    let _holds = client(running.address, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    seen.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(get(&running), "200 sorry");
+}
+
+#[test]
+fn an_answer_that_nobody_else_could_better_is_passed_on() {
+    let (ill, seen) = target(|stream, _| answer(stream, "503 Service Unavailable", "ill"));
+    // the first answer opens the breaker
+    let upstream = format!("{RETRY}, breaker: {{ consecutive: 1, open_for: 1h }}");
+    let running = gateway(&[ill], &upstream, "", "", Clock::system());
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let answer = read_to_end(&mut client(running.address, request));
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("ill"), "{answer}");
+    assert_eq!(seen.try_iter().count(), 1);
+}
+
+#[test]
+fn a_connection_on_which_a_copy_was_answered_early_is_not_used_again() {
+    let (main, _) = target(says("main"));
+    let (tell, told) = sync_channel(100);
+    let tell = Mutex::new(tell);
+    // answers what it reads of the head, and reads no body until it is told to
+    let shadow = support::origin(move |mut stream| {
+        let tell = tell.lock().unwrap().clone();
+        let mut head = Vec::new();
+        while read_head(&mut stream, &mut head).is_some() {
+            let _ = tell.send(String::from_utf8_lossy(&head[..head.len().min(10)]).into_owned());
+            answer(&mut stream, "200 OK", "early");
+            head.clear();
+        }
+    });
+    let more = format!("  shadow: {{ targets: [\"http://{shadow}\"] }}");
+    let route = "limits: { body: 20MiB }, mirror: { upstream: shadow, buffer: 20MiB }";
+    let running = gateway(&[main], "", route, &more, Clock::system());
+    let body = "x".repeat(14 << 20);
+    let post = format!("POST /p HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    assert_eq!(ask(&running, &post), "200 main");
+    assert!(told.recv_timeout(PATIENCE).unwrap().starts_with("POST /p"));
+    support::until_said(&running, &format!("target=\"http://{shadow}\",class=\"2xx\"}} 1\n"));
+    assert_eq!(get(&running), "200 main");
+    // on a connection of its own, not within the body of the first
+    assert!(told.recv_timeout(PATIENCE).unwrap().starts_with("GET / "));
 }
 
 #[test]

@@ -137,6 +137,22 @@ reasons! {
     BodyBroken = "body_broken", Upstream, 502, 14, "The backend's answer broke off";
 }
 
+impl Reason {
+    /// Whether nothing of the call was sent to a target: it had no effect, whatever its method.
+    #[must_use]
+    pub fn is_unsent(self) -> bool {
+        matches!(
+            self,
+            Reason::NoTarget
+                | Reason::ConnectFailed
+                | Reason::ConnectTimeout
+                | Reason::TooManyCalls
+                | Reason::Overloaded
+                | Reason::CircuitOpen
+        )
+    }
+}
+
 /// A failed exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {

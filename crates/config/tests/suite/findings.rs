@@ -680,7 +680,7 @@ fn policies_are_known_and_switched_off_where_they_are_on() {
     route(
         "answer: {}, policies: { zzz: {} }",
         &[
-            "unknown_policy routes.a.policies.zzz: there is no policy `zzz`; the policies are cors, key_auth, rate_limit, headers",
+            "unknown_policy routes.a.policies.zzz: there is no policy `zzz`; the policies are cors, key_auth, rate_limit, headers, validate",
         ],
     );
     route(

@@ -27,7 +27,7 @@ pub(crate) async fn send(
             let mut call = Call::new(ask, exchange, keep)?;
             let result = through(ask, exchange, upstream, &mut call, trail).await;
             if let Some(mirror) = mirror {
-                mirror::send(ask, exchange, &call, mirror);
+                mirror::send(ask, exchange, &call, mirror, trail);
             }
             match result {
                 // boxed, so that calls that succeed do not carry the size of this
@@ -56,7 +56,7 @@ async fn through(
     call: &mut Call,
     trail: &mut Trail,
 ) -> Result<Option<Box<Rest>>, Stop> {
-    if gate::enter(ask, exchange, upstream, trail).await? {
+    if gate::enter(ask, exchange, upstream, &mut call.upload, trail).await? {
         // its time begins now
         exchange.times.decided = ask.worker.clock.now();
         call.upload.begin_at(exchange.times.decided);
@@ -80,15 +80,7 @@ async fn fall_back(
     match &fallback.to {
         FallbackTo::Answer(answer) => Err(Stop::Answer(answer.clone())),
         FallbackTo::Upstream(index) => {
-            let unsent = matches!(
-                fault.reason,
-                Reason::NoTarget
-                    | Reason::Overloaded
-                    | Reason::TooManyCalls
-                    | Reason::ConnectFailed
-                    | Reason::ConnectTimeout
-            );
-            if !(call.is_safe(exchange) || unsent && call.upload.can_repeat()) {
+            if !(call.is_safe(exchange) || fault.reason.is_unsent() && call.upload.can_repeat()) {
                 return Err(fault.into());
             }
             let other = find(ask, *index)?;
@@ -98,6 +90,8 @@ async fn fall_back(
             exchange.response.head.clear();
             exchange.response.body = None;
             call.by_status = false;
+            call.falls_back = true;
+            trail.fresh = false;
             call.upload.repeat(exchange, ask.worker.clock.now());
             through(ask, exchange, other, call, trail).await
         }

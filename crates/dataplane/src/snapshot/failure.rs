@@ -148,9 +148,7 @@ impl Fallback {
 
     /// Whether it is for a call that failed so.
     pub(crate) fn takes(&self, fault: &Fault) -> bool {
-        let failed =
-            fault.reason.side() == Side::Upstream || matches!(fault.reason, Reason::NoTarget | Reason::TooManyCalls);
-        self.on_failure && failed
+        self.on_failure && (fault.reason.side() == Side::Upstream || fault.reason.is_unsent())
     }
 
     /// Whether it is for a call that was answered so.

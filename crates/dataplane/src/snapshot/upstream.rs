@@ -146,6 +146,12 @@ impl Target {
         self.resolved.store(Arc::new(addresses));
     }
 
+    /// Whether its name has lost this address; one that has none, because nobody has asked yet, has lost none.
+    pub(crate) fn has_lost(&self, address: &SocketAddr) -> bool {
+        let resolved = self.resolved.load();
+        !resolved.is_empty() && !resolved.contains(address)
+    }
+
     /// Whether it has an address to connect to.
     #[must_use]
     pub fn is_resolved(&self) -> bool {

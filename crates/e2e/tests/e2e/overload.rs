@@ -177,6 +177,29 @@ fn a_client_that_leaves_gives_its_place_back() {
 }
 
 #[test]
+fn a_client_that_leaves_within_its_body_gives_its_place_back() {
+    let door = Door::default();
+    let origin = door.origin();
+    let gateway = Gateway::start(&yaml("limits: { requests: 1, queue: 1, queue_timeout: 1m }", &origin));
+    let mut first = line_up(&gateway, &["/1"]).remove(0);
+    let mut leaves = gateway.connect();
+    leaves.send("POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
+    wait_for(&gateway, "waiting", 1.0);
+    leaves.reset();
+    wait_for(&gateway, "waiting", 0.0);
+    // one that stays loses nothing of its body
+    let mut stays = gateway.connect();
+    stays.send("POST /3 HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
+    wait_for(&gateway, "waiting", 1.0);
+    stays.send("+other");
+    door.open(2);
+    assert_eq!(first.response().unwrap().text(), "/1");
+    assert_eq!(stays.response().unwrap().text(), "/3");
+    let bodies = origin.look(|log| log.requests.iter().map(|request| request.body.clone()).collect::<Vec<_>>());
+    assert_eq!(bodies, [b"".to_vec(), b"half+other".to_vec()]);
+}
+
+#[test]
 fn a_reload_keeps_what_is_in_flight_and_lets_in_what_there_is_room_for() {
     let door = Door::default();
     let origin = door.origin();

@@ -2,13 +2,14 @@
 //! how an answer is passed on.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
-use daemun_pipeline::Fault;
+use daemun_pipeline::{Fault, Reason};
 
 use super::choice::Outcome;
+use super::gate;
 use super::local::LocalUpstream;
 use super::picked::Picked;
 use super::reach::Site;
@@ -20,6 +21,7 @@ use crate::peer::Up;
 use crate::serve::Trail;
 use crate::snapshot::failure::Hedge;
 use crate::timers::NEVER;
+use crate::worker::Busy;
 
 /// Who answered first.
 enum Won {
@@ -42,47 +44,18 @@ pub(super) async fn race(
     transfer.limits.hedge_at = NEVER;
     let now = worker.clock.now();
     let found = upstream.pick(transfer.exchange, site.route, &[Rc::clone(&picked.target)], now);
-    let Some(mut found) = found.ok().filter(|_| hedge.budget.withdraw(now)) else {
+    let found = found.ok().and_then(|found| gate::beside(upstream, &found.target).map(|permit| (found, permit)));
+    let Some((mut found, permit)) = found.filter(|_| hedge.budget.withdraw(now)) else {
         return transfer.until_head(bounds).await;
     };
     let mut copy = worker.copy(transfer.exchange);
     let body = transfer.exchange.request.body.clone();
     let slot = worker.timers.slot();
     let second_site = Site { deadline: &slot, ..site };
-    let mut fault_of_second = None;
-    let won = {
-        let copy = &mut *copy;
-        let call = solo::call(second_site, &mut copy.exchange, upstream, &found.target, framing, body, &mut copy.trail);
-        let mut second = pin!(call);
-        let (mut first_failed, mut second_failed) = (None, false);
-        poll_fn(|cx| {
-            if first_failed.is_none() {
-                match transfer.poll_head(cx, bounds) {
-                    Poll::Ready(Ok(head)) => return Poll::Ready(Ok(Won::First(head))),
-                    Poll::Ready(Err(fault)) if fault.reason.status() == 499 => return Poll::Ready(Err(fault)),
-                    Poll::Ready(Err(fault)) => first_failed = Some(fault),
-                    Poll::Pending => {}
-                }
-            }
-            if !second_failed {
-                match second.as_mut().poll(cx) {
-                    Poll::Ready(Ok((up, head))) => return Poll::Ready(Ok(Won::Second(up, head))),
-                    Poll::Ready(Err(fault)) => {
-                        second_failed = true;
-                        fault_of_second = Some(fault);
-                    }
-                    Poll::Pending => {}
-                }
-            }
-            match first_failed.take() {
-                Some(fault) if second_failed => Poll::Ready(Err(fault)),
-                fault => {
-                    first_failed = fault;
-                    Poll::Pending
-                }
-            }
-        })
-        .await
+    let (won, fault_of_second) = {
+        let Busy { exchange, trail } = &mut *copy;
+        let second = pin!(solo::call(second_site, exchange, upstream, &found.target, framing, body, trail));
+        first_of(transfer, site, second).await
     };
     trail.attempts = trail.attempts.saturating_add(1);
     if let Some(fault) = &fault_of_second {
@@ -91,7 +64,12 @@ pub(super) async fn race(
     let (result, lost) = match won {
         Ok(Won::Second(up, head)) => {
             *transfer.up = up;
-            transfer.upload.done = true;
+            // the answer may come before all of the body is sent: nothing more of it is, and its connection is not used again
+            transfer.upload.done = transfer.up.all_written();
+            transfer.upload.refused = !transfer.upload.done;
+            if permit.is_some() {
+                trail.permit = permit;
+            }
             transfer.upload.moved = now;
             picked.report(Outcome::Overtaken, None, copy.exchange.times.answered);
             std::mem::swap(&mut transfer.exchange.response, &mut copy.exchange.response);
@@ -106,4 +84,42 @@ pub(super) async fn race(
     worker.recorder.attempt_failed(&lost.target.shared.cells, 0, 0);
     worker.idle(copy);
     result
+}
+
+/// Waits for the answer that comes first, and gives the fault of the second call if it failed. Where both fail, the first one's fault counts.
+async fn first_of(
+    transfer: &mut Transfer<'_, '_>,
+    site: Site<'_>,
+    mut second: Pin<&mut impl Future<Output = Result<(Up, ResponseHead), Fault>>>,
+) -> (Result<Won, Fault>, Option<Fault>) {
+    let bounds = &site.local.snapshot.settings.bounds;
+    let (mut first_failed, mut second_failed) = (None, None);
+    let won = poll_fn(|cx| {
+        if first_failed.is_none() {
+            match transfer.poll_head(cx, bounds) {
+                Poll::Ready(Ok(head)) => return Poll::Ready(Ok(Won::First(head))),
+                Poll::Ready(Err(fault)) if fault.reason.status() == 499 => return Poll::Ready(Err(fault)),
+                Poll::Ready(Err(fault)) => first_failed = Some(fault),
+                Poll::Pending => {}
+            }
+        } else if transfer.down.poll_gone(cx, &site.worker.buffers).is_ready() {
+            return Poll::Ready(Err(Fault::new(Reason::ClientGone, "the client left before the answer")));
+        }
+        if second_failed.is_none() {
+            match second.as_mut().poll(cx) {
+                Poll::Ready(Ok((up, head))) => return Poll::Ready(Ok(Won::Second(up, head))),
+                Poll::Ready(Err(fault)) => second_failed = Some(fault),
+                Poll::Pending => {}
+            }
+        }
+        match first_failed.take() {
+            Some(fault) if second_failed.is_some() => Poll::Ready(Err(fault)),
+            fault => {
+                first_failed = fault;
+                Poll::Pending
+            }
+        }
+    });
+    let won = won.await;
+    (won, second_failed)
 }

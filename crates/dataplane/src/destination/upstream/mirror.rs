@@ -8,11 +8,11 @@ use daemun_pipeline::{Exchange, Fault, Reason};
 
 use super::choice::Outcome;
 use super::reach::{self, Site};
-use super::{Call, keep_connection, solo};
+use super::{Call, gate, keep_connection, solo};
 use crate::http1::parse::BodyLength;
 use crate::peer::Up;
 use crate::pipe::Pipe;
-use crate::serve::Ask;
+use crate::serve::{Ask, Trail};
 use crate::snapshot::Route;
 use crate::snapshot::failure::Mirror;
 use crate::timers::Deadline;
@@ -33,9 +33,10 @@ pub(crate) fn of<'a>(route: &'a Route, exchange: &Exchange) -> Option<&'a Mirror
 }
 
 /// Sends the call elsewhere, if all of its body was kept.
-pub(crate) fn send(ask: &Ask<'_, '_>, exchange: &Exchange, call: &Call, mirror: &Mirror) {
+pub(crate) fn send(ask: &Ask<'_, '_>, exchange: &Exchange, call: &Call, mirror: &Mirror, trail: &Trail) {
     let worker = ask.worker;
-    if call.upgrade.is_some() || worker.mirrors.get() >= MOST {
+    // what was never sent is not sent elsewhere
+    if call.upgrade.is_some() || trail.attempts == 0 || worker.mirrors.get() >= MOST {
         return;
     }
     let framing = match call.framing {
@@ -51,14 +52,29 @@ pub(crate) fn send(ask: &Ask<'_, '_>, exchange: &Exchange, call: &Call, mirror: 
     let routes = &ask.local.snapshot.routes;
     let offset = std::ptr::from_ref(ask.route).addr().saturating_sub(routes.as_ptr().addr());
     let sent = Sent { route: offset / size_of::<Route>(), upstream: mirror.upstream, framing };
-    worker.mirrors.set(worker.mirrors.get() + 1);
-    let (worker, local) = (Rc::clone(worker), Rc::clone(ask.local));
+    let (counted, local) = (Counted::new(worker), Rc::clone(ask.local));
     tokio::task::spawn_local(async move {
+        let worker = &counted.0;
         let deadline = worker.timers.slot();
-        let _ = sent.run(&worker, &local, &deadline, &mut copy).await;
-        worker.mirrors.set(worker.mirrors.get() - 1);
+        let _ = sent.run(worker, &local, &deadline, &mut copy).await;
         worker.idle(copy);
     });
+}
+
+/// Such a call in flight.
+struct Counted(Rc<Worker>);
+
+impl Counted {
+    fn new(worker: &Rc<Worker>) -> Counted {
+        worker.mirrors.set(worker.mirrors.get() + 1);
+        Counted(Rc::clone(worker))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.mirrors.set(self.0.mirrors.get() - 1);
+    }
 }
 
 struct Sent {
@@ -81,6 +97,8 @@ impl Sent {
         let site = Site { worker, local, route, deadline };
         let exchange = &mut copy.exchange;
         let mut picked = upstream.pick(exchange, route, &[], worker.clock.now())?;
+        let no_room = || Fault::new(Reason::Overloaded, "the upstream has no room for a copy");
+        let _permit = gate::beside(upstream, &picked.target).ok_or_else(no_room)?;
         let body = exchange.request.body.take();
         let called = solo::call(site, exchange, upstream, &picked.target, self.framing, body, &mut copy.trail).await;
         if picked.wants_report() {
@@ -91,7 +109,6 @@ impl Sent {
         match called {
             Ok((up, head)) => {
                 worker.recorder.mirrored(cells, head.status);
-                picked.report(Outcome::Answered(head.status), None, exchange.times.answered);
                 let idle = reach::limits(site, exchange, upstream, false).response;
                 if let Some(up) = drain(site, up, idle).await {
                     keep_connection(worker, exchange, &picked.target, up, &head);
@@ -100,7 +117,6 @@ impl Sent {
             }
             Err(fault) => {
                 worker.recorder.mirrored(cells, 0);
-                picked.report(Outcome::of(&fault), None, worker.clock.now());
                 Err(fault)
             }
         }

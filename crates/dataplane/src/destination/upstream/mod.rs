@@ -57,6 +57,8 @@ pub(crate) struct Call {
     pub(crate) upload: Upload,
     /// It failed by the status it was answered with.
     pub(crate) by_status: bool,
+    /// It goes where calls go that failed elsewhere; nothing is done in its place any more.
+    pub(crate) falls_back: bool,
 }
 
 impl Call {
@@ -68,7 +70,7 @@ impl Call {
         let framing = sent_framing(upgrade.as_deref(), ask.framing);
         let keep = if matches!(framing, BodyLength::None | BodyLength::Length(0)) { 0 } else { keep };
         let upload = Upload::new(exchange, ask.trailers.take(), keep, exchange.times.decided);
-        Ok(Call { upgrade, framing, upload, by_status: false })
+        Ok(Call { upgrade, framing, upload, by_status: false, falls_back: false })
     }
 
     /// Whether it may be made again although it may have had an effect.
@@ -101,7 +103,7 @@ pub(crate) async fn send(
     trail: &mut Trail,
 ) -> Result<Option<Box<Rest>>, Stop> {
     let_others_read(ask.down).await;
-    let mut tries = Tries::new(ask.route, upstream);
+    let mut tries = Tries::new(ask.route, upstream, call);
     let mut now = exchange.times.decided;
     let mut failed: Option<Fault> = None;
     loop {
@@ -135,7 +137,8 @@ pub(crate) async fn send(
         if picked.wants_report() {
             picked.report(Outcome::of(&fault), None, ask.worker.clock.now());
         }
-        let attempt = Failed { fault: &fault, call, exchange, trail, targets: upstream.targets().len() };
+        now = ask.worker.clock.now();
+        let attempt = Failed { fault: &fault, call, exchange, trail, targets: upstream.targets().len(), now };
         if ask.down.started() || !tries.again(&attempt, &picked.target) {
             return Err(fault.into());
         }
@@ -203,7 +206,7 @@ async fn attempt(
     let waited = transfer.upload.waited(answered);
     trail.answered_in = waited.unwrap_or(0).min(answered.saturating_sub(transfer.exchange.times.connected));
     picked.report(Outcome::Answered(head.status), waited, answered);
-    if let Some(fault) = tries.refuses(head.status, transfer.upload, transfer.exchange) {
+    if let Some(fault) = tries.refuses(head.status, upstream, ask.route, picked, &transfer) {
         call.by_status = true;
         give_up(ask.worker, exchange, &picked.target, up, &call.upload, &head);
         return Err(fault.into());
@@ -313,7 +316,7 @@ fn keep(worker: &Worker, exchange: &Exchange, target: &LocalTarget, up: Up, uplo
 fn keep_connection(worker: &Worker, exchange: &Exchange, target: &LocalTarget, up: Up, head: &ResponseHead) {
     // a stream of HTTP/2 leaves its connection as it is
     let Up::H1(mut up) = up else { return };
-    if !head.close && up.conn.body_read() && !up.conn.has_unread() {
+    if !head.close && up.conn.body_read() && up.conn.all_written() && !up.conn.has_unread() {
         up.conn.release(&worker.buffers);
         target.pool.keep(up, exchange.times.answered, worker.turn());
         worker.pools_used();

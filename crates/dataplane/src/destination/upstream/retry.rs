@@ -8,7 +8,7 @@ use super::Call;
 use super::local::LocalUpstream;
 use super::picked::Picked;
 use super::pool::LocalTarget;
-use super::upload::Upload;
+use super::transfer::Transfer;
 use crate::serve::Trail;
 use crate::snapshot::Route;
 use crate::snapshot::failure::{Fallback, FallbackTo, Retry};
@@ -29,8 +29,10 @@ pub(crate) struct Tries<'a> {
     tried: Vec<Rc<LocalTarget>>,
     /// Repetitions that were asked for.
     repeated: u8,
-    /// The answer that was refused last may be asked for again.
-    allowed: bool,
+    /// Attempts so far that needed no setting.
+    unasked: u8,
+    /// The target that is asked in place of the one whose answer was refused last.
+    next: Option<Picked>,
     /// Where no other target is left, those that were tried are tried again: once for each repetition that was asked for.
     may_return: bool,
     /// Another target is left.
@@ -46,6 +48,7 @@ pub(crate) struct Failed<'a> {
     pub(crate) exchange: &'a Exchange,
     pub(crate) trail: &'a Trail,
     pub(crate) targets: usize,
+    pub(crate) now: u64,
 }
 
 /// What holds for a call of this route to this upstream.
@@ -61,8 +64,9 @@ pub(crate) fn fallback_of<'a>(route: &'a Route, upstream: &'a LocalUpstream) -> 
 }
 
 impl<'a> Tries<'a> {
-    pub(crate) fn new(route: &'a Route, upstream: &'a LocalUpstream) -> Tries<'a> {
-        let (retry, fallback) = (retry_of(route, upstream), fallback_of(route, upstream));
+    pub(crate) fn new(route: &'a Route, upstream: &'a LocalUpstream, call: &Call) -> Tries<'a> {
+        let retry = retry_of(route, upstream);
+        let fallback = fallback_of(route, upstream).filter(|_| !call.falls_back);
         if let Some(retry) = retry {
             retry.budget.deposit();
         }
@@ -72,7 +76,8 @@ impl<'a> Tries<'a> {
             fresh: false,
             tried: Vec::new(),
             repeated: 0,
-            allowed: false,
+            unasked: 0,
+            next: None,
             may_return: false,
             others: true,
             waits: false,
@@ -92,6 +97,9 @@ impl<'a> Tries<'a> {
         exchange: &Exchange,
         now: u64,
     ) -> Result<Picked, Fault> {
+        if let Some(next) = self.next.take() {
+            return Ok(next);
+        }
         match upstream.pick(exchange, route, &self.tried, now) {
             Err(fault) if fault.reason == Reason::NoTarget && std::mem::take(&mut self.may_return) => {
                 self.tried.clear();
@@ -102,53 +110,69 @@ impl<'a> Tries<'a> {
         }
     }
 
-    /// Why an answer of this status is not passed on, if it is not: the call is made again, or something is done in its place.
-    pub(crate) fn refuses(&mut self, status: u16, upload: &Upload, exchange: &Exchange) -> Option<Fault> {
+    /// Why an answer of this status is not passed on, if it is not: the call is made again, or something is done in its place. One that can
+    /// be made nowhere else keeps its answer.
+    pub(crate) fn refuses(
+        &mut self,
+        status: u16,
+        upstream: &LocalUpstream,
+        route: &Route,
+        picked: &Picked,
+        transfer: &Transfer<'_, '_>,
+    ) -> Option<Fault> {
         if self.retry.is_none() && self.fallback.is_none() {
             return None;
         }
-        let safe = upload.can_repeat() && exchange.request.method.is_idempotent();
+        let exchange = &*transfer.exchange;
+        let safe = transfer.upload.can_repeat() && exchange.request.method.is_idempotent();
         let now = exchange.times.answered;
         let retry = self.retry.filter(|retry| safe && retry.takes_status(status) && self.repeated < retry.retries);
-        self.allowed = retry.is_some_and(|retry| retry.budget.withdraw(now));
+        if retry.is_some_and(|retry| retry.budget.withdraw(now)) {
+            self.repeat(&picked.target, upstream.targets().len());
+            self.next = self.pick(upstream, route, exchange, now).ok();
+        }
         let fallback = self.fallback.filter(|fallback| fallback.takes_status(status));
         let falls_back = fallback.is_some_and(|fallback| match fallback.to {
             FallbackTo::Answer(_) => true,
             FallbackTo::Upstream(_) => safe,
         });
         let fault = || Fault::new(Reason::BadResponse, "the backend answered with an error");
-        (self.allowed || falls_back).then(|| fault().cause(format_args!("it answered {status}")))
+        (self.next.is_some() || falls_back).then(|| fault().cause(format_args!("it answered {status}")))
     }
 
     /// Whether the call is made again after an attempt on `target` failed.
     pub(crate) fn again(&mut self, failed: &Failed<'_>, target: &Rc<LocalTarget>) -> bool {
-        if std::mem::take(&mut self.allowed) {
-            return self.repeat(target, failed.targets);
+        if self.next.is_some() {
+            return true;
         }
         if !failed.call.upload.can_repeat() || failed.call.by_status {
             return false;
         }
         let unreached =
             matches!(failed.fault.reason, Reason::ConnectFailed | Reason::ConnectTimeout | Reason::NoTarget);
-        if failed.fault.retry && failed.trail.attempts < UNASKED_MOST {
+        if failed.fault.retry && self.unasked + 1 < UNASKED_MOST {
             if unreached && self.tried.len() + 1 < failed.targets {
                 self.tried.push(Rc::clone(target));
-                self.waits = false;
-                return true;
+                return self.repeat_unasked();
             }
             // a connection that had rested may have ended before the call came to it
             let had_rested = failed.trail.reused && failed.exchange.request.method.is_idempotent();
             if !unreached && (failed.call.upload.unprocessed || had_rested) {
                 self.fresh = true;
-                self.waits = false;
-                return true;
+                return self.repeat_unasked();
             }
         }
         let safe = unreached || failed.call.is_safe(failed.exchange);
         let Some(retry) = self.retry else { return false };
-        let now = failed.exchange.times.decided;
-        let takes = safe && self.repeated < retry.retries && retry.takes(failed.fault) && retry.budget.withdraw(now);
+        let takes =
+            safe && self.repeated < retry.retries && retry.takes(failed.fault) && retry.budget.withdraw(failed.now);
         takes && self.repeat(target, failed.targets)
+    }
+
+    fn repeat_unasked(&mut self) -> bool {
+        self.unasked += 1;
+        self.waits = false;
+        true
     }
 
     fn repeat(&mut self, target: &Rc<LocalTarget>, targets: usize) -> bool {

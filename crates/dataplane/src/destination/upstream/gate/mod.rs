@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 
 use super::local::LocalUpstream;
 use super::pool::LocalTarget;
+use super::upload::Upload;
 use crate::clock::Clock;
 use crate::http1::parse::BodyLength;
 use crate::record::{GateCells, Metrics};
@@ -304,6 +305,7 @@ pub(crate) async fn enter(
     ask: &mut Ask<'_, '_>,
     exchange: &Exchange,
     upstream: &LocalUpstream,
+    upload: &mut Upload,
     trail: &mut Trail,
 ) -> Result<bool, Fault> {
     let Some(local) = &upstream.gate else { return Ok(false) };
@@ -312,10 +314,22 @@ pub(crate) async fn enter(
     let waits = !(local.gate.enter() || again());
     if waits {
         // boxed, so that calls that need not wait do not carry the size of this
-        Box::pin(wait(ask, exchange, &upstream.shared.name, local)).await?;
+        Box::pin(wait(ask, exchange, &upstream.shared.name, local, upload)).await?;
     }
     trail.permit = Some(Permit { local: Rc::clone(local), stream: false, call: None });
     Ok(waits)
+}
+
+/// A place for a call that is made beside another, if there is one at once: such a call does not wait. `Some(None)` where nothing is
+/// bounded.
+#[allow(clippy::option_option, reason = "outer: it may be made; inner: it is counted")]
+pub(crate) fn beside(upstream: &LocalUpstream, target: &LocalTarget) -> Option<Option<Permit>> {
+    let Some(local) = &upstream.gate else { return Some(None) };
+    let mut permit = local.gate.enter().then(|| Permit { local: Rc::clone(local), stream: false, call: None })?;
+    if let Some(bound) = &target.bound {
+        permit.call = Some(bound.call()?);
+    }
+    Some(Some(permit))
 }
 
 /// Takes note of how a call ended, or that it goes on as a stream. A place is given back unless it does.
@@ -382,7 +396,13 @@ fn overloaded(name: &str, why: &str) -> Fault {
     fault.cause(format!("upstream `{name}`: {why}")).field("retry-after", "1")
 }
 
-async fn wait(ask: &mut Ask<'_, '_>, exchange: &Exchange, name: &str, local: &LocalGate) -> Result<(), Fault> {
+async fn wait(
+    ask: &mut Ask<'_, '_>,
+    exchange: &Exchange,
+    name: &str,
+    local: &LocalGate,
+    upload: &mut Upload,
+) -> Result<(), Fault> {
     let importance = importance(ask, exchange);
     let worker = ask.worker;
     let now = worker.clock.now();
@@ -408,6 +428,10 @@ async fn wait(ask: &mut Ask<'_, '_>, exchange: &Exchange, name: &str, local: &Lo
             Poll::Ready(Err(_)) if worker.clock.now() >= until => return Poll::Ready(Err(shed("it waited too long"))),
             Poll::Ready(Err(_)) => return Poll::Ready(Err(shed("another call took its place in the queue"))),
             Poll::Pending => {}
+        }
+        // as long as its body is not here, only reading it tells whether a client is still there
+        if let Poll::Ready(Err(fault)) = upload.poll_fill(cx, down, &worker.buffers) {
+            return Poll::Ready(Err(fault));
         }
         if down.poll_gone(cx, &worker.buffers).is_ready() {
             return Poll::Ready(Err(Fault::new(Reason::ClientGone, "the client left while its call waited")));
