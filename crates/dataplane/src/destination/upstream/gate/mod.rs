@@ -310,7 +310,8 @@ pub(crate) async fn enter(
 ) -> Result<bool, Fault> {
     let Some(local) = &upstream.gate else { return Ok(false) };
     // a target that is called again since the last call went makes room
-    let waits = !local.gate.enter() && !(upstream.renew(ask.worker.clock.now()) && local.gate.enter());
+    let again = || upstream.renew(ask.worker.clock.now()) && local.gate.enter();
+    let waits = !(local.gate.enter() || again());
     if waits {
         if let Some(fault) = upstream.closed(ask.worker.clock.now()) {
             return Err(fault);
