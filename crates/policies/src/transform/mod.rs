@@ -22,6 +22,7 @@ use daemun_pipeline::{
 pub use config::{Literal, OnOther, StatusMatch, StepConfig, TemplateConfig, TransformConfig, TransformSettings};
 pub use target::{BodyPath, Target};
 
+use crate::representation;
 use body::Kind;
 use program::{OnTrouble, Program, describe};
 
@@ -120,6 +121,9 @@ impl Policy for Transform {
 
     fn on_response(&self, exchange: &mut Exchange) -> Verdict {
         let status = exchange.response.status;
+        if status == 304 && self.response.writes_body {
+            representation::weaken_as_asked(&exchange.request.head, &mut exchange.response.head);
+        }
         if self.response.is_empty() || !self.is_for(status) {
             return Ok(());
         }
