@@ -216,12 +216,20 @@ fn where_a_discriminator_names_the_alternative_deep_values_are_told_in_full() {
 
 #[test]
 fn alternatives_within_alternatives_are_told_with_their_place() {
-    let children = "children: { items: { $ref: '#/$defs/node' } }";
-    let chain = of_trees(&format!(
-        "oneOf: [{{ type: object, properties: {{ {children}, kind: {{ const: and }} }} }}, {{ type: string }}]"
-    ));
-    let found = sent(&chain, JSON, tree(2).as_bytes()).1;
-    assert_eq!(found, ["body /children/0/children/0/kind: must be `\"and\"`"]);
+    let kind = |name: &str| {
+        format!("{{ properties: {{ children: {{ items: {{ $ref: '#/$defs/node' }} }}, kind: {{ const: {name} }} }} }}")
+    };
+    let chain = of_trees(&format!("oneOf: [{}, {}]", kind("and"), kind("or")));
+    let none = "fits none of 2 alternatives; the nearest lacks what follows";
+    assert_eq!(
+        sent(&chain, JSON, tree(2).as_bytes()).1,
+        [
+            "body /children/0/children/0/kind: must be `\"and\"`".to_owned(),
+            format!("body /children/0/children/0: {none}"),
+            format!("body /children/0: {none}"),
+            format!("body : {none}"),
+        ]
+    );
 }
 
 #[test]
