@@ -15,8 +15,8 @@ mod trouble;
 mod xml;
 
 use daemun_pipeline::{
-    Bodies, BodyNeed, BuildContext, Exchange, Explanation, Fault, FieldId, Flow, Phase, Policy, PolicyConfig, Reason,
-    Stop, Verdict,
+    Bodies, BodyNeed, BuildContext, Exchange, Explanation, Fault, FieldId, Flow, Method, Phase, Policy, PolicyConfig,
+    Reason, Stop, Verdict,
 };
 
 pub use config::{Literal, OnOther, StatusMatch, StepConfig, TemplateConfig, TransformConfig, TransformSettings};
@@ -96,6 +96,7 @@ impl Transform {
         let refuse = match &response.body {
             // there is none
             Some(body) if body.is_empty() => false,
+            None if exchange.request.method == Method::Head || matches!(response.status, 204 | 304) => false,
             _ if Kind::of(&response.head).is_none() || response.status == 206 => self.on_other_body == OnOther::Refuse,
             Some(_) => false,
             // larger than may be held, or without an end

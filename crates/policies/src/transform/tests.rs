@@ -463,7 +463,8 @@ fn the_length_of_a_body_that_head_does_not_get_is_not_told_where_the_body_would_
         for (name, value) in fields {
             assert!(exchange.response.head.append(name, value.as_bytes()));
         }
-        exchange.response.body = Some(Vec::new());
+        // of a file, none is there to be empty
+        exchange.response.body = (!steps.starts_with("{ template")).then(Vec::new);
         chain.outward(passed, &mut exchange).unwrap();
         let head = &exchange.response.head;
         assert_eq!(head.get("content-length").is_none(), changed, "{steps}");
