@@ -68,7 +68,7 @@ const FEATURES: &[Feature] = &[
     feature("importance").route("importance: high"),
     feature("the PROXY protocol from others").top("PROXY"),
     feature("a body limit").route("policies: { body_limit: { max: 1MiB } }"),
-    feature("compression").route("policies: { compress: {} }"),
+    feature("compression of another kind").route("policies: { compress: { types: [text/css] } }"),
     feature("a filter of programs").route("policies: { bot_filter: { deny: [badbot] } }"),
     feature("a canonical host").route("policies: { canonical_host: { host: bench.example } }"),
     feature("1,000 networks").route("NETWORKS"),
