@@ -85,7 +85,7 @@ reasons! {
     ClientGone = "client_gone", Client, 499, 1, "The client left";
     /// The client does not read its answer.
     ClientStalled = "client_stalled", Client, 499, 1, "The client does not read its answer";
-    /// The request is not as `validate` has it described.
+    /// The request is not as `validate` has it described, or `when` asks for a JSON body that not everyone would read alike.
     InvalidRequest = "invalid_request", Client, 400, 3, "The request is not valid";
     /// The body is of a media type or coding that is not taken.
     UnsupportedMediaType = "unsupported_media_type", Client, 415, 3, "The media type is not supported";

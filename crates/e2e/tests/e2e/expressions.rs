@@ -78,14 +78,15 @@ fn a_route_is_taken_by_a_json_body_when_it_says_so() {
         ("application/json", r#"{"type":"order","lines":[1]}"#, "rest"),
         ("application/json", r#"{"type":"order"}"#, "rest"),
         ("application/json", r#"{"type":["order"],"lines":7}"#, "rest"),
-        ("application/json", "{\"type\":\"order\"", "rest"),
-        ("application/json", &format!("{}1{}", "[".repeat(20_000), "]".repeat(20_000)), "rest"),
         ("application/json", "", "rest"),
     ] {
         assert_eq!(post(&mut client, kind, body).status, 200, "{body:.60}");
         let request = lane.origin.look(|log| log.requests.last().cloned().unwrap());
         assert_eq!(request.field("x-route"), Some(name), "{kind} {body:.60}");
         assert_eq!(String::from_utf8_lossy(&request.body), body, "the body is passed on as it came");
+    }
+    for body in ["{\"type\":\"order\"", &format!("{}1{}", "[".repeat(20_000), "]".repeat(20_000))] {
+        assert_eq!(post(&mut client, "application/json", body).status, 400, "{body:.60}");
     }
     // chunked, with fields behind it
     let chunked = format!("{:x}\r\n{order}\r\n0\r\nX-Behind: 1\r\n\r\n", order.len());

@@ -87,7 +87,7 @@ enum Stop {
 }
 
 fn malformed() -> Fault {
-    Fault::new(Reason::BadRequest, "the body is not JSON that can be read in one way only")
+    Fault::new(Reason::InvalidRequest, "the body is not JSON that can be read in one way only")
 }
 
 /// What a request fails with that holds more than an expression goes through.
