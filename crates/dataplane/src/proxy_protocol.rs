@@ -166,6 +166,18 @@ pub fn push(version: ProxyVersion, said: &Said, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends the header of a connection that is the sender's own, such as that of a check.
+pub fn push_own(version: ProxyVersion, out: &mut Vec<u8>) {
+    match version {
+        ProxyVersion::V1 => push_v1(&Said::Nobody, out),
+        ProxyVersion::V2 => {
+            out.extend_from_slice(BEGIN_V2);
+            // `LOCAL`, which every receiver must accept
+            out.extend_from_slice(&[0x20, 0x00, 0, 0]);
+        }
+    }
+}
+
 fn push_v1(said: &Said, out: &mut Vec<u8>) {
     let text = match said {
         Said::Nobody => "PROXY UNKNOWN\r\n".to_owned(),

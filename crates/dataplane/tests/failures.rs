@@ -357,6 +357,18 @@ fn an_open_breaker_and_a_full_upstream_count_as_failed() {
 }
 
 #[test]
+fn a_call_does_not_wait_for_a_place_at_an_upstream_without_a_healthy_target() {
+    let (hung, seen) = target(|stream, _| stream.read(&mut [0]).is_err());
+    let upstream = "limits: { requests: 1, queue: 10, queue_timeout: 1h }, health: { path: / }";
+    let running = gateway(&[hung], upstream, "", "", Clock::manual());
+    let _holds = client(running.address, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    seen.recv_timeout(PATIENCE).unwrap();
+    let upstream = running.snapshot.upstreams().next().unwrap();
+    upstream.targets()[0].state().report_active(false, "it was told so", running.clock.now());
+    assert_eq!(get(&running), "503");
+}
+
+#[test]
 fn an_answer_that_nobody_else_could_better_is_passed_on() {
     let (ill, seen) = target(|stream, _| answer(stream, "503 Service Unavailable", "ill"));
     // the first answer opens the breaker

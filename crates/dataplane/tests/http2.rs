@@ -473,6 +473,67 @@ fn a_target_that_goes_away_gets_its_next_call_on_another_connection() {
     });
 }
 
+/// A configuration whose only target has a name, and what its name stands for.
+fn proxy_to_a_name(protocol: &str, address: SocketAddr) -> Running {
+    let yaml = proxy_to(address, protocol, "").replace(&address.to_string(), "backend.test:80");
+    let running = start(&yaml, Clock::system());
+    resolve(&running, &[address]);
+    running
+}
+
+fn resolve(running: &Running, addresses: &[SocketAddr]) {
+    for upstream in running.snapshot.upstreams() {
+        upstream.targets().iter().for_each(|target| target.set_addresses(addresses.to_vec()));
+    }
+}
+
+/// An origin of HTTP/1.1 that answers with this.
+fn old_named(name: &'static str) -> SocketAddr {
+    origin(move |mut stream| {
+        let mut buf = Vec::new();
+        while read_message(&mut stream, &mut buf).is_some() {
+            stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{name}").as_bytes()).unwrap();
+        }
+    })
+}
+
+#[test]
+fn an_address_that_a_name_has_lost_gets_no_further_call_over_http1() {
+    run(async {
+        let (first, second) = (old_named("a"), old_named("b"));
+        let running = proxy_to_a_name("http1", first);
+        let client = Client::connect(running.address).await;
+        for (addresses, expected) in [(&[first][..], "a"), (&[second, first], "a"), (&[second], "b"), (&[second], "b")]
+        {
+            resolve(&running, addresses);
+            assert_eq!(client.get("/").await.unwrap().body, expected.as_bytes(), "{addresses:?}");
+        }
+    });
+}
+
+#[test]
+fn an_address_that_a_name_has_lost_gets_no_further_call_over_http2_and_ends_those_it_has() {
+    run(async {
+        let (first, seen_first) = peers::origin(h2::server::Builder::new(), echo).await;
+        let (second, seen_second) = peers::origin(h2::server::Builder::new(), echo).await;
+        let running = proxy_to_a_name("h2c", first);
+        let client = Client::connect(running.address).await;
+        assert_eq!(client.get("/").await.unwrap().status, 200);
+        let mut sender = client.sender.clone().ready().await.unwrap();
+        let request = client.request(Method::POST, "/").body(()).unwrap();
+        let (response, mut upload) = sender.send_request(request, false).unwrap();
+        let (parts, mut incoming) = response.await.unwrap().into_parts();
+        assert_eq!((parts.status.as_u16(), seen_first.requests.get()), (200, 2));
+        resolve(&running, &[second]);
+        for _ in 0..3 {
+            assert_eq!(client.get("/").await.unwrap().status, 200);
+        }
+        assert_eq!((seen_first.requests.get(), seen_second.requests.get(), seen_second.connections.get()), (2, 3, 1));
+        send_all(&mut upload, Bytes::from_static(b"still here"), true).await.unwrap();
+        assert_eq!(peers::read_all(&mut incoming).await.unwrap().0, b"still here");
+    });
+}
+
 #[test]
 fn interim_answers_pass_and_a_client_that_waits_is_told_to_go_on() {
     run(async {

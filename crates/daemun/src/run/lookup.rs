@@ -119,17 +119,19 @@ impl Lookup {
         let result = match records {
             DnsRecords::A => asker.resolver.lookup(name, RecordType::A).await,
             DnsRecords::Aaaa => asker.resolver.lookup(name, RecordType::AAAA).await,
-            DnsRecords::Addresses | DnsRecords::Srv => {
-                asker.resolver.lookup_ip(name).await.map(|found| found.as_lookup().clone())
-            }
+            DnsRecords::Addresses | DnsRecords::Srv => match asker.resolver.lookup_ip(name).await {
+                // that is said of IPv4 alone: IPv6 may have failed otherwise
+                Err(error) if error.is_no_records_found() => asker.resolver.lookup(name, RecordType::AAAA).await,
+                found => found.map(|found| found.as_lookup().clone()),
+            },
         };
         match result {
             Ok(found) => Ok(addresses_in(found.answers())),
-            Err(error) if asker.system && is_ignorance(&error) => system(name, records).await,
-            Err(error) if error.is_no_records_found() => {
-                Ok(Addresses { addresses: Vec::new(), ttl: negative_ttl(&error) })
-            }
-            Err(error) => Err(in_words(&error)),
+            Err(error) if asker.system && is_ignorance(&error) => match system(name, records).await {
+                Some(found) => Ok(found),
+                None => nothing(&error, UNSAID),
+            },
+            Err(error) => nothing(&error, negative_ttl(&error)),
         }
     }
 
@@ -302,21 +304,52 @@ fn in_words(error: &NetError) -> String {
     error.to_string()
 }
 
-/// Asks the system, whose sources may be others than name servers. Waits on a thread of its own.
-async fn system(name: &str, records: DnsRecords) -> Result<Addresses, String> {
+/// What it comes to that nobody gave an address: none, if name servers said so; if they said nothing, it is not known.
+fn nothing(error: &NetError, ttl: Duration) -> Result<Addresses, String> {
+    if error.is_no_records_found() {
+        return Ok(Addresses { addresses: Vec::new(), ttl });
+    }
+    Err(in_words(error))
+}
+
+/// Asks the system, whose sources may be others than name servers; `None` when it fails, be it that the name has no address or that nobody
+/// can be asked, which is one error there. Waits on a thread of its own.
+async fn system(name: &str, records: DnsRecords) -> Option<Addresses> {
     let wanted = |address: &IpAddr| match records {
         DnsRecords::A => address.is_ipv4(),
         DnsRecords::Aaaa => address.is_ipv6(),
         DnsRecords::Addresses | DnsRecords::Srv => true,
     };
-    match tokio::net::lookup_host((name, 0)).await {
-        Ok(found) => {
-            let mut addresses: Vec<IpAddr> = found.map(|address| address.ip()).filter(wanted).collect();
-            addresses.sort_unstable();
-            addresses.dedup();
-            Ok(Addresses { addresses, ttl: UNSAID })
+    let found = tokio::net::lookup_host((name, 0)).await.ok()?;
+    let mut addresses: Vec<IpAddr> = found.map(|address| address.ip()).filter(wanted).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    Some(Addresses { addresses, ttl: UNSAID })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Asks as the system is configured, but without name servers.
+    fn without_servers() -> Lookup {
+        let lookup = Lookup::system(Clock::system());
+        let config = ResolverConfig::from_name_servers(Vec::new());
+        let asker = Asker::new(config, ResolverOpts::default(), Hosts::default(), true).unwrap();
+        *lookup.asker.lock().unwrap() = Some((FILES.map(stamp), Arc::new(asker)));
+        lookup
+    }
+
+    #[test]
+    fn a_name_that_nobody_could_be_asked_for_is_not_known_to_have_no_address() {
+        for silent in [NetError::NoConnections, NetError::Timeout] {
+            assert!(nothing(&silent, UNSAID).is_err(), "{silent}");
         }
-        // that it has no address and that nobody can be asked is one error there
-        Err(_) => Ok(Addresses { addresses: Vec::new(), ttl: UNSAID }),
+    }
+
+    #[tokio::test]
+    async fn what_the_system_knows_without_name_servers_is_taken() {
+        let found = without_servers().addresses("localhost", DnsRecords::A).await.unwrap();
+        assert_eq!(found.addresses, [IpAddr::from([127, 0, 0, 1])]);
     }
 }

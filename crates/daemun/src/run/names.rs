@@ -46,6 +46,18 @@ struct Followed {
     coming: Vec<Arc<Upstream>>,
 }
 
+/// Names of a configuration that is about to be published. Let go, only those of the one that runs are kept.
+pub(super) struct Prepared(Arc<Names>);
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        let coming = std::mem::take(&mut locked(&self.0.followed).coming);
+        if !coming.is_empty() {
+            self.0.changed.notify_one();
+        }
+    }
+}
+
 impl Names {
     pub(super) fn new(clock: Clock, events: Events, lookup: Arc<Lookup>) -> Self {
         Self {
@@ -60,11 +72,12 @@ impl Names {
         }
     }
 
-    /// Keeps the names of these upstreams as well, which are about to be published.
-    pub(super) fn prepare(&self, upstreams: Vec<Arc<Upstream>>) {
+    /// Keeps the names of these upstreams as well, which are about to be published, until what this gives is let go.
+    pub(super) fn prepare(self: &Arc<Self>, upstreams: Vec<Arc<Upstream>>) -> Prepared {
         locked(&self.followed).coming = upstreams;
         self.tell();
         self.changed.notify_one();
+        Prepared(Arc::clone(self))
     }
 
     /// Keeps the names of exactly these upstreams.
@@ -290,6 +303,41 @@ mod tests {
 
     fn found(last: u8, ttl: u64) -> Result<Addresses, String> {
         Ok(Addresses { addresses: vec![IpAddr::from([10, 0, 0, last])], ttl: Duration::from_secs(ttl) })
+    }
+
+    /// The upstreams of a configuration whose only target is this.
+    fn upstreams(target: &str) -> Vec<Arc<Upstream>> {
+        let host = target.rsplit('/').next().unwrap();
+        let path = std::env::temp_dir().join(format!("daemun-names-{}-{host}.yaml", std::process::id()));
+        let text = format!(
+            "listeners: [{{ bind: 127.0.0.1:0 }}]\nupstreams: {{ u: {{ targets: [\"{target}\"] }} }}\n\
+             routes: [{{ name: a, upstream: u }}]\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        let compiled = crate::configuration::Compiled::detached(Some(&path));
+        std::fs::remove_file(&path).unwrap();
+        let (_, snapshot) = compiled.sound.unwrap();
+        snapshot.upstreams().map(Arc::clone).collect()
+    }
+
+    #[tokio::test]
+    async fn names_of_a_configuration_that_is_refused_are_not_kept() {
+        let clock = Clock::system();
+        let lookup = Arc::new(Lookup::system(clock.clone()));
+        let names = Arc::new(Names::new(clock, Events::to(Clock::system(), std::io::sink()).unwrap(), lookup));
+        let wanted = |all: &[&str]| {
+            let all: BTreeSet<String> = all.iter().map(|name| (*name).to_owned()).collect();
+            assert_eq!(names.wanted(), all);
+        };
+        names.follow(upstreams("http://running.test"));
+        let prepared = names.prepare(upstreams("http://coming.test"));
+        wanted(&["coming.test", "running.test"]);
+        drop(prepared);
+        wanted(&["running.test"]);
+        let prepared = names.prepare(upstreams("http://next.test"));
+        names.follow(upstreams("http://next.test"));
+        drop(prepared);
+        wanted(&["next.test"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::ask::Held;
 use super::check::Checker;
 use super::discover::{Finder, World};
 use super::lookup::Lookup;
-use super::names::Names;
+use super::names::{Names, Prepared};
 use super::within;
 
 /// How long a start or a reload waits for targets it does not know yet; calls to an upstream without any get 503 until then.
@@ -38,6 +38,7 @@ struct Running {
 pub(crate) struct Coming {
     finders: BTreeMap<String, Arc<Finder>>,
     checks: BTreeMap<String, HealthCheck>,
+    names: Option<Prepared>,
 }
 
 impl Targets {
@@ -73,7 +74,7 @@ impl Targets {
                 coming.checks.insert(name.to_owned(), check.clone());
             }
         }
-        self.world.names.prepare(upstreams.into_values().collect());
+        coming.names = Some(self.world.names.prepare(upstreams.into_values().collect()));
         let finders: Vec<Arc<Finder>> = coming.finders.values().cloned().collect();
         let known = async {
             for finder in finders {

@@ -6,13 +6,17 @@ use daemun::Code;
 
 use crate::support::{Folder, daemun};
 
-const PAGES: [(&str, &str, usize); 8] = [
+const PAGES: [(&str, &str, usize); 12] = [
     ("README.md", include_str!("../../../../README.md"), 1),
     ("README.ko.md", include_str!("../../../../README.ko.md"), 1),
     ("getting-started.md", include_str!("../../../../docs/guide/getting-started.md"), 2),
     ("expressions.md", include_str!("../../../../docs/reference/expressions.md"), 1),
     ("proxy-protocol.md", include_str!("../../../../docs/guide/proxy-protocol.md"), 3),
     ("static-files.md", include_str!("../../../../docs/guide/static-files.md"), 2),
+    ("finding-targets.md", include_str!("../../../../docs/guide/finding-targets.md"), 2),
+    ("balancing.md", include_str!("../../../../docs/guide/balancing.md"), 4),
+    ("failures.md", include_str!("../../../../docs/guide/failures.md"), 4),
+    ("overload.md", include_str!("../../../../docs/guide/overload.md"), 3),
     ("static-site.yaml", concat!("```yaml\n", include_str!("../../../../examples/static-site.yaml"), "```\n"), 1),
     ("demo.yaml", concat!("```yaml\n", include_str!("../../../../examples/demo.yaml"), "```\n"), 1),
 ];

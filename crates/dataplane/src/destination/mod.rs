@@ -56,7 +56,7 @@ async fn through(
     call: &mut Call,
     trail: &mut Trail,
 ) -> Result<Option<Box<Rest>>, Stop> {
-    if gate::enter(ask, exchange, upstream, trail).await? {
+    if gate::enter(ask, exchange, upstream, &mut call.upload, trail).await? {
         // its time begins now
         exchange.times.decided = ask.worker.clock.now();
         call.upload.begin_at(exchange.times.decided);

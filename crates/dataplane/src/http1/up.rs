@@ -1,6 +1,7 @@
 //! The upstream's side of one call over HTTP/1.1: call out, answer in.
 
 use std::io;
+use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 
 use daemun_pipeline::{Exchange, Fault, Reason};
@@ -30,6 +31,8 @@ pub(crate) struct H1Up {
     pub(crate) place: Place,
     /// The header that told the target whose connection it serves; it may serve no other.
     pub(crate) told: Option<Box<[u8]>>,
+    /// The address it leads to, where that is one of a name's; it serves as long as the name has it.
+    pub(crate) to: Option<SocketAddr>,
 }
 
 /// What the upstream said.
@@ -43,7 +46,7 @@ pub(crate) enum Said {
 impl H1Up {
     pub(crate) fn new(conn: Conn, place: Place) -> H1Up {
         let scanned = Scan::default();
-        H1Up { conn, answered: false, close: false, dubious: false, scanned, interims: 0, place, told: None }
+        H1Up { conn, answered: false, close: false, dubious: false, scanned, interims: 0, place, told: None, to: None }
     }
 
     /// Makes it ready for the next call.

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -43,6 +44,8 @@ pub(crate) struct Link {
     /// There until the target has said how many calls it takes: the attempt to connect, for which others wait.
     connecting: RefCell<Option<Connecting>>,
     place: Rc<Place>,
+    /// The address it leads to, where that is one of a name's.
+    to: Option<SocketAddr>,
 }
 
 /// Held by the task that moves a connection's frames: without it there is none, however it ended.
@@ -71,6 +74,7 @@ impl Link {
         stream: Stream,
         head: usize,
         place: Place,
+        to: Option<SocketAddr>,
     ) -> std::io::Result<Rc<Link>> {
         let wire = Wire::new(buffers, stream, Vec::new());
         let handshake = Builder::new()
@@ -92,6 +96,7 @@ impl Link {
             closed: Cell::new(false),
             connecting: RefCell::default(),
             place: Rc::clone(&place),
+            to,
         });
         let driven = Driven(Rc::downgrade(&link));
         tokio::task::spawn_local(async move {
@@ -123,6 +128,11 @@ impl Link {
     /// Calls on it.
     pub(crate) fn open(&self) -> usize {
         self.open.get()
+    }
+
+    /// The address it leads to, where that is one of a name's; new calls take it as long as the name has it.
+    pub(crate) fn to(&self) -> Option<&SocketAddr> {
+        self.to.as_ref()
     }
 
     /// Whether it takes no new calls any more.

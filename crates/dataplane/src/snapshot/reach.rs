@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use daemun_config::model::{TargetAddress, UpstreamProtocol};
+use daemun_config::model::{ProxyVersion, TargetAddress, UpstreamProtocol};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
@@ -17,6 +17,8 @@ pub struct Reach {
     pub unix: Option<PathBuf>,
     /// Its addresses; none while its name is not resolved.
     pub addresses: Vec<SocketAddr>,
+    /// The version of the PROXY protocol that connections to it begin with, if they do.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// What calls put into `Host` under `host: target`.
     pub authority: String,
     /// TLS, where it asks for it; what is offered by ALPN is for whoever connects to set.
@@ -56,6 +58,7 @@ impl Upstream {
         Ok(Reach {
             unix: target.unix_path().cloned(),
             addresses: target.addresses().to_vec(),
+            proxy_protocol: self.proxy_protocol,
             authority: target.authority.clone(),
             tls,
             h2: matches!(self.protocol, UpstreamProtocol::H2 | UpstreamProtocol::H2c),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use daemun_config::diagnostic::Diagnostics;
@@ -18,10 +19,15 @@ use crate::destination::upstream::state::TargetState;
 use crate::record::{Metrics, TargetMetrics};
 use crate::tls::ClientTls;
 
+/// Upstreams compiled so far.
+static MADE: AtomicU64 = AtomicU64::new(1);
+
 /// A compiled upstream.
 pub struct Upstream {
     /// Name.
     pub name: String,
+    /// Which of all that were compiled it is, so that what several share goes by the newest.
+    pub(crate) made: u64,
     /// How one of them is chosen.
     pub(crate) choice: Choice,
     /// Its targets, which change beneath it.
@@ -140,6 +146,12 @@ impl Target {
         self.resolved.store(Arc::new(addresses));
     }
 
+    /// Whether its name has lost this address; one that has none, because nobody has asked yet, has lost none.
+    pub(crate) fn has_lost(&self, address: &SocketAddr) -> bool {
+        let resolved = self.resolved.load();
+        !resolved.is_empty() && !resolved.contains(address)
+    }
+
     /// Whether it has an address to connect to.
     #[must_use]
     pub fn is_resolved(&self) -> bool {
@@ -176,6 +188,7 @@ pub(crate) fn compile(
         choice: Choice::compile(config, zone, carry, diagnostics)?,
         set: targets(config, tls_key, carry, metrics),
         tls,
+        made: MADE.fetch_add(1, Ordering::Relaxed),
         name: config.name.value.clone(),
         host: config.host.clone(),
         protocol: config.protocol,

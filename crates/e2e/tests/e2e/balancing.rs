@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use daemun_e2e::wait::{PATIENCE, wait_until};
+use daemun_e2e::gateway::Signal;
+use daemun_e2e::load::{Connections, Load};
+use daemun_e2e::wait::{PATIENCE, now, wait_until};
 use daemun_e2e::{Client, Gateway, Next, Origin, Response};
 use serde_json::Value;
 
@@ -172,7 +174,7 @@ fn latency_prefers_the_target_that_answers_faster() {
         named("quick"),
         Origin::serve(|peer, _| {
             // as long as it takes until the gateway has waited for some milliseconds
-            let began = daemun_e2e::wait::now();
+            let began = now();
             wait_until("some time has passed", PATIENCE, || {
                 (began.elapsed() > Duration::from_millis(30)).then_some(())
             });
@@ -320,4 +322,148 @@ fn a_breaker_leaves_a_failing_upstream_alone_and_closes_when_it_is_well() {
     });
     assert!(statuses.keys().all(|status| [200, 503].contains(status)), "{statuses:?}");
     (0..10).for_each(|_| assert_eq!(client.get("/").status, 200));
+}
+
+#[test]
+fn a_call_that_finds_no_connection_goes_to_the_next_tier_and_zone() {
+    let well = named("well");
+    let (first, second) = (dead(), dead());
+    let tiers = format!("targets: [{first}, {{ url: {second}, tier: 1 }}, {{ url: {}, tier: 2 }}]", well.url());
+    let zones = format!("targets: [{{ url: {first}, zone: a }}, {{ url: {}, zone: b }}]", well.url());
+    for targets in [tiers, zones] {
+        for balance in ["round_robin", "least_requests", "latency", "{ hash: { header: x-user } }"] {
+            let gateway = Gateway::start(&format!("zone: a\n{}", yaml(&format!("{targets}, balance: {balance}"))));
+            let mut client = gateway.connect();
+            for user in 0..5 {
+                let answer = get_with(&mut client, &format!("x-user: user-{user}"));
+                assert_eq!((answer.status, answer.text()), (200, "well".to_owned()), "{targets} {balance}");
+            }
+            assert_eq!(client.get("/").text(), "well", "{targets} {balance}");
+        }
+    }
+}
+
+/// Lets calls fail until the second target is ejected, and then be well.
+fn eject(gateway: &Gateway, client: &mut Client, status: &AtomicU16) {
+    let before = told(gateway, 1)["ejections"].as_u64().unwrap();
+    status.store(503, Ordering::SeqCst);
+    let mut user = 0;
+    wait_until("the target is ejected", PATIENCE, || {
+        user += 1;
+        get_with(client, &format!("x-user: user-{user}"));
+        (told(gateway, 1)["ejections"].as_u64().unwrap() > before).then_some(())
+    });
+    status.store(200, Ordering::SeqCst);
+}
+
+#[test]
+fn a_client_that_has_its_target_does_not_try_another_one() {
+    let (good, (bad, status)) = (named("good"), changing("bad"));
+    let rest = "outliers: { consecutive_failures: 2, eject_for: 100ms }, balance: { sticky: { cookie: shop } }";
+    let gateway = Gateway::start(&yaml(&format!("{}, {rest}", targets(&[&good, &bad]))));
+    let mut client = gateway.connect();
+    let cookie = wait_until("a cookie tells the good one", PATIENCE, || {
+        let answer = client.get("/");
+        (answer.text() == "good").then(|| answer.field("set-cookie").unwrap().split(';').next().unwrap().to_owned())
+    });
+    eject(&gateway, &mut client, &status);
+    wait_for_state(&gateway, 1, "trial");
+    for _ in 0..10 {
+        let answer = get_with(&mut client, &format!("cookie: {cookie}"));
+        assert_eq!((answer.text().as_str(), answer.field("set-cookie")), ("good", None));
+    }
+    assert_eq!(told(&gateway, 1)["state"], "trial");
+    wait_until("a client without one tries the other", PATIENCE, || (client.get("/").text() == "bad").then_some(()));
+    wait_for_state(&gateway, 1, "healthy");
+}
+
+#[test]
+fn a_key_tries_no_target_but_its_own() {
+    let (good, (bad, status)) = (named("good"), changing("bad"));
+    let rest = "outliers: { consecutive_failures: 2, eject_for: 100ms }, balance: { hash: { header: x-user } }";
+    let gateway = Gateway::start(&yaml(&format!("{}, {rest}", targets(&[&good, &bad]))));
+    let mut client = gateway.connect();
+    let mut of = |user: usize| get_with(&mut client, &format!("x-user: user-{user}")).text();
+    let (goods, bads): (Vec<usize>, Vec<usize>) = (0..40).partition(|user| of(*user) == "good");
+    assert!(!goods.is_empty() && !bads.is_empty());
+    eject(&gateway, &mut client, &status);
+    wait_for_state(&gateway, 1, "trial");
+    let mut of = |user: usize| get_with(&mut client, &format!("x-user: user-{user}")).text();
+    assert!(goods.iter().all(|user| of(*user) == "good"));
+    assert_eq!(told(&gateway, 1)["state"], "trial");
+    wait_until("one of its own tries it", PATIENCE, || (of(bads[0]) == "bad").then_some(()));
+    assert!(bads.iter().all(|user| of(*user) == "bad"));
+}
+
+#[test]
+fn a_stream_that_tried_a_target_does_not_go_on_trying_it() {
+    let status = Arc::new(AtomicU16::new(200));
+    let own = Arc::clone(&status);
+    let bad = Origin::serve(move |peer, request| {
+        if request.target == "/events" {
+            peer.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n");
+            peer.stall();
+            return Next::Close;
+        }
+        peer.send(format!("HTTP/1.1 {} Said\r\nContent-Length: 0\r\n\r\n", own.load(Ordering::SeqCst)));
+        Next::Keep
+    });
+    let good = named("good");
+    let rest = format!("{}, outliers: {{ consecutive_failures: 2, eject_for: 100ms }}", targets(&[&good, &bad]));
+    let gateway = Gateway::start(&yaml(&rest));
+    let mut client = gateway.connect();
+    eject(&gateway, &mut client, &status);
+    wait_for_state(&gateway, 1, "trial");
+    let mut stream = gateway.connect();
+    stream.send("GET /events HTTP/1.1\r\nHost: e2e.test\r\n\r\n");
+    assert!(stream.wire.head().unwrap().start.contains(" 200 "));
+    wait_for_state(&gateway, 1, "healthy");
+    eject(&gateway, &mut client, &status);
+    wait_until("it is back though the stream lasts", PATIENCE, || {
+        client.get("/");
+        (told(&gateway, 1)["state"] == "healthy").then_some(())
+    });
+    drop(stream);
+}
+
+/// Its process takes connections, and does nothing with them.
+#[test]
+fn a_target_whose_process_is_stopped_gets_two_calls_a_second_at_most_and_no_caller_fails() {
+    let answers = |body: &str| {
+        format!(
+            "listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes: [{{ name: all, answer: {{ status: 200, body: {body} }} }}]\n"
+        )
+    };
+    let (stopped, other) = (Gateway::start(&answers("same")), named("same"));
+    let url = format!("http://{}", stopped.address());
+    let rest = format!(
+        "targets: [{url}, {}], outliers: {{ eject_for: 500ms, max_eject_for: 1s }}, timeouts: {{ response: 1500ms }}, \
+         retry: {{ retries: 2, on: [timeout], budget: 100% }}",
+        other.url()
+    );
+    let hedged = format!("{rest}, hedge: {{ after: 50ms, budget: 100% }}");
+    let gateways = [rest, hedged].map(|rest| Gateway::start(&yaml(&rest)));
+    let loads = gateways.each_ref().map(|gateway| Load::start(gateway.address(), 6, Connections::Kept, "/", "same"));
+    let calls =
+        |gateway: &Gateway| gateway.metrics().sum("daemun_upstream_requests_total", &[&format!("target=\"{url}\"")]);
+    wait_until("it is called", PATIENCE, || gateways.iter().all(|gateway| calls(gateway) > 10.0).then_some(()));
+    stopped.signal(Signal::STOP);
+    let since = now();
+    let pass = |seconds: u64| {
+        wait_until("time passes", PATIENCE, || (since.elapsed() > Duration::from_secs(seconds)).then_some(()));
+    };
+    pass(3);
+    let before = gateways.each_ref().map(calls);
+    let began = now();
+    pass(7);
+    let seconds = began.elapsed().as_secs_f64();
+    for (gateway, before) in gateways.iter().zip(before) {
+        let calls = calls(gateway) - before;
+        assert!(calls <= 2.0 * seconds, "{calls} in {seconds} s");
+    }
+    stopped.signal(Signal::CONT);
+    for (gateway, load) in gateways.iter().zip(loads) {
+        wait_for_state(gateway, 0, "healthy");
+        assert_eq!(load.stop().failures, [""; 0]);
+    }
 }

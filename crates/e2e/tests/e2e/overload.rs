@@ -177,6 +177,29 @@ fn a_client_that_leaves_gives_its_place_back() {
 }
 
 #[test]
+fn a_client_that_leaves_within_its_body_gives_its_place_back() {
+    let door = Door::default();
+    let origin = door.origin();
+    let gateway = Gateway::start(&yaml("limits: { requests: 1, queue: 1, queue_timeout: 1m }", &origin));
+    let mut first = line_up(&gateway, &["/1"]).remove(0);
+    let mut leaves = gateway.connect();
+    leaves.send("POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
+    wait_for(&gateway, "waiting", 1.0);
+    leaves.reset();
+    wait_for(&gateway, "waiting", 0.0);
+    // one that stays loses nothing of its body
+    let mut stays = gateway.connect();
+    stays.send("POST /3 HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
+    wait_for(&gateway, "waiting", 1.0);
+    stays.send("+other");
+    door.open(2);
+    assert_eq!(first.response().unwrap().text(), "/1");
+    assert_eq!(stays.response().unwrap().text(), "/3");
+    let bodies = origin.look(|log| log.requests.iter().map(|request| request.body.clone()).collect::<Vec<_>>());
+    assert_eq!(bodies, [b"".to_vec(), b"half+other".to_vec()]);
+}
+
+#[test]
 fn a_reload_keeps_what_is_in_flight_and_lets_in_what_there_is_room_for() {
     let door = Door::default();
     let origin = door.origin();
@@ -208,6 +231,37 @@ fn a_target_that_has_enough_is_passed_over() {
         origin.wait("each has two", |log| (log.requests.len() == 2).then_some(()));
     }
     door.open(5);
+    for mut client in clients {
+        assert_eq!(client.response().unwrap().status, 200);
+    }
+}
+
+#[test]
+fn calls_wait_while_the_targets_that_are_called_have_enough_and_those_at_others_take_no_place() {
+    let door = Door::default();
+    let (a, b) = (door.origin(), door.origin());
+    let config = |a_drains: bool| {
+        let text = yaml("limits: { per_target: { requests: 1 }, queue: 100, queue_timeout: 1m }", &a);
+        let both = format!("[{{ url: {}, drain: {a_drains} }}, {{ url: {}, drain: {} }}]", a.url(), b.url(), !a_drains);
+        text.replace(&format!("[\"{}\"]", a.url()), &both)
+    };
+    let gateway = Gateway::start(&config(false));
+    let mut clients = line_up(&gateway, &["/1", "/2", "/3"]);
+    assert_eq!([gauge(&gateway, "in_flight"), gauge(&gateway, "waiting")], [1.0, 2.0]);
+    door.open(2);
+    for client in clients.drain(..2) {
+        let mut client = client;
+        assert_eq!(client.response().unwrap().status, 200);
+    }
+    wait_for(&gateway, "waiting", 0.0);
+    assert_eq!(a.wait_requests(3).len(), 3);
+    gateway.rewrite(&config(true));
+    // the call at the one that drains now does not keep another from the other one
+    wait_for(&gateway, "limit", 2.0);
+    clients.extend(line_up(&gateway, &["/4", "/5"]));
+    assert_eq!(b.wait_requests(1).len(), 1);
+    assert_eq!([gauge(&gateway, "in_flight"), gauge(&gateway, "waiting")], [2.0, 1.0]);
+    door.open(3);
     for mut client in clients {
         assert_eq!(client.response().unwrap().status, 200);
     }

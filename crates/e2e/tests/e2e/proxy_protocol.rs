@@ -214,9 +214,11 @@ impl Told {
 
 /// Takes the header that a connection begins with, and not a byte more.
 fn told(peer: &mut Peer) -> Option<Vec<u8>> {
-    let mut header = vec![0; 16];
+    let mut header = vec![0; BEGIN_V2.len()];
     peer.wire.stream.read_exact(&mut header).ok()?;
     if header.starts_with(BEGIN_V2) {
+        header.resize(16, 0);
+        peer.wire.stream.read_exact(&mut header[12..]).ok()?;
         let mut rest = vec![0; usize::from(u16::from_be_bytes([header[14], header[15]]))];
         peer.wire.stream.read_exact(&mut rest).ok()?;
         header.extend(rest);
@@ -301,6 +303,39 @@ fn an_upstream_is_told_before_tls_begins() {
     }
     let headers = told.headers();
     assert!(headers.len() == 1 && headers[0].starts_with(b"PROXY TCP4 127.0.0.1 "), "{headers:?}");
+}
+
+#[test]
+fn checks_begin_with_a_header_that_names_nobody() {
+    let certificates = Certificates::new();
+    certificates.issue("up", "ca", "DNS:up.test");
+    let secured = format!("tls: {{ ca: \"{}\", server_name: up.test }}\n    ", certificates.path("ca.crt"));
+    let nobody = [v2(0x20, 0, &[]), b"PROXY UNKNOWN\r\n".to_vec()];
+    for (version, nobody) in ["v2", "v1"].iter().zip(&nobody) {
+        for (scheme, health) in [("http", "path: /healthz"), ("https", "path: /healthz"), ("https", "protocol: tcp")] {
+            let tls = scheme == "https";
+            let told = Told::start(tls.then(|| certificates.server("up", None, &["http/1.1"])));
+            let rest = format!(
+                "{}proxy_protocol: {version}\n    health: {{ {health}, interval: 100ms, timeout: 10s, unhealthy_after: 1 }}",
+                if tls { &secured } else { "" }
+            );
+            let gateway = Gateway::start(&telling(&told.origin, scheme, &rest));
+            wait_until("it has been checked", Duration::from_secs(10), || (told.headers().len() > 3).then_some(()));
+            assert!(told.headers().iter().all(|header| header == nobody), "{version} {scheme} {:?}", told.headers());
+            assert!(!gateway.stderr().contains("unhealthy"), "{version} {scheme} {health}: {}", gateway.stderr());
+            assert_eq!(gateway.get("/t").status, 200);
+        }
+    }
+}
+
+#[test]
+fn checks_of_a_port_of_their_own_begin_without_a_header() {
+    let told = Told::start(None);
+    let checked = Origin::echo();
+    let health = format!("health: {{ path: /healthz, interval: 100ms, timeout: 10s, port: {} }}", checked.port());
+    let gateway = Gateway::start(&telling(&told.origin, "http", &format!("proxy_protocol: v2\n    {health}")));
+    checked.wait("it is checked there", |log| log.requests.iter().any(|r| r.target == "/healthz").then_some(()));
+    assert_eq!((gateway.get("/t").status, told.headers().len()), (200, 1));
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn what_has_no_body_or_must_stay_is_not_compressed() {
         ("/304", "GET", 0),
         ("/204", "GET", 0),
         ("/none", "GET", 0),
-        ("/length", "HEAD", 0),
+        ("/small", "HEAD", 0),
         ("/small", "GET", 5),
         ("/range", "GET", 2),
         ("/coded", "GET", text().len()),
@@ -130,6 +130,17 @@ fn what_has_no_body_or_must_stay_is_not_compressed() {
         assert_eq!(answer.body.len(), length, "{target}");
         assert_ne!(answer.field("content-encoding"), Some("gzip"), "{target}");
     }
+    let mut client = gateway.connect();
+    for _ in 0..2 {
+        client.send("HEAD /length HTTP/1.1\r\nHost: e2e.test\r\nAccept-Encoding: gzip\r\n\r\n");
+        let head = client.response_to("HEAD").unwrap();
+        assert!(head.broken.is_none() && head.body.is_empty());
+        assert_eq!(head.field("content-encoding"), Some("gzip"), "what GET would be, HEAD is told");
+        assert_eq!((head.field("content-length"), head.field("etag")), (None, Some("W/\"a\"")));
+    }
+    client.send("GET /304 HTTP/1.1\r\nHost: e2e.test\r\nAccept-Encoding: gzip\r\nIf-None-Match: W/\"a\"\r\n\r\n");
+    let same = client.response_to("GET").unwrap();
+    assert_eq!((same.status, same.field("etag"), same.field("vary")), (304, Some("W/\"a\""), Some("Accept-Encoding")));
 }
 
 #[test]

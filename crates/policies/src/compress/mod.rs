@@ -8,8 +8,8 @@ mod tests;
 mod types;
 
 use daemun_pipeline::{
-    Bodies, BuildContext, Coder, Exchange, Explanation, FieldId, Flow, Head, Phase, Policy, PolicyConfig, Response,
-    Verdict,
+    Bodies, BuildContext, Coder, Exchange, Explanation, FieldId, Flow, Head, Method, Phase, Policy, PolicyConfig,
+    Response, Verdict,
 };
 
 use crate::representation;
@@ -58,23 +58,26 @@ impl Compress {
         negotiate::choose(|| request.head.values("accept-encoding"), &self.codings)
     }
 
-    /// Whether an answer may be coded for a caller that takes codings.
+    /// Whether an answer may be coded for a caller that takes codings; of 304, whether the one that it stands for may be. That has mostly no
+    /// type, and may then be of any.
     fn is_eligible(&self, exchange: &Exchange) -> bool {
         let response = &exchange.response;
         let head = &response.head;
+        let kind = head.get_id(FieldId::ContentType);
         response.status >= 200
-            && !matches!(response.status, 204 | 205 | 304)
+            && !matches!(response.status, 204 | 205)
             && !exchange.request.grpc
-            && head.get_id(FieldId::ContentType).is_some_and(|value| self.types.iter().any(|known| known.is_of(value)))
+            && kind.map_or(response.status == 304, |value| self.types.iter().any(|known| known.is_of(value)))
             && head.get("content-encoding").is_none()
             && !says(head, "cache-control", b"no-transform")
     }
 
     /// Whether coding what is eligible would gain something and harm nothing.
-    fn is_worth(&self, response: &Response) -> bool {
+    fn is_worth(&self, response: &Response, method: Method) -> bool {
         let length = match &response.body {
-            Some(body) => u64::try_from(body.len()).ok(),
-            None => response.head.get_id(FieldId::ContentLength).and_then(number),
+            // what answers HEAD tells of a body that is not here
+            Some(body) if !body.is_empty() || method != Method::Head => u64::try_from(body.len()).ok(),
+            Some(_) | None => response.head.get_id(FieldId::ContentLength).and_then(number),
         };
         response.status != 206
             && response.head.get("content-range").is_none()
@@ -95,7 +98,12 @@ impl Policy for Compress {
         }
         // also where this caller gets it as it is: a cache must not give another what was made for this one
         vary(&mut exchange.response.head);
-        let Some(coding) = agreed.filter(|_| self.is_worth(&exchange.response)) else { return Ok(()) };
+        if exchange.response.status == 304 {
+            representation::weaken_as_asked(&exchange.request.head, &mut exchange.response.head);
+            return Ok(());
+        }
+        let is_worth = self.is_worth(&exchange.response, exchange.request.method);
+        let Some(coding) = agreed.filter(|_| is_worth) else { return Ok(()) };
         describe(&mut exchange.response.head, coding);
         exchange.coding = Some(coding);
         Ok(())

@@ -85,7 +85,10 @@ fn what_must_stay_as_it_is_stays() {
         (200, vec![], false),
         (204, vec![json], false),
         (205, vec![json], false),
-        (304, vec![json], false),
+        (304, vec![json], true),
+        (304, vec![], true),
+        (304, vec![("Content-Type", "image/png")], false),
+        (304, vec![("Content-Encoding", "gzip")], false),
         (101, vec![json], false),
         (206, vec![json], true),
         (200, vec![json, ("Content-Range", "bytes 0-1/5")], true),
@@ -118,6 +121,46 @@ fn the_head_of_a_coded_answer_tells_nothing_of_the_bytes_as_they_were() {
         field_lines(&exchange.response.head),
         ["Content-Type: text/html", "Vary: Cookie, accept-encoding", "ETag: W/\"1\"", "content-encoding: br"]
     );
+}
+
+#[test]
+fn an_answer_that_nothing_changed_has_the_validator_by_which_the_caller_knows_it() {
+    let chain = chain("compress: {}");
+    for (asked, sent, told) in [
+        ("W/\"x\"", "\"x\"", "W/\"x\""),
+        ("\"a,b\", W/\"x\"", "\"x\"", "W/\"x\""),
+        ("W/\"a,b\"", "\"a,b\"", "W/\"a,b\""),
+        ("\"x\"", "\"x\"", "\"x\""),
+        ("W/\"xx\", *", "\"x\"", "\"x\""),
+        ("W/\"x\"", "W/\"x\"", "W/\"x\""),
+    ] {
+        let request = format!("GET / HTTP/1.1\nAccept-Encoding: gzip\nIf-None-Match: {asked}");
+        let exchange = answered(&chain, &request, 304, &[("ETag", sent)]);
+        let expected = [("etag", told.as_bytes()), ("vary", &b"Accept-Encoding"[..])];
+        for (name, value) in expected {
+            assert_eq!(exchange.response.head.get(name), Some(value), "{asked} {sent}");
+        }
+        assert!(exchange.coding.is_none());
+    }
+}
+
+#[test]
+fn head_is_told_what_get_would_be() {
+    let chain = chain("compress: {}");
+    for (length, coded) in [("5000", true), ("100", false)] {
+        let mut exchange = chain.exchange("HEAD / HTTP/1.1\nAccept-Encoding: gzip");
+        let (passed, _) = chain.inward(&mut exchange);
+        exchange.response.status = 200;
+        for (name, value) in [("Content-Type", "text/html"), ("Content-Length", length), ("ETag", "\"x\"")] {
+            assert!(exchange.response.head.append(name, value.as_bytes()));
+        }
+        exchange.response.body = Some(Vec::new());
+        chain.outward(passed, &mut exchange).unwrap();
+        let head = &exchange.response.head;
+        assert_eq!(head.get("content-length").is_none(), coded);
+        assert_eq!(head.get("content-encoding").is_some(), coded);
+        assert_eq!(head.get("etag").is_some_and(|tag| tag.starts_with(b"W/")), coded);
+    }
 }
 
 #[test]

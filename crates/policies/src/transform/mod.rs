@@ -15,13 +15,14 @@ mod trouble;
 mod xml;
 
 use daemun_pipeline::{
-    Bodies, BodyNeed, BuildContext, Exchange, Explanation, Fault, FieldId, Flow, Phase, Policy, PolicyConfig, Reason,
-    Stop, Verdict,
+    Bodies, BodyNeed, BuildContext, Exchange, Explanation, Fault, FieldId, Flow, Method, Phase, Policy, PolicyConfig,
+    Reason, Stop, Verdict,
 };
 
 pub use config::{Literal, OnOther, StatusMatch, StepConfig, TemplateConfig, TransformConfig, TransformSettings};
 pub use target::{BodyPath, Target};
 
+use crate::representation;
 use body::Kind;
 use program::{OnTrouble, Program, describe};
 
@@ -95,6 +96,7 @@ impl Transform {
         let refuse = match &response.body {
             // there is none
             Some(body) if body.is_empty() => false,
+            None if exchange.request.method == Method::Head || matches!(response.status, 204 | 304) => false,
             _ if Kind::of(&response.head).is_none() || response.status == 206 => self.on_other_body == OnOther::Refuse,
             Some(_) => false,
             // larger than may be held, or without an end
@@ -120,6 +122,9 @@ impl Policy for Transform {
 
     fn on_response(&self, exchange: &mut Exchange) -> Verdict {
         let status = exchange.response.status;
+        if status == 304 && self.response.writes_body {
+            representation::weaken_as_asked(&exchange.request.head, &mut exchange.response.head);
+        }
         if self.response.is_empty() || !self.is_for(status) {
             return Ok(());
         }

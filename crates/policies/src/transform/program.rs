@@ -4,7 +4,7 @@
 use daemun_config::diagnostic;
 use daemun_config::model::Spanned;
 use daemun_pipeline::expression::Text;
-use daemun_pipeline::{BuildContext, Exchange, FieldId, Head, Span};
+use daemun_pipeline::{BuildContext, Exchange, FieldId, Head, Method, Span};
 
 use super::body::{self, BodyEdit, BodyValue, Kind};
 use super::config::{Literal, StepConfig, TemplateConfig};
@@ -28,6 +28,8 @@ pub(super) struct Program {
     pub(super) removed: Box<[Box<str>]>,
     /// Whether the body is read or written.
     pub(super) needs_body: bool,
+    /// Whether it is written.
+    pub(super) writes_body: bool,
     /// Names of path parameters.
     names: Box<[String]>,
     max_body: u64,
@@ -118,7 +120,8 @@ impl Program {
         let names = ctx.param_names;
         let removed = actions.iter().filter_map(Action::removed).map(Into::into).collect();
         let needs_body = actions.iter().any(Action::needs_body);
-        Some(Program { actions: actions.into(), removed, needs_body, names: names.into(), max_body })
+        let writes_body = actions.iter().any(Action::writes_body);
+        Some(Program { actions: actions.into(), removed, needs_body, writes_body, names: names.into(), max_body })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -163,8 +166,15 @@ impl Program {
                 body.restore(&mut exchange.response.head, &mut exchange.response.body);
             }
         }
+        let head = &mut exchange.response.head;
+        if !off && self.writes_body && exchange.request.method == Method::Head && Kind::of(head).is_some() {
+            // the body that is not here would be another than the one this tells of
+            head.remove("content-length");
+            representation::forget_bytes(head);
+            representation::weaken(head);
+        }
         if body.changed {
-            representation::weaken(&mut exchange.response.head);
+            representation::weaken(head);
         }
         Ok(())
     }
@@ -324,6 +334,14 @@ impl Action {
         }
     }
 
+    fn writes_body(&self) -> bool {
+        match self {
+            Action::Head(_) => false,
+            Action::Body(_) => true,
+            Action::Template(rendered) => matches!(rendered.target, Target::Body(_)),
+        }
+    }
+
     /// Whether it reads or writes the body.
     fn needs_body(&self) -> bool {
         match self {
@@ -359,7 +377,13 @@ impl HeadEdit {
                 exchange.request.path = exchange.request.head.store(path.as_bytes());
             }
             HeadEdit::SetPath(Written::Computed(text)) => set_path(text, exchange)?,
-            HeadEdit::SetStatus(status) => exchange.response.status = *status,
+            HeadEdit::SetStatus(status) => {
+                let own = &mut exchange.response.status;
+                // what these stand for, and whether there is a body behind them, no other status says
+                if !matches!(*own, 204 | 206 | 304) {
+                    *own = *status;
+                }
+            }
         }
         Ok(())
     }
@@ -415,7 +439,7 @@ fn string(text: &Text, exchange: &Exchange) -> Result<String, Trouble> {
 }
 
 fn too_costly(fault: daemun_pipeline::Fault) -> Trouble {
-    Trouble::unsendable(fault.detail)
+    Trouble::too_much(fault.detail)
 }
 
 /// Gives fields another name, in place of what had it before. Nothing is copied: the values stay where they are.

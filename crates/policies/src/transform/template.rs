@@ -1,5 +1,6 @@
 //! Templates: compiled with the configuration, rendered within bounds. Knows the template engine; nobody else here does.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -167,17 +168,16 @@ impl Template {
 
 /// Fields by their names in lower case; of several lines, one list (RFC 9110, section 5.3).
 fn headers(head: &Head) -> Value {
-    let mut fields: Vec<(String, String)> = Vec::new();
+    let mut fields: HashMap<String, String> = HashMap::new();
     for (_, name, value) in head.iter() {
-        let name = String::from_utf8_lossy(name).to_ascii_lowercase();
         let value = String::from_utf8_lossy(value);
-        match fields.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, known)) => {
+        let known = fields.entry(String::from_utf8_lossy(name).to_ascii_lowercase());
+        known
+            .and_modify(|known| {
                 known.push_str(", ");
                 known.push_str(&value);
-            }
-            None => fields.push((name, value.into_owned())),
-        }
+            })
+            .or_insert_with(|| value.to_string());
     }
     Value::from_pairs(fields.into_iter().map(|(name, value)| (name, Value::from(value))))
 }
@@ -280,12 +280,17 @@ fn xml(element: &Element<'_>) -> Value {
     let mut members: Vec<(String, Value)> =
         element.attribute_values().map(|(name, value)| (format!("@{name}"), Value::from(&*value))).collect();
     let mut names: Vec<(&str, Vec<Value>)> = Vec::new();
+    // where each name stands among these
+    let mut places: HashMap<&str, usize> = HashMap::new();
     for child in &element.children {
         match child {
-            Child::Element(inner) => match names.iter_mut().find(|(known, _)| *known == inner.name) {
-                Some((_, values)) => values.push(xml(inner)),
-                None => names.push((&inner.name, vec![xml(inner)])),
-            },
+            Child::Element(inner) => {
+                let at = *places.entry(&inner.name).or_insert(names.len());
+                match names.get_mut(at) {
+                    Some((_, values)) => values.push(xml(inner)),
+                    None => names.push((&inner.name, vec![xml(inner)])),
+                }
+            }
             Child::Raw(piece) => push_plain(piece, &mut text),
         }
     }
@@ -415,7 +420,7 @@ fn trouble(error: &Error) -> Trouble {
     let line = error.line().unwrap_or(0);
     let cause = format!("line {line} of a template: {}", error.kind());
     if matches!(error.kind(), ErrorKind::OutOfFuel | ErrorKind::WriteFailure) {
-        Trouble::unsendable(format!("{cause}, beyond its bound"))
+        Trouble::too_much(format!("{cause}, beyond its bound"))
     } else {
         Trouble::shape(cause)
     }

@@ -332,9 +332,9 @@ fn templates_cannot_be_broken_out_of_and_cannot_run_on() {
     assert_eq!(json("{ template: { body: '{{ body.missing }}' } }", "{\"a\":1}"), Err(400));
     assert_eq!(json("{ template: { body: '{{ body.missing | default(1) }}' } }", "{\"a\":1}").unwrap(), "1");
     let endless = "{ template: { body: '{% for a in range(9999) %}{% for b in range(9999) %}{% set x = 1 %}{% endfor %}{% endfor %}1' } }";
-    assert_eq!(json(endless, "{\"a\":1}"), Err(500));
+    assert_eq!(json(endless, "{\"a\":1}"), Err(413));
     let long = "{ template: { body: '[{% for a in body %}{{ body | tojson }},{% endfor %}1]' } }";
-    assert_eq!(json(long, &format!("[{}0]", "0,".repeat(60_000))), Err(500));
+    assert_eq!(json(long, &format!("[{}0]", "0,".repeat(60_000))), Err(413));
     let head = "GET /a?q=x%0D%0Aevil HTTP/1.1\nX-A: 1\nX-B: 2";
     let header = chain("[{ template: { header.x-b: '{{ query.q }}' } }]");
     assert_eq!(request(&header, head, "").0, 400);
@@ -414,6 +414,78 @@ fn answers_of_other_statuses_are_left_alone() {
         let done = answer(settings, status, &[json], Some("{}")).unwrap();
         assert_eq!(done.response.status, if changed { 201 } else { status });
         assert_eq!(text(&done) == "{\"a\":1}", changed, "{status}");
+    }
+}
+
+#[test]
+fn what_the_caller_makes_too_much_is_the_callers_fault() {
+    let chain = chain("[{ template: { header.x-q: '{{ query.q }}' } }]");
+    let ask = |length: usize| request(&chain, &format!("GET /?q={} HTTP/1.1", "a".repeat(length)), "").0;
+    assert_eq!((ask(8 << 10), ask((8 << 10) + 1)), (0, 413));
+    let pairs = "{ template: { body: '{% for a in body %}{% for b in body %}{% endfor %}{% endfor %}1' } }";
+    assert_eq!(json(pairs, "[1,2]"), Ok("1".to_owned()));
+    assert_eq!(json(pairs, &format!("[{}0]", "0,".repeat(5_000))), Err(413));
+    let chain = format!("{{ response: [{pairs}] }}");
+    let body = format!("[{}0]", "0,".repeat(5_000));
+    assert_eq!(answer(&chain, 200, &[("Content-Type", "application/json")], Some(&body)).err(), Some(502));
+}
+
+#[test]
+fn a_template_reads_elements_of_many_names_as_fast_as_of_one() {
+    let children: String = (0..90_000).map(|n| format!("<a{n}/>")).collect();
+    let steps = "{ template: { body: '<n>{{ body.r | length }}</n>' } }";
+    assert_eq!(xml(steps, &format!("<r>{children}</r>")), Ok("<n>90000</n>".to_owned()));
+    assert_eq!(
+        xml("{ template: { body: '<n>{{ body.r.a[1] }}{{ body.r.b }}</n>' } }", "<r><a>1</a><b>2</b><a>3</a></r>"),
+        Ok("<n>32</n>".to_owned())
+    );
+}
+
+#[test]
+fn a_status_that_says_what_the_body_is_stays() {
+    for (status, becomes) in [(200, 201), (404, 201), (204, 204), (206, 206), (304, 304)] {
+        let fields = [("ETag", "\"x\""), ("Content-Range", "bytes 0-1/5")];
+        let done = answer("{ response: [{ set: { status: 201 } }] }", status, &fields, None).unwrap();
+        assert_eq!(done.response.status, becomes);
+    }
+}
+
+#[test]
+fn the_length_of_a_body_that_head_does_not_get_is_not_told_where_the_body_would_be_another() {
+    let fields = [("Content-Type", "application/json"), ("Content-Length", "9"), ("ETag", "\"x\"")];
+    for (steps, changed) in
+        [("{ set: { body.a: 1 } }", true), ("{ template: { body: '1' } }", true), ("{ set: { header.x: y } }", false)]
+    {
+        let chain = chain(&format!("{{ response: [{steps}] }}"));
+        let mut exchange = chain.exchange("HEAD /a HTTP/1.1");
+        let (passed, _) = chain.inward(&mut exchange);
+        exchange.response.status = 200;
+        for (name, value) in fields {
+            assert!(exchange.response.head.append(name, value.as_bytes()));
+        }
+        // of a file, none is there to be empty
+        exchange.response.body = (!steps.starts_with("{ template")).then(Vec::new);
+        chain.outward(passed, &mut exchange).unwrap();
+        let head = &exchange.response.head;
+        assert_eq!(head.get("content-length").is_none(), changed, "{steps}");
+        assert_eq!(head.get("etag"), Some(if changed { &b"W/\"x\""[..] } else { &b"\"x\""[..] }), "{steps}");
+    }
+}
+
+#[test]
+fn an_answer_that_nothing_changed_has_the_validator_by_which_the_caller_knows_it() {
+    for (steps, asked, told) in [
+        ("{ set: { body.a: 1 } }", "W/\"x\"", "W/\"x\""),
+        ("{ set: { body.a: 1 } }", "\"x\"", "\"x\""),
+        ("{ set: { header.y: z } }", "W/\"x\"", "\"x\""),
+    ] {
+        let chain = chain(&format!("{{ response: [{steps}], statuses: 2xx }}"));
+        let mut exchange = chain.exchange(&format!("GET /a HTTP/1.1\nIf-None-Match: {asked}"));
+        let (passed, _) = chain.inward(&mut exchange);
+        exchange.response.status = 304;
+        exchange.response.head.append("ETag", b"\"x\"");
+        chain.outward(passed, &mut exchange).unwrap();
+        assert_eq!(exchange.response.head.get("etag"), Some(told.as_bytes()), "{steps} {asked}");
     }
 }
 

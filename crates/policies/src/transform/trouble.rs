@@ -18,6 +18,8 @@ enum Kind {
     Malformed,
     /// It lacks what a step needs.
     Shape,
+    /// What comes out of it is more than may be written, or takes more steps than it may.
+    TooMuch,
     /// What came out cannot be sent.
     Unsendable,
 }
@@ -31,6 +33,10 @@ impl Trouble {
         Trouble { kind: Kind::Shape, cause: cause.to_string() }
     }
 
+    pub(super) fn too_much(cause: impl Display) -> Trouble {
+        Trouble { kind: Kind::TooMuch, cause: cause.to_string() }
+    }
+
     pub(super) fn unsendable(cause: impl Display) -> Trouble {
         Trouble { kind: Kind::Unsendable, cause: cause.to_string() }
     }
@@ -40,6 +46,10 @@ impl Trouble {
         match self.kind {
             Kind::Malformed => Fault::new(Reason::BadRequest, "the request body is malformed").cause(self.cause),
             Kind::Shape => Fault::new(Reason::BadRequest, "the request lacks what is needed here").cause(self.cause),
+            Kind::TooMuch => {
+                let detail = "the request holds more than what is made of it here may hold";
+                Fault::new(Reason::BodyTooLarge, detail).cause(self.cause)
+            }
             Kind::Unsendable => Fault::new(Reason::Internal, "the request cannot be changed").cause(self.cause),
         }
     }

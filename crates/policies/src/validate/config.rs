@@ -112,6 +112,12 @@ fn check(settings: &ValidateConfig, node: &Node, cx: &mut Decoder<'_>) {
             cx.key(key, |cx| cx.report(found.help("there is none here")));
         }
     }
+    if let Some(entry) = node.entry("unknown_operations").filter(|_| settings.unknown_operations == Unknown::Pass) {
+        let message = "a call that the document does not describe passes unchecked, by another method or path too";
+        cx.key("unknown_operations", |cx| {
+            cx.report(Diagnostic::warning(diagnostic::INSECURE, entry.key_at, message));
+        });
+    }
     if settings.openapi.is_none()
         && settings.response.is_none()
         && settings.responses.is_some_and(|to| to != Responses::Off)

@@ -12,6 +12,7 @@ mod schema;
 mod tests;
 mod text;
 mod violation;
+mod weight;
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -213,9 +214,8 @@ impl Policy for Validate {
 
     fn on_request<'a>(&'a self, exchange: &'a mut Exchange) -> Flow<'a> {
         let verdict = self.judge(exchange, true);
-        if verdict.is_ok() && self.responses != Responses::Off {
-            // a coded answer could not be looked at
-            exchange.request.head.remove("Accept-Encoding");
+        if verdict.is_ok() {
+            self.ask_for_whole(&mut exchange.request.head);
         }
         Flow::Now(verdict)
     }
@@ -261,9 +261,7 @@ impl Policy for Validate {
                 Explanation::stop(&stop, detail)
             }
             Ok(()) => {
-                if self.responses != Responses::Off {
-                    exchange.request.head.remove("Accept-Encoding");
-                }
+                self.ask_for_whole(&mut exchange.request.head);
                 Explanation::pass(if unseen {
                     "the head is valid; the body was not looked at"
                 } else {
@@ -275,6 +273,15 @@ impl Policy for Validate {
 }
 
 impl Validate {
+    /// Asks for an answer that can be looked at, where answers are: not coded, and no part of one.
+    fn ask_for_whole(&self, head: &mut Head) {
+        if self.responses != Responses::Off {
+            for name in ["accept-encoding", "range", "if-range"] {
+                head.remove(name);
+            }
+        }
+    }
+
     fn judge(&self, exchange: &Exchange, with_body: bool) -> Verdict {
         let mut found = Violations::default();
         let request = &exchange.request;
@@ -322,7 +329,8 @@ impl Validate {
             }
         }
         if let Some(plain) = &self.headers {
-            plain.check_texts(fields(&request.head, &plain.shape), Part::Header, found);
+            let texts = fields(&request.head, &plain.shape, found);
+            plain.check_texts(texts, Part::Header, found);
         }
         if let Some((plain, names)) = &self.path {
             let mut texts = Map::new();
@@ -388,8 +396,9 @@ fn judge_body(plain: &Plain, request: &Request, found: &mut Violations) -> Resul
     Ok(())
 }
 
-/// Headers as an object: names in lower case, those that stand more than once as one list.
-fn fields(head: &Head, shape: &Shape) -> Map<String, Value> {
+/// Headers as an object: names in lower case, those that stand more than once as one list. A value that is not UTF-8 is judged by a text that
+/// is like it, unless the schema names the header: another text than the upstream's must not be what is valid.
+fn fields(head: &Head, shape: &Shape, found: &mut Violations) -> Map<String, Value> {
     let mut texts: Map<String, Value> = Map::new();
     for (id, name, _) in head.iter() {
         let name = String::from_utf8_lossy(name).to_ascii_lowercase();
@@ -397,6 +406,9 @@ fn fields(head: &Head, shape: &Shape) -> Map<String, Value> {
             continue;
         }
         let values: Vec<Cow<'_, str>> = head.values(&name).map(String::from_utf8_lossy).collect();
+        if shape.names(&name) && head.values(&name).any(|value| std::str::from_utf8(value).is_err()) {
+            found.push(Part::Header, name.as_str(), "is not UTF-8");
+        }
         let own = shape.named(&name);
         let value = if own.array && !own.is_scalar() {
             let items = values.iter().flat_map(|value| value.split(',')).map(|item| own.item().value(item.trim()));

@@ -1,5 +1,5 @@
 //! Compiled JSON Schemas. The library does the judging; here is what it may cost: patterns are matched in linear time only, nothing is
-//! fetched, and details are looked for in values of bounded size only. Knows no request.
+//! fetched, and details are looked for at a bounded cost only. Knows no request.
 
 use std::collections::HashMap;
 
@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::document::{self, Documents, Findings, Placed};
 use super::violation::{Part, Violations};
+use super::weight::Weight;
 
 /// Bytes of a compiled pattern, and of the tables it may fill while it runs.
 const PATTERN_BYTES: usize = 1 << 20;
@@ -26,8 +27,14 @@ pub(super) struct Size {
     pub(super) bytes: usize,
 }
 
+/// A compiled schema, and what it costs to search by it.
+struct Judge {
+    validator: Validator,
+    weight: Weight,
+}
+
 /// One schema.
-pub(super) struct Schema(Validator);
+pub(super) struct Schema(Judge);
 
 impl Schema {
     /// Compiles a document that is a schema of a draft that it names, or of 2020-12.
@@ -45,7 +52,7 @@ impl Schema {
         }
         let place = |pointer: &str| Placed { file: 0, node: document::nearest(root.node, pointer) };
         match options.build(&schema) {
-            Ok(validator) => Some(Schema(validator)),
+            Ok(validator) => Some(Schema(Judge { validator, weight: Weight::of(&schema) })),
             Err(error) => {
                 let of_reference = matches!(error.kind(), ValidationErrorKind::Referencing(_));
                 let unread = if of_reference { documents.unread() } else { Vec::new() };
@@ -63,13 +70,13 @@ impl Schema {
 
     /// Adds what is wrong with a value.
     pub(super) fn check(&self, value: &Value, size: Size, part: Part, found: &mut Violations) {
-        judge(&self.0, value, size, part, "", 0, found);
+        self.0.judge(value, size, part, "", 0, found);
     }
 }
 
 /// Schemas of one document, compiled together so that each is compiled once however often it is referred to: the validator is that of an
 /// object with one property for each, and a value is judged as that property.
-pub(super) struct Schemas(Validator);
+pub(super) struct Schemas(Judge);
 
 impl Schemas {
     /// Compiles schemas by their names, all of one draft. `place` says where the schema of a name stands.
@@ -84,7 +91,7 @@ impl Schemas {
         root.insert("properties".to_owned(), Value::Object(named));
         let schema = Value::Object(root);
         let error = match limited(Some(true)).with_draft(draft).build(&schema) {
-            Ok(validator) => return Some(Schemas(validator)),
+            Ok(validator) => return Some(Schemas(Judge { validator, weight: Weight::of(&schema) })),
             Err(error) => error,
         };
         for (pointer, message) in build_errors(&schema, &error) {
@@ -101,22 +108,29 @@ impl Schemas {
     pub(super) fn check(&self, name: &str, value: Value, size: Size, part: Part, at: &str, found: &mut Violations) {
         let mut object = Map::new();
         object.insert(name.to_owned(), value);
-        judge(&self.0, &Value::Object(object), size, part, at, name.len() + 1, found);
+        self.0.judge(&Value::Object(object), size, part, at, name.len() + 1, found);
     }
 }
 
-fn judge(validator: &Validator, value: &Value, size: Size, part: Part, at: &str, skip: usize, found: &mut Violations) {
-    if validator.is_valid(value) {
-        return;
-    }
-    if size.values > DETAILED_VALUES || size.bytes > DETAILED_BYTES {
-        found.push(part, at, "does not match its schema; it is too large to say where");
-        return;
-    }
-    for error in validator.iter_errors(value) {
-        found.add_schema(part, at, skip, &error);
-        if found.is_full() {
+impl Judge {
+    fn judge(&self, value: &Value, size: Size, part: Part, at: &str, skip: usize, found: &mut Violations) {
+        // the library remembers what it came to by schemas that are referred to, so that this costs no more for depth
+        if self.validator.is_valid(value) {
             return;
+        }
+        if size.values > DETAILED_VALUES || size.bytes > DETAILED_BYTES {
+            found.push(part, at, "does not match its schema; it is too large to say where");
+            return;
+        }
+        if !self.weight.allows(value, size.values) {
+            found.push(part, at, "does not match its schema; it is too deep to say where");
+            return;
+        }
+        for error in self.validator.iter_errors(value) {
+            found.add_schema(part, at, skip, &error);
+            if found.is_full() {
+                return;
+            }
         }
     }
 }

@@ -128,6 +128,110 @@ fn violations_are_bounded_in_number_and_search() {
     );
 }
 
+/// A tree that is wrong in its deepest leaf.
+fn tree(depth: usize) -> String {
+    (0..depth).fold(r#"{"kind":1}"#.to_owned(), |inner, _| format!(r#"{{"children":[{inner}],"kind":"and"}}"#))
+}
+
+/// A schema of trees whose nodes are what these keywords say.
+fn of_trees(node: &str) -> Chain {
+    chain(&format!("validate: {{ body: {{ $ref: '#/$defs/node', $defs: {{ node: {{ {node} }} }} }} }}"))
+}
+
+#[test]
+fn what_a_deep_value_costs_does_not_double_with_each_level() {
+    let children = "children: { items: { $ref: '#/$defs/node' } }";
+    let and = format!("{{ properties: {{ {children}, kind: {{ const: and }} }} }}");
+    let or = format!("{{ properties: {{ {children}, kind: {{ const: or }} }} }}");
+    let parts = |kind: &str| {
+        format!("{{ allOf: [{{ properties: {{ {children} }} }}, {{ properties: {{ kind: {{ const: {kind} }} }} }}] }}")
+    };
+    for (node, doubles) in [
+        (format!("oneOf: [{and}, {or}]"), true),
+        (format!("anyOf: [{and}, {or}]"), true),
+        (format!("allOf: [{and}, {and}]"), true),
+        (format!("oneOf: [{}, {}]", parts("and"), parts("or")), true),
+        (format!("if: {or}, then: {or}, else: {and}, anyOf: [{and}, {or}]"), true),
+        (format!("oneOf: [{and}, {or}], unevaluatedProperties: false"), true),
+        (format!("dependentSchemas: {{ kind: {and} }}, properties: {{ {children} }}"), true),
+        (format!("oneOf: [{and}, {{ properties: {{ kind: {{ const: or }} }}, not: {{ not: {and} }} }}]"), false),
+        (format!("not: {{ not: {{ anyOf: [{and}, {or}] }} }}"), false),
+    ] {
+        let chain = of_trees(&node);
+        for depth in [20, 60] {
+            let (status, found) = sent(&chain, JSON, tree(depth).as_bytes());
+            assert_eq!(status, 400, "{node}");
+            let told = found == ["body : does not match its schema; it is too deep to say where"];
+            assert!(told || !doubles, "{node}: {found:#?}");
+        }
+        let found = sent(&chain, JSON, tree(2).as_bytes()).1;
+        assert!(!found.is_empty() && !found[0].contains("too deep"), "{node}: {found:#?}");
+    }
+    let simple = of_trees(&format!("required: [kind], properties: {{ {children}, kind: {{ type: string }} }}"));
+    let at = format!("body {}/kind: must be a string", "/children/0".repeat(22));
+    assert_eq!(sent(&simple, JSON, tree(22).as_bytes()).1, [at], "where nothing doubles, it is told");
+}
+
+#[test]
+fn no_way_to_refer_to_itself_makes_a_schema_costly() {
+    for (own, reference) in [
+        ("$dynamicAnchor: node", "$dynamicRef: '#node'"),
+        ("$schema: 'https://json-schema.org/draft/2019-09/schema', $recursiveAnchor: true", "$recursiveRef: '#'"),
+        ("$anchor: node", "$ref: '#node'"),
+        ("$id: 'https://a.test/node'", "$ref: '/node'"),
+        ("title: node", "$ref: '#'"),
+    ] {
+        let either = |kind: &str| {
+            format!("{{ properties: {{ children: {{ items: {{ {reference} }} }}, kind: {{ const: {kind} }} }} }}")
+        };
+        let chain = chain(&format!("validate: {{ body: {{ {own}, anyOf: [{}, {}] }} }}", either("and"), either("or")));
+        let found = sent(&chain, JSON, tree(60).as_bytes());
+        assert_eq!(
+            found,
+            (400, vec!["body : does not match its schema; it is too deep to say where".to_owned()]),
+            "{reference}"
+        );
+        assert!(
+            sent(&chain, JSON, tree(2).as_bytes()).1.iter().any(|line| line.contains("/children/0/children/0/kind"))
+        );
+    }
+}
+
+#[test]
+fn where_a_discriminator_names_the_alternative_deep_values_are_told_in_full() {
+    let kind = |name: &str| {
+        format!(
+            "{name}: {{ type: object, properties: {{ children: {{ type: array, items: {{ $ref: '#/components/schemas/Node' }} }}, kind: {{ type: string }}, size: {{ type: integer }} }} }}"
+        )
+    };
+    let chain = chain(&format!(
+        "validate: {{ openapi: {{ openapi: 3.0.3, paths: {{ /orders: {{ post: {{ requestBody: {{ content: {{ application/json: {{ schema: {{ $ref: '#/components/schemas/Node' }} }} }} }} }} }} }}, components: {{ schemas: {{ {}, {}, Node: {{ oneOf: [{{ $ref: '#/components/schemas/and' }}, {{ $ref: '#/components/schemas/or' }}], discriminator: {{ propertyName: kind }} }} }} }} }} }}",
+        kind("and"),
+        kind("or")
+    ));
+    let leaf = tree(20).replace(r#"{"kind":1}"#, r#"{"kind":"or","size":"x"}"#);
+    let at = format!("body {}/size: must be an integer", "/children/0".repeat(20));
+    assert_eq!(sent(&chain, JSON, leaf.as_bytes()), (400, vec![at]));
+}
+
+#[test]
+fn alternatives_within_alternatives_are_told_with_their_place() {
+    let kind = |name: &str| {
+        format!("{{ properties: {{ children: {{ items: {{ $ref: '#/$defs/node' }} }}, kind: {{ const: {name} }} }} }}")
+    };
+    let chain = of_trees(&format!("oneOf: [{}, {}]", kind("and"), kind("or")));
+    let none = "fits none of 2 alternatives; the nearest lacks what follows";
+    assert_eq!(
+        sent(&chain, JSON, tree(2).as_bytes()).1,
+        [
+            "body /children/0/children/0/kind: must be `\"and\"`".to_owned(),
+            format!("body /children/0/children/0: {none}"),
+            format!("body /children/0: {none}"),
+            format!("body : {none}"),
+        ]
+    );
+}
+
 #[test]
 fn json_is_read_in_one_way_only() {
     let chain = chain("validate: { body: true }");
@@ -321,6 +425,65 @@ fn parameters_are_judged_as_the_description_has_them() {
     assert_eq!(ask("/v1/items/3000000000", "").1, ["path id: must be 2147483647 or less"]);
     assert_eq!(ask("/v1/items/7?sort=up&sort=down", "").1, ["query sort: must be given once only"]);
     assert_eq!(ask(good, "").1, ["query filter: has a key that is both a value and an object"]);
+}
+
+#[test]
+fn an_object_in_a_query_is_not_deeper_than_sixteen_keys() {
+    let chain = chain(SHOP);
+    for (keys, expected) in [
+        (16, "query filter/a: this key is not known here"),
+        (17, "query filter: has more than 16 keys in brackets"),
+        (300_000, "query filter: has more than 16 keys in brackets"),
+    ] {
+        let head = format!("GET /v1/items/7?filter{}=1 HTTP/1.1\nHost: a\n", "[a]".repeat(keys));
+        assert_eq!(sent(&chain, &head, b""), (400, vec![expected.to_owned()]), "{keys}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_not_left_out() {
+    let many = format!("{}theme=DARK", "a=1; ".repeat(1000));
+    let (shop, headers) = (chain(SHOP), chain("validate: { headers: { properties: { x-a: { maxLength: 5 } } } }"));
+    for (chain, name, value, expected) in [
+        (&shop, "Cookie", &b"theme=DARK; a=\xff"[..], "cookie : is not UTF-8"),
+        (&shop, "Cookie", many.as_bytes(), "cookie : has more than 1000 cookies"),
+        (&shop, "X-Trace", b"\xff", "header X-Trace: is not UTF-8"),
+        (&headers, "X-A", b"\xff", "header x-a: is not UTF-8"),
+    ] {
+        let mut exchange = exchange("GET /v1/items/7 HTTP/1.1\nHost: a\n");
+        assert!(exchange.request.head.append(name, value));
+        let Err(Stop::Fault(fault)) = chain.inward(&mut exchange).1 else { panic!("{expected}") };
+        assert_eq!(violations(&fault), [expected]);
+    }
+    let mut other = exchange("GET /v1/items/7 HTTP/1.1\nHost: a\n");
+    assert!(other.request.head.append("X-B", b"\xff"));
+    assert_eq!(headers.status(&mut other), 0, "what the schema does not name is not refused for its letters");
+}
+
+#[test]
+fn where_answers_are_looked_at_no_part_of_one_is_asked_for() {
+    let get = "GET /v1/items/7 HTTP/1.1\nHost: a\nRange: bytes=0-1\nIf-Range: \"x\"\nAccept-Encoding: gzip\n";
+    for (settings, kept) in [(SHOP.to_owned(), false), (SHOP.replace("responses: enforce", "responses: off"), true)] {
+        let chain = chain(&settings);
+        for explained in [false, true] {
+            let mut exchange = exchange(get);
+            if explained {
+                assert_eq!(chain.explain(&mut exchange).0, Outcome::Pass);
+            } else {
+                assert_eq!(chain.status(&mut exchange), 0);
+            }
+            let head = &exchange.request.head;
+            assert!(["range", "if-range", "accept-encoding"].iter().all(|name| head.get(name).is_some() == kept));
+        }
+    }
+}
+
+#[test]
+fn letting_pass_what_is_not_described_is_warned_of() {
+    let bench = Bench::new(Vec::new());
+    let settings = "validate: { openapi: { openapi: 3.1.0, paths: { /a: { get: {} } } }, unknown_operations: pass }";
+    let found = bench.build(settings).unwrap().findings.lines();
+    assert!(found.len() == 1 && found[0].starts_with("insecure routes.items.policies.validate"), "{found:?}");
 }
 
 #[test]

@@ -157,6 +157,11 @@ impl Shape {
         self.items.as_deref().unwrap_or(TEXT)
     }
 
+    /// Whether it says something of a property of this name.
+    pub(super) fn names(&self, name: &str) -> bool {
+        self.other.is_some() || self.properties.iter().any(|(known, _)| known == name)
+    }
+
     /// The shape of a property.
     pub(super) fn named(&self, name: &str) -> &Shape {
         let own = self.properties.iter().find(|(known, _)| known == name).map(|(_, shape)| shape);

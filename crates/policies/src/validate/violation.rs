@@ -79,8 +79,10 @@ impl Violations {
 
     /// Adds what a schema says of a value that stands at `at`; `skip` is the length of what its pointers begin with and nobody asked for.
     pub(super) fn add_schema(&mut self, part: Part, at: &str, skip: usize, error: &ValidationError<'_>) {
-        let pointer = error.instance_path().as_str().get(skip..).unwrap_or_default();
-        explain(error.kind(), &mut |below, message| self.push(part, format!("{at}{pointer}{below}"), message), skip);
+        let path = error.instance_path().as_str();
+        let pointer = path.get(skip..).unwrap_or_default();
+        let mut tell = |below: &str, message| self.push(part, format!("{at}{pointer}{below}"), message);
+        explain(error.kind(), path.len(), &mut tell);
     }
 
     /// For the problem document.
@@ -152,12 +154,13 @@ pub(super) fn escape(key: &str, out: &mut String) {
     }
 }
 
-/// Gives each message with what its place adds to the pointer. Of alternatives, those of the one that was probably meant are told.
+/// Gives each message with what its place adds to the pointer, which is `own` long. Of alternatives, those of the one that was probably meant
+/// are told.
 #[allow(clippy::wildcard_enum_match_arm, reason = "the other kinds of the library have no parts")]
-fn explain(kind: &ValidationErrorKind, tell: &mut dyn FnMut(&str, String), skip: usize) {
+fn explain(kind: &ValidationErrorKind, own: usize, tell: &mut dyn FnMut(&str, String)) {
     match kind {
         ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
-            alternatives(context, tell, skip);
+            alternatives(context, own, tell);
         }
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
@@ -169,7 +172,8 @@ fn explain(kind: &ValidationErrorKind, tell: &mut dyn FnMut(&str, String), skip:
             tell(&below(property.as_str().unwrap_or_default()), "is missing".to_owned());
         }
         ValidationErrorKind::PropertyNames { error } => {
-            explain(error.kind(), &mut |_, message| tell("", format!("a key here {message}")), skip);
+            let own = error.instance_path().as_str().len();
+            explain(error.kind(), own, &mut |_, message| tell("", format!("a key here {message}")));
         }
         other => tell("", plain(other)),
     }
@@ -182,8 +186,7 @@ fn below(name: &str) -> String {
 }
 
 /// What the alternative asks for that fits best: the one with the right type and the fewest things wrong.
-fn alternatives(context: &[Vec<ValidationError<'static>>], tell: &mut dyn FnMut(&str, String), skip: usize) {
-    let own = context.iter().flatten().map(|error| error.instance_path().as_str().len()).min().unwrap_or(0);
+fn alternatives(context: &[Vec<ValidationError<'static>>], own: usize, tell: &mut dyn FnMut(&str, String)) {
     let at_root = |error: &ValidationError<'_>| error.instance_path().as_str().len() == own;
     let of_type = |error: &ValidationError<'_>| {
         use ValidationErrorKind as Kind;
@@ -202,7 +205,7 @@ fn alternatives(context: &[Vec<ValidationError<'static>>], tell: &mut dyn FnMut(
     for error in best.iter().take(MAX_VIOLATIONS) {
         let pointer = error.instance_path().as_str();
         let relative = pointer.get(own.min(pointer.len())..).unwrap_or_default();
-        explain(error.kind(), &mut |below, message| tell(&format!("{relative}{below}"), message), skip);
+        explain(error.kind(), pointer.len(), &mut |below, message| tell(&format!("{relative}{below}"), message));
     }
 }
 

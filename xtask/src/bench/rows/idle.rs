@@ -50,12 +50,33 @@ impl Feature {
 }
 
 const FEATURES: &[Feature] = &[
+    feature("least requests").upstream("balance: least_requests"),
+    feature("the lowest latency").upstream("balance: latency"),
+    feature("consistent hashing").upstream("balance: { hash: { header: x-user } }"),
+    feature("health checks").upstream("health: { path: /, interval: 1h }"),
+    feature("ejection of outliers").upstream("outliers: {}"),
+    feature("a slow start").upstream("slow_start: 30s"),
+    feature("a breaker").upstream("breaker: { failure_ratio: 50% }"),
     feature("retries").upstream("retry: { retries: 2 }"),
     feature("hedged calls").upstream("hedge: { after: 1s }"),
     feature("a fallback").upstream("fallback: { answer: { body: sorry } }"),
     feature("a mirror of no call")
         .top("shadow: { targets: [\"http://127.0.0.1:1\"] }")
         .route("mirror: { upstream: shadow, share: 0% }"),
+    feature("bounds on calls").upstream("limits: { requests: 1000, queue: 100 }"),
+    feature("adaptive concurrency").upstream("concurrency: adaptive"),
+    feature("importance").route("importance: high"),
+    feature("the PROXY protocol from others").top("PROXY"),
+    feature("a body limit").route("policies: { body_limit: { max: 1MiB } }"),
+    feature("compression").route("policies: { compress: {} }"),
+    feature("a filter of programs").route("policies: { bot_filter: { deny: [badbot] } }"),
+    feature("a canonical host").route("policies: { canonical_host: { host: bench.example } }"),
+    feature("1,000 networks").route("NETWORKS"),
+    feature("a transformation of another kind of body").route(
+        "policies: { transform: { response: [{ set: { body.a: b } }], on_other_body: pass, on_bad_answer: pass } }",
+    ),
+    feature("faults in no call").route("policies: { fault_injection: { abort: { status: 503, share: 0% } } }"),
+    feature("a condition in CEL").route("WHEN"),
 ];
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Line>> {
@@ -97,13 +118,23 @@ fn collected(bench: &Bench, valgrind: &Path, load: &Load, feature: &Feature, cou
     let file = bench.folder.join("idle.yaml");
     let Feature { top, upstream, route, .. } = feature;
     let (top_upstreams, top) = if top.starts_with("shadow") { (*top, "") } else { ("", *top) };
+    let networks: Vec<String> = (0..1_000).map(|n| format!("10.{}.{}.0/26", n / 250, n % 250)).collect();
+    let route = route.replace("NETWORKS", &format!("policies: {{ ip_filter: {{ deny: [{}] }} }}", networks.join(", ")));
+    let (route, when) = match route.as_str() {
+        "WHEN" => (String::new(), ", when: 'request.method == \"GET\"'"),
+        _ => (route, ""),
+    };
+    let (top, listener) = match top {
+        "PROXY" => ("", ", proxy_protocol: { from: [10.0.0.0/8], others: serve }"),
+        other => (other, ""),
+    };
     let comma = |text: &str| if text.is_empty() { String::new() } else { format!(", {text}") };
     let text = format!(
-        "workers: 1\nlisteners: [{{ bind: \"{listen}\" }}]\naccess_log: off\n{top}\nupstreams:\n  origin: {{ targets: \
-         [\"http://{}\"]{} }}\n  {top_upstreams}\nroutes:\n  - {{ name: everything, match: {{ prefix: / }}, upstream: origin{} }}\n",
+        "workers: 1\nlisteners: [{{ bind: \"{listen}\"{listener} }}]\naccess_log: off\n{top}\nupstreams:\n  origin: {{ targets: \
+         [\"http://{}\"]{} }}\n  {top_upstreams}\nroutes:\n  - {{ name: everything, match: {{ prefix: /{when} }}, upstream: origin{} }}\n",
         bench.origin,
         comma(upstream),
-        comma(route),
+        comma(&route),
     );
     std::fs::write(&file, text)?;
     let mut command = Command::new(valgrind);

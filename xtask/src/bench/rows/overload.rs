@@ -72,7 +72,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Line>> {
 /// Offers calls that are worked on for so many milliseconds; how many a second were answered.
 fn offer(bench: &Bench, peer: &Peer, work: u64, seconds: u64) -> Result<f64> {
     let requests = bench.folder.join(format!("work-{work}.requests"));
-    write_requests(&requests, &[get("bench.example", &format!("/work/{work}"))])?;
+    write_requests(&requests, &[get("bench.example", &format!("/calls/{work}"))])?;
     let counted = peer.counted()?;
     let mut command = own(&bench.runner, "open", peer.place.listen);
     command.arg("--requests").arg(&requests).args(["--connections", &CLIENTS.to_string()]);

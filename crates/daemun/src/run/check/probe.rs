@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use daemun_config::model::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, Probe};
-use daemun_dataplane::Reach;
+use daemun_dataplane::{Reach, proxy_protocol};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use regex::bytes::Regex;
+use tokio::io::AsyncWriteExt as _;
 
 use super::super::ask::{Held, Question, Stream, secure, tcp, unix};
 use super::grpc;
@@ -112,7 +113,7 @@ impl Prober {
 
 async fn connect(reach: Reach, port: Option<u16>, protocols: &[&[u8]]) -> Result<Stream, String> {
     let refused = |error: io::Error| format!("no connection: {}", daemun_config::why(&error));
-    let stream = match &reach.unix {
+    let mut stream = match &reach.unix {
         Some(path) => unix(path).await.map_err(refused)?,
         None => {
             let mut addresses = reach.addresses;
@@ -125,6 +126,12 @@ async fn connect(reach: Reach, port: Option<u16>, protocols: &[&[u8]]) -> Result
             tcp(&addresses).await.map_err(refused)?
         }
     };
+    // another port is another server, of which nobody said that it expects the header
+    if let Some(version) = reach.proxy_protocol.filter(|_| port.is_none() || reach.unix.is_some()) {
+        let mut header = Vec::with_capacity(proxy_protocol::LONGEST_V1);
+        proxy_protocol::push_own(version, &mut header);
+        stream.write_all(&header).await.map_err(|error| format!("PROXY header: {}", daemun_config::why(&error)))?;
+    }
     match reach.tls {
         None => Ok(stream),
         Some((mut config, name)) => {

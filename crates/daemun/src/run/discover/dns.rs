@@ -1,12 +1,13 @@
 //! Targets by name: addresses, or services with port, weight and priority (RFC 2782). Asks again when the records end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use daemun_config::model::{DnsRecords, DnsSource};
 use daemun_dataplane::FoundTarget;
+use tokio::task::JoinSet;
 
 use super::super::lookup::{Lookup, Service};
 use super::super::names::nanos;
@@ -16,6 +17,8 @@ use super::{MOST_TARGETS, RETRY, World};
 
 /// Hosts of SRV records that are looked up, those whose addresses come along not counted.
 const MOST_HOSTS: usize = 256;
+/// Of them, asked for at once.
+const AT_ONCE: usize = 16;
 /// Tiers there are; further priorities share the last.
 const LAST_TIER: u8 = 15;
 
@@ -24,9 +27,17 @@ pub(super) async fn run(source: DnsSource, tls: bool, feed: &Feed, world: &World
         Some(server) => Arc::new(Lookup::of(server, world.clock.clone())),
         None => Arc::clone(&world.lookup),
     };
+    let mut hosts = Hosts::default();
     let mut backoff = Backoff::new(RETRY.0.max(source.refresh_min), RETRY.1.max(source.refresh_min));
     loop {
-        let wait = match find(&source, tls, &lookup).await {
+        let found = find(&source, tls, &lookup, &mut hosts).await;
+        for (host, why) in hosts.fresh_failures() {
+            let stays = if hosts.knows(&host) { "; its last addresses stay" } else { "" };
+            world
+                .events
+                .warning("discover", format_args!("`{host}` of `{}` is not resolved: {why}{stays}", source.name));
+        }
+        let wait = match found {
             Ok((targets, ttl)) => {
                 let ttl = ttl.clamp(source.refresh_min, source.refresh_max);
                 // a name that has lost its addresses is asked for again soon, and less and less often
@@ -47,7 +58,75 @@ pub(super) async fn run(source: DnsSource, tls: bool, feed: &Feed, world: &World
     }
 }
 
-async fn find(source: &DnsSource, tls: bool, lookup: &Lookup) -> Result<(Vec<FoundTarget>, Duration), String> {
+/// What was last known of the hosts of SRV records.
+#[derive(Default)]
+struct Hosts {
+    known: BTreeMap<String, Vec<IpAddr>>,
+    /// Those that failed last, and those of them that nobody was told of yet.
+    failing: BTreeSet<String>,
+    fresh: Vec<(String, String)>,
+}
+
+impl Hosts {
+    /// Hosts that began to fail, and why; each is given once.
+    fn fresh_failures(&mut self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.fresh)
+    }
+
+    fn knows(&self, host: &str) -> bool {
+        self.known.get(host).is_some_and(|addresses| !addresses.is_empty())
+    }
+
+    /// Asks for these hosts. One that fails keeps what was known of it; why the last one did, and how long the rest holds.
+    async fn ask(&mut self, hosts: &[&str], lookup: &Arc<Lookup>) -> (Option<String>, Duration) {
+        let (mut failed, mut ttl) = (None, Duration::MAX);
+        let (mut known, mut failing) = (BTreeMap::new(), BTreeSet::new());
+        for some in hosts.chunks(AT_ONCE) {
+            let mut under_way = JoinSet::new();
+            for host in some {
+                let (host, lookup) = ((*host).to_owned(), Arc::clone(lookup));
+                under_way.spawn(async move {
+                    let found = lookup.addresses(&host, DnsRecords::Addresses).await;
+                    (host, found)
+                });
+            }
+            while let Some(done) = under_way.join_next().await {
+                let Ok((host, found)) = done else { continue };
+                match found {
+                    Ok(found) => {
+                        if !found.addresses.is_empty() {
+                            ttl = ttl.min(found.ttl);
+                        }
+                        known.insert(host, found.addresses);
+                    }
+                    Err(why) => {
+                        // asked again as soon as may be
+                        ttl = Duration::ZERO;
+                        known.extend(self.known.remove_entry(&host));
+                        if !self.failing.contains(&host) {
+                            self.fresh.push((host.clone(), why.clone()));
+                        }
+                        failing.insert(host);
+                        failed = Some(why);
+                    }
+                }
+            }
+        }
+        (self.known, self.failing) = (known, failing);
+        (failed, ttl)
+    }
+}
+
+/// What the name stands for now, and how long.
+///
+/// # Errors
+/// When that is not known: nobody answers, or nothing is known of any host.
+async fn find(
+    source: &DnsSource,
+    tls: bool,
+    lookup: &Arc<Lookup>,
+    hosts: &mut Hosts,
+) -> Result<(Vec<FoundTarget>, Duration), String> {
     if source.records != DnsRecords::Srv {
         let found = lookup.addresses(&source.name, source.records).await?;
         let port = source.port.unwrap_or(if tls { 443 } else { 80 });
@@ -55,7 +134,7 @@ async fn find(source: &DnsSource, tls: bool, lookup: &Lookup) -> Result<(Vec<Fou
         return Ok((targets, found.ttl));
     }
     let found = lookup.services(&source.name).await?;
-    let (mut services, mut ttl) = (found.services, found.ttl);
+    let mut services = found.services;
     services.retain(|service| !service.host.is_empty());
     services.sort_by(|a, b| (a.priority, &a.host, a.port).cmp(&(b.priority, &b.host, b.port)));
     services.truncate(MOST_TARGETS);
@@ -63,19 +142,20 @@ async fn find(source: &DnsSource, tls: bool, lookup: &Lookup) -> Result<(Vec<Fou
     for (host, address) in found.known {
         addresses.entry(host).or_default().push(address);
     }
-    let mut left = MOST_HOSTS;
-    for service in &services {
-        if addresses.contains_key(&service.host) || left == 0 {
-            continue;
-        }
-        left -= 1;
-        let own = lookup.addresses(&service.host, DnsRecords::Addresses).await?;
-        if !own.addresses.is_empty() {
-            ttl = ttl.min(own.ttl);
-        }
-        addresses.insert(service.host.clone(), own.addresses);
+    let mut seen = BTreeSet::new();
+    let others = services.iter().map(|service| service.host.as_str());
+    let others = others.filter(|host| !addresses.contains_key(*host) && seen.insert(*host));
+    let others: Vec<&str> = others.take(MOST_HOSTS).collect();
+    let (failed, ttl) = hosts.ask(&others, lookup).await;
+    for (host, known) in &hosts.known {
+        addresses.insert(host.clone(), known.clone());
     }
-    Ok((targets(&services, &addresses, tls), ttl))
+    let targets = targets(&services, &addresses, tls);
+    match failed {
+        // none is left that is known, which is not to say that there is none
+        Some(why) if targets.is_empty() => Err(why),
+        Some(_) | None => Ok((targets, found.ttl.min(ttl))),
+    }
 }
 
 /// One target for each address of each service.

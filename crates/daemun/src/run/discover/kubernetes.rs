@@ -38,7 +38,7 @@ const MOST_TOKEN: u64 = 64 * 1024;
 pub(super) async fn run(source: KubernetesSource, tls: bool, feed: &Feed, world: &World) {
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     loop {
-        let why = match Cluster::new(&source, world).await {
+        let why = match Cluster::new(&source, world, Path::new(ACCOUNT), &variable).await {
             Ok(cluster) => match follow(&cluster, &source, tls, feed, &mut backoff, world).await {
                 // the server has forgotten where we were: begin again at once, but not over and over
                 Ended::Expired => {
@@ -206,11 +206,16 @@ struct Cluster {
 }
 
 impl Cluster {
-    async fn new(source: &KubernetesSource, world: &World) -> Result<Self, String> {
-        let account = Path::new(ACCOUNT);
+    /// What is not given is that of the pod this runs in, by its `account` and the variables of its environment.
+    async fn new(
+        source: &KubernetesSource,
+        world: &World,
+        account: &Path,
+        variable: &(dyn Fn(&str) -> Option<String> + Sync),
+    ) -> Result<Self, String> {
         let server = match &source.server {
             Some(server) => server.clone(),
-            None => own_server(source, account)?,
+            None => own_server(source, account, variable)?,
         };
         let own = source.server.is_none();
         let token_file = source.token_file.clone().or_else(|| own.then(|| account.join("token")));
@@ -239,14 +244,21 @@ impl Cluster {
 }
 
 /// The API server of the cluster this runs in, as every pod is told.
-fn own_server(source: &KubernetesSource, account: &Path) -> Result<Server, String> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+fn own_server(
+    source: &KubernetesSource,
+    account: &Path,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Server, String> {
     let host = variable("KUBERNETES_SERVICE_HOST");
     let host = host.ok_or("this is no pod of a cluster: `KUBERNETES_SERVICE_HOST` is not set; give `server`")?;
     let port = variable("KUBERNETES_SERVICE_PORT").and_then(|port| port.parse().ok()).unwrap_or(443);
     let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let ca_file = source.ca_file.clone().unwrap_or_else(|| account.join("ca.crt"));
     Ok(Server { address: TargetAddress::Tcp { host, port }, tls: true, authority, ca_file: Some(ca_file) })
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// The text of a small file.
@@ -258,4 +270,63 @@ async fn secret(file: PathBuf) -> Result<String, String> {
     let text = String::from_utf8(bytes).map_err(|_| format!("`{shown}` is not text"))?;
     let text = text.trim();
     if text.is_empty() { Err(format!("`{shown}` is empty")) } else { Ok(text.to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use daemun_dataplane::Clock;
+    use daemun_dataplane::record::Events;
+
+    use super::super::super::lookup::Lookup;
+    use super::super::super::names::Names;
+    use super::*;
+
+    fn world() -> World {
+        let clock = Clock::system();
+        let events = Events::to(clock.clone(), std::io::sink()).unwrap();
+        let lookup = Arc::new(Lookup::system(clock.clone()));
+        let names = Arc::new(Names::new(clock.clone(), events.clone(), Arc::clone(&lookup)));
+        World { clock, events, lookup, names }
+    }
+
+    fn source() -> KubernetesSource {
+        KubernetesSource {
+            server: None,
+            base_path: String::new(),
+            namespace: None,
+            service: "stock".into(),
+            port: None,
+            token_file: None,
+            ca_file: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn in_a_pod_the_service_alone_says_everything() {
+        let account = std::env::temp_dir().join(format!("daemun-account-{}", std::process::id()));
+        std::fs::create_dir_all(&account).unwrap();
+        std::fs::write(account.join("namespace"), "shop\n").unwrap();
+        let pod = |name: &str| match name {
+            "KUBERNETES_SERVICE_HOST" => Some("fd00::1".to_owned()),
+            "KUBERNETES_SERVICE_PORT" => Some("6443".to_owned()),
+            _ => None,
+        };
+        let cluster = Cluster::new(&source(), &world(), &account, &pod).await.unwrap();
+        assert_eq!(
+            cluster.target,
+            "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices\
+             ?labelSelector=kubernetes.io%2Fservice-name%3Dstock"
+        );
+        assert_eq!(cluster.token_file, Some(account.join("token")));
+        assert_eq!(cluster.service.authority(), "[fd00::1]:6443");
+        let server = own_server(&source(), &account, &pod).unwrap();
+        assert!(server.tls && server.ca_file == Some(account.join("ca.crt")), "{server:?}");
+        std::fs::remove_dir_all(&account).unwrap();
+    }
+
+    #[tokio::test]
+    async fn outside_of_a_cluster_a_server_must_be_given() {
+        let refused = Cluster::new(&source(), &world(), Path::new(ACCOUNT), &|_| None).await.err().unwrap();
+        assert!(refused.contains("`KUBERNETES_SERVICE_HOST` is not set; give `server`"), "{refused}");
+    }
 }

@@ -1,6 +1,6 @@
 //! Which member of a group a call goes to. Pure: what is known of the members and random numbers are arguments.
 
-use super::plan::{Group, Member};
+use super::plan::{Group, Member, Plan};
 
 /// Random numbers of one worker (splitmix64); nothing secret depends on them.
 #[derive(Debug)]
@@ -122,6 +122,26 @@ impl Ring {
     }
 }
 
+/// The target of a key: of its group, or where all of that are skipped of the next. One whose weight rises has a part of its keys, more with
+/// each step; the others stay where they went without it.
+pub(crate) fn of_key(ring: &Ring, plan: &Plan, key: u64, skip: impl Fn(usize) -> bool) -> Option<usize> {
+    let first = plan.group(mix(key));
+    let others = (0..plan.groups.len()).filter(|group| *group != first);
+    std::iter::once(first).chain(others).find_map(|group| {
+        let members = &plan.groups.get(group)?.members;
+        let number = u32::try_from(group).ok();
+        let is_member = |index: usize| plan.group_of.get(index).is_some_and(|own| own.is_some() && *own == number);
+        let find = |takes: &dyn Fn(usize) -> bool| {
+            // the ring is long: it is not walked for nothing
+            let some = members.iter().any(|member| takes(member.index));
+            some.then(|| ring.find(key, |index| is_member(index) && takes(index))).flatten()
+        };
+        let part = mix(key.wrapping_add(1));
+        let risen = || find(&|index| !skip(index) && plan.has_risen_to(index, part));
+        plan.rises().then(risen).flatten().or_else(|| find(&|index| !skip(index)))
+    })
+}
+
 /// The number of a text, the same in every process: FNV-1a, its bits spread.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
     mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)))
@@ -133,9 +153,10 @@ mod tests {
     use super::*;
     use crate::simulation::{Random, seeds};
 
+    const SEEN: Seen = Seen { weight: 1, tier: 0, near: false, up: true, drain: false, ejected: 0, risen: 0 };
+
     fn group(weights: &[u32]) -> Group {
-        let seen =
-            |weight: &u32| Seen { weight: *weight, tier: 0, near: false, up: true, drain: false, ejected: 0, risen: 0 };
+        let seen = |weight: &u32| Seen { weight: *weight, ..SEEN };
         let targets: Vec<Seen> = weights.iter().map(seen).collect();
         plan(&targets, &PlanRules::default(), 1).groups.remove(0)
     }
@@ -207,6 +228,44 @@ mod tests {
             let fair = 1_000 / count;
             assert!((fair / 2..=fair * 2).contains(&moved), "seed {seed}: {moved} of {fair}");
         }
+    }
+
+    #[test]
+    fn a_target_whose_weight_rises_gets_a_part_of_its_keys_that_grows() {
+        const SECOND: u64 = 1_000_000_000;
+        let risen = |risen: u64| Seen { risen, ..SEEN };
+        let rules = PlanRules { slow_start: 10 * SECOND, ..PlanRules::default() };
+        let names = names(3);
+        let ring = Ring::new(names.iter().map(|name| (name.as_str(), 1)));
+        let keys: Vec<u64> = (0..3_000).map(mix).collect();
+        let own: Vec<usize> = keys.iter().map(|key| ring.find(*key, |_| true).unwrap()).collect();
+        let mut before = 0;
+        for step in 0..=10 {
+            let plan = plan(&[risen(0), risen(20 * SECOND), risen(0)], &rules, (20 + step) * SECOND);
+            let found: Vec<usize> = keys.iter().map(|key| of_key(&ring, &plan, *key, |_| false).unwrap()).collect();
+            assert!(found.iter().zip(&own).all(|(found, own)| found == own || *own == 1 && *found != 1));
+            let all = own.iter().filter(|own| **own == 1).count();
+            let has = found.iter().filter(|found| **found == 1).count();
+            let fair = all * (step as usize + 1).min(10) / 10;
+            assert!(has >= before && has.abs_diff(fair) < 60, "{step}: {has} of {all}");
+            before = has;
+        }
+        // where all rise, the keys are where they belong
+        let plan = plan(&[risen(20 * SECOND); 3], &rules, 20 * SECOND);
+        assert!(keys.iter().zip(&own).all(|(key, own)| of_key(&ring, &plan, *key, |_| false) == Some(*own)));
+    }
+
+    #[test]
+    fn a_key_goes_to_the_next_group_when_all_of_its_own_failed() {
+        let tiers = [Seen { tier: 2, ..SEEN }, SEEN, Seen { tier: 1, ..SEEN }];
+        let plan = plan(&tiers, &PlanRules::default(), 1);
+        let names = names(3);
+        let ring = Ring::new(names.iter().map(|name| (name.as_str(), 1)));
+        for key in (0..100).map(mix) {
+            let of = |tried: &[usize]| of_key(&ring, &plan, key, |index| tried.contains(&index));
+            assert_eq!([of(&[]), of(&[1]), of(&[1, 2]), of(&[0, 1, 2])], [Some(1), Some(2), Some(0), None]);
+        }
+        assert_eq!(of_key(&ring, &Plan::default(), 1, |_| false), None);
     }
 
     #[test]

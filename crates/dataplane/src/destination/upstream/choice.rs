@@ -7,7 +7,7 @@ use daemun_config::diagnostic::{BAD_VALUE, Diagnostics};
 use daemun_config::model::{self, HashBy};
 use daemun_pipeline::{Carry, Exchange, Fault, Reason, Side};
 
-use super::balance::{Ring, hash, mix};
+use super::balance::{Ring, hash, of_key};
 use super::breaker::{Breaker, BreakerRules, Position};
 use super::outliers::{Cause, OutlierRules};
 use super::plan::{Plan, PlanRules, Seen, plan};
@@ -179,10 +179,9 @@ impl Choice {
             Balance::Hash(by) => Choice::key(by, exchange, route),
             Balance::RoundRobin | Balance::LeastRequests | Balance::Latency | Balance::Sticky(_) => None,
         };
-        let Some(key) = key else { return Some(plan.groups.first()?.members.first()?.index) };
-        let group = u32::try_from(plan.group(mix(key))).ok();
+        let Some(key) = key else { return Some(plan.groups.get(plan.group(0))?.members.first()?.index) };
         let ring = Ring::new(targets.iter().map(|target| (target.url.as_str(), target.weight)));
-        ring.find(key, |index| plan.group_of.get(index).is_some_and(|own| own.is_some() && *own == group))
+        of_key(&ring, &plan, key, |_| false)
     }
 
     fn seen(&self, target: &Target) -> Seen {
@@ -354,14 +353,22 @@ impl Upstream {
         let state = target.state();
         match outcome {
             Outcome::Answered(_) | Outcome::Failed => {}
-            Outcome::Overtaken => return state.told.overtaken(now),
-            Outcome::Cancelled => return,
+            Outcome::Overtaken | Outcome::Cancelled => {
+                if outcome == Outcome::Overtaken {
+                    state.told.overtaken(now);
+                }
+                if trial {
+                    state.told.unanswered(now);
+                }
+                return;
+            }
         }
         let failed = choice.is_failed(outcome);
+        let peaks = matches!(choice.balance, Balance::Latency);
         if let Outcome::Answered(_) = outcome {
-            state.told.answered(nanos, now);
+            state.told.answered(nanos, peaks, now);
         }
-        if failed && matches!(choice.balance, Balance::Latency) {
+        if failed && peaks {
             state.told.latency.penalty(now);
         }
         let Some(rules) = &choice.outliers else { return };
@@ -393,7 +400,7 @@ impl Upstream {
         heard.sort_unstable_by(|a, b| b.cmp(a));
         for (target, mean) in targets.iter().zip(means) {
             let told = &target.state().told;
-            if told.ejected() > now || told.ejected() > 0 && !told.is_tried() {
+            if !told.is_watched(now) {
                 continue;
             }
             let last = told.latency.last();

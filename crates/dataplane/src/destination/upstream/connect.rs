@@ -40,7 +40,7 @@ pub(crate) async fn connect(
     old: bool,
     place: Place,
 ) -> Result<Fresh, Fault> {
-    let mut stream = match plain(pool, target).await {
+    let (mut stream, to) = match plain(pool, target).await {
         Err(fault) if fault.reason == Reason::TooManyCalls => {
             // those that rest in pools serve nobody now
             worker.shed_pools();
@@ -67,10 +67,11 @@ pub(crate) async fn connect(
     if !h2 {
         let mut up = H1Up::new(Conn::new(stream, Reason::BodyBroken), place);
         up.told = told;
+        up.to = to;
         return Ok(Fresh::H1(Box::new(up)));
     }
     let head = worker.local().snapshot.settings.bounds.head;
-    let link = Link::begin(&worker.buffers, stream, head, place).await.map_err(|error| failed(target, &error))?;
+    let link = Link::begin(&worker.buffers, stream, head, place, to).await.map_err(|error| failed(target, &error))?;
     Ok(Fresh::H2(link.hold()))
 }
 
@@ -125,9 +126,11 @@ async fn secure(stream: Stream, upstream: &Upstream, target: &Target, old: bool)
     Ok((Stream::Tls(Box::new(stream)), h2))
 }
 
-async fn plain(pool: &Pool, target: &Target) -> Result<Stream, Fault> {
+/// Also gives which of its name's addresses it led to, where the target has a name.
+async fn plain(pool: &Pool, target: &Target) -> Result<(Stream, Option<SocketAddr>), Fault> {
     if let Some(path) = target.unix_path() {
-        return UnixStream::connect(path).await.map(Stream::Unix).map_err(|error| failed(target, &error));
+        let connected = UnixStream::connect(path).await;
+        return connected.map(|stream| (Stream::Unix(stream), None)).map_err(|error| failed(target, &error));
     }
     let addresses = target.resolved.load_full();
     let turn = pool.turn();
@@ -140,7 +143,8 @@ async fn plain(pool: &Pool, target: &Target) -> Result<Stream, Fault> {
                 let _ = stream.set_nodelay(true);
                 // a byte out of band would lie there unseen, and be missing where it should be
                 let _ = rustix::net::sockopt::set_socket_oobinline(&stream, true);
-                return Ok(Stream::Tcp(stream));
+                let to = target.name_to_resolve().map(|_| *address);
+                return Ok((Stream::Tcp(stream), to));
             }
             Err(error) => last = error,
         }

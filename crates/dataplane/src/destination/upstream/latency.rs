@@ -15,13 +15,28 @@ const MEMORY: u32 = 8;
 pub(crate) struct Latency {
     peak: AtomicU64,
     at: AtomicU64,
+    /// When an answer came last.
+    last: AtomicU64,
     mean: AtomicU64,
     seen: AtomicU32,
 }
 
 impl Latency {
-    /// Takes an answer that took `nanos`.
-    pub(crate) fn observe(&self, nanos: u64, now: u64) {
+    /// Takes an answer that took `nanos`; into the peak only where somebody looks at that.
+    pub(crate) fn observe(&self, nanos: u64, peaks: bool, now: u64) {
+        if peaks {
+            self.raise(nanos, now);
+        }
+        self.last.store(now, Relaxed);
+        let (mean, seen) = (self.mean.load(Relaxed), self.seen.load(Relaxed));
+        let parts = u64::from(seen.saturating_add(1).min(MEMORY));
+        self.mean.store((mean.saturating_mul(parts - 1).saturating_add(nanos)) / parts, Relaxed);
+        if seen < MEMORY {
+            self.seen.store(seen + 1, Relaxed);
+        }
+    }
+
+    fn raise(&self, nanos: u64, now: u64) {
         let peak = self.peak(now);
         let share = fading(now.saturating_sub(self.at.load(Relaxed)));
         // never quite forgotten: an answer at the end of a burst still counts for something
@@ -29,10 +44,6 @@ impl Latency {
         let next = if nanos > peak { nanos } else { whole(real(peak) * share + real(nanos) * (1.0 - share)) };
         self.peak.store(next, Relaxed);
         self.at.store(now, Relaxed);
-        let (mean, seen) = (self.mean.load(Relaxed), self.seen.load(Relaxed));
-        let parts = u64::from(seen.saturating_add(1).min(MEMORY));
-        self.mean.store((mean.saturating_mul(parts - 1).saturating_add(nanos)) / parts, Relaxed);
-        self.seen.store(seen.saturating_add(1), Relaxed);
     }
 
     /// Notes a failure: it may come fast, but must not draw calls.
@@ -57,7 +68,7 @@ impl Latency {
 
     /// When an answer came last; 0 for never.
     pub(crate) fn last(&self) -> u64 {
-        self.at.load(Relaxed)
+        self.last.load(Relaxed)
     }
 
     /// Forgets all, for a target that begins anew.
@@ -91,8 +102,8 @@ mod tests {
     #[test]
     fn a_slow_answer_counts_at_once_and_fades() {
         let latency = Latency::default();
-        latency.observe(MS, 1_000 * MS);
-        latency.observe(500 * MS, 1_001 * MS);
+        latency.observe(MS, true, 1_000 * MS);
+        latency.observe(500 * MS, true, 1_001 * MS);
         assert_eq!(latency.peak(1_001 * MS), 500 * MS);
         let later = latency.peak(11_001 * MS);
         assert!((180 * MS..190 * MS).contains(&later), "{later}");
@@ -101,19 +112,27 @@ mod tests {
     #[test]
     fn quick_answers_bring_a_peak_down() {
         let latency = Latency::default();
-        latency.observe(500 * MS, 1_000 * MS);
-        (0..40).for_each(|i| latency.observe(MS, (1_001 + i) * MS));
+        latency.observe(500 * MS, true, 1_000 * MS);
+        (0..40).for_each(|i| latency.observe(MS, true, (1_001 + i) * MS));
         assert!(latency.peak(1_041 * MS) < 20 * MS);
     }
 
     #[test]
     fn the_mean_is_known_after_some_answers_and_one_slow_one_does_not_make_it() {
         let latency = Latency::default();
-        (0..7).for_each(|i| latency.observe(10 * MS, i * MS));
+        (0..7).for_each(|i| latency.observe(10 * MS, false, i * MS));
         assert_eq!(latency.mean(), None);
-        latency.observe(10 * MS, 8 * MS);
+        latency.observe(10 * MS, false, 8 * MS);
         assert_eq!(latency.mean(), Some(10 * MS));
-        latency.observe(90 * MS, 9 * MS);
-        assert_eq!(latency.mean(), Some(20 * MS));
+        latency.observe(90 * MS, false, 9 * MS);
+        assert_eq!((latency.mean(), latency.peak(9 * MS)), (Some(20 * MS), 0));
+    }
+
+    #[test]
+    fn a_failure_is_no_answer() {
+        let latency = Latency::default();
+        latency.observe(MS, true, 1_000 * MS);
+        latency.penalty(2_000 * MS);
+        assert_eq!((latency.last(), latency.peak(2_000 * MS)), (1_000 * MS, PENALTY));
     }
 }

@@ -1,6 +1,7 @@
 //! A worker's connections to one address over HTTP/2: few, shared by many calls. Those who find none while one is being made wait for it.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 
 use daemun_pipeline::Fault;
@@ -33,11 +34,13 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    /// A place on a connection that takes another call; where as many as may be are open, on the one with the fewest calls.
-    pub(crate) fn take(&self) -> Option<Hold> {
+    /// A place on a connection that takes another call; where as many as may be are open, on the one with the fewest calls. `lost` says
+    /// which address the target's name has no longer; connections to it are let go of, and end with their calls.
+    pub(crate) fn take(&self, lost: impl Fn(&SocketAddr) -> bool) -> Option<Hold> {
         let mut known = self.known.borrow_mut();
-        if known.iter().any(|link| link.is_closed()) {
-            known.retain(|link| !link.is_closed());
+        let ends = |link: &Link| link.is_closed() || link.to().is_some_and(&lost);
+        if known.iter().any(|link| ends(link)) {
+            known.retain(|link| !ends(link));
         }
         let free = known.iter().find(|link| link.has_room());
         let full = known.len() + self.unknown.get() >= LINKS_MOST;
@@ -184,6 +187,11 @@ mod tests {
 
     /// A connection whose other end, the test's, never says anything; and that end.
     async fn silent() -> (Rc<Link>, std::net::TcpStream) {
+        silent_at(None).await
+    }
+
+    /// The same to one of a name's addresses.
+    async fn silent_at(to: Option<SocketAddr>) -> (Rc<Link>, std::net::TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let own = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         own.set_nonblocking(true).unwrap();
@@ -192,7 +200,7 @@ mod tests {
         let budget = Budget::new(1, 0);
         let place = budget.take(&budget.share(&"a".into()), 1, true).unwrap();
         let stream = Stream::Tcp(tokio::net::TcpStream::from_std(own).unwrap());
-        (Link::begin(&Rc::<Buffers>::default(), stream, 16 * 1024, place).await.unwrap(), other)
+        (Link::begin(&Rc::<Buffers>::default(), stream, 16 * 1024, place, to).await.unwrap(), other)
     }
 
     async fn local(test: impl Future<Output = ()>) {
@@ -236,7 +244,7 @@ mod tests {
             while links.connecting.get() > 0 {
                 tokio::task::yield_now().await;
             }
-            assert!(links.take().is_none());
+            assert!(links.take(|_| false).is_none());
             assert!(links.is_empty() && !links.is_coming());
         })
         .await;
@@ -253,16 +261,38 @@ mod tests {
                 made.push(links.connect());
             }
             assert_eq!(made.len(), LINKS_MOST);
-            assert!(links.take().is_none());
+            assert!(links.take(|_| false).is_none());
             let mut waits = Box::pin(links.wait());
             assert!(at_once(&mut waits).await.is_none());
             // the first that is there is shared
             let (link, _other) = silent().await;
             links.keep(&link, made.pop().unwrap());
             assert!(at_once(&mut waits).await.is_some_and(|waited| waited.is_ok()));
-            assert!(links.take().is_some());
+            assert!(links.take(|_| false).is_some());
             drop(made);
             assert_eq!((links.connecting.get(), links.unknown.get()), (1, 0));
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_an_address_its_name_has_lost_takes_no_call_and_ends_with_those_it_has() {
+        local(async {
+            let links = Rc::new(Links::default());
+            let (old, new): (SocketAddr, SocketAddr) = ("10.0.0.1:80".parse().unwrap(), "10.0.0.2:80".parse().unwrap());
+            let mut others = Vec::new();
+            for to in [Some(old), Some(new), None] {
+                let connecting = links.connect();
+                let (link, other) = silent_at(to).await;
+                links.keep(&link, connecting);
+                others.push(other);
+            }
+            let call = links.take(|_| false).unwrap();
+            assert_eq!(call.link().to(), Some(&old));
+            assert_eq!(links.take(|to| *to == old).unwrap().link().to(), Some(&new));
+            assert_eq!(links.take(|_| true).unwrap().link().to(), None);
+            assert_eq!(links.known.borrow().len(), 1);
+            assert!(!call.link().is_closed());
         })
         .await;
     }

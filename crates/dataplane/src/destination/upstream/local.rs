@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use daemun_pipeline::{Exchange, Fault, Reason};
 
-use super::balance::{Dice, Ring, by_weight, mix, of_two};
-use super::breaker::Pass;
+use super::balance::{Dice, Ring, by_weight, mix, of_key, of_two};
+use super::breaker::{Pass, Position};
 use super::budget::Share;
 use super::choice::{Balance, Choice};
 use super::gate::{Gates, LocalGate};
 use super::no_target;
 use super::picked::Picked;
-use super::plan::{Member, Plan};
+use super::plan::{ALL, Member, Plan};
 use super::pool::{LocalTarget, Pools};
 use super::sticky::Sticky;
 use crate::snapshot::Route;
@@ -94,6 +94,31 @@ impl LocalUpstream {
         view.plan = self.shared.choice.plan(&view.list, now);
         let owed = |count: usize| (0..count).map(|i| i64::from(i == self.offset % count.max(1))).collect();
         view.owed = view.plan.groups.iter().map(|group| owed(group.members.len())).collect();
+        self.tell_gate(view);
+    }
+
+    /// Looks again at its targets if something may have changed; whether it did.
+    pub(crate) fn renew(&self, now: u64) -> bool {
+        let mut view = self.view.borrow_mut();
+        let is_old = view.version != self.shared.set.version() || now >= view.plan.until;
+        if is_old {
+            self.look(&mut view, now);
+        }
+        is_old
+    }
+
+    /// Counts again how many calls its targets have room for.
+    pub(crate) fn recount(&self) {
+        self.tell_gate(&self.view.borrow());
+    }
+
+    /// Tells the gate how many targets are called, and how many calls are still at others: their places are of no use to the former.
+    fn tell_gate(&self, view: &View) {
+        let Some(gate) = &self.gate else { return };
+        let called = view.plan.groups.iter().map(|group| group.members.len()).sum();
+        let others = view.targets.iter().zip(&view.plan.group_of).filter(|(_, group)| group.is_none());
+        let elsewhere = others.filter_map(|(target, _)| target.bound.as_ref()).map(|bound| bound.calls()).sum();
+        gate.follow(called, elsewhere, (self.shared.made, view.version));
     }
 
     /// Takes other targets.
@@ -113,7 +138,10 @@ impl LocalUpstream {
                         home: Arc::clone(&self.shared),
                         digest: digest.unwrap_or_default(),
                         pool: self.pools.of(target),
-                        bound: self.shared.target_bounds.map(|bounds| self.gates.target(&name, &target.key, bounds)),
+                        bound: self
+                            .shared
+                            .target_bounds
+                            .map(|bounds| self.gates.target(&name, &target.key, bounds, self.shared.made)),
                     })
                 },
                 Rc::clone,
@@ -130,9 +158,6 @@ impl LocalUpstream {
         if matches!(choice.balance, Balance::Sticky(_)) {
             let digests = view.targets.iter().enumerate();
             view.digests = digests.map(|(index, target)| (target.digest.clone(), index)).collect();
-        }
-        if let Some(gate) = &self.gate {
-            gate.follow(list.iter().filter(|target| target.weight > 0).count());
         }
         view.list = list;
     }
@@ -157,6 +182,18 @@ impl LocalUpstream {
         view.targets.get(index).map(|target| Picked::plain(Rc::clone(target))).ok_or_else(no_target)
     }
 
+    /// Why no call could be made now even with a place: nothing is gained by waiting for one then.
+    pub(crate) fn closed(&self, now: u64) -> Option<Fault> {
+        if let Some(Position::Open(left)) = self.shared.choice.breaker.as_ref().map(|breaker| breaker.position(now)) {
+            return Some(circuit_open(left));
+        }
+        let mut view = self.view.borrow_mut();
+        if view.version != self.shared.set.version() || now >= view.plan.until {
+            self.look(&mut view, now);
+        }
+        (view.plan.groups.is_empty() && view.plan.trials.is_empty()).then(no_target)
+    }
+
     /// The same where something is configured beside round robin.
     fn choose(
         &self,
@@ -175,7 +212,7 @@ impl LocalUpstream {
         if view.version != self.shared.set.version() {
             self.look(view, now);
         }
-        let trial = view.trial(tried, now);
+        let trial = if view.plan.trials.is_empty() { None } else { view.trial(choice, exchange, route, tried, now) };
         let found = trial.or_else(|| view.choose(choice, exchange, route, tried, now));
         let Some(target) = found.and_then(|index| view.targets.get(index)) else {
             if let Some(breaker) = &choice.breaker {
@@ -189,19 +226,52 @@ impl LocalUpstream {
     }
 }
 
-impl View {
-    /// Whether a target was tried before, or is no longer there.
-    fn is_tried(&self, index: usize, tried: &[Rc<LocalTarget>]) -> bool {
-        self.targets.get(index).is_none_or(|own| tried.iter().any(|tried| Arc::ptr_eq(&tried.shared, &own.shared)))
-    }
+/// Whether a target was tried before, or is no longer there.
+fn is_tried(targets: &[Rc<LocalTarget>], index: usize, tried: &[Rc<LocalTarget>]) -> bool {
+    targets.get(index).is_none_or(|own| tried.iter().any(|tried| Arc::ptr_eq(&tried.shared, &own.shared)))
+}
 
-    /// An ejected target whose time is over, where this call is the one that tries it.
-    fn trial(&self, tried: &[Rc<LocalTarget>], now: u64) -> Option<usize> {
+impl View {
+    /// An ejected target whose time is over, where this call is the one that tries it. A call that belongs elsewhere is not.
+    #[cold]
+    fn trial(
+        &self,
+        choice: &Choice,
+        exchange: &Exchange,
+        route: &Route,
+        tried: &[Rc<LocalTarget>],
+        now: u64,
+    ) -> Option<usize> {
         let may = |index: &usize| {
-            !self.is_tried(*index, tried)
+            !is_tried(&self.targets, *index, tried)
                 && self.list.get(*index).is_some_and(|target| target.state().told.may_try(now))
         };
-        self.plan.trials.iter().copied().find(may)
+        let any = || self.plan.trials.iter().copied().find(may);
+        match &choice.balance {
+            Balance::RoundRobin | Balance::LeastRequests | Balance::Latency => any(),
+            Balance::Sticky(sticky) => {
+                if self.own(sticky, exchange, tried).is_some() {
+                    None
+                } else {
+                    any()
+                }
+            }
+            Balance::Hash(by) => {
+                let Some(key) = Choice::key(by, exchange, route) else { return any() };
+                let group = u32::try_from(self.plan.group(mix(key))).ok();
+                let is_member = |index: usize| self.plan.group_of.get(index).is_some_and(|own| *own == group);
+                let is_trial = |index: usize| self.plan.trials.contains(&index);
+                let own = self.ring.find(key, |index| is_member(index) || is_trial(index));
+                own.filter(|index| is_trial(*index)).filter(may)
+            }
+        }
+    }
+
+    /// The target that the client's cookie tells, if it gets calls.
+    fn own(&self, sticky: &Sticky, exchange: &Exchange, tried: &[Rc<LocalTarget>]) -> Option<usize> {
+        let told = exchange.request.cookie(&sticky.cookie).and_then(|value| std::str::from_utf8(value).ok());
+        let own = told.and_then(|digest| self.digests.get(digest)).copied();
+        own.filter(|index| self.plan.is_drawn(*index) && !is_tried(&self.targets, *index, tried))
     }
 
     fn choose(
@@ -217,19 +287,17 @@ impl View {
             Balance::LeastRequests => self.of_two(tried, Self::load),
             Balance::Latency => self.of_two(tried, |view, member| view.time(member, now)),
             Balance::Hash(by) => match Choice::key(by, exchange, route) {
-                Some(key) => self.of_key(key, tried),
+                Some(key) => {
+                    let skip = |index: usize| !tried.is_empty() && is_tried(&self.targets, index, tried);
+                    of_key(&self.ring, &self.plan, key, skip)
+                }
                 None => self.of_group(tried, |view, group, dice| {
                     let group = view.plan.groups.get(group)?;
-                    let position = by_weight(group, |index| view.is_tried(index, tried), dice)?;
+                    let position = by_weight(group, |index| is_tried(&view.targets, index, tried), dice)?;
                     group.members.get(position).map(|member| member.index)
                 }),
             },
-            Balance::Sticky(sticky) => {
-                let told = exchange.request.cookie(&sticky.cookie).and_then(|value| std::str::from_utf8(value).ok());
-                let own = told.and_then(|digest| self.digests.get(digest)).copied();
-                let called = |index: &usize| self.plan.group_of.get(*index).is_some_and(Option::is_some);
-                own.filter(called).filter(|index| !self.is_tried(*index, tried)).or_else(|| self.in_turn(tried))
-            }
+            Balance::Sticky(sticky) => self.own(sticky, exchange, tried).or_else(|| self.in_turn(tried)),
         }
     }
 
@@ -237,14 +305,13 @@ impl View {
     fn in_turn(&mut self, tried: &[Rc<LocalTarget>]) -> Option<usize> {
         let first = self.group();
         self.next(first, tried).or_else(|| {
-            let others = (0..self.plan.groups.len()).filter(|group| *group != first).collect::<Vec<_>>();
-            others.into_iter().find_map(|group| self.next(group, tried))
+            (0..self.plan.groups.len()).filter(|group| *group != first).find_map(|group| self.next(group, tried))
         })
     }
 
     /// Which group a call goes to.
     fn group(&mut self) -> usize {
-        if self.plan.groups.len() < 2 {
+        if self.plan.groups.first().is_none_or(|first| first.share >= ALL) {
             return 0;
         }
         self.plan.group(self.dice.roll())
@@ -260,14 +327,10 @@ impl View {
             return Some(only.index);
         }
         let owed = owed.get_mut(group)?;
-        let is_tried = |index: usize| {
-            let own = targets.get(index);
-            own.is_none_or(|own| tried.iter().any(|tried| Arc::ptr_eq(&tried.shared, &own.shared)))
-        };
         let mut total = 0;
         let mut best: Option<(usize, i64)> = None;
         for (position, (member, owed)) in members.iter().zip(owed.iter_mut()).enumerate() {
-            if !tried.is_empty() && is_tried(member.index) {
+            if !tried.is_empty() && is_tried(targets, member.index, tried) {
                 continue;
             }
             let weight = i64::try_from(member.weight).unwrap_or(i64::MAX);
@@ -304,7 +367,7 @@ impl View {
     fn of_two(&mut self, tried: &[Rc<LocalTarget>], cost: impl Fn(&View, &Member) -> f64) -> Option<usize> {
         self.of_group(tried, |view, group, dice| {
             let group = view.plan.groups.get(group)?;
-            let skip = |index: usize| !tried.is_empty() && view.is_tried(index, tried);
+            let skip = |index: usize| !tried.is_empty() && is_tried(&view.targets, index, tried);
             let position = of_two(group, skip, |member| cost(view, member), dice)?;
             group.members.get(position).map(|member| member.index)
         })
@@ -324,17 +387,6 @@ impl View {
         let told = &target.state().told;
         let time = told.latency.peak(now).max(told.silence(now)) as f64;
         time * (told.in_flight() as f64 + 1.0)
-    }
-
-    /// The target of a key.
-    fn of_key(&self, key: u64, tried: &[Rc<LocalTarget>]) -> Option<usize> {
-        let group = u32::try_from(self.plan.group(mix(key))).ok();
-        let takes = |index: usize, group: Option<u32>| {
-            let own = self.plan.group_of.get(index).copied().flatten();
-            own.is_some() && (group.is_none() || own == group) && (tried.is_empty() || !self.is_tried(index, tried))
-        };
-        let own = self.ring.find(key, |index| takes(index, group));
-        own.or_else(|| self.ring.find(key, |index| takes(index, None)))
     }
 }
 

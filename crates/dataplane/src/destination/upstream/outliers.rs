@@ -16,6 +16,8 @@ const TIMES: u64 = 10;
 const OVERTAKEN: u32 = 3;
 /// Answers that take no longer than this are never too slow beside others', nanoseconds.
 const QUICK: u64 = 20_000_000;
+/// Time from one call that tries a target to the next, nanoseconds.
+const BETWEEN_TRIALS: u64 = 1_000_000_000;
 
 /// What ejects a target, and for how long. Times in nanoseconds, shares in hundredths of a per cent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +117,11 @@ pub(crate) struct Told {
     ejections: AtomicU64,
     /// A call tries it.
     trying: AtomicBool,
+    /// When the last call that tried it began, and when that was sent; 0 when it was not.
+    trial_at: AtomicU64,
+    trial_sent: AtomicU64,
+    /// How long those were waited for that tried it since it was ejected, and ended without an answer.
+    unanswered: AtomicU64,
 }
 
 /// What a report came to.
@@ -133,15 +140,26 @@ impl Told {
         self.load.fetch_add(1, AcqRel);
     }
 
-    /// A call was sent, so that its answer is waited for. `trial`: it tries a target that was ejected, whose silence before does not
-    /// count.
+    /// A call was sent, so that its answer is waited for. `trial`: it tries a target that was ejected, of whose silence only that of
+    /// such calls since counts.
     pub(crate) fn wait(&self, trial: bool, now: u64) {
         let before = self.load.fetch_add(1 << 32, AcqRel);
-        if before >> 32 == 0 || trial {
+        if trial {
+            if self.heard.load(Relaxed) < self.until.load(Acquire) {
+                self.overtaken.store(0, Relaxed);
+            }
+            self.trial_sent.store(now, Relaxed);
+            self.heard.store(now.saturating_sub(self.unanswered.load(Relaxed)), Relaxed);
+        } else if before >> 32 == 0 {
             self.heard.store(now, Relaxed);
         }
-        if trial {
-            self.overtaken.store(0, Relaxed);
+    }
+
+    /// The call that tried it ended before it was answered.
+    pub(crate) fn unanswered(&self, now: u64) {
+        let sent = self.trial_sent.swap(0, Relaxed);
+        if sent > 0 {
+            self.unanswered.fetch_add(now.saturating_sub(sent), Relaxed);
         }
     }
 
@@ -160,8 +178,11 @@ impl Told {
         self.load.load(Relaxed) & 0xffff_ffff
     }
 
-    /// How long an answer has been waited for; 0 when none is.
+    /// How long an answer has been waited for; 0 when none is, or none that was sent since it was ejected.
     pub(crate) fn silence(&self, now: u64) -> u64 {
+        if self.heard.load(Relaxed) < self.until.load(Acquire) {
+            return 0;
+        }
         let waited = self.load.load(Relaxed) >> 32 > 0;
         let since = |moment: &AtomicU64| now.saturating_sub(moment.load(Relaxed));
         let overtaken = self.overtaken.load(Relaxed) >= OVERTAKEN;
@@ -176,12 +197,14 @@ impl Told {
         }
     }
 
-    /// Notes an answer, and how long its head took where that is known.
-    pub(crate) fn answered(&self, nanos: Option<u64>, now: u64) {
+    /// Notes an answer, and how long its head took where that is known; `peaks`: somebody looks at the peaks of that.
+    pub(crate) fn answered(&self, nanos: Option<u64>, peaks: bool, now: u64) {
         self.heard.store(now, Relaxed);
-        self.overtaken.store(0, Relaxed);
+        if self.overtaken.load(Relaxed) != 0 {
+            self.overtaken.store(0, Relaxed);
+        }
         if let Some(nanos) = nanos {
-            self.latency.observe(nanos, now);
+            self.latency.observe(nanos, peaks, now);
         }
     }
 
@@ -249,6 +272,12 @@ impl Told {
         slow.then(|| Cause::Peers(u32::try_from(mean / peers.max(1)).unwrap_or(u32::MAX)))
     }
 
+    /// Whether [`Told::look`] can tell something new: it has its calls, or was tried since it was ejected.
+    pub(crate) fn is_watched(&self, now: u64) -> bool {
+        let until = self.until.load(Acquire);
+        until == 0 || until <= now && (self.is_tried() || self.overtaken.load(Relaxed) >= OVERTAKEN)
+    }
+
     /// Ejects it: for longer when it failed again at once.
     pub(crate) fn eject(&self, cause: Cause, rules: &OutlierRules, now: u64) {
         let (length, ended) = (self.length.load(Relaxed), self.ended.load(Relaxed));
@@ -259,6 +288,8 @@ impl Told {
             self.cause.store(cause.code(), Relaxed);
         }
         self.ejections.fetch_add(1, Relaxed);
+        self.trial_sent.store(0, Relaxed);
+        self.unanswered.store(0, Relaxed);
         self.until.store(now.saturating_add(length).max(1), Release);
     }
 
@@ -288,14 +319,24 @@ impl Told {
         Cause::of(self.cause.load(Relaxed))
     }
 
-    /// Whether this call is the one that tries it; its end is to be told with [`Told::tried`].
+    /// Whether this call is the one that tries it, one a second at most; its end is to be told with [`Told::tried`].
     pub(crate) fn may_try(&self, now: u64) -> bool {
         let until = self.until.load(Acquire);
-        until > 0 && now >= until && !self.trying.swap(true, AcqRel)
+        let due = || now >= self.trial_at.load(Acquire).saturating_add(BETWEEN_TRIALS);
+        if until == 0 || now < until || !due() || self.trying.swap(true, AcqRel) {
+            return false;
+        }
+        // another worker's call may have come and gone meanwhile
+        if !due() {
+            self.tried();
+            return false;
+        }
+        self.trial_sent.store(0, Relaxed);
+        self.trial_at.store(now, Release);
+        true
     }
 
-    /// Whether a call tries it.
-    pub(crate) fn is_tried(&self) -> bool {
+    fn is_tried(&self) -> bool {
         self.trying.load(Acquire)
     }
 
@@ -371,6 +412,7 @@ mod tests {
             assert_eq!(told.report(true, None, true, &rules(), now), Finding::Outlier(Cause::Again));
             told.tried();
         }
+        now += SECOND;
         assert!(told.may_try(now));
         assert_eq!(told.report(false, Some(MS), true, &rules(), now), Finding::Back);
         told.readmit(now);
@@ -404,6 +446,42 @@ mod tests {
         told.eject(Cause::Silent(1), &rules(), 5 * SECOND);
         told.wait(true, 15 * SECOND);
         assert_eq!(told.look(Some(10 * MS), 15 * SECOND + 1, &rules(), 16 * SECOND), None);
+        assert!(told.look(Some(10 * MS), 16 * SECOND, &rules(), 16 * SECOND + MS).is_some());
+    }
+
+    #[test]
+    fn the_silence_of_calls_that_tried_it_and_ended_unanswered_adds_up() {
+        let told = Told::default();
+        told.eject(Cause::Failures(5), &rules(), SECOND);
+        let look = |now: u64| told.look(Some(10 * MS), now - 1, &rules(), now);
+        for second in 11..15 {
+            let now = second * SECOND;
+            assert!(told.may_try(now));
+            told.wait(true, now);
+            assert_eq!(look(now + 240 * MS), None, "{second}");
+            told.waited();
+            told.unanswered(now + 240 * MS);
+            told.tried();
+            assert!(!told.is_watched(now + 300 * MS) && !told.may_try(now + 999 * MS));
+        }
+        // one that found no connection does not count
+        assert!(told.may_try(15 * SECOND));
+        told.unanswered(15 * SECOND + 900 * MS);
+        told.tried();
+        assert!(told.may_try(16 * SECOND));
+        told.wait(true, 16 * SECOND);
+        assert_eq!(look(16 * SECOND + 40 * MS), None);
+        assert_eq!(look(16 * SECOND + 50 * MS), Some(Cause::Silent(1_010)));
+    }
+
+    #[test]
+    fn calls_that_hang_since_before_it_was_ejected_tell_nothing_of_it_when_it_is_tried() {
+        let rules = OutlierRules { slower_than: Some(2 * SECOND), ..rules() };
+        let told = Told::default();
+        told.wait(false, SECOND);
+        told.eject(Cause::Silent(1), &rules, 4 * SECOND);
+        assert!(told.may_try(14 * SECOND) && told.is_watched(14 * SECOND));
+        assert_eq!(told.look(None, 0, &rules, 14 * SECOND + MS), None);
     }
 
     #[test]
@@ -413,7 +491,7 @@ mod tests {
         (0..3).for_each(|i| told.overtaken(SECOND + i * MS));
         assert_eq!(told.look(None, 0, &rules, 3 * SECOND), None);
         assert!(matches!(told.look(None, 0, &rules, 3 * SECOND + MS), Some(Cause::Silent(_))));
-        told.answered(Some(MS), 3 * SECOND);
+        told.answered(Some(MS), false, 3 * SECOND);
         assert_eq!(told.look(None, 0, &rules, 9 * SECOND), None);
     }
 
@@ -421,7 +499,7 @@ mod tests {
     fn a_target_far_slower_than_the_others_is_found() {
         let rules = OutlierRules { peers: Some(5), ..rules() };
         let told = Told::default();
-        (0..8).for_each(|i| told.answered(Some(100 * MS), i * MS));
+        (0..8).for_each(|i| told.answered(Some(100 * MS), false, i * MS));
         assert_eq!(told.look(Some(10 * MS), 0, &rules, SECOND), Some(Cause::Peers(10)));
         assert_eq!(told.look(Some(30 * MS), 0, &rules, SECOND), None);
     }
@@ -456,7 +534,7 @@ mod tests {
                     let took = end - begun;
                     told.waited();
                     if took < limit {
-                        told.answered(Some(took), now);
+                        told.answered(Some(took), false, now);
                     }
                     let finding = told.report(took >= limit, (took < limit).then_some(took), *trial, &rules, now);
                     match finding {
@@ -469,7 +547,7 @@ mod tests {
                     }
                     false
                 });
-                if (told.ejected() == 0 || now >= told.ejected())
+                if told.is_watched(now)
                     && let Some(cause) = told.look(None, 0, &rules, now)
                 {
                     told.eject(cause, &rules, now);
@@ -485,6 +563,77 @@ mod tests {
             }
             let seconds = (until - from) / SECOND - 3;
             assert!(ill <= 2 * seconds, "seed {seed}: {ill} in {seconds} s");
+            assert!(now - last < SECOND, "seed {seed}: not back");
+        }
+    }
+
+    /// Calls that hang for a while end as callers and second calls let them: nothing of that makes it called more.
+    #[test]
+    fn a_target_that_hangs_gets_few_calls_whoever_gives_them_up() {
+        let rules = rules();
+        for seed in seeds() {
+            let mut random = Random::new(seed);
+            let (hedge, patience) = match seed % 4 {
+                0 => (Some(50 * MS), None),
+                1 => (None, Some(300 * MS)),
+                2 => (Some(50 * MS), Some(300 * MS)),
+                _ => (None, None),
+            };
+            let told = Told::default();
+            let (from, until) = (5 * SECOND, (35 + random.below(20)) * SECOND);
+            let given_up = [hedge, patience, Some(30 * SECOND)].into_iter().flatten().min().unwrap();
+            // when it began, whether it is answered, whether it tries
+            let mut calls: Vec<(u64, bool, bool)> = Vec::new();
+            let (mut now, mut ill, mut last) = (0, 0, 0);
+            while now < until + 70 * SECOND {
+                now += 10 * MS + random.below(20 * MS);
+                calls.retain(|(begun, answered, trial)| {
+                    let end = if *answered { begun + MS } else { begun + given_up };
+                    if end > now {
+                        return true;
+                    }
+                    told.waited();
+                    let finding = if *answered || given_up == 30 * SECOND {
+                        if *answered {
+                            told.answered(Some(MS), false, now);
+                        }
+                        told.report(!answered, answered.then_some(MS), *trial, &rules, now)
+                    } else {
+                        if hedge.is_some() {
+                            told.overtaken(now);
+                        }
+                        if *trial {
+                            told.unanswered(now);
+                        }
+                        Finding::Nothing
+                    };
+                    match finding {
+                        Finding::Outlier(cause) => told.eject(cause, &rules, now),
+                        Finding::Back => told.readmit(now),
+                        Finding::Nothing => {}
+                    }
+                    if *trial {
+                        told.tried();
+                    }
+                    false
+                });
+                if told.is_watched(now)
+                    && let Some(cause) = told.look(Some(MS), now, &rules, now)
+                {
+                    told.eject(cause, &rules, now);
+                }
+                let trial = told.may_try(now);
+                if trial || told.ejected() == 0 {
+                    told.wait(trial, now);
+                    let hangs = (from..until).contains(&now);
+                    ill += u64::from(hangs && now > from + 3 * SECOND);
+                    calls.push((now, !hangs, trial));
+                    last = now;
+                }
+            }
+            assert!(told.ejections() >= 2, "seed {seed}: it is left alone for longer when it hangs again");
+            // a few for each time it was ejected, not one a second
+            assert!(ill <= 15, "seed {seed}: {ill} calls");
             assert!(now - last < SECOND, "seed {seed}: not back");
         }
     }

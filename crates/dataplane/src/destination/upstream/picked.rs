@@ -61,6 +61,10 @@ impl Picked {
         }
         let LocalTarget { home, shared, .. } = &*self.target;
         home.take(shared, outcome, nanos, self.trial, now);
+        // not only when its answer, which may be a stream, is over
+        if std::mem::take(&mut self.trial) {
+            shared.state().told.tried();
+        }
         if let Some(breaker) = &home.choice.breaker {
             breaker.end(self.pass, home.choice.breaker_end(outcome, nanos), now);
         }

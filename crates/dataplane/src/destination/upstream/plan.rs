@@ -38,9 +38,12 @@ pub(crate) struct PlanRules {
 /// How calls are shared until something changes.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
+    /// Those that have no part of the calls among them: such are called when all targets of the others failed.
     pub(crate) groups: Vec<Group>,
     /// For each target, its group, or none while it gets no calls.
     pub(crate) group_of: Vec<Option<u32>>,
+    /// For each target, how many of `STEPS` its weight has risen; empty while all have risen.
+    steps: Vec<u64>,
     /// Ejected targets whose time is over: one call at a time tries them.
     pub(crate) trials: Vec<usize>,
     /// When it must be made anew though nothing changed.
@@ -52,6 +55,8 @@ pub(crate) struct Plan {
 /// Targets that share a part of the calls.
 #[derive(Debug)]
 pub(crate) struct Group {
+    /// Its part of the calls, of `ALL`.
+    pub(crate) share: u64,
     /// Its part of the calls and those of the groups before it, of `ALL`.
     pub(crate) upto: u64,
     pub(crate) members: Vec<Member>,
@@ -77,7 +82,25 @@ impl Plan {
     /// The group of a call, by a number that is the same for calls that belong together, or random.
     pub(crate) fn group(&self, number: u64) -> usize {
         let at = self.groups.iter().position(|group| number % ALL < group.upto);
-        at.unwrap_or(self.groups.len().saturating_sub(1))
+        // parts may make a little less than the whole; whoever comes last without one has the same end as the one before
+        let last = || self.groups.iter().position(|group| self.groups.last().is_some_and(|l| l.upto == group.upto));
+        at.or_else(last).unwrap_or(0)
+    }
+
+    /// Whether a target gets calls before others failed.
+    pub(crate) fn is_drawn(&self, index: usize) -> bool {
+        let group = self.group_of.get(index).copied().flatten().and_then(|group| usize::try_from(group).ok());
+        group.and_then(|group| self.groups.get(group)).is_some_and(|group| group.share > 0)
+    }
+
+    /// Whether the weight of some target rises.
+    pub(crate) fn rises(&self) -> bool {
+        !self.steps.is_empty()
+    }
+
+    /// Whether a target, as far as its weight has risen, takes what has this number.
+    pub(crate) fn has_risen_to(&self, index: usize, number: u64) -> bool {
+        self.steps.get(index).is_none_or(|steps| number % STEPS < *steps)
     }
 }
 
@@ -103,14 +126,19 @@ pub(crate) fn plan(targets: &[Seen], rules: &PlanRules, now: u64) -> Plan {
         }
     }
     plan.group_of = vec![None; targets.len()];
+    let mut steps = vec![STEPS; targets.len()];
     let mut upto = 0;
     for (share, members) in shares(targets, rules, &callable, &chosen) {
         let number = u32::try_from(plan.groups.len()).ok();
         let mut sum = 0;
         let members = members.into_iter().filter_map(|index| {
             let seen = targets.get(index)?;
-            let (weight, next) = risen_weight(seen, rules.slow_start, now);
+            let (risen, next) = risen_steps(seen, rules.slow_start, now);
             until = until.min(next);
+            let weight = u64::from(seen.weight) * risen;
+            if let Some(steps) = steps.get_mut(index) {
+                *steps = risen;
+            }
             sum += weight;
             if let Some(group) = plan.group_of.get_mut(index) {
                 *group = number;
@@ -119,7 +147,10 @@ pub(crate) fn plan(targets: &[Seen], rules: &PlanRules, now: u64) -> Plan {
         });
         let members = members.collect();
         upto += share;
-        plan.groups.push(Group { upto, members });
+        plan.groups.push(Group { share, upto, members });
+    }
+    if steps.iter().any(|risen| *risen < STEPS) {
+        plan.steps = steps;
     }
     plan.until = until;
     plan
@@ -162,9 +193,7 @@ fn shares(
             }
         };
         let share = load * of_near / ALL;
-        out.extend(
-            [(share, near), (load - share, far)].into_iter().filter(|(share, who)| *share > 0 && !who.is_empty()),
-        );
+        out.extend([(share, near), (load - share, far)].into_iter().filter(|(_, who)| !who.is_empty()));
     }
     out
 }
@@ -174,16 +203,15 @@ fn health(healthy: u64, all: u64) -> u64 {
     (healthy * ALL * SPARE / 10).checked_div(all).unwrap_or(0).min(ALL)
 }
 
-/// The weight of a target that may have risen lately, in steps, and when the next step is.
-fn risen_weight(seen: &Seen, slow_start: u64, now: u64) -> (u64, u64) {
-    let whole = u64::from(seen.weight) * STEPS;
+/// How many of all steps the weight of a target has risen, and when the next is.
+fn risen_steps(seen: &Seen, slow_start: u64, now: u64) -> (u64, u64) {
     let since = now.saturating_sub(seen.risen);
     if seen.risen == 0 || slow_start == 0 || since >= slow_start {
-        return (whole, u64::MAX);
+        return (STEPS, u64::MAX);
     }
     let step = (slow_start / STEPS).max(1);
     let done = (since / step).min(STEPS - 1);
-    (u64::from(seen.weight) * (done + 1), seen.risen.saturating_add(step * (done + 1)))
+    (done + 1, seen.risen.saturating_add(step * (done + 1)))
 }
 
 #[cfg(test)]
@@ -198,13 +226,15 @@ mod tests {
     }
 
     fn parts(plan: &Plan) -> Vec<(u64, Vec<usize>)> {
-        let mut before = 0;
-        let part = |group: &Group| {
-            let share = group.upto - before;
-            before = group.upto;
-            (share, group.members.iter().map(|member| member.index).collect())
-        };
-        plan.groups.iter().map(part).collect()
+        let part = |group: &Group| (group.share, group.members.iter().map(|member| member.index).collect());
+        let parts: Vec<_> = plan.groups.iter().map(part).collect();
+        let ends: Vec<u64> = plan.groups.iter().map(|group| group.upto).collect();
+        let sums = parts.iter().scan(0, |sum, (share, _)| {
+            *sum += share;
+            Some(*sum)
+        });
+        assert_eq!(ends, sums.collect::<Vec<u64>>());
+        parts
     }
 
     fn of(targets: &[Seen]) -> Vec<(u64, Vec<usize>)> {
@@ -260,7 +290,7 @@ mod tests {
     fn the_next_tier_gets_what_the_first_cannot_take() {
         let (second, down) = (Seen { tier: 1, ..seen() }, Seen { up: false, ..seen() });
         // 3 of 4: 105 of 100
-        assert_eq!(of(&[seen(), seen(), seen(), down, second]), [(ALL, vec![0, 1, 2])]);
+        assert_eq!(of(&[seen(), seen(), seen(), down, second]), [(ALL, vec![0, 1, 2]), (0, vec![4])]);
         // 2 of 4: 70 of 100
         assert_eq!(of(&[seen(), seen(), down, down, second]), [(7_000, vec![0, 1]), (3_000, vec![4])]);
         assert_eq!(of(&[down, down, second]), [(ALL, vec![2])]);
@@ -271,11 +301,24 @@ mod tests {
     }
 
     #[test]
+    fn who_has_no_part_of_the_calls_is_there_for_those_that_failed_elsewhere_and_never_drawn() {
+        let (second, third) = (Seen { tier: 1, ..seen() }, Seen { tier: 2, ..seen() });
+        let plan = plan(&[third, seen(), second], &PlanRules::default(), SECOND);
+        assert_eq!(parts(&plan), [(ALL, vec![1]), (0, vec![2]), (0, vec![0])]);
+        assert!((0..2 * ALL).all(|number| plan.group(number) == 0));
+        assert_eq!([0, 1, 2, 3].map(|index| plan.is_drawn(index)), [false, true, false, false]);
+        let ill = Seen { up: false, ..seen() };
+        let shares = [seen(), ill, ill, ill, ill, second, Seen { tier: 1, ..ill }, Seen { tier: 1, ..ill }, third];
+        let plan = super::plan(&shares, &PlanRules::default(), SECOND);
+        assert!((0..ALL).all(|number| plan.groups[plan.group(number)].share > 0), "{plan:?}");
+    }
+
+    #[test]
     fn the_own_zone_gets_all_calls_while_enough_of_it_is_healthy() {
         let rules = PlanRules { zoned: true, ..PlanRules::default() };
         let (near, down) = (Seen { near: true, ..seen() }, Seen { near: true, up: false, ..seen() });
         let of = |targets: &[Seen]| parts(&plan(targets, &rules, SECOND));
-        assert_eq!(of(&[near, near, near, down, seen()]), [(ALL, vec![0, 1, 2])]);
+        assert_eq!(of(&[near, near, near, down, seen()]), [(ALL, vec![0, 1, 2]), (0, vec![4])]);
         assert_eq!(of(&[near, down, seen()]), [(7_000, vec![0]), (3_000, vec![2])]);
         assert_eq!(of(&[down, down, seen()]), [(ALL, vec![2])]);
         assert_eq!(of(&[near, down, down]), [(ALL, vec![0])]);

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -91,12 +92,20 @@ pub(crate) struct Pool {
 impl Pool {
     /// A connection at rest that neither ended nor said anything unasked. `turn` gives the worker's; of what came within it the kernel has
     /// told nothing yet, of what came before it everything, because one look takes all there is (see `gateway::runtime`). `told` is what its
-    /// target must have been told of the client.
-    pub(crate) async fn reuse(&self, told: Option<&[u8]>, turn: impl Fn() -> u64) -> Option<Box<H1Up>> {
+    /// target must have been told of the client, and `lost` says which address its name has no longer.
+    pub(crate) async fn reuse(
+        &self,
+        told: Option<&[u8]>,
+        turn: impl Fn() -> u64,
+        lost: impl Fn(&SocketAddr) -> bool,
+    ) -> Option<Box<H1Up>> {
         loop {
             // asked anew each time: another turn may have begun below
             let now = turn();
             let Idle { mut up, turn: kept, .. } = self.pop(told, now)?;
+            if up.to.as_ref().is_some_and(&lost) {
+                continue;
+            }
             let unheard = kept == now;
             if up.dubious || unheard && !up.conn.stream.is_plain() {
                 // what should not be there may be here without having been noticed: it would be read as the next answer
@@ -226,7 +235,7 @@ mod tests {
         pool.keep(up, 0, 0);
         // the socket holds it, but nobody was told yet
         target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").unwrap();
-        assert!(pool.reuse(None, || 1).await.is_none());
+        assert!(pool.reuse(None, || 1, |_| false).await.is_none());
     }
 
     #[tokio::test]
@@ -236,7 +245,7 @@ mod tests {
         tokio::task::yield_now().await;
         pool.keep(up, 0, 3);
         target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").unwrap();
-        assert!(pool.reuse(None, || 3).await.is_none());
+        assert!(pool.reuse(None, || 3, |_| false).await.is_none());
     }
 
     #[tokio::test]
@@ -247,7 +256,7 @@ mod tests {
         pool.keep(doubted, 0, 2);
         target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").unwrap();
         let turn = Cell::new(3);
-        let mut reuse = Box::pin(pool.reuse(None, || turn.get()));
+        let mut reuse = Box::pin(pool.reuse(None, || turn.get(), |_| false));
         let mut other = Some(other);
         let given = std::future::poll_fn(|cx| {
             if turn.get() > 3
@@ -274,7 +283,7 @@ mod tests {
         tokio::task::yield_now().await;
         pool.keep(up, 0, 3);
         target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").unwrap();
-        assert!(pool.reuse(None, || 3).await.is_none());
+        assert!(pool.reuse(None, || 3, |_| false).await.is_none());
     }
 
     #[tokio::test]
@@ -287,7 +296,7 @@ mod tests {
             pool.keep(up, 0, turn);
         }
         let mut order = Vec::new();
-        while let Some(up) = pool.reuse(None, || 3).await {
+        while let Some(up) = pool.reuse(None, || 3, |_| false).await {
             order.push(targets.iter().position(|(own, _)| *own == port(&up)).unwrap());
         }
         assert_eq!(order, [1, 0, 3, 2]);
@@ -306,8 +315,24 @@ mod tests {
             }
             drop(targets);
             tokio::task::yield_now().await;
-            assert!(pool.reuse(None, || 1).await.is_none());
+            assert!(pool.reuse(None, || 1, |_| false).await.is_none());
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_an_address_its_name_has_lost_is_closed_instead_of_used_again() {
+        let pool = Pool::default();
+        let (old, new) = ("10.0.0.1:80".parse().unwrap(), "10.0.0.2:80".parse().unwrap());
+        let mut targets = Vec::new();
+        for to in [Some(new), Some(old)] {
+            let (mut up, target) = pair(false);
+            up.to = to;
+            pool.keep(up, 0, 0);
+            targets.push(target);
+        }
+        let up = pool.reuse(None, || 1, |to| *to == old).await.unwrap();
+        assert_eq!(up.to, Some(new));
+        assert!(!pool.has_idle());
     }
 
     #[tokio::test]
@@ -315,7 +340,7 @@ mod tests {
         let pool = Pool::default();
         let (up, _target) = pair(true);
         pool.keep(up, 0, 0);
-        let up = pool.reuse(None, || 1).await.unwrap();
+        let up = pool.reuse(None, || 1, |_| false).await.unwrap();
         assert!(!up.dubious);
     }
 }

@@ -4,7 +4,6 @@ use daemun_config::model::UpstreamProtocol;
 use daemun_pipeline::{Exchange, Fault, Reason};
 
 use super::connect::Fresh;
-use super::links::Links;
 use super::local::LocalUpstream;
 use super::pool::LocalTarget;
 use super::transfer::CallLimits;
@@ -71,7 +70,8 @@ async fn connection(
 ) -> Result<Fresh, Fault> {
     let told = upstream.shared.proxy_protocol.map(|version| connect::told(version, &exchange.client));
     if !trail.fresh
-        && let Some(up) = target.pool.reuse(told.as_deref(), || site.worker.turn()).await
+        && let Some(up) =
+            target.pool.reuse(told.as_deref(), || site.worker.turn(), |to| target.shared.has_lost(to)).await
     {
         trail.reused = true;
         return Ok(Fresh::H1(up));
@@ -79,7 +79,7 @@ async fn connection(
     let limit = site.route.own.connect.unwrap_or(upstream.shared.connect);
     site.deadline.set(site.worker.clock.now().saturating_add(limit));
     let many = upstream.shared.protocol != UpstreamProtocol::Http1 && !old;
-    if many && let Some(hold) = shared_link(site, &target.pool.links, &target.shared.url).await? {
+    if many && let Some(hold) = shared_link(site, target).await? {
         trail.reused = true;
         return Ok(Fresh::H2(hold));
     }
@@ -125,16 +125,19 @@ async fn new_connection(
 }
 
 /// A place on a connection with room; waits for one that is being made.
-async fn shared_link(site: Site<'_>, links: &Links, url: &str) -> Result<Option<Hold>, Fault> {
+async fn shared_link(site: Site<'_>, target: &LocalTarget) -> Result<Option<Hold>, Fault> {
+    let links = &target.pool.links;
+    let take = || links.take(|to| target.shared.has_lost(to));
     loop {
-        let hold = links.take();
+        let hold = take();
         if hold.is_some() || !links.is_coming() {
             return Ok(hold);
         }
-        let waited = site.deadline.limit(links.wait()).await.unwrap_or_else(|| Err(connect_timeout(url)));
+        let waited =
+            site.deadline.limit(links.wait()).await.unwrap_or_else(|| Err(connect_timeout(&target.shared.url)));
         if let Err(fault) = waited {
             // another attempt may have ended well meanwhile
-            return links.take().map(Some).ok_or(fault);
+            return take().map(Some).ok_or(fault);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use daemun_pipeline::{Exchange, Fault, Reason};
 
-use super::upload::Upload;
+use super::upload::{Upload, client_side};
 use crate::chain::Unwanted;
 use crate::coded::{Coded, Coders};
 use crate::http1::down::gone;
@@ -484,10 +484,4 @@ pub(super) async fn let_others_read(down: &Down<'_>) {
 /// The client gave the call no more time than this.
 fn past_deadline() -> Fault {
     Fault::new(Reason::UpstreamTimeout, "the call's deadline has passed")
-}
-
-/// A client whose connection ends within its body has left; one that cheats is told so.
-fn client_side(fault: Fault) -> Fault {
-    let left = fault.reason == Reason::BadRequest && fault.detail.starts_with("the connection");
-    if left { Fault { reason: Reason::ClientGone, ..fault } } else { fault }
 }

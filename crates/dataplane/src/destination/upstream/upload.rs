@@ -1,9 +1,12 @@
 //! The request's body on its way to a target; outlives an attempt, and can be begun again where it was kept. Knows no socket.
 
-use daemun_pipeline::{Exchange, Head};
+use std::task::{Context, Poll};
+
+use daemun_pipeline::{Exchange, Fault, Head, Reason};
 
 use super::picked::Awaited;
-use crate::pipe::Pipe;
+use crate::peer::Down;
+use crate::pipe::{Buffers, Pipe};
 
 /// The request's body on its way; outlives an attempt.
 pub(crate) struct Upload {
@@ -103,6 +106,26 @@ impl Upload {
         };
     }
 
+    /// Reads what it can of the body before anything is sent of it. `Ready` with a fault only: the client has left, or the body is wrong.
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        down: &mut Down<'_>,
+        buffers: &Buffers,
+    ) -> Poll<Result<(), Fault>> {
+        while !self.pipe.eof {
+            let come = self.pipe.total;
+            let filled = down.poll_fill(cx, &mut self.pipe, buffers);
+            self.keep(come);
+            match filled {
+                Poll::Ready(Ok(())) if self.pipe.total > come || self.pipe.eof => {}
+                Poll::Ready(Ok(())) | Poll::Pending => break,
+                Poll::Ready(Err(fault)) => return Poll::Ready(Err(client_side(fault))),
+            }
+        }
+        Poll::Pending
+    }
+
     /// Keeps what came since `before` bytes had; to be called before any of it is taken out.
     pub(crate) fn keep(&mut self, before: u64) {
         let Kept::Copy { bytes, most, ended } = &mut self.kept else { return };
@@ -125,6 +148,12 @@ impl Upload {
             (Kept::Whole(_) | Kept::Copy { .. } | Kept::Nothing, _) => None,
         }
     }
+}
+
+/// A client whose connection ends within its body has left; one that cheats is told so.
+pub(super) fn client_side(fault: Fault) -> Fault {
+    let left = fault.reason == Reason::BadRequest && fault.detail.starts_with("the connection");
+    if left { Fault { reason: Reason::ClientGone, ..fault } } else { fault }
 }
 
 #[cfg(test)]

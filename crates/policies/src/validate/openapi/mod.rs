@@ -65,7 +65,11 @@ impl Description {
             found.push(Part::Query, "", message);
             Pairs::default()
         });
-        let cookies = if operation.reads_cookies { cookies(&request.head) } else { Pairs::default() };
+        let cookies = if operation.reads_cookies { cookies(&request.head) } else { Ok(Pairs::default()) };
+        let cookies = cookies.unwrap_or_else(|message| {
+            found.push(Part::Cookie, "", message);
+            Pairs::default()
+        });
         for parameter in &operation.parameters {
             let coding = &parameter.coding;
             let decoded = match coding.location {
@@ -255,15 +259,20 @@ fn judge(schemas: &Schemas, parameter: &Parameter, decoded: parameter::Decoded, 
     }
 }
 
-/// The cookies of a request as pairs.
-fn cookies(head: &Head) -> Pairs<'_> {
+/// The cookies of a request as pairs; a reason when they cannot be read, since what was left out might be what the upstream reads.
+fn cookies(head: &Head) -> Result<Pairs<'_>, String> {
     const MAX_COOKIES: usize = 1000;
-    let values = head.values_id(daemun_pipeline::FieldId::Cookie).filter_map(|value| std::str::from_utf8(value).ok());
-    let pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| {
-        let (name, value) = pair.trim().split_once('=')?;
-        Some((name.into(), value))
-    });
-    Pairs(pairs.take(MAX_COOKIES).collect())
+    let mut pairs = Vec::new();
+    for value in head.values_id(daemun_pipeline::FieldId::Cookie) {
+        let value = std::str::from_utf8(value).map_err(|_| "is not UTF-8")?;
+        for (name, value) in value.split(';').filter_map(|pair| pair.trim().split_once('=')) {
+            if pairs.len() == MAX_COOKIES {
+                return Err(format!("has more than {MAX_COOKIES} cookies"));
+            }
+            pairs.push((name.into(), value));
+        }
+    }
+    Ok(Pairs(pairs))
 }
 
 /// Reason of a request that is of no operation.

@@ -11,6 +11,9 @@ use super::super::text::{Shape, decode};
 /// Items of one list, and properties of one object.
 const MAX_ITEMS: usize = 1000;
 
+/// Keys in brackets behind one name: as deep as an object may be.
+const MAX_KEYS: usize = 16;
+
 /// Where a parameter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Location {
@@ -236,6 +239,9 @@ impl Coding {
                 continue;
             };
             any = true;
+            if rest.bytes().filter(|&b| b == b'[').nth(MAX_KEYS).is_some() {
+                return Err(format!("has more than {MAX_KEYS} keys in brackets"));
+            }
             let mut keys =
                 rest.split('[').skip(1).map(|key| key.strip_suffix(']').ok_or("must be written `name[key]`"));
             let first = keys.next().ok_or("must be written `name[key]`")??;
@@ -258,7 +264,7 @@ impl Coding {
     }
 }
 
-/// Puts a value below the keys in brackets; an empty key, or a key that comes again, makes a list.
+/// Puts a value below the keys in brackets, of which there are [`MAX_KEYS`] at most; an empty key, or a key that comes again, makes a list.
 fn deepen(
     map: &mut Map<String, Value>,
     shape: &Shape,

@@ -138,8 +138,8 @@ async fn ask(
         refresh_min: Duration::from_secs(1),
         refresh_max: Duration::from_secs(300),
     };
-    let lookup = Lookup::hasty(server, Clock::system(), HASTE);
-    find(&source, false, &lookup).await.map(|(targets, ttl)| (targets, ttl.as_secs()))
+    let lookup = Arc::new(Lookup::hasty(server, Clock::system(), HASTE));
+    find(&source, false, &lookup, &mut Hosts::default()).await.map(|(targets, ttl)| (targets, ttl.as_secs()))
 }
 
 fn urls(targets: &[FoundTarget]) -> Vec<&str> {
@@ -259,4 +259,67 @@ async fn names_of_etc_hosts_and_localhost_are_found_without_a_name_server() {
     let lookup = Lookup::system(Clock::system());
     let found = lookup.addresses("localhost", DnsRecords::Addresses).await.unwrap();
     assert!(found.addresses.contains(&IpAddr::from([127, 0, 0, 1])), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_host_that_fails_keeps_what_is_known_of_it_and_keeps_nobody_elses_changes_out() {
+    let round = Arc::new(AtomicUsize::new(0));
+    let own = Arc::clone(&round);
+    let script = move |asked: &Asked| {
+        let round = own.load(Ordering::Relaxed);
+        if asked.kind == SRV {
+            let hosts = ["a.internal", "b.internal", "c.internal"];
+            let answers: Vec<Record> = hosts.iter().map(|host| ("", SRV, 30, srv(1, 1, 80, host))).collect();
+            return vec![asked.reply(false, 0, &answers, &[])];
+        }
+        let last = match (asked.name.as_str(), round) {
+            ("a.internal", _) => 10 + u8::try_from(round).unwrap(),
+            ("b.internal", 0) => 20,
+            ("c.internal", 2) => 30,
+            // b fails from the second round on, c until the third
+            _ => return vec![asked.reply(false, 2, &[], &[])],
+        };
+        vec![asked.addresses(60, &[[10, 0, 0, last]])]
+    };
+    let server = serve(script).await;
+    let source = DnsSource {
+        name: "_http._tcp.orders.internal".into(),
+        records: DnsRecords::Srv,
+        port: None,
+        server: Some(server),
+        refresh_min: Duration::from_secs(1),
+        refresh_max: Duration::from_secs(300),
+    };
+    let lookup = Arc::new(Lookup::hasty(server, Clock::system(), HASTE));
+    let mut hosts = Hosts::default();
+    for (number, expected, fails) in [
+        (0, &["http://10.0.0.10:80", "http://10.0.0.20:80"][..], &["c.internal"][..]),
+        (1, &["http://10.0.0.11:80", "http://10.0.0.20:80"], &["b.internal"]),
+        (2, &["http://10.0.0.12:80", "http://10.0.0.20:80", "http://10.0.0.30:80"], &[]),
+    ] {
+        round.store(number, Ordering::Relaxed);
+        let (targets, ttl) = find(&source, false, &lookup, &mut hosts).await.unwrap();
+        assert_eq!((urls(&targets).as_slice(), ttl), (expected, Duration::ZERO), "{number}");
+        let failures = hosts.fresh_failures();
+        let failures: Vec<&str> = failures.iter().map(|(host, _)| host.as_str()).collect();
+        assert_eq!(failures, fails, "{number}");
+    }
+}
+
+#[tokio::test]
+async fn services_none_of_whose_hosts_is_known_are_no_empty_list() {
+    let script = |asked: &Asked| match asked.kind {
+        SRV => vec![asked.reply(false, 0, &[("", SRV, 30, srv(1, 1, 80, "a.internal"))], &[])],
+        _ => vec![asked.reply(false, 2, &[], &[])],
+    };
+    assert!(ask(DnsRecords::Srv, script).await.is_err());
+}
+
+#[tokio::test]
+async fn a_name_of_which_one_family_has_no_address_and_the_other_fails_is_not_known_to_have_none() {
+    for failing in [A, AAAA] {
+        let script = move |asked: &Asked| vec![asked.reply(false, if asked.kind == failing { 2 } else { 0 }, &[], &[])];
+        let result = ask(DnsRecords::Addresses, script).await;
+        assert!(result.is_err(), "{failing}: {result:?}");
+    }
 }

@@ -1,14 +1,16 @@
 //! Bounds of one target, over all workers: calls in flight and connections. Knows neither upstreams nor how a target is picked.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 /// Bounds of one target and what it has.
 #[derive(Debug)]
 pub(crate) struct TargetBound {
     calls: Count,
     connections: Count,
+    /// Number of the settings it follows.
+    made: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -20,7 +22,7 @@ struct Count {
 impl Default for TargetBound {
     fn default() -> Self {
         let count = || Count { now: AtomicUsize::new(0), most: AtomicUsize::new(usize::MAX) };
-        TargetBound { calls: count(), connections: count() }
+        TargetBound { calls: count(), connections: count(), made: AtomicU64::new(0) }
     }
 }
 
@@ -52,9 +54,18 @@ impl Drop for ConnectionTo {
 }
 
 impl TargetBound {
-    pub(super) fn configure(&self, calls: usize, connections: usize) {
+    /// Takes over settings, unless newer ones than those of this number hold; to be called by one worker at a time.
+    pub(super) fn configure(&self, calls: usize, connections: usize, made: u64) {
+        if self.made.fetch_max(made, Relaxed) > made {
+            return;
+        }
         self.calls.most.store(calls, Relaxed);
         self.connections.most.store(connections, Relaxed);
+    }
+
+    /// Calls in flight.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.now.load(Relaxed)
     }
 
     /// Begins a call, if there is room for one.

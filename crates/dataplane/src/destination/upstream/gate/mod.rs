@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 
 use super::local::LocalUpstream;
 use super::pool::LocalTarget;
+use super::upload::Upload;
 use crate::clock::Clock;
 use crate::http1::parse::BodyLength;
 use crate::record::{GateCells, Metrics};
@@ -67,8 +68,15 @@ impl Gates {
         })
     }
 
-    /// The bounds of a target of this key on calls and connections, with these numbers from now on.
-    pub(crate) fn target(&self, upstream: &str, key: &str, (calls, connections): (usize, usize)) -> Arc<TargetBound> {
+    /// The bounds of a target of this key on calls and connections, with these numbers from now on, unless a snapshot made later than
+    /// `made` gave others.
+    pub(crate) fn target(
+        &self,
+        upstream: &str,
+        key: &str,
+        (calls, connections): (usize, usize),
+        made: u64,
+    ) -> Arc<TargetBound> {
         let key = format!("{upstream} {key}");
         let mut known = lock(&self.targets);
         let bound = known.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
@@ -77,7 +85,7 @@ impl Gates {
             known.insert(key, Arc::downgrade(&bound));
             bound
         });
-        bound.configure(calls, connections);
+        bound.configure(calls, connections, made);
         bound
     }
 }
@@ -88,6 +96,8 @@ pub(crate) struct Gate {
     cells: Arc<GateCells>,
     line: Mutex<Line<oneshot::Sender<Grant>>>,
     limiter: Mutex<Option<Limiter>>,
+    /// Which snapshot's settings it follows, and which change of targets.
+    follows: Mutex<(u64, u64)>,
 }
 
 /// A place among the calls in flight, on its way to the call that gets it; given back when it is dropped.
@@ -113,12 +123,19 @@ struct Full;
 
 impl Gate {
     fn new(clock: Clock, cells: Arc<GateCells>) -> Gate {
-        Gate { clock, cells, line: Mutex::default(), limiter: Mutex::default() }
+        Gate { clock, cells, line: Mutex::default(), limiter: Mutex::default(), follows: Mutex::default() }
     }
 
-    /// Takes over settings; what waits goes on waiting, unless there is room now.
-    fn configure(self: &Arc<Gate>, settings: &GateSettings, targets: usize) {
-        let requests = settings.requests.min(settings.per_target.saturating_mul(targets.max(1)));
+    /// Takes over settings, unless newer ones than those of this number hold, for so many targets that are called, and so many calls
+    /// that are still at others. What waits goes on waiting, unless there is room now.
+    fn configure(self: &Arc<Gate>, settings: &GateSettings, targets: usize, elsewhere: usize, of: (u64, u64)) {
+        let mut follows = lock(&self.follows);
+        if of < *follows {
+            return;
+        }
+        *follows = of;
+        let places = settings.per_target.saturating_mul(targets.max(1)).saturating_add(elsewhere);
+        let requests = settings.requests.min(places);
         let mut limiter = lock(&self.limiter);
         let limit = match (&mut *limiter, &settings.adaptive) {
             (_, None) => {
@@ -134,6 +151,7 @@ impl Gate {
         drop(limiter);
         self.cells.requests.store(requests, SeqCst);
         self.cells.limit.store(limit, SeqCst);
+        drop(follows);
         self.admit();
     }
 
@@ -244,9 +262,10 @@ impl LocalGate {
         Rc::new(LocalGate { gate, settings: settings.clone() })
     }
 
-    /// Goes on with so many targets to call.
-    pub(crate) fn follow(&self, targets: usize) {
-        self.gate.configure(&self.settings, targets);
+    /// Goes on with so many targets that are called, and so many calls at others. `of`: number of the snapshot and of the last change of
+    /// its targets; what is older than what the gate goes by does not count.
+    pub(crate) fn follow(&self, targets: usize, elsewhere: usize, of: (u64, u64)) {
+        self.gate.configure(&self.settings, targets, elsewhere, of);
     }
 }
 
@@ -286,13 +305,19 @@ pub(crate) async fn enter(
     ask: &mut Ask<'_, '_>,
     exchange: &Exchange,
     upstream: &LocalUpstream,
+    upload: &mut Upload,
     trail: &mut Trail,
 ) -> Result<bool, Fault> {
     let Some(local) = &upstream.gate else { return Ok(false) };
-    let waits = !local.gate.enter();
+    // a target that is called again since the last call went makes room
+    let again = || upstream.renew(ask.worker.clock.now()) && local.gate.enter();
+    let waits = !(local.gate.enter() || again());
     if waits {
+        if let Some(fault) = upstream.closed(ask.worker.clock.now()) {
+            return Err(fault);
+        }
         // boxed, so that calls that need not wait do not carry the size of this
-        Box::pin(wait(ask, exchange, &upstream.shared.name, local)).await?;
+        Box::pin(wait(ask, exchange, &upstream.shared.name, local, upload)).await?;
     }
     trail.permit = Some(Permit { local: Rc::clone(local), stream: false, call: None });
     Ok(waits)
@@ -364,6 +389,8 @@ pub(crate) fn leave_target(trail: &mut Trail) {
 
 /// Every target that is left has as many calls as it may.
 pub(crate) fn all_full(upstream: &LocalUpstream) -> Fault {
+    // calls at targets that are no longer called may have ended, whose places are nobody's
+    upstream.recount();
     overloaded(&upstream.shared.name, "no target has room")
 }
 
@@ -372,7 +399,13 @@ fn overloaded(name: &str, why: &str) -> Fault {
     fault.cause(format!("upstream `{name}`: {why}")).field("retry-after", "1")
 }
 
-async fn wait(ask: &mut Ask<'_, '_>, exchange: &Exchange, name: &str, local: &LocalGate) -> Result<(), Fault> {
+async fn wait(
+    ask: &mut Ask<'_, '_>,
+    exchange: &Exchange,
+    name: &str,
+    local: &LocalGate,
+    upload: &mut Upload,
+) -> Result<(), Fault> {
     let importance = importance(ask, exchange);
     let worker = ask.worker;
     let now = worker.clock.now();
@@ -398,6 +431,10 @@ async fn wait(ask: &mut Ask<'_, '_>, exchange: &Exchange, name: &str, local: &Lo
             Poll::Ready(Err(_)) if worker.clock.now() >= until => return Poll::Ready(Err(shed("it waited too long"))),
             Poll::Ready(Err(_)) => return Poll::Ready(Err(shed("another call took its place in the queue"))),
             Poll::Pending => {}
+        }
+        // as long as its body is not here, only reading it tells whether a client is still there
+        if let Poll::Ready(Err(fault)) = upload.poll_fill(cx, down, &worker.buffers) {
+            return Poll::Ready(Err(fault));
         }
         if down.poll_gone(cx, &worker.buffers).is_ready() {
             return Poll::Ready(Err(Fault::new(Reason::ClientGone, "the client left while its call waited")));

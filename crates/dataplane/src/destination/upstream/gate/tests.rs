@@ -451,7 +451,7 @@ fn whoever_comes_last_is_served_first_once_the_first_waits_too_long() {
 
 fn gate(requests: usize) -> Arc<Gate> {
     let gate = Arc::new(Gate::new(Clock::system(), Arc::default()));
-    gate.configure(&settings(requests, None), 1);
+    gate.configure(&settings(requests, None), 1, 0, (1, 0));
     gate
 }
 
@@ -505,7 +505,7 @@ fn a_reload_keeps_the_counts_and_lets_in_what_there_is_room_for() {
     let (gates, clock, name) = (Gates::default(), Clock::manual(), Arc::from("u"));
     let with = |settings: &GateSettings| {
         let gate = gates.of(&name, &clock, &metrics.0);
-        gate.configure(settings, 1);
+        gate.configure(settings, 1, 0, (1, 0));
         gate
     };
     let first = with(&settings(1, None));
@@ -529,7 +529,7 @@ fn a_reload_keeps_the_counts_and_lets_in_what_there_is_room_for() {
 #[test]
 fn streams_keep_their_places_by_number_but_are_no_measure() {
     let gate = gate(4);
-    gate.configure(&settings(4, Some(Adaptive { min: 1, max: 2 })), 1);
+    gate.configure(&settings(4, Some(Adaptive { min: 1, max: 2 })), 1, 0, (1, 0));
     let local = LocalGate::new(Arc::clone(&gate), &settings(4, Some(Adaptive { min: 1, max: 2 })));
     let enter = || gate.enter().then(|| Permit { local: Rc::clone(&local), stream: false, call: None });
     let mut streams = Vec::new();
@@ -548,7 +548,7 @@ fn streams_keep_their_places_by_number_but_are_no_measure() {
 
 #[test]
 fn a_target_has_as_many_calls_and_connections_as_it_may() {
-    let bound = Gates::default().target("u", "t", (1, 2));
+    let bound = Gates::default().target("u", "t", (1, 2), 1);
     let call = bound.call();
     assert!(call.is_some() && bound.call().is_none());
     drop(call);
@@ -557,4 +557,26 @@ fn a_target_has_as_many_calls_and_connections_as_it_may() {
     assert!(connections.iter().all(Option::is_some) && bound.connect().is_none());
     drop(connections);
     assert!(bound.connect().is_some());
+}
+
+#[test]
+fn settings_of_an_older_snapshot_and_an_older_count_of_targets_no_longer_matter() {
+    let gate = gate(1);
+    let limit_with = |settings: &GateSettings, targets: usize, elsewhere: usize, of: (u64, u64)| {
+        gate.configure(settings, targets, elsewhere, of);
+        gate.cells.requests.load(SeqCst)
+    };
+    assert_eq!(limit_with(&settings(5, None), 1, 0, (2, 7)), 5);
+    assert_eq!(limit_with(&settings(9, None), 1, 0, (1, 8)), 5);
+    let each = GateSettings { per_target: 2, ..settings(100, None) };
+    assert_eq!(limit_with(&each, 9, 0, (2, 6)), 5);
+    // places of calls at targets that get no more are not taken from the others
+    assert_eq!(limit_with(&each, 3, 1, (2, 7)), 7);
+    assert_eq!(limit_with(&settings(9, None), 1, 0, (3, 0)), 9);
+    let gates = Gates::default();
+    let bound = gates.target("u", "t", (2, 2), 2);
+    let old = gates.target("u", "t", (1, 1), 1);
+    assert!(Arc::ptr_eq(&bound, &old));
+    let calls = [old.call(), old.call()];
+    assert!(calls.iter().all(Option::is_some) && old.call().is_none());
 }
