@@ -318,6 +318,17 @@ fn what_is_wrong_is_found_when_it_is_read_and_explained_when_it_is_asked() {
     assert_eq!(code, Some(1));
     assert!(format!("{out}{err}").contains("no rule says which wins"), "{out}{err}");
 
+    let guarded = |guard: &str| {
+        let route = answers("a", "{ prefix: /, when: 'request.header.a == \"1\"' }");
+        check(&format!("{route}    policies: {{ {guard} }}\n{}", answers("b", "{ prefix: / }")))
+    };
+    for (guard, warned) in
+        [("ip_filter: { allow: 10.0.0.0/8 }", true), ("bot_filter: { deny: bot }", true), ("request_id: {}", false)]
+    {
+        let (_, out, err) = guarded(guard);
+        assert_eq!(format!("{out}{err}").contains("route_less_protected"), warned, "{guard}: {out}{err}");
+    }
+
     let folder = gateway::Folder::new();
     let routes = [answers("a", r#"{ prefix: /, when: 'request.header.a == "1"' }"#), answers("b", "{ prefix: / }")];
     folder.write("daemun.yaml", yaml("access_log: off", &routes.concat()).replace("{origin}", "http://127.0.0.1:1"));
