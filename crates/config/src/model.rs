@@ -514,6 +514,8 @@ pub enum ValueMatch {
     Absent,
     /// Anchored regular expression (`{ regex: … }`).
     Regex(Spanned<String>),
+    /// One of these whose text is not to be shown: it came out of a reference.
+    Secret(Box<ValueMatch>),
 }
 
 /// Where a matched request ends.

@@ -9,7 +9,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use crate::decode::Decoder;
+use crate::decode::{Decoder, expression_end};
 use crate::diagnostic::{self, BAD_REFERENCE, Diagnostic, Diagnostics, LIMIT};
 use crate::file::why;
 use crate::load::Environment;
@@ -120,6 +120,17 @@ impl Resolver<'_> {
                 replaced.push('$');
                 rest = behind;
                 continue;
+            }
+            let is_reference = |text: &str| text.contains("${env:") || text.contains("${file:");
+            let expression = behind.strip_prefix('{').and_then(|inner| inner.get(..expression_end(inner)?));
+            if expression.is_some_and(is_reference) {
+                let message =
+                    "a reference cannot stand within an expression: what it stands for would be read as part of it";
+                return Err(Refused(
+                    BAD_REFERENCE,
+                    message.to_owned(),
+                    Some("put it beside the expression, as in `${env:A}${request.id}`"),
+                ));
             }
             let reference = behind.strip_prefix("{env:").map(|body| (body, true));
             let Some((body, is_variable)) =

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 
-use daemun_pipeline::expression::{self, Expression, Place};
+use daemun_pipeline::expression::{self, Expression, Place, ReadBody};
 use daemun_pipeline::{Exchange, Fault, Method, Reason, Request, Span};
 use daemun_sys::prefetch;
 
@@ -139,12 +139,14 @@ struct Asked<'a> {
     exchange: &'a Exchange,
     /// The largest body that an expression would have read; 0 when none would.
     body: Cell<u64>,
+    /// What expressions have read of it.
+    read: ReadBody,
     fault: RefCell<Option<Fault>>,
 }
 
 impl<'a> Asked<'a> {
     fn new(exchange: &'a Exchange) -> Asked<'a> {
-        Asked { exchange, body: Cell::new(0), fault: RefCell::new(None) }
+        Asked { exchange, body: Cell::new(0), read: ReadBody::default(), fault: RefCell::new(None) }
     }
 
     /// What the answers are worth.
@@ -185,15 +187,18 @@ impl Conditions for Asked<'_> {
     fn when(&self, when: &Expression, body: u64, place: Place<'_>) -> bool {
         let request = &self.exchange.request;
         if when.needs_body() && request.body.is_none() {
-            let kind = request.head.get_id(daemun_pipeline::FieldId::ContentType).unwrap_or_default();
-            if expression::is_json(kind) {
+            if expression::has_json(request) {
                 self.body.set(self.body.get().max(body));
             }
             return false;
         }
-        when.test_at(self.exchange, place).unwrap_or_else(|fault| {
+        when.test_at(self.exchange, place, &self.read).unwrap_or_else(|fault| {
             *self.fault.borrow_mut() = Some(fault);
             false
         })
+    }
+
+    fn too_long(&self) {
+        *self.fault.borrow_mut() = Some(expression::too_costly());
     }
 }

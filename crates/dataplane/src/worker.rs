@@ -408,18 +408,20 @@ fn forwarded_ip(exchange: &Exchange, snapshot: &Snapshot) -> Option<IpAddr> {
     let mut last = None;
     for text in values.iter().rev().flat_map(|value| value.rsplit(|&b| b == b',')) {
         let text = std::str::from_utf8(text).ok()?.trim();
-        let bare = text.strip_prefix('[').and_then(|t| t.split_once(']')).map_or(text, |(ip, _)| ip);
-        let ip: IpAddr = match bare.parse() {
-            Ok(ip) => ip,
-            // what cannot be read, and everything a client could have put before it, is not believed
-            Err(_) => return last,
-        };
+        // what cannot be read, and everything a client could have put before it, is not believed
+        let Some(ip) = address_of(text) else { return last };
         last = Some(ip.to_canonical());
         if !trusted(ip.to_canonical()) {
             break;
         }
     }
     last
+}
+
+/// An address with or without a port, as proxies write it.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|t| t.split_once(']')).map_or(text, |(ip, _)| ip);
+    bare.parse().ok().or_else(|| bare.parse::<std::net::SocketAddrV4>().ok().map(|address| (*address.ip()).into()))
 }
 
 /// The life of a worker thread: serves until its mailbox closes or a drain ends. Says whether it ended as it should.
@@ -506,4 +508,25 @@ async fn drain(worker: &Rc<Worker>, until: u64) -> usize {
         }
     }
     worker.open.get()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_with_and_without_a_port() {
+        for (text, ip) in [
+            ("10.1.0.1", Some("10.1.0.1")),
+            ("10.1.0.1:99", Some("10.1.0.1")),
+            ("2001:db8::1", Some("2001:db8::1")),
+            ("[2001:db8::1]", Some("2001:db8::1")),
+            ("[2001:db8::1]:99", Some("2001:db8::1")),
+            ("10.1.0.1:", None),
+            ("10.1.0.1:x", None),
+            ("unknown", None),
+        ] {
+            assert_eq!(address_of(text), ip.map(|ip| ip.parse().unwrap()), "{text}");
+        }
+    }
 }

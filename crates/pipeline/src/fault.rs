@@ -69,6 +69,8 @@ reasons! {
     TooManyFields = "too_many_fields", Client, 431, 8, "The request has too many fields";
     /// The body is larger than `limits.body`.
     BodyTooLarge = "body_too_large", Client, 413, 8, "The request body is too large";
+    /// A header, the path or the body is longer, or holds more, than an expression of the configuration goes through.
+    ExpressionCost = "expression_cost", Client, 413, 8, "The request holds too much";
     /// A transfer coding other than chunked.
     UnknownCoding = "unknown_coding", Client, 501, 12, "The transfer coding is not supported";
     /// A version other than HTTP/1.0 and HTTP/1.1.
@@ -83,7 +85,7 @@ reasons! {
     ClientGone = "client_gone", Client, 499, 1, "The client left";
     /// The client does not read its answer.
     ClientStalled = "client_stalled", Client, 499, 1, "The client does not read its answer";
-    /// The request is not as `validate` has it described.
+    /// The request is not as `validate` has it described, or `when` asks for a JSON body that not everyone would read alike.
     InvalidRequest = "invalid_request", Client, 400, 3, "The request is not valid";
     /// The body is of a media type or coding that is not taken.
     UnsupportedMediaType = "unsupported_media_type", Client, 415, 3, "The media type is not supported";
@@ -115,8 +117,6 @@ reasons! {
     NoTarget = "no_target", Gateway, 503, 14, "No backend is available";
     /// Too many calls to the upstream failed, and its breaker leaves it alone for a while.
     CircuitOpen = "circuit_open", Gateway, 503, 14, "The backend is left alone for a while";
-    /// What the request holds would make an expression of the configuration take too long.
-    ExpressionCost = "expression_cost", Gateway, 500, 13, "An expression would cost too much";
     /// Something went wrong in the gateway itself.
     Internal = "internal", Gateway, 500, 13, "Internal error";
     /// The target does not accept connections.

@@ -1,6 +1,7 @@
 //! The contract between the data plane and the policies: what an exchange is, how it may stop, what a policy is. Knows no socket,
 //! no clock and no policy by name.
 
+pub mod bounded;
 pub mod head;
 pub mod exchange;
 pub mod fault;

@@ -521,5 +521,12 @@ fn parse_net(text: &str) -> Result<IpNet, Option<String>> {
             std::net::Ipv6Addr::from_bits(ip.to_bits() & mask).into()
         }
     };
+    // an IPv4-mapped range is the IPv4 range, as addresses are compared
+    if let (IpAddr::V6(ip), Some(short)) = (masked, prefix.checked_sub(96))
+        && let Some(mapped) = ip.to_ipv4_mapped()
+        && masked == address
+    {
+        return Ok(IpNet { addr: mapped.into(), prefix: short });
+    }
     if masked == address { Ok(IpNet { addr: address, prefix }) } else { Err(Some(format!("{masked}/{prefix}"))) }
 }

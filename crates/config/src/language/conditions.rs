@@ -49,6 +49,16 @@ impl MatchText {
         if let Some(list) = node.get("client_ip").filter(|list| list.as_seq().is_some_and(<[Node]>::is_empty)) {
             cx.key("client_ip", |cx| cx.bad_value(list, "expected at least one item, found an empty list"));
         }
+        if let Some(when) = node.get("when").filter(|when| when.is_secret()) {
+            let message = "an expression holds no `${env:…}` and no `${file:…}`: it is shown as it is, and what they stand for would be read as part of it";
+            cx.key("when", |cx| {
+                cx.bad_value_help(
+                    when,
+                    message.to_owned(),
+                    "what is secret can be compared with in `headers`, `query` and `cookies`",
+                )
+            });
+        }
         if let (Some(body), Some(found)) = (&self.body, node.get("body")) {
             if body.value.0 > MOST_BODY || body.value.0 == 0 {
                 cx.key("body", |cx| cx.bad_value(found, format!("expected up to 1MiB, found {}", found.found())));
@@ -149,7 +159,7 @@ impl Setting for CookieName {
 
 impl Setting for ValueMatch {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
-        match &node.value {
+        let read = match &node.value {
             Value::Map(_) => ValueTest::decode(node, cx).map(ValueTest::lower),
             Value::Seq(_) => {
                 let texts = NonEmpty::<String>::decode(node, cx)?;
@@ -159,13 +169,23 @@ impl Setting for ValueMatch {
                 let expected = "a text to match, a list of texts, `{regex: …}` or `{present: …}`";
                 text(node, cx, expected).map(|text| Self::Exact(text.to_owned()))
             }
-        }
+        }?;
+        Some(if has_secret(node) { Self::Secret(Box::new(read)) } else { read })
     }
 
     fn schema(s: &mut SchemaBuilder<'_>) -> Json {
         let list = NonEmpty::<String>::schema(s);
         let test = ValueTest::schema(s);
         s.define("value_match", |_| json!({ "anyOf": [{ "type": "string" }, list, test] }))
+    }
+}
+
+/// Whether a text in a value must not be shown.
+fn has_secret(node: &Node) -> bool {
+    match &node.value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => node.is_secret(),
+        Value::Seq(items) => items.iter().any(has_secret),
+        Value::Map(entries) => entries.iter().any(|entry| has_secret(&entry.value)),
     }
 }
 

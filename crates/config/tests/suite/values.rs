@@ -155,6 +155,20 @@ fn a_text_that_looks_like_something_else_must_be_quoted() {
 }
 
 #[test]
+fn a_mapped_range_is_the_range_of_ipv4() {
+    use daemun_config::model::IpNet;
+    for (mapped, plain) in
+        [("::ffff:127.0.0.0/104", "127.0.0.0/8"), ("::ffff:192.0.2.7", "192.0.2.7"), ("::ffff:0.0.0.0/96", "0.0.0.0/0")]
+    {
+        assert_eq!(IpNet::parse(mapped), IpNet::parse(plain), "{mapped}");
+        assert!(
+            IpNet::parse(mapped).is_ok_and(|net| net.contains("127.1.2.3".parse().unwrap()) != mapped.ends_with('7'))
+        );
+    }
+    assert!(IpNet::parse("::/0").is_ok_and(|net| net.addr.is_ipv6() && net.prefix == 0));
+}
+
+#[test]
 fn address_ranges_have_no_bits_behind_their_prefix() {
     let net = |addr: &str, prefix| IpNet { addr: addr.parse().unwrap(), prefix };
     same(&[

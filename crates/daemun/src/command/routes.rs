@@ -89,6 +89,7 @@ fn shown(value: &ValueMatch) -> String {
         ValueMatch::Present => String::new(),
         ValueMatch::Absent => " absent".to_owned(),
         ValueMatch::Regex(regex) => format!("~{}", regex.value),
+        ValueMatch::Secret(_) => "=…".to_owned(),
     }
 }
 

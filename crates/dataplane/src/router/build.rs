@@ -222,7 +222,7 @@ impl<'a> Draft<'a> {
 
     fn group_names(&self, regex: u32) -> Result<Vec<String>, String> {
         let Some(regex) = self.regexes.get(regex as usize) else { return Ok(Vec::new()) };
-        let names: Vec<String> = regex.regex.capture_names().flatten().map(str::to_owned).collect();
+        let names: Vec<String> = regex.regex.compiled().capture_names().flatten().map(str::to_owned).collect();
         if names.len() > MAX_PARAMETERS {
             return Err(format!("`{}` has more than {MAX_PARAMETERS} named groups", regex.text));
         }

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use daemun_config::model::{IpNet, Match, Spanned, ValueMatch};
+use daemun_pipeline::bounded::{Bounded, MOST_COMPILED};
 use daemun_pipeline::expression::{Expression, Place};
 use regex::bytes::{Regex, RegexSet};
 
-/// Largest compiled size of one expression, in bytes.
-const MAX_COMPILED: usize = 1 << 20;
+/// Largest compiled size of the expressions of a set, in bytes.
+const MOST_OF_SET: usize = 1 << 24;
 
 /// What a request answers to the conditions of routes. A name may have several values; each is shown to `visit` until it
 /// says `false`.
@@ -27,6 +28,8 @@ pub trait Conditions {
         let _ = (when, body, place);
         false
     }
+    /// Notes that a value is longer than a regular expression goes through: the request is not to be answered by any route.
+    fn too_long(&self) {}
 }
 
 /// An expression, and how much of a body it may read.
@@ -61,7 +64,7 @@ enum Matcher {
     OneOf(Vec<Box<[u8]>>),
     Present,
     Absent,
-    Regex(Regex),
+    Regex(Bounded<Regex>),
 }
 
 /// The condition that failed.
@@ -102,11 +105,11 @@ pub(super) enum Looked {
 /// Regular expressions of conditions, each compiled once.
 #[derive(Debug, Default)]
 pub(super) struct RegexCache {
-    compiled: HashMap<String, Regex>,
+    compiled: HashMap<String, Bounded<Regex>>,
 }
 
 impl RegexCache {
-    fn get(&mut self, text: &str) -> Result<Regex, String> {
+    fn get(&mut self, text: &str) -> Result<Bounded<Regex>, String> {
         if let Some(regex) = self.compiled.get(text) {
             return Ok(regex.clone());
         }
@@ -120,17 +123,19 @@ impl RegexCache {
 ///
 /// # Errors
 /// A message for the operator.
-pub(super) fn anchored(text: &str) -> Result<Regex, String> {
+pub(super) fn anchored(text: &str) -> Result<Bounded<Regex>, String> {
     // Alone first: `a)|(b` is only well-formed within the parentheses added here.
     regex_syntax::ast::parse::Parser::new()
         .parse(text)
         .map_err(|error| format!("`{text}` is not a regular expression: {}", error.kind()))?;
     // Without Unicode classes the automaton is a fraction of the size; an expression that needs them gets them.
-    let build =
-        |unicode| regex::bytes::RegexBuilder::new(&whole(text)).unicode(unicode).size_limit(MAX_COMPILED).build();
+    let whole = whole(text);
+    let build = |unicode| {
+        Bounded::build(|size| regex::bytes::RegexBuilder::new(&whole).unicode(unicode).size_limit(size).build())
+    };
     build(false).or_else(|_| build(true)).map_err(|error| {
         if matches!(error, regex::Error::CompiledTooBig(_)) {
-            format!("`{text}` needs more than {MAX_COMPILED} bytes when compiled")
+            format!("`{text}` needs more than {MOST_COMPILED} bytes when compiled")
         } else {
             format!("`{text}` cannot be used as a regular expression: {error}")
         }
@@ -140,8 +145,7 @@ pub(super) fn anchored(text: &str) -> Result<Regex, String> {
 /// An expression that matches where any of these match the whole text; `None` when it would be too large.
 pub(super) fn any_of<'a>(texts: impl Iterator<Item = &'a str>) -> Option<RegexSet> {
     let texts: Vec<String> = texts.map(whole).collect();
-    let build =
-        |unicode| regex::bytes::RegexSetBuilder::new(&texts).unicode(unicode).size_limit(16 * MAX_COMPILED).build();
+    let build = |unicode| regex::bytes::RegexSetBuilder::new(&texts).unicode(unicode).size_limit(MOST_OF_SET).build();
     build(false).or_else(|_| build(true)).ok()
 }
 
@@ -214,8 +218,9 @@ impl ConditionSet {
     }
 
     fn first_failed(&self, request: &dyn Conditions, looked: Looked) -> Option<Failed<'_>> {
-        let failed =
-            |list: &'_ [Condition], values: &Values<'_>| list.iter().position(|condition| !condition.holds(values));
+        let failed = |list: &'_ [Condition], values: &Values<'_>| {
+            list.iter().position(|condition| !condition.holds(values, request))
+        };
         if looked == Looked::All {
             if let Some(index) = failed(&self.headers, &|name, visit| request.header(name, visit)) {
                 return self.headers.get(index).map(Failed::Header);
@@ -286,11 +291,14 @@ impl ConditionSet {
 }
 
 impl Condition {
-    fn holds(&self, values: &Values<'_>) -> bool {
+    fn holds(&self, values: &Values<'_>, request: &dyn Conditions) -> bool {
         let (mut seen, mut fulfilled) = (false, true);
         values(&self.name, &mut |value| {
             seen = true;
-            fulfilled = self.value.accepts(value);
+            fulfilled = self.value.accepts(value).unwrap_or_else(|| {
+                request.too_long();
+                false
+            });
             fulfilled
         });
         match self.value {
@@ -311,17 +319,20 @@ impl Matcher {
             }
             ValueMatch::Present => Self::Present,
             ValueMatch::Absent => Self::Absent,
+            ValueMatch::Secret(value) => return Self::compile(value, cache),
             ValueMatch::Regex(text) => Self::Regex(cache.get(&text.value).map_err(|message| (text, message))?),
         })
     }
 
-    fn accepts(&self, value: &[u8]) -> bool {
-        match self {
+    /// Whether a value fulfils it; `None` when it is longer than an expression goes through.
+    #[inline]
+    fn accepts(&self, value: &[u8]) -> Option<bool> {
+        Some(match self {
             Self::OneOf(values) => values.binary_search_by(|known| known.as_ref().cmp(value)).is_ok(),
             Self::Present => true,
             Self::Absent => false,
-            Self::Regex(regex) => regex.is_match(value),
-        }
+            Self::Regex(regex) => regex.over(value.len())?.is_match(value),
+        })
     }
 
     fn excludes(&self, other: &Self) -> bool {
@@ -329,7 +340,7 @@ impl Matcher {
             (Self::Absent, Self::Absent) => false,
             (Self::Absent, _) | (_, Self::Absent) => true,
             (Self::OneOf(values), other) | (other, Self::OneOf(values)) => {
-                !values.iter().any(|value| other.accepts(value))
+                values.iter().all(|value| other.accepts(value) == Some(false))
             }
             (Self::Present | Self::Regex(_), Self::Present | Self::Regex(_)) => false,
         }
@@ -340,8 +351,8 @@ impl Matcher {
             (Self::Absent, Self::Absent) => true,
             (Self::Absent, _) | (_, Self::Absent) => false,
             (Self::Present, _) => true,
-            (own, Self::OneOf(values)) => values.iter().all(|value| own.accepts(value)),
-            (Self::Regex(own), Self::Regex(other)) => own.as_str() == other.as_str(),
+            (own, Self::OneOf(values)) => values.iter().all(|value| own.accepts(value) == Some(true)),
+            (Self::Regex(own), Self::Regex(other)) => own.compiled().as_str() == other.compiled().as_str(),
             (Self::OneOf(_) | Self::Regex(_), Self::Present | Self::Regex(_)) => false,
         }
     }

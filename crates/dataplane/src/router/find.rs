@@ -172,7 +172,8 @@ impl Router {
         if names.is_empty() {
             return;
         }
-        let groups = self.trie.regexes.get(regex as usize).and_then(|regex| regex.regex.captures(path));
+        let groups =
+            self.trie.regexes.get(regex as usize).and_then(|regex| regex.regex.over(path.len())?.captures(path));
         for name in names {
             let group = groups.as_ref().and_then(|groups| groups.name(name));
             spans.push(group.map_or(0, |group| group.start()), group.map_or(0, |group| group.end()));
@@ -299,6 +300,11 @@ impl Visitor for Finder<'_, '_> {
     #[inline]
     fn wants(&self, max_priority: i32) -> bool {
         self.best.is_none_or(|best| max_priority > best.priority)
+    }
+
+    #[cold]
+    fn too_long(&mut self) {
+        self.search.query.request.too_long();
     }
 
     #[inline]

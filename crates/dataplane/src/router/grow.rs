@@ -114,7 +114,9 @@ impl<'a> Grower<'a> {
     fn chunk(&self, groups: &[Group]) -> Chunk {
         let text = |group: &Group| self.regexes.get(group.regex as usize).map(|regex| regex.text.as_ref());
         let any = if groups.len() < MIN_SET { None } else { any_of(groups.iter().filter_map(text)) };
-        Chunk { groups: groups.into(), any }
+        let most = |group: &Group| self.regexes.get(group.regex as usize).map(|regex| regex.regex.most());
+        let most = groups.iter().filter_map(most).min().unwrap_or(0);
+        Chunk { groups: groups.into(), any, most }
     }
 
     /// A leaf, if a single pattern is left and ends here or in a remainder.

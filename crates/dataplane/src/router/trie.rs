@@ -7,6 +7,7 @@
 
 use std::ops::{ControlFlow, Range};
 
+use daemun_pipeline::bounded::Bounded;
 use regex::bytes::{Regex, RegexSet};
 
 use super::methods::MethodSet;
@@ -201,13 +202,15 @@ pub(super) struct Chunk {
     pub(super) groups: Box<[Group]>,
     /// Matches where one of them does: a path that none of many matches is found out in one go.
     pub(super) any: Option<RegexSet>,
+    /// Bytes of the longest path that each of them goes through.
+    pub(super) most: usize,
 }
 
 /// A regular expression for whole paths.
 #[derive(Debug)]
 pub(super) struct PathRegex {
     pub(super) text: Box<str>,
-    pub(super) regex: Regex,
+    pub(super) regex: Bounded<Regex>,
     /// What every path it matches begins with: cheaper to compare than the expression to run.
     pub(super) prefix: Box<[u8]>,
 }
@@ -286,6 +289,8 @@ pub(super) trait Visitor {
     fn wants(&self, max_priority: i32) -> bool;
     /// Looks at a list; breaks when nothing further is of use.
     fn visit(&mut self, reached: &Reached<'_>) -> ControlFlow<()>;
+    /// The path is longer than an expression goes through that could match it.
+    fn too_long(&mut self) {}
 }
 
 impl Trie {
@@ -447,22 +452,29 @@ impl<'a> Walk<'a> {
     }
 
     fn try_expressions(&self, chunk: &Chunk, visitor: &mut impl Visitor) -> ControlFlow<()> {
-        if chunk.any.as_ref().is_some_and(|any| !any.is_match(self.path)) {
+        if self.path.len() <= chunk.most && chunk.any.as_ref().is_some_and(|any| !any.is_match(self.path)) {
             return ControlFlow::Continue(());
         }
         for group in &chunk.groups {
-            if visitor.wants(group.max_priority) && self.matches(group.regex) {
+            if visitor.wants(group.max_priority) && self.matches(group.regex, visitor) {
                 self.show(self.list(group.entries), None, false, Some(group.regex), visitor)?;
             }
         }
         ControlFlow::Continue(())
     }
 
-    fn matches(&self, regex: u32) -> bool {
-        self.trie
-            .regexes
-            .get(regex as usize)
-            .is_some_and(|regex| self.path.starts_with(&regex.prefix) && regex.regex.is_match(self.path))
+    fn matches(&self, regex: u32, visitor: &mut impl Visitor) -> bool {
+        let Some(regex) = self.trie.regexes.get(regex as usize) else { return false };
+        if !self.path.starts_with(&regex.prefix) {
+            return false;
+        }
+        match regex.regex.over(self.path.len()) {
+            Some(regex) => regex.is_match(self.path),
+            None => {
+                visitor.too_long();
+                false
+            }
+        }
     }
 
     #[inline]

@@ -327,7 +327,8 @@ impl Compiler<'_> {
                 if template.is_plain(params.len()) {
                     Some(PathRewrite::Template(template))
                 } else {
-                    Some(PathRewrite::Mixed { template, keep_slashes: route.keep_slashes })
+                    let (keep_slashes, keep_encoded_slash) = (route.keep_slashes, route.keep_encoded_slash);
+                    Some(PathRewrite::Mixed { template, keep_slashes, keep_encoded_slash })
                 }
             }
         };
@@ -442,6 +443,9 @@ fn scope(params: &[String]) -> Scope<'_> {
     Scope { params, consumer: true, ..Scope::default() }
 }
 
+/// Policies beside authenticators that keep calls away.
+const GUARDS: &[&str] = &["ip_filter", "bot_filter", "body_limit", "validate"];
+
 /// Warns of routes whose requests, when they fail only its conditions, go to one that asks for less proof of who calls.
 fn less_protected(config: &Config, registry: &[PolicyRow], router: &Router, diagnostics: &mut Diagnostics) {
     // Where no route has anything of its own, all are protected alike.
@@ -474,11 +478,13 @@ fn less_protected(config: &Config, registry: &[PolicyRow], router: &Router, diag
     }
 }
 
-/// What a caller of a route must pass: of each set one authenticator.
+/// What a caller of a route must pass: of each set one authenticator, and what else keeps calls away.
 fn proofs<'a>(config: &'a Config, registry: &[PolicyRow], route: &'a model::Route) -> Vec<BTreeSet<&'a str>> {
     let own = |name: &str| route.policies.iter().any(|own| own.name.value == name);
     let inherited = config.policies.iter().filter(|global| !own(&global.name.value));
-    let is_authenticator = |name: &str| registry.iter().any(|row| row.name == name && row.phase == Phase::Authenticate);
+    let is_authenticator = |name: &str| {
+        GUARDS.contains(&name) || registry.iter().any(|row| row.name == name && row.phase == Phase::Authenticate)
+    };
     let names = inherited.chain(&route.policies).filter(|entry| entry.settings.is_some());
     let names = names.map(|entry| entry.name.value.as_str()).filter(|name| is_authenticator(name));
     let (any, all): (BTreeSet<&str>, BTreeSet<&str>) = names.partition(|name| match &route.authenticate {

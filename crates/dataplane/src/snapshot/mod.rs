@@ -142,6 +142,7 @@ pub(crate) enum PathRewrite {
     Mixed {
         template: Template,
         keep_slashes: bool,
+        keep_encoded_slash: bool,
     },
     StripPrefix(String),
 }

@@ -151,17 +151,21 @@ impl Template {
         })
     }
 
-    /// Refuses what an expression would make another path of: its value alone in a segment and empty, or a dot segment.
-    pub(crate) fn check_computed(&self, exchange: &Exchange) -> Result<(), Fault> {
+    /// Refuses what an expression would make another path of: its value alone in a segment and empty, a dot segment, or with a slash where
+    /// requests may not hold an encoded one either.
+    pub(crate) fn check_computed(&self, exchange: &Exchange, keep_encoded_slash: bool) -> Result<(), Fault> {
         if !self.0.iter().any(|piece| matches!(piece, Piece::Computed(_))) {
             return Ok(());
         }
-        let (mut raw, mut empty) = (Vec::new(), Vec::new());
+        let (mut raw, mut empty, mut slash) = (Vec::new(), Vec::new(), false);
         for piece in &self.0 {
             let start = raw.len();
             match piece {
                 Piece::Computed(text) => {
-                    text.put(exchange, &mut raw, &mut encode_segment)?;
+                    text.put(exchange, &mut raw, &mut |value, out| {
+                        slash |= value.contains(&b'/');
+                        encode_segment(value, out);
+                    })?;
                     if raw.len() == start {
                         empty.push(start);
                     }
@@ -170,6 +174,10 @@ impl Template {
                     piece.push(exchange, &mut raw)
                 }
             }
+        }
+        if slash && !keep_encoded_slash {
+            let detail = "a part of the path that would be forwarded holds `/`, which is not allowed here";
+            return Err(Fault::new(Reason::BadPath, detail));
         }
         let is_edge = |at: Option<usize>| at.and_then(|at| raw.get(at)).is_none_or(|&byte| byte == b'/');
         if empty.iter().any(|&at| is_edge(at.checked_sub(1)) && is_edge(Some(at))) {

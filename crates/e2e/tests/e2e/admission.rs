@@ -34,12 +34,14 @@ fn an_address_is_let_in_or_refused_wherever_it_goes() {
         ("10.1.2.3, 192.0.2.1", 403),
         ("192.0.2.1, 10.1.2.3", 200),
         ("nonsense", 403),
+        ("10.1.2.3:4711", 200),
+        ("10.66.0.1:99", 403),
     ] {
         let answer = get(&mut client, "/t", &format!("X-Forwarded-For: {from}\r\n"));
         assert_eq!(answer.status, status, "{from}");
     }
     let passed = lane.origin.look(|log| log.requests.len());
-    assert_eq!(passed, 4);
+    assert_eq!(passed, 5);
     for (from, target, status) in [("10.1.2.3", "/none", 404), ("192.0.2.1", "/none", 403), ("192.0.2.1", "/own", 403)]
     {
         assert_eq!(get(&mut client, target, &format!("X-Forwarded-For: {from}\r\n")).status, status, "{from} {target}");

@@ -78,14 +78,15 @@ fn a_route_is_taken_by_a_json_body_when_it_says_so() {
         ("application/json", r#"{"type":"order","lines":[1]}"#, "rest"),
         ("application/json", r#"{"type":"order"}"#, "rest"),
         ("application/json", r#"{"type":["order"],"lines":7}"#, "rest"),
-        ("application/json", "{\"type\":\"order\"", "rest"),
-        ("application/json", &format!("{}1{}", "[".repeat(20_000), "]".repeat(20_000)), "rest"),
         ("application/json", "", "rest"),
     ] {
         assert_eq!(post(&mut client, kind, body).status, 200, "{body:.60}");
         let request = lane.origin.look(|log| log.requests.last().cloned().unwrap());
         assert_eq!(request.field("x-route"), Some(name), "{kind} {body:.60}");
         assert_eq!(String::from_utf8_lossy(&request.body), body, "the body is passed on as it came");
+    }
+    for body in ["{\"type\":\"order\"", &format!("{}1{}", "[".repeat(20_000), "]".repeat(20_000))] {
+        assert_eq!(post(&mut client, "application/json", body).status, 400, "{body:.60}");
     }
     // chunked, with fields behind it
     let chunked = format!("{:x}\r\n{order}\r\n0\r\nX-Behind: 1\r\n\r\n", order.len());
@@ -221,9 +222,81 @@ fn a_request_that_would_cost_too_much_is_refused_and_nothing_else_disturbed() {
     let mut client = lane.connect();
     assert_eq!(get(&mut client, "/", "x: a,b\r\n").status, 200);
     let refused = get(&mut client, "/", &format!("x: {}\r\n", "a,".repeat(5_000)));
-    assert_eq!(refused.status, 500);
+    assert_eq!(refused.status, 413);
     assert_eq!(refused.json()["type"].as_str().map(|kind| kind.contains("expression_cost")), Some(true));
     assert_eq!(get(&mut client, "/", "x: a,b\r\n").status, 200);
+}
+
+#[test]
+fn a_text_too_long_for_a_regular_expression_is_refused_and_opens_no_other_route() {
+    let pattern = "[01]*1[01]{600}2";
+    for matches in [
+        format!("{{ prefix: /, when: 'request.header.x.matches(\"{pattern}\")' }}"),
+        format!("{{ prefix: /, headers: {{ x: {{ regex: '{pattern}' }} }} }}"),
+        format!("{{ path_regex: '/{pattern}' }}"),
+    ] {
+        let lane =
+            Lane::start(&yaml("access_log: off", &[answers("a", &matches), answers("b", "{ prefix: / }")].concat()));
+        let mut client = lane.connect();
+        let call = |client: &mut Client, size: usize| {
+            let text = "01".repeat(size / 2);
+            get(client, &format!("/{text}"), &format!("x: {text}\r\n")).status
+        };
+        assert_eq!((call(&mut client, 100), call(&mut client, 8_000)), (200, 413), "{matches}");
+    }
+}
+
+#[test]
+fn a_json_body_that_could_be_read_in_two_ways_opens_no_other_route() {
+    let matches = "{ prefix: /, when: 'has(request.body.a)', body: 64KiB }";
+    let lane = Lane::start(&yaml("access_log: off", &[answers("a", matches), answers("b", "{ prefix: / }")].concat()));
+    let mut client = lane.connect();
+    for kind in ["application/json", "text/json"] {
+        assert_eq!(post(&mut client, kind, r#"{"a":1}"#).text(), "a");
+        assert_eq!(post(&mut client, kind, r#"{"b":1}"#).text(), "b");
+        assert_eq!(post(&mut client, kind, "").text(), "b");
+        for body in ["\u{feff}{\"a\":1}", r#"{"a":1}x"#, r#"{"b":1,"b":2}"#, r#"{"a":"#] {
+            assert_eq!(post(&mut client, kind, body).status, 400, "{body}");
+        }
+    }
+}
+
+#[test]
+fn a_slash_of_a_value_stays_out_of_a_path_that_takes_no_encoded_one() {
+    let route = |more: &str| {
+        format!(
+            "  - name: a\n    match: {{ prefix: / }}\n    upstream: origin\n    rewrite: {{ path: '/v/${{request.header.x}}/y' }}\n{more}"
+        )
+    };
+    for (more, slash) in [("", 400), ("    encoded_slash: keep\n", 200)] {
+        let lane = Lane::with(&yaml("access_log: off", &route(more)), Origin::echo());
+        let mut client = lane.connect();
+        assert_eq!(get(&mut client, "/", "x: a b\r\n").status, 200);
+        assert_eq!(get(&mut client, "/", "x: a/b\r\n").status, slash);
+    }
+}
+
+#[test]
+fn what_comes_out_of_references_is_not_shown_and_is_part_of_no_expression() {
+    let run = |routes: &str, command: &[&str]| {
+        let folder = gateway::Folder::new();
+        folder.write("secret", "s3cr3t-s3cr3t");
+        folder.write("daemun.yaml", yaml("access_log: off", routes).replace("{origin}", "http://127.0.0.1:1"));
+        let (code, out, err) = gateway::run_command(folder.path(), command);
+        assert!(!format!("{out}{err}").contains("s3cr3t"), "{out}{err}");
+        (code, format!("{out}{err}"))
+    };
+    let headers =
+        "{ prefix: /, headers: { x: '${file:secret}', y: { regex: '${file:secret}' }, z: [a, '${file:secret}'] } }";
+    let (code, out) = run(&answers("a", headers), &["routes"]);
+    assert!(code == Some(0) && out.contains("header x=…; header y=…; header z=…"), "{out}");
+    for when in [r#"request.header.x == "${file:secret}""#, r#"request.path.matches("${file:secret}")"#] {
+        let (code, out) = run(&answers("a", &format!("{{ prefix: /, when: '{when}' }}")), &["check"]);
+        assert!(code == Some(1) && out.contains("an expression holds no `${env:…}`"), "{out}");
+    }
+    let rewrite = "  - name: a\n    match: { prefix: / }\n    upstream: origin\n    rewrite: { path: '/${request.id + \"${file:secret}\"}' }\n";
+    let (code, out) = run(rewrite, &["check"]);
+    assert!(code == Some(1) && out.contains("a reference cannot stand within an expression"), "{out}");
 }
 
 #[test]
@@ -244,6 +317,17 @@ fn what_is_wrong_is_found_when_it_is_read_and_explained_when_it_is_asked() {
     let (code, out, err) = check(&both.concat());
     assert_eq!(code, Some(1));
     assert!(format!("{out}{err}").contains("no rule says which wins"), "{out}{err}");
+
+    let guarded = |guard: &str| {
+        let route = answers("a", "{ prefix: /, when: 'request.header.a == \"1\"' }");
+        check(&format!("{route}    policies: {{ {guard} }}\n{}", answers("b", "{ prefix: / }")))
+    };
+    for (guard, warned) in
+        [("ip_filter: { allow: 10.0.0.0/8 }", true), ("bot_filter: { deny: bot }", true), ("request_id: {}", false)]
+    {
+        let (_, out, err) = guarded(guard);
+        assert_eq!(format!("{out}{err}").contains("route_less_protected"), warned, "{guard}: {out}{err}");
+    }
 
     let folder = gateway::Folder::new();
     let routes = [answers("a", r#"{ prefix: /, when: 'request.header.a == "1"' }"#), answers("b", "{ prefix: / }")];

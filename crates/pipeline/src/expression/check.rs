@@ -11,11 +11,10 @@ use regex::Regex;
 use super::Scope;
 use super::facts::{Names, Slot, Source};
 use super::functions::{self, Function};
+use crate::bounded::{Bounded, MOST_COMPILED};
 
 /// `all`, `exists`, `map` and `filter` within each other.
 const MOST_MACROS: usize = 2;
-/// Bytes of a compiled regular expression.
-const MOST_REGEX: usize = 1 << 18;
 
 /// What is known of a value before there is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +43,7 @@ pub(super) struct Wrong {
 #[derive(Debug, Default)]
 pub(super) struct Tables {
     pub(super) slots: Vec<Slot>,
-    pub(super) regexes: Vec<Regex>,
+    pub(super) regexes: Vec<Bounded<Regex>>,
     pub(super) nets: Vec<IpNet>,
     /// Names of the route's parameters.
     pub(super) params: Vec<String>,
@@ -414,10 +413,10 @@ impl<'a> Checker<'a> {
             return wrong(last, format!("{what} is written out, so that it is known while the configuration is read"));
         };
         let index = if is_regex {
-            match regex::RegexBuilder::new(text).size_limit(MOST_REGEX).build() {
+            match Bounded::build(|size| regex::RegexBuilder::new(text).size_limit(size).build()) {
                 Ok(regex) => self.tables.regexes.push(regex),
                 Err(regex::Error::CompiledTooBig(_)) => {
-                    return wrong(last, format!("`{text}` needs more than {MOST_REGEX} bytes when compiled"));
+                    return wrong(last, format!("`{text}` needs more than {MOST_COMPILED} bytes when compiled"));
                 }
                 Err(error) => {
                     let reason = error.to_string();
@@ -447,6 +446,10 @@ impl<'a> Checker<'a> {
         let sign = name.trim_matches('_').trim_start_matches('@').to_owned();
         if !functions::is_operator(name) {
             return Ok(None);
+        }
+        if let Some((written, meant)) = self.dashed(call) {
+            let message = format!("`{written}` is a subtraction");
+            return Err(Wrong { node: id, message, help: Some(format!("write `{meant}`")) });
         }
         let mut kinds = Vec::with_capacity(call.args.len());
         for argument in &mut call.args {
@@ -507,6 +510,36 @@ impl<'a> Checker<'a> {
             _ => return fail(format!("`{sign}` is not written like this")),
         };
         Ok(Some(kind))
+    }
+
+    /// A name with dashes behind a dot, such as `request.header.x-tenant`, which reads as `x` less `tenant`: as written, and as meant.
+    fn dashed(&self, call: &CallExpr) -> Option<(String, String)> {
+        let [left, right] = call.args.as_slice() else { return None };
+        let last = leading(right)?;
+        let is_known = self.locals.iter().any(|(known, _)| known == last);
+        if call.func_name != operators::SUBSTRACT || is_known {
+            return None;
+        }
+        let mut name = format!("-{last}");
+        let mut node = left;
+        while let Expr::Call(inner) = &node.expr {
+            let ([next, right], operators::SUBSTRACT) = (inner.args.as_slice(), inner.func_name.as_str()) else {
+                return None;
+            };
+            let Expr::Ident(part) = &right.expr else { return None };
+            name = format!("-{part}{name}");
+            node = next;
+        }
+        let Expr::Select(select) = &node.expr else { return None };
+        let of = match self.names_of(&select.operand).ok()?? {
+            Names::Header => "request.header",
+            Names::Query => "request.query",
+            Names::Cookie => "request.cookie",
+            Names::AnswerHeader => "response.header",
+            Names::Params => "params",
+        };
+        let name = format!("{}{name}", select.field);
+        Some((format!("{of}.{name}"), format!("{of}[\"{name}\"]")))
     }
 
     /// Puts a computed key into the case that names of headers are in. Gives whether the mapping is one of an exchange.
@@ -584,6 +617,16 @@ fn is_added(one: &Kind, other: &Kind) -> bool {
     match (one, other) {
         (Kind::List(_), Kind::List(_)) => true,
         _ => added(one) && added(other) && one.fits(other),
+    }
+}
+
+/// The name that a node begins with.
+fn leading(node: &IdedExpr) -> Option<&String> {
+    match &node.expr {
+        Expr::Ident(name) => Some(name),
+        Expr::Select(select) => leading(&select.operand),
+        Expr::Call(call) => leading(call.target.as_deref()?),
+        _ => None,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 
-use super::check::slot_index;
+use super::check::{Tables, literal_int, slot_index};
 use super::functions::{IN_NETWORK, MATCHES, VALUE};
 
 /// Steps of one evaluation: some milliseconds.
@@ -16,23 +16,54 @@ pub(super) const MOST_BYTES: u64 = 1 << 20;
 pub(super) struct Size {
     pub(super) bytes: u64,
     pub(super) items: u64,
+    /// Elements of its longest list or mapping.
+    pub(super) widest: u64,
 }
 
 impl Size {
     pub(super) fn text(bytes: usize) -> Size {
-        Size { bytes: bytes as u64, items: 0 }
+        Size { bytes: bytes as u64, ..Size::default() }
     }
 
-    pub(super) fn and(self, other: Size) -> Size {
-        Size { bytes: self.bytes.saturating_add(other.bytes), items: self.items.saturating_add(other.items) }
+    /// A list or mapping of texts.
+    pub(super) fn flat(bytes: usize, items: usize) -> Size {
+        Size { bytes: bytes as u64, items: items as u64, widest: items as u64 }
+    }
+
+    /// Bytes that it takes.
+    pub(super) fn weight(self) -> u64 {
+        self.bytes.saturating_add(self.items.saturating_mul(16))
+    }
+
+    /// Both, one behind the other.
+    fn and(self, other: Size) -> Size {
+        Size {
+            bytes: self.bytes.saturating_add(other.bytes),
+            items: self.items.saturating_add(other.items),
+            widest: self.widest.saturating_add(other.widest),
+        }
     }
 
     fn times(self, count: u64) -> Size {
-        Size { bytes: self.bytes.saturating_mul(count), items: self.items.saturating_mul(count) }
+        Size {
+            bytes: self.bytes.saturating_mul(count),
+            items: self.items.saturating_mul(count),
+            widest: self.widest.saturating_mul(count),
+        }
     }
 
     fn or(self, other: Size) -> Size {
-        Size { bytes: self.bytes.max(other.bytes), items: self.items.max(other.items) }
+        Size {
+            bytes: self.bytes.max(other.bytes),
+            items: self.items.max(other.items),
+            widest: self.widest.max(other.widest),
+        }
+    }
+
+    /// As an element of a list or mapping with so many.
+    fn among(self, elements: usize) -> Size {
+        let elements = elements as u64;
+        Size { items: self.items.saturating_add(elements), widest: self.widest.max(elements), ..self }
     }
 
     /// Steps to copy or compare it.
@@ -42,16 +73,17 @@ impl Size {
 }
 
 /// Whether an evaluation stays within the bounds; `sizes` are those of the slots.
-pub(super) fn is_bounded(tree: &IdedExpr, sizes: &dyn Fn(usize) -> Size) -> bool {
-    let mut meter = Meter { sizes, locals: Vec::new(), steps: 0, largest: 0 };
+pub(super) fn is_bounded(tree: &IdedExpr, sizes: &dyn Fn(usize) -> Size, tables: &Tables) -> bool {
+    let mut meter = Meter { sizes, tables, locals: Vec::new(), steps: 0, largest: 0 };
     meter.size(tree);
     meter.steps <= MOST_STEPS && meter.largest <= MOST_BYTES
 }
 
 struct Meter<'a> {
     sizes: &'a dyn Fn(usize) -> Size,
-    /// Variables of macros, innermost last.
-    locals: Vec<(&'a str, Size)>,
+    tables: &'a Tables,
+    /// Variables of macros, innermost last, and whether they are lists for certain.
+    locals: Vec<(&'a str, Size, bool)>,
     steps: u64,
     largest: u64,
 }
@@ -63,22 +95,22 @@ impl<'a> Meter<'a> {
             Expr::Literal(LiteralValue::String(text)) => Size::text(text.inner().len()),
             Expr::Literal(LiteralValue::Bytes(bytes)) => Size::text(bytes.inner().len()),
             Expr::Literal(_) => Size::default(),
-            Expr::Ident(name) => match self.locals.iter().rev().find(|(known, _)| known == name) {
-                Some((_, size)) => *size,
+            Expr::Ident(name) => match self.locals.iter().rev().find(|(known, ..)| known == name) {
+                Some((_, size, _)) => *size,
                 None => slot_index(name).map(self.sizes).unwrap_or_default(),
             },
             Expr::Select(select) => self.size(&select.operand),
             Expr::Call(call) => self.call(call),
             Expr::List(list) => {
-                let all = list.elements.iter().map(|element| self.size(element)).fold(Size::default(), Size::and);
-                all.and(Size { bytes: 0, items: list.elements.len() as u64 })
+                let elements = list.elements.len();
+                list.elements.iter().map(|node| self.size(node)).fold(Size::default(), Size::and).among(elements)
             }
             Expr::Map(map) => self.entries(map.entries.iter().map(|entry| &entry.expr)),
             Expr::Struct(built) => self.entries(built.entries.iter().map(|entry| &entry.expr)),
             Expr::Comprehension(over) => self.comprehension(over),
         };
-        self.largest = self.largest.max(size.bytes.saturating_add(size.items.saturating_mul(16)));
-        self.spend(size.bytes / 64 + 1);
+        self.largest = self.largest.max(size.weight());
+        self.spend(if is_shared(node) { 1 } else { size.bytes / 64 + 1 });
         size
     }
 
@@ -87,15 +119,16 @@ impl<'a> Meter<'a> {
     }
 
     fn entries(&mut self, entries: impl Iterator<Item = &'a EntryExpr>) -> Size {
-        let mut all = Size::default();
+        let (mut all, mut count) = (Size::default(), 0);
         for entry in entries {
             let size = match entry {
                 EntryExpr::StructField(field) => self.size(&field.value),
                 EntryExpr::MapEntry(entry) => self.size(&entry.key).and(self.size(&entry.value)),
             };
-            all = all.and(size).and(Size { bytes: 0, items: 1 });
+            all = all.and(size);
+            count += 1;
         }
-        all
+        all.among(count)
     }
 
     fn call(&mut self, call: &'a CallExpr) -> Size {
@@ -106,7 +139,9 @@ impl<'a> Meter<'a> {
         match call.func_name.as_str() {
             operators::CONDITIONAL => second.or(third),
             operators::ADD => {
-                self.spend(all.steps());
+                // elements of lists are shared, not copied
+                let is_list = call.args.iter().any(|node| self.is_list(node));
+                self.spend(if is_list { all.widest } else { all.steps() });
                 all
             }
             operators::INDEX => first,
@@ -117,17 +152,18 @@ impl<'a> Meter<'a> {
             "split" => {
                 let items = first.bytes.saturating_add(1);
                 self.spend(items);
-                Size { bytes: first.bytes, items }
+                Size { bytes: first.bytes, items, widest: items }
             }
             "join" => {
                 self.spend(first.steps());
-                Size { bytes: first.bytes.saturating_add(first.items.saturating_mul(second.bytes)), items: 0 }
+                let bytes = first.bytes.saturating_add(first.items.saturating_mul(second.bytes));
+                Size { bytes, ..Size::default() }
             }
             "replace" => {
                 let put = first.bytes.saturating_add(1).saturating_mul(third.bytes);
                 let bytes = first.bytes.saturating_add(put);
                 self.spend(bytes / 8);
-                Size { bytes, items: 0 }
+                Size { bytes, ..Size::default() }
             }
             "lowerAscii" | "upperAscii" | "trim" | "substring" => {
                 self.spend(first.bytes / 8);
@@ -139,7 +175,15 @@ impl<'a> Meter<'a> {
                 self.spend((first.bytes / 8).saturating_add(first.bytes.saturating_mul(second.bytes) / 64));
                 Size::default()
             }
-            MATCHES | IN_NETWORK => {
+            MATCHES => {
+                let index = call.args.get(1).and_then(literal_int).and_then(|index| usize::try_from(index).ok());
+                let regex = index.and_then(|index| self.tables.regexes.get(index));
+                // a text of the length it may have takes all the steps there are
+                let most = regex.map_or(1, |regex| regex.most().max(1)) as u64;
+                self.spend((first.bytes.saturating_mul(MOST_STEPS) / most).saturating_add(16));
+                Size::default()
+            }
+            IN_NETWORK => {
                 self.spend(first.bytes / 4 + 16);
                 Size::default()
             }
@@ -155,10 +199,11 @@ impl<'a> Meter<'a> {
     fn comprehension(&mut self, over: &'a ComprehensionExpr) -> Size {
         let range = self.size(&over.iter_range);
         let start = self.size(&over.accu_init);
-        let others = range.items.saturating_sub(1);
+        let others = range.widest.saturating_sub(1);
         let depth = self.locals.len();
-        self.locals.push((&over.iter_var, range));
-        self.locals.push((&over.accu_var, Size::default()));
+        let is_list = self.is_list(&over.accu_init);
+        self.locals.push((&over.iter_var, range, false));
+        self.locals.push((&over.accu_var, Size::default(), is_list));
         // how large the result becomes
         let (steps, largest) = (self.steps, self.largest);
         let full = self.size(&over.loop_step);
@@ -184,9 +229,42 @@ impl<'a> Meter<'a> {
         self.size(&over.loop_step);
     }
 
+    /// Whether a node is a list for certain.
+    fn is_list(&self, node: &IdedExpr) -> bool {
+        match &node.expr {
+            Expr::List(_) => true,
+            Expr::Ident(name) => {
+                self.locals.iter().rev().find(|(known, ..)| known == name).is_some_and(|(.., is_list)| *is_list)
+            }
+            Expr::Unspecified
+            | Expr::Call(_)
+            | Expr::Comprehension(_)
+            | Expr::Literal(_)
+            | Expr::Map(_)
+            | Expr::Select(_)
+            | Expr::Struct(_) => false,
+        }
+    }
+
     fn set(&mut self, local: usize, size: Size) {
-        if let Some((_, known)) = self.locals.get_mut(local) {
+        if let Some((_, known, _)) = self.locals.get_mut(local) {
             *known = size;
         }
+    }
+}
+
+/// Whether what a node gives is there already, and only handed on.
+fn is_shared(node: &IdedExpr) -> bool {
+    match &node.expr {
+        Expr::Ident(_) | Expr::Select(_) => true,
+        Expr::Call(call) => {
+            matches!(call.func_name.as_str(), operators::INDEX | operators::CONDITIONAL | operators::ADD)
+        }
+        Expr::Unspecified
+        | Expr::Comprehension(_)
+        | Expr::List(_)
+        | Expr::Literal(_)
+        | Expr::Map(_)
+        | Expr::Struct(_) => false,
     }
 }

@@ -1,8 +1,12 @@
 //! What expressions speak of: a name becomes a slot, and a slot is read out of an exchange. Knows no syntax.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 
+use super::Stop;
+use super::body::ReadBody;
 use crate::exchange::{Exchange, Span};
 use crate::head::Head;
 
@@ -20,6 +24,8 @@ pub struct Place<'a> {
 pub(super) struct Facts<'a> {
     pub(super) exchange: &'a Exchange,
     pub(super) place: Option<Place<'a>>,
+    /// Where the body is kept once it is read.
+    pub(super) body: Option<&'a ReadBody>,
 }
 
 /// A text.
@@ -33,7 +39,7 @@ pub(super) enum Source {
     ClientIp,
     Consumer,
     Fingerprint,
-    /// The first value of a name; empty when there is none.
+    /// The value of a name; empty when there is none.
     Named(Names, Box<str>),
     Param(u16),
 }
@@ -70,16 +76,16 @@ impl Slot {
 impl Source {
     /// The text; empty for what is not there.
     #[inline]
-    pub(super) fn read<'a>(&self, facts: &Facts<'a>) -> Cow<'a, [u8]> {
+    pub(super) fn read<'a>(&self, facts: &Facts<'a>) -> Result<Cow<'a, [u8]>, Stop> {
         let exchange = facts.exchange;
         let request = &exchange.request;
-        match self {
+        Ok(match self {
             Source::Method => Cow::Borrowed(request.method_text().as_bytes()),
             Source::Path => {
                 Cow::Borrowed(facts.place.map_or_else(|| request.head.bytes(request.path), |place| place.path))
             }
             Source::Host => Cow::Borrowed(request.head.bytes(request.host)),
-            Source::Scheme => Cow::Borrowed(if exchange.client.tls { b"https" } else { b"http" }),
+            Source::Scheme => Cow::Borrowed(if exchange.is_https() { b"https" } else { b"http" }),
             Source::Id => Cow::Borrowed(&exchange.id),
             Source::ClientIp => Cow::Owned(exchange.client.ip.to_canonical().to_string().into_bytes()),
             Source::Consumer => Cow::Borrowed(exchange.consumer_name().unwrap_or_default().as_bytes()),
@@ -87,57 +93,102 @@ impl Source {
                 let identity = exchange.client.identity.as_deref();
                 Cow::Borrowed(identity.map(|identity| identity.fingerprint.as_bytes()).unwrap_or_default())
             }
-            Source::Named(names, name) => names.get(name, facts).unwrap_or_default(),
+            Source::Named(names, name) => names.get(name, facts)?.unwrap_or_default(),
             Source::Param(index) => decode(facts.param(*index), false),
-        }
+        })
     }
 }
 
 impl Names {
-    /// The first value of a name.
+    /// The value of a name: of a header that is there several times, all of them.
     #[inline]
-    pub(super) fn get<'a>(self, name: &str, facts: &Facts<'a>) -> Option<Cow<'a, [u8]>> {
+    pub(super) fn get<'a>(self, name: &str, facts: &Facts<'a>) -> Result<Option<Cow<'a, [u8]>>, Stop> {
+        let request = &facts.exchange.request;
         match self {
-            Names::Header => header(&facts.exchange.request.head, name).map(Cow::Borrowed),
-            Names::AnswerHeader => header(&facts.exchange.response.head, name).map(Cow::Borrowed),
-            Names::Cookie => facts.exchange.request.cookie(name).map(Cow::Borrowed),
-            Names::Query => pairs(facts.exchange).find(|(key, _)| **key == *name.as_bytes()).map(|(_, value)| value),
-            Names::Params => None,
+            Names::Header => Ok(header(&request.head, name)),
+            Names::AnswerHeader => Ok(header(&facts.exchange.response.head, name)),
+            Names::Cookie => only(name, cookies(facts.exchange).map(|(key, value)| (key, Cow::Borrowed(value)))),
+            Names::Query => only(name, pairs(facts.exchange)),
+            Names::Params => Ok(None),
         }
     }
 
-    /// All names with their first values; names of headers in lower case. `params` are the names of the route's.
-    pub(super) fn all(self, facts: &Facts<'_>, params: &[String]) -> Vec<(String, String)> {
-        let mut found: Vec<(String, String)> = Vec::new();
-        let mut add = |name: String, value: &[u8]| {
-            if !found.iter().any(|(known, _)| *known == name) {
-                found.push((name, lossy(value)));
-            }
-        };
+    /// Whether a name is there.
+    #[inline]
+    pub(super) fn has(self, name: &str, facts: &Facts<'_>, params: &[String]) -> bool {
+        match self {
+            Names::Header => first(&facts.exchange.request.head, name).is_some(),
+            Names::AnswerHeader => first(&facts.exchange.response.head, name).is_some(),
+            Names::Cookie => cookies(facts.exchange).any(|(key, _)| key == name.as_bytes()),
+            Names::Query => pairs(facts.exchange).any(|(key, _)| *key == *name.as_bytes()),
+            Names::Params => params.iter().any(|known| known == name),
+        }
+    }
+
+    /// All names with their values; names of headers in lower case. `params` are the names of the route's.
+    pub(super) fn all(self, facts: &Facts<'_>, params: &[String]) -> Result<HashMap<String, String>, Stop> {
+        let mut found: HashMap<String, String> = HashMap::new();
         let exchange = facts.exchange;
         match self {
             Names::Header | Names::AnswerHeader => {
                 let head = if self == Names::Header { &exchange.request.head } else { &exchange.response.head };
-                head.iter().for_each(|(_, name, value)| add(lossy(name).to_ascii_lowercase(), value));
-            }
-            Names::Query => pairs(exchange).for_each(|(name, value)| add(lossy(&name), &value)),
-            Names::Cookie => {
-                let fields = exchange.request.head.values_id(crate::FieldId::Cookie);
-                for pair in fields.flat_map(|field| field.split(|&byte| byte == b';')).map(<[u8]>::trim_ascii) {
-                    if let Some(eq) = pair.iter().position(|&byte| byte == b'=') {
-                        let (name, value) = pair.split_at(eq);
-                        add(lossy(name), value.get(1..).unwrap_or_default());
+                for (_, name, value) in head.iter() {
+                    match found.entry(lossy(name).to_ascii_lowercase()) {
+                        Entry::Vacant(entry) => _ = entry.insert(lossy(value)),
+                        Entry::Occupied(mut entry) => {
+                            let separator = separator(entry.key());
+                            let all = entry.get_mut();
+                            all.push_str(separator);
+                            all.push_str(&String::from_utf8_lossy(value));
+                        }
                     }
+                }
+            }
+            Names::Query => {
+                for (name, value) in pairs(exchange) {
+                    add_only(&mut found, lossy(&name), lossy(&value))?;
+                }
+            }
+            Names::Cookie => {
+                for (name, value) in cookies(exchange) {
+                    add_only(&mut found, lossy(name), lossy(value))?;
                 }
             }
             Names::Params => {
                 for (name, index) in params.iter().zip(0..) {
-                    add(name.clone(), &decode(facts.param(index), false));
+                    found.insert(name.clone(), lossy(&decode(facts.param(index), false)));
                 }
             }
         }
-        found
+        Ok(found)
     }
+}
+
+/// The one value that a name has; an error when it has several, of which another reader could take another.
+fn only<'a, N: AsRef<[u8]>>(
+    name: &str,
+    mut pairs: impl Iterator<Item = (N, Cow<'a, [u8]>)>,
+) -> Result<Option<Cow<'a, [u8]>>, Stop> {
+    let Some((_, value)) = pairs.find(|(key, _)| key.as_ref() == name.as_bytes()) else { return Ok(None) };
+    if pairs.any(|(key, other)| key.as_ref() == name.as_bytes() && other != value) {
+        Err(several(name))
+    } else {
+        Ok(Some(value))
+    }
+}
+
+fn add_only(found: &mut HashMap<String, String>, name: String, value: String) -> Result<(), Stop> {
+    match found.entry(name) {
+        Entry::Vacant(entry) => _ = entry.insert(value),
+        Entry::Occupied(entry) if *entry.get() != value => return Err(several(entry.key())),
+        Entry::Occupied(_) => {}
+    }
+    Ok(())
+}
+
+#[cold]
+fn several(name: &str) -> Stop {
+    Stop::Error(format!("`{name}` has several values"))
 }
 
 impl<'a> Facts<'a> {
@@ -164,13 +215,45 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// The first value of a field; `name` is in lower case.
+/// The value of a field; `name` is in lower case. Several lines are one value (RFC 9110, section 5.3).
 #[inline]
-pub(super) fn header<'a>(head: &'a Head, name: &str) -> Option<&'a [u8]> {
-    let named = |field: &&crate::head::Field| {
+pub(super) fn header<'a>(head: &'a Head, name: &str) -> Option<Cow<'a, [u8]>> {
+    let mut values = lines(head, name);
+    let value = values.next()?;
+    let Some(second) = values.next() else { return Some(Cow::Borrowed(value)) };
+    let mut all = value.to_vec();
+    for more in std::iter::once(second).chain(values) {
+        all.extend_from_slice(separator(name).as_bytes());
+        all.extend_from_slice(more);
+    }
+    Some(Cow::Owned(all))
+}
+
+fn first<'a>(head: &'a Head, name: &str) -> Option<&'a [u8]> {
+    lines(head, name).next()
+}
+
+#[inline]
+fn lines<'a>(head: &'a Head, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    let named = move |field: &&crate::head::Field| {
         field.name.len() == name.len() && !field.removed && head.bytes(field.name).eq_ignore_ascii_case(name.as_bytes())
     };
-    head.fields.iter().find(named).map(|field| head.bytes(field.value))
+    head.fields.iter().filter(named).map(|field| head.bytes(field.value))
+}
+
+/// What stands between the lines of a field; cookies have their own (RFC 9113, section 8.2.3).
+fn separator(name: &str) -> &'static str {
+    if name == "cookie" { "; " } else { ", " }
+}
+
+/// The names and values of cookies.
+fn cookies(exchange: &Exchange) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let fields = exchange.request.head.values_id(crate::FieldId::Cookie);
+    fields.flat_map(|field| field.split(|&byte| byte == b';')).filter_map(|pair| {
+        let pair = pair.trim_ascii();
+        let (name, value) = pair.split_at(pair.iter().position(|&byte| byte == b'=')?);
+        Some((name, value.get(1..).unwrap_or_default()))
+    })
 }
 
 /// The query's parameters, decoded.

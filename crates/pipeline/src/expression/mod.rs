@@ -2,6 +2,7 @@
 //! are the `cel` crate's; what stands here is which names there are, what is refused, what it may cost, and the short way for common forms.
 //! Knows no setting and no socket.
 
+mod body;
 #[allow(clippy::wildcard_enum_match_arm, reason = "each place speaks of a few forms of a language of many")]
 mod check;
 mod cost;
@@ -20,14 +21,15 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::bounded::Bounded;
 use crate::exchange::Exchange;
 use crate::fault::{Fault, Reason};
 use check::{Checker, Kind, Tables};
 use facts::{Facts, Slot};
 use native::Test;
 
+pub use body::{ReadBody, has_json, is_json};
 pub use facts::Place;
-pub use program::is_json;
 pub use text::{Text, encode_segment};
 
 /// What an expression may speak of where it stands, beside the request's head and the client.
@@ -78,12 +80,20 @@ impl fmt::Display for ExpressionError {
 enum Stop {
     /// It would have cost more than it may.
     Cost,
+    /// The body says that it is JSON, but not everyone would read it alike.
+    Malformed,
     /// Something was not what the expression needs, such as a field that a body has not.
     Error(String),
 }
 
-fn too_costly() -> Fault {
-    Fault::new(Reason::ExpressionCost, "the request holds more than an expression of the configuration may go through")
+fn malformed() -> Fault {
+    Fault::new(Reason::InvalidRequest, "the body is not JSON that can be read in one way only")
+}
+
+/// What a request fails with that holds more than an expression goes through.
+#[must_use]
+pub fn too_costly() -> Fault {
+    Fault::new(Reason::ExpressionCost, "the request holds more than an expression of the configuration goes through")
 }
 
 /// A compiled condition.
@@ -112,7 +122,10 @@ fn compile(text: &str, scope: &Scope<'_>) -> Result<(cel::common::ast::IdedExpr,
     let mut parsed = read::parse(text, program::env())?;
     let mut checker = Checker::new(scope);
     match checker.check(&mut parsed.tree) {
-        Ok(kind) => Ok((parsed.tree, kind, checker.tables)),
+        Ok(kind) => {
+            Bounded::share(&mut checker.tables.regexes);
+            Ok((parsed.tree, kind, checker.tables))
+        }
         Err(wrong) => {
             let place = parsed.places.offset_for(wrong.node).map_or(0, |(start, _)| start as usize);
             let mut error = ExpressionError::new(text, place, wrong.message);
@@ -148,17 +161,18 @@ impl Expression {
     /// Whether it holds. Where something is not what it needs (a field that a body has not, a text that is no number) it does not hold.
     ///
     /// # Errors
-    /// When it would cost more than it may.
+    /// When it would cost more than it may, or asks for a JSON body that cannot be read in one way only.
     pub fn test(&self, exchange: &Exchange) -> Result<bool, Fault> {
-        self.holds(&Facts { exchange, place: None })
+        self.holds(&Facts { exchange, place: None, body: None })
     }
 
-    /// The same before the route is found, when path and parameters are only known to the router.
+    /// The same before the route is found, when path and parameters are only known to the router. What is read of the body is kept in
+    /// `body` for the next that asks for it.
     ///
     /// # Errors
     /// As [`Expression::test`].
-    pub fn test_at(&self, exchange: &Exchange, place: Place<'_>) -> Result<bool, Fault> {
-        self.holds(&Facts { exchange, place: Some(place) })
+    pub fn test_at(&self, exchange: &Exchange, place: Place<'_>, body: &ReadBody) -> Result<bool, Fault> {
+        self.holds(&Facts { exchange, place: Some(place), body: Some(body) })
     }
 
     #[inline]
@@ -167,6 +181,7 @@ impl Expression {
             Ok(holds) => Ok(holds),
             Err(Stop::Error(_)) => Ok(false),
             Err(Stop::Cost) => Err(too_costly()),
+            Err(Stop::Malformed) => Err(malformed()),
         }
     }
 

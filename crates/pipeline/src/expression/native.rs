@@ -13,7 +13,8 @@ use super::Stop;
 use super::check::{Tables, literal_int, literal_text, slot_index};
 use super::facts::{self, Facts, Names, Slot, Source};
 use super::functions::{IN_NETWORK, MATCHES};
-use super::program::{self, Program};
+use super::program::Program;
+use crate::bounded::Bounded;
 
 /// A condition.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ pub(super) enum Test {
     Begins(Source, Box<str>),
     Ends(Source, Box<str>),
     Holds(Source, Box<str>),
-    Matches(Source, Regex),
+    Matches(Source, Bounded<Regex>),
     Has(Names, Box<str>),
     Role(Box<str>),
     In(IpNet),
@@ -181,20 +182,24 @@ impl Test {
             Test::Is(Source::ClientIp, text) => is_address(text, facts.client_ip()),
             // the two that are asked most, without a copy on the way
             Test::Is(Source::Named(Names::Header, name), text) => {
-                facts::header(&facts.exchange.request.head, name).unwrap_or_default() == text.as_bytes()
+                *facts::header(&facts.exchange.request.head, name).unwrap_or_default() == *text.as_bytes()
             }
             Test::Is(Source::Method, text) => facts.exchange.request.method_text() == &**text,
-            Test::Is(source, text) => *source.read(facts) == *text.as_bytes(),
-            Test::Same(one, other) => one.read(facts) == other.read(facts),
+            Test::Is(source, text) => *source.read(facts)? == *text.as_bytes(),
+            Test::Same(one, other) => one.read(facts)? == other.read(facts)?,
             Test::OneOf(source, texts) => {
-                let value = source.read(facts);
+                let value = source.read(facts)?;
                 texts.iter().any(|text| *value == *text.as_bytes())
             }
-            Test::Begins(source, text) => source.read(facts).starts_with(text.as_bytes()),
-            Test::Ends(source, text) => source.read(facts).ends_with(text.as_bytes()),
-            Test::Holds(source, text) => holds(&source.read(facts), text.as_bytes()),
-            Test::Matches(source, regex) => regex.is_match(&String::from_utf8_lossy(&source.read(facts))),
-            Test::Has(names, name) => program::has(*names, name, facts, tables),
+            Test::Begins(source, text) => source.read(facts)?.starts_with(text.as_bytes()),
+            Test::Ends(source, text) => source.read(facts)?.ends_with(text.as_bytes()),
+            Test::Holds(source, text) => holds(&source.read(facts)?, text.as_bytes()),
+            Test::Matches(source, regex) => {
+                let text = source.read(facts)?;
+                let text = String::from_utf8_lossy(&text);
+                regex.over(text.len()).ok_or(Stop::Cost)?.is_match(&text)
+            }
+            Test::Has(names, name) => names.has(name, facts, &tables.params),
             Test::Role(role) => facts.roles().iter().any(|known| **known == **role),
             Test::In(net) => net.contains(facts.client_ip()),
             Test::Status(order, number) => order.holds(facts.exchange.response.status.into(), *number),
@@ -211,10 +216,10 @@ fn either(one: &Test, other: &Test, decides: bool, facts: &Facts<'_>, tables: &A
     match one.holds(facts, tables) {
         Ok(value) if value == decides => Ok(decides),
         Ok(_) => other.holds(facts, tables),
-        Err(Stop::Cost) => Err(Stop::Cost),
+        Err(stop @ (Stop::Cost | Stop::Malformed)) => Err(stop),
         Err(error) => match other.holds(facts, tables) {
             Ok(value) if value == decides => Ok(decides),
-            Err(Stop::Cost) => Err(Stop::Cost),
+            Err(stop @ (Stop::Cost | Stop::Malformed)) => Err(stop),
             Ok(_) | Err(Stop::Error(_)) => Err(error),
         },
     }

@@ -1,21 +1,18 @@
 //! The part of an expression that the interpreter evaluates: what it is given, and what comes out. Knows no syntax.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use cel::common::ast::{Expr, IdedExpr};
 use cel::{Context, Env, Value};
 
 use super::Stop;
+use super::body;
 use super::check::{Tables, slot_index, slot_name};
 use super::cost::{self, Size};
-use super::facts::{Facts, Names, Slot};
+use super::facts::{Facts, Slot};
 use super::functions::{IN_NETWORK, MATCHES, VALUE};
 use super::read::children;
-
-/// Lists and mappings within each other in a body; the reader of JSON has the same bound.
-const MOST_JSON_DEPTH: usize = 128;
 
 /// A checked tree with what it needs.
 #[derive(Debug)]
@@ -53,7 +50,7 @@ impl Program {
         let sizes = |index: usize| {
             given.iter().find(|(known, _)| *known == index).map(|(_, (_, size))| *size).unwrap_or_default()
         };
-        if !cost::is_bounded(&self.tree, &sizes) {
+        if !cost::is_bounded(&self.tree, &sizes, tables) {
             return Err(Stop::Cost);
         }
         let mut context = Context::with_env(Arc::clone(env()));
@@ -76,7 +73,7 @@ impl Program {
         let at = |index: i64| usize::try_from(index).unwrap_or(usize::MAX);
         match call {
             MATCHES => context.add_function(call, move |text: Arc<String>, index: i64| {
-                tables.regexes.get(at(index)).is_some_and(|regex| regex.is_match(&text))
+                tables.regexes.get(at(index)).is_some_and(|regex| regex.compiled().is_match(&text))
             }),
             IN_NETWORK => context.add_function(call, move |text: Arc<String>, index: i64| {
                 let ip = text.parse();
@@ -123,85 +120,28 @@ fn collect(node: &IdedExpr, slots: &mut Vec<usize>, calls: &mut Vec<&'static str
 fn read(slot: &Slot, facts: &Facts<'_>, tables: &Tables) -> Result<(Value, Size), Stop> {
     Ok(match slot {
         Slot::Text(source) => {
-            let text = String::from_utf8_lossy(&source.read(facts)).into_owned();
+            let text = String::from_utf8_lossy(&source.read(facts)?).into_owned();
             let size = Size::text(text.len());
             (Value::from(text), size)
         }
-        Slot::Has(names, name) => (Value::Bool(has(*names, name, facts, tables)), Size::text(8)),
+        Slot::Has(names, name) => (Value::Bool(names.has(name, facts, &tables.params)), Size::text(8)),
         Slot::All(names) => {
-            let all = names.all(facts, &tables.params);
+            let all = names.all(facts, &tables.params)?;
             let bytes = all.iter().map(|(name, value)| name.len() + value.len()).sum();
-            let size = Size { items: all.len() as u64, ..Size::text(bytes) };
-            (Value::from(all.into_iter().collect::<HashMap<String, String>>()), size)
+            let size = Size::flat(bytes, all.len());
+            (Value::from(all), size)
         }
         Slot::Roles => {
             let roles = facts.roles();
-            let size = Size { items: roles.len() as u64, ..Size::text(roles.iter().map(String::len).sum()) };
+            let size = Size::flat(roles.iter().map(String::len).sum(), roles.len());
             (Value::from(roles.to_vec()), size)
         }
         Slot::Status => (Value::Int(facts.exchange.response.status.into()), Size::text(8)),
-        Slot::Body => body(facts)?,
-    })
-}
-
-/// Whether a name is there.
-pub(super) fn has(names: Names, name: &str, facts: &Facts<'_>, tables: &Tables) -> bool {
-    match names {
-        Names::Params => tables.params.iter().any(|known| known == name),
-        _ => names.get(name, facts).is_some(),
-    }
-}
-
-/// The body, read as JSON.
-fn body(facts: &Facts<'_>) -> Result<(Value, Size), Stop> {
-    let request = &facts.exchange.request;
-    let Some(body) = &request.body else { return Err(Stop::Error("the body is not there".to_owned())) };
-    let kind = request.head.get_id(crate::FieldId::ContentType).unwrap_or_default();
-    if !is_json(kind) {
-        return Err(Stop::Error("the body is not JSON".to_owned()));
-    }
-    let json = serde_json::from_slice(body).map_err(|error| Stop::Error(format!("the body is not JSON: {error}")))?;
-    let mut size = Size::default();
-    Ok((value_of(json, &mut size, MOST_JSON_DEPTH), size))
-}
-
-/// Whether a media type is JSON's: `application/json`, or one that ends in `+json` (RFC 6839, section 3.1).
-#[must_use]
-pub fn is_json(kind: &[u8]) -> bool {
-    let kind = kind.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
-    let ending = kind.len().checked_sub(5).and_then(|at| kind.get(at..)).unwrap_or_default();
-    kind.eq_ignore_ascii_case(b"application/json") || ending.eq_ignore_ascii_case(b"+json")
-}
-
-fn value_of(json: serde_json::Value, size: &mut Size, depth: usize) -> Value {
-    use serde_json::Value as Json;
-    match json {
-        _ if depth == 0 => Value::Null,
-        Json::Null => Value::Null,
-        Json::Bool(bool) => Value::Bool(bool),
-        Json::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
-            (Some(int), ..) => Value::Int(int),
-            (None, Some(uint), _) => Value::UInt(uint),
-            (None, None, double) => Value::Float(double.unwrap_or_default()),
+        Slot::Body => match facts.body {
+            Some(body) => body.get(&facts.exchange.request)?,
+            None => body::read(&facts.exchange.request)?,
         },
-        Json::String(text) => {
-            *size = size.and(Size::text(text.len()));
-            Value::from(text)
-        }
-        Json::Array(items) => {
-            size.items += items.len() as u64;
-            Value::from(items.into_iter().map(|item| value_of(item, size, depth - 1)).collect::<Vec<Value>>())
-        }
-        Json::Object(fields) => {
-            size.items += fields.len() as u64;
-            let mut map = HashMap::with_capacity(fields.len());
-            for (name, value) in fields {
-                *size = size.and(Size::text(name.len()));
-                map.insert(name, value_of(value, size, depth - 1));
-            }
-            Value::from(map)
-        }
-    }
+    })
 }
 
 /// A value as text; lists, mappings and bytes are none.

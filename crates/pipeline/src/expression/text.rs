@@ -8,7 +8,7 @@ use daemun_config::decode::expression_end;
 use super::check::{Kind, Tables};
 use super::facts::{Facts, Slot, Source};
 use super::program::{Program, text_of};
-use super::{ExpressionError, Scope, Stop, compile, native, too_costly};
+use super::{ExpressionError, Scope, Stop, compile, malformed, native, too_costly};
 use crate::exchange::Exchange;
 use crate::fault::Fault;
 
@@ -101,7 +101,7 @@ impl Text {
     /// # Errors
     /// As [`Text::push`].
     pub fn put(&self, exchange: &Exchange, out: &mut Vec<u8>, put: &mut Put<'_>) -> Result<(), Fault> {
-        let facts = Facts { exchange, place: None };
+        let facts = Facts { exchange, place: None, body: None };
         self.pieces.iter().try_for_each(|piece| piece.put(&facts, out, put))
     }
 
@@ -120,7 +120,7 @@ impl Text {
     /// # Errors
     /// As [`Text::push`].
     pub fn put_all(&self, exchange: &Exchange, out: &mut Vec<u8>, put: &mut Put<'_>) -> Result<(), Fault> {
-        let facts = Facts { exchange, place: None };
+        let facts = Facts { exchange, place: None, body: None };
         self.pieces.iter().try_for_each(|piece| match piece {
             Piece::Literal(text) => {
                 put(text.as_bytes(), out);
@@ -141,7 +141,11 @@ impl Piece {
     fn put(&self, facts: &Facts<'_>, out: &mut Vec<u8>, put: &mut Put<'_>) -> Result<(), Fault> {
         match self {
             Piece::Literal(text) => out.extend_from_slice(text.as_bytes()),
-            Piece::Source(source) => put(&source.read(facts), out),
+            Piece::Source(source) => {
+                if let Ok(text) = source.read(facts) {
+                    put(&text, out);
+                }
+            }
             Piece::Program(program, tables) => match program.run(facts, tables) {
                 Ok(value) => {
                     if let Ok(text) = text_of(&value) {
@@ -150,6 +154,7 @@ impl Piece {
                 }
                 Err(Stop::Error(_)) => {}
                 Err(Stop::Cost) => return Err(too_costly()),
+                Err(Stop::Malformed) => return Err(malformed()),
             },
         }
         Ok(())

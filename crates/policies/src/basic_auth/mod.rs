@@ -15,7 +15,6 @@ use daemun_pipeline::{
 
 pub use config::BasicAuthConfig;
 
-use crate::authorization::remove_scheme;
 use crate::caller::{self, Unsendable};
 use crate::per_directory::PerDirectory;
 use passwords::Passwords;
@@ -116,7 +115,8 @@ impl BasicAuth {
     /// Notes the caller on the exchange and tells the upstream, instead of the password.
     fn note(&self, consumer: ConsumerId, exchange: &mut Exchange) {
         if !self.removed.is_empty() {
-            remove_scheme(&mut exchange.request.head, SCHEME);
+            // all of it: another back end could take another scheme's, or one that is written in another way
+            exchange.request.head.remove("authorization");
         }
         let name = self.known.directory.get(consumer).map_or("", |known| &known.name);
         let roles = self.known.value.roles.get(consumer.0 as usize).map_or("", |roles| roles);

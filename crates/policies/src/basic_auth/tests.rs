@@ -88,6 +88,15 @@ fn whatever_is_wrong_is_refused_in_the_same_words() {
     let mut exchange = chain.exchange(&twice);
     assert_eq!(chain.status(&mut exchange), 0);
     assert_eq!(exchange.request.head.values_id(FieldId::Authorization).count(), 0, "no copy goes on");
+    for other in ["Bearer sesame", "Basic\tc2hvcDpzaG9w", "Basic"] {
+        let mut exchange = chain.exchange(&request(&format!("shop:{PASSWORD}")));
+        assert!(exchange.request.head.append("Authorization", other.as_bytes()));
+        if chain.status(&mut exchange) == 0 {
+            assert_eq!(exchange.request.head.values_id(FieldId::Authorization).count(), 0, "{other:?} goes on");
+        } else {
+            assert_eq!(other, "Basic");
+        }
+    }
 }
 
 #[test]

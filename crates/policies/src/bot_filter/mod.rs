@@ -49,7 +49,7 @@ impl BotFilter {
         let mut empty = true;
         for value in request.head.values(FIELD).filter(|value| !value.is_empty()) {
             empty = false;
-            if self.deny.are_in(value) && !self.allow.are_in(value) {
+            if self.deny.are_in(value, true) && !self.allow.are_in(value, false) {
                 return Err(Refused::Denied(value));
             }
         }
@@ -67,11 +67,14 @@ impl Policy for BotFilter {
         match self.judge(request) {
             Err(Refused::Empty) => Explanation::stop(&refusal(), "the request does not say what program calls"),
             Err(Refused::Denied(value)) => {
-                let entry = self.deny.first_in(value).unwrap_or_default();
-                Explanation::stop(&refusal(), format!("`User-Agent` holds `{entry}`, which is denied"))
+                let why = match self.deny.first_in(value) {
+                    Some(entry) => format!("`User-Agent` holds `{entry}`, which is denied"),
+                    None => "`User-Agent` is longer than the expressions of `deny` go through".to_owned(),
+                };
+                Explanation::stop(&refusal(), why)
             }
             Ok(()) => {
-                let excepted = request.head.values(FIELD).filter(|value| self.deny.are_in(value));
+                let excepted = request.head.values(FIELD).filter(|value| self.deny.are_in(value, true));
                 Explanation::pass(match excepted.filter_map(|value| self.allow.first_in(value)).next() {
                     Some(entry) => format!("`User-Agent` holds `{entry}`, which is allowed"),
                     None => "`User-Agent` holds nothing that is denied".to_owned(),

@@ -77,8 +77,16 @@ fn bytes_that_are_no_text_are_looked_through_as_well() {
 #[test]
 fn a_header_that_expressions_are_slow_on_elsewhere_is_no_trouble() {
     let chain = chain("{ deny: [{ regex: '(a+)+$' }, { regex: '(x*)*y' }] }");
-    assert!(passes(&chain, &format!("User-Agent: {}!", "b".repeat(60_000))));
+    assert!(passes(&chain, &format!("User-Agent: {}!", "b".repeat(8_000))));
     assert!(!passes(&chain, &format!("User-Agent: {}", "a".repeat(60_000))));
+}
+
+#[test]
+fn a_header_longer_than_expressions_go_through_is_denied_and_never_excepted() {
+    let long = format!("User-Agent: {}", "01".repeat(30_000));
+    assert!(!passes(&chain("{ deny: [{ regex: '[01]*1[01]{600}2' }] }"), &long));
+    assert!(passes(&chain("{ deny: [{ regex: '[01]*1[01]{600}2' }] }"), "User-Agent: 0101"));
+    assert!(!passes(&chain("{ deny: ['0101'], allow: [{ regex: '[01]*1[01]{600}' }] }"), &long));
 }
 
 #[test]

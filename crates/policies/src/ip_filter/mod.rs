@@ -13,7 +13,7 @@ use daemun_config::decode::OneOrMany;
 use daemun_config::diagnostic;
 use daemun_config::model::IpNet;
 use daemun_pipeline::{
-    BuildContext, Exchange, Explanation, Fault, Flow, Phase, Policy, PolicyConfig, Reason, Stop, Verdict,
+    BuildContext, Exchange, Explanation, Fault, FieldId, Flow, Phase, Policy, PolicyConfig, Reason, Stop, Verdict,
 };
 
 pub use config::{Caller, IpFilterConfig};
@@ -95,8 +95,11 @@ enum Source {
 impl Source {
     #[inline]
     fn of(exchange: &Exchange) -> Source {
-        let ip = exchange.client.ip;
-        if exchange.client.peer.is_none() && ip.is_unspecified() { Source::Nowhere } else { Source::Address(ip) }
+        let client = &exchange.client;
+        let is_said = || client.trusted && exchange.request.head.get_id(FieldId::XForwardedFor).is_some();
+        // what a proxy says can be no address, or that of none, and is not the proxy all the same
+        let nowhere = client.peer.is_none() && client.ip.is_unspecified() && !is_said();
+        if nowhere { Source::Nowhere } else { Source::Address(client.ip) }
     }
 }
 

@@ -80,6 +80,12 @@ fn a_caller_without_an_address_is_let_in_only_by_name() {
     let mut exchange = allowed.exchange("GET / HTTP/1.1");
     exchange.client.ip = "10.0.0.1".parse().unwrap();
     assert_eq!(allowed.status(&mut exchange), 0, "a trusted proxy on the socket says for whom it calls");
+    let unix = chain("{ allow: unix }");
+    let mut exchange = unix.exchange("GET / HTTP/1.1\nX-Forwarded-For: 0.0.0.0");
+    exchange.client.trusted = true;
+    assert_eq!(unix.status(&mut exchange), 403, "the proxy calls for another, whatever it calls it");
+    exchange.client.trusted = false;
+    assert_eq!(unix.status(&mut exchange), 0);
 }
 
 #[test]

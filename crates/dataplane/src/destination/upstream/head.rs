@@ -95,8 +95,8 @@ pub(crate) fn check_path(exchange: &Exchange, rewrite: Option<&Rewrite>) -> Resu
         }
     }
     match &rewrite.path {
-        Some(PathRewrite::Mixed { template, keep_slashes }) => {
-            template.check_computed(exchange)?;
+        Some(PathRewrite::Mixed { template, keep_slashes, keep_encoded_slash }) => {
+            template.check_computed(exchange, *keep_encoded_slash)?;
             template.read(exchange, *keep_slashes).map(|_| ()).map_err(|error| crate::route::bad_path(&error))
         }
         Some(PathRewrite::Template(_) | PathRewrite::StripPrefix(_)) | None => Ok(()),
@@ -126,7 +126,7 @@ pub(crate) fn push_rewritten(exchange: &Exchange, rewrite: &Rewrite, out: &mut V
     match &rewrite.path {
         None => out.extend_from_slice(path),
         Some(PathRewrite::Template(template)) => template.push(exchange, out),
-        Some(PathRewrite::Mixed { template, keep_slashes }) => {
+        Some(PathRewrite::Mixed { template, keep_slashes, .. }) => {
             // `check_path` has refused what cannot be read
             out.extend_from_slice(&template.read(exchange, *keep_slashes).unwrap_or_else(|_| b"/".to_vec()));
         }
