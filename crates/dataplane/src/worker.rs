@@ -105,6 +105,8 @@ pub(crate) struct Worker {
     exchanges: RefCell<Vec<Box<Busy>>>,
     /// Calls in flight that are sent elsewhere as well.
     pub(crate) mirrors: Cell<usize>,
+    /// Bytes of their bodies.
+    pub(crate) mirrored_bytes: Cell<usize>,
     /// Tasks that serve streams of HTTP/2.
     pub(crate) stream_tasks: Tasks,
     ids: RefCell<Ids>,
@@ -179,6 +181,7 @@ impl Worker {
             pools: Rc::default(),
             exchanges: RefCell::default(),
             mirrors: Cell::new(0),
+            mirrored_bytes: Cell::new(0),
             stream_tasks: Tasks::default(),
             ids: RefCell::new(ids),
             date: RefCell::default(),

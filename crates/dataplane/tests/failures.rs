@@ -381,6 +381,28 @@ fn an_answer_that_nobody_else_could_better_is_passed_on() {
 }
 
 #[test]
+fn the_bodies_of_copies_that_hang_are_bounded() {
+    let (main, _) = target(says("main"));
+    let (hung, seen) = target(|stream, _| stream.read(&mut [0]).is_err());
+    let more = format!("  shadow: {{ targets: [\"http://{hung}\"] }}");
+    let route = "limits: { body: 20MiB }, mirror: { upstream: shadow, buffer: 20MiB }";
+    let running = gateway(&[main], "", route, &more, Clock::system());
+    let body = "x".repeat(20 << 20);
+    let post = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    for _ in 0..5 {
+        assert_eq!(ask(&running, &post), "200 main");
+    }
+    // a call without a body goes there after them
+    assert_eq!(get(&running), "200 main");
+    let mut copies = Vec::new();
+    while !copies.contains(&"GET / HTTP/1.1".to_owned()) || copies.len() < 4 {
+        copies.push(seen.recv_timeout(PATIENCE).unwrap().0);
+    }
+    assert_eq!(copies.iter().filter(|line| line.starts_with("POST")).count(), 3);
+    assert!(seen.recv_timeout(Duration::from_millis(200)).is_err());
+}
+
+#[test]
 fn a_connection_on_which_a_copy_was_answered_early_is_not_used_again() {
     let (main, _) = target(says("main"));
     let (tell, told) = sync_channel(100);

@@ -20,6 +20,8 @@ use crate::worker::{Busy, Local, Worker};
 
 /// Such calls of one worker in flight at most; those beyond are not made.
 const MOST: usize = 256;
+/// Bytes of their bodies that a worker holds at most.
+const BYTES_MOST: usize = 64 * 1024 * 1024;
 /// Bytes of an answer that are read to keep its connection.
 const READ_MOST: u64 = 1024 * 1024;
 /// Salt of the choice.
@@ -46,15 +48,19 @@ pub(crate) fn send(ask: &Ask<'_, '_>, exchange: &Exchange, call: &Call, mirror: 
             BodyLength::Length(body.len() as u64)
         }
     };
+    let bytes = call.upload.all(exchange).map_or(0, <[u8]>::len);
+    if worker.mirrored_bytes.get().saturating_add(bytes) > BYTES_MOST {
+        return;
+    }
     let mut copy = worker.copy(exchange);
     copy.exchange.request.body = call.upload.all(exchange).map(<[u8]>::to_vec);
     // its place among the routes, which live as long as what is held here
     let routes = &ask.local.snapshot.routes;
     let offset = std::ptr::from_ref(ask.route).addr().saturating_sub(routes.as_ptr().addr());
     let sent = Sent { route: offset / size_of::<Route>(), upstream: mirror.upstream, framing };
-    let (counted, local) = (Counted::new(worker), Rc::clone(ask.local));
+    let (counted, local) = (Counted::new(worker, bytes), Rc::clone(ask.local));
     tokio::task::spawn_local(async move {
-        let worker = &counted.0;
+        let worker = &counted.worker;
         let deadline = worker.timers.slot();
         let _ = sent.run(worker, &local, &deadline, &mut copy).await;
         worker.idle(copy);
@@ -62,18 +68,23 @@ pub(crate) fn send(ask: &Ask<'_, '_>, exchange: &Exchange, call: &Call, mirror: 
 }
 
 /// Such a call in flight.
-struct Counted(Rc<Worker>);
+struct Counted {
+    worker: Rc<Worker>,
+    bytes: usize,
+}
 
 impl Counted {
-    fn new(worker: &Rc<Worker>) -> Counted {
+    fn new(worker: &Rc<Worker>, bytes: usize) -> Counted {
         worker.mirrors.set(worker.mirrors.get() + 1);
-        Counted(Rc::clone(worker))
+        worker.mirrored_bytes.set(worker.mirrored_bytes.get() + bytes);
+        Counted { worker: Rc::clone(worker), bytes }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.mirrors.set(self.0.mirrors.get() - 1);
+        self.worker.mirrors.set(self.worker.mirrors.get() - 1);
+        self.worker.mirrored_bytes.set(self.worker.mirrored_bytes.get() - self.bytes);
     }
 }
 

@@ -102,6 +102,8 @@ pub(crate) struct Told {
     load: AtomicU64,
     /// When an answer last came, or since when one is waited for.
     heard: AtomicU64,
+    /// When the second of the calls that wait was sent, if that was after the last answer.
+    second: AtomicU64,
     /// Calls in a row that others overtook, and when the first was; nobody waits for these any more.
     overtaken: AtomicU32,
     overtaken_at: AtomicU64,
@@ -152,7 +154,16 @@ impl Told {
             self.heard.store(now.saturating_sub(self.unanswered.load(Relaxed)), Relaxed);
         } else if before >> 32 == 0 {
             self.heard.store(now, Relaxed);
+        } else if before >> 32 == 1 && self.second.load(Relaxed) < self.heard.load(Relaxed) {
+            self.second.store(now, Relaxed);
         }
+    }
+
+    /// How long two calls at least have waited without any answer: one alone may be slow of its own.
+    fn silence_of_several(&self, now: u64) -> u64 {
+        let second = self.second.load(Relaxed);
+        let several = self.load.load(Relaxed) >> 33 > 0 && second >= self.heard.load(Relaxed);
+        if several { now.saturating_sub(second) } else { 0 }
     }
 
     /// The call that tried it ended before it was answered.
@@ -259,12 +270,17 @@ impl Told {
         if rules.slower_than.is_some_and(|longest| silence > longest) {
             return Some(Cause::Silent(millis(silence)));
         }
+        // whoever says how slow is too slow says it for all
+        if rules.slower_than.is_some() && rules.peers.is_none() {
+            return None;
+        }
         let ejected = self.until.load(Acquire) > 0;
         let times = rules.peers.map_or(TIMES, u64::from);
         let peers = peers?;
-        let several = self.load.load(Relaxed) >> 33 > 0 || self.overtaken.load(Relaxed) >= OVERTAKEN || ejected;
+        let alone_counts = self.overtaken.load(Relaxed) >= OVERTAKEN || ejected;
+        let silence = if alone_counts { silence } else { self.silence_of_several(now) };
         let others_answer = peers_heard > self.heard.load(Relaxed);
-        if several && others_answer && silence > peers.saturating_mul(times).max(PATIENCE) {
+        if others_answer && silence > peers.saturating_mul(times).max(PATIENCE) {
             return Some(Cause::Silent(millis(silence)));
         }
         let mean = self.latency.mean().filter(|_| rules.peers.is_some() && !ejected)?;
@@ -447,6 +463,28 @@ mod tests {
         told.wait(true, 15 * SECOND);
         assert_eq!(told.look(Some(10 * MS), 15 * SECOND + 1, &rules(), 16 * SECOND), None);
         assert!(told.look(Some(10 * MS), 16 * SECOND, &rules(), 16 * SECOND + MS).is_some());
+    }
+
+    #[test]
+    fn one_call_that_takes_long_among_quick_ones_ejects_nobody() {
+        let told = Told::default();
+        let look = |now: u64| told.look(Some(5 * MS), now - MS, &rules(), now);
+        told.wait(false, SECOND);
+        // alone for long, and then not for a moment
+        assert_eq!(look(4 * SECOND), None);
+        told.wait(false, 4 * SECOND);
+        assert_eq!(look(4 * SECOND + 5 * MS), None);
+        assert!(look(5 * SECOND + 5 * MS).is_some());
+    }
+
+    #[test]
+    fn a_limit_on_slowness_holds_in_place_of_the_usual_one() {
+        let told = Told::default();
+        let rules = OutlierRules { slower_than: Some(6 * SECOND), peers: None, ..rules() };
+        told.wait(false, SECOND);
+        told.wait(false, SECOND);
+        assert_eq!(told.look(Some(5 * MS), 5 * SECOND, &rules, 6 * SECOND), None);
+        assert!(told.look(Some(5 * MS), 7 * SECOND, &rules, 8 * SECOND).is_some());
     }
 
     #[test]
