@@ -12,6 +12,9 @@ use upstream::local::LocalUpstream;
 use upstream::rest::Rest;
 use upstream::{Call, gate, mirror, retry};
 
+/// How often a call that was let in and found every target full waits again.
+const FOUND_FULL_MOST: u8 = 3;
+
 /// Ends the way inward; of a call that may last, gives what is left of it. An answer of the gateway's own is a stop like a policy's.
 pub(crate) async fn send(
     ask: &mut Ask<'_, '_>,
@@ -56,14 +59,24 @@ async fn through(
     call: &mut Call,
     trail: &mut Trail,
 ) -> Result<Option<Box<Rest>>, Stop> {
-    if gate::enter(ask, exchange, upstream, &mut call.upload, trail).await? {
-        // its time begins now
-        exchange.times.decided = ask.worker.clock.now();
-        call.upload.begin_at(exchange.times.decided);
+    let (attempts, mut found_full) = (trail.attempts, 0);
+    loop {
+        if gate::enter(ask, exchange, upstream, &mut call.upload, trail).await? {
+            // its time begins now
+            exchange.times.decided = ask.worker.clock.now();
+            call.upload.begin_at(exchange.times.decided);
+        }
+        let result = upstream::send(ask, exchange, upstream, call, trail).await;
+        let is_full = |fault: &Fault| fault.reason == Reason::Overloaded && trail.attempts == attempts;
+        if matches!(&result, Err(Stop::Fault(fault)) if is_full(fault)) && found_full < FOUND_FULL_MOST {
+            // its place was that of a call at a target that is called no more: it waits for one where there is room
+            found_full += 1;
+            trail.permit = None;
+            continue;
+        }
+        gate::called(&result, ask, exchange, trail);
+        return result;
     }
-    let result = upstream::send(ask, exchange, upstream, call, trail).await;
-    gate::called(&result, ask, exchange, trail);
-    result
 }
 
 /// Does what is to be done in place of a call that failed; its fault stays where that is nothing.
