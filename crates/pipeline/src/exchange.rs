@@ -1,5 +1,6 @@
 //! One request and its answer, as policies see them. Knows nothing of sockets, framing or bodies.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::rc::Rc;
@@ -190,6 +191,35 @@ impl Request {
         self.grpc = false;
         self.body = None;
     }
+}
+
+/// What percent-encoded text stands for. Allocates only for what is encoded. A `%` without two hexadecimal digits stands for itself; in a query `+` is a space.
+#[must_use]
+pub fn decode(text: &[u8], query: bool) -> Cow<'_, [u8]> {
+    if !text.iter().any(|&byte| byte == b'%' || query && byte == b'+') {
+        return Cow::Borrowed(text);
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        match (byte, tail) {
+            (b'+', _) if query => decoded.push(b' '),
+            (b'%', [high, low, after @ ..]) => match digit(*high).zip(digit(*low)) {
+                Some((high, low)) => {
+                    decoded.push(high << 4 | low);
+                    rest = after;
+                }
+                None => decoded.push(b'%'),
+            },
+            (byte, _) => decoded.push(*byte),
+        }
+    }
+    Cow::Owned(decoded)
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 /// Whether the name of a query parameter as sent, decoded (`%41`, and `+` as a space), is `name`. No allocation.

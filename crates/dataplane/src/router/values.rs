@@ -1,13 +1,13 @@
 //! Values of query parameters and cookies out of a request's raw text, as conditions see them. Knows nothing of routes.
 
-use std::borrow::Cow;
+use daemun_pipeline::exchange::decode;
 
 /// Shows the values of a query parameter, decoded (`%41`, and `+` as a space), until `visit` says `false`. A parameter without
 /// `=` has the empty value. Allocates only for what is encoded.
 pub fn query_values(query: &[u8], name: &str, visit: &mut dyn FnMut(&[u8]) -> bool) {
     for pair in query.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()) {
         let (key, value) = split_once(pair, b'=');
-        if *decode(key) == *name.as_bytes() && !visit(&decode(value)) {
+        if *decode(key, true) == *name.as_bytes() && !visit(&decode(value, true)) {
             return;
         }
     }
@@ -27,34 +27,6 @@ fn split_once(pair: &[u8], separator: u8) -> (&[u8], &[u8]) {
         Some(at) => (pair.get(..at).unwrap_or_default(), pair.get(at + 1..).unwrap_or_default()),
         None => (pair, &[]),
     }
-}
-
-/// What a part of a query stands for. A `%` without two hexadecimal digits stands for itself.
-fn decode(text: &[u8]) -> Cow<'_, [u8]> {
-    if !text.iter().any(|byte| matches!(byte, b'%' | b'+')) {
-        return Cow::Borrowed(text);
-    }
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [byte, tail @ ..] = rest {
-        rest = tail;
-        match (byte, tail) {
-            (b'+', _) => decoded.push(b' '),
-            (b'%', [high, low, after @ ..]) => match digit(*high).zip(digit(*low)) {
-                Some((high, low)) => {
-                    decoded.push(high << 4 | low);
-                    rest = after;
-                }
-                None => decoded.push(b'%'),
-            },
-            (byte, _) => decoded.push(*byte),
-        }
-    }
-    Cow::Owned(decoded)
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 #[cfg(test)]

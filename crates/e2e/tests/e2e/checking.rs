@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crate::finding::{until_answering, until_told};
 use daemun_e2e::hpack::encode;
 use daemun_e2e::http2::{END_HEADERS, END_STREAM, frame, kind};
 use daemun_e2e::http2_origin::answer_streams;
@@ -36,24 +37,6 @@ fn configuration(targets: &[String], rest: &str) -> String {
 
 const CHECKED: &str =
     "    health: { path: /healthz, interval: 100ms, timeout: 10s, unhealthy_after: 2, healthy_after: 2 }";
-
-/// Who answers so many calls, each once.
-fn answering(gateway: &Gateway) -> Vec<String> {
-    let mut client = gateway.connect();
-    let mut who: Vec<String> = (0..8).map(|_| client.get("/x").text()).collect();
-    who.sort();
-    who.dedup();
-    who
-}
-
-fn until_answering(gateway: &Gateway, who: &[&str]) {
-    let what = format!("calls are answered by {who:?} alone");
-    wait_until(&what, PATIENCE, || (answering(gateway) == who).then_some(()));
-}
-
-fn until_told(gateway: &Gateway, text: &str) {
-    wait_until(&format!("it says `{text}`"), PATIENCE, || gateway.stderr().contains(text).then_some(()));
-}
 
 /// One target falls sick and recovers beside one that stays well.
 fn sick_for_a_while(first: &Origin, second: &Origin, sick: &AtomicBool, rest: &str) -> Gateway {

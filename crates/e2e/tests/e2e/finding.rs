@@ -27,7 +27,7 @@ fn configuration(discover: &str) -> String {
 }
 
 /// Who answers so many calls, each once.
-fn answering(gateway: &Gateway) -> Vec<String> {
+pub(crate) fn answering(gateway: &Gateway) -> Vec<String> {
     let mut client = gateway.connect();
     let shown =
         |answer: daemun_e2e::Response| if answer.status == 200 { answer.text() } else { answer.status.to_string() };
@@ -37,12 +37,12 @@ fn answering(gateway: &Gateway) -> Vec<String> {
     who
 }
 
-fn until_answering(gateway: &Gateway, who: &[&str]) {
+pub(crate) fn until_answering(gateway: &Gateway, who: &[&str]) {
     let what = format!("calls are answered by {who:?} alone");
     wait_until(&what, PATIENCE, || (answering(gateway) == who).then_some(()));
 }
 
-fn until_told(gateway: &Gateway, text: &str) {
+pub(crate) fn until_told(gateway: &Gateway, text: &str) {
     wait_until(&format!("it says `{text}`"), PATIENCE, || gateway.stderr().contains(text).then_some(()));
 }
 

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use super::Stop;
 use super::body::ReadBody;
+use crate::exchange::decode;
 use crate::exchange::{Exchange, Span};
 use crate::head::Head;
 
@@ -259,34 +260,6 @@ fn cookies(exchange: &Exchange) -> impl Iterator<Item = (&[u8], &[u8])> {
 /// The query's parameters, decoded.
 fn pairs(exchange: &Exchange) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
     exchange.request.query_pairs().map(|(name, value)| (decode(name.as_bytes(), true), decode(value.as_bytes(), true)))
-}
-
-/// What percent-encoded text stands for. A `%` without two hexadecimal digits stands for itself; in a query `+` is a space.
-fn decode(text: &[u8], query: bool) -> Cow<'_, [u8]> {
-    if !text.iter().any(|&byte| byte == b'%' || query && byte == b'+') {
-        return Cow::Borrowed(text);
-    }
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [byte, tail @ ..] = rest {
-        rest = tail;
-        match (byte, tail) {
-            (b'+', _) if query => decoded.push(b' '),
-            (b'%', [high, low, after @ ..]) => match digit(*high).zip(digit(*low)) {
-                Some((high, low)) => {
-                    decoded.push(high << 4 | low);
-                    rest = after;
-                }
-                None => decoded.push(b'%'),
-            },
-            (byte, _) => decoded.push(*byte),
-        }
-    }
-    Cow::Owned(decoded)
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 /// Bytes as text; what is not UTF-8 becomes U+FFFD.

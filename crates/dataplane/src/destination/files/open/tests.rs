@@ -16,17 +16,17 @@ impl Folder {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let path = std::env::temp_dir();
         let path = path.join(format!("daemun-files-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::SeqCst)));
-        for folder in ["root/sub", "root/empty", "outside"] {
+        for folder in ["site/sub", "site/empty", "outside"] {
             fs::create_dir_all(path.join(folder)).unwrap();
         }
         for file in [
             "secret",
             "outside/secret",
-            "root/index.html",
-            "root/a.txt",
-            "root/a.txt.br",
-            "root/a.txt.gz",
-            "root/sub/index.html",
+            "site/index.html",
+            "site/a.txt",
+            "site/a.txt.br",
+            "site/a.txt.gz",
+            "site/sub/index.html",
         ] {
             fs::write(path.join(file), file).unwrap();
         }
@@ -34,7 +34,7 @@ impl Folder {
     }
 
     fn root(&self) -> PathBuf {
-        self.0.join("root")
+        self.0.join("site")
     }
 }
 
@@ -86,7 +86,7 @@ fn get(folder: &Folder, path: &str) -> Result<Option<Vec<u8>>, Miss> {
 #[test]
 fn a_file_an_index_and_a_folder_are_found() {
     let folder = Folder::new();
-    for (path, text) in [("/", "root/index.html"), ("/a.txt", "root/a.txt"), ("/sub/", "root/sub/index.html")] {
+    for (path, text) in [("/", "site/index.html"), ("/a.txt", "site/a.txt"), ("/sub/", "site/sub/index.html")] {
         assert_eq!(get(&folder, path), Ok(Some(text.as_bytes().to_vec())), "{path}");
     }
     assert_eq!(get(&folder, "/sub"), Ok(None));
@@ -108,14 +108,14 @@ fn the_first_coding_that_is_there_is_taken_and_the_fallback_stands_for_what_is_n
     let folder = Folder::new();
     let (root, name, none) = (folder.root(), name(b"/a.txt", false).unwrap(), name(b"/none", false).unwrap());
     for (codings, text) in [
-        (&[FileCoding::Zstandard, FileCoding::Gzip, FileCoding::Brotli][..], "root/a.txt.gz"),
-        (&[FileCoding::Brotli], "root/a.txt.br"),
-        (&[FileCoding::Zstandard], "root/a.txt"),
+        (&[FileCoding::Zstandard, FileCoding::Gzip, FileCoding::Brotli][..], "site/a.txt.gz"),
+        (&[FileCoding::Brotli], "site/a.txt.br"),
+        (&[FileCoding::Zstandard], "site/a.txt"),
     ] {
         assert_eq!(found(&mut Search { codings, ..search(&root, &name) }), Ok(Some(text.as_bytes().to_vec())));
     }
     let mut with_fallback = Search { fallback: Some("sub/index.html"), ..search(&root, &none) };
-    assert_eq!(found(&mut with_fallback), Ok(Some(b"root/sub/index.html".to_vec())));
+    assert_eq!(found(&mut with_fallback), Ok(Some(b"site/sub/index.html".to_vec())));
     with_fallback.fallback = Some("nothing");
     assert_eq!(found(&mut with_fallback), Err(Miss::Gone(Errno::NOENT)));
 }
@@ -133,7 +133,7 @@ fn links_lead_nowhere_or_stay_within() {
         ("proc", "/proc/self/root"),
         ("in", "a.txt"),
         ("sub/back", "../a.txt"),
-        ("round", "sub/../../root/a.txt"),
+        ("round", "sub/../../site/a.txt"),
     ] {
         symlink(to, root.join(at)).unwrap();
     }
@@ -148,7 +148,7 @@ fn links_lead_nowhere_or_stay_within() {
         let name = name(path.as_bytes(), false).unwrap();
         assert!(found(&mut search(&root, &name)).is_err(), "{path}");
         let within = found(&mut Search { follow_symlinks: true, ..search(&root, &name) });
-        assert_eq!(within, Ok(Some(b"root/a.txt".to_vec())), "{path}");
+        assert_eq!(within, Ok(Some(b"site/a.txt".to_vec())), "{path}");
     }
 }
 
@@ -156,7 +156,7 @@ fn links_lead_nowhere_or_stay_within() {
 fn the_folder_itself_may_be_a_link_that_is_changed() {
     let folder = Folder::new();
     let current = folder.0.join("current");
-    symlink("root", &current).unwrap();
+    symlink("site", &current).unwrap();
     let name = name(b"/secret", false).unwrap();
     assert!(found(&mut search(&current, &name)).is_err());
     fs::remove_file(&current).unwrap();
