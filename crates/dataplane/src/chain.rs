@@ -26,6 +26,8 @@ pub(crate) struct Chain {
     links: Vec<Link>,
     /// Which bodies one of them may have a need of.
     pub(crate) bodies: Bodies,
+    /// One of them runs outward.
+    sees_answers: bool,
     pub(crate) unwanted: Arc<Unwanted>,
 }
 
@@ -73,6 +75,15 @@ impl Verdicts {
         self.made.clear();
         self.ran = 0;
     }
+
+    fn note(&mut self, row: u8, verdict: &Verdict) {
+        let decision = match verdict {
+            Ok(()) => PolicyVerdict::Passed,
+            Err(Stop::Answer(_)) => PolicyVerdict::Answered,
+            Err(Stop::Fault(_)) => PolicyVerdict::Refused,
+        };
+        self.made.push((row, decision));
+    }
 }
 
 impl Chain {
@@ -84,7 +95,8 @@ impl Chain {
         };
         let needs = |body: fn(Bodies) -> bool| links.iter().any(|link| body(link.policy.bodies()));
         let bodies = Bodies { request: needs(|bodies| bodies.request), response: needs(|bodies| bodies.response) };
-        Chain { links, bodies, unwanted: Arc::new(unwanted) }
+        let sees_answers = links.iter().any(|link| link.policy.sees_answers());
+        Chain { links, bodies, sees_answers, unwanted: Arc::new(unwanted) }
     }
 
     /// Whether one of the policies answers CORS preflights.
@@ -113,7 +125,17 @@ impl Chain {
             }
             at += 1;
             verdicts.ran = at;
-            run(link, exchange, verdicts).await?;
+            // not through `run`: a state machine less for each policy that decides at once
+            let verdict = match link.policy.on_request(exchange) {
+                Flow::Now(Ok(())) => {
+                    verdicts.made.push((link.row, PolicyVerdict::Passed));
+                    continue;
+                }
+                Flow::Now(verdict) => verdict,
+                Flow::Later(work) => work.await,
+            };
+            verdicts.note(link.row, &verdict);
+            verdict?;
         }
         Ok(())
     }
@@ -139,6 +161,10 @@ impl Chain {
     /// Runs those that ran inward on the way out, in reverse, until one stops the answer. What becomes the answer then goes on outward
     /// from there: those that are left run when this is called again.
     pub(crate) fn outward(&self, exchange: &mut Exchange, verdicts: &mut Verdicts) -> Verdict {
+        if !self.sees_answers {
+            verdicts.ran = 0;
+            return Ok(());
+        }
         while let Some(link) = verdicts.ran.checked_sub(1).and_then(|last| self.links.get(last)) {
             verdicts.ran -= 1;
             link.policy.on_response(exchange)?;
@@ -159,7 +185,10 @@ impl Chain {
 
     /// What codes the answer's body, of the first `ran` links.
     pub(crate) fn coders(&self, exchange: &Exchange, ran: usize) -> Option<Coders> {
-        Coders::of(self.links.iter().take(ran).rev().filter_map(|link| link.policy.coder(exchange)).collect())
+        exchange.coding?;
+        let mut coders = self.links.iter().take(ran).rev().filter_map(|link| link.policy.coder(exchange));
+        let first = coders.next()?;
+        Some(Coders::of(std::iter::once(first).chain(coders).collect()))
     }
 
     /// What each policy would decide, up to the first that would stop the request.
@@ -206,11 +235,6 @@ async fn run(link: &Link, exchange: &mut Exchange, verdicts: &mut Verdicts) -> V
         Flow::Now(verdict) => verdict,
         Flow::Later(work) => work.await,
     };
-    let decision = match &verdict {
-        Ok(()) => PolicyVerdict::Passed,
-        Err(Stop::Answer(_)) => PolicyVerdict::Answered,
-        Err(Stop::Fault(_)) => PolicyVerdict::Refused,
-    };
-    verdicts.made.push((link.row, decision));
+    verdicts.note(link.row, &verdict);
     verdict
 }

@@ -15,8 +15,8 @@ pub(crate) struct Coders(Vec<Box<dyn Coder>>);
 type Step<'a> = dyn FnMut(&mut dyn Coder, &[u8], &mut Vec<u8>) -> io::Result<()> + 'a;
 
 impl Coders {
-    pub(crate) fn of(coders: Vec<Box<dyn Coder>>) -> Option<Coders> {
-        (!coders.is_empty()).then_some(Coders(coders))
+    pub(crate) fn of(coders: Vec<Box<dyn Coder>>) -> Coders {
+        Coders(coders)
     }
 
     /// A whole body, coded.

@@ -194,7 +194,11 @@ async fn inward_and_on(
 ) -> Result<Option<Box<Rest>>, Stop> {
     check_length(ask.route, &ask.local.snapshot.settings, exchange, ask.framing)?;
     let chain = &ask.route.chain;
-    if chain.bodies.request {
+    if chain.bodies.request && ask.framing == BodyLength::None {
+        // all of it is here
+        exchange.request.body.get_or_insert_default();
+        chain.inward(exchange, &mut trail.verdicts, None).await?;
+    } else if chain.bodies.request {
         let mut reader = Reader::new(ask);
         let verdict = chain.inward(exchange, &mut trail.verdicts, Some(&mut reader)).await;
         let trailers = reader.trailers.take().or_else(|| ask.trailers.take());

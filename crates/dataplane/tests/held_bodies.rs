@@ -46,6 +46,7 @@ impl Policy for Holds {
     }
 
     fn on_response(&self, exchange: &mut Exchange) -> Verdict {
+        exchange.coding = Holds::at(exchange, "coded").then_some("loud");
         let Some(body) = exchange.response.body.as_mut().filter(|body| !body.is_empty()) else { return Ok(()) };
         if body == b"secret" {
             return Err(Fault::new(Reason::BadResponse, "the answer is not for you").into());

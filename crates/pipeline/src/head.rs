@@ -110,6 +110,41 @@ const STARTS: [u8; 22] = {
     out
 };
 
+/// Whether two texts are the same but for the case of ASCII letters; for those of 4 to 16 bytes, which names of fields mostly have, without
+/// going through them byte by byte.
+#[must_use]
+#[inline]
+pub fn same_in_any_case(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    if let (8..=16, Some(start), Some(end)) = (a.len(), a.first_chunk(), a.last_chunk()) {
+        let (other_start, other_end) = (b.first_chunk(), b.last_chunk());
+        let lower = |bytes: &[u8; 8]| lower(u64::from_ne_bytes(*bytes));
+        return other_start.is_some_and(|other| lower(start) == lower(other))
+            && other_end.is_some_and(|other| lower(end) == lower(other));
+    }
+    if let (4..=7, Some(start), Some(end)) = (a.len(), a.first_chunk::<4>(), a.last_chunk::<4>()) {
+        let both = |start: &[u8; 4], end: &[u8; 4]| {
+            lower(u64::from(u32::from_ne_bytes(*start)) << 32 | u64::from(u32::from_ne_bytes(*end)))
+        };
+        let other = b.first_chunk().zip(b.last_chunk());
+        return other.is_some_and(|(other_start, other_end)| both(start, end) == both(other_start, other_end));
+    }
+    a.eq_ignore_ascii_case(b)
+}
+
+/// Eight bytes with their ASCII letters in lower case.
+#[inline]
+const fn lower(bytes: u64) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let low = bytes & (0x7f * EACH);
+    let behind_z = low + (0x7f - b'Z' as u64) * EACH;
+    let from_a = low + (0x80 - b'A' as u64) * EACH;
+    let upper = !bytes & (from_a ^ behind_z) & (0x80 * EACH);
+    bytes | upper >> 2
+}
+
 /// Names of up to 16 bytes in a form that compares at once: start and end, which may overlap, in lower case. Longer ones agree in it
 /// with few others of their length. Setting a bit makes lower case of letters, changes no other byte of a token but `^` and `_`, and makes
 /// no byte of a token a letter, digit or `-` that was none.
@@ -275,7 +310,7 @@ impl Head {
         self.fields
             .iter()
             .filter(move |f| {
-                !f.removed && f.name.len() == name.len() && self.bytes(f.name).eq_ignore_ascii_case(name.as_bytes())
+                !f.removed && f.name.len() == name.len() && same_in_any_case(self.bytes(f.name), name.as_bytes())
             })
             .map(|f| self.bytes(f.value))
     }
@@ -320,7 +355,7 @@ impl Head {
         for f in &mut self.fields {
             if !f.removed
                 && f.name.len() == name.len()
-                && buf.get(f.name.range()).is_some_and(|n| n.eq_ignore_ascii_case(name.as_bytes()))
+                && buf.get(f.name.range()).is_some_and(|n| same_in_any_case(n, name.as_bytes()))
             {
                 f.removed = true;
                 found = true;
@@ -381,6 +416,21 @@ pub fn is_value(b: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn texts_are_the_same_in_any_case_as_the_library_says(mut a: Vec<u8>, at: usize, bit in 0..8_u8, b: Vec<u8>) {
+            assert_eq!(same_in_any_case(&a, &b), a.eq_ignore_ascii_case(&b));
+            let before = a.clone();
+            let len = a.len().max(1);
+            if let Some(byte) = a.get_mut(at % len) {
+                *byte ^= 1 << bit;
+            }
+            a.truncate(20);
+            let before = &before[..a.len()];
+            assert_eq!(same_in_any_case(&a, before), a.eq_ignore_ascii_case(before));
+        }
+    }
 
     #[test]
     fn every_listed_name_is_recognised_in_any_case() {

@@ -18,7 +18,7 @@ pub use directory::{BasicCredential, Consumer, ConsumerId, Directory};
 pub use exchange::{Client, Ends, Exchange, Method, Request, Response, Span, Times, TlsIdentity};
 pub use explain::{Explanation, Outcome};
 pub use fault::{Fault, Reason, Side};
-pub use head::{FieldId, Head};
+pub use head::{FieldId, Head, same_in_any_case};
 pub use policy::{
     Answer, Bodies, BodyNeed, Coder, Flow, Phase, Policy, PolicyConfig, PolicyRow, Runtimes, Stop, Verdict,
 };

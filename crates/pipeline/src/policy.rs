@@ -139,6 +139,11 @@ pub trait Policy: Send + Sync {
         Ok(())
     }
 
+    /// Whether [`Policy::on_response`] does anything: a chain of policies that say no is not run outward.
+    fn sees_answers(&self) -> bool {
+        true
+    }
+
     /// Which bodies it may have a need of; it is asked for that of none other.
     fn bodies(&self) -> Bodies {
         Bodies::default()
@@ -157,7 +162,7 @@ pub trait Policy: Send + Sync {
     }
 
     /// What codes the answer's body on its way to the caller; asked once all policies ran outward, and [`Policy::on_response`] has set the
-    /// head so. Not asked for an answer without a body.
+    /// head so, with [`Exchange::coding`]. Not asked for an answer without a body.
     fn coder(&self, exchange: &Exchange) -> Option<Box<dyn Coder>> {
         let _ = exchange;
         None

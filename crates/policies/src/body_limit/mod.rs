@@ -53,6 +53,10 @@ impl Policy for BodyLimit {
         Flow::Now(self.judge(&exchange.request))
     }
 
+    fn sees_answers(&self) -> bool {
+        false
+    }
+
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         let max = self.max;
         let detail = match told(&exchange.request) {

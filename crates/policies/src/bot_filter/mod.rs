@@ -62,6 +62,10 @@ impl Policy for BotFilter {
         Flow::Now(self.judge(&exchange.request).map_err(|_| refusal()))
     }
 
+    fn sees_answers(&self) -> bool {
+        false
+    }
+
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         let request = &exchange.request;
         match self.judge(request) {

@@ -81,6 +81,10 @@ impl Policy for CanonicalHost {
         })
     }
 
+    fn sees_answers(&self) -> bool {
+        false
+    }
+
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         match self.stays(&exchange.request) {
             Some(Stays::Here) => Explanation::pass("the host is the one"),

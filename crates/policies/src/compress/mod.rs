@@ -52,10 +52,9 @@ impl Compress {
     /// The coding for the caller of a request.
     fn agreed(&self, exchange: &Exchange) -> Option<Coding> {
         let request = &exchange.request;
-        if request.grpc || says(&request.head, "cache-control", b"no-transform") {
-            return None;
-        }
-        negotiate::choose(|| request.head.values("accept-encoding"), &self.codings)
+        let coding = negotiate::choose(|| request.head.values("accept-encoding"), &self.codings)?;
+        let may = !request.grpc && !says(&request.head, "cache-control", b"no-transform");
+        may.then_some(coding)
     }
 
     /// Whether an answer may be coded for a caller that takes codings; of 304, whether the one that it stands for may be. That has mostly no

@@ -33,15 +33,19 @@ impl TypePattern {
 
     /// Whether the value of a `Content-Type` is of this pattern.
     pub(super) fn is_of(&self, value: &[u8]) -> bool {
+        let value = value.trim_ascii_start();
+        // what most answers are told apart by, before anything else is read
+        let Some((start, rest)) = value.split_at_checked(self.start.len()) else { return false };
+        if !daemun_pipeline::same_in_any_case(start, self.start.as_bytes()) {
+            return false;
+        }
+        let Some(end) = &self.end else { return matches!(rest.trim_ascii_start(), [] | [b';', ..]) };
         let essence = value.split(|&b| b == b';').next().unwrap_or_default().trim_ascii();
-        let Some(end) = &self.end else { return essence.eq_ignore_ascii_case(self.start.as_bytes()) };
         if ONLY_BY_NAME.iter().any(|name| essence.eq_ignore_ascii_case(name.as_bytes())) {
             return false;
         }
         let behind = essence.len().checked_sub(end.len()).filter(|at| *at >= self.start.len());
-        let start = essence.get(..self.start.len()).unwrap_or_default();
-        start.eq_ignore_ascii_case(self.start.as_bytes())
-            && behind.and_then(|at| essence.get(at..)).is_some_and(|last| last.eq_ignore_ascii_case(end.as_bytes()))
+        behind.and_then(|at| essence.get(at..)).is_some_and(|last| last.eq_ignore_ascii_case(end.as_bytes()))
     }
 }
 

@@ -44,7 +44,7 @@ struct FaultInjection {
 
 /// Whether an exchange is among a share of all.
 fn is_drawn(exchange: &Exchange, salt: u64, share: Percent) -> bool {
-    exchange.draw(salt) % 10_000 < u64::from(share.basis_points)
+    share.basis_points > 0 && exchange.draw(salt) % 10_000 < u64::from(share.basis_points)
 }
 
 impl FaultInjection {
@@ -73,6 +73,10 @@ impl FaultInjection {
 impl Policy for FaultInjection {
     fn on_request<'a>(&'a self, exchange: &'a mut Exchange) -> Flow<'a> {
         Flow::Now(self.inject(exchange))
+    }
+
+    fn sees_answers(&self) -> bool {
+        false
     }
 
     /// What is drawn cannot be told before; what becomes of every call can.

@@ -58,6 +58,10 @@ impl Policy for HttpsRedirect {
         Flow::Now(self.judge(exchange))
     }
 
+    fn sees_answers(&self) -> bool {
+        false
+    }
+
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         let except = self.except.find(&exchange.request);
         match (self.judge(exchange), except) {

@@ -128,6 +128,10 @@ impl Policy for IpFilter {
         Flow::Now(self.judge(exchange))
     }
 
+    fn sees_answers(&self) -> bool {
+        false
+    }
+
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         let from = Source::of(exchange);
         let who = match from {

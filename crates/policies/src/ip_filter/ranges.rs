@@ -8,6 +8,8 @@ use daemun_config::model::IpNet;
 #[derive(Debug, Default)]
 pub(super) struct Ranges {
     v4: Sorted<u32>,
+    /// Where those IPv4 ranges begin whose last address has a first byte of at least so much: most addresses are in or out by that alone.
+    by_byte: Box<[u32]>,
     v6: Sorted<u128>,
 }
 
@@ -21,16 +23,28 @@ impl Ranges {
                 Family::V6(first, last) => v6.push((first, last)),
             }
         }
-        Ranges { v4: Sorted::new(v4, |n| n.checked_add(1)), v6: Sorted::new(v6, |n| n.checked_add(1)) }
+        let v4 = Sorted::new(v4, |n| n.checked_add(1));
+        let first_in = |byte: u32| v4.last.partition_point(|last| last >> 24 < byte);
+        let by_byte = (0..=256).map(|byte| u32::try_from(first_in(byte)).unwrap_or(u32::MAX)).collect();
+        Ranges { v4, by_byte, v6: Sorted::new(v6, |n| n.checked_add(1)) }
     }
 
     /// Whether an address is one of them; an IPv4-mapped IPv6 address counts as IPv4. Takes some 17 steps for 100,000 networks.
     #[inline]
     pub(super) fn contain(&self, ip: IpAddr) -> bool {
         match ip.to_canonical() {
-            IpAddr::V4(ip) => self.v4.contain(ip.to_bits()),
-            IpAddr::V6(ip) => self.v6.contain(ip.to_bits()),
+            IpAddr::V4(ip) => self.holds_v4(ip.to_bits()),
+            IpAddr::V6(ip) => self.v6.contain(ip.to_bits(), 0..self.v6.first.len()),
         }
+    }
+
+    #[inline]
+    fn holds_v4(&self, address: u32) -> bool {
+        let begin = |byte: u32| self.by_byte.get(byte as usize).map_or(0, |at| *at as usize);
+        let byte = address >> 24;
+        // and one that begins before the next first byte and ends behind it
+        let end = (begin(byte + 1) + 1).min(self.v4.first.len());
+        self.v4.contain(address, begin(byte)..end)
     }
 }
 
@@ -89,9 +103,12 @@ impl<N: Copy + Ord> Sorted<N> {
         Sorted { first: first.into(), last: last.into() }
     }
 
+    /// Whether one of these of them, behind which none that begins earlier ends, holds an address.
     #[inline]
-    fn contain(&self, address: N) -> bool {
-        let behind = self.first.partition_point(|first| *first <= address);
-        behind.checked_sub(1).and_then(|at| self.last.get(at)).is_some_and(|last| address <= *last)
+    fn contain(&self, address: N, of: std::ops::Range<usize>) -> bool {
+        let (first, last) = (self.first.get(of.clone()), self.last.get(of));
+        let Some((first, last)) = first.zip(last) else { return false };
+        let behind = first.partition_point(|first| *first <= address);
+        behind.checked_sub(1).and_then(|at| last.get(at)).is_some_and(|last| address <= *last)
     }
 }

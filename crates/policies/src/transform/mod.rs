@@ -136,6 +136,10 @@ impl Policy for Transform {
         self.response.on_response(exchange, on_trouble).map_err(|trouble| trouble.of_answer().into())
     }
 
+    fn sees_answers(&self) -> bool {
+        !self.response.is_empty()
+    }
+
     fn bodies(&self) -> Bodies {
         Bodies { request: self.request.needs_body, response: self.response.needs_body }
     }

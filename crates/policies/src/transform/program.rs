@@ -133,6 +133,7 @@ impl Program {
         let mut body = BodyState::default();
         for action in &self.actions {
             match action {
+                Action::Body(_) if exchange.request.body.as_ref().is_none_or(Vec::is_empty) => {}
                 Action::Body(edits) => {
                     let values = edits.values(exchange)?;
                     body.edit(&mut exchange.request.head, &mut exchange.request.body, &edits.edits, &values)?;
@@ -153,6 +154,7 @@ impl Program {
         let mut body = BodyState { keeps: on_trouble == OnTrouble::Leave, off, ..BodyState::default() };
         for action in &self.actions {
             let done = match action {
+                Action::Body(_) if exchange.response.body.as_ref().is_none_or(Vec::is_empty) => Ok(()),
                 Action::Body(edits) => edits.values(exchange).and_then(|values| {
                     body.edit(&mut exchange.response.head, &mut exchange.response.body, &edits.edits, &values)
                 }),

@@ -69,7 +69,10 @@ impl Outcome {
 
     fn is_failed(self, statuses: &[u16]) -> bool {
         match self {
-            Outcome::Answered(status) => statuses.contains(&status),
+            // sorted, and most answers are none of them
+            Outcome::Answered(status) => {
+                statuses.first().is_some_and(|least| status >= *least) && statuses.contains(&status)
+            }
             Outcome::Failed => true,
             Outcome::Overtaken | Outcome::Cancelled => false,
         }
@@ -123,6 +126,12 @@ impl Choice {
     /// The cookie that tells a client's target, if one does.
     pub(crate) fn sticky(&self) -> Option<&Sticky> {
         if let Balance::Sticky(sticky) = &self.balance { Some(sticky) } else { None }
+    }
+
+    /// Whether what is counted of calls is of no use while there is one target, which is called: there is none to prefer to it, and passive
+    /// ejection never takes the last.
+    pub(crate) fn is_idle_alone(&self) -> bool {
+        self.breaker.is_none() && self.sticky().is_none()
     }
 
     /// How targets are picked, as it is written.
@@ -220,7 +229,7 @@ fn outlier_rules(config: &model::Outliers) -> OutlierRules {
         min_requests: config.min_requests.into(),
         slower_than: config.slower_than.map(nanos),
         peers: config.slower_than_peers,
-        statuses: config.statuses.clone(),
+        statuses: sorted(&config.statuses),
         eject_for: nanos(config.eject_for),
         max_eject_for: nanos(config.max_eject_for),
         max_ejected: config.max_ejected,
@@ -234,10 +243,16 @@ fn breaker_rules(config: &model::Breaker) -> BreakerRules {
         slow: config.slow.map(|(limit, share)| (nanos(limit), share)),
         window: nanos(config.window),
         min_requests: config.min_requests.into(),
-        statuses: config.statuses.clone(),
+        statuses: sorted(&config.statuses),
         open_for: nanos(config.open_for),
         half_open_requests: config.half_open_requests,
     }
+}
+
+fn sorted(statuses: &[u16]) -> Vec<u16> {
+    let mut sorted = statuses.to_vec();
+    sorted.sort_unstable();
+    sorted
 }
 
 /// How a target stands, for whoever operates the gateway.

@@ -37,8 +37,8 @@ impl Latency {
     }
 
     fn raise(&self, nanos: u64, now: u64) {
-        let peak = self.peak(now);
         let share = fading(now.saturating_sub(self.at.load(Relaxed)));
+        let peak = whole(real(self.peak.load(Relaxed)) * share);
         // never quite forgotten: an answer at the end of a burst still counts for something
         let share = share.min(1.0 - 1.0 / f64::from(MEMORY));
         let next = if nanos > peak { nanos } else { whole(real(peak) * share + real(nanos) * (1.0 - share)) };
@@ -79,8 +79,11 @@ impl Latency {
     }
 }
 
+/// About e to the power of minus the share of [`FADING`], by the first terms of its inverse: with every request, what matters is that it is
+/// cheap and falls.
 fn fading(elapsed: u64) -> f64 {
-    (-real(elapsed) / FADING).exp()
+    let share = real(elapsed) / FADING;
+    1.0 / (1.0 + share * (1.0 + share * (0.5 + share * (1.0 / 6.0))))
 }
 
 #[allow(clippy::cast_precision_loss, reason = "nanoseconds of an answer are far below 2^52")]

@@ -41,6 +41,8 @@ struct View {
     list: Arc<Vec<Arc<Target>>>,
     targets: Vec<Rc<LocalTarget>>,
     plan: Plan,
+    /// There is one target, of which nothing need be counted.
+    alone: bool,
     /// Smooth weighted round robin: what each member of each group is owed.
     owed: Vec<Vec<i64>>,
     /// Where keys go, for `hash`.
@@ -67,6 +69,7 @@ impl LocalUpstream {
             list: Arc::default(),
             targets: Vec::new(),
             plan: Plan::default(),
+            alone: false,
             owed: Vec::new(),
             ring: Ring::default(),
             digests: HashMap::new(),
@@ -92,6 +95,7 @@ impl LocalUpstream {
             self.follow(view, list);
         }
         view.plan = self.shared.choice.plan(&view.list, now);
+        view.alone = view.list.len() == 1 && view.plan.only().is_some() && self.shared.choice.is_idle_alone();
         let owed = |count: usize| (0..count).map(|i| i64::from(i == self.offset % count.max(1))).collect();
         view.owed = view.plan.groups.iter().map(|group| owed(group.members.len())).collect();
         self.tell_gate(view);
@@ -175,7 +179,7 @@ impl LocalUpstream {
         if view.version != self.shared.set.version() || now >= view.plan.until {
             self.look(view, now);
         }
-        if !self.shared.choice.plain {
+        if !(self.shared.choice.plain || view.alone && tried.is_empty()) {
             return self.choose(view, exchange, route, tried, now);
         }
         let index = view.in_turn(tried).ok_or_else(no_target)?;
@@ -282,6 +286,9 @@ impl View {
         tried: &[Rc<LocalTarget>],
         now: u64,
     ) -> Option<usize> {
+        if let Some(only) = self.plan.only().filter(|_| tried.is_empty()) {
+            return Some(only);
+        }
         match &choice.balance {
             Balance::RoundRobin => self.in_turn(tried),
             Balance::LeastRequests => self.of_two(tried, Self::load),

@@ -37,10 +37,12 @@ impl Picked {
     }
 
     pub(crate) fn counted(target: Rc<LocalTarget>, pass: Pass, trial: bool, unmarked: bool) -> Picked {
-        if target.home.choice.counts {
+        let choice = &target.home.choice;
+        let live = choice.counts || choice.breaker.is_some();
+        if choice.counts {
             target.shared.state().told.begin();
         }
-        Picked { target, live: true, told: true, pass, trial, unmarked }
+        Picked { target, live, told: live, pass, trial, unmarked }
     }
 
     /// Whether a report is of use.
@@ -60,7 +62,9 @@ impl Picked {
             return;
         }
         let LocalTarget { home, shared, .. } = &*self.target;
-        home.take(shared, outcome, nanos, self.trial, now);
+        if home.choice.counts {
+            home.take(shared, outcome, nanos, self.trial, now);
+        }
         // not only when its answer, which may be a stream, is over
         if std::mem::take(&mut self.trial) {
             shared.state().told.tried();

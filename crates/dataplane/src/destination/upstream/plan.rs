@@ -87,6 +87,14 @@ impl Plan {
         at.or_else(last).unwrap_or(0)
     }
 
+    /// The target that gets all calls, where no other may get any.
+    #[inline]
+    pub(crate) fn only(&self) -> Option<usize> {
+        let [group] = self.groups.as_slice() else { return None };
+        let [only] = group.members.as_slice() else { return None };
+        Some(only.index)
+    }
+
     /// Whether a target gets calls before others failed.
     pub(crate) fn is_drawn(&self, index: usize) -> bool {
         let group = self.group_of.get(index).copied().flatten().and_then(|group| usize::try_from(group).ok());
