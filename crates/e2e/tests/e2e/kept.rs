@@ -1,9 +1,12 @@
 //! The last good answer, given in place of one that failed: to whom, of what, for how long, and never more than may be kept.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use daemun_e2e::http2::{Answer, Ending, Http2};
+use daemun_e2e::hpack::encode;
+use daemun_e2e::http2::{Answer, END_HEADERS, END_STREAM, Ending, Http2, frame, kind};
+use daemun_e2e::http2_origin::answer_streams;
 use daemun_e2e::{Gateway, Next, Origin, Response, wait_until};
 
 /// What an upstream says to every request from now on.
@@ -303,4 +306,34 @@ fn clients_of_http2_get_it_too() {
     let kept = get(3);
     assert_eq!((kept.status, kept.field("cache-status")), (200, Some("daemun; hit; detail=fallback")));
     assert_eq!(kept.body, b"good");
+}
+
+#[test]
+fn answers_over_http2_are_kept_when_they_are_whole() {
+    let fails = Arc::new(AtomicBool::new(false));
+    let own = Arc::clone(&fails);
+    let origin = Origin::start(move |peer| {
+        let own = Arc::clone(&own);
+        answer_streams(peer, move |stream, target| {
+            let reset = frame(kind::RESET, 0, stream, &2_u32.to_be_bytes());
+            if own.load(Ordering::SeqCst) {
+                return reset;
+            }
+            let mut answer = frame(kind::HEADERS, END_HEADERS, stream, &encode(&[(":status", "200")]));
+            let whole = target == "/whole";
+            answer.extend(frame(kind::DATA, if whole { END_STREAM } else { 0 }, stream, b"good"));
+            if !whole {
+                answer.extend(reset);
+            }
+            answer
+        })
+    });
+    let gateway = Gateway::start(&yaml(&origin, "{ cached: {} }").replace("timeouts:", "protocol: h2c\n    timeouts:"));
+    assert_eq!(get(&gateway, "/whole", "").text(), "good");
+    let mut client = gateway.connect();
+    client.send("GET /torn HTTP/1.1\r\nHost: e2e.test\r\nConnection: close\r\n\r\n");
+    let _ = client.rest();
+    fails.store(true, Ordering::SeqCst);
+    assert_eq!(get(&gateway, "/whole", "").text(), "good");
+    assert!(!was_kept(&get(&gateway, "/torn", "")));
 }
