@@ -9,7 +9,7 @@ pub use balance::{Balance, Breaker, HashBy, Outliers, Sticky};
 pub use discover::{
     ConsulSource, Discover, DnsRecords, DnsSource, HttpSource, KubernetesSource, PortRef, Secret, Server, Source,
 };
-pub use failure::{Fallback, FallbackTo, Hedge, Mirror, Retry, RetryOn};
+pub use failure::{Cached, Fallback, FallbackTo, Hedge, Mirror, Retry, RetryOn};
 pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, Probe};
 
 use std::fmt;

@@ -5,6 +5,8 @@ use std::task::{Context, Poll};
 
 use daemun_pipeline::{Coder, Fault, Reason};
 
+use crate::destination::upstream::transfer::filled;
+use crate::kept::copying::Copying;
 use crate::peer::Up;
 use crate::pipe::{Buffers, CAPACITY, Pipe};
 
@@ -78,13 +80,14 @@ impl Coded {
         Coded { coders, raw: begun, unflushed: false }
     }
 
-    /// Reads the target's body and puts it, coded, into the pipe. `Ready` means progress or the end.
+    /// Reads the target's body and puts it, coded, into the pipe; a copy is made of it as it came. `Ready` means progress or the end.
     pub(crate) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
         up: &mut Up,
         pipe: &mut Pipe,
         buffers: &Buffers,
+        copying: Option<&mut Copying>,
     ) -> Poll<Result<(), Fault>> {
         if pipe.eof {
             return Poll::Ready(Ok(()));
@@ -92,7 +95,8 @@ impl Coded {
         if pipe.data().len() >= CAPACITY {
             return Poll::Pending;
         }
-        let filled = if self.raw.is_empty() { up.poll_fill(cx, &mut self.raw, buffers)? } else { Poll::Ready(()) };
+        let filled =
+            if self.raw.is_empty() { filled(up, cx, &mut self.raw, buffers, copying)? } else { Poll::Ready(()) };
         let raw = &mut self.raw;
         if raw.eof {
             let coders = &mut self.coders;

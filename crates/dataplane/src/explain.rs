@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use daemun_config::model::UpstreamProtocol;
+use daemun_config::model::{Importance, UpstreamProtocol};
 use daemun_pipeline::{Client, Exchange, Explanation, Fault, Reason};
 
 use crate::clock::Clock;
@@ -54,6 +54,12 @@ pub struct Explained {
     pub target: Option<String>,
     /// How the upstream picks a target, and how its targets stand.
     pub upstream: Option<UpstreamStatus>,
+    /// No target is known before the gateway runs.
+    pub found_later: bool,
+    /// What of the request keeps it at one target, where something does: the value that is hashed, or the cookie's.
+    pub kept_by: Option<String>,
+    /// Whether the call goes first when not all can, and whether that is the consumer's own.
+    pub importance: (Importance, bool),
     /// The head that would be sent upstream, as HTTP/1.1 writes it.
     pub upstream_head: Option<Vec<u8>>,
     /// Whether it is sent over HTTP/2, which has no framing fields and writes the first line as fields.
@@ -80,6 +86,9 @@ pub fn explain_with(snapshot: &Snapshot, request: &ExplainRequest, ids: &mut Ids
         destination: None,
         target: None,
         upstream: None,
+        found_later: false,
+        kept_by: None,
+        importance: (Importance::Normal, false),
         upstream_head: None,
         over_http2: false,
     };
@@ -184,11 +193,17 @@ fn destination(
             head::check_path(exchange, route.own.rewrite.as_ref())?;
             let (targets, now) = (upstream.targets(), exchange.times.start);
             out.upstream = Some(upstream.status(now));
+            out.kept_by = upstream.choice.kept_by(exchange, route);
+            out.importance = importance(snapshot, route, exchange);
+            // `auto` is settled by the target when it is called
+            out.over_http2 = matches!(upstream.protocol, UpstreamProtocol::H2 | UpstreamProtocol::H2c);
+            if upstream.finds && targets.is_empty() {
+                out.found_later = true;
+                return Ok(());
+            }
             let index = upstream.choice.expect(&targets, exchange, route, now);
             let target = index.and_then(|index| targets.get(index)).ok_or_else(upstream::no_target)?;
             out.target = Some(target.url.clone());
-            // `auto` is settled by the target when it is called
-            out.over_http2 = matches!(upstream.protocol, UpstreamProtocol::H2 | UpstreamProtocol::H2c);
             if out.over_http2 && upgrade.is_some() {
                 return Err(upstream::no_upgrade());
             }
@@ -200,6 +215,12 @@ fn destination(
         }
     }
     Ok(())
+}
+
+/// How important the call is, and whether its consumer says so.
+fn importance(snapshot: &Snapshot, route: &Route, exchange: &Exchange) -> (Importance, bool) {
+    let own = exchange.consumer.and_then(|id| snapshot.importance.get(id.0 as usize).copied().flatten());
+    (own.unwrap_or(route.own.importance), own.is_some())
 }
 
 /// Reads the head as a connection would.

@@ -17,6 +17,7 @@ pub mod router;
 mod chain;
 mod whole;
 mod coded;
+mod kept;
 mod destination;
 mod respond;
 pub mod record;

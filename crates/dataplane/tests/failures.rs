@@ -6,6 +6,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -339,6 +340,30 @@ fn a_fallback_has_its_own_attempts_that_need_no_setting() {
     for _ in 0..4 {
         assert_eq!(get(&running), "200 good");
     }
+}
+
+#[test]
+fn the_last_good_answer_is_given_until_it_is_too_old() {
+    let (ill, _) = {
+        let asked = AtomicUsize::new(0);
+        target(move |stream, _| match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => answer(stream, "200 OK", "good"),
+            _ => answer(stream, "503 Service Unavailable", "ill"),
+        })
+    };
+    let clock = Clock::manual();
+    let running = gateway(&[ill], "fallback: { cached: { for: 1m }, on: [\"503\"] }", "", "", clock.clone());
+    let whole = || read_to_end(&mut client(running.address, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+    assert_eq!(get(&running), "200 good");
+    let date = "date: Thu, 01 Jan 2026 00:00:01 GMT\r\n";
+    for (more, age) in [(30, 30), (29, 59)] {
+        clock.advance(Duration::from_secs(more));
+        let kept = whole();
+        assert!(kept.contains(&format!("age: {age}\r\n")) && kept.contains(date), "{kept}");
+        assert!(kept.starts_with("HTTP/1.1 200 ") && kept.ends_with("good"), "{kept}");
+    }
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(get(&running), "503");
 }
 
 #[test]

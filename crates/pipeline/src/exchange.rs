@@ -349,7 +349,7 @@ pub struct Exchange {
     pub route_key: u64,
     /// How long the destination waits before it does anything, nanoseconds.
     pub delay: u64,
-    /// What a policy remarks of an answer that it lets pass, for the access log.
+    /// What is remarked of an answer that is no failure, for the access log: by a policy that lets it pass, or of what it stands in for.
     pub remark: Option<Box<str>>,
     /// Bytes of the request's body, where a policy allows less than its route.
     pub body_limit: Option<u64>,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use super::route::AnswerText;
-use crate::decode::{Bounded, Decoder, NonEmpty, Percent, SchemaBuilder, Setting, Size, TimeLimit, text};
-use crate::model::{Fallback, FallbackTo, Hedge, Mirror, Retry, RetryOn, Spanned};
+use crate::decode::{Bounded, Decoder, FieldName, NonEmpty, Percent, SchemaBuilder, Setting, Size, TimeLimit, text};
+use crate::model::{Cached, Fallback, FallbackTo, Hedge, Mirror, Retry, RetryOn, Spanned};
 use crate::settings;
 use crate::tree::Node;
 
@@ -96,6 +96,8 @@ impl HedgeText {
 settings! {
     /// What is done in place of a call that failed, retries included, before a byte went to the caller.
     pub(super) struct FallbackText {
+        /// The last good answer to the same call, where one is kept; where none is, what stands beside it.
+        cached: Option<CachedText>,
         /// The upstream that the call is sent to instead; its own fallback is not used.
         pub(super) upstream: Option<Spanned<String>>,
         /// A fixed answer instead.
@@ -105,7 +107,54 @@ settings! {
         on: NonEmpty<FallbackOnText> = "[failure]",
     }
     exclusive { "upstream", "answer" }
-    needs_one { "upstream", "answer" }
+    needs_one { "cached", "upstream", "answer" }
+}
+
+settings! {
+    /// Good answers are kept for calls that fail later. Of `GET` alone, and only what a shared cache may keep and use when it is stale (RFC 9111,
+    /// sections 3 and 4.2.4); what one consumer was given never reaches another.
+    struct CachedText {
+        /// How old an answer may be.
+        keep: TimeLimit as "for" = "10m",
+        /// Memory for all answers together; those not used for longest go first.
+        memory: Size = "16MiB",
+        /// The largest body that is kept; a quarter of `memory` at most.
+        max: Size = "256KiB",
+        /// Request fields that do not tell one call from another. Every field does that is not one of HTTP's own or a trace's.
+        ignore: Vec<FieldName> = "[]",
+    }
+    check CachedText::check;
+}
+
+/// The least memory that is worth keeping answers in.
+const LEAST_MEMORY: u64 = 1 << 20;
+
+impl CachedText {
+    fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
+        if let Some(node) = node.get("memory").filter(|_| self.memory.0 < LEAST_MEMORY) {
+            cx.key("memory", |cx| cx.bad_value(node, "answers are kept in `1MiB` at least"));
+            return;
+        }
+        if self.max.0 > self.memory.0 / 4 {
+            let at = node.entry("max").or_else(|| node.entry("memory"));
+            let Some(entry) = at else { return };
+            let message = format!(
+                "an answer may take a quarter of `memory` at most, {} bytes, and `max` is {}",
+                self.memory.0 / 4,
+                self.max.0
+            );
+            cx.key(&entry.key, |cx| cx.bad_value(&entry.value, message));
+        }
+    }
+
+    fn lower(self) -> Cached {
+        Cached {
+            keep: self.keep.0,
+            memory: self.memory.0,
+            max: self.max.0,
+            ignore: self.ignore.into_iter().map(|name| name.0).collect(),
+        }
+    }
 }
 
 /// What counts as failed; `None` for a failure to answer at all.
@@ -128,13 +177,15 @@ impl FallbackText {
     /// `None` if it is not complete.
     pub(super) fn lower(self) -> Option<Fallback> {
         let to = match (self.upstream, self.answer) {
-            (Some(upstream), _) => FallbackTo::Upstream(upstream),
-            (None, Some(answer)) => FallbackTo::Answer(answer.lower()),
-            (None, None) => return None,
+            (Some(upstream), _) => Some(FallbackTo::Upstream(upstream)),
+            (None, Some(answer)) => Some(FallbackTo::Answer(answer.lower())),
+            (None, None) => None,
         };
-        Some(Fallback {
+        let cached = self.cached.map(CachedText::lower);
+        (cached.is_some() || to.is_some()).then(|| Fallback {
             on_failure: self.on.0.iter().any(|on| on.0.is_none()),
             on_status: self.on.0.iter().filter_map(|on| on.0).collect(),
+            cached,
             to,
         })
     }

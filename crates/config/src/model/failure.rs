@@ -48,8 +48,23 @@ pub struct Fallback {
     pub on_failure: bool,
     /// Statuses of the upstream that count as failures.
     pub on_status: Vec<u16>,
-    /// What is done.
-    pub to: FallbackTo,
+    /// Whether the last good answer to the same call is given, where one is kept.
+    pub cached: Option<Cached>,
+    /// What is done where none is.
+    pub to: Option<FallbackTo>,
+}
+
+/// Good answers that are kept for calls that fail later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cached {
+    /// How old one may be; 10m.
+    pub keep: Duration,
+    /// Bytes of all together; 16 MiB.
+    pub memory: u64,
+    /// Bytes of one's body; 256 KiB.
+    pub max: u64,
+    /// Request fields, in lower case, that do not tell one call from another.
+    pub ignore: Vec<String>,
 }
 
 /// Where a call that failed goes.

@@ -114,6 +114,26 @@ fn the_proxy_protocol_names_who_is_believed_and_one_client_for_each_connection()
 }
 
 #[test]
+fn answers_that_are_kept_have_memory_and_fit_it() {
+    upstream("targets: [\"http://h\"], fallback: { cached: {} }", &[]);
+    upstream("targets: [\"http://h\"], fallback: { cached: { for: 1h, ignore: [X-Device] }, answer: {} }", &[]);
+    upstream(
+        "targets: [\"http://h\"], fallback: { cached: { memory: 64KiB } }",
+        &["bad_value upstreams.u.fallback.cached.memory: answers are kept in `1MiB` at least"],
+    );
+    upstream(
+        "targets: [\"http://h\"], fallback: { cached: { memory: 1MiB, max: 1MiB } }",
+        &[
+            "bad_value upstreams.u.fallback.cached.max: an answer may take a quarter of `memory` at most, 262144 bytes, and `max` is 1048576",
+        ],
+    );
+    upstream(
+        "targets: [\"http://h\"], fallback: { on: [failure] }",
+        &["missing_key upstreams.u.fallback: one of `cached`, `upstream` and `answer` is missing"],
+    );
+}
+
+#[test]
 fn files_stay_below_their_root() {
     for name in ["../a", "a/../b", "/a", "a//b", "."] {
         finds(

@@ -14,7 +14,7 @@
 
 mod ask;
 mod check;
-mod discover;
+pub(crate) mod discover;
 mod endpoints;
 pub(crate) mod handover;
 mod lookup;

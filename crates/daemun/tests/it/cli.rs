@@ -249,6 +249,112 @@ fn explain_shows_the_route_the_verdicts_and_what_is_sent() {
     assert!(!ran.out.contains("key-of-the-shop-app"), "{}", ran.out);
 }
 
+const CALLS: &str = r#"
+listeners: [{ bind: "127.0.0.1:8080" }]
+zone: a
+upstreams:
+  plain: { targets: ["http://10.0.0.1:1"] }
+  spare: { targets: ["http://10.0.0.2:1"] }
+  shop:
+    targets: [{ url: "http://10.0.0.3:1", tier: 1, zone: a }, { url: "http://10.0.0.4:1", zone: b }]
+    balance: { hash: { header: x-user } }
+    retry: { retries: 2, on: [reset, "503"] }
+    hedge: { after: 80ms }
+    breaker: { failure_ratio: 12.5%, consecutive: 7 }
+    fallback: { cached: { for: 10m }, upstream: spare, on: [failure, "503"] }
+    limits: { requests: 9, queue: 3, per_target: { connections: 4 } }
+    concurrency: adaptive
+  bound: { targets: ["http://10.0.0.5:1"], balance: { sticky: { cookie: at } } }
+  named: { discover: { dns: { name: shop.internal, port: 80 } } }
+  served: { discover: { consul: { service: web, address: "http://127.0.0.1:8500" } } }
+  listed: { discover: { file: { path: LIST } } }
+  empty: { discover: { file: { path: NOTHING } } }
+routes:
+  - { name: plain, match: { path: /plain }, upstream: plain }
+  - { name: shop, match: { path: /shop }, upstream: shop, importance: high, mirror: { upstream: spare, share: 10% } }
+  - { name: off, match: { path: /off }, upstream: shop, retry: off, fallback: { cached: {} } }
+  - { name: bound, match: { path: /bound }, upstream: bound }
+  - { name: named, match: { path: /named }, upstream: named }
+  - { name: served, match: { path: /served }, upstream: served }
+  - { name: listed, match: { path: /listed }, upstream: listed }
+  - { name: empty, match: { path: /empty }, upstream: empty }
+"#;
+
+/// The calls of [`CALLS`], and where they are.
+fn calls() -> (Folder, String) {
+    let folder = Folder::new();
+    let list = folder.write("list.yaml", "- http://10.0.0.9:1/base\n");
+    let text = CALLS.replace("LIST", &list.display().to_string());
+    let text = text.replace("NOTHING", &folder.path("nothing.yaml").display().to_string());
+    let path = folder.write("daemun.yaml", &text).display().to_string();
+    (folder, path)
+}
+
+#[test]
+fn explain_tells_who_gets_a_call_what_bounds_it_and_what_is_done_when_it_fails() {
+    let (_folder, path) = calls();
+    let destination = |method: &str, target: &str, fields: &[&str]| {
+        let url = format!("http://a{target}");
+        let mut arguments = vec!["explain", "-c", &path, method, &url];
+        for field in fields {
+            arguments.extend(["-H", field]);
+        }
+        let ran = daemun(&arguments);
+        assert_eq!(ran.code, Code::Done, "{}", ran.err);
+        let told = ran.out.split_once("destination: ").map(|(_, told)| told.split("\n\n").next().unwrap_or_default());
+        told.unwrap_or_default().to_owned()
+    };
+    assert_eq!(destination("GET", "/plain", &[]), "upstream plain\n  target: http://10.0.0.1:1");
+    assert_eq!(
+        destination("GET", "/shop", &["X-User: kim"]),
+        "upstream shop\n  target: http://10.0.0.4:1\n  standing: tier 0, zone b\n  \
+         balance: hash of the header `x-user`, here `kim`\n  importance: high\n  \
+         limits: 9 calls at once, 4 connections to each target, 3 more wait up to 1s\n  \
+         concurrency: learned, 8 to 1000 calls at once\n  \
+         retry: up to 2 times, after reset, 503, 20% of all calls at most\n  \
+         hedge: a second call after 80ms, 10% of all calls at most\n  \
+         breaker: opens after 12.5% failed calls of 10s or 7 failed calls in a row, for 5s\n  \
+         fallback: after failure, 503, the last good answer, if it is no older than 10m, else upstream spare\n  \
+         mirror: 10% of the calls to upstream spare as well"
+    );
+    let post = destination("POST", "/shop", &[]);
+    for line in [
+        "  balance: hash of the header `x-user`, which the request lacks",
+        "  retry: up to 2 times, after reset, 503, 20% of all calls at most; `POST` only where it had no effect",
+        "  hedge: none for `POST`",
+        "  fallback: after failure, 503, upstream spare; `POST` only where it had no effect",
+    ] {
+        assert!(post.lines().any(|shown| shown == line), "{line}\nin\n{post}");
+    }
+    let off = destination("POST", "/off", &[]);
+    assert!(off.contains("  retry: off\n") && off.contains("  fallback: none for `POST`"), "{off}");
+    assert!(destination("GET", "/bound", &["Cookie: at=secret"]).ends_with("sticky by the cookie `at`, here `…`"));
+    let json = daemun(&["explain", "-c", &path, "GET", "http://a/shop", "--format", "json"]).out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["call"]["importance"], "high");
+    assert_eq!(json["call"]["mirror"], "10% of the calls to upstream spare as well");
+}
+
+#[test]
+fn explain_tells_how_targets_are_found_and_reads_those_of_a_file() {
+    let (folder, path) = calls();
+    let explain = |target: &str| daemun(&["explain", "-c", &path, "GET", &format!("http://a{target}")]).out;
+    let (list, nothing) = (folder.path("list.yaml"), folder.path("nothing.yaml"));
+    for (target, found) in [
+        ("/named", "found while the gateway runs, by A and AAAA records of `shop.internal`".to_owned()),
+        ("/served", "found while the gateway runs, by the service `web` of Consul at `127.0.0.1:8500`".to_owned()),
+        ("/empty", format!("of the file `{}`, which cannot be read: ", nothing.display())),
+        ("/listed", format!("of the file `{}`, as it is now", list.display())),
+    ] {
+        let shown = explain(target);
+        assert!(shown.lines().any(|line| line.starts_with(&format!("  targets: {found}"))), "{shown}");
+        assert!(!shown.contains("refused"), "{shown}");
+    }
+    let shown = explain("/listed");
+    assert!(shown.contains("\n  target: http://10.0.0.9:1/base\n"), "{shown}");
+    assert!(shown.contains("\n  GET /base/listed HTTP/1.1\n"), "{shown}");
+}
+
 #[test]
 fn explain_tells_what_may_have_been_meant_where_no_route_takes_a_request() {
     let (_folder, path) = shop();

@@ -10,7 +10,7 @@ use crate::snapshot::failure::FallbackTo;
 use crate::snapshot::{Destination, Redirect};
 use upstream::local::LocalUpstream;
 use upstream::rest::Rest;
-use upstream::{Call, gate, mirror, retry};
+use upstream::{Call, gate, kept, mirror, retry};
 
 /// How often a call that was let in and found every target full waits again.
 const FOUND_FULL_MOST: u8 = 3;
@@ -90,9 +90,17 @@ async fn fall_back(
 ) -> Result<Option<Box<Rest>>, Stop> {
     let fallback = retry::fallback_of(ask.route, upstream).filter(|fallback| fallback.takes(&fault) || call.by_status);
     let Some(fallback) = fallback.filter(|_| !ask.down.started()) else { return Err(fault.into()) };
+    if let Some(store) = &fallback.cached {
+        let now = ask.worker.clock.now();
+        if let Some(kept) = call.kept(store, ask.route, exchange, now) {
+            trail.permit = None; // the upstream has nothing more to do with it
+            return kept::send(ask, exchange, &kept, &fault, trail).await.map(|()| None);
+        }
+    }
     match &fallback.to {
-        FallbackTo::Answer(answer) => Err(Stop::Answer(answer.clone())),
-        FallbackTo::Upstream(index) => {
+        None => Err(fault.into()),
+        Some(FallbackTo::Answer(answer)) => Err(Stop::Answer(answer.clone())),
+        Some(FallbackTo::Upstream(index)) => {
             if !(call.is_safe(exchange) || fault.reason.is_unsent() && call.upload.can_repeat()) {
                 return Err(fault.into());
             }

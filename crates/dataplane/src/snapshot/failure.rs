@@ -9,6 +9,7 @@ use daemun_pipeline::{Answer, Carry, Fault, Reason, Side};
 use super::answer;
 use crate::clock::nanos;
 use crate::destination::upstream::retry_budget::RetryBudget;
+use crate::kept::store::Store;
 
 /// When a call that failed is made again.
 #[derive(Clone)]
@@ -68,10 +69,11 @@ pub(crate) struct Failure {
 impl Failure {
     pub(super) fn compile(config: &model::Upstream, upstreams: &Names<'_>, carry: &Carry) -> Failure {
         let owner = format!("upstream {}", config.name.value);
+        let fallback = |fallback: &model::Fallback| Fallback::compile(fallback, &owner, upstreams, carry);
         Failure {
             retry: config.retry.as_ref().map(|retry| Retry::compile(retry, &owner, carry)),
             hedge: config.hedge.map(|hedge| Hedge::compile(hedge, &owner, carry)),
-            fallback: config.fallback.as_ref().and_then(|fallback| Fallback::compile(fallback, upstreams)),
+            fallback: config.fallback.as_ref().and_then(fallback),
         }
     }
 }
@@ -94,9 +96,16 @@ impl OwnFailure {
         }
         let owner = format!("route {}", config.name.value);
         let retry = |retry: &model::Retry| Retry::compile(retry, &owner, carry);
+        // what one upstream answered is not given for another
+        let of = match config.destination {
+            model::Destination::Upstream(index) => upstreams.name(index),
+            model::Destination::Answer(_) | model::Destination::Redirect(_) | model::Destination::Files(_) => "",
+        };
+        let kept = format!("{owner} to {of}");
+        let fallback = |fallback: &model::Fallback| Fallback::compile(fallback, &kept, upstreams, carry);
         Some(Box::new(OwnFailure {
             retry: config.retry.as_ref().map(|own| own.as_ref().map(retry)),
-            fallback: config.fallback.as_ref().and_then(|fallback| Fallback::compile(fallback, upstreams)),
+            fallback: config.fallback.as_ref().and_then(fallback),
             mirror: config.mirror.as_ref().and_then(|mirror| Mirror::compile(mirror, upstreams)),
         }))
     }
@@ -124,7 +133,9 @@ fn budget(owner: &str, share: u32, carry: &Carry) -> Arc<RetryBudget> {
 pub(crate) struct Fallback {
     on_failure: bool,
     on_status: Box<[u16]>,
-    pub(crate) to: FallbackTo,
+    /// Where good answers are kept, the last of which is given first.
+    pub(crate) cached: Option<Arc<Store>>,
+    pub(crate) to: Option<FallbackTo>,
 }
 
 /// Where a call that failed goes.
@@ -137,13 +148,23 @@ pub(crate) enum FallbackTo {
 }
 
 impl Fallback {
-    /// `None` where its upstream is not there, which has been reported.
-    pub(super) fn compile(config: &model::Fallback, upstreams: &Names<'_>) -> Option<Fallback> {
+    /// `None` where its upstream is not there, which has been reported. `owner` finds what is kept again over reloads.
+    pub(super) fn compile(
+        config: &model::Fallback,
+        owner: &str,
+        upstreams: &Names<'_>,
+        carry: &Carry,
+    ) -> Option<Fallback> {
         let to = match &config.to {
-            model::FallbackTo::Upstream(name) => FallbackTo::Upstream(upstreams.get(name)?),
-            model::FallbackTo::Answer(config) => FallbackTo::Answer(Box::new(answer(config))),
+            None => None,
+            Some(model::FallbackTo::Upstream(name)) => Some(FallbackTo::Upstream(upstreams.get(name)?)),
+            Some(model::FallbackTo::Answer(config)) => Some(FallbackTo::Answer(Box::new(answer(config)))),
         };
-        Some(Fallback { on_failure: config.on_failure, on_status: config.on_status.clone().into(), to })
+        let cached = config
+            .cached
+            .as_ref()
+            .map(|cached| carry.get_or(&format!("{owner} fallback"), &format!("{cached:?}"), || Store::new(cached)));
+        Some(Fallback { on_failure: config.on_failure, on_status: config.on_status.clone().into(), cached, to })
     }
 
     /// Whether it is for a call that failed so.
@@ -178,14 +199,22 @@ impl Mirror {
 }
 
 /// Where each upstream stands among all.
-pub(crate) struct Names<'a>(HashMap<&'a str, usize>);
+pub(crate) struct Names<'a> {
+    all: &'a [model::Upstream],
+    places: HashMap<&'a str, usize>,
+}
 
 impl<'a> Names<'a> {
-    pub(super) fn of(upstreams: &'a [model::Upstream]) -> Names<'a> {
-        Names(upstreams.iter().enumerate().map(|(index, upstream)| (upstream.name.value.as_str(), index)).collect())
+    pub(super) fn of(all: &'a [model::Upstream]) -> Names<'a> {
+        let places = all.iter().enumerate().map(|(index, upstream)| (upstream.name.value.as_str(), index)).collect();
+        Names { all, places }
     }
 
     fn get(&self, name: &model::Spanned<String>) -> Option<usize> {
-        self.0.get(name.value.as_str()).copied()
+        self.places.get(name.value.as_str()).copied()
+    }
+
+    fn name(&self, index: usize) -> &'a str {
+        self.all.get(index).map_or("", |upstream| &upstream.name.value)
     }
 }

@@ -32,6 +32,8 @@ pub struct Upstream {
     pub(crate) choice: Choice,
     /// Its targets, which change beneath it.
     pub(crate) set: Arc<TargetSet>,
+    /// Whether targets are found while the gateway runs.
+    pub(crate) finds: bool,
     pub(crate) host: HostRule,
     pub(crate) protocol: UpstreamProtocol,
     /// How its targets are told whose connection a call came over.
@@ -187,6 +189,7 @@ pub(crate) fn compile(
     Some(Upstream {
         choice: Choice::compile(config, zone, carry, diagnostics)?,
         set: targets(config, tls_key, carry, metrics),
+        finds: config.discover.is_some(),
         tls,
         made: MADE.fetch_add(1, Ordering::Relaxed),
         name: config.name.value.clone(),

@@ -28,6 +28,7 @@ mod validate;
 mod refusals;
 mod limits;
 mod overload;
+mod kept;
 mod proxy_protocol;
 mod files;
 mod upgrades;

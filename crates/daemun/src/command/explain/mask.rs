@@ -29,7 +29,7 @@ impl Mask {
         let mut shown = vec![self.target(lines.next().unwrap_or_default())];
         for line in lines {
             let (name, value) = line.split_once(':').unwrap_or((line, ""));
-            let hide = ALWAYS.iter().any(|secret| name.eq_ignore_ascii_case(secret)) || self.holds_key(value);
+            let hide = Mask::hides(name) || self.holds_key(value);
             shown.push(if hide { format!("{name}: {HIDDEN}") } else { line.to_owned() });
         }
         shown.join("\n")
@@ -49,6 +49,16 @@ impl Mask {
             })
             .collect();
         format!("{path}?{}{end}", pairs.join("&"))
+    }
+
+    /// A value that is no credential by its nature, hidden where it is one all the same.
+    pub(super) fn value<'v>(&self, value: &'v str) -> &'v str {
+        if self.holds_key(value) { HIDDEN } else { value }
+    }
+
+    /// Whether the values of a field are credentials, whoever issued them.
+    pub(super) fn hides(name: &str) -> bool {
+        ALWAYS.iter().any(|secret| name.eq_ignore_ascii_case(secret))
     }
 
     /// Whether a field's value is a key, or has one as a part: behind a scheme, in a list, in a URL.

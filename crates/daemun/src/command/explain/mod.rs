@@ -1,5 +1,6 @@
 //! `daemun explain`: what would be done with a request, and why, without doing it.
 
+mod call;
 mod mask;
 mod missed;
 mod request;
@@ -20,14 +21,18 @@ use request::Asked;
 pub(crate) fn run(command: &Explain, output: &mut Output<'_>) -> Result<Code, Failure> {
     let asked = Asked::parse(&command.method, &command.url, &command.headers).map_err(Failure::wrong)?;
     let (mut config, snapshot) = Compiled::detached(command.file.config.as_deref()).sound(output)?;
+    call::read_lists(&config, &snapshot);
     let request =
         ExplainRequest { head: asked.head(), peer: command.client_ip, tls: asked.tls, ids: IdSource::fixed(0) };
     let explained = explain(&snapshot, &request);
     let missed = Missed::of(&mut config, &snapshot, &request, asked.path(), &explained);
     let mask = Mask::new(&config);
+    let call = call::lines(&config, &asked.method, &explained, &mask);
     match command.format {
-        Format::Text => output.line(show::text(&asked, command.client_ip, &config, &explained, &missed, &mask))?,
-        Format::Json => output.json(&show::json(&config, &explained, &missed, &mask))?,
+        Format::Text => {
+            output.line(show::text(&asked, command.client_ip, &config, &explained, &call, &missed, &mask))?
+        }
+        Format::Json => output.json(&show::json(&config, &explained, &call, &missed, &mask))?,
     }
     Ok(Code::Done)
 }

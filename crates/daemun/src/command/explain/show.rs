@@ -10,6 +10,7 @@ use daemun_dataplane::{Standing, UpstreamStatus};
 use daemun_pipeline::Outcome;
 use serde_json::{Value, json};
 
+use super::call::Line;
 use super::mask::Mask;
 use super::missed::Missed;
 use super::request::Asked;
@@ -20,6 +21,7 @@ pub(super) fn text(
     from: IpAddr,
     config: &Config,
     explained: &Explained,
+    call: &[Line],
     missed: &Missed,
     mask: &Mask,
 ) -> String {
@@ -64,6 +66,9 @@ pub(super) fn text(
     if let Some(target) = &explained.target {
         let _ = writeln!(page, "  target: {target}");
     }
+    for (what, how) in call {
+        let _ = writeln!(page, "  {what}: {how}");
+    }
     if let Some(upstream) = &explained.upstream {
         push_upstream(&mut page, upstream);
     }
@@ -88,7 +93,7 @@ pub(super) fn text(
     page
 }
 
-pub(super) fn json(config: &Config, explained: &Explained, missed: &Missed, mask: &Mask) -> Value {
+pub(super) fn json(config: &Config, explained: &Explained, call: &[Line], missed: &Missed, mask: &Mask) -> Value {
     let considered = explained.considered.as_ref().map(|all| all.considered.as_slice()).unwrap_or_default();
     let considered: Vec<Value> = considered
         .iter()
@@ -124,6 +129,7 @@ pub(super) fn json(config: &Config, explained: &Explained, missed: &Missed, mask
         "destination": explained.destination.as_deref().map(|destination| mask.target(destination)),
         "target": explained.target,
         "upstream": explained.upstream.as_ref().map(UpstreamStatus::to_json),
+        "call": call.iter().map(|(what, how)| ((*what).to_owned(), Value::from(how.as_str()))).collect::<serde_json::Map<_, _>>(),
         "over_http2": explained.over_http2,
         "upstream_head": explained.upstream_head.as_deref().map(|head| mask.head(head)),
         "fault": fault,
@@ -131,11 +137,8 @@ pub(super) fn json(config: &Config, explained: &Explained, missed: &Missed, mask
     })
 }
 
-/// How the upstream picks a target, where that is worth a word, and which targets get no share of the calls.
+/// Which targets get no share of the calls.
 fn push_upstream(page: &mut String, upstream: &UpstreamStatus) {
-    if upstream.balance != "round_robin" {
-        let _ = writeln!(page, "  balance: {}", upstream.balance);
-    }
     for target in upstream.targets.iter().filter(|target| target.standing != Standing::Healthy) {
         let _ = writeln!(page, "  not called: {} is {}, {}", target.url, target.standing.as_str(), target.reason);
     }

@@ -47,7 +47,7 @@ fn not_watched(path: &Path, error: &std::io::Error, world: &World) {
     world.events.warning("watch", format_args!("`{path}` is read every {UNWATCHED:?}: {error}"));
 }
 
-fn read(path: &Path) -> Result<TargetList, String> {
+pub(super) fn read(path: &Path) -> Result<TargetList, String> {
     let most = u64::try_from(MOST_BYTES).unwrap_or(u64::MAX);
     let bytes = read_file(path, most).map_err(|error| daemun_config::why(&error))?;
     if bytes.len() > MOST_BYTES {

@@ -8,12 +8,13 @@ mod file;
 mod http;
 mod kubernetes;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use daemun_config::model::{Discover, Source};
 use daemun_dataplane::record::Events;
-use daemun_dataplane::{Clock, Upstream};
+use daemun_dataplane::{Clock, FoundTarget, Upstream};
 
 use super::ask::Held;
 use super::lookup::Lookup;
@@ -28,6 +29,14 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 const ANSWER: Duration = Duration::from_secs(10);
 /// Bytes of an answer or a file.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
+
+/// The targets that a file lists now.
+///
+/// # Errors
+/// Why it cannot be read.
+pub(crate) fn in_file(path: &Path) -> Result<Vec<FoundTarget>, String> {
+    Ok(file::read(path)?.targets.into_iter().map(feed::listed).collect())
+}
 
 /// What those who find targets need of the world.
 #[derive(Clone)]

@@ -4,7 +4,7 @@ mod conditions;
 mod names;
 mod open;
 mod ranges;
-mod send;
+pub(super) mod send;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

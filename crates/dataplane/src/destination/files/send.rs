@@ -230,7 +230,7 @@ pub(super) async fn on_disk<T: Send + 'static>(
 }
 
 /// Writes all that the pipe holds, as the client takes it.
-async fn pass(ask: &mut Ask<'_, '_>, pipe: &mut Pipe) -> Result<(), Fault> {
+pub(in crate::destination) async fn pass(ask: &mut Ask<'_, '_>, pipe: &mut Pipe) -> Result<(), Fault> {
     let idle = ask.local.snapshot.settings.write_idle;
     let mut last = ask.worker.clock.now();
     poll_fn(|cx| {

@@ -147,14 +147,20 @@ impl Choice {
 
     /// The number of the value by which a request is hashed; `None` when it has none.
     pub(crate) fn key(by: &HashBy, exchange: &Exchange, route: &Route) -> Option<u64> {
+        if let HashBy::ClientIp = by {
+            return Some(match exchange.client.ip {
+                std::net::IpAddr::V4(ip) => hash(&ip.octets()),
+                std::net::IpAddr::V6(ip) => hash(&ip.octets()),
+            });
+        }
+        Choice::value(by, exchange, route).map(hash)
+    }
+
+    /// The value by which a request is hashed; `None` when it has none, or it is an address.
+    fn value<'e>(by: &'e HashBy, exchange: &'e Exchange, route: &Route) -> Option<&'e [u8]> {
         let request = &exchange.request;
         let value = match by {
-            HashBy::ClientIp => {
-                return Some(match exchange.client.ip {
-                    std::net::IpAddr::V4(ip) => hash(&ip.octets()),
-                    std::net::IpAddr::V6(ip) => hash(&ip.octets()),
-                });
-            }
+            HashBy::ClientIp => None,
             HashBy::Consumer => {
                 let named = exchange.consumer.zip(exchange.directory.as_ref());
                 named.and_then(|(id, directory)| directory.get(id)).map(|consumer| consumer.name.as_bytes())
@@ -166,7 +172,18 @@ impl Choice {
                 exchange.params.iter().find(|(own, _)| *own == index).map(|(_, span)| request.head.bytes(*span))
             }),
         };
-        value.filter(|value| !value.is_empty()).map(hash)
+        value.filter(|value| !value.is_empty())
+    }
+
+    /// What of a request keeps it at one target, as text; `None` where nothing does, or the request has none.
+    pub(crate) fn kept_by(&self, exchange: &Exchange, route: &Route) -> Option<String> {
+        let value = match &self.balance {
+            Balance::RoundRobin | Balance::LeastRequests | Balance::Latency => None,
+            Balance::Hash(HashBy::ClientIp) => return Some(exchange.client.ip.to_string()),
+            Balance::Hash(by) => Choice::value(by, exchange, route),
+            Balance::Sticky(sticky) => exchange.request.cookie(&sticky.cookie),
+        };
+        value.map(|value| String::from_utf8_lossy(value).into_owned())
     }
 
     /// The plan of this moment.

@@ -105,8 +105,13 @@ pub(crate) fn check_path(exchange: &Exchange, rewrite: Option<&Rewrite>) -> Resu
 
 /// Appends path and query as they are sent.
 pub(crate) fn push_path(exchange: &Exchange, target: &Target, rewrite: Option<&Rewrite>, out: &mut Vec<u8>) {
-    let request = &exchange.request;
     out.extend_from_slice(target.base_path.as_bytes());
+    push_resource(exchange, rewrite, out);
+}
+
+/// The same without what stands before it at a target.
+pub(crate) fn push_resource(exchange: &Exchange, rewrite: Option<&Rewrite>, out: &mut Vec<u8>) {
+    let request = &exchange.request;
     let path = request.head.bytes(request.path);
     let Some(rewrite) = rewrite else {
         out.extend_from_slice(path);

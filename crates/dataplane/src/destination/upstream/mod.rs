@@ -9,6 +9,7 @@ pub(crate) mod gate;
 pub(crate) mod grpc;
 pub(crate) mod head;
 mod hedge;
+pub(crate) mod kept;
 pub(crate) mod latency;
 pub(crate) mod links;
 pub(crate) mod local;
@@ -30,11 +31,14 @@ pub(crate) mod upload;
 pub(crate) mod window;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use daemun_pipeline::{Exchange, Fault, Reason, Span, Stop, Verdict};
 
 use crate::http1::parse::BodyLength;
 use crate::http1::response::ResponseHead;
+use crate::kept::Kept;
+use crate::kept::store::Store;
 use crate::peer::{Down, Up};
 use crate::pipe::Pipe;
 use crate::serve::{Ask, Trail};
@@ -57,6 +61,8 @@ pub(crate) struct Call {
     pub(crate) upload: Upload,
     /// It failed by the status it was answered with.
     pub(crate) by_status: bool,
+    /// The answer that is given in place of the one that was refused.
+    pub(crate) kept: Option<Arc<Kept>>,
     /// It goes where calls go that failed elsewhere; nothing is done in its place any more.
     pub(crate) falls_back: bool,
 }
@@ -70,12 +76,22 @@ impl Call {
         let framing = sent_framing(upgrade.as_deref(), ask.framing);
         let keep = if matches!(framing, BodyLength::None | BodyLength::Length(0)) { 0 } else { keep };
         let upload = Upload::new(exchange, ask.trailers.take(), keep, exchange.times.decided);
-        Ok(Call { upgrade, framing, upload, by_status: false, falls_back: false })
+        Ok(Call { upgrade, framing, upload, by_status: false, kept: None, falls_back: false })
     }
 
     /// Whether it may be made again although it may have had an effect.
     pub(crate) fn is_safe(&self, exchange: &Exchange) -> bool {
         self.upload.can_repeat() && (self.upload.unprocessed || exchange.request.method.is_idempotent())
+    }
+
+    /// The last good answer to it, where one is kept. Only a call that is its head alone is known by that.
+    pub(crate) fn kept(&mut self, store: &Store, route: &Route, exchange: &Exchange, now: u64) -> Option<Arc<Kept>> {
+        self.kept.take().or_else(|| if self.is_head() { store.find(exchange, route, now) } else { None })
+    }
+
+    /// Whether it has neither a body nor asks for another protocol.
+    fn is_head(&self) -> bool {
+        self.upgrade.is_none() && matches!(self.framing, BodyLength::None | BodyLength::Length(0))
     }
 
     /// Whether, and when, it is made a second time beside the first.
@@ -183,6 +199,7 @@ async fn attempt(
         upload: &mut call.upload,
         download: Pipe::default(),
         coded: None,
+        copying: None,
         hedge_is_due: false,
     };
     let mut head = transfer.until_head(&ask.local.snapshot.settings.bounds).await;
@@ -207,10 +224,11 @@ async fn attempt(
     trail.answered_in = waited.unwrap_or(0).min(answered.saturating_sub(transfer.exchange.times.connected));
     picked.report(Outcome::Answered(head.status), waited, answered);
     if let Some(fault) = tries.refuses(head.status, upstream, ask.route, picked, &transfer) {
-        call.by_status = true;
+        (call.by_status, call.kept) = (true, tries.kept.take());
         give_up(ask.worker, exchange, &picked.target, up, &call.upload, &head);
         return Err(fault.into());
     }
+    transfer.copying = tries.copy(ask.route, transfer.exchange, &head);
     picked.mark(transfer.exchange);
     if head.status == 101 {
         let Some(wanted) = &call.upgrade else {

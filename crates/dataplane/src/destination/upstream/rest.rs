@@ -71,6 +71,7 @@ impl Rest {
             upload: &mut upload,
             download,
             coded,
+            copying: None,
             hedge_is_due: false,
         };
         let result = match &head {

@@ -1,6 +1,7 @@
 //! Whether a call that failed is made again, where, and when. Knows neither connections nor what is sent.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use daemun_pipeline::{Exchange, Fault, Reason};
 
@@ -9,6 +10,9 @@ use super::local::LocalUpstream;
 use super::picked::Picked;
 use super::pool::LocalTarget;
 use super::transfer::Transfer;
+use crate::http1::response::ResponseHead;
+use crate::kept::Kept;
+use crate::kept::copying::Copying;
 use crate::serve::Trail;
 use crate::snapshot::Route;
 use crate::snapshot::failure::{Fallback, FallbackTo, Retry};
@@ -24,6 +28,10 @@ const SALT: u64 = 0x0072_6574_7279;
 pub(crate) struct Tries<'a> {
     retry: Option<&'a Retry>,
     fallback: Option<&'a Fallback>,
+    /// The call is its head alone.
+    is_head: bool,
+    /// The answer that is given in place of the one that was refused last.
+    pub(crate) kept: Option<Arc<Kept>>,
     /// The next attempt must not take a connection at rest.
     pub(crate) fresh: bool,
     tried: Vec<Rc<LocalTarget>>,
@@ -73,6 +81,8 @@ impl<'a> Tries<'a> {
         Tries {
             retry,
             fallback,
+            is_head: call.is_head(),
+            kept: None,
             fresh: false,
             tried: Vec::new(),
             repeated: 0,
@@ -82,6 +92,12 @@ impl<'a> Tries<'a> {
             others: true,
             waits: false,
         }
+    }
+
+    /// A copy of an answer that is passed on, where good ones are kept for calls that fail later.
+    pub(crate) fn copy(&self, route: &Route, exchange: &Exchange, head: &ResponseHead) -> Option<Box<Copying>> {
+        let store = self.fallback?.cached.as_ref()?;
+        Copying::begin(store, exchange, route, head, self.is_head)
     }
 
     /// Passes over a target that has no room.
@@ -132,10 +148,16 @@ impl<'a> Tries<'a> {
             self.next = self.pick(upstream, route, exchange, now).ok();
         }
         let fallback = self.fallback.filter(|fallback| fallback.takes_status(status));
-        let falls_back = fallback.is_some_and(|fallback| match fallback.to {
-            FallbackTo::Answer(_) => true,
-            FallbackTo::Upstream(_) => safe,
-        });
+        if self.next.is_none() && self.is_head {
+            let store = fallback.and_then(|fallback| fallback.cached.as_ref());
+            self.kept = store.and_then(|store| store.find(exchange, route, now));
+        }
+        let falls_back = self.kept.is_some()
+            || fallback.is_some_and(|fallback| match fallback.to {
+                Some(FallbackTo::Answer(_)) => true,
+                Some(FallbackTo::Upstream(_)) => safe,
+                None => false,
+            });
         let fault = || Fault::new(Reason::BadResponse, "the backend answered with an error");
         (self.next.is_some() || falls_back).then(|| fault().cause(format_args!("it answered {status}")))
     }

@@ -13,8 +13,9 @@ use crate::http1::down::gone;
 use crate::http1::parse::{BodyLength, Bounds};
 use crate::http1::response::ResponseHead;
 use crate::http1::up::Said;
+use crate::kept::copying::Copying;
 use crate::peer::{Down, Up};
-use crate::pipe::Pipe;
+use crate::pipe::{Buffers, Pipe};
 use crate::timers::{Deadline, NEVER};
 use crate::worker::Worker;
 
@@ -55,6 +56,8 @@ pub(crate) struct Transfer<'a, 'd> {
     pub(crate) download: Pipe,
     /// What the answer's body passes through.
     pub(crate) coded: Option<Box<Coded>>,
+    /// A copy of the answer as it comes.
+    pub(crate) copying: Option<Box<Copying>>,
     /// It waited for its answer's head until a second call may be made beside it.
     pub(crate) hedge_is_due: bool,
 }
@@ -204,7 +207,7 @@ impl Transfer<'_, '_> {
             self.down.doom();
         }
         self.down.start(self.exchange, length);
-        if let (Up::H1(up), Down::H1(down), None) = (&mut *self.up, &mut *self.down, &self.coded)
+        if let (Up::H1(up), Down::H1(down), None, None) = (&mut *self.up, &mut *self.down, &self.coded, &self.copying)
             && self.download.is_new()
         {
             up.conn.pass_whole(down.conn, &mut self.download);
@@ -218,12 +221,17 @@ impl Transfer<'_, '_> {
         let mut moved = self.poll_upload_beside(cx)?;
         let stalled = loop {
             let pipe = &mut self.download;
+            let copying = self.copying.as_deref_mut();
             let filled = match &mut self.coded {
-                Some(coded) => coded.poll_fill(cx, self.up, pipe, &self.worker.buffers),
+                Some(coded) => coded.poll_fill(cx, self.up, pipe, &self.worker.buffers, copying),
                 // a body that was held is here to its end
                 None if pipe.eof => Poll::Ready(Ok(())),
-                None => self.up.poll_fill(cx, pipe, &self.worker.buffers),
+                None => filled(self.up, cx, pipe, &self.worker.buffers, copying),
             };
+            if pipe.eof && self.copying.is_some() {
+                self.keep_copy();
+            }
+            let pipe = &mut self.download;
             let waiting = match filled {
                 Poll::Ready(Ok(())) => false,
                 Poll::Ready(Err(fault)) => return self.poll_broken(cx, fault),
@@ -253,6 +261,13 @@ impl Transfer<'_, '_> {
             return Poll::Ready(Err(Fault::new(Reason::ClientGone, "the client left within the answer")));
         }
         self.poll_body_limits(cx, moved, stalled, last)
+    }
+
+    /// The answer is here to its end.
+    fn keep_copy(&mut self) {
+        if let Some(copying) = self.copying.take() {
+            copying.end(&self.download);
+        }
     }
 
     /// Moves what it can of the request's body beside the answer; says whether anything moved.
@@ -303,7 +318,7 @@ impl Transfer<'_, '_> {
         let mut moved = self.poll_upload_beside(cx)?;
         loop {
             let pipe = &mut self.download;
-            let filled = self.up.poll_fill(cx, pipe, &self.worker.buffers)?;
+            let filled = filled(self.up, cx, pipe, &self.worker.buffers, self.copying.as_deref_mut())?;
             moved |= filled.is_ready();
             body.extend_from_slice(pipe.data());
             pipe.consume(pipe.data().len());
@@ -465,6 +480,22 @@ impl Transfer<'_, '_> {
         }
         Ok(moved)
     }
+}
+
+/// Reads bytes of the answer's body into the pipe, and copies them where they are to be kept.
+pub(crate) fn filled(
+    up: &mut Up,
+    cx: &mut Context<'_>,
+    pipe: &mut Pipe,
+    buffers: &Buffers,
+    copying: Option<&mut Copying>,
+) -> Poll<Result<(), Fault>> {
+    let before = pipe.total;
+    let filled = up.poll_fill(cx, pipe, buffers);
+    if let Some(copying) = copying {
+        copying.take(pipe, before);
+    }
+    filled
 }
 
 /// What else has come is read first, and then all is written: the peers of many exchanges are woken once for many messages, not once for

@@ -1,0 +1,96 @@
+//! Gives the last good answer to a call in place of one that failed. Knows neither what is kept nor when it is given.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use daemun_pipeline::{Exchange, Fault, FieldId, Method, Stop};
+
+use crate::destination::files::send::pass;
+use crate::http1::parse::BodyLength;
+use crate::kept::Kept;
+use crate::pipe::Pipe;
+use crate::serve::{Ask, Trail, stamp};
+
+/// What the answer says of itself (RFC 9211).
+const STATUS: &[u8] = b"daemun; hit; detail=fallback";
+
+/// Answers with what is kept; `fault` is what it stands in for. Policies run over it as over the answer that it was.
+pub(crate) async fn send(
+    ask: &mut Ask<'_, '_>,
+    exchange: &mut Exchange,
+    kept: &Kept,
+    fault: &Fault,
+    trail: &mut Trail,
+) -> Result<(), Stop> {
+    let now = ask.worker.clock.now();
+    put(exchange, kept, now, ask.worker.clock.wall(now));
+    exchange.remark = Some(remark(kept, fault, now));
+    let to_head = exchange.request.method == Method::Head;
+    let changes = ask.route.chain.bodies.response;
+    let body = outward(ask, exchange, if to_head { &[] } else { &kept.body }, trail)?;
+    stamp(exchange);
+    ask.down.settle_body();
+    if ask.worker.draining.get() {
+        ask.down.doom();
+    }
+    let length = match to_head {
+        // how long it would be is not known before it was changed
+        true if changes => BodyLength::None,
+        true => BodyLength::Length(kept.body.len() as u64),
+        false => BodyLength::Length(body.len() as u64),
+    };
+    ask.down.start(exchange, length);
+    let mut pipe = Pipe::whole(body, None);
+    let sent = pass(ask, &mut pipe).await;
+    trail.bytes_out = pipe.total;
+    if let Err(fault) = &sent {
+        ask.down.fail(exchange, fault);
+    }
+    Ok(sent?)
+}
+
+/// Puts its head into the exchange, with its age (RFC 9111, section 5.1) and the date that it was given (RFC 9110, section 6.6.1).
+fn put(exchange: &mut Exchange, kept: &Kept, now: u64, wall: u64) {
+    let response = &mut exchange.response;
+    response.status = kept.status;
+    response.own = false;
+    response.body = None;
+    response.head.clone_from(&kept.head);
+    if response.head.get_id(FieldId::Date).is_none() {
+        let came = (wall / 1_000_000_000).saturating_sub(kept.seconds_kept(now));
+        let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(came));
+        response.head.append("date", date.as_bytes());
+    }
+    response.head.append("age", kept.age(now).to_string().as_bytes());
+    response.head.append("cache-status", STATUS);
+}
+
+/// What the access log says of it.
+fn remark(kept: &Kept, fault: &Fault, now: u64) -> Box<str> {
+    let cause = fault.cause.as_deref().map(|cause| format!(": {cause}")).unwrap_or_default();
+    let (age, code) = (kept.seconds_kept(now), fault.reason.code());
+    format!("the answer of {age} s ago stands in for {code}{cause}").into()
+}
+
+/// Runs the policies outward, and gives the body that they leave.
+fn outward(ask: &Ask<'_, '_>, exchange: &mut Exchange, body: &[u8], trail: &mut Trail) -> Result<Vec<u8>, Stop> {
+    let chain = &ask.route.chain;
+    if !chain.bodies.response {
+        chain.outward(exchange, &mut trail.verdicts)?;
+        return Ok(body.to_vec());
+    }
+    let ran = trail.verdicts.ran();
+    let held = chain.answer_need(exchange, &trail.verdicts).is_some_and(|max| body.len() as u64 <= max);
+    if held || body.is_empty() {
+        exchange.response.body = Some(body.to_vec());
+    }
+    chain.outward(exchange, &mut trail.verdicts)?;
+    let changed = exchange.response.body.take();
+    if body.is_empty() {
+        return Ok(Vec::new());
+    }
+    let body = changed.unwrap_or_else(|| body.to_vec());
+    match chain.coders(exchange, ran) {
+        Some(coders) if !body.is_empty() => Ok(coders.whole(&body)?),
+        Some(_) | None => Ok(body),
+    }
+}
