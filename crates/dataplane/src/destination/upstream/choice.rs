@@ -261,6 +261,23 @@ pub struct TargetStatus {
     pub ejections: u64,
 }
 
+impl TargetStatus {
+    /// As JSON.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "url": self.url,
+            "state": self.standing.as_str(),
+            "reason": self.reason,
+            "weight": self.weight,
+            "tier": self.tier,
+            "zone": self.zone,
+            "in_flight": self.in_flight,
+            "ejections": self.ejections,
+        })
+    }
+}
+
 /// How an upstream stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamStatus {
@@ -287,24 +304,12 @@ impl UpstreamStatus {
     /// As JSON.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
-        let target = |target: &TargetStatus| {
-            serde_json::json!({
-                "url": target.url,
-                "state": target.standing.as_str(),
-                "reason": target.reason,
-                "weight": target.weight,
-                "tier": target.tier,
-                "zone": target.zone,
-                "in_flight": target.in_flight,
-                "ejections": target.ejections,
-            })
-        };
         serde_json::json!({
             "name": self.name,
             "balance": self.balance,
             "breaker": self.breaker,
             "panic": self.panic,
-            "targets": self.targets.iter().map(target).collect::<Vec<_>>(),
+            "targets": self.targets.iter().map(TargetStatus::to_json).collect::<Vec<_>>(),
         })
     }
 }
@@ -315,24 +320,6 @@ impl Upstream {
     pub fn status(&self, now: u64) -> UpstreamStatus {
         let choice = &self.choice;
         let targets = self.targets();
-        let status = |target: &Arc<Target>| {
-            let state = target.state();
-            let standing = state.standing(choice.checked, choice.outliers.is_some(), target.drain, now);
-            TargetStatus {
-                url: target.url.clone(),
-                standing,
-                reason: if choice.checked || standing != Standing::Healthy {
-                    state.why(standing, now)
-                } else {
-                    String::new()
-                },
-                weight: target.weight,
-                tier: target.tier,
-                zone: target.zone.clone(),
-                in_flight: choice.counts.then(|| state.told.in_flight()),
-                ejections: state.told.ejections(),
-            }
-        };
         UpstreamStatus {
             name: self.name.clone(),
             balance: choice.word(),
@@ -342,8 +329,34 @@ impl Upstream {
                 Position::HalfOpen => "half_open",
             }),
             panic: choice.plan(&targets, now).panic,
-            targets: targets.iter().map(status).collect(),
+            targets: targets.iter().map(|target| self.target_status(target, now)).collect(),
         }
+    }
+
+    fn target_status(&self, target: &Target, now: u64) -> TargetStatus {
+        let choice = &self.choice;
+        let state = target.state();
+        let standing = state.standing(choice.checked, choice.outliers.is_some(), target.drain, now);
+        TargetStatus {
+            url: target.url.clone(),
+            standing,
+            reason: if choice.checked || standing != Standing::Healthy { state.why(standing, now) } else { String::new() },
+            weight: target.weight,
+            tier: target.tier,
+            zone: target.zone.clone(),
+            in_flight: choice.counts.then(|| state.told.in_flight()),
+            ejections: state.told.ejections(),
+        }
+    }
+
+    /// Lets the target of this URL, and any other at its address, get no new call from now on, or again some. How it stands then, and
+    /// whether that is new; `None` when it has no such target.
+    #[must_use]
+    pub fn drain(&self, url: &str, on: bool, now: u64) -> Option<(TargetStatus, bool)> {
+        let targets = self.targets();
+        let target = targets.iter().find(|target| target.url == url)?;
+        let is_new = target.state().drain(on);
+        Some((self.target_status(target, now), is_new))
     }
 
     /// Takes in what an attempt at a target came to, and ejects it or lets it back where that says so.
