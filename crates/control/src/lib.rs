@@ -13,8 +13,8 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use daemun_dataplane::{TargetStatus, Unknown, UpstreamStatus};
 use daemun_dataplane::record::Recent;
+use daemun_dataplane::{TargetStatus, Unknown, UpstreamStatus};
 
 pub use server::Listener;
 

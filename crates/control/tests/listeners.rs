@@ -53,7 +53,14 @@ impl Fake {
             });
         }
         let kept = recorders[0].latest(10);
-        Arc::new(Fake { ready: AtomicBool::new(true), metrics, kept, late: Notify::new(), drains: AtomicBool::new(false), _route: route })
+        Arc::new(Fake {
+            ready: AtomicBool::new(true),
+            metrics,
+            kept,
+            late: Notify::new(),
+            drains: AtomicBool::new(false),
+            _route: route,
+        })
     }
 }
 

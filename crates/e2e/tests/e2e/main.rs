@@ -18,6 +18,7 @@ mod http1;
 mod bodies;
 mod forwarding;
 mod balancing;
+mod draining;
 mod routing;
 mod expressions;
 mod policies;

@@ -340,7 +340,11 @@ impl Upstream {
         TargetStatus {
             url: target.url.clone(),
             standing,
-            reason: if choice.checked || standing != Standing::Healthy { state.why(standing, now) } else { String::new() },
+            reason: if choice.checked || standing != Standing::Healthy {
+                state.why(standing, now)
+            } else {
+                String::new()
+            },
             weight: target.weight,
             tier: target.tier,
             zone: target.zone.clone(),
