@@ -10,6 +10,7 @@ use daemun_pipeline::{Carry, Exchange, Fault, Reason, Side};
 use super::balance::{Ring, hash, of_key};
 use super::breaker::{Breaker, BreakerRules, Position};
 use super::outliers::{Cause, OutlierRules};
+use super::peers::Crowd;
 use super::plan::{Plan, PlanRules, Seen, plan};
 use super::state::{Standing, Verdict};
 use super::sticky::Sticky;
@@ -406,23 +407,13 @@ impl Upstream {
             return;
         }
         let targets = self.targets();
-        let told = |target: &Arc<Target>| {
-            let told = &target.state().told;
-            (told.ejected() == 0).then(|| told.latency.mean()).flatten()
-        };
-        let means: Vec<Option<u64>> = targets.iter().map(told).collect();
-        let mut sorted: Vec<u64> = means.iter().flatten().copied().collect();
-        sorted.sort_unstable();
-        let mut heard: Vec<u64> = targets.iter().map(|target| target.state().told.latency.last()).collect();
-        heard.sort_unstable_by(|a, b| b.cmp(a));
-        for (target, mean) in targets.iter().zip(means) {
+        let crowd = Crowd::of(targets.iter().map(|target| &target.state().told), now);
+        for target in targets.iter() {
             let told = &target.state().told;
             if !told.is_watched(now) {
                 continue;
             }
-            let last = told.latency.last();
-            let others = heard.iter().copied().find(|other| *other != last).unwrap_or(0);
-            if let Some(cause) = told.look(median_of_others(&sorted, mean), others, rules, now) {
+            if let Some(cause) = told.look(&crowd.others(told, now), rules, now) {
                 self.eject(target, cause, rules, now);
             }
         }
@@ -448,28 +439,5 @@ impl Upstream {
             state.eject(cause, rules, now);
         }
         ejecting.store(false, Ordering::Release);
-    }
-}
-
-/// The median of what the others have, of all sorted, without `own`.
-fn median_of_others(sorted: &[u64], own: Option<u64>) -> Option<u64> {
-    let Some(at) = own.and_then(|own| sorted.binary_search(&own).ok()) else {
-        return sorted.get(sorted.len().checked_sub(1)? / 2).copied();
-    };
-    let middle = sorted.len().checked_sub(2)? / 2;
-    sorted.get(if middle >= at { middle + 1 } else { middle }).copied()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::median_of_others;
-
-    #[test]
-    fn the_median_is_that_of_the_others() {
-        assert_eq!(median_of_others(&[1, 2, 100], Some(100)), Some(1));
-        assert_eq!(median_of_others(&[1, 2, 100], Some(1)), Some(2));
-        assert_eq!(median_of_others(&[1, 2, 3], None), Some(2));
-        assert_eq!(median_of_others(&[5], Some(5)), None);
-        assert_eq!(median_of_others(&[], None), None);
     }
 }

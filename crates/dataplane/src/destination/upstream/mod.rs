@@ -5,6 +5,7 @@ pub(crate) mod breaker;
 pub(crate) mod budget;
 pub(crate) mod choice;
 pub(crate) mod connect;
+pub(crate) mod forsaken;
 pub(crate) mod gate;
 pub(crate) mod grpc;
 pub(crate) mod head;
@@ -14,6 +15,7 @@ pub(crate) mod links;
 pub(crate) mod local;
 pub(crate) mod mirror;
 pub(crate) mod outliers;
+mod peers;
 pub(crate) mod picked;
 pub(crate) mod place;
 pub(crate) mod plan;
@@ -119,12 +121,10 @@ pub(crate) async fn send(
         trail.upstream_status = 0;
         call.by_status = false;
         trail.attempts = trail.attempts.saturating_add(1);
-        if call.upgrade.is_none() && !exchange.request.grpc {
-            call.upload.awaited = picked.awaited();
-        }
+        call.upload.awaited = picked.awaited(exchange.request.grpc);
         let result = attempt(ask, exchange, upstream, &mut picked, call, &mut tries, trail).await;
         trail.bytes_in = call.upload.pipe.total;
-        call.upload.awaited = None;
+        let awaited = call.upload.awaited.take();
         let fault = match result {
             Ok(rest) => {
                 trail.picked = rest.is_some().then_some(picked);
@@ -135,7 +135,7 @@ pub(crate) async fn send(
             Err(stop @ Stop::Answer(_)) => return Err(stop),
         };
         if picked.wants_report() {
-            picked.report(Outcome::of(&fault), None, ask.worker.clock.now());
+            picked.end(Outcome::of(&fault), awaited, ask.worker.clock.now());
         }
         now = ask.worker.clock.now();
         let attempt = Failed { fault: &fault, call, exchange, trail, targets: upstream.targets().len(), now };
