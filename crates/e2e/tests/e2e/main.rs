@@ -13,6 +13,7 @@ mod raw;
 mod http2;
 mod tls;
 mod upstream_lies;
+mod trickling;
 mod mutations;
 mod http1;
 mod bodies;
