@@ -152,6 +152,42 @@ fn until_silent(gateway: &Gateway, mut ask: impl FnMut() -> bool) -> usize {
 }
 
 #[test]
+fn safe_calls_that_wait_at_a_target_that_is_ejected_go_to_another_and_others_wait_on() {
+    let (good, hung) = (named("good"), hung());
+    let rest = format!(
+        "{}, outliers: {{ slower_than: 2s, eject_for: 60s }}, timeouts: {{ response: 60s }}, \
+         retry: {{ retries: 1, on: [timeout], budget: 100% }}",
+        targets(&[&good, &hung])
+    );
+    // targets take turns
+    let gateway = Gateway::start(&yaml(&rest).replace("workers: 2", "workers: 1"));
+    let mut clients = Vec::new();
+    let post = ("POST", "Content-Length: 0\r\n");
+    let calls = [("GET", ""), ("GET", ""), post, post];
+    for (number, (method, length)) in calls.into_iter().enumerate() {
+        let mut client = gateway.connect();
+        client.send(format!("{method} /{method} HTTP/1.1\r\nHost: e2e.test\r\n{length}\r\n"));
+        wait_until("a target has the call", PATIENCE, || {
+            let seen = |origin: &Origin| origin.look(|log| log.requests.len());
+            (seen(&good) + seen(&hung) > number).then_some(())
+        });
+        clients.push(client);
+    }
+    // whoever comes by finds that it hangs
+    wait_until("it is ejected", PATIENCE, || {
+        let mut client = gateway.connect();
+        client.set_timeout(Duration::from_millis(100)).send("GET / HTTP/1.1\r\nHost: e2e.test\r\n\r\n");
+        let _ = client.response();
+        (told(&gateway, 1)["state"] == "ejected").then_some(())
+    });
+    assert_eq!(clients[1].response().unwrap().text(), "good");
+    good.look(|log| {
+        let count = |method: &str| log.requests.iter().filter(|request| request.target == format!("/{method}")).count();
+        assert_eq!((count("GET"), count("POST")), (2, 1));
+    });
+}
+
+#[test]
 fn a_target_that_hangs_is_found_by_clients_that_give_up_soon_one_after_the_other() {
     let (good, hung) = (named("good"), hung());
     let rest = format!("{}, outliers: {{ eject_for: 60s }}", targets(&[&good, &hung]));

@@ -1,7 +1,7 @@
 //! A target that is told to drain while the gateway runs: no new call goes there, none under way is touched, and nothing fails.
 
 use std::sync::Mutex;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use daemun_e2e::gateway::Folder;
 use daemun_e2e::load::{Connections, Load};
@@ -31,8 +31,8 @@ fn named(name: &'static str) -> Origin {
 }
 
 /// An upstream whose `/events` are a stream that goes on when told to.
-fn streaming() -> (Origin, Sender<&'static str>) {
-    let (more, next) = channel::<&'static str>();
+fn streaming() -> (Origin, SyncSender<&'static str>) {
+    let (more, next) = sync_channel::<&'static str>(1);
     let next = Mutex::new(next);
     let origin = Origin::serve(move |peer, request| {
         if request.target != "/events" {

@@ -41,7 +41,7 @@ pub(super) async fn race(
     trail: &mut Trail,
 ) -> Result<ResponseHead, Fault> {
     let (worker, bounds) = (site.worker, &site.local.snapshot.settings.bounds);
-    transfer.limits.hedge_at = NEVER;
+    transfer.limits.look_at = NEVER;
     let now = worker.clock.now();
     let found = upstream.pick(transfer.exchange, site.route, &[Rc::clone(&picked.target)], now);
     let found = found.ok().and_then(|found| gate::beside(upstream, &found.target).map(|permit| (found, permit)));

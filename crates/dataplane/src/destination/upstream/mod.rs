@@ -11,6 +11,7 @@ pub(crate) mod grpc;
 pub(crate) mod head;
 mod hedge;
 pub(crate) mod latency;
+mod leave;
 pub(crate) mod links;
 pub(crate) mod local;
 pub(crate) mod mirror;
@@ -84,7 +85,7 @@ impl Call {
     fn hedge<'u>(&self, of: &'u LocalUpstream, exchange: &Exchange, limits: &mut CallLimits) -> Option<&'u Hedge> {
         let hedge = of.shared.failure.hedge.as_ref().filter(|_| self.is_light(exchange))?;
         hedge.budget.deposit();
-        limits.hedge_at = self.upload.moved.saturating_add(hedge.after);
+        limits.look_at = self.upload.moved.saturating_add(hedge.after);
         Some(hedge)
     }
 
@@ -171,6 +172,9 @@ async fn attempt(
     let mut up = reach::begin(site, exchange, upstream, &picked.target, upgrade, call.framing, trail).await?;
     let mut limits = reach::limits(site, exchange, upstream, call.upgrade.is_some());
     let hedge = call.hedge(upstream, exchange, &mut limits);
+    if hedge.is_none() && upstream.shared.choice.outliers.is_some() && tries.takes_timeouts() {
+        limits.look_at = call.upload.moved.saturating_add(leave::LOOKS);
+    }
     ask.down.limit_body(if limits.stream { u64::MAX } else { limits.body });
     let mut transfer = Transfer {
         worker: ask.worker,
@@ -183,12 +187,17 @@ async fn attempt(
         upload: &mut call.upload,
         download: Pipe::default(),
         coded: None,
-        hedge_is_due: false,
+        is_due: false,
     };
     let mut head = transfer.until_head(&ask.local.snapshot.settings.bounds).await;
-    if let (true, Some(hedge)) = (transfer.hedge_is_due, hedge) {
-        // boxed, so that calls without a second one do not carry the size of it
-        head = Box::pin(hedge::race(site, &mut transfer, upstream, hedge, picked, call.framing, trail)).await;
+    if transfer.is_due {
+        // boxed, so that calls that do not wait do not carry the size of these
+        head = match hedge {
+            Some(hedge) => {
+                Box::pin(hedge::race(site, &mut transfer, upstream, hedge, picked, call.framing, trail)).await
+            }
+            None => Box::pin(leave::wait(site, &mut transfer, upstream, picked, tries)).await,
+        };
     }
     let mut head = match head {
         Ok(head) => head,

@@ -433,6 +433,14 @@ impl Told {
         self.until.store(now.saturating_add(length).max(1), Release);
     }
 
+    /// Whether it was ejected for its silence at this time or later, and is not back.
+    pub(crate) fn is_silent_since(&self, time: u64) -> bool {
+        let until = self.until.load(Acquire);
+        until > 0
+            && matches!(self.cause(), Some(Cause::Silent(_)))
+            && until.saturating_sub(self.length.load(Relaxed)) >= time
+    }
+
     /// How often it was ejected.
     pub(crate) fn ejections(&self) -> u64 {
         self.ejections.load(Relaxed)

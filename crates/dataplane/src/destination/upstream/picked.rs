@@ -66,6 +66,11 @@ impl Picked {
         })
     }
 
+    /// Whether its target was ejected for its silence since this time, and is not back.
+    pub(crate) fn is_left_since(&self, sent: u64) -> bool {
+        self.target.shared.state().told.is_silent_since(sent)
+    }
+
     /// Tells what an attempt came to that was not answered, and since when it waited for that.
     pub(crate) fn end(&mut self, outcome: Outcome, awaited: Option<Awaited>, now: u64) {
         let waited = awaited.filter(|awaited| awaited.sent > 0 && !awaited.lasting).map(|awaited| awaited.sent);

@@ -71,7 +71,7 @@ impl Rest {
             upload: &mut upload,
             download,
             coded,
-            hedge_is_due: false,
+            is_due: false,
         };
         let result = match &head {
             None => transfer.tunnel().await,
