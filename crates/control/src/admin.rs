@@ -1,11 +1,12 @@
-//! What this machine may know: single requests, beside all that status shows. Decides by the request alone who asks; see `origin`.
+//! What this machine may know and do: single requests and the draining of targets, beside all that status shows. Decides by the request alone who asks; see `origin`.
 
 use daemun_dataplane::record::Recent;
 use http::{Request, StatusCode};
+use hyper::body::Body;
 
 use crate::answer::{self, Answer};
 use crate::origin::{Here, check};
-use crate::{MOST_RECENT, Source, status};
+use crate::{MOST_RECENT, Source, drain, status};
 
 /// Requests that are told unless `limit` says otherwise.
 const RECENT: usize = 50;
@@ -13,11 +14,14 @@ const RECENT: usize = 50;
 const MOST_ID: usize = 256;
 
 /// The answer to any request.
-pub(crate) async fn answer<B>(request: &Request<B>, here: Here, source: &dyn Source) -> Answer {
+pub(crate) async fn answer<B: Body>(request: &Request<B>, here: Here, source: &dyn Source) -> Answer {
     if let Err((status, detail)) = check(request, here) {
         return answer::problem(status, detail);
     }
     if let Some(answer) = status::answer(request, source) {
+        return answer;
+    }
+    if let Some(answer) = drain::answer(request, source) {
         return answer;
     }
     let Some(rest) = request.uri().path().strip_prefix("/requests") else { return answer::not_found() };
@@ -76,7 +80,7 @@ fn limit(query: &str) -> Option<usize> {
 }
 
 /// Undoes percent-encoding; `None` when it is malformed.
-fn decoded(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn decoded(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

@@ -75,9 +75,14 @@ pub(crate) fn not_found() -> Answer {
     problem(StatusCode::NOT_FOUND, "there is nothing here")
 }
 
-/// 405: everything is for reading only.
+/// 405: what is there is for reading only.
 pub(crate) fn read_only() -> Answer {
-    let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed here");
-    answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    only("only GET and HEAD are allowed here", "GET, HEAD")
+}
+
+/// 405.
+pub(crate) fn only(detail: &'static str, methods: &'static str) -> Answer {
+    let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, detail);
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     answer
 }

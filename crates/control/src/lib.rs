@@ -1,10 +1,11 @@
 //! The control plane's listeners: status, which only tells whether the gateway is well and how much it does, and admin, which also tells
-//! of single requests and therefore answers nobody but this machine. Knows the data plane through [`Source`] alone.
+//! of single requests and drains targets, and therefore answers nobody but this machine. Knows the data plane through [`Source`] alone.
 
 mod answer;
 mod origin;
 mod server;
 mod status;
+mod drain;
 mod admin;
 
 use std::future::Future;
@@ -12,8 +13,8 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use daemun_dataplane::UpstreamStatus;
 use daemun_dataplane::record::Recent;
+use daemun_dataplane::{TargetStatus, Unknown, UpstreamStatus};
 
 pub use server::Listener;
 
@@ -27,6 +28,12 @@ pub trait Source: Send + Sync + 'static {
 
     /// How the upstreams that are in use stand, and their targets.
     fn upstreams(&self) -> Vec<UpstreamStatus>;
+
+    /// Lets a target get no new call, or again some, and tells how it stands then.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    fn drain(&self, upstream: &str, target: &str, on: bool) -> Result<TargetStatus, Unknown>;
 
     /// Whether requests are served: not while it starts, and not once it drains.
     fn ready(&self) -> bool;
@@ -51,7 +58,7 @@ pub async fn serve_status(listener: impl Into<Listener>, source: Arc<dyn Source>
     server::serve(listener.into(), answer, stop).await;
 }
 
-/// Serves recent requests and all that status shows, to callers on this machine whose request names this machine; ends like [`serve_status`].
+/// Serves recent requests, the draining of targets and all that status shows, to callers on this machine whose request names this machine; ends like [`serve_status`].
 ///
 /// # Errors
 /// `InvalidInput` at once, when the listener is not bound to a loopback address or a Unix socket.

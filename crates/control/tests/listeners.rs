@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use daemun_control::{Source, Waiting, serve_admin, serve_status};
 use daemun_dataplane::record::{Finished, Metrics, PolicyVerdict, Recent, RouteCells, Setup};
-use daemun_dataplane::{Standing, TargetStatus, UpstreamStatus};
+use daemun_dataplane::{Standing, TargetStatus, Unknown, UpstreamStatus};
 use daemun_pipeline::{Exchange, Span};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,6 +23,7 @@ struct Fake {
     kept: Vec<Recent>,
     /// Told once the id `id-late` may be found.
     late: Notify,
+    drains: AtomicBool,
     _route: Arc<RouteCells>,
 }
 
@@ -52,7 +53,14 @@ impl Fake {
             });
         }
         let kept = recorders[0].latest(10);
-        Arc::new(Fake { ready: AtomicBool::new(true), metrics, kept, late: Notify::new(), _route: route })
+        Arc::new(Fake {
+            ready: AtomicBool::new(true),
+            metrics,
+            kept,
+            late: Notify::new(),
+            drains: AtomicBool::new(false),
+            _route: route,
+        })
     }
 }
 
@@ -74,6 +82,14 @@ impl Source for Fake {
         };
         let targets = vec![target];
         vec![UpstreamStatus { name: "u".into(), balance: "latency", breaker: Some("open"), panic: false, targets }]
+    }
+
+    fn drain(&self, upstream: &str, target: &str, on: bool) -> Result<TargetStatus, Unknown> {
+        let known = self.upstreams().pop().filter(|own| own.name == upstream).ok_or(Unknown::Upstream)?;
+        let mut target = known.targets.into_iter().find(|own| own.url == target).ok_or(Unknown::Target)?;
+        self.drains.store(on, Ordering::SeqCst);
+        target.standing = if on { Standing::Draining } else { Standing::Healthy };
+        Ok(target)
     }
 
     fn ready(&self) -> bool {
@@ -278,6 +294,69 @@ async fn admin_answers_only_requests_that_name_this_machine() {
     assert_eq!(ask(address, "GET /requests", "Origin: http://rebound.example\r\n").await.status, 403);
     assert_eq!(ask(address, "GET /requests", &format!("Origin: http://{address}\r\n")).await.status, 200);
     assert_eq!(ask(address, "GET /requests", "Sec-Fetch-Site: cross-site\r\n").await.status, 403);
+}
+
+/// The one target there is, as a path.
+const DRAIN: &str = "/upstreams/u/targets/http%3A%2F%2F10.0.0.1%3a80/drain";
+
+#[tokio::test]
+async fn admin_drains_a_target_and_lets_it_be_called_again() {
+    let source = Fake::new();
+    let address = admin(&source).await;
+    for (method, state) in [("PUT", "draining"), ("PUT", "draining"), ("DELETE", "healthy"), ("DELETE", "healthy")] {
+        let reply = ask(address, &format!("{method} {DRAIN}"), "").await;
+        assert_eq!((reply.status, reply.json()["state"].as_str()), (200, Some(state)), "{method}");
+        assert_eq!(reply.json()["url"], "http://10.0.0.1:80");
+        assert_eq!(source.drains.load(Ordering::SeqCst), method == "PUT");
+    }
+    assert_eq!(ask(address, &format!("PUT {DRAIN}"), "Content-Length: 0\r\n").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_drain_that_is_not_meant_or_not_understood_changes_nothing() {
+    let source = Fake::new();
+    let (address, status) = (admin(&source).await, status(&source).await);
+    let mut refused = vec![(status, format!("PUT {DRAIN}"), String::new(), 404)];
+    for (line, code) in [
+        (format!("GET {DRAIN}"), 405),
+        (format!("HEAD {DRAIN}"), 405),
+        (format!("POST {DRAIN}"), 405),
+        (format!("PATCH {DRAIN}"), 405),
+        (format!("OPTIONS {DRAIN}"), 405),
+        (format!("PUT {DRAIN}?on=false"), 400),
+        ("PUT /upstreams/u/targets/http://10.0.0.1:80/drain".into(), 400),
+        ("PUT /upstreams/u/targets/http%3A%2F%2F10.0.0.1%3/drain".into(), 400),
+        ("PUT /upstreams/u/targets/%ff/drain".into(), 400),
+        ("PUT /upstreams/v/targets/http%3A%2F%2F10.0.0.1%3A80/drain".into(), 404),
+        ("PUT /upstreams/u/targets/http%3A%2F%2F10.0.0.1%3A81/drain".into(), 404),
+        ("PUT /upstreams/u/targets//drain".into(), 404),
+        ("PUT /upstreams/u/drain".into(), 404),
+        (format!("PUT {DRAIN}/"), 404),
+        ("PUT /upstreams".into(), 405),
+    ] {
+        refused.push((address, line, String::new(), code));
+    }
+    // what a page in a browser on this machine could send, a name of its own that points here among it
+    for (fields, code) in [
+        ("Origin: http://evil.example\r\n", 403),
+        ("Origin: null\r\n", 403),
+        ("Origin: http://localhost:3000\r\n", 403),
+        ("Sec-Fetch-Site: cross-site\r\n", 403),
+        ("Sec-Fetch-Site: same-site\r\n", 403),
+        ("Content-Length: 2\r\n\r\n{}", 400),
+        ("Transfer-Encoding: chunked\r\n\r\n0\r\n", 400),
+    ] {
+        refused.push((address, format!("PUT {DRAIN}"), fields.into(), code));
+    }
+    for (to, line, fields, code) in refused {
+        let reply = ask(to, &line, &fields).await;
+        assert_eq!(reply.status, code, "{line} {fields}");
+        assert!(!source.drains.load(Ordering::SeqCst), "{line} {fields}");
+    }
+    let rebound = format!("PUT {DRAIN} HTTP/1.1\r\nHost: rebound.example:{}\r\n\r\n", address.port());
+    assert_eq!(raw(address, &rebound).await.status, 421);
+    assert!(!source.drains.load(Ordering::SeqCst));
+    assert!(ask(address, &format!("GET {DRAIN}"), "").await.head.contains("allow: put, delete"));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::{Clock, nanos};
 use crate::destination::upstream::budget::Budget;
-use crate::destination::upstream::choice::UpstreamStatus;
+use crate::destination::upstream::choice::{TargetStatus, UpstreamStatus};
 use crate::ids::IdSource;
 use crate::listener::Sockets;
 use crate::record::{AccessLog, Recent, Recorder};
@@ -43,6 +43,15 @@ pub struct Gateway {
     threads: Vec<JoinHandle<()>>,
     running: ArcSwap<Snapshot>,
     lost: Arc<Lost>,
+}
+
+/// What a name does not lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// There is no such upstream.
+    Upstream,
+    /// The upstream has no such target.
+    Target,
 }
 
 /// Which worker ended though nobody asked it to.
@@ -130,6 +139,17 @@ impl Gateway {
     pub fn upstreams(&self) -> Vec<UpstreamStatus> {
         let now = self.clock.now();
         self.snapshot().upstreams.iter().map(|upstream| upstream.status(now)).collect()
+    }
+
+    /// Lets a target of that snapshot get no new call from any worker, or again some, until it is told otherwise: over every snapshot to
+    /// come, as long as the upstream has it. How it stands then, and whether that is new.
+    ///
+    /// # Errors
+    /// When there is no such upstream, or it has no target of this URL.
+    pub fn drain_target(&self, upstream: &str, url: &str, on: bool) -> Result<(TargetStatus, bool), Unknown> {
+        let snapshot = self.snapshot();
+        let upstream = snapshot.upstreams.iter().find(|own| own.name == upstream).ok_or(Unknown::Upstream)?;
+        upstream.drain(url, on, self.clock.now()).ok_or(Unknown::Target)
     }
 
     /// Workers.

@@ -32,7 +32,7 @@ mod simulation;
 pub use clock::Clock;
 pub use destination::upstream::choice::{TargetStatus, UpstreamStatus};
 pub use destination::upstream::state::{Standing, TargetState, Verdict};
-pub use gateway::{Gateway, Options};
+pub use gateway::{Gateway, Options, Unknown};
 pub use ids::{IdSource, Ids};
 pub use listener::{Socket, Sockets};
 pub use snapshot::Snapshot;

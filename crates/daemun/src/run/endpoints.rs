@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use daemun_control::{Listener, Source, Waiting, serve_admin, serve_status};
 use daemun_dataplane::record::{Events, Metrics, Recent};
-use daemun_dataplane::{Gateway, UpstreamStatus};
+use daemun_dataplane::{Gateway, TargetStatus, Unknown, UpstreamStatus};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -16,6 +16,7 @@ use super::sockets::{Bound, Role, Sockets, Table};
 struct Running {
     gateway: Arc<Gateway>,
     metrics: Arc<Metrics>,
+    events: Events,
     ready: AtomicBool,
 }
 
@@ -26,6 +27,15 @@ impl Source for Running {
 
     fn upstreams(&self) -> Vec<UpstreamStatus> {
         self.gateway.upstreams()
+    }
+
+    fn drain(&self, upstream: &str, target: &str, on: bool) -> Result<TargetStatus, Unknown> {
+        let (status, is_new) = self.gateway.drain_target(upstream, target, on)?;
+        if is_new {
+            let what = if on { "drains and gets no new call" } else { "no longer drains" };
+            self.events.info("drain", format_args!("target `{target}` of upstream `{upstream}` {what}"));
+        }
+        Ok(status)
     }
 
     fn ready(&self) -> bool {
@@ -67,7 +77,7 @@ impl Drop for Task {
 
 impl Endpoints {
     pub(super) fn new(gateway: Arc<Gateway>, metrics: Arc<Metrics>, events: Events) -> Self {
-        let running = Arc::new(Running { gateway, metrics, ready: AtomicBool::new(false) });
+        let running = Arc::new(Running { gateway, metrics, events: events.clone(), ready: AtomicBool::new(false) });
         Self { running, events, served: Vec::new(), ending: Vec::new() }
     }
 

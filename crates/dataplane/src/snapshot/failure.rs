@@ -53,6 +53,11 @@ impl Retry {
             || self.timeout && is(&[Reason::UpstreamTimeout])
     }
 
+    /// Whether it is for a call that was not answered in time.
+    pub(crate) fn takes_timeouts(&self) -> bool {
+        self.timeout
+    }
+
     /// Whether it is for a call that was answered so.
     pub(crate) fn takes_status(&self, status: u16) -> bool {
         self.statuses.contains(&status)

@@ -139,6 +139,141 @@ fn a_target_that_hangs_is_found_by_its_calls_under_way_and_then_hardly_called() 
     assert_eq!(hung.look(|log| log.requests.len()), before);
 }
 
+/// Asks until the target at place 1 is ejected for its silence, and gives how many of the calls had no answer.
+fn until_silent(gateway: &Gateway, mut ask: impl FnMut() -> bool) -> usize {
+    let mut lost = 0;
+    wait_until("it is ejected", PATIENCE * 2, || {
+        lost += usize::from(!ask());
+        (told(gateway, 1)["state"] == "ejected").then_some(())
+    });
+    let why = told(gateway, 1);
+    assert!(why["reason"].as_str().unwrap().starts_with("no answer for"), "{why}");
+    lost
+}
+
+#[test]
+fn safe_calls_that_wait_at_a_target_that_is_ejected_go_to_another_and_others_wait_on() {
+    let (good, hung) = (named("good"), hung());
+    let rest = format!(
+        "{}, outliers: {{ slower_than: 2s, eject_for: 60s }}, timeouts: {{ response: 60s }}, \
+         retry: {{ retries: 1, on: [timeout], budget: 100% }}",
+        targets(&[&good, &hung])
+    );
+    // targets take turns
+    let gateway = Gateway::start(&yaml(&rest).replace("workers: 2", "workers: 1"));
+    let mut clients = Vec::new();
+    let post = ("POST", "Content-Length: 0\r\n");
+    let calls = [("GET", ""), ("GET", ""), post, post];
+    for (number, (method, length)) in calls.into_iter().enumerate() {
+        let mut client = gateway.connect();
+        client.send(format!("{method} /{method} HTTP/1.1\r\nHost: e2e.test\r\n{length}\r\n"));
+        wait_until("a target has the call", PATIENCE, || {
+            let seen = |origin: &Origin| origin.look(|log| log.requests.len());
+            (seen(&good) + seen(&hung) > number).then_some(())
+        });
+        clients.push(client);
+    }
+    // whoever comes by finds that it hangs
+    wait_until("it is ejected", PATIENCE, || {
+        let mut client = gateway.connect();
+        client.set_timeout(Duration::from_millis(100)).send("GET / HTTP/1.1\r\nHost: e2e.test\r\n\r\n");
+        let _ = client.response();
+        (told(&gateway, 1)["state"] == "ejected").then_some(())
+    });
+    assert_eq!(clients[1].response().unwrap().text(), "good");
+    good.look(|log| {
+        let count = |method: &str| log.requests.iter().filter(|request| request.target == format!("/{method}")).count();
+        assert_eq!((count("GET"), count("POST")), (2, 1));
+    });
+}
+
+#[test]
+fn a_target_that_hangs_is_found_by_clients_that_give_up_soon_one_after_the_other() {
+    let (good, hung) = (named("good"), hung());
+    let rest = format!("{}, outliers: {{ eject_for: 60s }}", targets(&[&good, &hung]));
+    let gateway = Gateway::start(&yaml(&rest));
+    let lost = until_silent(&gateway, || {
+        let mut client = gateway.connect();
+        client.set_timeout(Duration::from_millis(300)).send("GET / HTTP/1.1\r\nHost: e2e.test\r\n\r\n");
+        client.response().is_ok()
+    });
+    assert!(lost >= 4, "{lost}");
+    let mut client = gateway.connect();
+    (0..20).for_each(|_| assert_eq!(client.get("/").text(), "good"));
+}
+
+#[test]
+fn a_target_that_hangs_is_found_by_upgrades_and_calls_of_grpc_that_wait() {
+    const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: e2e.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    const GRPC: &str = "POST /a.B/C HTTP/1.1\r\nHost: e2e.test\r\nContent-Type: application/grpc\r\nTE: trailers\r\n\
+                        Content-Length: 5\r\n\r\n\0\0\0\0\0";
+    for call in [UPGRADE, GRPC] {
+        let (good, hung) = (named("good"), hung());
+        let rest = format!("{}, outliers: {{ eject_for: 60s }}", targets(&[&good, &hung]));
+        let gateway = Gateway::start(&yaml(&rest));
+        let mut waiting = Vec::new();
+        until_silent(&gateway, || {
+            if waiting.len() < 8 {
+                let mut client = gateway.connect();
+                client.send(call);
+                waiting.push(client);
+            }
+            // the other one answers
+            let mut client = gateway.connect();
+            client.set_timeout(Duration::from_millis(1)).send("GET / HTTP/1.1\r\nHost: e2e.test\r\n\r\n");
+            client.response().is_ok()
+        });
+    }
+}
+
+#[test]
+fn a_second_call_that_tries_a_target_and_loses_says_that_it_was_not_answered() {
+    let status = Arc::new(AtomicU16::new(503));
+    let own = Arc::clone(&status);
+    let bad = Origin::serve(move |peer, _| match own.load(Ordering::SeqCst) {
+        0 => {
+            peer.stall();
+            Next::Close
+        }
+        status => {
+            peer.send(format!("HTTP/1.1 {status} Said\r\nContent-Length: 0\r\n\r\n"));
+            Next::Keep
+        }
+    });
+    let good = Origin::serve(|peer, _| {
+        let began = now();
+        wait_until("some time has passed", PATIENCE, || (began.elapsed() > Duration::from_millis(600)).then_some(()));
+        peer.answer("good");
+        Next::Keep
+    });
+    let rest = "outliers: { consecutive_failures: 2, slower_than: 1500ms, eject_for: 100ms }, \
+                balance: { sticky: { cookie: shop } }, hedge: { after: 20ms, budget: 100% }";
+    let gateway = Gateway::start(&yaml(&format!("{}, {rest}", targets(&[&good, &bad]))));
+    let mut client = gateway.connect();
+    let cookie = wait_until("a cookie tells the good one", PATIENCE, || {
+        let answer = client.get("/");
+        (answer.text() == "good").then(|| answer.field("set-cookie").unwrap().split(';').next().unwrap().to_owned())
+    });
+    wait_until("the other one is ejected", PATIENCE, || {
+        client.get("/");
+        (told(&gateway, 1)["ejections"] != 0).then_some(())
+    });
+    status.store(0, Ordering::SeqCst);
+    let before = told(&gateway, 1)["ejections"].as_u64().unwrap();
+    // a client that has its target tries no other, but its second calls do
+    let call = format!("GET / HTTP/1.1\r\nHost: e2e.test\r\ncookie: {cookie}\r\n\r\n");
+    let mut other = gateway.connect();
+    wait_until("it is ejected again", PATIENCE * 2, || {
+        let began = now();
+        client.send(&call);
+        wait_until("the second call waits", PATIENCE, || (began.elapsed() > Duration::from_millis(250)).then_some(()));
+        // whoever comes by looks whether one that is tried is silent
+        other.send(&call);
+        assert!([&mut client, &mut other].iter_mut().all(|client| client.response().unwrap().text() == "good"));
+        (told(&gateway, 1)["ejections"].as_u64().unwrap() > before).then_some(())
+    });
+}
+
 #[test]
 fn passive_findings_alone_never_leave_an_upstream_without_targets() {
     let (only, status) = changing("only");

@@ -1,5 +1,6 @@
 //! Targets are checked: over HTTP, TLS, TCP and gRPC; one that is not well gets no calls until it is again.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -61,6 +62,102 @@ fn a_target_that_fails_its_checks_gets_no_calls_until_it_recovers() {
         let check = log.requests.iter().find(|request| request.target == "/healthz").unwrap();
         assert_eq!((check.method.as_str(), check.field("host")), ("GET", Some(own.as_str())));
     });
+}
+
+/// An upstream whose checks fail while its switch is on.
+fn switched(name: &'static str) -> (Origin, Arc<AtomicBool>) {
+    let sick = Arc::default();
+    (Origin::serve(script(name, &sick)), sick)
+}
+
+/// Asserts who answered so many calls in a row, in the order of their names; whenever something changes about a target, turns begin anew,
+/// which moves a call or two.
+fn assert_shares(gateway: &Gateway, wanted: &[(&str, usize)]) {
+    let found = shares(gateway, wanted.iter().map(|(_, calls)| calls).sum());
+    let is_near = |((own, calls), (name, wanted)): ((&String, &usize), &(&str, usize))| {
+        own == name && calls.abs_diff(*wanted) <= 2
+    };
+    assert!(found.len() == wanted.len() && found.iter().zip(wanted).all(is_near), "{found:?} for {wanted:?}");
+}
+
+/// Who answers so many calls in a row.
+fn shares(gateway: &Gateway, calls: usize) -> BTreeMap<String, usize> {
+    let mut client = gateway.connect();
+    let mut shares = BTreeMap::new();
+    (0..calls).for_each(|_| *shares.entry(client.get("/x").text()).or_default() += 1);
+    shares
+}
+
+#[test]
+fn a_target_that_recovers_begins_with_a_tenth_of_its_weight_and_comes_back_to_the_whole() {
+    let ((first, sick), (second, _)) = (switched("a"), switched("b"));
+    let config = |slow_start: &str| {
+        let rest = format!("{CHECKED}\n    slow_start: {slow_start}");
+        configuration(&[first.url(), second.url()], &rest)
+    };
+    let gateway = Gateway::start(&config("10h"));
+    // one that was never sick has its whole weight
+    assert_shares(&gateway, &[("a", 20), ("b", 20)]);
+    sick.store(true, Ordering::SeqCst);
+    until_answering(&gateway, &["b"]);
+    sick.store(false, Ordering::SeqCst);
+    until_told(&gateway, &format!("target `{}` of `u` is healthy", first.url()));
+    // weights are 1 and 10 for the hour that follows
+    assert_shares(&gateway, &[("a", 10), ("b", 100)]);
+    // what it has been healthy for is kept, so that the rest of a shorter rise is over soon
+    gateway.rewrite(&config("1s"));
+    wait_until("both have the same share", PATIENCE, || (shares(&gateway, 20)["b"] <= 11).then_some(()));
+}
+
+#[test]
+fn the_share_of_a_target_that_recovers_grows_and_never_falls() {
+    let ((first, sick), (second, _)) = (switched("a"), switched("b"));
+    let rest = format!("{CHECKED}\n    slow_start: 2s");
+    let gateway = Gateway::start(&configuration(&[first.url(), second.url()], &rest));
+    sick.store(true, Ordering::SeqCst);
+    until_answering(&gateway, &["b"]);
+    sick.store(false, Ordering::SeqCst);
+    let mut most = 0;
+    wait_until("it has half of the calls", PATIENCE, || {
+        let share = shares(&gateway, 40).remove("a").unwrap_or(0);
+        // each step within the calls that were counted begins their turns anew
+        assert!(share + 5 >= most, "{share} after {most}");
+        most = most.max(share);
+        (share >= 19).then_some(())
+    });
+}
+
+/// Three targets, two of whom fail their checks.
+fn two_of_three_are_sick(threshold: &str) -> (Gateway, [(Origin, Arc<AtomicBool>); 3]) {
+    let origins = [switched("a"), switched("b"), switched("c")];
+    let urls = origins.each_ref().map(|(origin, _)| origin.url());
+    let checked = CHECKED.replace(" }", &format!("{threshold} }}"));
+    let gateway = Gateway::start(&configuration(&urls, &checked));
+    until_answering(&gateway, &["a", "b", "c"]);
+    for (origin, sick) in &origins[..2] {
+        sick.store(true, Ordering::SeqCst);
+        until_told(&gateway, &format!("target `{}` of `u` is unhealthy", origin.url()));
+    }
+    (gateway, origins)
+}
+
+#[test]
+fn below_the_panic_threshold_all_targets_are_called_again_and_above_it_only_those_that_are_well() {
+    let (gateway, origins) = two_of_three_are_sick(", panic_threshold: 50%");
+    assert_shares(&gateway, &[("a", 10), ("b", 10), ("c", 10)]);
+    origins[0].1.store(false, Ordering::SeqCst);
+    until_told(&gateway, &format!("target `{}` of `u` is healthy", origins[0].0.url()));
+    assert_shares(&gateway, &[("a", 15), ("c", 15)]);
+}
+
+#[test]
+fn without_a_panic_threshold_the_last_target_that_is_well_has_all_calls() {
+    let (gateway, origins) = two_of_three_are_sick("");
+    assert_shares(&gateway, &[("c", 30)]);
+    origins[2].1.store(true, Ordering::SeqCst);
+    until_told(&gateway, &format!("target `{}` of `u` is unhealthy", origins[2].0.url()));
+    let refused = gateway.get("/x");
+    assert!(refused.status == 503 && refused.text().contains("no_target"), "{refused:?}");
 }
 
 #[test]

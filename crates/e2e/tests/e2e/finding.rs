@@ -1,7 +1,9 @@
 //! Targets are found while the gateway runs: by a file, a web server, a name, Consul and Kubernetes, each scripted after the published
 //! form of its answers.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -164,6 +166,103 @@ fn of_more_than_a_thousand_targets_the_first_are_called_and_a_list_without_end_i
     long.store(1, Ordering::SeqCst);
     until_told(&gateway, "the answer is larger than 8192 KiB; the last 1000 stay");
     assert_eq!(answering(&gateway), ["a"]);
+}
+
+/// A name server that gives a name so many addresses that these need a connection: over UDP it says that not all fit.
+fn name_server_of_many(count: u16) -> SocketAddr {
+    let both = || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // the port may be taken for the other one
+        UdpSocket::bind(listener.local_addr().unwrap()).ok().map(|socket| (listener, socket))
+    };
+    let (listener, socket) = wait_until("a port is free for both", PATIENCE, both);
+    let address = listener.local_addr().unwrap();
+    let question = |query: &[u8]| 12 + query[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1500];
+        while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
+            let mut answer = buffer[..question(&buffer[..length])].to_vec();
+            answer[2..12].copy_from_slice(&[0x83, 0x80, 0, 1, 0, 0, 0, 0, 0, 0]);
+            let _ = socket.send_to(&answer, peer);
+        }
+    });
+    let serve = move |mut stream: TcpStream| {
+        let mut length = [0; 2];
+        while stream.read_exact(&mut length).is_ok() {
+            let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
+            if stream.read_exact(&mut query).is_err() {
+                return;
+            }
+            let end = question(&query);
+            let count = if query[end - 4..end - 2] == [0, 1] { count } else { 0 };
+            let mut answer = query[..end].to_vec();
+            answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0]);
+            answer[6..8].copy_from_slice(&count.to_be_bytes());
+            for number in 0..count {
+                answer.extend([0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 1]);
+                answer.extend(number.to_be_bytes());
+            }
+            let length = u16::try_from(answer.len()).unwrap().to_be_bytes();
+            if stream.write_all(&[&length[..], &answer].concat()).is_err() {
+                return;
+            }
+        }
+    };
+    let serve = Arc::new(serve);
+    std::thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            let serve = Arc::clone(&serve);
+            std::thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
+/// An upstream at every loopback address at once, that answers each call with the one it came to.
+fn everywhere() -> u16 {
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            std::thread::spawn(move || {
+                let own = stream.local_addr().unwrap().ip().to_string();
+                let (mut seen, mut byte) = (Vec::new(), [0]);
+                while matches!(stream.read(&mut byte), Ok(1)) {
+                    seen.push(byte[0]);
+                    if seen.ends_with(b"\r\n\r\n") {
+                        seen.clear();
+                        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{own}", own.len());
+                        if stream.write_all(answer.as_bytes()).is_err() {
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn a_name_of_a_thousand_addresses_is_a_thousand_targets_and_of_more_the_first_count() {
+    let port = everywhere();
+    for (count, told) in [
+        (1_000, "`u` has 1000 targets by `dns`"),
+        (1_300, "`u` has too many targets by `dns`: the first 1000 are called, 300 are not"),
+    ] {
+        let server = name_server_of_many(count);
+        let discover = format!("dns: {{ name: orders.internal, port: {port}, server: \"{server}\", type: A }}");
+        let config = configuration(&discover).replace("upstreams:", "status: { bind: 127.0.0.1:0 }\nupstreams:");
+        let gateway = Gateway::start(&config);
+        until_told(&gateway, told);
+        let targets = gateway.status("/upstreams").json()["upstreams"][0]["targets"].as_array().unwrap().len();
+        assert_eq!(targets, 1_000);
+        // each in its turn
+        let mut client = gateway.connect();
+        let answers: BTreeSet<String> = (0..1_000).map(|_| client.get("/x").text()).collect();
+        assert_eq!(answers.len(), 1_000);
+        assert!(answers.contains("127.1.0.0") && answers.contains("127.1.3.231") && !answers.contains("127.1.3.232"));
+    }
 }
 
 /// A name server that gives one name's addresses, or says nothing.

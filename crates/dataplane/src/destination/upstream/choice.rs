@@ -10,6 +10,7 @@ use daemun_pipeline::{Carry, Exchange, Fault, Reason, Side};
 use super::balance::{Ring, hash, of_key};
 use super::breaker::{Breaker, BreakerRules, Position};
 use super::outliers::{Cause, OutlierRules};
+use super::peers::Crowd;
 use super::plan::{Plan, PlanRules, Seen, plan};
 use super::state::{Standing, Verdict};
 use super::sticky::Sticky;
@@ -293,6 +294,23 @@ pub struct TargetStatus {
     pub ejections: u64,
 }
 
+impl TargetStatus {
+    /// As JSON.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "url": self.url,
+            "state": self.standing.as_str(),
+            "reason": self.reason,
+            "weight": self.weight,
+            "tier": self.tier,
+            "zone": self.zone,
+            "in_flight": self.in_flight,
+            "ejections": self.ejections,
+        })
+    }
+}
+
 /// How an upstream stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamStatus {
@@ -319,24 +337,12 @@ impl UpstreamStatus {
     /// As JSON.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
-        let target = |target: &TargetStatus| {
-            serde_json::json!({
-                "url": target.url,
-                "state": target.standing.as_str(),
-                "reason": target.reason,
-                "weight": target.weight,
-                "tier": target.tier,
-                "zone": target.zone,
-                "in_flight": target.in_flight,
-                "ejections": target.ejections,
-            })
-        };
         serde_json::json!({
             "name": self.name,
             "balance": self.balance,
             "breaker": self.breaker,
             "panic": self.panic,
-            "targets": self.targets.iter().map(target).collect::<Vec<_>>(),
+            "targets": self.targets.iter().map(TargetStatus::to_json).collect::<Vec<_>>(),
         })
     }
 }
@@ -347,24 +353,6 @@ impl Upstream {
     pub fn status(&self, now: u64) -> UpstreamStatus {
         let choice = &self.choice;
         let targets = self.targets();
-        let status = |target: &Arc<Target>| {
-            let state = target.state();
-            let standing = state.standing(choice.checked, choice.outliers.is_some(), target.drain, now);
-            TargetStatus {
-                url: target.url.clone(),
-                standing,
-                reason: if choice.checked || standing != Standing::Healthy {
-                    state.why(standing, now)
-                } else {
-                    String::new()
-                },
-                weight: target.weight,
-                tier: target.tier,
-                zone: target.zone.clone(),
-                in_flight: choice.counts.then(|| state.told.in_flight()),
-                ejections: state.told.ejections(),
-            }
-        };
         UpstreamStatus {
             name: self.name.clone(),
             balance: choice.word(),
@@ -374,8 +362,38 @@ impl Upstream {
                 Position::HalfOpen => "half_open",
             }),
             panic: choice.plan(&targets, now).panic,
-            targets: targets.iter().map(status).collect(),
+            targets: targets.iter().map(|target| self.target_status(target, now)).collect(),
         }
+    }
+
+    fn target_status(&self, target: &Target, now: u64) -> TargetStatus {
+        let choice = &self.choice;
+        let state = target.state();
+        let standing = state.standing(choice.checked, choice.outliers.is_some(), target.drain, now);
+        TargetStatus {
+            url: target.url.clone(),
+            standing,
+            reason: if choice.checked || standing != Standing::Healthy {
+                state.why(standing, now)
+            } else {
+                String::new()
+            },
+            weight: target.weight,
+            tier: target.tier,
+            zone: target.zone.clone(),
+            in_flight: choice.counts.then(|| state.told.in_flight()),
+            ejections: state.told.ejections(),
+        }
+    }
+
+    /// Lets the target of this URL, and any other at its address, get no new call from now on, or again some. How it stands then, and
+    /// whether that is new; `None` when it has no such target.
+    #[must_use]
+    pub fn drain(&self, url: &str, on: bool, now: u64) -> Option<(TargetStatus, bool)> {
+        let targets = self.targets();
+        let target = targets.iter().find(|target| target.url == url)?;
+        let is_new = target.state().drain(on);
+        Some((self.target_status(target, now), is_new))
     }
 
     /// Takes in what an attempt at a target came to, and ejects it or lets it back where that says so.
@@ -421,23 +439,13 @@ impl Upstream {
             return;
         }
         let targets = self.targets();
-        let told = |target: &Arc<Target>| {
-            let told = &target.state().told;
-            (told.ejected() == 0).then(|| told.latency.mean()).flatten()
-        };
-        let means: Vec<Option<u64>> = targets.iter().map(told).collect();
-        let mut sorted: Vec<u64> = means.iter().flatten().copied().collect();
-        sorted.sort_unstable();
-        let mut heard: Vec<u64> = targets.iter().map(|target| target.state().told.latency.last()).collect();
-        heard.sort_unstable_by(|a, b| b.cmp(a));
-        for (target, mean) in targets.iter().zip(means) {
+        let crowd = Crowd::of(targets.iter().map(|target| &target.state().told), now);
+        for target in targets.iter() {
             let told = &target.state().told;
             if !told.is_watched(now) {
                 continue;
             }
-            let last = told.latency.last();
-            let others = heard.iter().copied().find(|other| *other != last).unwrap_or(0);
-            if let Some(cause) = told.look(median_of_others(&sorted, mean), others, rules, now) {
+            if let Some(cause) = told.look(&crowd.others(told, now), rules, now) {
                 self.eject(target, cause, rules, now);
             }
         }
@@ -463,28 +471,5 @@ impl Upstream {
             state.eject(cause, rules, now);
         }
         ejecting.store(false, Ordering::Release);
-    }
-}
-
-/// The median of what the others have, of all sorted, without `own`.
-fn median_of_others(sorted: &[u64], own: Option<u64>) -> Option<u64> {
-    let Some(at) = own.and_then(|own| sorted.binary_search(&own).ok()) else {
-        return sorted.get(sorted.len().checked_sub(1)? / 2).copied();
-    };
-    let middle = sorted.len().checked_sub(2)? / 2;
-    sorted.get(if middle >= at { middle + 1 } else { middle }).copied()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::median_of_others;
-
-    #[test]
-    fn the_median_is_that_of_the_others() {
-        assert_eq!(median_of_others(&[1, 2, 100], Some(100)), Some(1));
-        assert_eq!(median_of_others(&[1, 2, 100], Some(1)), Some(2));
-        assert_eq!(median_of_others(&[1, 2, 3], None), Some(2));
-        assert_eq!(median_of_others(&[5], Some(5)), None);
-        assert_eq!(median_of_others(&[], None), None);
     }
 }

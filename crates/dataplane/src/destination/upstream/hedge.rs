@@ -41,7 +41,7 @@ pub(super) async fn race(
     trail: &mut Trail,
 ) -> Result<ResponseHead, Fault> {
     let (worker, bounds) = (site.worker, &site.local.snapshot.settings.bounds);
-    transfer.limits.hedge_at = NEVER;
+    transfer.limits.look_at = NEVER;
     let now = worker.clock.now();
     let found = upstream.pick(transfer.exchange, site.route, &[Rc::clone(&picked.target)], now);
     let found = found.ok().and_then(|found| gate::beside(upstream, &found.target).map(|permit| (found, permit)));
@@ -52,14 +52,19 @@ pub(super) async fn race(
     let body = transfer.exchange.request.body.clone();
     let slot = worker.timers.slot();
     let second_site = Site { deadline: &slot, ..site };
+    let mut awaited = found.awaited(false);
     let (won, fault_of_second) = {
         let Busy { exchange, trail } = &mut *copy;
-        let second = pin!(solo::call(second_site, exchange, upstream, &found.target, framing, body, trail));
+        let target = &found.target;
+        let second = pin!(solo::call(second_site, exchange, upstream, target, framing, body, &mut awaited, trail));
         first_of(transfer, site, second).await
     };
     trail.attempts = trail.attempts.saturating_add(1);
-    if let Some(fault) = &fault_of_second {
-        found.report(Outcome::of(fault), None, worker.clock.now());
+    match (&won, &fault_of_second) {
+        (_, Some(fault)) => found.report(Outcome::of(fault), None, worker.clock.now()),
+        (Ok(Won::Second(..)), None) => {}
+        // it was given up unanswered, which tells something of a target that is tried
+        (Ok(Won::First(_)) | Err(_), None) => found.end(Outcome::Cancelled, awaited.take(), worker.clock.now()),
     }
     let (result, lost) = match won {
         Ok(Won::Second(up, head)) => {

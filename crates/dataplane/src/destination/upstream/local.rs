@@ -4,7 +4,7 @@ use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use daemun_pipeline::{Exchange, Fault, Reason};
 
@@ -12,6 +12,7 @@ use super::balance::{Dice, Ring, by_weight, mix, of_key, of_two};
 use super::breaker::{Pass, Position};
 use super::budget::Share;
 use super::choice::{Balance, Choice};
+use super::gate::bound::TargetBound;
 use super::gate::{Gates, LocalGate};
 use super::no_target;
 use super::picked::Picked;
@@ -40,6 +41,8 @@ struct View {
     version: u64,
     list: Arc<Vec<Arc<Target>>>,
     targets: Vec<Rc<LocalTarget>>,
+    /// What bounds the calls to targets that are gone, whose calls may go on.
+    left: Vec<Weak<TargetBound>>,
     plan: Plan,
     /// There is one target, of which nothing need be counted.
     alone: bool,
@@ -68,6 +71,7 @@ impl LocalUpstream {
             version: 0,
             list: Arc::default(),
             targets: Vec::new(),
+            left: Vec::new(),
             plan: Plan::default(),
             alone: false,
             owed: Vec::new(),
@@ -116,13 +120,15 @@ impl LocalUpstream {
         self.tell_gate(&self.view.borrow());
     }
 
-    /// Tells the gate how many targets are called, and how many calls are still at others: their places are of no use to the former.
+    /// Tells the gate how many targets are called, and how many calls are still at others, those that are gone too: their places are of no
+    /// use to the former. They count all the same among the calls of the upstream, which still works on them.
     fn tell_gate(&self, view: &View) {
         let Some(gate) = &self.gate else { return };
         let called = view.plan.groups.iter().map(|group| group.members.len()).sum();
         let others = view.targets.iter().zip(&view.plan.group_of).filter(|(_, group)| group.is_none());
-        let elsewhere = others.filter_map(|(target, _)| target.bound.as_ref()).map(|bound| bound.calls()).sum();
-        gate.follow(called, elsewhere, (self.shared.made, view.version));
+        let others: usize = others.filter_map(|(target, _)| target.bound.as_ref()).map(|bound| bound.calls()).sum();
+        let left: usize = view.left.iter().filter_map(Weak::upgrade).map(|bound| bound.calls()).sum();
+        gate.follow(called, others.saturating_add(left), (self.shared.made, view.version));
     }
 
     /// Takes other targets.
@@ -152,6 +158,9 @@ impl LocalUpstream {
             )
         };
         view.targets = list.iter().map(local).collect();
+        if self.shared.target_bounds.is_some() {
+            view.left = self.gates.left(&name, &view.targets);
+        }
         if !known.is_empty() {
             drop(known);
             self.pools.forget_unused();

@@ -111,7 +111,9 @@ impl Sent {
         let no_room = || Fault::new(Reason::Overloaded, "the upstream has no room for a copy");
         let _permit = gate::beside(upstream, &picked.target).ok_or_else(no_room)?;
         let body = exchange.request.body.take();
-        let called = solo::call(site, exchange, upstream, &picked.target, self.framing, body, &mut copy.trail).await;
+        let (mut awaited, trail) = (picked.awaited(exchange.request.grpc), &mut copy.trail);
+        let target = Rc::clone(&picked.target);
+        let called = solo::call(site, exchange, upstream, &target, self.framing, body, &mut awaited, trail).await;
         if picked.wants_report() {
             let outcome = called.as_ref().map_or_else(Outcome::of, |(_, head)| Outcome::Answered(head.status));
             picked.report(outcome, None, worker.clock.now());

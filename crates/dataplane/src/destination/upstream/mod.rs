@@ -5,16 +5,19 @@ pub(crate) mod breaker;
 pub(crate) mod budget;
 pub(crate) mod choice;
 pub(crate) mod connect;
+pub(crate) mod forsaken;
 pub(crate) mod gate;
 pub(crate) mod grpc;
 pub(crate) mod head;
 mod hedge;
 pub(crate) mod kept;
 pub(crate) mod latency;
+mod leave;
 pub(crate) mod links;
 pub(crate) mod local;
 pub(crate) mod mirror;
 pub(crate) mod outliers;
+mod peers;
 pub(crate) mod picked;
 pub(crate) mod place;
 pub(crate) mod plan;
@@ -98,7 +101,7 @@ impl Call {
     fn hedge<'u>(&self, of: &'u LocalUpstream, exchange: &Exchange, limits: &mut CallLimits) -> Option<&'u Hedge> {
         let hedge = of.shared.failure.hedge.as_ref().filter(|_| self.is_light(exchange))?;
         hedge.budget.deposit();
-        limits.hedge_at = self.upload.moved.saturating_add(hedge.after);
+        limits.look_at = self.upload.moved.saturating_add(hedge.after);
         Some(hedge)
     }
 
@@ -135,12 +138,10 @@ pub(crate) async fn send(
         trail.upstream_status = 0;
         call.by_status = false;
         trail.attempts = trail.attempts.saturating_add(1);
-        if call.upgrade.is_none() && !exchange.request.grpc {
-            call.upload.awaited = picked.awaited();
-        }
+        call.upload.awaited = picked.awaited(exchange.request.grpc);
         let result = attempt(ask, exchange, upstream, &mut picked, call, &mut tries, trail).await;
         trail.bytes_in = call.upload.pipe.total;
-        call.upload.awaited = None;
+        let awaited = call.upload.awaited.take();
         let fault = match result {
             Ok(rest) => {
                 trail.picked = rest.is_some().then_some(picked);
@@ -151,7 +152,7 @@ pub(crate) async fn send(
             Err(stop @ Stop::Answer(_)) => return Err(stop),
         };
         if picked.wants_report() {
-            picked.report(Outcome::of(&fault), None, ask.worker.clock.now());
+            picked.end(Outcome::of(&fault), awaited, ask.worker.clock.now());
         }
         now = ask.worker.clock.now();
         let attempt = Failed { fault: &fault, call, exchange, trail, targets: upstream.targets().len(), now };
@@ -187,6 +188,9 @@ async fn attempt(
     let mut up = reach::begin(site, exchange, upstream, &picked.target, upgrade, call.framing, trail).await?;
     let mut limits = reach::limits(site, exchange, upstream, call.upgrade.is_some());
     let hedge = call.hedge(upstream, exchange, &mut limits);
+    if hedge.is_none() && upstream.shared.choice.outliers.is_some() && tries.takes_timeouts() {
+        limits.look_at = call.upload.moved.saturating_add(leave::LOOKS);
+    }
     ask.down.limit_body(if limits.stream { u64::MAX } else { limits.body });
     let mut transfer = Transfer {
         worker: ask.worker,
@@ -200,12 +204,17 @@ async fn attempt(
         download: Pipe::default(),
         coded: None,
         copying: None,
-        hedge_is_due: false,
+        is_due: false,
     };
     let mut head = transfer.until_head(&ask.local.snapshot.settings.bounds).await;
-    if let (true, Some(hedge)) = (transfer.hedge_is_due, hedge) {
-        // boxed, so that calls without a second one do not carry the size of it
-        head = Box::pin(hedge::race(site, &mut transfer, upstream, hedge, picked, call.framing, trail)).await;
+    if transfer.is_due {
+        // boxed, so that calls that do not wait do not carry the size of these
+        head = match hedge {
+            Some(hedge) => {
+                Box::pin(hedge::race(site, &mut transfer, upstream, hedge, picked, call.framing, trail)).await
+            }
+            None => Box::pin(leave::wait(site, &mut transfer, upstream, picked, tries)).await,
+        };
     }
     let mut head = match head {
         Ok(head) => head,

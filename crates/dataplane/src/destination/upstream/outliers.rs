@@ -1,19 +1,27 @@
 //! What calls tell of a target: whether it is ejected, for how long, and when it is back. Shared by workers: atomics only. Time is an argument.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
 
+use super::forsaken::Forsaken;
 use super::latency::Latency;
+use super::peers::Peers;
 use super::window::{Window, is_share};
 
 /// A target that is waited for is not called silent before this time unless it is said otherwise, nanoseconds.
 const PATIENCE: u64 = 1_000_000_000;
 /// How many times as long as the others take for an answer a target may be silent, unless it is said otherwise.
 const TIMES: u64 = 10;
-/// Calls in a row that others overtook before the target counts as silent since the first.
-const OVERTAKEN: u32 = 3;
+/// Calls in a row that others overtook before the target counts as silent since the first; and of those that were given up, before what
+/// they waited adds up to a silence.
+const IN_A_ROW: u32 = 3;
+/// The same as [`PATIENCE`] for calls whose answer may rightly begin late, as that to a stream of gRPC.
+const LONG_PATIENCE: u64 = 5_000_000_000;
 /// Answers that take no longer than this are never too slow beside others', nanoseconds.
 const QUICK: u64 = 20_000_000;
 /// Time from one call that tries a target to the next, nanoseconds.
@@ -102,11 +110,24 @@ pub(crate) struct Told {
     load: AtomicU64,
     /// When an answer last came, or since when one is waited for.
     heard: AtomicU64,
-    /// When the second of the calls that wait was sent, if that was after the last answer.
+    /// When a call was sent while another waited, if that was after the last answer.
     second: AtomicU64,
     /// Calls in a row that others overtook, and when the first was; nobody waits for these any more.
     overtaken: AtomicU32,
     overtaken_at: AtomicU64,
+    /// Calls in a row that were given up before they were answered, and how long one at least of these was waited for.
+    given_up: AtomicU32,
+    quiet: AtomicU64,
+    /// When the last of these was sent, and the one before.
+    given_up_last: AtomicU64,
+    given_up_before: AtomicU64,
+    /// Which share of the calls is given up, but for those in a row since the last answer.
+    forsaken: Forsaken,
+    /// Calls that wait whose answer may begin late; when one was sent behind another, if that was after the last answer.
+    lasting: AtomicU64,
+    lasting_since: AtomicU64,
+    /// When one of these was sent; 0 while none is looked at.
+    sample: AtomicU64,
     pub(crate) latency: Latency,
     failures: AtomicU32,
     window: Window,
@@ -154,16 +175,94 @@ impl Told {
             self.heard.store(now.saturating_sub(self.unanswered.load(Relaxed)), Relaxed);
         } else if before >> 32 == 0 {
             self.heard.store(now, Relaxed);
-        } else if before >> 32 == 1 && self.second.load(Relaxed) < self.heard.load(Relaxed) {
+        } else if self.second.load(Relaxed) < self.heard.load(Relaxed) {
             self.second.store(now, Relaxed);
         }
+    }
+
+    /// The same for a call whose answer may begin late. Whether it is the one whose age is looked at, until it is waited for no longer.
+    pub(crate) fn wait_lasting(&self, trial: bool, now: u64) -> bool {
+        let before = self.lasting.fetch_add(1, AcqRel);
+        if trial {
+            self.trial_sent.store(now, Relaxed);
+        } else if before == 0 {
+            if self.waiting() == 0 {
+                self.heard.store(now, Relaxed);
+            }
+        } else if self.lasting_since.load(Relaxed) < self.heard.load(Relaxed) {
+            self.lasting_since.store(now, Relaxed);
+        }
+        self.sample.compare_exchange(0, now.max(1), Relaxed, Relaxed).is_ok()
+    }
+
+    /// It is waited for no longer.
+    pub(crate) fn waited_lasting(&self, looked_at: bool) {
+        self.lasting.fetch_sub(1, AcqRel);
+        if looked_at {
+            self.sample.store(0, Relaxed);
+        }
+    }
+
+    /// Calls that wait, but for those whose answer may begin late.
+    fn waiting(&self) -> u64 {
+        self.load.load(Relaxed) >> 32
+    }
+
+    /// How long the call has waited that is looked at of those whose answer may begin late.
+    pub(super) fn age_of_lasting(&self, now: u64) -> u64 {
+        match self.sample.load(Relaxed) {
+            0 => 0,
+            sent => now.saturating_sub(sent),
+        }
+    }
+
+    /// How long these have waited without any answer: two at least, or the one that tries the target, with those that tried it before.
+    fn silence_of_lasting(&self, now: u64) -> u64 {
+        let lasting = self.lasting.load(Relaxed);
+        if self.until.load(Acquire) > 0 {
+            let sent = self.trial_sent.load(Relaxed);
+            let counts = sent > 0 && lasting > 0;
+            return if counts { now.saturating_sub(sent) + self.unanswered.load(Relaxed) } else { 0 };
+        }
+        let since = self.lasting_since.load(Relaxed);
+        if lasting > 1 && since >= self.heard.load(Relaxed) { now.saturating_sub(since) } else { 0 }
     }
 
     /// How long two calls at least have waited without any answer: one alone may be slow of its own.
     fn silence_of_several(&self, now: u64) -> u64 {
         let second = self.second.load(Relaxed);
-        let several = self.load.load(Relaxed) >> 33 > 0 && second >= self.heard.load(Relaxed);
+        let several = self.waiting() > 1 && second >= self.heard.load(Relaxed);
         if several { now.saturating_sub(second) } else { 0 }
+    }
+
+    /// A call that was sent at this time ended before it was answered, though not for the target's sake; of those that wait it is none
+    /// any more. One that was given up sooner than the target answers tells nothing.
+    pub(crate) fn gave_up(&self, sent: u64, now: u64) {
+        let waited = now.saturating_sub(sent);
+        if self.until.load(Acquire) > 0 || self.latency.mean().is_some_and(|mean| waited < mean) {
+            return;
+        }
+        self.given_up.fetch_add(1, Relaxed);
+        let before = self.given_up_last.swap(sent, Relaxed);
+        self.given_up_before.store(before, Relaxed);
+        if self.waiting() == 0 {
+            let silent = now.saturating_sub(self.heard.load(Relaxed).max(sent));
+            self.quiet.fetch_add(silent, Relaxed);
+        }
+    }
+
+    /// How long one at least was waited for of the calls in a row that were given up, and of those that wait now.
+    fn silence_of_given_up(&self, now: u64) -> u64 {
+        if self.given_up.load(Relaxed) == 0 {
+            return 0;
+        }
+        let waits = if self.waiting() > 0 { now.saturating_sub(self.heard.load(Relaxed)) } else { 0 };
+        self.quiet.load(Relaxed).saturating_add(waits)
+    }
+
+    /// Which share of its calls is given up, hundredths of a per cent.
+    pub(super) fn forsaken(&self) -> u64 {
+        self.forsaken.share()
     }
 
     /// The call that tried it ended before it was answered.
@@ -194,9 +293,9 @@ impl Told {
         if self.heard.load(Relaxed) < self.until.load(Acquire) {
             return 0;
         }
-        let waited = self.load.load(Relaxed) >> 32 > 0;
+        let waited = self.waiting() > 0;
         let since = |moment: &AtomicU64| now.saturating_sub(moment.load(Relaxed));
-        let overtaken = self.overtaken.load(Relaxed) >= OVERTAKEN;
+        let overtaken = self.overtaken.load(Relaxed) >= IN_A_ROW;
         let silence = if waited { since(&self.heard) } else { 0 };
         if overtaken { silence.max(since(&self.overtaken_at)) } else { silence }
     }
@@ -213,6 +312,10 @@ impl Told {
         self.heard.store(now, Relaxed);
         if self.overtaken.load(Relaxed) != 0 {
             self.overtaken.store(0, Relaxed);
+        }
+        if self.given_up.load(Relaxed) != 0 || !self.forsaken.is_settled() {
+            self.forsaken.answered(self.given_up.swap(0, Relaxed));
+            self.quiet.store(0, Relaxed);
         }
         if let Some(nanos) = nanos {
             self.latency.observe(nanos, peaks, now);
@@ -262,27 +365,46 @@ impl Told {
         Finding::Nothing
     }
 
-    /// Whether it hangs or is far slower than the others, whose mean is `peers`, and of whom one answered last at `peers_heard`. Looked
-    /// at now and then: the calls that are under way tell it, long before they run into a time limit.
-    pub(crate) fn look(&self, peers: Option<u64>, peers_heard: u64, rules: &OutlierRules, now: u64) -> Option<Cause> {
+    /// Whether it hangs or is far slower than the others. Looked at now and then: the calls that are under way tell it, long before they
+    /// run into a time limit.
+    pub(crate) fn look(&self, peers: &Peers, rules: &OutlierRules, now: u64) -> Option<Cause> {
         let silence = self.silence(now);
-        let millis = |nanos: u64| u32::try_from(nanos / 1_000_000).unwrap_or(u32::MAX);
+        let silent = |nanos: u64| Some(Cause::Silent(u32::try_from(nanos / 1_000_000).unwrap_or(u32::MAX)));
         if rules.slower_than.is_some_and(|longest| silence > longest) {
-            return Some(Cause::Silent(millis(silence)));
-        }
-        // whoever says how slow is too slow says it for all
-        if rules.slower_than.is_some() && rules.peers.is_none() {
-            return None;
+            return silent(silence);
         }
         let ejected = self.until.load(Acquire) > 0;
         let times = rules.peers.map_or(TIMES, u64::from);
-        let peers = peers?;
-        let alone_counts = self.overtaken.load(Relaxed) >= OVERTAKEN || ejected;
-        let silence = if alone_counts { silence } else { self.silence_of_several(now) };
-        let others_answer = peers_heard > self.heard.load(Relaxed);
-        if others_answer && silence > peers.saturating_mul(times).max(PATIENCE) {
-            return Some(Cause::Silent(millis(silence)));
+        // whoever says how slow is too slow says it for all
+        let given = rules.slower_than.filter(|_| rules.peers.is_none());
+        let patience = given.or_else(|| Some(peers.mean?.saturating_mul(times).max(PATIENCE)))?;
+        let given_up = self.given_up.load(Relaxed);
+        // callers that often give up do so at every target
+        let unlikely = || {
+            let usual = peers.forsaken.max(self.forsaken.share());
+            u64::from(given_up) + self.waiting() >= Forsaken::unlikely(usual)
+        };
+        if peers.heard > self.heard.load(Relaxed) {
+            let alone_counts = self.overtaken.load(Relaxed) >= IN_A_ROW || ejected;
+            let silence = if alone_counts { silence } else { self.silence_of_several(now) };
+            if given.is_none() && silence > patience && (alone_counts || given_up == 0 || unlikely()) {
+                return silent(silence);
+            }
+            let silence = self.silence_of_lasting(now);
+            if silence > patience.max(LONG_PATIENCE) && silence > peers.lasting.saturating_mul(2) {
+                return silent(silence);
+            }
         }
+        if given_up >= IN_A_ROW && peers.heard > self.given_up_before.load(Relaxed) {
+            let silence = self.silence_of_given_up(now);
+            if silence > patience && unlikely() {
+                return silent(silence);
+            }
+        }
+        if given.is_some() {
+            return None;
+        }
+        let peers = peers.mean?;
         let mean = self.latency.mean().filter(|_| rules.peers.is_some() && !ejected)?;
         let slow = mean > peers.saturating_mul(times).max(QUICK);
         slow.then(|| Cause::Peers(u32::try_from(mean / peers.max(1)).unwrap_or(u32::MAX)))
@@ -291,7 +413,7 @@ impl Told {
     /// Whether [`Told::look`] can tell something new: it has its calls, or was tried since it was ejected.
     pub(crate) fn is_watched(&self, now: u64) -> bool {
         let until = self.until.load(Acquire);
-        until == 0 || until <= now && (self.is_tried() || self.overtaken.load(Relaxed) >= OVERTAKEN)
+        until == 0 || until <= now && (self.is_tried() || self.overtaken.load(Relaxed) >= IN_A_ROW)
     }
 
     /// Ejects it: for longer when it failed again at once.
@@ -306,7 +428,17 @@ impl Told {
         self.ejections.fetch_add(1, Relaxed);
         self.trial_sent.store(0, Relaxed);
         self.unanswered.store(0, Relaxed);
+        self.given_up.store(0, Relaxed);
+        self.quiet.store(0, Relaxed);
         self.until.store(now.saturating_add(length).max(1), Release);
+    }
+
+    /// Whether it was ejected for its silence at this time or later, and is not back.
+    pub(crate) fn is_silent_since(&self, time: u64) -> bool {
+        let until = self.until.load(Acquire);
+        until > 0
+            && matches!(self.cause(), Some(Cause::Silent(_)))
+            && until.saturating_sub(self.length.load(Relaxed)) >= time
     }
 
     /// How often it was ejected.
@@ -359,320 +491,5 @@ impl Told {
     /// The call that tried it is over.
     pub(crate) fn tried(&self) {
         self.trying.store(false, Release);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::simulation::{Random, seeds};
-
-    const MS: u64 = 1_000_000;
-    const SECOND: u64 = 1_000 * MS;
-
-    fn rules() -> OutlierRules {
-        OutlierRules {
-            failures: 5,
-            ratio: None,
-            window: 10 * SECOND,
-            min_requests: 10,
-            slower_than: None,
-            peers: None,
-            statuses: Vec::new(),
-            eject_for: 10 * SECOND,
-            max_eject_for: 60 * SECOND,
-            max_ejected: 5_000,
-        }
-    }
-
-    fn report(told: &Told, failed: bool, rules: &OutlierRules, now: u64) -> Finding {
-        told.report(failed, (!failed).then_some(MS), false, rules, now)
-    }
-
-    #[test]
-    fn failures_in_a_row_are_cause_to_eject_and_a_success_begins_anew() {
-        let told = Told::default();
-        for failed in [true, true, true, true, false, true, true, true, true] {
-            assert_eq!(report(&told, failed, &rules(), SECOND), Finding::Nothing);
-        }
-        assert_eq!(report(&told, true, &rules(), SECOND), Finding::Outlier(Cause::Failures(5)));
-    }
-
-    #[test]
-    fn a_share_of_failures_is_cause_to_eject_from_enough_calls_on() {
-        let rules = OutlierRules { failures: 0, ratio: Some(5_000), ..rules() };
-        let told = Told::default();
-        let found: Vec<Finding> = (0..10).map(|i| report(&told, i % 2 == 1, &rules, SECOND)).collect();
-        assert_eq!(found.last(), Some(&Finding::Outlier(Cause::Ratio(5_000))));
-        assert!(found.iter().take(9).all(|found| *found == Finding::Nothing));
-    }
-
-    #[test]
-    fn answers_that_take_too_long_count_as_failures() {
-        let rules = OutlierRules { slower_than: Some(2 * SECOND), failures: 1, ..rules() };
-        let told = Told::default();
-        assert_eq!(told.report(false, Some(2 * SECOND), false, &rules, SECOND), Finding::Nothing);
-        assert!(matches!(told.report(false, Some(3 * SECOND), false, &rules, SECOND), Finding::Outlier(_)));
-    }
-
-    #[test]
-    fn it_is_ejected_for_longer_each_time_it_fails_at_once_and_tried_by_one_call_at_a_time() {
-        let told = Told::default();
-        let mut now = SECOND;
-        for length in [10, 20, 40, 60, 60] {
-            told.eject(Cause::Failures(5), &rules(), now);
-            assert_eq!(told.ejected(), now + length * SECOND);
-            assert!(!told.may_try(now + length * SECOND - 1));
-            now += length * SECOND;
-            assert!(told.may_try(now) && !told.may_try(now));
-            assert_eq!(told.report(true, None, true, &rules(), now), Finding::Outlier(Cause::Again));
-            told.tried();
-        }
-        now += SECOND;
-        assert!(told.may_try(now));
-        assert_eq!(told.report(false, Some(MS), true, &rules(), now), Finding::Back);
-        told.readmit(now);
-        told.eject(Cause::Failures(5), &rules(), now + 100 * SECOND);
-        assert_eq!(told.ejected(), now + 110 * SECOND);
-    }
-
-    #[test]
-    fn a_target_that_hangs_is_found_by_its_calls_under_way() {
-        let rules = OutlierRules { slower_than: Some(2 * SECOND), ..rules() };
-        let told = Told::default();
-        told.wait(false, SECOND);
-        assert_eq!(told.look(None, 0, &rules, 3 * SECOND), None);
-        assert_eq!(told.look(None, 0, &rules, 3 * SECOND + MS), Some(Cause::Silent(2_001)));
-        told.waited();
-        assert_eq!(told.look(None, 0, &rules, 9 * SECOND), None);
-    }
-
-    #[test]
-    fn a_target_that_hangs_while_others_answer_is_found_without_a_limit() {
-        let told = Told::default();
-        told.wait(false, SECOND);
-        told.wait(false, SECOND);
-        // nobody answers: it is not the target
-        assert_eq!(told.look(Some(10 * MS), SECOND / 2, &rules(), 5 * SECOND), None);
-        assert_eq!(told.look(Some(10 * MS), 4 * SECOND, &rules(), 2 * SECOND), None);
-        assert!(matches!(told.look(Some(10 * MS), 4 * SECOND, &rules(), 5 * SECOND), Some(Cause::Silent(_))));
-        // the others take long as well
-        assert_eq!(told.look(Some(SECOND), 4 * SECOND, &rules(), 5 * SECOND), None);
-        // the call that tries it begins anew
-        told.eject(Cause::Silent(1), &rules(), 5 * SECOND);
-        told.wait(true, 15 * SECOND);
-        assert_eq!(told.look(Some(10 * MS), 15 * SECOND + 1, &rules(), 16 * SECOND), None);
-        assert!(told.look(Some(10 * MS), 16 * SECOND, &rules(), 16 * SECOND + MS).is_some());
-    }
-
-    #[test]
-    fn one_call_that_takes_long_among_quick_ones_ejects_nobody() {
-        let told = Told::default();
-        let look = |now: u64| told.look(Some(5 * MS), now - MS, &rules(), now);
-        told.wait(false, SECOND);
-        // alone for long, and then not for a moment
-        assert_eq!(look(4 * SECOND), None);
-        told.wait(false, 4 * SECOND);
-        assert_eq!(look(4 * SECOND + 5 * MS), None);
-        assert!(look(5 * SECOND + 5 * MS).is_some());
-    }
-
-    #[test]
-    fn a_limit_on_slowness_holds_in_place_of_the_usual_one() {
-        let told = Told::default();
-        let rules = OutlierRules { slower_than: Some(6 * SECOND), peers: None, ..rules() };
-        told.wait(false, SECOND);
-        told.wait(false, SECOND);
-        assert_eq!(told.look(Some(5 * MS), 5 * SECOND, &rules, 6 * SECOND), None);
-        assert!(told.look(Some(5 * MS), 7 * SECOND, &rules, 8 * SECOND).is_some());
-    }
-
-    #[test]
-    fn the_silence_of_calls_that_tried_it_and_ended_unanswered_adds_up() {
-        let told = Told::default();
-        told.eject(Cause::Failures(5), &rules(), SECOND);
-        let look = |now: u64| told.look(Some(10 * MS), now - 1, &rules(), now);
-        for second in 11..15 {
-            let now = second * SECOND;
-            assert!(told.may_try(now));
-            told.wait(true, now);
-            assert_eq!(look(now + 240 * MS), None, "{second}");
-            told.waited();
-            told.unanswered(now + 240 * MS);
-            told.tried();
-            assert!(!told.is_watched(now + 300 * MS) && !told.may_try(now + 999 * MS));
-        }
-        // one that found no connection does not count
-        assert!(told.may_try(15 * SECOND));
-        told.unanswered(15 * SECOND + 900 * MS);
-        told.tried();
-        assert!(told.may_try(16 * SECOND));
-        told.wait(true, 16 * SECOND);
-        assert_eq!(look(16 * SECOND + 40 * MS), None);
-        assert_eq!(look(16 * SECOND + 50 * MS), Some(Cause::Silent(1_010)));
-    }
-
-    #[test]
-    fn calls_that_hang_since_before_it_was_ejected_tell_nothing_of_it_when_it_is_tried() {
-        let rules = OutlierRules { slower_than: Some(2 * SECOND), ..rules() };
-        let told = Told::default();
-        told.wait(false, SECOND);
-        told.eject(Cause::Silent(1), &rules, 4 * SECOND);
-        assert!(told.may_try(14 * SECOND) && told.is_watched(14 * SECOND));
-        assert_eq!(told.look(None, 0, &rules, 14 * SECOND + MS), None);
-    }
-
-    #[test]
-    fn a_target_that_hangs_behind_second_calls_is_found_too() {
-        let rules = OutlierRules { slower_than: Some(2 * SECOND), ..rules() };
-        let told = Told::default();
-        (0..3).for_each(|i| told.overtaken(SECOND + i * MS));
-        assert_eq!(told.look(None, 0, &rules, 3 * SECOND), None);
-        assert!(matches!(told.look(None, 0, &rules, 3 * SECOND + MS), Some(Cause::Silent(_))));
-        told.answered(Some(MS), false, 3 * SECOND);
-        assert_eq!(told.look(None, 0, &rules, 9 * SECOND), None);
-    }
-
-    #[test]
-    fn a_target_far_slower_than_the_others_is_found() {
-        let rules = OutlierRules { peers: Some(5), ..rules() };
-        let told = Told::default();
-        (0..8).for_each(|i| told.answered(Some(100 * MS), false, i * MS));
-        assert_eq!(told.look(Some(10 * MS), 0, &rules, SECOND), Some(Cause::Peers(10)));
-        assert_eq!(told.look(Some(30 * MS), 0, &rules, SECOND), None);
-    }
-
-    #[test]
-    fn of_several_targets_one_may_always_be_ejected_and_never_the_last() {
-        let rules = rules();
-        let most = |all: usize| (0..10).filter(|ejected| rules.may_eject(*ejected, all)).count();
-        assert_eq!([1, 2, 3, 4, 5, 10].map(most), [0, 1, 1, 2, 2, 5]);
-        let all = OutlierRules { max_ejected: 10_000, ..rules };
-        assert!(all.may_eject(2, 4) && !all.may_eject(3, 4));
-    }
-
-    /// A target hangs for a while: it gets few calls meanwhile, and calls as before soon behind that.
-    #[test]
-    fn a_target_that_hangs_gets_two_calls_a_second_at_most_after_three_seconds() {
-        let rules = OutlierRules { slower_than: Some(2 * SECOND), ..rules() };
-        for seed in seeds() {
-            let mut random = Random::new(seed);
-            let (told, limit) = (Told::default(), 30 * SECOND);
-            let (from, until) = (5 * SECOND, (35 + random.below(20)) * SECOND);
-            // end, whether it is answered, whether it tries
-            let mut calls: Vec<(u64, bool, bool, u64)> = Vec::new();
-            let (mut now, mut ill, mut last) = (0, 0, 0);
-            while now < 200 * SECOND {
-                now += 10 * MS + random.below(20 * MS);
-                calls.retain(|(end, answered, trial, begun)| {
-                    let end = if *answered { *end } else { (*begun + limit).min((*end).max(until)) };
-                    if end > now {
-                        return true;
-                    }
-                    let took = end - begun;
-                    told.waited();
-                    if took < limit {
-                        told.answered(Some(took), false, now);
-                    }
-                    let finding = told.report(took >= limit, (took < limit).then_some(took), *trial, &rules, now);
-                    match finding {
-                        Finding::Outlier(cause) => told.eject(cause, &rules, now),
-                        Finding::Back => told.readmit(now),
-                        Finding::Nothing => {}
-                    }
-                    if *trial {
-                        told.tried();
-                    }
-                    false
-                });
-                if told.is_watched(now)
-                    && let Some(cause) = told.look(None, 0, &rules, now)
-                {
-                    told.eject(cause, &rules, now);
-                }
-                let trial = told.may_try(now);
-                if trial || told.ejected() == 0 {
-                    told.wait(trial, now);
-                    let hangs = (from..until).contains(&now);
-                    ill += u64::from(hangs && now > from + 3 * SECOND);
-                    calls.push((now + MS, !hangs, trial, now));
-                    last = now;
-                }
-            }
-            let seconds = (until - from) / SECOND - 3;
-            assert!(ill <= 2 * seconds, "seed {seed}: {ill} in {seconds} s");
-            assert!(now - last < SECOND, "seed {seed}: not back");
-        }
-    }
-
-    /// Calls that hang for a while end as callers and second calls let them: nothing of that makes it called more.
-    #[test]
-    fn a_target_that_hangs_gets_few_calls_whoever_gives_them_up() {
-        let rules = rules();
-        for seed in seeds() {
-            let mut random = Random::new(seed);
-            let (hedge, patience) = match seed % 4 {
-                0 => (Some(50 * MS), None),
-                1 => (None, Some(300 * MS)),
-                2 => (Some(50 * MS), Some(300 * MS)),
-                _ => (None, None),
-            };
-            let told = Told::default();
-            let (from, until) = (5 * SECOND, (35 + random.below(20)) * SECOND);
-            let given_up = [hedge, patience, Some(30 * SECOND)].into_iter().flatten().min().unwrap();
-            // when it began, whether it is answered, whether it tries
-            let mut calls: Vec<(u64, bool, bool)> = Vec::new();
-            let (mut now, mut ill, mut last) = (0, 0, 0);
-            while now < until + 70 * SECOND {
-                now += 10 * MS + random.below(20 * MS);
-                calls.retain(|(begun, answered, trial)| {
-                    let end = if *answered { begun + MS } else { begun + given_up };
-                    if end > now {
-                        return true;
-                    }
-                    told.waited();
-                    let finding = if *answered || given_up == 30 * SECOND {
-                        if *answered {
-                            told.answered(Some(MS), false, now);
-                        }
-                        told.report(!answered, answered.then_some(MS), *trial, &rules, now)
-                    } else {
-                        if hedge.is_some() {
-                            told.overtaken(now);
-                        }
-                        if *trial {
-                            told.unanswered(now);
-                        }
-                        Finding::Nothing
-                    };
-                    match finding {
-                        Finding::Outlier(cause) => told.eject(cause, &rules, now),
-                        Finding::Back => told.readmit(now),
-                        Finding::Nothing => {}
-                    }
-                    if *trial {
-                        told.tried();
-                    }
-                    false
-                });
-                if told.is_watched(now)
-                    && let Some(cause) = told.look(Some(MS), now, &rules, now)
-                {
-                    told.eject(cause, &rules, now);
-                }
-                let trial = told.may_try(now);
-                if trial || told.ejected() == 0 {
-                    told.wait(trial, now);
-                    let hangs = (from..until).contains(&now);
-                    ill += u64::from(hangs && now > from + 3 * SECOND);
-                    calls.push((now, !hangs, trial));
-                    last = now;
-                }
-            }
-            assert!(told.ejections() >= 2, "seed {seed}: it is left alone for longer when it hangs again");
-            // a few for each time it was ejected, not one a second
-            assert!(ill <= 15, "seed {seed}: {ill} calls");
-            assert!(now - last < SECOND, "seed {seed}: not back");
-        }
     }
 }

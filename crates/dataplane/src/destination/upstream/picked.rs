@@ -26,8 +26,13 @@ pub(crate) struct Picked {
 /// That the answer of an attempt is waited for, from when it was sent. A target whose calls wait long without any answer hangs.
 pub(crate) struct Awaited {
     target: Rc<LocalTarget>,
+    /// When it was sent; 0 while it is not.
+    sent: u64,
     trial: bool,
-    sent: bool,
+    /// Its answer may begin late.
+    lasting: bool,
+    /// It is the one of these whose age is looked at.
+    looked_at: bool,
 }
 
 impl Picked {
@@ -51,9 +56,30 @@ impl Picked {
     }
 
     /// To be told when the attempt was sent, and dropped when there is an answer; `None` where nobody wants to know.
-    pub(crate) fn awaited(&self) -> Option<Awaited> {
+    /// `lasting`: its answer may begin late, as that to a stream of gRPC.
+    pub(crate) fn awaited(&self, lasting: bool) -> Option<Awaited> {
         let wanted = self.told && self.target.home.choice.counts;
-        wanted.then(|| Awaited { target: Rc::clone(&self.target), trial: self.trial, sent: false })
+        wanted.then(|| Awaited {
+            target: Rc::clone(&self.target),
+            sent: 0,
+            trial: self.trial,
+            lasting,
+            looked_at: false,
+        })
+    }
+
+    /// Whether its target was ejected for its silence since this time, and is not back.
+    pub(crate) fn is_left_since(&self, sent: u64) -> bool {
+        self.target.shared.state().told.is_silent_since(sent)
+    }
+
+    /// Tells what an attempt came to that was not answered, and since when it waited for that.
+    pub(crate) fn end(&mut self, outcome: Outcome, awaited: Option<Awaited>, now: u64) {
+        let waited = awaited.filter(|awaited| awaited.sent > 0 && !awaited.lasting).map(|awaited| awaited.sent);
+        if let (Some(sent), Outcome::Cancelled, false) = (waited, outcome, self.trial) {
+            self.target.shared.state().told.gave_up(sent, now);
+        }
+        self.report(outcome, None, now);
     }
 
     /// Tells what the attempt came to, and how long the head of its answer took where that is known; the first report counts.
@@ -106,18 +132,36 @@ impl Drop for Picked {
 }
 
 impl Awaited {
+    /// Whether it was sent.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.sent > 0
+    }
+
     /// The attempt was sent at this time.
     pub(crate) fn sent(&mut self, now: u64) {
-        if !std::mem::replace(&mut self.sent, true) {
-            self.target.shared.state().told.wait(self.trial, now);
+        if self.sent > 0 {
+            return;
+        }
+        self.sent = now.max(1);
+        let told = &self.target.shared.state().told;
+        if self.lasting {
+            self.looked_at = told.wait_lasting(self.trial, now);
+        } else {
+            told.wait(self.trial, now);
         }
     }
 }
 
 impl Drop for Awaited {
     fn drop(&mut self) {
-        if self.sent {
-            self.target.shared.state().told.waited();
+        if self.sent == 0 {
+            return;
+        }
+        let told = &self.target.shared.state().told;
+        if self.lasting {
+            told.waited_lasting(self.looked_at);
+        } else {
+            told.waited();
         }
     }
 }

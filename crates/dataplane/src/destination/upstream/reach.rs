@@ -159,7 +159,7 @@ pub(super) fn limits(site: Site<'_>, exchange: &Exchange, upstream: &LocalUpstre
         body_idle: settings.body_idle,
         write_idle: settings.write_idle,
         stream_idle: settings.stream_idle,
-        hedge_at: NEVER,
+        look_at: NEVER,
         min_rate: settings.min_rate,
         min_rate_after: settings.min_rate_after,
     }

@@ -72,7 +72,7 @@ impl Rest {
             download,
             coded,
             copying: None,
-            hedge_is_due: false,
+            is_due: false,
         };
         let result = match &head {
             None => transfer.tunnel().await,

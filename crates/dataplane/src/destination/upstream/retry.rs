@@ -162,6 +162,39 @@ impl<'a> Tries<'a> {
         (self.next.is_some() || falls_back).then(|| fault().cause(format_args!("it answered {status}")))
     }
 
+    /// Whether a call that is not answered in time would be made again, as far as is known before it is sent.
+    pub(crate) fn takes_timeouts(&self) -> bool {
+        self.retry.is_some_and(|retry| retry.takes_timeouts() && self.repeated < retry.retries)
+    }
+
+    /// Whether a call that still waits is made again at another target at once.
+    pub(crate) fn leaves(
+        &mut self,
+        upstream: &LocalUpstream,
+        route: &Route,
+        picked: &Picked,
+        transfer: &Transfer<'_, '_>,
+        now: u64,
+    ) -> bool {
+        let exchange = &*transfer.exchange;
+        let safe = transfer.upload.can_repeat() && exchange.request.method.is_idempotent();
+        let targets = upstream.targets().len();
+        let wanted = safe && self.takes_timeouts() && self.tried.len() + 1 < targets;
+        if !self.retry.is_some_and(|retry| wanted && retry.budget.withdraw(now)) {
+            return false;
+        }
+        self.tried.push(Rc::clone(&picked.target));
+        self.next = upstream.pick(exchange, route, &self.tried, now).ok();
+        if self.next.is_none() {
+            self.tried.pop();
+            return false;
+        }
+        self.repeated += 1;
+        self.may_return = true;
+        self.waits = false;
+        true
+    }
+
     /// Whether the call is made again after an attempt on `target` failed.
     pub(crate) fn again(&mut self, failed: &Failed<'_>, target: &Rc<LocalTarget>) -> bool {
         if self.next.is_some() {

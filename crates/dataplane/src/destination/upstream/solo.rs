@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use daemun_pipeline::{Exchange, Fault, Method, Reason};
 
 use super::local::LocalUpstream;
+use super::picked::Awaited;
 use super::pool::LocalTarget;
 use super::reach::{self, Site};
 use crate::http1::parse::{BodyLength, Bounds};
@@ -16,7 +17,9 @@ use crate::peer::Up;
 use crate::pipe::Pipe;
 use crate::serve::Trail;
 
-/// Makes it, and gives the connection with the head of its answer, which stands in the exchange.
+/// Makes it, and gives the connection with the head of its answer, which stands in the exchange. `awaited` is told when it was sent, and
+/// dropped when it has ended.
+#[allow(clippy::too_many_arguments, reason = "the parts of one call, passed on once")]
 pub(crate) async fn call(
     site: Site<'_>,
     exchange: &mut Exchange,
@@ -24,6 +27,23 @@ pub(crate) async fn call(
     target: &LocalTarget,
     framing: BodyLength,
     body: Option<Vec<u8>>,
+    awaited: &mut Option<Awaited>,
+    trail: &mut Trail,
+) -> Result<(Up, ResponseHead), Fault> {
+    let result = sent(site, exchange, upstream, target, framing, body, awaited, trail).await;
+    *awaited = None;
+    result
+}
+
+#[allow(clippy::too_many_arguments, reason = "the parts of one call, passed on once")]
+async fn sent(
+    site: Site<'_>,
+    exchange: &mut Exchange,
+    upstream: &LocalUpstream,
+    target: &LocalTarget,
+    framing: BodyLength,
+    body: Option<Vec<u8>>,
+    awaited: &mut Option<Awaited>,
     trail: &mut Trail,
 ) -> Result<(Up, ResponseHead), Fault> {
     let mut up = reach::begin(site, exchange, upstream, target, None, framing, trail).await?;
@@ -31,7 +51,17 @@ pub(crate) async fn call(
     let limits = reach::limits(site, exchange, upstream, false);
     let until = site.worker.clock.now().saturating_add(limits.response);
     let mut body = Pipe::whole(body.unwrap_or_default(), None);
-    let head = poll_fn(|cx| poll_head(cx, site, &mut up, exchange, &mut body, bounds, until)).await?;
+    let head = poll_fn(|cx| {
+        let polled = poll_head(cx, site, &mut up, exchange, &mut body, bounds, until);
+        if let Some(awaited) = awaited.as_mut().filter(|awaited| !awaited.is_sent())
+            && body.is_finished()
+            && up.all_written()
+        {
+            awaited.sent(site.worker.clock.now());
+        }
+        polled
+    })
+    .await?;
     exchange.times.answered = site.worker.clock.now();
     Ok((up, head))
 }

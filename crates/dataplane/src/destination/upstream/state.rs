@@ -78,11 +78,13 @@ impl TargetState {
         }
     }
 
-    /// Lets the target get no new call from now on, or again some; calls under way end as they would.
-    pub fn drain(&self, on: bool) {
-        if self.draining.swap(on, Ordering::AcqRel) != on {
+    /// Lets the target get no new call from now on, or again some; calls under way end as they would. Whether that is new.
+    pub fn drain(&self, on: bool) -> bool {
+        let is_new = self.draining.swap(on, Ordering::AcqRel) != on;
+        if is_new {
             self.changes.note();
         }
+        is_new
     }
 
     /// Whether it was told to drain.
@@ -133,7 +135,8 @@ impl TargetState {
             }
         };
         match standing {
-            Standing::Draining => why.push_str("told to drain"),
+            Standing::Draining if self.is_draining() => why.push_str("told to drain"),
+            Standing::Draining => why.push_str("`drain: true` in the configuration"),
             Standing::Unhealthy | Standing::Healthy => {
                 why.push_str(&self.reason.lock().unwrap_or_else(PoisonError::into_inner));
             }

@@ -34,8 +34,8 @@ pub(crate) struct CallLimits {
     pub(crate) body_idle: u64,
     /// The client takes nothing of its answer.
     pub(crate) write_idle: u64,
-    /// When a second call is made beside this one.
-    pub(crate) hedge_at: u64,
+    /// When it is looked at what else can be done than to wait: a second call, or another target.
+    pub(crate) look_at: u64,
     /// Nothing moves on a stream.
     pub(crate) stream_idle: u64,
     /// Bytes a second of the request's body, once `min_rate_after` is over; 0 for any.
@@ -58,8 +58,8 @@ pub(crate) struct Transfer<'a, 'd> {
     pub(crate) coded: Option<Box<Coded>>,
     /// A copy of the answer as it comes.
     pub(crate) copying: Option<Box<Copying>>,
-    /// It waited for its answer's head until a second call may be made beside it.
-    pub(crate) hedge_is_due: bool,
+    /// It waited for its answer's head until it is looked at what else can be done.
+    pub(crate) is_due: bool,
 }
 
 impl Transfer<'_, '_> {
@@ -96,9 +96,9 @@ impl Transfer<'_, '_> {
             return Poll::Ready(Err(Fault::new(Reason::ClientGone, "the client left before the answer")));
         }
         let limit = self.head_limit(moved, was_done);
-        let hedge_at = self.limits.hedge_at;
-        self.deadline.poll_until(cx, limit.min(self.limits.until).min(hedge_at)).map(|()| {
-            self.hedge_is_due = hedge_at < limit.min(self.limits.until);
+        let look_at = self.limits.look_at;
+        self.deadline.poll_until(cx, limit.min(self.limits.until).min(look_at)).map(|()| {
+            self.is_due = look_at < limit.min(self.limits.until);
             Err(self.head_expired(limit))
         })
     }

@@ -53,7 +53,8 @@ pub(crate) struct GateSettings {
 #[derive(Default)]
 pub(crate) struct Gates {
     upstreams: Mutex<HashMap<Arc<str>, Weak<Gate>>>,
-    targets: Mutex<HashMap<String, Weak<TargetBound>>>,
+    /// By upstream and key.
+    targets: Mutex<HashMap<(String, String), Weak<TargetBound>>>,
 }
 
 impl Gates {
@@ -77,7 +78,7 @@ impl Gates {
         (calls, connections): (usize, usize),
         made: u64,
     ) -> Arc<TargetBound> {
-        let key = format!("{upstream} {key}");
+        let key = (upstream.to_owned(), key.to_owned());
         let mut known = lock(&self.targets);
         let bound = known.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
             known.retain(|_, bound| bound.strong_count() > 0);
@@ -87,6 +88,17 @@ impl Gates {
         });
         bound.configure(calls, connections, made);
         bound
+    }
+
+    /// The bounds of targets that an upstream no longer has, but for these, and that may still have calls.
+    pub(crate) fn left(&self, upstream: &str, but: &[Rc<LocalTarget>]) -> Vec<Weak<TargetBound>> {
+        let is_there = |bound: &Weak<TargetBound>| {
+            let own = bound.as_ptr();
+            but.iter().filter_map(|target| target.bound.as_ref()).any(|there| Arc::as_ptr(there) == own)
+        };
+        let known = lock(&self.targets);
+        let own = known.iter().filter(|((name, _), bound)| name == upstream && bound.strong_count() > 0);
+        own.map(|(_, bound)| bound).filter(|bound| !is_there(bound)).cloned().collect()
     }
 }
 

@@ -1,0 +1,39 @@
+//! A call that waits at a target which is ejected for its silence goes to another one, where it may be made again. Knows nothing of how it
+//! is found that a target hangs.
+
+use daemun_pipeline::{Fault, Reason};
+
+use super::local::LocalUpstream;
+use super::picked::Picked;
+use super::reach::Site;
+use super::retry::Tries;
+use super::transfer::Transfer;
+use crate::http1::response::ResponseHead;
+
+/// How often it is looked at whether the target of a call that waits was ejected, nanoseconds.
+pub(super) const LOOKS: u64 = 500_000_000;
+
+/// Waits for the head of the answer, and looks now and then whether the target was ejected meanwhile. The fault of a call that goes to
+/// another one is that of one that was not answered in time; which one that is, `tries` knows.
+pub(super) async fn wait(
+    site: Site<'_>,
+    transfer: &mut Transfer<'_, '_>,
+    upstream: &LocalUpstream,
+    picked: &Picked,
+    tries: &mut Tries<'_>,
+) -> Result<ResponseHead, Fault> {
+    loop {
+        let now = site.worker.clock.now();
+        let hangs = transfer.upload.done && picked.is_left_since(transfer.upload.moved);
+        if hangs && tries.leaves(upstream, site.route, picked, transfer, now) {
+            let fault = Fault::new(Reason::UpstreamTimeout, "the backend does not answer");
+            return Err(fault.cause(format_args!("{}: it was ejected meanwhile", picked.target.shared.url)));
+        }
+        transfer.is_due = false;
+        transfer.limits.look_at = now.saturating_add(LOOKS);
+        let head = transfer.until_head(&site.local.snapshot.settings.bounds).await;
+        if !transfer.is_due {
+            return head;
+        }
+    }
+}
