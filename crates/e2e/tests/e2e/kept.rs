@@ -232,6 +232,7 @@ fn memory_is_bounded_and_what_was_not_used_for_longest_is_forgotten() {
     tape.fails();
     let kept: Vec<bool> = (0..8).map(|number| was_kept(&get(&gateway, &format!("/{number}"), ""))).collect();
     assert_eq!(kept, [false, false, false, false, false, true, true, true]);
+    assert_eq!(get(&gateway, "/7", "").text().len(), 200 * 1024);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use daemun_pipeline::{Exchange, Fault, FieldId, Method, Stop};
 use crate::destination::files::send::pass;
 use crate::http1::parse::BodyLength;
 use crate::kept::Kept;
-use crate::pipe::Pipe;
+use crate::pipe::{CAPACITY, Pipe};
 use crate::serve::{Ask, Trail, stamp};
 
 /// What the answer says of itself (RFC 9211).
@@ -26,7 +26,9 @@ pub(crate) async fn send(
     exchange.remark = Some(remark(kept, fault, now));
     let to_head = exchange.request.method == Method::Head;
     let changes = ask.route.chain.bodies.response;
-    let body = outward(ask, exchange, if to_head { &[] } else { &kept.body }, trail)?;
+    let whole = if to_head { &[] } else { kept.body.as_ref() };
+    let changed = outward(ask, exchange, whole, trail)?;
+    let body = changed.as_deref().unwrap_or(whole);
     stamp(exchange);
     ask.down.settle_body();
     if ask.worker.draining.get() {
@@ -39,13 +41,30 @@ pub(crate) async fn send(
         false => BodyLength::Length(body.len() as u64),
     };
     ask.down.start(exchange, length);
-    let mut pipe = Pipe::whole(body, None);
-    let sent = pass(ask, &mut pipe).await;
-    trail.bytes_out = pipe.total;
+    let sent = pieces(ask, body, trail).await;
     if let Err(fault) = &sent {
         ask.down.fail(exchange, fault);
     }
     Ok(sent?)
+}
+
+/// Sends a body piece by piece, so that clients that read slowly hold no copies of what all of them are given.
+async fn pieces(ask: &mut Ask<'_, '_>, body: &[u8], trail: &mut Trail) -> Result<(), Fault> {
+    let (mut pipe, mut rest) = (Pipe::default(), body);
+    let mut sent = Ok(());
+    while sent.is_ok() && !pipe.eof {
+        let (piece, behind) = rest.split_at(rest.len().min(CAPACITY));
+        pipe.put(&ask.worker.buffers, piece);
+        (rest, pipe.eof) = (behind, behind.is_empty());
+        sent = pass(ask, &mut pipe).await;
+        if !pipe.eof {
+            // however quick the client, others have their turn
+            tokio::task::yield_now().await;
+        }
+    }
+    trail.bytes_out = pipe.total;
+    pipe.release(&ask.worker.buffers);
+    sent
 }
 
 /// Puts its head into the exchange, with its age (RFC 9111, section 5.1) and the date that it was given (RFC 9110, section 6.6.1).
@@ -71,12 +90,17 @@ fn remark(kept: &Kept, fault: &Fault, now: u64) -> Box<str> {
     format!("the answer of {age} s ago stands in for {code}{cause}").into()
 }
 
-/// Runs the policies outward, and gives the body that they leave.
-fn outward(ask: &Ask<'_, '_>, exchange: &mut Exchange, body: &[u8], trail: &mut Trail) -> Result<Vec<u8>, Stop> {
+/// Runs the policies outward, and gives the body that they make of it; `None` where they leave it.
+fn outward(
+    ask: &Ask<'_, '_>,
+    exchange: &mut Exchange,
+    body: &[u8],
+    trail: &mut Trail,
+) -> Result<Option<Vec<u8>>, Stop> {
     let chain = &ask.route.chain;
     if !chain.bodies.response {
         chain.outward(exchange, &mut trail.verdicts)?;
-        return Ok(body.to_vec());
+        return Ok(None);
     }
     let ran = trail.verdicts.ran();
     let held = chain.answer_need(exchange, &trail.verdicts).is_some_and(|max| body.len() as u64 <= max);
@@ -86,11 +110,11 @@ fn outward(ask: &Ask<'_, '_>, exchange: &mut Exchange, body: &[u8], trail: &mut 
     chain.outward(exchange, &mut trail.verdicts)?;
     let changed = exchange.response.body.take();
     if body.is_empty() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
-    let body = changed.unwrap_or_else(|| body.to_vec());
+    let body = changed.as_deref().unwrap_or(body);
     match chain.coders(exchange, ran) {
-        Some(coders) if !body.is_empty() => Ok(coders.whole(&body)?),
-        Some(_) | None => Ok(body),
+        Some(coders) if !body.is_empty() => Ok(Some(coders.whole(body)?)),
+        Some(_) | None => Ok(changed),
     }
 }
