@@ -515,7 +515,10 @@ fn entrances(config: &Config, carry: &Carry, diagnostics: &mut Diagnostics) -> O
             continue;
         }
         let proxy = listener.proxy_protocol.clone().map(Arc::new);
-        out.insert(crate::listener::name(&listener.bind.value, same), Entrance { proxy, tls: tls.flatten() });
+        out.insert(
+            crate::listener::name(&listener.bind.value, same),
+            Entrance { unnamed: Arc::default(), proxy, tls: tls.flatten() },
+        );
     }
     complete.then_some(out)
 }

@@ -120,6 +120,11 @@ impl Choice {
         })
     }
 
+    /// The share of healthy weight below which all are called.
+    pub(super) fn panic(&self) -> Option<u32> {
+        self.rules.panic
+    }
+
     /// The cookie that tells a client's target, if one does.
     pub(crate) fn sticky(&self) -> Option<&Sticky> {
         if let Balance::Sticky(sticky) = &self.balance { Some(sticky) } else { None }
@@ -288,16 +293,19 @@ impl UpstreamStatus {
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
         let target = |target: &TargetStatus| {
-            serde_json::json!({
+            let mut told = serde_json::json!({
                 "url": target.url,
                 "state": target.standing.as_str(),
                 "reason": target.reason,
                 "weight": target.weight,
                 "tier": target.tier,
                 "zone": target.zone,
-                "in_flight": target.in_flight,
                 "ejections": target.ejections,
-            })
+            });
+            if let (Some(calls), Some(told)) = (target.in_flight, told.as_object_mut()) {
+                told.insert("in_flight".to_owned(), calls.into());
+            }
+            told
         };
         serde_json::json!({
             "name": self.name,
@@ -375,7 +383,11 @@ impl Upstream {
         match state.told.report(failed, nanos, trial, rules, now) {
             Finding::Nothing => {}
             Finding::Outlier(cause) => self.eject(target, cause, rules, now),
-            Finding::Back => state.readmit(now),
+            Finding::Back => {
+                if state.readmit(now) {
+                    self.tell_back(target);
+                }
+            }
         }
     }
 
@@ -429,6 +441,7 @@ impl Upstream {
         }
         if own > 0 && own <= now || own == 0 && rules.may_eject(ejected, all) {
             state.eject(cause, rules, now);
+            self.tell_ejected(target, cause, now);
         }
         ejecting.store(false, Ordering::Release);
     }

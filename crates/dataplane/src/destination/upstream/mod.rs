@@ -13,6 +13,7 @@ pub(crate) mod latency;
 pub(crate) mod links;
 pub(crate) mod local;
 pub(crate) mod mirror;
+mod news;
 pub(crate) mod outliers;
 pub(crate) mod picked;
 pub(crate) mod place;

@@ -314,15 +314,15 @@ impl Told {
         self.ejections.load(Relaxed)
     }
 
-    /// Lets it have calls again.
-    pub(crate) fn readmit(&self, now: u64) {
+    /// Lets it have calls again; whether it had none before: of calls that succeed at once, one brings it back.
+    pub(crate) fn readmit(&self, now: u64) -> bool {
         self.ended.store(now, Relaxed);
         self.failures.store(0, Relaxed);
         self.overtaken.store(0, Relaxed);
         self.window.clear();
         self.latency.clear();
         self.cause.store(0, Relaxed);
-        self.until.store(0, Release);
+        self.until.swap(0, AcqRel) != 0
     }
 
     /// Until when it is ejected, and behind that tried; 0 when it is not.
@@ -431,7 +431,7 @@ mod tests {
         now += SECOND;
         assert!(told.may_try(now));
         assert_eq!(told.report(false, Some(MS), true, &rules(), now), Finding::Back);
-        told.readmit(now);
+        assert!(told.readmit(now) && !told.readmit(now));
         told.eject(Cause::Failures(5), &rules(), now + 100 * SECOND);
         assert_eq!(told.ejected(), now + 110 * SECOND);
     }
@@ -577,7 +577,7 @@ mod tests {
                     let finding = told.report(took >= limit, (took < limit).then_some(took), *trial, &rules, now);
                     match finding {
                         Finding::Outlier(cause) => told.eject(cause, &rules, now),
-                        Finding::Back => told.readmit(now),
+                        Finding::Back => drop(told.readmit(now)),
                         Finding::Nothing => {}
                     }
                     if *trial {
@@ -647,7 +647,7 @@ mod tests {
                     };
                     match finding {
                         Finding::Outlier(cause) => told.eject(cause, &rules, now),
-                        Finding::Back => told.readmit(now),
+                        Finding::Back => drop(told.readmit(now)),
                         Finding::Nothing => {}
                     }
                     if *trial {
