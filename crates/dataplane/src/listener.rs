@@ -226,7 +226,16 @@ fn client(settings: &Settings, peer: Option<IpAddr>) -> Client {
     let trusted = settings.trusted_proxies.trust(peer);
     let ip = peer.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
     let peer_text = peer.map(|ip| ip.to_string()).unwrap_or_default();
-    Client { peer, ip, peer_text: Rc::from(peer_text), trusted, tls: false, identity: None, ends: None }
+    Client {
+        peer,
+        ip,
+        peer_text: Rc::from(peer_text),
+        trusted,
+        unreadable: false,
+        tls: false,
+        identity: None,
+        ends: None,
+    }
 }
 
 /// Both ends of a connection; `None` when it ended already.

@@ -74,7 +74,11 @@ fn compile(
         balances: &config.upstreams,
         shared: HashMap::new(),
         alike: HashMap::new(),
+        body: 0,
+        largest_body: config.limits.body,
     };
+    let bodies = config.routes.iter().map(|route| route.body_limit.unwrap_or(config.limits.body));
+    compiler.largest_body = bodies.max().unwrap_or(config.limits.body);
     let global: Vec<&PolicyEntry> = config.policies.iter().filter(|p| p.settings.is_some()).collect();
     let unmatched = policies.then(|| compiler.unmatched(&global)).flatten();
     let mut plain: Option<Option<Arc<Chain>>> = None;
@@ -89,6 +93,7 @@ fn compile(
             plain.get_or_insert_with(chain).clone()
         } else {
             let name = route.name.value.as_str();
+            compiler.body = route.body_limit.unwrap_or(config.limits.body);
             compiler.chain(&global, &route.policies, &route.authenticate, Some(name), &params).map(Arc::new)
         };
         routes.extend(compiler.route(route, &params, chain, metrics));
@@ -240,6 +245,7 @@ impl Compiler<'_> {
             carry: self.carry,
             route,
             authenticated,
+            body: if route.is_some() { self.body } else { self.largest_body },
             path,
             at: settings.at,
             param_names: params,

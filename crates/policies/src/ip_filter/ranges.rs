@@ -34,6 +34,16 @@ impl Ranges {
     }
 }
 
+impl Ranges {
+    /// Whether all addresses of a network are among them.
+    pub(super) fn cover(&self, net: IpNet) -> bool {
+        match family(net) {
+            Family::V4(first, last) => self.v4.cover(first, last),
+            Family::V6(first, last) => self.v6.cover(first, last),
+        }
+    }
+}
+
 /// First and last address of a network.
 enum Family {
     V4(u32, u32),
@@ -91,7 +101,13 @@ impl<N: Copy + Ord> Sorted<N> {
 
     #[inline]
     fn contain(&self, address: N) -> bool {
-        let behind = self.first.partition_point(|first| *first <= address);
-        behind.checked_sub(1).and_then(|at| self.last.get(at)).is_some_and(|last| address <= *last)
+        self.cover(address, address)
+    }
+
+    /// Ranges that touch were joined, so that one of them has all or none has.
+    #[inline]
+    fn cover(&self, first: N, last: N) -> bool {
+        let behind = self.first.partition_point(|own| *own <= first);
+        behind.checked_sub(1).and_then(|at| self.last.get(at)).is_some_and(|own| last <= *own)
     }
 }
