@@ -65,6 +65,7 @@ fn compile(
     check_log(config, diagnostics);
     let directory = Arc::new(directory(config));
     let router = Router::build(config.routes.iter().map(Into::into), config.hosts_fall_through, diagnostics);
+    let bodies = config.routes.iter().map(|route| route.body_limit.unwrap_or(config.limits.body));
     let mut compiler = Compiler {
         registry,
         carry,
@@ -75,10 +76,8 @@ fn compile(
         shared: HashMap::new(),
         alike: HashMap::new(),
         body: 0,
-        largest_body: config.limits.body,
+        largest_body: bodies.max().unwrap_or(config.limits.body),
     };
-    let bodies = config.routes.iter().map(|route| route.body_limit.unwrap_or(config.limits.body));
-    compiler.largest_body = bodies.max().unwrap_or(config.limits.body);
     let global: Vec<&PolicyEntry> = config.policies.iter().filter(|p| p.settings.is_some()).collect();
     let unmatched = policies.then(|| compiler.unmatched(&global)).flatten();
     let mut plain: Option<Option<Arc<Chain>>> = None;
@@ -166,6 +165,9 @@ struct Compiler<'a> {
     balances: &'a [model::Upstream],
     /// What routes without a rewrite have of their own.
     alike: HashMap<Exceptions, Arc<Own>>,
+    /// Bytes of a request body that `limits.body` allows on the route whose chain is made, and the most that it allows on any.
+    body: u64,
+    largest_body: u64,
 }
 
 impl Compiler<'_> {

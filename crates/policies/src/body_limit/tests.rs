@@ -62,8 +62,7 @@ fn a_limit_over_that_of_the_route_is_told_to_do_nothing() {
     assert_eq!(
         findings("{ max: 11MiB }"),
         [
-            "contradiction policies.body_limit: `max` has no effect: `limits.body` allows 10485760 bytes and no more; write less, or a \
-             larger `limits: { body: … }` for the route or the gateway"
+            "contradiction routes.items.policies.body_limit: `max` has no effect: `limits.body` allows 10485760 bytes and no more"
         ]
     );
 }
