@@ -29,6 +29,7 @@ fn policy(settings: &str) -> Box<dyn Policy> {
         carry: &Carry::default(),
         route: Some("a"),
         authenticated: false,
+        body: 10 << 20,
         path: String::new(),
         at: node.at,
         param_names: &[],

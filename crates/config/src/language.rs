@@ -4,6 +4,7 @@ mod balance;
 mod check;
 mod conditions;
 mod consumer;
+mod contradictions;
 mod discover;
 mod edge;
 mod failure;
@@ -105,7 +106,9 @@ pub(crate) fn read(root: &Node, cx: &mut Decoder<'_>) -> Option<(Config, Whole)>
     let text = Root::decode(root, cx)?;
     let destinations = check::check(&text, root, cx);
     let whole = check::policies_are_whole(&text, root);
-    Some(text.lower(root, destinations, whole))
+    let (config, whole) = text.lower(root, destinations, whole);
+    contradictions::check(&config, whole, root, cx);
+    Some((config, whole))
 }
 
 /// Of which parts of a configuration nothing was left out.

@@ -8,8 +8,9 @@ use std::string::FromUtf8Error;
 
 use crate::decode::Decoder;
 use crate::diagnostic::{
-    ALIAS_LIMIT, BAD_REFERENCE, BAD_VALUE, Diagnostic, Diagnostics, FILE, LIMIT, NO_CREDENTIALS, NO_EFFECT,
-    NO_LISTENER, NO_ROUTE, NOT_AN_AUTHENTICATOR, ROUTE_LESS_PROTECTED, SYNTAX, UNKNOWN_UPSTREAM, UNUSED_UPSTREAM,
+    ALIAS_LIMIT, BAD_REFERENCE, BAD_VALUE, CONTRADICTION, Diagnostic, Diagnostics, FILE, LIMIT, NO_CREDENTIALS,
+    NO_EFFECT, NO_LISTENER, NO_ROUTE, NOT_AN_AUTHENTICATOR, ROUTE_LESS_PROTECTED, SYNTAX, UNKNOWN_UPSTREAM,
+    UNUSED_UPSTREAM,
 };
 use crate::file::{read_file, read_file_or_pipe, why};
 use crate::language::Whole;
@@ -134,7 +135,7 @@ impl fmt::Debug for Draft {
 pub const USUAL_PLACES: [&str; 2] = ["daemun.yaml", "/etc/daemun/daemun.yaml"];
 /// Findings that mean nothing when a file of the configuration could not be read.
 const OF_THE_WHOLE: &[&str] =
-    &[NO_LISTENER, NO_ROUTE, UNKNOWN_UPSTREAM, UNUSED_UPSTREAM, NO_EFFECT, NOT_AN_AUTHENTICATOR];
+    &[NO_LISTENER, NO_ROUTE, UNKNOWN_UPSTREAM, UNUSED_UPSTREAM, NO_EFFECT, NOT_AN_AUTHENTICATOR, CONTRADICTION];
 /// Text of all files together.
 const TEXT_LIMIT: u64 = 100 << 20;
 /// Files of a folder.

@@ -30,8 +30,8 @@ impl Conditions for Bare {
 
     fn cookie(&self, _: &str, _: &mut dyn FnMut(&[u8]) -> bool) {}
 
-    fn client_ip(&self) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    fn client_ip(&self) -> Option<IpAddr> {
+        Some(IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 }
 

@@ -231,6 +231,7 @@ fn read(snapshot: &Snapshot, request: &ExplainRequest, exchange: &mut Exchange) 
         ip: request.peer,
         peer_text: Rc::from(request.peer.to_string()),
         trusted,
+        unreadable: false,
         tls: request.tls,
         identity: None,
         ends: None,

@@ -211,11 +211,11 @@ fn admit(worker: &Rc<Worker>, accepted: Accepted, name: &Arc<str>) {
         client.ends = peer.and_then(|from| ends(&stream, from));
     }
     let worker = Rc::clone(worker);
-    let entrance = local.snapshot.entrances.get(&**name).cloned();
+    let entrance = local.snapshot.entrances.get(&**name).cloned().map(|entrance| (entrance, Arc::clone(name)));
     tokio::task::spawn_local(async move {
         match entrance {
             None => http1::connection(&worker, stream, client, true).await,
-            Some(entrance) => Box::pin(enter(&worker, stream, client, entrance)).await,
+            Some((entrance, name)) => Box::pin(enter(&worker, stream, client, (entrance, name))).await,
         }
         drop(open);
     });
@@ -226,7 +226,16 @@ fn client(settings: &Settings, peer: Option<IpAddr>) -> Client {
     let trusted = settings.trusted_proxies.trust(peer);
     let ip = peer.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
     let peer_text = peer.map(|ip| ip.to_string()).unwrap_or_default();
-    Client { peer, ip, peer_text: Rc::from(peer_text), trusted, tls: false, identity: None, ends: None }
+    Client {
+        peer,
+        ip,
+        peer_text: Rc::from(peer_text),
+        trusted,
+        unreadable: false,
+        tls: false,
+        identity: None,
+        ends: None,
+    }
 }
 
 /// Both ends of a connection; `None` when it ended already.
@@ -254,11 +263,13 @@ impl Drop for OpenConnection {
 }
 
 /// What comes before requests, each within the time a head may take.
-async fn enter(worker: &Rc<Worker>, stream: Stream, mut client: Client, entrance: Entrance) {
+async fn enter(worker: &Rc<Worker>, stream: Stream, mut client: Client, through: (Entrance, Arc<str>)) {
+    let (entrance, name) = through;
     if let Some(proxy) = &entrance.proxy
-        && !named(worker, &stream, &mut client, proxy).await
+        && let Err(why) = named(worker, &stream, &mut client, proxy).await
     {
         worker.recorder.connection_unnamed();
+        tell_unnamed(worker, &client, &entrance, (&name, why));
         return;
     }
     match entrance.tls {
@@ -267,11 +278,26 @@ async fn enter(worker: &Rc<Worker>, stream: Stream, mut client: Client, entrance
     }
 }
 
-/// Takes the client from the header of the PROXY protocol that the connection begins with; says whether it may be served. A peer that is
-/// not believed is not asked for one, and nothing that it sends is taken for one.
-async fn named(worker: &Rc<Worker>, stream: &Stream, client: &mut Client, proxy: &ListenerProxy) -> bool {
+#[cold]
+fn tell_unnamed(worker: &Worker, client: &Client, entrance: &Entrance, (name, why): (&str, &str)) {
+    let Some(events) = worker.recorder.metrics().events() else { return };
+    let Some(left_out) = entrance.unnamed.admit(worker.clock.now()) else { return };
+    let peer = client.peer.map_or_else(|| "a Unix socket".to_owned(), |ip| format!("`{ip}`"));
+    let more = if left_out > 0 { format!("; {left_out} more were closed since the last line") } else { String::new() };
+    events.warning("proxy_protocol", format_args!("`{name}` closed a connection from {peer}: {why}{more}"));
+}
+
+/// Takes the client from the header of the PROXY protocol that the connection begins with; an error says why it may not be served. A peer
+/// that is not believed is not asked for one, and nothing that it sends is taken for one.
+async fn named(
+    worker: &Rc<Worker>,
+    stream: &Stream,
+    client: &mut Client,
+    proxy: &ListenerProxy,
+) -> Result<(), &'static str> {
     if !proxy.from.trust(client.peer) {
-        return proxy.serve_others;
+        let refused = "the listener takes a PROXY header from others only, and serves nobody else";
+        return if proxy.serve_others { Ok(()) } else { Err(refused) };
     }
     let slot = worker.timers.slot();
     slot.set(worker.clock.now().saturating_add(worker.local().snapshot.settings.head));
@@ -280,10 +306,12 @@ async fn named(worker: &Rc<Worker>, stream: &Stream, client: &mut Client, proxy:
             let local = worker.local();
             *client = self::client(&local.snapshot.settings, Some(from.ip()));
             client.ends = local.snapshot.tells_ends.then(|| Rc::new(Ends { from, to }));
-            true
+            Ok(())
         }
-        Some(Ok(Said::Nobody)) => true,
-        Some(Err(_)) | None => false,
+        Some(Ok(Said::Nobody)) => Ok(()),
+        Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => Err("it does not begin with a PROXY header"),
+        Some(Err(_)) => Err("it ended before its PROXY header was whole"),
+        None => Err("its PROXY header was not whole within `timeouts.head`"),
     }
 }
 

@@ -180,8 +180,9 @@ impl Conditions for Asked<'_> {
         }
     }
 
-    fn client_ip(&self) -> IpAddr {
-        self.exchange.client.ip
+    fn client_ip(&self) -> Option<IpAddr> {
+        let client = &self.exchange.client;
+        (!client.unreadable).then_some(client.ip)
     }
 
     fn when(&self, when: &Expression, body: u64, place: Place<'_>) -> bool {

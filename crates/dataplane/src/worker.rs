@@ -399,26 +399,31 @@ pub(crate) fn identify(ids: &mut Ids, exchange: &mut Exchange, snapshot: &Snapsh
         }
     }
     exchange.client.ip = exchange.client.peer.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+    exchange.client.unreadable = false;
     if exchange.client.trusted {
-        exchange.client.ip = forwarded_ip(exchange, snapshot).unwrap_or(exchange.client.ip);
+        let (ip, unreadable) = forwarded_ip(exchange, snapshot);
+        exchange.client.ip = ip.unwrap_or(exchange.client.ip);
+        exchange.client.unreadable = unreadable;
     }
 }
 
-/// The caller behind trusted proxies: the last address of `X-Forwarded-For` that is not one of them.
-fn forwarded_ip(exchange: &Exchange, snapshot: &Snapshot) -> Option<IpAddr> {
+/// The caller behind trusted proxies: the last address of `X-Forwarded-For` that is not one of them; and whether what stands there cannot be
+/// read, so that it is the nearest proxy that can be named and not the caller.
+fn forwarded_ip(exchange: &Exchange, snapshot: &Snapshot) -> (Option<IpAddr>, bool) {
     let trusted = |ip: IpAddr| snapshot.settings.trusted_proxies.trust(Some(ip));
     let values: Vec<&[u8]> = exchange.request.head.values_id(FieldId::XForwardedFor).collect();
     let mut last = None;
     for text in values.iter().rev().flat_map(|value| value.rsplit(|&b| b == b',')) {
-        let text = std::str::from_utf8(text).ok()?.trim();
         // what cannot be read, and everything a client could have put before it, is not believed
-        let Some(ip) = address_of(text) else { return last };
+        let Some(ip) = std::str::from_utf8(text).ok().and_then(|text| address_of(text.trim())) else {
+            return (last, true);
+        };
         last = Some(ip.to_canonical());
         if !trusted(ip.to_canonical()) {
             break;
         }
     }
-    last
+    (last, false)
 }
 
 /// An address with or without a port, as proxies write it.

@@ -23,6 +23,8 @@ pub struct BuildContext<'a> {
     pub route: Option<&'a str>,
     /// Whether an authenticator runs on this route.
     pub authenticated: bool,
+    /// Bytes of a request body that `limits.body` allows on this route; for what is given for every route, the most that one allows.
+    pub body: u64,
     /// Path of the settings in the configuration, for findings.
     pub path: String,
     /// Where the settings stand.

@@ -274,6 +274,8 @@ pub struct Client {
     pub peer_text: Rc<str>,
     /// Whether the peer is a trusted proxy.
     pub trusted: bool,
+    /// Trusted proxies say of the caller what cannot be read; `ip` is the nearest of them, and not the caller's.
+    pub unreadable: bool,
     /// Whether the connection is TLS.
     pub tls: bool,
     /// Identity proven by a client certificate.
@@ -294,7 +296,16 @@ pub struct Ends {
 impl Default for Client {
     fn default() -> Self {
         let ip = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
-        Client { peer: None, ip, peer_text: Rc::from(""), trusted: false, tls: false, identity: None, ends: None }
+        Client {
+            peer: None,
+            ip,
+            peer_text: Rc::from(""),
+            trusted: false,
+            unreadable: false,
+            tls: false,
+            identity: None,
+            ends: None,
+        }
     }
 }
 

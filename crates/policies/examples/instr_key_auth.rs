@@ -35,6 +35,7 @@ fn main() {
         carry: &carry,
         route: Some("items"),
         authenticated: true,
+        body: 10 << 20,
         path: "routes.items.policies.key_auth".to_owned(),
         at: At::default(),
         param_names: &[],

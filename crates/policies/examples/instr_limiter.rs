@@ -23,6 +23,7 @@ fn main() {
         carry: &carry,
         route: Some("items"),
         authenticated: true,
+        body: 10 << 20,
         path: "routes.items.policies.rate_limit".to_owned(),
         at: At::default(),
         param_names: &[],

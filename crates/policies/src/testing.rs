@@ -77,6 +77,7 @@ impl Bench {
                 carry: &self.carry,
                 route: self.route.as_deref(),
                 authenticated,
+                body: 10 << 20,
                 path,
                 at: At::default(),
                 param_names: &[],

@@ -82,6 +82,7 @@ fn policy() -> Result<Box<dyn Policy>> {
         carry: &Carry::default(),
         route: Some("items"),
         authenticated: false,
+        body: 10 << 20,
         path: "routes.items.policies.transform".to_owned(),
         at: node.at,
         param_names: &[],

@@ -119,13 +119,14 @@ impl<const MIN: u64, const MAX: u64> Setting for Bounded<MIN, MAX> {
 }
 
 /// The text of a scalar that is a number and a unit; a bare number is reported as lacking its unit.
-fn with_unit<'n>(node: &'n Node, cx: &mut Decoder<'_>, what: &str, example: &str, unit: &str) -> Option<&'n str> {
+fn with_unit<'n>(node: &'n Node, cx: &mut Decoder<'_>, what: &str, example: &str, units: &[&str]) -> Option<&'n str> {
     match &node.value {
         Value::String(text) => Some(&text.text),
         Value::Number(text) => {
             let whole = parse_integer(text).is_some();
             let help = if whole {
-                format!("write `{text}{unit}` or another unit")
+                let forms: Vec<String> = units.iter().map(|unit| format!("`{text}{unit}`")).collect();
+                format!("write {} or another unit", forms.join(", "))
             } else {
                 format!("write it like `{example}`")
             };
@@ -153,7 +154,7 @@ fn split_unit(text: &str) -> Option<(u64, &str)> {
 /// A duration: a whole number and `ms`, `s`, `m` or `h`.
 impl Setting for Duration {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
-        let text = with_unit(node, cx, "a duration", "250ms", "s")?;
+        let text = with_unit(node, cx, "a duration", "250ms", &["ms", "s"])?;
         let Some((number, unit)) = split_unit(text) else {
             cx.bad_value_help(
                 node,
@@ -213,7 +214,7 @@ pub struct Size(pub u64);
 
 impl Setting for Size {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
-        let text = with_unit(node, cx, "a size", "64KiB", "B")?;
+        let text = with_unit(node, cx, "a size", "64KiB", &["B", "KiB"])?;
         let malformed = |cx: &mut Decoder<'_>, help: String| {
             cx.bad_value_help(node, format!("`{}` is not a size", node.shown()), help);
             None
@@ -325,7 +326,7 @@ impl std::fmt::Display for Rate {
 
 impl Setting for Rate {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
-        let text = with_unit(node, cx, "a rate", "100/s", "/s")?;
+        let text = with_unit(node, cx, "a rate", "100/s", &["/s"])?;
         let parsed = split_unit(text).and_then(|(count, rest)| Some((count, Period::parse(rest.strip_prefix('/')?)?)));
         match parsed {
             Some((count, per)) if (1..=1_000_000_000_000).contains(&count) => Some(Self { count, per }),
@@ -359,7 +360,7 @@ pub struct Percent {
 
 impl Setting for Percent {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
-        let text = with_unit(node, cx, "a percentage", "20%", "%")?;
+        let text = with_unit(node, cx, "a percentage", "20%", &["%"])?;
         let parsed = text.strip_suffix('%').and_then(|number| {
             let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
             let digits = |text: &str| !text.is_empty() && text.len() <= 3 && text.bytes().all(|b| b.is_ascii_digit());

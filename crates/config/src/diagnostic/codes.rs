@@ -33,6 +33,10 @@ codes! {
          that is not one of those allowed, a number out of range. The message says what is expected.";
     CONFLICTING_KEYS = "conflicting_keys":
         "Two keys that exclude each other are both given, such as two destinations of one route, or `path` and `prefix`.";
+    CONTRADICTION = "contradiction":
+        "Settings that are each fine never do together what they say: a bound below what it bounds, a time limit that comes before what \
+         is to happen first, a value to balance by that the route's requests do not have, an upstream that falls back to itself or \
+         mirrors itself, targets of which none gets a call or one is given twice, or an address that is allowed and wholly denied.";
     DUPLICATE_KEY = "duplicate_key":
         "The same key stands twice in one mapping, or in two files of a folder. Both places are shown; one must go.";
     DUPLICATE_NAME = "duplicate_name":

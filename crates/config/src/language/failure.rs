@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::route::AnswerText;
 use crate::decode::{Bounded, Decoder, FieldName, NonEmpty, Percent, SchemaBuilder, Setting, Size, TimeLimit, text};
+use crate::diagnostic::{BAD_VALUE, Diagnostic};
 use crate::model::{Cached, Fallback, FallbackTo, Hedge, Mirror, Retry, RetryOn, Spanned};
 use crate::settings;
 use crate::tree::Node;
@@ -48,11 +49,7 @@ impl Setting for RetryOnText {
             "connect_failure" => RetryOn::ConnectFailure,
             "reset" => RetryOn::Reset,
             "timeout" => RetryOn::Timeout,
-            _ => RetryOn::Status(status(
-                node,
-                cx,
-                "write `connect_failure`, `reset`, `timeout` or a status like \"503\"",
-            )?),
+            _ => RetryOn::Status(status(node, cx, &["connect_failure", "reset", "timeout"])?),
         };
         Some(Self(on))
     }
@@ -62,12 +59,21 @@ impl Setting for RetryOnText {
     }
 }
 
-/// A status in quotes.
-fn status(node: &Node, cx: &mut Decoder<'_>, help: &str) -> Option<u16> {
+/// A status in quotes, where one of these words may stand as well.
+fn status(node: &Node, cx: &mut Decoder<'_>, words: &[&str]) -> Option<u16> {
     let written = text(node, cx, "a status in quotes")?;
     let status = written.parse().ok().filter(|status| written.len() == 3 && (200..=599).contains(status));
     if status.is_none() {
-        cx.bad_value_help(node, format!("`{}` is nothing that can be waited for", node.shown()), help);
+        let found =
+            Diagnostic::error(BAD_VALUE, node.at, format!("`{}` is nothing that can be waited for", node.shown()));
+        let near = cx.suggest(written, words.iter().copied()).filter(|_| !node.is_secret());
+        cx.report(match near {
+            Some(_) => found.did_you_mean(near),
+            None => {
+                let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+                found.help(format!("write {} or a status like \"503\"", words.join(", ")))
+            }
+        });
     }
     status
 }
@@ -164,7 +170,7 @@ impl Setting for FallbackOnText {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
         match text(node, cx, "`failure` or a status like \"503\"")? {
             "failure" => Some(Self(None)),
-            _ => status(node, cx, "write `failure` or a status like \"503\"").map(|status| Self(Some(status))),
+            _ => status(node, cx, &["failure"]).map(|status| Self(Some(status))),
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use crate::decode::{Bounded, Decoder, SchemaBuilder, Setting, TimeLimit};
 use crate::diagnostic::{self, BAD_VALUE, Diagnostic};
 use crate::settings;
-use crate::tree::Node;
+use crate::tree::{Node, Value};
 
 /// Calls that may wait unless it is said how many.
 const QUEUE: usize = 100;
@@ -168,6 +168,13 @@ impl Setting for ConcurrencyText {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
         if node.as_str() == Some("adaptive") {
             return Some(Self(Adaptive { min: 8, max: 1_000 }));
+        }
+        if let Value::Number(number) = &node.value {
+            let message = format!("`concurrency` is how the bound is found, and `{}` is a bound", node.shown());
+            let help =
+                format!("write `concurrency: adaptive` to have it learned, or `limits: {{ requests: {number} }}`");
+            cx.bad_value_help(node, message, help);
+            return None;
         }
         let ConcurrencyForm::Adaptive(text) = ConcurrencyForm::decode(node, cx)?;
         Some(Self(Adaptive { min: number(Some(text.min))?, max: number(Some(text.max))? }))

@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::target::is_authority;
 use crate::decode::{
-    Bounded, Decoder, FieldName, FieldValue, Mapping, Method, NonEmpty, Percent, RegexText, SchemaBuilder, Setting,
+    Bounded, Decoder, FieldName, FieldValue, Mapping, Method, OneOrMany, Percent, RegexText, SchemaBuilder, Setting,
     TimeLimit, text,
 };
 use crate::diagnostic::{CONFLICTING_KEYS, Diagnostic};
@@ -64,12 +64,21 @@ settings! {
 settings! {
     /// What a healthy target answers.
     struct ExpectText {
-        /// Statuses: `200`, or `2xx` for all of a kind.
-        status: Option<NonEmpty<StatusTest>>,
+        /// Statuses: `200`, `2xx` for all of a kind, `200-399` for a range; one or a list of them.
+        status: Option<OneOrMany<StatusTest>>,
         /// A text that the body holds, or `{regex: …}`; looked for in its first 64 KiB.
         body: Option<BodyTest>,
     }
     needs_one { "status", "body" }
+    check ExpectText::check;
+}
+
+impl ExpectText {
+    fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
+        if let Some(list) = node.get("status").filter(|list| list.as_seq().is_some_and(<[Node]>::is_empty)) {
+            cx.key("status", |cx| cx.bad_value(list, "expected at least one item, found an empty list"));
+        }
+    }
 }
 
 impl HealthText {
@@ -183,13 +192,21 @@ struct StatusTest((u16, u16));
 
 impl Setting for StatusTest {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
-        if let Some(kind) = node.as_str().and_then(|text| text.strip_suffix("xx")) {
-            if let Some(kind) = kind.parse::<u16>().ok().filter(|kind| (1..=5).contains(kind)) {
-                return Some(Self((kind * 100, kind * 100 + 99)));
+        if let Some(text) = node.as_str().filter(|text| text.contains(|c: char| !c.is_ascii_digit())) {
+            let status = |text: &str| {
+                let digits = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+                text.parse::<u16>().ok().filter(|status| digits && (100..=599).contains(status))
+            };
+            let kind =
+                text.strip_suffix("xx").and_then(|kind| kind.parse::<u16>().ok()).filter(|kind| (1..=5).contains(kind));
+            let range = text.split_once('-').and_then(|(first, last)| Some((status(first)?, status(last)?)));
+            let range = range.filter(|(first, last)| first <= last);
+            let found = kind.map(|kind| (kind * 100, kind * 100 + 99)).or(range);
+            if found.is_none() {
+                let help = "write `2xx` for 200 to 299, `200-399` for a range, or one status like `204`";
+                cx.bad_value_help(node, format!("`{}` is neither a status nor several", node.shown()), help);
             }
-            let help = "write `2xx` for 200 to 299, or one status like `204`";
-            cx.bad_value_help(node, format!("`{}` is not a kind of status", node.shown()), help);
-            return None;
+            return found.map(Self);
         }
         let status = Bounded::<200, 599>::decode(node, cx).and_then(|status| u16::try_from(status.get()).ok())?;
         Some(Self((status, status)))
@@ -197,7 +214,7 @@ impl Setting for StatusTest {
 
     fn schema(s: &mut SchemaBuilder<'_>) -> Json {
         let one = Bounded::<200, 599>::schema(s);
-        json!({ "anyOf": [one, { "type": "string", "pattern": "^[1-5]xx$", "title": "kind of status" }] })
+        json!({ "anyOf": [one, { "type": "string", "pattern": "^([1-5]xx|[1-5][0-9]{2}-[1-5][0-9]{2})$", "title": "kind or range of statuses" }] })
     }
 }
 

@@ -1,7 +1,7 @@
 //! What calls tell: of a target, which is ejected, and of an upstream, which is left alone.
 
 use crate::decode::{Bounded, Decoder, Percent, Status, TimeLimit};
-use crate::diagnostic::{BAD_VALUE, Diagnostic};
+use crate::diagnostic::{BAD_VALUE, CONTRADICTION, Diagnostic};
 use crate::model;
 use crate::settings;
 use crate::tree::Node;
@@ -32,9 +32,22 @@ settings! {
         /// Share of the targets that may be ejected at a time; of several always one, never all.
         max_ejected: Percent = "50%",
     }
+    check OutliersText::check;
 }
 
 impl OutliersText {
+    fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
+        let (first, longest) = (self.eject_for.0, self.max_eject_for.0);
+        if let Some(given) = node.get("max_eject_for").filter(|_| longest < first) {
+            let message = format!(
+                "`max_eject_for` is less than `eject_for`, which holds: a target is ejected for {first:?} each time"
+            );
+            let found = Diagnostic::warning(CONTRADICTION, given.at, message);
+            let help = "write a longer time, up to which ejections that follow each other double";
+            cx.key("max_eject_for", |cx| cx.report(found.help(help)));
+        }
+    }
+
     pub(super) fn lower(self) -> model::Outliers {
         model::Outliers {
             consecutive_failures: small(self.consecutive_failures.get()),

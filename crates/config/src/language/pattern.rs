@@ -44,7 +44,7 @@ impl Setting for PathPattern {
 }
 
 /// The names of a pattern's parameters.
-fn parameters(pattern: &str) -> Result<Vec<String>, Refused> {
+pub(super) fn parameters(pattern: &str) -> Result<Vec<String>, Refused> {
     let mut names: Vec<String> = Vec::new();
     plain_path(pattern)?;
     let mut segments = pattern.split('/').skip(1).peekable();

@@ -3,10 +3,10 @@
 use serde_json::{Map, Value as Json, json};
 
 use crate::decode::{Decoder, SchemaBuilder, Setting};
-use crate::diagnostic::{Diagnostic, NOT_AVAILABLE, UNKNOWN_POLICY};
+use crate::diagnostic::{Diagnostic, NOT_AVAILABLE, UNKNOWN_POLICY, WRONG_TYPE};
 use crate::model::{PolicyEntry, Spanned};
-use crate::policy::PLANNED_POLICIES;
-use crate::tree::{At, Entry, Node, clip};
+use crate::policy::{PLANNED_POLICIES, PolicyDescription};
+use crate::tree::{At, Entry, Node, Value, clip};
 
 /// Policies and their settings, in written order.
 pub(super) struct PoliciesText(
@@ -51,12 +51,31 @@ fn policy(entry: &Entry, cx: &mut Decoder<'_>) -> Option<PolicyEntry> {
     };
     let off = entry.value.is_off();
     let before = cx.error_count();
-    if !off {
+    if !off && !has_only_defaults(policy, entry, cx) {
         (policy.check)(&entry.value, cx);
     }
     let name = Spanned { value: entry.key.clone(), at: entry.key_at };
     let sound = cx.is_sound_since(before, &entry.value);
     Some(PolicyEntry { name, settings: (!off).then(|| entry.value.clone()), sound })
+}
+
+/// Reports `true` or nothing at all where settings of which none is needed belong.
+fn has_only_defaults(policy: &PolicyDescription, entry: &Entry, cx: &mut Decoder<'_>) -> bool {
+    if !matches!(entry.value.value, Value::Bool(true) | Value::Null) {
+        return false;
+    }
+    let takes = |node: &Node| {
+        let mut found = crate::Diagnostics::new();
+        (policy.check)(node, &mut Decoder::new(&mut found, "").policies(cx.known_policies()));
+        !found.has_errors()
+    };
+    if takes(&entry.value) || !takes(&Node { at: entry.value.at, value: Value::Map(Vec::new()) }) {
+        return false;
+    }
+    let message = format!("expected the settings of `{}`, found {}", policy.name, entry.value.found());
+    let help = format!("none of them is needed: write `{}: {{}}`", policy.name);
+    cx.report(Diagnostic::error(WRONG_TYPE, entry.value.at, message).help(help));
+    true
 }
 
 /// Reports a policy that does not exist, or not yet.

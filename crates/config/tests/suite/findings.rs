@@ -6,7 +6,7 @@ const FRAME: &str = "listeners: [{ bind: 127.0.0.1:0 }]\n";
 
 /// The findings of a configuration without their places: `code path: message; help`.
 #[track_caller]
-fn finds(text: &str, expected: &[&str]) {
+pub(crate) fn finds(text: &str, expected: &[&str]) {
     let loaded = load(&format!("{FRAME}{text}"));
     let found: Vec<String> = loaded
         .diagnostics
@@ -22,7 +22,7 @@ fn finds(text: &str, expected: &[&str]) {
 
 /// The findings of one route, that is named `a`.
 #[track_caller]
-fn route(text: &str, expected: &[&str]) {
+pub(crate) fn route(text: &str, expected: &[&str]) {
     finds(
         &format!(
             "upstreams: {{ u: {{ targets: [\"http://h\"] }} }}\nroutes: [{{ name: a, {text} }}, {{ name: z, match: {{ path: /z }}, upstream: u }}]"
@@ -42,7 +42,7 @@ fn groups_of_an_expression_are_told_to_be_no_parameters() {
 
 /// The findings of one upstream, that is named `u`.
 #[track_caller]
-fn upstream(text: &str, expected: &[&str]) {
+pub(crate) fn upstream(text: &str, expected: &[&str]) {
     finds(&format!("upstreams: {{ u: {{ {text} }} }}\nroutes: [{{ name: a, upstream: u }}]"), expected);
 }
 
@@ -312,7 +312,7 @@ fn settings_of_finding_and_checking_are_held_together() {
         ),
         (
             "targets: [http://h], health: { path: /, expect: { status: [7xx] } }",
-            "bad_value upstreams.u.health.expect.status[0]: `7xx` is not a kind of status; write `2xx` for 200 to 299, or one status like `204`",
+            "bad_value upstreams.u.health.expect.status[0]: `7xx` is neither a status nor several; write `2xx` for 200 to 299, `200-399` for a range, or one status like `204`",
         ),
         (
             "targets: [http://h], health: { path: /, interval: 50ms }",
@@ -716,7 +716,7 @@ fn policies_are_known_and_switched_off_where_they_are_on() {
     route(
         "answer: {}, policies: { key_auth: true }",
         &[
-            "wrong_type routes.a.policies.key_auth: expected a mapping, found the boolean `true`; write `key: value` lines below it, or `{ key: value }`; the keys here are `header`, `query`, `authorization` and `forward`",
+            "wrong_type routes.a.policies.key_auth: expected the settings of `key_auth`, found the boolean `true`; none of them is needed: write `key_auth: {}`",
         ],
     );
     route(

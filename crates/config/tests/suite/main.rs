@@ -15,6 +15,7 @@ mod support;
 mod available;
 mod bounds;
 mod examples;
+mod contradictions;
 mod findings;
 mod folder;
 mod forty;

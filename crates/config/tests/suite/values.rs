@@ -50,7 +50,10 @@ fn durations_are_a_whole_number_and_a_unit() {
         ("007s", seconds(7)),
     ]);
     refused::<Duration>(&[
-        ("5", "expected a duration like `250ms`, found the number `5` without a unit; write `5s` or another unit"),
+        (
+            "5",
+            "expected a duration like `250ms`, found the number `5` without a unit; write `5ms`, `5s` or another unit",
+        ),
         ("1.5", "expected a duration like `250ms`, found the number `1.5` without a unit; write it like `250ms`"),
         ("1.5s", "`1.5s` is not a duration; the units are `ms`, `s`, `m` and `h`"),
         ("5 s", "`5 s` is not a duration; the units are `ms`, `s`, `m` and `h`"),
@@ -81,7 +84,10 @@ fn sizes_are_powers_of_1024() {
         ("1024TiB", Size(1 << 50)),
     ]);
     refused::<Size>(&[
-        ("64", "expected a size like `64KiB`, found the number `64` without a unit; write `64B` or another unit"),
+        (
+            "64",
+            "expected a size like `64KiB`, found the number `64` without a unit; write `64B`, `64KiB` or another unit",
+        ),
         ("10MB", "`10MB` is not a size; write `10MiB`; the units are powers of 1024"),
         ("10k", "`10k` is not a size; write `10KiB`; the units are powers of 1024"),
         ("10 MiB", "`10 MiB` is not a size; write `10MiB`; the units are powers of 1024"),

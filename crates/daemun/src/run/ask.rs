@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
@@ -26,6 +28,8 @@ use super::within;
 
 /// Bytes of an answer's head.
 const MOST_HEAD: usize = 64 * 1024;
+/// Interim answers (1xx) before an answer; of one who sends more, none is waited for any longer.
+pub(super) const MOST_INTERIM: usize = 16;
 /// Fields of an answer's head.
 const MOST_FIELDS: usize = 100;
 
@@ -200,8 +204,19 @@ impl Question {
                 fields.insert(name, value);
             }
         }
-        let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
-        let answer = sender.send_request(request).await.map_err(|error| chain(&error))?;
+        let mut request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
+        let flooded = Arc::new(Notify::new());
+        let (tell, interim) = (Arc::clone(&flooded), AtomicUsize::new(0));
+        hyper::ext::on_informational(&mut request, move |_| {
+            if interim.fetch_add(1, Ordering::Relaxed) == MOST_INTERIM {
+                tell.notify_one();
+            }
+        });
+        let answer = tokio::select! {
+            biased;
+            () = flooded.notified() => return Err(too_many_interim()),
+            answer = sender.send_request(request) => answer.map_err(|error| chain(&error))?,
+        };
         let (head, body) = answer.into_parts();
         Ok(Answer { status: head.status.as_u16(), fields: head.headers, body, _connection: connection })
     }
@@ -275,6 +290,11 @@ impl Service {
         *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&config));
         Ok(config)
     }
+}
+
+/// What is said of one who sends interim answers without end.
+pub(super) fn too_many_interim() -> String {
+    format!("more than {MOST_INTERIM} interim answers (1xx) and none behind them")
 }
 
 /// An error with what caused it.

@@ -210,7 +210,8 @@ struct Entry {
     due: Option<u64>,
     backoff: Backoff,
     answered: bool,
-    failing: bool,
+    /// Why it failed last; `None` while it does not.
+    failing: Option<String>,
 }
 
 /// What to say of an answer.
@@ -218,7 +219,7 @@ struct Entry {
 enum Told {
     Nothing,
     Changed,
-    /// It failed for the first time; whether addresses stay.
+    /// It failed, and not as before; whether addresses stay.
     Failed(String, bool),
     /// It failed before.
     Again,
@@ -234,7 +235,7 @@ impl Table {
                 due: Some(0),
                 backoff: Backoff::new(HOLDS.0, RETRY_MOST),
                 answered: false,
-                failing: false,
+                failing: None,
             });
         }
     }
@@ -272,7 +273,7 @@ impl Table {
                 entry.backoff.reset();
                 entry.due = Some(now.saturating_add(nanos(found.ttl.clamp(HOLDS.0, HOLDS.1))));
                 let changed = std::mem::replace(&mut entry.addresses, found.addresses) != entry.addresses;
-                return match (std::mem::take(&mut entry.failing), changed) {
+                return match (entry.failing.take().is_some(), changed) {
                     (true, _) => Told::Again,
                     (false, true) => Told::Changed,
                     (false, false) => Told::Nothing,
@@ -282,9 +283,10 @@ impl Table {
             Err(why) => why,
         };
         entry.due = Some(now.saturating_add(nanos(entry.backoff.after_failure(chance))));
-        if std::mem::replace(&mut entry.failing, true) {
+        if entry.failing.as_ref() == Some(&why) {
             return Told::Nothing;
         }
+        entry.failing = Some(why.clone());
         Told::Failed(why, !entry.addresses.is_empty())
     }
 }
@@ -352,13 +354,15 @@ mod tests {
     }
 
     #[test]
-    fn addresses_stay_while_a_name_fails_and_that_is_told_once() {
+    fn addresses_stay_while_a_name_fails_and_each_kind_of_failure_is_told_once() {
         let mut table = table(&["a"]);
         table.take_due(0, 8);
         table.answered("a", found(1, 10), 0, 0);
         assert_eq!(table.answered("a", Err("no answer".into()), 10 * S, 0), Told::Failed("no answer".into(), true));
-        let none = Ok(Addresses { addresses: Vec::new(), ttl: Duration::ZERO });
-        assert_eq!(table.answered("a", none, 20 * S, 0), Told::Nothing);
+        assert_eq!(table.answered("a", Err("no answer".into()), 15 * S, 0), Told::Nothing);
+        let none = || Ok(Addresses { addresses: Vec::new(), ttl: Duration::ZERO });
+        assert_eq!(table.answered("a", none(), 20 * S, 0), Told::Failed("it has no address".into(), true));
+        assert_eq!(table.answered("a", none(), 20 * S, 0), Told::Nothing);
         assert_eq!(table.addresses("a"), Some(&[IpAddr::from([10, 0, 0, 1])][..]));
         assert!(table.due() > Some(20 * S));
         assert_eq!(table.answered("a", found(1, 10), 30 * S, 0), Told::Again);

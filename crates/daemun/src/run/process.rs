@@ -146,6 +146,7 @@ impl Process {
         let Reading { began, loaded } = reading;
         let workers = workers(loaded.config.as_ref());
         let (metrics, recorders) = Metrics::new(setup(workers, clock.wall(clock.now())));
+        metrics.tell_to(events.clone());
         let carry = Arc::new(Carry::default());
         let mut compiled = Compiled::new(loaded, &carry, &metrics);
         let (config, snapshot) = compiled.sound(output)?;

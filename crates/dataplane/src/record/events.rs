@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -145,6 +146,26 @@ impl Events {
     }
 }
 
+/// Lets one line a second through and counts those between. Shared by workers, without a lock. Time is an argument.
+#[derive(Debug, Default)]
+pub(crate) struct Sparing {
+    next: AtomicU64,
+    left_out: AtomicU64,
+}
+
+impl Sparing {
+    /// How many were left out since the last one that was let through; `None` when this one is as well.
+    pub(crate) fn admit(&self, now: u64) -> Option<u64> {
+        let next = self.next.load(Ordering::Relaxed);
+        let after = now.saturating_add(nanos(Duration::from_secs(1)));
+        if now < next || self.next.compare_exchange(next, after, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(self.left_out.swap(0, Ordering::Relaxed))
+    }
+}
+
 fn line(wall: u64, level: Level, event: &str, message: fmt::Arguments<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
     Stamp::default().push(&mut out, wall);
@@ -224,6 +245,13 @@ mod tests {
         let shown = text();
         assert!(shown.ends_with("éé\n"));
         assert_eq!(shown.len(), "2026-01-01T00:00:01.000Z info long: \n".len() + MOST_MESSAGE - 1);
+    }
+
+    #[test]
+    fn one_line_a_second_is_let_through_and_the_others_are_counted() {
+        let (sparing, second) = (Sparing::default(), nanos(Duration::from_secs(1)));
+        let told: Vec<Option<u64>> = [0, 1, 2, second, second + 1, 3 * second].map(|now| sparing.admit(now)).into();
+        assert_eq!(told, [Some(0), None, None, Some(2), None, Some(1)]);
     }
 
     #[test]

@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use daemun_pipeline::Reason;
 
 use super::cells::{Cell, RouteCells, RouteSum, TargetMetrics, TargetSum};
+use super::events::Events;
 use super::gate::{GateCells, GateNames, GateSum};
 use super::ring::RING_SLOTS;
 use super::{PolicyVerdict, Recorder, render};
@@ -95,6 +96,7 @@ pub struct Metrics {
     targets: Mutex<Names<TargetName, TargetMetrics>>,
     gates: Mutex<GateNames>,
     pub(super) log: Arc<LogCounters>,
+    events: OnceLock<Events>,
     reloads: Mutex<Reloads>,
 }
 
@@ -111,11 +113,22 @@ impl Metrics {
             targets: Mutex::new(Names::new(|| TargetMetrics::new(workers))),
             gates: Mutex::default(),
             log: Arc::default(),
+            events: OnceLock::new(),
             reloads: Mutex::default(),
             setup,
         });
         let recorders = (0..workers).map(|worker| Recorder::new(Arc::clone(&metrics), worker)).collect();
         (metrics, recorders)
+    }
+
+    /// Lets what changes about upstreams and listeners be told here as well, which is said once. Without it nothing is told.
+    pub fn tell_to(&self, events: Events) {
+        let _ = self.events.set(events);
+    }
+
+    /// Where such changes are told.
+    pub(crate) fn events(&self) -> Option<&Events> {
+        self.events.get()
     }
 
     /// The counters of a route: those it had before, if it is still known; fresh ones while fewer than [`MOST_NAMES`] are known; else

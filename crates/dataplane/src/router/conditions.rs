@@ -21,8 +21,8 @@ pub trait Conditions {
     fn query(&self, name: &str, visit: &mut dyn FnMut(&[u8]) -> bool);
     /// The values of a cookie.
     fn cookie(&self, name: &str, visit: &mut dyn FnMut(&[u8]) -> bool);
-    /// The caller's address, trusted proxies taken into account.
-    fn client_ip(&self) -> IpAddr;
+    /// The caller's address, trusted proxies taken into account; `None` where what these say cannot be read.
+    fn client_ip(&self) -> Option<IpAddr>;
     /// Whether an expression holds for it. It may read a JSON body of up to `body` bytes.
     fn when(&self, when: &Expression, body: u64, place: Place<'_>) -> bool {
         let _ = (when, body, place);
@@ -233,8 +233,8 @@ impl ConditionSet {
             }
         }
         if !self.client_ip.is_empty() {
-            let ip = request.client_ip();
-            if !self.client_ip.iter().any(|net| net.contains(ip)) {
+            let is_in = |ip| self.client_ip.iter().any(|net| net.contains(ip));
+            if !request.client_ip().is_some_and(is_in) {
                 return Some(Failed::ClientIp);
             }
         }

@@ -65,6 +65,7 @@ fn compile(
     check_log(config, diagnostics);
     let directory = Arc::new(directory(config));
     let router = Router::build(config.routes.iter().map(Into::into), config.hosts_fall_through, diagnostics);
+    let bodies = config.routes.iter().map(|route| route.body_limit.unwrap_or(config.limits.body));
     let mut compiler = Compiler {
         registry,
         carry,
@@ -74,6 +75,8 @@ fn compile(
         balances: &config.upstreams,
         shared: HashMap::new(),
         alike: HashMap::new(),
+        body: 0,
+        largest_body: bodies.max().unwrap_or(config.limits.body),
     };
     let global: Vec<&PolicyEntry> = config.policies.iter().filter(|p| p.settings.is_some()).collect();
     let unmatched = policies.then(|| compiler.unmatched(&global)).flatten();
@@ -89,6 +92,7 @@ fn compile(
             plain.get_or_insert_with(chain).clone()
         } else {
             let name = route.name.value.as_str();
+            compiler.body = route.body_limit.unwrap_or(config.limits.body);
             compiler.chain(&global, &route.policies, &route.authenticate, Some(name), &params).map(Arc::new)
         };
         routes.extend(compiler.route(route, &params, chain, metrics));
@@ -161,6 +165,9 @@ struct Compiler<'a> {
     balances: &'a [model::Upstream],
     /// What routes without a rewrite have of their own.
     alike: HashMap<Exceptions, Arc<Own>>,
+    /// Bytes of a request body that `limits.body` allows on the route whose chain is made, and the most that it allows on any.
+    body: u64,
+    largest_body: u64,
 }
 
 impl Compiler<'_> {
@@ -240,6 +247,7 @@ impl Compiler<'_> {
             carry: self.carry,
             route,
             authenticated,
+            body: if route.is_some() { self.body } else { self.largest_body },
             path,
             at: settings.at,
             param_names: params,
@@ -515,7 +523,10 @@ fn entrances(config: &Config, carry: &Carry, diagnostics: &mut Diagnostics) -> O
             continue;
         }
         let proxy = listener.proxy_protocol.clone().map(Arc::new);
-        out.insert(crate::listener::name(&listener.bind.value, same), Entrance { proxy, tls: tls.flatten() });
+        out.insert(
+            crate::listener::name(&listener.bind.value, same),
+            Entrance { unnamed: Arc::default(), proxy, tls: tls.flatten() },
+        );
     }
     complete.then_some(out)
 }

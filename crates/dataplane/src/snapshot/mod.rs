@@ -17,6 +17,7 @@ use daemun_pipeline::{Answer, Directory};
 use crate::chain::Chain;
 use crate::http1::parse::Bounds;
 use crate::record::RouteCells;
+use crate::record::events::Sparing;
 use crate::respond::ErrorBodies;
 use crate::router::Router;
 use failure::OwnFailure;
@@ -42,6 +43,8 @@ pub struct Snapshot {
 /// What comes before requests at a listener.
 #[derive(Clone)]
 pub(crate) struct Entrance {
+    /// Lines about connections without the header it asks for.
+    pub(crate) unnamed: Arc<Sparing>,
     /// First, a header of the PROXY protocol.
     pub(crate) proxy: Option<Arc<ListenerProxy>>,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,

@@ -10,7 +10,7 @@ use daemun_config::model::{ProxyVersion, TargetAddress, UpstreamProtocol};
 
 use super::upstream::Target;
 use crate::destination::upstream::state::TargetState;
-use crate::record::Metrics;
+use crate::record::{Events, Metrics};
 
 /// Targets one upstream has at most; of more that are found the first count.
 pub(crate) const MOST_TARGETS: usize = 4_096;
@@ -39,6 +39,8 @@ pub(crate) struct Known {
     pub(crate) looked: AtomicU64,
     /// One is being ejected.
     pub(crate) ejecting: AtomicBool,
+    /// Whether it was told that all are called for want of healthy ones.
+    pub(crate) panics: Mutex<bool>,
     /// By address; freed with the last target that has it.
     states: Mutex<HashMap<String, Weak<TargetState>>>,
 }
@@ -117,6 +119,11 @@ impl TargetSet {
         &self.maker.known
     }
 
+    /// Where it is told what changed about them.
+    pub(crate) fn events(&self) -> Option<&Events> {
+        self.maker.metrics.events()
+    }
+
     /// The targets of this moment, in a stable order.
     pub(crate) fn now(&self) -> Arc<Vec<Arc<Target>>> {
         self.now.load_full()
@@ -154,7 +161,7 @@ impl TargetSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Metrics, Setup};
+    use crate::record::Setup;
 
     fn found(port: u16, weight: u32) -> FoundTarget {
         FoundTarget {

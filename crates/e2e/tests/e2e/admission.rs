@@ -50,6 +50,32 @@ fn an_address_is_let_in_or_refused_wherever_it_goes() {
 }
 
 #[test]
+fn a_caller_whose_address_cannot_be_read_is_in_no_range_though_its_proxy_is() {
+    let text = "workers: 1\naccess_log: off\nlisteners: [{ bind: 127.0.0.1:0 }]\ntrusted_proxies: [127.0.0.1, 10.0.0.0/8]\nroutes:\n\
+                \x20 - { name: filtered, match: { path: /filtered }, policies: { ip_filter: { allow: [127.0.0.0/8, 10.0.0.0/8] } }, answer: {} }\n\
+                \x20 - { name: matched, match: { path: /matched, client_ip: [0.0.0.0/0] }, answer: {} }\n";
+    let gateway = Gateway::start(text);
+    let mut client = gateway.connect();
+    for (from, known) in [
+        ("10.1.2.3", true),
+        ("unknown", false),
+        ("unknown, 10.1.2.3", false),
+        ("192.0.2.1, \u{e9}", false),
+        ("_hidden, 10.1.2.3, 127.0.0.1", false),
+        ("", false),
+        // a caller that is known, whatever it has sent itself
+        ("unknown, 10.9.9.9, 192.0.2.1", true),
+    ] {
+        let field = format!("X-Forwarded-For: {from}\r\n");
+        let (filtered, matched) = (get(&mut client, "/filtered", &field), get(&mut client, "/matched", &field));
+        let allowed = known && !from.ends_with("192.0.2.1");
+        assert_eq!(filtered.status, if allowed { 200 } else { 403 }, "{from}");
+        assert_eq!(matched.status, if known { 200 } else { 404 }, "{from}");
+    }
+    assert_eq!(get(&mut client, "/filtered", "").status, 200, "the proxy speaks for nobody but itself");
+}
+
+#[test]
 fn a_list_of_addresses_may_stand_in_a_file_and_one_that_is_wrong_is_not_used() {
     let folder = Folder::new();
     folder.write("blocked.txt", "# seen on monday\n192.0.2.0/24\n127.0.0.1 # myself\n");

@@ -235,6 +235,51 @@ fn a_connection_is_all_that_a_check_over_tcp_takes() {
     drop(back);
 }
 
+/// Sends interim answers until nobody reads any more.
+fn only_interim(peer: &mut Peer) -> usize {
+    let mut sent = 0;
+    while peer.send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n") {
+        sent += 1;
+    }
+    sent
+}
+
+#[test]
+fn a_target_that_sends_interim_answers_without_end_fails_its_check_soon() {
+    let most = Arc::new(AtomicUsize::new(0));
+    let own = Arc::clone(&most);
+    let endless = Origin::serve(move |peer, _| {
+        own.fetch_max(only_interim(peer), Ordering::SeqCst);
+        Next::Close
+    });
+    let few = Origin::serve(|peer, _| {
+        peer.send("HTTP/1.1 103 Early Hints\r\n\r\n".repeat(16));
+        peer.answer("ok");
+        Next::Keep
+    });
+    let rest = "    health: { path: /healthz, interval: 100ms, timeout: 60s, unhealthy_after: 1 }";
+    let gateway = Gateway::start(&configuration(&[endless.url(), few.url()], rest));
+    let reason = "is unhealthy: 1 check failed: more than 16 interim answers (1xx) and none behind them";
+    until_told(&gateway, &format!("target `{}` of `u` {reason}", endless.url()));
+    assert!(!gateway.stderr().contains(&format!("`{}` of `u` is unhealthy", few.url())));
+    // what the sockets' buffers take, and no more
+    wait_until("nobody reads any more", PATIENCE, || (most.load(Ordering::SeqCst) > 0).then_some(()));
+    endless.quiet();
+}
+
+#[test]
+fn a_target_that_sends_interim_answers_over_http2_without_end_fails_its_check_as_well() {
+    let origin = Origin::start(|peer| {
+        answer_streams(peer, |stream, _| {
+            let head = encode(&[(":status", "103")]);
+            frame(kind::HEADERS, END_HEADERS, stream, &head).repeat(17)
+        })
+    });
+    let rest = "    protocol: h2c\n    health: { path: /healthz, interval: 100ms, timeout: 60s, unhealthy_after: 1 }";
+    let gateway = Gateway::start(&configuration(&[origin.url()], rest));
+    until_told(&gateway, "is unhealthy: 1 check failed: more than 16 interim answers (1xx) and none behind them");
+}
+
 #[test]
 fn the_health_service_of_grpc_is_asked() {
     let serving = Arc::new(AtomicBool::new(true));

@@ -148,6 +148,18 @@ fn names_folders_and_codings_lead_to_their_file() {
 }
 
 #[test]
+fn where_no_file_stands_for_a_folder_it_is_not_there_with_or_without_a_slash() {
+    let site = Site::start(", index: off", "");
+    for target in ["/", "/docs", "/docs/", "/empty", "/docs?a=b"] {
+        let answer = site.get(target, "");
+        assert_eq!((answer.status, answer.field("location")), (404, None), "{target}");
+    }
+    assert_eq!(site.get("/docs/index.html", "").text(), "docs");
+    let with_fallback = Site::start(", index: off, fallback: index.html", "");
+    assert_eq!(with_fallback.get("/docs", "").text(), "<h1>home</h1>");
+}
+
+#[test]
 fn a_redirect_to_a_folder_never_leads_to_another_host() {
     let site = Site::start("", "    slashes: keep\n");
     fs::create_dir_all(site.root.join("evil.test")).unwrap();

@@ -38,4 +38,5 @@ mod observing;
 mod lifecycle;
 mod checking;
 mod finding;
+mod telling;
 mod commands;

@@ -129,6 +129,7 @@ fn policy(schema: &Value, formats: bool, remotes: &Map<String, Value>) -> Option
         carry: &Carry::detached(),
         route: Some("suite"),
         authenticated: false,
+        body: 10 << 20,
         path: String::new(),
         at: At::default(),
         param_names: &[],

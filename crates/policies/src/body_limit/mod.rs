@@ -4,6 +4,7 @@ mod config;
 #[cfg(test)]
 mod tests;
 
+use daemun_config::diagnostic;
 use daemun_pipeline::{
     BuildContext, Exchange, Explanation, Fault, FieldId, Flow, Phase, Policy, PolicyConfig, Reason, Request, Stop,
     Verdict,
@@ -14,7 +15,12 @@ pub use config::BodyLimitConfig;
 impl PolicyConfig for BodyLimitConfig {
     const NAME: &'static str = "body_limit";
 
-    fn build(self, _: &mut BuildContext<'_>) -> Option<Vec<(Phase, Box<dyn Policy>)>> {
+    fn build(self, ctx: &mut BuildContext<'_>) -> Option<Vec<(Phase, Box<dyn Policy>)>> {
+        if self.max.0 > ctx.body {
+            let message = format!("`max` has no effect: `limits.body` allows {} bytes and no more", ctx.body);
+            let help = "write less, or a larger `limits: { body: … }` for the route or the gateway";
+            ctx.warning(diagnostic::CONTRADICTION, message, Some(help.to_owned()));
+        }
         Some(vec![(Phase::Admit, Box::new(BodyLimit { max: self.max.0 }))])
     }
 }

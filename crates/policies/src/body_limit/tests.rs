@@ -55,6 +55,19 @@ fn explain_tells_both_numbers_and_changes_nothing() {
 }
 
 #[test]
+fn a_limit_over_that_of_the_route_is_told_to_do_nothing() {
+    // the bench allows 10 MiB
+    let findings = |settings: &str| chain(settings).findings.lines();
+    assert_eq!(findings("{ max: 10MiB }"), Vec::<String>::new());
+    assert_eq!(
+        findings("{ max: 11MiB }"),
+        [
+            "contradiction routes.items.policies.body_limit: `max` has no effect: `limits.body` allows 10485760 bytes and no more"
+        ]
+    );
+}
+
+#[test]
 fn wrong_settings_are_found() {
     let bench = Bench::new(Vec::new());
     for (settings, code) in [

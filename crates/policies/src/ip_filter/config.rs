@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 
 use daemun_config::decode::{Decoder, JsonValue, OneOrMany, SchemaBuilder, Setting};
+use daemun_config::diagnostic::{CONTRADICTION, Diagnostic};
 use daemun_config::model::IpNet;
 use daemun_config::settings;
 use daemun_config::tree::Node;
 use serde_json::json;
+
+use super::ranges::Ranges;
 
 settings! {
     /// Which addresses may call. What is denied is refused even where it is allowed; with a list of who is allowed, nobody else is.
@@ -34,7 +37,36 @@ pub enum Caller {
     Unix,
 }
 
-fn check(_: &IpFilterConfig, node: &Node, cx: &mut Decoder<'_>) {
+/// What is allowed and wholly denied never gets in.
+fn allowed_in_vain(config: &IpFilterConfig, node: &Node, cx: &mut Decoder<'_>) {
+    let callers = |list: &Option<OneOrMany<Caller>>| list.as_ref().map(|list| list.0.clone()).unwrap_or_default();
+    let (allowed, denied) = (callers(&config.allow), callers(&config.deny));
+    let nets: Vec<IpNet> = denied
+        .iter()
+        .filter_map(|caller| match caller {
+            Caller::Net(net) => Some(*net),
+            Caller::Unix => None,
+        })
+        .collect();
+    let ranges = Ranges::new(&nets);
+    let Some(written) = node.get("allow") else { return };
+    let items = written.as_seq().unwrap_or(std::slice::from_ref(written));
+    // where one could not be read, places do not tell which is which
+    for (item, caller) in items.iter().zip(&allowed).filter(|_| items.len() == allowed.len()) {
+        let in_vain = match caller {
+            Caller::Net(net) => ranges.cover(*net),
+            Caller::Unix => denied.contains(&Caller::Unix),
+        };
+        if in_vain {
+            let message = format!("`{}` is allowed in vain: all of it is denied, which wins", item.shown());
+            let found = Diagnostic::warning(CONTRADICTION, item.at, message);
+            cx.key("allow", |cx| cx.report(found.help("leave it out, or narrow `deny`")));
+        }
+    }
+}
+
+fn check(config: &IpFilterConfig, node: &Node, cx: &mut Decoder<'_>) {
+    allowed_in_vain(config, node, cx);
     for key in ["allow", "deny"] {
         if let Some(list) = node.get(key).filter(|list| list.as_seq().is_some_and(<[Node]>::is_empty)) {
             cx.key(key, |cx| cx.bad_value(list, "expected at least one item, found an empty list"));

@@ -67,7 +67,7 @@ impl Callers {
     #[inline]
     fn contain(&self, from: Source) -> bool {
         match from {
-            Source::Address(ip) => self.ranges.contain(ip),
+            Source::Address(ip) | Source::Behind(ip) => self.ranges.contain(ip),
             Source::Nowhere => self.unix,
         }
     }
@@ -75,7 +75,7 @@ impl Callers {
     /// The narrowest entry that a caller falls under, as written.
     fn entry(&self, from: Source) -> Option<String> {
         match from {
-            Source::Address(ip) => {
+            Source::Address(ip) | Source::Behind(ip) => {
                 let nets = self.nets.iter().filter(|net| holds(**net, ip));
                 nets.max_by_key(|net| net.prefix).map(|net| format!("{}/{}", net.addr, net.prefix))
             }
@@ -90,12 +90,17 @@ enum Source {
     Address(IpAddr),
     /// From a Unix socket, and no trusted proxy says for whom.
     Nowhere,
+    /// From a caller of whom trusted proxies say what cannot be read; the nearest of these is at this address.
+    Behind(IpAddr),
 }
 
 impl Source {
     #[inline]
     fn of(exchange: &Exchange) -> Source {
         let client = &exchange.client;
+        if client.unreadable {
+            return Source::Behind(client.ip);
+        }
         let is_said = || client.trusted && exchange.request.head.get_id(FieldId::XForwardedFor).is_some();
         // what a proxy says can be no address, or that of none, and is not the proxy all the same
         let nowhere = client.peer.is_none() && client.ip.is_unspecified() && !is_said();
@@ -117,6 +122,8 @@ impl IpFilter {
             return Err(refusal("the address is denied"));
         }
         match &self.allow {
+            // that the proxy may call says nothing of whom it calls for
+            Some(_) if matches!(from, Source::Behind(_)) => Err(refusal("the caller's address cannot be read")),
             Some(allow) if !allow.contain(from) => Err(refusal("the address is not among those allowed")),
             Some(_) | None => Ok(()),
         }
@@ -137,9 +144,11 @@ impl Policy for IpFilter {
         let who = match from {
             Source::Address(ip) => format!("`{}`", ip.to_canonical()),
             Source::Nowhere => "a caller over a Unix socket".to_owned(),
+            Source::Behind(ip) => format!("a caller behind `{}`, whose address cannot be read,", ip.to_canonical()),
         };
         let denied = self.deny.entry(from);
-        let allowed = self.allow.as_ref().map(|allow| allow.entry(from));
+        let known = !matches!(from, Source::Behind(_));
+        let allowed = self.allow.as_ref().map(|allow| allow.entry(from).filter(|_| known));
         let detail = match (denied, allowed) {
             (Some(entry), _) => format!("{who} is denied by `{entry}`"),
             (None, Some(Some(entry))) => format!("{who} is allowed by `{entry}`"),

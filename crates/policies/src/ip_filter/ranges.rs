@@ -34,7 +34,7 @@ impl Ranges {
     pub(super) fn contain(&self, ip: IpAddr) -> bool {
         match ip.to_canonical() {
             IpAddr::V4(ip) => self.holds_v4(ip.to_bits()),
-            IpAddr::V6(ip) => self.v6.contain(ip.to_bits(), 0..self.v6.first.len()),
+            IpAddr::V6(ip) => self.v6.cover(ip.to_bits(), ip.to_bits(), 0..self.v6.first.len()),
         }
     }
 
@@ -44,7 +44,17 @@ impl Ranges {
         let byte = address >> 24;
         // and one that begins before the next first byte and ends behind it
         let end = (begin(byte + 1) + 1).min(self.v4.first.len());
-        self.v4.contain(address, begin(byte)..end)
+        self.v4.cover(address, address, begin(byte)..end)
+    }
+}
+
+impl Ranges {
+    /// Whether all addresses of a network are among them.
+    pub(super) fn cover(&self, net: IpNet) -> bool {
+        match family(net) {
+            Family::V4(first, last) => self.v4.cover(first, last, 0..self.v4.first.len()),
+            Family::V6(first, last) => self.v6.cover(first, last, 0..self.v6.first.len()),
+        }
     }
 }
 
@@ -103,12 +113,12 @@ impl<N: Copy + Ord> Sorted<N> {
         Sorted { first: first.into(), last: last.into() }
     }
 
-    /// Whether one of these of them, behind which none that begins earlier ends, holds an address.
+    /// Whether one of these holds all addresses from `first` to `last`. Ranges that touch were joined, so that one of them has all or none
+    /// has; none before `of` may end behind `first`.
     #[inline]
-    fn contain(&self, address: N, of: std::ops::Range<usize>) -> bool {
-        let (first, last) = (self.first.get(of.clone()), self.last.get(of));
-        let Some((first, last)) = first.zip(last) else { return false };
-        let behind = first.partition_point(|first| *first <= address);
-        behind.checked_sub(1).and_then(|at| last.get(at)).is_some_and(|last| address <= *last)
+    fn cover(&self, first: N, last: N, of: std::ops::Range<usize>) -> bool {
+        let Some((firsts, lasts)) = self.first.get(of.clone()).zip(self.last.get(of)) else { return false };
+        let behind = firsts.partition_point(|own| *own <= first);
+        behind.checked_sub(1).and_then(|at| lasts.get(at)).is_some_and(|own| last <= *own)
     }
 }

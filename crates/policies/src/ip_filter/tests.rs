@@ -46,6 +46,47 @@ fn what_is_denied_is_refused_even_where_it_is_allowed() {
 }
 
 #[test]
+fn a_caller_whose_address_cannot_be_read_is_not_taken_for_the_proxy_that_speaks_for_it() {
+    let status = |settings: &str| {
+        let chain = chain(settings);
+        let mut exchange = chain.exchange("GET / HTTP/1.1\nX-Forwarded-For: unknown");
+        let proxy = "10.0.0.1".parse().unwrap();
+        (exchange.client.peer, exchange.client.ip) = (Some(proxy), proxy);
+        (exchange.client.trusted, exchange.client.unreadable) = (true, true);
+        let told = chain.explain(&mut exchange).0;
+        let status = chain.status(&mut exchange);
+        assert_eq!(told == Outcome::Pass, status == 0, "{settings}: {told:?}");
+        status
+    };
+    for (settings, expected) in [
+        ("{ allow: 10.0.0.0/8 }", 403),
+        ("{ allow: [0.0.0.0/0, '::/0', unix] }", 403),
+        ("{ deny: 10.0.0.0/8 }", 403),
+        ("{ deny: 192.0.2.0/24 }", 0),
+    ] {
+        assert_eq!(status(settings), expected, "{settings}");
+    }
+}
+
+#[test]
+fn what_is_allowed_and_wholly_denied_is_told() {
+    let findings = |settings: &str| {
+        let chain = Bench::new(Vec::new()).build(&format!("ip_filter: {settings}")).unwrap();
+        chain.findings.lines().iter().filter(|line| line.starts_with("contradiction")).count()
+    };
+    for (settings, count) in [
+        ("{ allow: [10.1.0.0/16, 10.2.0.0/16], deny: 10.1.0.0/16 }", 1),
+        ("{ allow: 10.1.0.0/16, deny: [10.1.0.0/17, 10.1.128.0/17] }", 1),
+        ("{ allow: 10.1.0.0/16, deny: 10.1.0.0/17 }", 0),
+        ("{ allow: 10.0.0.0/8, deny: 10.1.0.0/16 }", 0),
+        ("{ allow: [unix, '::1'], deny: [unix, '::/0'] }", 2),
+        ("{ allow: unix, deny: '::/0' }", 0),
+    ] {
+        assert_eq!(findings(settings), count, "{settings}");
+    }
+}
+
+#[test]
 fn without_a_list_of_who_may_everybody_may_but_the_denied() {
     let chain = chain("{ deny: 192.0.2.7 }");
     assert_eq!((from(&chain, "192.0.2.7"), from(&chain, "192.0.2.8"), from(&chain, "::1")), (403, 0, 0));

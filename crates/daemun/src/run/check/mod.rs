@@ -41,6 +41,7 @@ enum TargetKey {
 pub(super) struct Checker {
     settings: HealthCheck,
     shared: Arc<Shared>,
+    events: Events,
     _task: Held,
 }
 
@@ -62,7 +63,7 @@ impl Checker {
             settings: settings.clone(),
         };
         let task = tokio::spawn(async move { run.run().await });
-        Self { settings: settings.clone(), shared, _task: Held::new(task) }
+        Self { settings: settings.clone(), shared, events: world.events.clone(), _task: Held::new(task) }
     }
 
     /// Whether it checks what these settings ask for.
@@ -82,7 +83,15 @@ impl Checker {
         let before = Arc::clone(&locked(&self.shared.upstream));
         for upstream in next.into_iter().chain([before.as_ref()]) {
             for target in upstream.targets().iter() {
+                let was_out = target.state().verdict() == Verdict::Unhealthy;
                 target.state().report_active(true, "it is not checked any more", clock.now());
+                if was_out {
+                    let (url, name) = (&target.url, &upstream.name);
+                    self.events.info(
+                        "health",
+                        format_args!("target `{url}` of `{name}` is called again: it is not checked any more"),
+                    );
+                }
             }
         }
     }
@@ -157,19 +166,35 @@ impl Run {
         let Some(target) = view.targets.get(key) else { return };
         let upstream = Arc::clone(&locked(&self.shared.upstream));
         let (name, url) = (&upstream.name, &target.url);
-        match (changed, result) {
-            (Changed::Healthy { after }, _) => {
+        let why = result.err().unwrap_or_default();
+        let state = target.state();
+        match changed {
+            Changed::Healthy { after } => {
                 let reason = format!("{} succeeded", checks(after));
-                target.state().report_active(true, &reason, now);
+                state.report_active(true, &reason, now);
                 self.events.info("health", format_args!("target `{url}` of `{name}` is healthy: {reason}"));
             }
-            (Changed::FirstHealthy, _) => target.state().report_active(true, "its first check succeeded", now),
-            (Changed::Unhealthy { after }, why) => {
-                let reason = format!("{} failed: {}", checks(after), why.err().unwrap_or_default());
-                target.state().report_active(false, &reason, now);
+            Changed::FirstHealthy => state.report_active(true, "its first check succeeded", now),
+            Changed::Unhealthy { after } => {
+                let reason = format!("{} failed: {why}", checks(after));
+                state.report_active(false, &reason, now);
                 self.events.warning("health", format_args!("target `{url}` of `{name}` is unhealthy: {reason}"));
             }
+            Changed::StillUnhealthy { passed: false, times } => {
+                state.explain_active(&format!("{} failed: {why}", checks(times)));
+            }
+            Changed::StillUnhealthy { passed: true, times } => {
+                let needed = self.settings.healthy_after;
+                state.explain_active(&format!("{} of {needed} succeeded", checks(times)));
+            }
+            Changed::Failing { times } => {
+                let allowed = self.settings.unhealthy_after;
+                state.explain_active(&format!("{} of {allowed} failed: {why}", checks(times)));
+            }
+            Changed::WellAgain => state.explain_active("its last check succeeded"),
         }
+        // not only with the next call
+        upstream.tell_panic(now);
     }
 }
 

@@ -1,7 +1,10 @@
 //! One check: connects as calls do, asks, and judges the answer. Knows neither when nor how often.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use daemun_config::model::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, Probe};
@@ -10,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use regex::bytes::Regex;
 use tokio::io::AsyncWriteExt as _;
 
-use super::super::ask::{Held, Question, Stream, secure, tcp, unix};
+use super::super::ask::{Held, MOST_INTERIM, Question, Stream, secure, tcp, too_many_interim, unix};
 use super::grpc;
 
 /// Bytes of an answer's body that are looked at.
@@ -191,11 +194,24 @@ async fn call(stream: Stream, request: Request<()>, body: Option<Bytes>, most: u
         h2::client::Builder::new().max_header_list_size(MOST_HEAD).handshake(stream).await.map_err(said)?;
     let _connection = Held::new(tokio::spawn(async move { drop(connection.await) }));
     let mut client = client.ready().await.map_err(said)?;
-    let (answer, mut sending) = client.send_request(request, body.is_none()).map_err(said)?;
+    let (mut answer, mut sending) = client.send_request(request, body.is_none()).map_err(said)?;
     if let Some(body) = body {
         sending.send_data(body, true).map_err(said)?;
     }
-    let (head, mut receiving) = answer.await.map_err(said)?.into_parts();
+    let mut interim = 0;
+    let answered = poll_fn(|cx| {
+        while let Poll::Ready(Some(passed)) = answer.poll_informational(cx) {
+            interim += 1;
+            if let Err(error) = passed {
+                return Poll::Ready(Err(said(error)));
+            }
+            if interim > MOST_INTERIM {
+                return Poll::Ready(Err(too_many_interim()));
+            }
+        }
+        Pin::new(&mut answer).poll(cx).map_err(said)
+    });
+    let (head, mut receiving) = answered.await?.into_parts();
     let mut whole =
         Whole { status: head.status.as_u16(), fields: head.headers, body: Vec::new(), trailers: HeaderMap::new() };
     if most == 0 {

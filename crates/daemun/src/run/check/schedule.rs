@@ -63,6 +63,12 @@ pub(super) enum Changed {
     Healthy { after: u32 },
     /// It is unhealthy, after so many checks.
     Unhealthy { after: u32 },
+    /// It is unhealthy as before; so many checks in a row came out this way.
+    StillUnhealthy { passed: bool, times: u32 },
+    /// It is called as before, though so many checks in a row failed.
+    Failing { times: u32 },
+    /// It is called as before, and the check succeeded behind one that failed.
+    WellAgain,
 }
 
 impl<K: Ord + Clone> Schedule<K> {
@@ -117,6 +123,7 @@ impl<K: Ord + Clone> Schedule<K> {
         let wait = if state.checked { varied(interval, jitter, chance) } else { part(interval, chance) };
         state.checked = true;
         state.due = Some(now.saturating_add(wait));
+        let failed_before = !state.row.1;
         state.row = if state.row.1 == passed { (state.row.0.saturating_add(1), passed) } else { (1, passed) };
         let (times, _) = state.row;
         match (passed, state.healthy) {
@@ -132,7 +139,9 @@ impl<K: Ord + Clone> Schedule<K> {
                 state.healthy = Some(false);
                 Some(Changed::Unhealthy { after: times })
             }
-            (true | false, _) => None,
+            (passed, Some(false)) => Some(Changed::StillUnhealthy { passed, times }),
+            (false, _) => Some(Changed::Failing { times }),
+            (true, _) => failed_before.then_some(Changed::WellAgain),
         }
     }
 }

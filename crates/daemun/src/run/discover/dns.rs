@@ -31,11 +31,14 @@ pub(super) async fn run(source: DnsSource, tls: bool, feed: &Feed, world: &World
     let mut backoff = Backoff::new(RETRY.0.max(source.refresh_min), RETRY.1.max(source.refresh_min));
     loop {
         let found = find(&source, tls, &lookup, &mut hosts).await;
-        for (host, why) in hosts.fresh_failures() {
+        for (host, why) in std::mem::take(&mut hosts.news) {
+            let (events, name) = (&world.events, &source.name);
+            let Some(why) = why else {
+                events.info("discover", format_args!("`{host}` of `{name}` is resolved again"));
+                continue;
+            };
             let stays = if hosts.knows(&host) { "; its last addresses stay" } else { "" };
-            world
-                .events
-                .warning("discover", format_args!("`{host}` of `{}` is not resolved: {why}{stays}", source.name));
+            events.warning("discover", format_args!("`{host}` of `{name}` is not resolved: {why}{stays}"));
         }
         let wait = match found {
             Ok((targets, ttl)) => {
@@ -62,17 +65,13 @@ pub(super) async fn run(source: DnsSource, tls: bool, feed: &Feed, world: &World
 #[derive(Default)]
 struct Hosts {
     known: BTreeMap<String, Vec<IpAddr>>,
-    /// Those that failed last, and those of them that nobody was told of yet.
-    failing: BTreeSet<String>,
-    fresh: Vec<(String, String)>,
+    /// Those that failed last, and why.
+    failing: BTreeMap<String, String>,
+    /// What is to be told: hosts that fail, not as before, and why; those that do not fail any more.
+    news: Vec<(String, Option<String>)>,
 }
 
 impl Hosts {
-    /// Hosts that began to fail, and why; each is given once.
-    fn fresh_failures(&mut self) -> Vec<(String, String)> {
-        std::mem::take(&mut self.fresh)
-    }
-
     fn knows(&self, host: &str) -> bool {
         self.known.get(host).is_some_and(|addresses| !addresses.is_empty())
     }
@@ -80,7 +79,7 @@ impl Hosts {
     /// Asks for these hosts. One that fails keeps what was known of it; why the last one did, and how long the rest holds.
     async fn ask(&mut self, hosts: &[&str], lookup: &Arc<Lookup>) -> (Option<String>, Duration) {
         let (mut failed, mut ttl) = (None, Duration::MAX);
-        let (mut known, mut failing) = (BTreeMap::new(), BTreeSet::new());
+        let (mut known, mut failing) = (BTreeMap::new(), BTreeMap::new());
         for some in hosts.chunks(AT_ONCE) {
             let mut under_way = JoinSet::new();
             for host in some {
@@ -97,16 +96,19 @@ impl Hosts {
                         if !found.addresses.is_empty() {
                             ttl = ttl.min(found.ttl);
                         }
+                        if self.failing.contains_key(&host) {
+                            self.news.push((host.clone(), None));
+                        }
                         known.insert(host, found.addresses);
                     }
                     Err(why) => {
                         // asked again as soon as may be
                         ttl = Duration::ZERO;
                         known.extend(self.known.remove_entry(&host));
-                        if !self.failing.contains(&host) {
-                            self.fresh.push((host.clone(), why.clone()));
+                        if self.failing.get(&host) != Some(&why) {
+                            self.news.push((host.clone(), Some(why.clone())));
                         }
-                        failing.insert(host);
+                        failing.insert(host, why.clone());
                         failed = Some(why);
                     }
                 }

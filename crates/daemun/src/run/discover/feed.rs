@@ -29,6 +29,10 @@ struct State {
     /// Nothing before the first answer.
     found: Option<Vec<FoundTarget>>,
     trouble: Option<Trouble>,
+    /// What the source said last while it fails.
+    why: String,
+    /// The trouble with what was found last, which is there again when a silent source says that nothing changed.
+    beneath: Option<Trouble>,
 }
 
 impl State {
@@ -73,6 +77,7 @@ impl Feed {
             _ => None,
         };
         state.trouble = trouble;
+        state.beneath = trouble;
         let kept = trouble == Some(Trouble::Empty) && !self.may_be_empty;
         let changed = !kept && state.found.as_ref() != Some(&targets);
         if changed {
@@ -92,18 +97,26 @@ impl Feed {
     pub(super) fn unchanged(&self) {
         let mut state = locked(&self.state);
         if state.trouble == Some(Trouble::Silent) {
-            state.trouble = None;
+            state.trouble = state.beneath;
             let now = state.count();
             drop(state);
             let name = locked(&self.upstream).name.clone();
-            self.tell(&name, (Some(Trouble::Silent), None), false, now, 0);
+            let (kind, targets) = (self.kind, count(now, "target"));
+            self.events.info(
+                "discover",
+                format_args!("`{name}` has {targets} by `{kind}`, which answers again: nothing changed"),
+            );
         }
     }
 
     /// The source does not answer, or not sensibly. What was found stays. `why` holds nothing secret.
     pub(super) fn failed(&self, why: &str) {
         let mut state = locked(&self.state);
-        let told = state.trouble.replace(Trouble::Silent) == Some(Trouble::Silent);
+        let silent = state.trouble.replace(Trouble::Silent) == Some(Trouble::Silent);
+        let told = silent && state.why == why;
+        if !told {
+            why.clone_into(&mut state.why);
+        }
         let now = state.count();
         drop(state);
         if !told {
@@ -226,6 +239,76 @@ pub(super) fn sort(targets: &mut [FoundTarget]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Keeps what is told.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            locked(&self.0).extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn feed(events: &Events) -> Feed {
+        let text = "listeners: [{ bind: 127.0.0.1:0 }]\nupstreams: { u: { targets: [\"http://127.0.0.1:9\"] } }\n\
+                    routes: [{ name: a, upstream: u }]\n";
+        let path = std::env::temp_dir().join(format!("daemun-feed-{}.yaml", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        let (_, snapshot) = crate::configuration::Compiled::detached(Some(&path)).sound.unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let clock = daemun_dataplane::Clock::system();
+        let lookup = Arc::new(super::super::super::lookup::Lookup::system(clock.clone()));
+        Feed {
+            kind: "http",
+            may_be_empty: false,
+            events: events.clone(),
+            names: Arc::new(Names::new(clock, events.clone(), lookup)),
+            upstream: Mutex::new(Arc::clone(snapshot.upstreams().next().unwrap())),
+            state: Mutex::default(),
+            answered: watch::Sender::new(false),
+        }
+    }
+
+    #[tokio::test]
+    async fn each_kind_of_trouble_is_told_once_and_so_is_its_end() {
+        let kept = Kept::default();
+        let events = Events::to(daemun_dataplane::Clock::system(), kept.clone()).unwrap();
+        let told = || {
+            assert!(events.flush(std::time::Duration::from_secs(10)));
+            let text = String::from_utf8(std::mem::take(&mut *locked(&kept.0))).unwrap();
+            text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect::<Vec<_>>()
+        };
+        let feed = feed(&events);
+        feed.found(vec![at("10.0.0.1", 80, false)], 0);
+        assert_eq!(told(), ["info discover: `u` has 1 target by `http`"]);
+        (0..3).for_each(|_| feed.failed("no connection"));
+        feed.failed("it answers 500");
+        let failing = |why| format!("warning discover: targets of `u` are not found by `http`: {why}; the last 1 stay");
+        assert_eq!(told(), [failing("no connection"), failing("it answers 500")]);
+        (0..2).for_each(|_| feed.unchanged());
+        assert_eq!(told(), ["info discover: `u` has 1 target by `http`, which answers again: nothing changed"]);
+        feed.failed("no connection");
+        feed.found(vec![at("10.0.0.1", 80, false)], 0);
+        assert_eq!(
+            told(),
+            [failing("no connection"), "info discover: `u` has 1 target by `http`, which answers again".into()]
+        );
+        feed.found(Vec::new(), 0);
+        feed.failed("no connection");
+        feed.unchanged();
+        assert_eq!(told().len(), 3);
+        // it still knows none, which was told
+        feed.found(Vec::new(), 0);
+        assert_eq!(told(), Vec::<String>::new());
+        feed.found(vec![at("10.0.0.1", 80, false)], 0);
+        assert_eq!(told(), ["info discover: `u` has 1 target by `http`"]);
+    }
 
     #[test]
     fn of_too_many_targets_the_first_count_and_each_counts_once() {

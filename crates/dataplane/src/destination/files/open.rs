@@ -96,6 +96,8 @@ fn named(search: &Search<'_>, root: &OwnedFd) -> Result<Found, Miss> {
     if !search.name.folder {
         return match entry(search, root, &search.name.path)? {
             Entry::File(file) => coded(search, root, file),
+            // where no file stands for a folder, there is nothing behind its name with a slash either
+            Entry::Folder if search.index.is_none() => Err(Miss::Gone(Errno::ISDIR)),
             Entry::Folder => Ok(Found::Folder),
         };
     }

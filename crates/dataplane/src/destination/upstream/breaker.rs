@@ -1,6 +1,7 @@
 //! Leaves an upstream alone that fails: closed, then open for a while, then half open, when a few calls try it. Shared by workers and kept
 //! over reloads that leave its settings as they are; atomics only. Time is an argument.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 
 use super::window::{Window, is_share};
@@ -31,6 +32,8 @@ pub(crate) struct Breaker {
     times: AtomicU32,
     /// Calls that try it and how many of them were well, the latter in the upper half.
     tries: AtomicU64,
+    /// Which time it was last told that calls try it.
+    told: AtomicU32,
 }
 
 /// That a call may be made. Its end must be told.
@@ -49,6 +52,39 @@ pub(crate) enum Position {
     /// For so long.
     Open(u64),
     HalfOpen,
+}
+
+/// What a call turned it to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Opened(Why),
+    /// This many calls that tried it were well.
+    Closed(u32),
+}
+
+/// Why it opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// So many failures in a row.
+    InARow(u32),
+    /// So many of so many calls failed.
+    Failed(u64, u64),
+    /// So many of so many calls were slow.
+    Slow(u64, u64),
+    /// A call that tried the upstream failed, or was slow.
+    Again { slow: bool },
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::InARow(failures) => write!(f, "{failures} consecutive failures"),
+            Why::Failed(part, calls) => write!(f, "{part} of {calls} calls failed"),
+            Why::Slow(part, calls) => write!(f, "{part} of {calls} calls were slow"),
+            Why::Again { slow: false } => f.write_str("a call that tried it failed"),
+            Why::Again { slow: true } => f.write_str("a call that tried it was slow"),
+        }
+    }
 }
 
 /// What a call came to.
@@ -71,6 +107,7 @@ impl Breaker {
             until: AtomicU64::new(0),
             times: AtomicU32::new(0),
             tries: AtomicU64::new(0),
+            told: AtomicU32::new(0),
         }
     }
 
@@ -92,66 +129,88 @@ impl Breaker {
         }
     }
 
-    /// Takes what a call came to.
-    pub(crate) fn end(&self, pass: Pass, end: End, now: u64) {
+    /// Whether this is the first call that tries it since it opened.
+    pub(crate) fn half_opens(&self, pass: Pass) -> bool {
         match pass {
-            Pass::Closed if self.until.load(Acquire) == 0 => self.count(end, now),
-            Pass::Closed => {}
-            Pass::Try(times) if times == self.times.load(Acquire) => self.tried(end, now),
-            Pass::Try(_) => {}
+            Pass::Closed => false,
+            Pass::Try(times) => self.told.swap(times, Relaxed) != times,
         }
     }
 
-    fn count(&self, end: End, now: u64) {
+    /// Takes what a call came to, and says what that turned it to; of several calls at once, one turns it.
+    pub(crate) fn end(&self, pass: Pass, end: End, now: u64) -> Option<Turn> {
+        match pass {
+            Pass::Closed if self.until.load(Acquire) == 0 => {
+                let why = self.count(end, now)?;
+                self.times.fetch_add(1, AcqRel);
+                (self.open(now) == 0).then_some(Turn::Opened(why))
+            }
+            Pass::Try(times) if times == self.times.load(Acquire) => self.tried(times, end, now),
+            Pass::Closed | Pass::Try(_) => None,
+        }
+    }
+
+    /// Why it is to be opened, if it is.
+    fn count(&self, end: End, now: u64) -> Option<Why> {
         let (failed, slow) = match end {
             End::Good(nanos) => (false, self.is_slow(nanos)),
             End::Failed => (true, false),
-            End::Unknown => return,
+            End::Unknown => return None,
         };
         let rules = &self.rules;
         self.window.add(failed, slow, rules.window, now);
         if failed {
             let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
             if rules.consecutive.is_some_and(|most| failures >= most) {
-                return self.open(now);
+                return Some(Why::InARow(failures));
             }
         } else if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
         }
         if !failed && !slow {
-            return;
+            return None;
         }
         let counts = self.window.counts(rules.window, now);
         let many = |part: u64, share: u32| part > 0 && is_share(part, counts.calls, share);
+        if counts.calls < rules.min_requests {
+            return None;
+        }
         let failing = rules.failure_ratio.is_some_and(|share| many(counts.failed, share));
         let slow = rules.slow.is_some_and(|(_, share)| many(counts.slow, share));
-        if counts.calls >= rules.min_requests && (failing || slow) {
-            self.open(now);
-        }
+        let slow = slow.then_some(Why::Slow(counts.slow, counts.calls));
+        failing.then_some(Why::Failed(counts.failed, counts.calls)).or(slow)
     }
 
-    fn tried(&self, end: End, now: u64) {
+    fn tried(&self, times: u32, end: End, now: u64) -> Option<Turn> {
         match end {
             End::Good(nanos) if !self.is_slow(nanos) => {
                 let well = (self.tries.fetch_add(1 << 32, AcqRel) >> 32) + 1;
                 if well >= u64::from(self.rules.half_open_requests) {
                     self.window.clear();
                     self.failures.store(0, Relaxed);
-                    self.until.store(0, std::sync::atomic::Ordering::Release);
+                    let open = self.until.swap(0, AcqRel) != 0;
+                    return open.then_some(Turn::Closed(self.rules.half_open_requests));
                 }
+                None
             }
-            End::Good(_) | End::Failed => self.open(now),
+            End::Good(_) | End::Failed => {
+                // of two that fail at once, one opens it
+                self.times.compare_exchange(times, times.wrapping_add(1), AcqRel, Relaxed).ok()?;
+                self.open(now);
+                Some(Turn::Opened(Why::Again { slow: end != End::Failed }))
+            }
             // another one may try in its place
             End::Unknown => {
                 let _ = self.tries.fetch_update(AcqRel, Acquire, |tries| (tries & HALF > 0).then(|| tries - 1));
+                None
             }
         }
     }
 
-    fn open(&self, now: u64) {
-        self.times.fetch_add(1, AcqRel);
+    /// Gives until when it was open before; 0 when it was closed.
+    fn open(&self, now: u64) -> u64 {
         self.tries.store(0, std::sync::atomic::Ordering::Release);
-        self.until.store(now.saturating_add(self.rules.open_for).max(1), std::sync::atomic::Ordering::Release);
+        self.until.swap(now.saturating_add(self.rules.open_for).max(1), AcqRel)
     }
 
     fn is_slow(&self, nanos: u64) -> bool {

@@ -124,6 +124,11 @@ impl Choice {
         })
     }
 
+    /// The share of healthy weight below which all are called.
+    pub(super) fn panic(&self) -> Option<u32> {
+        self.rules.panic
+    }
+
     /// The cookie that tells a client's target, if one does.
     pub(crate) fn sticky(&self) -> Option<&Sticky> {
         if let Balance::Sticky(sticky) = &self.balance { Some(sticky) } else { None }
@@ -298,16 +303,19 @@ impl TargetStatus {
     /// As JSON.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({
+        let mut told = serde_json::json!({
             "url": self.url,
             "state": self.standing.as_str(),
             "reason": self.reason,
             "weight": self.weight,
             "tier": self.tier,
             "zone": self.zone,
-            "in_flight": self.in_flight,
             "ejections": self.ejections,
-        })
+        });
+        if let (Some(calls), Some(told)) = (self.in_flight, told.as_object_mut()) {
+            told.insert("in_flight".to_owned(), calls.into());
+        }
+        told
     }
 }
 
@@ -370,6 +378,7 @@ impl Upstream {
         let choice = &self.choice;
         let state = target.state();
         let standing = state.standing(choice.checked, choice.outliers.is_some(), target.drain, now);
+        let counted = choice.counts && !(choice.is_idle_alone() && self.targets().len() == 1);
         TargetStatus {
             url: target.url.clone(),
             standing,
@@ -381,7 +390,7 @@ impl Upstream {
             weight: target.weight,
             tier: target.tier,
             zone: target.zone.clone(),
-            in_flight: choice.counts.then(|| state.told.in_flight()),
+            in_flight: counted.then(|| state.told.in_flight()),
             ejections: state.told.ejections(),
         }
     }
@@ -425,7 +434,11 @@ impl Upstream {
         match state.told.report(failed, nanos, trial, rules, now) {
             Finding::Nothing => {}
             Finding::Outlier(cause) => self.eject(target, cause, rules, now),
-            Finding::Back => state.readmit(now),
+            Finding::Back => {
+                if state.readmit(now) {
+                    self.tell_back(target);
+                }
+            }
         }
     }
 
@@ -469,6 +482,7 @@ impl Upstream {
         }
         if own > 0 && own <= now || own == 0 && rules.may_eject(ejected, all) {
             state.eject(cause, rules, now);
+            self.tell_ejected(target, cause, now);
         }
         ejecting.store(false, Ordering::Release);
     }

@@ -103,6 +103,7 @@ impl LocalUpstream {
         let owed = |count: usize| (0..count).map(|i| i64::from(i == self.offset % count.max(1))).collect();
         view.owed = view.plan.groups.iter().map(|group| owed(group.members.len())).collect();
         self.tell_gate(view);
+        self.shared.tell_panic(now);
     }
 
     /// Looks again at its targets if something may have changed; whether it did.
@@ -221,6 +222,9 @@ impl LocalUpstream {
             Some(breaker) => breaker.admit(now).map_err(circuit_open)?,
             None => Pass::Closed,
         };
+        if let (Pass::Try(_), Some(breaker)) = (pass, &choice.breaker) {
+            self.shared.tell_half_open(breaker, pass);
+        }
         self.shared.watch(now);
         if view.version != self.shared.set.version() {
             self.look(view, now);

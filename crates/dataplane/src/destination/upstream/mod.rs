@@ -16,6 +16,7 @@ mod leave;
 pub(crate) mod links;
 pub(crate) mod local;
 pub(crate) mod mirror;
+mod news;
 pub(crate) mod outliers;
 mod peers;
 pub(crate) mod picked;

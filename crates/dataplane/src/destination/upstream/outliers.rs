@@ -446,15 +446,15 @@ impl Told {
         self.ejections.load(Relaxed)
     }
 
-    /// Lets it have calls again.
-    pub(crate) fn readmit(&self, now: u64) {
+    /// Lets it have calls again; whether it had none before: of calls that succeed at once, one brings it back.
+    pub(crate) fn readmit(&self, now: u64) -> bool {
         self.ended.store(now, Relaxed);
         self.failures.store(0, Relaxed);
         self.overtaken.store(0, Relaxed);
         self.window.clear();
         self.latency.clear();
         self.cause.store(0, Relaxed);
-        self.until.store(0, Release);
+        self.until.swap(0, AcqRel) != 0
     }
 
     /// Until when it is ejected, and behind that tried; 0 when it is not.

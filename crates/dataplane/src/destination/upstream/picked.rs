@@ -95,8 +95,10 @@ impl Picked {
         if std::mem::take(&mut self.trial) {
             shared.state().told.tried();
         }
-        if let Some(breaker) = &home.choice.breaker {
-            breaker.end(self.pass, home.choice.breaker_end(outcome, nanos), now);
+        if let Some(breaker) = &home.choice.breaker
+            && let Some(turn) = breaker.end(self.pass, home.choice.breaker_end(outcome, nanos), now)
+        {
+            home.tell_turn(breaker, turn);
         }
     }
 

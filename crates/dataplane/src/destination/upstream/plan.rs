@@ -50,6 +50,8 @@ pub(crate) struct Plan {
     pub(crate) until: u64,
     /// All are called for want of healthy ones.
     pub(crate) panic: bool,
+    /// How much of the weight is healthy, and how much there is.
+    pub(crate) healthy: (u64, u64),
 }
 
 /// Targets that share a part of the calls.
@@ -123,7 +125,7 @@ pub(crate) fn plan(targets: &[Seen], rules: &PlanRules, now: u64) -> Plan {
     // where nothing else is left, what calls told does not count
     let alone = healthy == 0;
     let chosen = |seen: &Seen| well(seen) || callable(seen) && (panic || alone && seen.up);
-    let mut plan = Plan { panic, ..Plan::default() };
+    let mut plan = Plan { panic, healthy: (healthy, all), ..Plan::default() };
     for (index, seen) in targets.iter().enumerate() {
         if callable(seen) && seen.up && seen.ejected > 0 && !chosen(seen) {
             if seen.ejected <= now {

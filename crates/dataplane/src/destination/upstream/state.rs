@@ -53,12 +53,7 @@ impl TargetState {
     /// checks. `reason` is what the operator reads, `3 checks failed: 503`. `now` is a time of the gateway's clock.
     pub fn report_active(&self, healthy: bool, reason: &str, now: u64) {
         let verdict = if healthy { Verdict::Healthy } else { Verdict::Unhealthy };
-        let mut kept = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
-        if *kept != reason {
-            kept.clear();
-            kept.extend(reason.chars().take(MOST_REASON));
-        }
-        drop(kept);
+        self.explain_active(reason);
         let before = self.verdict.swap(verdict as u8, Ordering::AcqRel);
         if before == Verdict::Unhealthy as u8 && healthy {
             self.risen.store(now, Ordering::Relaxed);
@@ -66,6 +61,13 @@ impl TargetState {
         if before != verdict as u8 {
             self.changes.note();
         }
+    }
+
+    /// Takes over what the last check came to where that leaves the verdict as it is, so that the reason is that of now.
+    pub fn explain_active(&self, reason: &str) {
+        let mut kept = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.clear();
+        kept.extend(reason.chars().take(MOST_REASON));
     }
 
     /// What active checks came to.
@@ -103,10 +105,12 @@ impl TargetState {
         self.changes.note();
     }
 
-    pub(crate) fn readmit(&self, now: u64) {
-        self.told.readmit(now);
+    /// Whether it had no calls before.
+    pub(crate) fn readmit(&self, now: u64) -> bool {
+        let back = self.told.readmit(now);
         self.risen.store(now, Ordering::Relaxed);
         self.changes.note();
+        back
     }
 
     /// Which of the things that may keep calls from it holds, given what its upstream looks at; the first that does.

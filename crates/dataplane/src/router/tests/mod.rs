@@ -213,8 +213,8 @@ impl Conditions for Request {
         show(&self.cookies, name, visit);
     }
 
-    fn client_ip(&self) -> IpAddr {
-        self.client_ip
+    fn client_ip(&self) -> Option<IpAddr> {
+        Some(self.client_ip)
     }
 
     fn when(&self, when: &Expression, _: u64, place: Place<'_>) -> bool {

@@ -30,18 +30,31 @@ fn a_target_is_unhealthy_after_so_many_failures_and_healthy_after_so_many_succes
         now = schedule.due().unwrap().max(now);
         told.push(check(&mut schedule, 1, passed, now));
     }
-    let mut expected = vec![None; 13];
-    expected[0] = Some(Changed::FirstHealthy);
-    expected[6] = Some(Changed::Unhealthy { after: 3 });
-    expected[11] = Some(Changed::Healthy { after: 2 });
+    let failing = |times| Some(Changed::Failing { times });
+    let still = |passed, times| Some(Changed::StillUnhealthy { passed, times });
+    let expected = [
+        Some(Changed::FirstHealthy),
+        failing(1),
+        failing(2),
+        Some(Changed::WellAgain),
+        failing(1),
+        failing(2),
+        Some(Changed::Unhealthy { after: 3 }),
+        still(false, 4),
+        still(true, 1),
+        still(false, 1),
+        still(true, 1),
+        Some(Changed::Healthy { after: 2 }),
+        None,
+    ];
     assert_eq!(told, expected);
 }
 
 #[test]
 fn a_new_target_is_checked_at_once_and_its_failures_count_from_the_first() {
     let mut schedule = following(&[1]);
-    assert_eq!(check(&mut schedule, 1, false, 0), None);
-    assert_eq!(check(&mut schedule, 1, false, 6 * S), None);
+    assert_eq!(check(&mut schedule, 1, false, 0), Some(Changed::Failing { times: 1 }));
+    assert_eq!(check(&mut schedule, 1, false, 6 * S), Some(Changed::Failing { times: 2 }));
     assert_eq!(check(&mut schedule, 1, false, 12 * S), Some(Changed::Unhealthy { after: 3 }));
 }
 
@@ -49,7 +62,7 @@ fn a_new_target_is_checked_at_once_and_its_failures_count_from_the_first() {
 fn what_is_known_of_a_target_holds_for_whoever_checks_it_next() {
     let mut schedule = Schedule::new(settings());
     schedule.follow([(1, Some(false))].into_iter(), 0);
-    assert_eq!(check(&mut schedule, 1, true, 0), None);
+    assert_eq!(check(&mut schedule, 1, true, 0), Some(Changed::StillUnhealthy { passed: true, times: 1 }));
     assert_eq!(check(&mut schedule, 1, true, 6 * S), Some(Changed::Healthy { after: 2 }));
 }
 
@@ -180,11 +193,17 @@ fn judge(settings: &Settings, target: &mut Truth, passed: bool, told: Option<Cha
             target.unhealthy = false;
         }
         Some(Changed::FirstHealthy) => assert!(passed && !target.unhealthy, "seed {seed}"),
-        None if passed => {
-            assert!(!target.unhealthy || target.row.0 < settings.healthy_after, "seed {seed}: kept out too long");
+        Some(Changed::StillUnhealthy { passed: told, times }) => {
+            assert_eq!((told, times, true), (passed, target.row.0, target.unhealthy), "seed {seed}");
+            assert!(!passed || target.row.0 < settings.healthy_after, "seed {seed}: kept out too long");
         }
-        None => {
-            assert!(target.unhealthy || target.row.0 < settings.unhealthy_after, "seed {seed}: called too long");
+        Some(Changed::Failing { times }) => {
+            assert_eq!((passed, times, target.unhealthy), (false, target.row.0, false), "seed {seed}");
+            assert!(target.row.0 < settings.unhealthy_after, "seed {seed}: called too long");
         }
+        Some(Changed::WellAgain) => {
+            assert_eq!((passed, target.row.0, target.unhealthy), (true, 1, false), "seed {seed}")
+        }
+        None => assert!(passed && !target.unhealthy, "seed {seed}"),
     }
 }

@@ -292,17 +292,17 @@ async fn a_host_that_fails_keeps_what_is_known_of_it_and_keeps_nobody_elses_chan
     };
     let lookup = Arc::new(Lookup::hasty(server, Clock::system(), HASTE));
     let mut hosts = Hosts::default();
-    for (number, expected, fails) in [
-        (0, &["http://10.0.0.10:80", "http://10.0.0.20:80"][..], &["c.internal"][..]),
-        (1, &["http://10.0.0.11:80", "http://10.0.0.20:80"], &["b.internal"]),
-        (2, &["http://10.0.0.12:80", "http://10.0.0.20:80", "http://10.0.0.30:80"], &[]),
+    for (number, expected, told) in [
+        (0, &["http://10.0.0.10:80", "http://10.0.0.20:80"][..], &[("c.internal", true)][..]),
+        (1, &["http://10.0.0.11:80", "http://10.0.0.20:80"], &[("b.internal", true)]),
+        (2, &["http://10.0.0.12:80", "http://10.0.0.20:80", "http://10.0.0.30:80"], &[("c.internal", false)]),
     ] {
         round.store(number, Ordering::Relaxed);
         let (targets, ttl) = find(&source, false, &lookup, &mut hosts).await.unwrap();
         assert_eq!((urls(&targets).as_slice(), ttl), (expected, Duration::ZERO), "{number}");
-        let failures = hosts.fresh_failures();
-        let failures: Vec<&str> = failures.iter().map(|(host, _)| host.as_str()).collect();
-        assert_eq!(failures, fails, "{number}");
+        let news = std::mem::take(&mut hosts.news);
+        let news: Vec<(&str, bool)> = news.iter().map(|(host, why)| (host.as_str(), why.is_some())).collect();
+        assert_eq!(news, told, "{number}");
     }
 }
 

@@ -73,7 +73,7 @@ fn it_is_ejected_for_longer_each_time_it_fails_at_once_and_tried_by_one_call_at_
     now += SECOND;
     assert!(told.may_try(now));
     assert_eq!(told.report(false, Some(MS), true, &rules(), now), Finding::Back);
-    told.readmit(now);
+    assert!(told.readmit(now) && !told.readmit(now));
     told.eject(Cause::Failures(5), &rules(), now + 100 * SECOND);
     assert_eq!(told.ejected(), now + 110 * SECOND);
 }
@@ -219,7 +219,7 @@ fn a_target_that_hangs_gets_two_calls_a_second_at_most_after_three_seconds() {
                 let finding = told.report(took >= limit, (took < limit).then_some(took), *trial, &rules, now);
                 match finding {
                     Finding::Outlier(cause) => told.eject(cause, &rules, now),
-                    Finding::Back => told.readmit(now),
+                    Finding::Back => drop(told.readmit(now)),
                     Finding::Nothing => {}
                 }
                 if *trial {
@@ -289,7 +289,7 @@ fn a_target_that_hangs_gets_few_calls_whoever_gives_them_up() {
                 };
                 match finding {
                     Finding::Outlier(cause) => told.eject(cause, &rules, now),
-                    Finding::Back => told.readmit(now),
+                    Finding::Back => drop(told.readmit(now)),
                     Finding::Nothing => {}
                 }
                 if *trial {
@@ -462,7 +462,7 @@ impl Sim {
                 let took = call.end - call.sent;
                 told.answered(Some(took), false, self.now);
                 if told.report(false, Some(took), call.trial, &self.rules, self.now) == Finding::Back {
-                    told.readmit(self.now);
+                    let _ = told.readmit(self.now);
                 }
             } else if call.trial {
                 told.unanswered(self.now);
