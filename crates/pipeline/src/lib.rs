@@ -11,6 +11,7 @@ pub mod carry;
 pub mod directory;
 pub mod explain;
 pub mod expression;
+pub mod few;
 
 pub use build::BuildContext;
 pub use carry::Carry;
@@ -18,6 +19,7 @@ pub use directory::{BasicCredential, Consumer, ConsumerId, Directory};
 pub use exchange::{Client, Ends, Exchange, Method, Request, Response, Span, Times, TlsIdentity};
 pub use explain::{Explanation, Outcome};
 pub use fault::{Fault, Reason, Side};
+pub use few::Few;
 pub use head::{FieldId, Head};
 pub use policy::{
     Answer, Bodies, BodyNeed, Coder, Flow, Phase, Policy, PolicyConfig, PolicyRow, Runtimes, Stop, Verdict,

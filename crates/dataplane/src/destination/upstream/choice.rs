@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use daemun_config::diagnostic::{BAD_VALUE, Diagnostics};
 use daemun_config::model::{self, HashBy};
-use daemun_pipeline::{Carry, Exchange, Fault, Reason, Side};
+use daemun_pipeline::{Carry, Exchange, Fault, Few, Reason, Side};
 
 use super::balance::{Ring, hash, of_key};
 use super::breaker::{Breaker, BreakerRules, Position};
@@ -393,12 +393,13 @@ impl Upstream {
             let told = &target.state().told;
             (told.ejected() == 0).then(|| told.latency.mean()).flatten()
         };
-        let means: Vec<Option<u64>> = targets.iter().map(told).collect();
-        let mut sorted: Vec<u64> = means.iter().flatten().copied().collect();
+        // of many targets a look allocates, ten times a second at most
+        let means: Few<Option<u64>, 16> = targets.iter().map(told).collect();
+        let mut sorted: Few<u64, 16> = means.iter().flatten().copied().collect();
         sorted.sort_unstable();
-        let mut heard: Vec<u64> = targets.iter().map(|target| target.state().told.latency.last()).collect();
+        let mut heard: Few<u64, 16> = targets.iter().map(|target| target.state().told.latency.last()).collect();
         heard.sort_unstable_by(|a, b| b.cmp(a));
-        for (target, mean) in targets.iter().zip(means) {
+        for (target, mean) in targets.iter().zip(means.iter().copied()) {
             let told = &target.state().told;
             if !told.is_watched(now) {
                 continue;

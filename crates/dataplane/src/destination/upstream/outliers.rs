@@ -365,7 +365,7 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulation::{Random, seeds};
+    use daemun_seeded::{Random, seeds};
 
     const MS: u64 = 1_000_000;
     const SECOND: u64 = 1_000 * MS;
