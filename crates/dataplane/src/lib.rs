@@ -26,8 +26,6 @@ pub mod explain;
 mod ids;
 mod timers;
 mod clock;
-#[cfg(test)]
-mod simulation;
 
 pub use clock::Clock;
 pub use destination::upstream::choice::{TargetStatus, UpstreamStatus};

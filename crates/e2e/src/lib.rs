@@ -22,6 +22,7 @@ pub mod hpack;
 pub mod http2;
 pub mod http2_origin;
 pub mod load;
+pub mod trace;
 
 pub use case::{Case, case, run_cases};
 pub use client::{Client, Response};

@@ -5,13 +5,13 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use daemun_e2e::gateway::Gateway;
 use daemun_e2e::hpack::encode;
 use daemun_e2e::http2::{END_HEADERS, Http2, frame, kind};
+use daemun_e2e::trace::system_calls;
 use daemun_e2e::wire::Stream;
 use daemun_e2e::{Broken, Certificates, Next, Origin, Peer};
 
@@ -78,31 +78,8 @@ fn a_request_costs_at_most_six_and_a_half_system_calls() {
     for _ in 0..100 {
         call(&mut stream);
     }
-    let mut strace = Command::new("strace")
-        .args(["-c", "-f", "-p", &gateway.pid().to_string()])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("strace is needed: {error}"));
-    let mut report = strace.stderr.take().unwrap();
-    // it says so on its error stream once it is attached
-    let mut attached = Vec::new();
-    let mut byte = [0u8; 1];
-    while !String::from_utf8_lossy(&attached).contains("attached") {
-        assert_eq!(report.read(&mut byte).unwrap(), 1, "strace did not attach");
-        attached.push(byte[0]);
-    }
-    for _ in 0..CALLS {
-        call(&mut stream);
-    }
-    Command::new("kill").args(["-INT", &strace.id().to_string()]).status().unwrap();
-    let mut text = String::new();
-    report.read_to_string(&mut text).unwrap();
-    strace.wait().unwrap();
-    let calls: f64 = text
-        .lines()
-        .filter(|line| line.trim_end().ends_with("total"))
-        .filter_map(|line| line.split_whitespace().nth(3)?.parse::<f64>().ok())
-        .sum();
+    let (count, text) = system_calls(gateway.pid(), || (0..CALLS).for_each(|_| call(&mut stream)));
+    let calls = count as f64;
     assert!(calls / f64::from(CALLS) >= 4.0, "nothing was counted:\n{text}");
     assert!(calls / f64::from(CALLS) <= 6.5, "{} system calls a request:\n{text}", calls / f64::from(CALLS));
 }

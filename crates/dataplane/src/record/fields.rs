@@ -193,17 +193,34 @@ impl LogFields {
     }
 
     /// Writes them behind a field; `quoted` is whether that one's closing quote is missing, and then whether the last one's is.
-    fn write(&self, out: &mut Vec<u8>, line: &Line<'_>, quoted: &mut bool) {
-        let mut text = Vec::new();
+    fn write(&self, out: &mut Vec<u8>, line: &Line<'_>, text: &mut Vec<u8>, quoted: &mut bool) {
         for (key, value) in &self.0 {
-            if compute(value, line, &mut text) {
+            if compute(value, line, text) {
                 out.extend_from_slice(if *quoted { b"\"," } else { b"," });
                 out.extend_from_slice(key.as_bytes());
                 out.push(b'"');
-                push_text(out, text.get(..MOST_TEXT).unwrap_or(&text), Style::Json);
+                push_text(out, text.get(..MOST_TEXT).unwrap_or(text), Style::Json);
                 *quoted = true;
             }
         }
+    }
+}
+
+/// What is kept from line to line, so that one costs less.
+#[derive(Default)]
+pub(super) struct Kept {
+    stamp: Stamp,
+    /// Where values are computed.
+    text: Vec<u8>,
+}
+
+impl Kept {
+    /// Room for a computed value. A long one, of which little is written, does not hold its memory for good.
+    fn text(&mut self) -> &mut Vec<u8> {
+        if self.text.capacity() > 16 * MOST_TEXT {
+            self.text = Vec::new();
+        }
+        &mut self.text
     }
 }
 
@@ -214,7 +231,7 @@ fn compute(value: &Text, line: &Line<'_>, out: &mut Vec<u8>) -> bool {
 }
 
 /// Writes a line as one JSON object, with its line feed. Fields without a value are left out.
-pub(super) fn write_json(out: &mut Vec<u8>, line: &Line<'_>, stamp: &mut Stamp, fields: &LogFields) {
+pub(super) fn write_json(out: &mut Vec<u8>, line: &Line<'_>, kept: &mut Kept, fields: &LogFields) {
     let steps = Steps::of(&line.times);
     let start = out.len();
     // the quotes of two neighbours are written together with the key between them
@@ -229,10 +246,10 @@ pub(super) fn write_json(out: &mut Vec<u8>, line: &Line<'_>, stamp: &mut Stamp, 
         quoted = value.is_quoted();
         let to = key.len() - usize::from(!quoted);
         out.extend_from_slice(key.as_bytes().get(from..to).unwrap_or_default());
-        value.write(out, stamp, Style::Json);
+        value.write(out, &mut kept.stamp, Style::Json);
     }
     if !fields.0.is_empty() {
-        fields.write(out, line, &mut quoted);
+        fields.write(out, line, kept.text(), &mut quoted);
     }
     // the first key's comma; the time is always there
     if let Some(first) = out.get_mut(start) {
@@ -336,9 +353,8 @@ impl LogTemplate {
     }
 
     /// Writes a line, with its line feed. A field without a value is `-`.
-    pub(super) fn write(&self, out: &mut Vec<u8>, line: &Line<'_>, stamp: &mut Stamp) {
+    pub(super) fn write(&self, out: &mut Vec<u8>, line: &Line<'_>, kept: &mut Kept) {
         let steps = Steps::of(&line.times);
-        let mut computed = Vec::new();
         for part in &self.0 {
             match part {
                 Part::Text(text) => out.extend_from_slice(text.as_bytes()),
@@ -347,11 +363,12 @@ impl LogTemplate {
                     if matches!(value, Value::None) {
                         out.push(b'-');
                     }
-                    value.write(out, stamp, Style::Plain);
+                    value.write(out, &mut kept.stamp, Style::Plain);
                 }
                 Part::Computed(value) => {
-                    if compute(value, line, &mut computed) {
-                        push_text(out, computed.get(..MOST_TEXT).unwrap_or(&computed), Style::Plain);
+                    let text = kept.text();
+                    if compute(value, line, text) {
+                        push_text(out, text.get(..MOST_TEXT).unwrap_or(text), Style::Plain);
                     } else {
                         out.push(b'-');
                     }

@@ -9,10 +9,9 @@ use std::time::Duration;
 use daemun_config::model;
 
 use super::events::Events;
-use super::fields::{LogFields, LogTemplate, TemplateError, write_json};
+use super::fields::{Kept, LogFields, LogTemplate, TemplateError, write_json};
 use super::line::Line;
 use super::metrics::LogCounters;
-use super::text::Stamp;
 use super::writer::{Chunk, LogWriter};
 
 /// Bytes after which a buffer is handed over.
@@ -82,12 +81,12 @@ pub(super) struct LogBuffer {
     log: AccessLog,
     bytes: Vec<u8>,
     lines: u32,
-    stamp: Stamp,
+    kept: Kept,
 }
 
 impl LogBuffer {
     pub(super) fn new(log: AccessLog) -> LogBuffer {
-        LogBuffer { log, bytes: Vec::new(), lines: 0, stamp: Stamp::default() }
+        LogBuffer { log, bytes: Vec::new(), lines: 0, kept: Kept::default() }
     }
 
     /// Formats a line; says whether it is the first of a buffer, which is then to be handed over within a moment.
@@ -97,8 +96,8 @@ impl LogBuffer {
         }
         let start = self.bytes.len();
         match &*self.log.layout {
-            Layout::Json(fields) => write_json(&mut self.bytes, line, &mut self.stamp, fields),
-            Layout::Template(template) => template.write(&mut self.bytes, line, &mut self.stamp),
+            Layout::Json(fields) => write_json(&mut self.bytes, line, &mut self.kept, fields),
+            Layout::Template(template) => template.write(&mut self.bytes, line, &mut self.kept),
         }
         self.lines += 1;
         if self.bytes.len() >= FULL && !self.hand_over() && self.bytes.len() > MOST {

@@ -1,5 +1,6 @@
 //! Text with `${…}` in it: what stands between the braces is an expression. Knows no setting.
 
+use std::io::Write;
 use std::sync::Arc;
 
 use cel::common::ast::IdedExpr;
@@ -35,6 +36,8 @@ impl Eq for Text {}
 enum Piece {
     Literal(Box<str>),
     Source(Source),
+    /// The status of the answer: what logs and answers ask for most, without the interpreter.
+    Status,
     Program(Box<Program>, Arc<Tables>),
 }
 
@@ -126,7 +129,7 @@ impl Text {
                 put(text.as_bytes(), out);
                 Ok(())
             }
-            Piece::Source(_) | Piece::Program(..) => piece.put(&facts, out, put),
+            Piece::Source(_) | Piece::Status | Piece::Program(..) => piece.put(&facts, out, put),
         })
     }
 
@@ -145,6 +148,13 @@ impl Piece {
                 if let Ok(text) = source.read(facts) {
                     put(&text, out);
                 }
+            }
+            Piece::Status => {
+                let mut digits = [0; 5];
+                let mut rest = digits.as_mut_slice();
+                let _ = write!(rest, "{}", facts.exchange.response.status);
+                let length = 5 - rest.len();
+                put(digits.get(..length).unwrap_or_default(), out);
             }
             Piece::Program(program, tables) => match program.run(facts, tables) {
                 Ok(value) => {
@@ -173,9 +183,10 @@ fn piece(text: &str, scope: &Scope<'_>) -> Result<(Piece, bool), ExpressionError
         return Err(ExpressionError::new(text, 0, format!("{} is no text", kind.name())));
     }
     let body = tables.slots.contains(&Slot::Body);
-    let piece = match native::source(&tree, &tables) {
-        Some(source) => Piece::Source(source),
-        None => Piece::Program(Box::new(Program::new(tree)), Arc::new(tables)),
+    let piece = match native::slot(&tree, &tables) {
+        Some(Slot::Text(source)) => Piece::Source(source.clone()),
+        Some(Slot::Status) => Piece::Status,
+        _ => Piece::Program(Box::new(Program::new(tree)), Arc::new(tables)),
     };
     Ok((piece, body))
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use daemun_pipeline::{Carry, Directory, Outcome, Phase};
+use daemun_seeded::{Random, seeds};
 use proptest::prelude::*;
 
 use super::buckets::{Buckets, Key};
@@ -13,23 +14,6 @@ use super::gcra::{Gcra, seconds, units};
 use crate::testing::{Bench, Chain, SECOND, consumer};
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// A small generator (SplitMix64), so that a seed replays a run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
 
 /// `count` per `period`, and `burst`.
 #[derive(Clone, Copy, Debug)]
@@ -57,23 +41,15 @@ impl Limit {
     }
 }
 
-/// Seeds of a simulation: `SEED=n` replays one.
-fn seeds() -> Vec<u64> {
-    match std::env::var("SEED") {
-        Ok(seed) => vec![seed.parse().expect("SEED is a number")],
-        Err(_) => (0..256).collect(),
-    }
-}
-
 fn key(n: u64) -> Key {
-    let mut random = Random(n);
+    let mut random = Random::new(n);
     Key::new(random.next(), random.next())
 }
 
 #[test]
 fn no_window_over_admits_in_any_of_256_histories() {
     for seed in seeds() {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let limit =
             Limit { count: 1 + random.below(50), period: 1 + random.below(100_000), burst: 1 + random.below(9) };
         let gcra = limit.gcra();
@@ -112,7 +88,7 @@ fn no_window_over_admits_when_threads_share_a_moving_clock() {
             let run = |thread: u64| {
                 let (buckets, clock) = (&buckets, &clock);
                 scope.spawn(move || {
-                    let mut random = Random(thread);
+                    let mut random = Random::new(thread);
                     let mut admitted = Vec::new();
                     for _ in 0..40_000 {
                         let now = clock.fetch_add(random.below(3), Ordering::Relaxed);

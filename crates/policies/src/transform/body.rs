@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use daemun_pipeline::{FieldId, Head};
+use daemun_pipeline::{FieldId, Head, expression};
 
 use super::json::{Json, Keep, text};
 use super::pairs::{self, Writing};
@@ -27,9 +27,8 @@ impl Kind {
         let mut parts = value.split(|&b| b == b';').map(<[u8]>::trim_ascii);
         let essence = parts.next().unwrap_or_default();
         let is = |name: &str| essence.eq_ignore_ascii_case(name.as_bytes());
-        let ends = |suffix: &[u8]| essence.last_chunk::<5>().is_some_and(|end| end.eq_ignore_ascii_case(suffix));
         let ends_xml = essence.last_chunk::<4>().is_some_and(|end| end.eq_ignore_ascii_case(b"+xml"));
-        let kind = if is("application/json") || is("text/json") || ends(b"+json") {
+        let kind = if expression::is_json(essence) {
             Kind::Json
         } else if is("application/xml") || is("text/xml") || ends_xml {
             Kind::Xml

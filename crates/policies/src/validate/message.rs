@@ -1,6 +1,6 @@
 //! The head of a message as far as its body depends on it: media type, character set, codings. Knows no schema.
 
-use daemun_pipeline::{FieldId, Head};
+use daemun_pipeline::{FieldId, Head, expression};
 
 /// A media type without its parameters, in lower case, and the character set it names.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,9 +31,9 @@ impl MediaType {
         Some(MediaType { name, charset })
     }
 
-    /// `application/json`, or a type that says with `+json` that it is.
+    /// Whether it is JSON, as conditions see it too.
     pub(super) fn is_json(&self) -> bool {
-        self.name == "application/json" || self.name == "text/json" || self.name.ends_with("+json")
+        expression::is_json(self.name.as_bytes())
     }
 
     pub(super) fn is_form(&self) -> bool {

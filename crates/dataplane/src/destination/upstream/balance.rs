@@ -151,7 +151,7 @@ pub(crate) fn hash(bytes: &[u8]) -> u64 {
 mod tests {
     use super::super::plan::{PlanRules, Seen, plan};
     use super::*;
-    use crate::simulation::{Random, seeds};
+    use daemun_seeded::{Random, seeds};
 
     const SEEN: Seen = Seen { weight: 1, tier: 0, near: false, up: true, drain: false, ejected: 0, risen: 0 };
 

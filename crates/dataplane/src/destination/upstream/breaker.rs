@@ -232,7 +232,7 @@ const HALF: u64 = 0xffff_ffff;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulation::{Random, seeds};
+    use daemun_seeded::{Random, seeds};
 
     const MS: u64 = 1_000_000;
     const SECOND: u64 = 1_000 * MS;

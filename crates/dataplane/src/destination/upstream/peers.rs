@@ -1,6 +1,8 @@
 //! What the targets of an upstream tell together, so that each can be compared with the others: what holds for all is not the fault of
 //! one. Knows no rule.
 
+use smallvec::SmallVec;
+
 use super::outliers::Told;
 
 /// What the others of a target tell. Times in nanoseconds.
@@ -18,11 +20,14 @@ pub(crate) struct Peers {
 
 /// All targets, with what each tells in order.
 pub(crate) struct Crowd {
-    means: Vec<u64>,
-    heard: Vec<u64>,
-    forsaken: Vec<u64>,
-    lasting: Vec<u64>,
+    means: Sorted,
+    heard: Sorted,
+    forsaken: Sorted,
+    lasting: Sorted,
 }
+
+/// Of more targets than this, a look allocates, ten times a second at most.
+type Sorted = SmallVec<[u64; 16]>;
 
 /// What one tells by whom others are judged; `None` while it is ejected or has not answered often enough.
 fn mean(told: &Told) -> Option<u64> {
@@ -33,7 +38,7 @@ impl Crowd {
     /// Of these.
     pub(crate) fn of<'a>(all: impl Iterator<Item = &'a Told> + Clone, now: u64) -> Crowd {
         let sorted = |values: &mut dyn Iterator<Item = u64>| {
-            let mut values: Vec<u64> = values.collect();
+            let mut values: Sorted = values.collect();
             values.sort_unstable();
             values
         };

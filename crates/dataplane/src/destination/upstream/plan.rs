@@ -227,7 +227,7 @@ fn risen_steps(seen: &Seen, slow_start: u64, now: u64) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulation::{Random, seeds};
+    use daemun_seeded::{Random, seeds};
 
     const SECOND: u64 = 1_000_000_000;
 

@@ -58,7 +58,7 @@ impl RetryBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulation::{Random, seeds};
+    use daemun_seeded::{Random, seeds};
 
     const SECOND: u64 = 1_000_000_000;
 

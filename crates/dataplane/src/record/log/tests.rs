@@ -237,7 +237,7 @@ proptest! {
         exchange.times = daemun_pipeline::Times { start, decided, connected, answered, end };
         let fault = Fault::new(Reason::Internal, "x").cause(&cause);
         let mut out = Vec::new();
-        write_json(&mut out, &Line::of(&Finished { fault: Some(&fault), ..finished(&exchange, status) }), &mut Stamp::default(), &LogFields::default());
+        write_json(&mut out, &Line::of(&Finished { fault: Some(&fault), ..finished(&exchange, status) }), &mut Kept::default(), &LogFields::default());
         prop_assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
         let value: Value = serde_json::from_slice(&out).unwrap();
         prop_assert_eq!(value["path"].as_str().unwrap_or_default(), String::from_utf8_lossy(&path));

@@ -9,6 +9,7 @@ use daemun_pipeline::{Head, Method, Reason, Request};
 
 use self::description::{Answer, Body, Description, Media, Operation, Parameter};
 use self::parameter::{Coding, Location};
+use self::paths::Values;
 use super::form::Pairs;
 use super::json;
 use super::message::{MediaType, has_body, is_coded};
@@ -18,7 +19,7 @@ use super::violation::{Part, Violations};
 /// What a document says of a request.
 pub(super) enum Known<'d> {
     /// It describes the operation; the parameters of its path as they stand in the request's.
-    Operation(&'d Operation, Vec<(&'d str, &'d str)>),
+    Operation(&'d Operation, Values<'d>),
     /// It describes the path, with other methods.
     Path(Vec<&'static str>),
     /// It does not know the path.

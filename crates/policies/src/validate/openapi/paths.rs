@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use smallvec::SmallVec;
+
 /// Paths of a document, by their segments.
 #[derive(Debug, Default)]
 pub(crate) struct Paths {
@@ -26,11 +28,14 @@ struct Template {
     names: Vec<Box<str>>,
 }
 
+/// Names and texts of a path's parameters. Seldom more than a few, which then need no memory.
+pub(crate) type Values<'t> = SmallVec<[(&'t str, &'t str); 4]>;
+
 /// A path that was found: its index, and its parameters as they stand in the path.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Found<'t> {
     pub(crate) index: usize,
-    pub(crate) values: Vec<(&'t str, &'t str)>,
+    pub(crate) values: Values<'t>,
 }
 
 impl Paths {
@@ -70,19 +75,19 @@ impl Paths {
 
     /// Finds a path.
     pub(crate) fn find<'t>(&'t self, path: &'t str) -> Option<Found<'t>> {
-        let mut values = Vec::new();
+        let mut values = Values::default();
         let index = self.descend(0, path.strip_prefix('/')?, &mut values)?;
         Some(Found { index, values })
     }
 
     /// Every node is tried once at most, since each is reached in one way only.
-    fn descend<'t>(&'t self, at: usize, rest: &'t str, values: &mut Vec<(&'t str, &'t str)>) -> Option<usize> {
+    fn descend<'t>(&'t self, at: usize, rest: &'t str, values: &mut Values<'t>) -> Option<usize> {
         let node = self.nodes.get(at)?;
         let (segment, behind) = match rest.split_once('/') {
             Some((segment, behind)) => (segment, Some(behind)),
             None => (rest, None),
         };
-        let onward = |next: usize, values: &mut Vec<(&'t str, &'t str)>| match behind {
+        let onward = |next: usize, values: &mut Values<'t>| match behind {
             Some(behind) => self.descend(next, behind, values),
             None => self.nodes.get(next)?.end,
         };
@@ -135,7 +140,7 @@ impl Template {
     }
 
     /// Takes the parameters out of a segment; each has one character at least and ends at the first place where what follows stands.
-    fn matches<'t>(&'t self, segment: &'t str, values: &mut Vec<(&'t str, &'t str)>) -> bool {
+    fn matches<'t>(&'t self, segment: &'t str, values: &mut Values<'t>) -> bool {
         let mut literals = self.literals.iter();
         let Some(mut rest) = literals.next().and_then(|first| segment.strip_prefix(first.as_ref())) else {
             return false;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use daemun_seeded::{Random, seeds};
+
 use super::*;
 
 const S: u64 = 1_000_000_000;
@@ -88,30 +90,9 @@ fn a_target_that_comes_back_while_it_is_checked_is_not_checked_twice_at_once() {
     assert_eq!(schedule.take(9 * S), Some(1));
 }
 
-/// splitmix64
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
-
 #[test]
 fn simulated_checks_keep_to_their_bounds() {
-    let seeds: Vec<u64> = match std::env::var("SEED") {
-        Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) => (0..256).collect(),
-    };
-    for seed in seeds {
+    for seed in seeds() {
         simulate(seed);
     }
 }
@@ -126,7 +107,7 @@ struct Truth {
 }
 
 fn simulate(seed: u64) {
-    let mut chance = Chance(seed);
+    let mut chance = Random::new(seed);
     let settings = Settings {
         interval: S + chance.below(10 * S),
         jitter: u32::try_from(chance.below(5_001)).unwrap(),
@@ -149,12 +130,12 @@ fn simulate(seed: u64) {
             schedule.follow(keys.into_iter().map(|key| (key, None)), now);
         }
         while let Some(key) = schedule.take(now) {
-            assert!(under_way.iter().all(|(_, other)| *other != key), "seed {seed}: {key} is checked twice at once");
-            let target = truth.get_mut(&key).unwrap_or_else(|| panic!("seed {seed}: {key} is gone and checked"));
+            assert!(under_way.iter().all(|(_, other)| *other != key), "SEED={seed}: {key} is checked twice at once");
+            let target = truth.get_mut(&key).unwrap_or_else(|| panic!("SEED={seed}: {key} is gone and checked"));
             target.last_start = Some(now);
             under_way.push((now + chance.below(3 * S), key));
         }
-        assert!(under_way.len() <= settings.at_once, "seed {seed}: too many checks at once");
+        assert!(under_way.len() <= settings.at_once, "SEED={seed}: too many checks at once");
         let next_end = under_way.iter().map(|(end, _)| *end).min();
         let next = [schedule.due(), next_end].into_iter().flatten().min().unwrap_or(now + S);
         now = next.max(now);
@@ -163,7 +144,7 @@ fn simulate(seed: u64) {
             let passed = chance.below(3) > 0;
             let told = schedule.ended(&key, passed, now, chance.next());
             let Some(target) = truth.get_mut(&key) else {
-                assert_eq!(told, None, "seed {seed}: {key} is gone");
+                assert_eq!(told, None, "SEED={seed}: {key} is gone");
                 continue;
             };
             judge(&settings, target, passed, told, seed);
@@ -173,7 +154,7 @@ fn simulate(seed: u64) {
             } else {
                 (now + settings.interval - spread, now + settings.interval + spread)
             };
-            assert!((least..=most).contains(&due), "seed {seed}: the next check is out of its interval");
+            assert!((least..=most).contains(&due), "SEED={seed}: the next check is out of its interval");
             target.ended += 1;
         }
     }
@@ -183,27 +164,27 @@ fn judge(settings: &Settings, target: &mut Truth, passed: bool, told: Option<Cha
     target.row = if target.row.1 == passed { (target.row.0 + 1, passed) } else { (1, passed) };
     match told {
         Some(Changed::Unhealthy { after }) => {
-            assert!(!passed && !target.unhealthy, "seed {seed}");
-            assert_eq!((after, after >= settings.unhealthy_after), (target.row.0, true), "seed {seed}");
+            assert!(!passed && !target.unhealthy, "SEED={seed}");
+            assert_eq!((after, after >= settings.unhealthy_after), (target.row.0, true), "SEED={seed}");
             target.unhealthy = true;
         }
         Some(Changed::Healthy { after }) => {
-            assert!(passed && target.unhealthy, "seed {seed}");
-            assert_eq!((after, after >= settings.healthy_after), (target.row.0, true), "seed {seed}");
+            assert!(passed && target.unhealthy, "SEED={seed}");
+            assert_eq!((after, after >= settings.healthy_after), (target.row.0, true), "SEED={seed}");
             target.unhealthy = false;
         }
-        Some(Changed::FirstHealthy) => assert!(passed && !target.unhealthy, "seed {seed}"),
+        Some(Changed::FirstHealthy) => assert!(passed && !target.unhealthy, "SEED={seed}"),
         Some(Changed::StillUnhealthy { passed: told, times }) => {
-            assert_eq!((told, times, true), (passed, target.row.0, target.unhealthy), "seed {seed}");
-            assert!(!passed || target.row.0 < settings.healthy_after, "seed {seed}: kept out too long");
+            assert_eq!((told, times, true), (passed, target.row.0, target.unhealthy), "SEED={seed}");
+            assert!(!passed || target.row.0 < settings.healthy_after, "SEED={seed}: kept out too long");
         }
         Some(Changed::Failing { times }) => {
-            assert_eq!((passed, times, target.unhealthy), (false, target.row.0, false), "seed {seed}");
-            assert!(target.row.0 < settings.unhealthy_after, "seed {seed}: called too long");
+            assert_eq!((passed, times, target.unhealthy), (false, target.row.0, false), "SEED={seed}");
+            assert!(target.row.0 < settings.unhealthy_after, "SEED={seed}: called too long");
         }
         Some(Changed::WellAgain) => {
-            assert_eq!((passed, target.row.0, target.unhealthy), (true, 1, false), "seed {seed}")
+            assert_eq!((passed, target.row.0, target.unhealthy), (true, 1, false), "SEED={seed}")
         }
-        None => assert!(passed && !target.unhealthy, "seed {seed}"),
+        None => assert!(passed && !target.unhealthy, "SEED={seed}"),
     }
 }

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 use daemun_config::model::Importance::{self, High, Low, Normal};
+use daemun_seeded::{Random, seeds};
 
 use super::limiter::{Limiter, Outcome};
 use super::line::{CLASSES, Caller, Line, Pushed, Ticket};
@@ -12,45 +13,15 @@ use super::*;
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
 
-/// A small generator (SplitMix64), so that a seed replays a run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    /// From 0 to 1, neither of them.
-    fn unit(&mut self) -> f64 {
-        ((self.next() >> 11) as f64 + 0.5) / (1u64 << 53) as f64
-    }
-
-    /// Until the next of calls that come by chance, `mean` apart.
-    fn gap(&mut self, mean: f64) -> u64 {
-        (-self.unit().ln() * mean) as u64
-    }
-
-    /// Around 1: seldom under a half or over the double.
-    fn noise(&mut self, width: f64) -> f64 {
-        let normal: f64 = (0..12).map(|_| self.unit()).sum::<f64>() - 6.0;
-        (normal * width).exp()
-    }
+/// Until the next of calls that come by chance, `mean` apart.
+fn gap(random: &mut Random, mean: f64) -> u64 {
+    (-random.unit().ln() * mean) as u64
 }
 
-/// Seeds of a simulation: `SEED=n` replays one.
-fn seeds() -> Vec<u64> {
-    match std::env::var("SEED") {
-        Ok(seed) => vec![seed.parse().expect("SEED is a number")],
-        Err(_) => (0..256).collect(),
-    }
+/// Around 1: seldom under a half or over the double.
+fn noise(random: &mut Random, width: f64) -> f64 {
+    let normal: f64 = (0..12).map(|_| random.unit()).sum::<f64>() - 6.0;
+    (normal * width).exp()
 }
 
 fn of(name: &str) -> Caller {
@@ -122,7 +93,7 @@ impl<R: Fn(u64) -> f64, W: Fn(u64) -> u64> Simulation<R, W> {
         while let Some(Reverse((now, event))) = events.pop() {
             match event {
                 Event::Arrives(number) => {
-                    let next = now + self.random.gap(1e9 / (self.rate)(now));
+                    let next = now + gap(&mut self.random, 1e9 / (self.rate)(now));
                     if next < self.end {
                         events.push(Reverse((next, Event::Arrives(number + 1))));
                     }
@@ -150,7 +121,7 @@ impl<R: Fn(u64) -> f64, W: Fn(u64) -> u64> Simulation<R, W> {
             while server.busy < server.slots {
                 let Some(call) = server.waiting.pop_front() else { break };
                 server.busy += 1;
-                let work = ((self.work)(now) as f64 * self.random.noise(self.noise)) as u64;
+                let work = ((self.work)(now) as f64 * noise(&mut self.random, self.noise)) as u64;
                 events.push(Reverse((now + work, Event::Served(call))));
             }
         }
@@ -168,7 +139,7 @@ fn a_server_that_becomes_ten_times_slower_is_kept_at_work_and_not_flooded() {
         let work = move |now| if now < slower { 10 * MS } else { 100 * MS };
         let noise = [0.0, 0.1, 0.3][seed as usize % 3];
         let end = 14 * SECOND;
-        let simulation = Simulation { random: Random(seed), slots: 32, rate, work, noise, end };
+        let simulation = Simulation { random: Random::new(seed), slots: 32, rate, work, noise, end };
         let mut limiter = Limiter::new(8, 1_000);
         let tally = simulation.run(&mut limiter);
         // the noise makes the mean of the work longer
@@ -190,7 +161,7 @@ fn a_fast_server_is_not_throttled() {
     for seed in seeds() {
         // 120 slots of 50 ms, of which 90 per cent are offered
         let simulation = Simulation {
-            random: Random(seed),
+            random: Random::new(seed),
             slots: 120,
             rate: |_| 2_160.0,
             work: |_| 50 * MS,
@@ -210,7 +181,7 @@ fn latency_that_drifts_is_followed() {
         // 25 ms that become 100 within 10 seconds
         let work = |now: u64| 25 * MS + 75 * (now.saturating_sub(SECOND) / 10_000) * MS / 1_000_000;
         let rate = move |now| 2.0 * 32.0 * 1e9 / work(now) as f64;
-        let simulation = Simulation { random: Random(seed), slots: 32, rate, work, noise: 0.2, end: 11 * SECOND };
+        let simulation = Simulation { random: Random::new(seed), slots: 32, rate, work, noise: 0.2, end: 11 * SECOND };
         let mut limiter = Limiter::new(8, 1_000);
         let tally = simulation.run(&mut limiter);
         let second = |at: u64| 32.0 * 1e9 / (work(at * SECOND + SECOND / 2) as f64 * 1.02);
@@ -225,7 +196,7 @@ fn latency_that_drifts_is_followed() {
 #[test]
 fn few_samples_change_nothing() {
     for seed in seeds() {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut limiter = Limiter::new(8, 1_000);
         let before = limiter.limit();
         for n in 1..40 {
@@ -255,7 +226,7 @@ fn an_upstream_that_refuses_calls_gets_fewer_of_them() {
 #[test]
 fn the_limit_stays_within_its_bounds_whatever_is_observed() {
     for seed in seeds() {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let (min, max) = (1 + random.below(20) as usize, 20 + random.below(200) as usize);
         let mut limiter = Limiter::new(min, max);
         for _ in 0..5_000 {
@@ -277,7 +248,7 @@ type Model = Vec<(Ticket, Importance, u64)>;
 #[test]
 fn the_line_keeps_its_bound_and_loses_nothing() {
     for seed in seeds() {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let most = 1 + random.below(40) as usize;
         let mut line = Line::default();
         let mut model: Model = Vec::new();
@@ -326,7 +297,7 @@ fn the_line_keeps_its_bound_and_loses_nothing() {
 /// Calls of classes and callers, offered at these rates a second to an upstream that serves 300: what each offered, and got.
 fn shares(seed: u64, offers: &[(Importance, &str, f64)]) -> Vec<(f64, f64)> {
     const END: u64 = 6 * SECOND;
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut line = Line::default();
     let mut events = BinaryHeap::from([Reverse((SECOND, usize::MAX))]);
     let callers: Vec<_> = offers.iter().map(|(_, caller, _)| of(caller)).collect();
@@ -337,7 +308,7 @@ fn shares(seed: u64, offers: &[(Importance, &str, f64)]) -> Vec<(f64, f64)> {
     while let Some(Reverse((now, at))) = events.pop().filter(|event| event.0.0 < END) {
         match offers.get(at) {
             Some((class, _, rate)) => {
-                events.push(Reverse((now + random.gap(1e9 / rate), at)));
+                events.push(Reverse((now + gap(&mut random, 1e9 / rate), at)));
                 got[at].0 += 1.0;
                 let _ = line.push(*class, callers[at].clone(), now, now + SECOND, 100, at);
             }
@@ -386,7 +357,7 @@ fn what_is_more_important_goes_first_and_nothing_starves() {
 #[test]
 fn a_class_that_waits_gets_one_of_eleven_places_at_least() {
     for seed in seeds() {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut line = Line::default();
         let mut passed = [0; 3];
         for n in 0..3_000 {
@@ -468,7 +439,7 @@ fn no_place_is_lost_or_given_twice_among_threads() {
         for thread in 0..4_u64 {
             let (gate, inside) = (&gate, &inside);
             scope.spawn(move || {
-                let mut random = Random(thread);
+                let mut random = Random::new(thread);
                 for _ in 0..CALLS {
                     if !gate.enter() {
                         let until = gate.clock.now() + 60 * SECOND;

@@ -2,7 +2,7 @@
 
 use super::super::peers::{Crowd, Peers};
 use super::*;
-use crate::simulation::{Random, seeds};
+use daemun_seeded::{Random, seeds};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
