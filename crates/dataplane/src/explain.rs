@@ -144,7 +144,7 @@ fn run(
     out.verdicts = route.chain.explain(exchange);
     if let Some((_, last)) = out.verdicts.last() {
         match last.outcome {
-            daemun_pipeline::Outcome::Pass => {}
+            daemun_pipeline::Outcome::Pass | daemun_pipeline::Outcome::Skip => {}
             daemun_pipeline::Outcome::Answer(status) | daemun_pipeline::Outcome::Refuse(status, _) => {
                 out.status = Some(status);
                 return Ok(());

@@ -9,7 +9,7 @@ use daemun_config::tree::{At, Node};
 
 use crate::carry::Carry;
 use crate::directory::Directory;
-use crate::expression::{ExpressionError, Scope, Text};
+use crate::expression::{Expression, ExpressionError, Scope, Text};
 
 /// Given to every policy that is built for a route.
 pub struct BuildContext<'a> {
@@ -51,7 +51,13 @@ impl BuildContext<'_> {
         self.read(key, text, Text::expression(&text.value, &scope))
     }
 
-    fn read(&mut self, key: &str, text: &Spanned<String>, read: Result<Text, ExpressionError>) -> Option<Text> {
+    /// Reads the condition that stands beside the settings. `consumer` is whether authenticators have run before it is asked.
+    pub fn condition(&mut self, text: &Spanned<String>, consumer: bool) -> Option<Expression> {
+        let scope = Scope { params: self.param_names, consumer, ..Scope::default() };
+        self.read("when", text, Expression::parse(&text.value, &scope))
+    }
+
+    fn read<T>(&mut self, key: &str, text: &Spanned<String>, read: Result<T, ExpressionError>) -> Option<T> {
         match read {
             Ok(text) => Some(text),
             Err(error) => {

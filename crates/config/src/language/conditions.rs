@@ -49,15 +49,8 @@ impl MatchText {
         if let Some(list) = node.get("client_ip").filter(|list| list.as_seq().is_some_and(<[Node]>::is_empty)) {
             cx.key("client_ip", |cx| cx.bad_value(list, "expected at least one item, found an empty list"));
         }
-        if let Some(when) = node.get("when").filter(|when| when.is_secret()) {
-            let message = "an expression holds no `${env:…}` and no `${file:…}`: it is shown as it is, and what they stand for would be read as part of it";
-            cx.key("when", |cx| {
-                cx.bad_value_help(
-                    when,
-                    message.to_owned(),
-                    "what is secret can be compared with in `headers`, `query` and `cookies`",
-                )
-            });
+        if let Some(when) = node.get("when") {
+            cx.key("when", |cx| refuse_references(when, cx));
         }
         if let (Some(body), Some(found)) = (&self.body, node.get("body")) {
             if body.value.0 > MOST_BODY || body.value.0 == 0 {
@@ -84,6 +77,15 @@ impl MatchText {
             when: self.when,
             body: self.body.map(|size| size.value.0),
         }
+    }
+}
+
+/// Reports a condition that references were replaced in.
+pub(super) fn refuse_references(when: &Node, cx: &mut Decoder<'_>) {
+    if when.is_secret() {
+        let message = "an expression holds no `${env:…}` and no `${file:…}`: it is shown as it is, and what they stand for would be read as part of it";
+        let help = "what is secret can be compared with in `headers`, `query` and `cookies`";
+        cx.bad_value_help(when, message, help);
     }
 }
 

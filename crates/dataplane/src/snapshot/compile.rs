@@ -9,7 +9,7 @@ use daemun_config::model::{
     self, Authenticate, Config, Importance, LogFormat, PathRewrite as PathRewriteConfig, PolicyEntry, Underscores,
 };
 use daemun_config::tree::At;
-use daemun_pipeline::expression::{ExpressionError, Scope, Text};
+use daemun_pipeline::expression::{Expression, ExpressionError, Scope, Text};
 use daemun_pipeline::{BasicCredential, BuildContext, Carry, Consumer, Directory, Phase, Policy, PolicyRow};
 
 use super::failure::{Names, OwnFailure};
@@ -25,7 +25,8 @@ use crate::router::{Router, normal_prefix, normal_template};
 /// Most warnings of routes that protect less.
 const MAX_LESS_PROTECTED: usize = 100;
 
-type Built = Vec<(Phase, Arc<dyn Policy>)>;
+/// Runtimes of a policy, and the requests they run on.
+type Built = (Vec<(Phase, Arc<dyn Policy>)>, Option<Expression>);
 
 impl Snapshot {
     /// Compiles a checked configuration. Never touches a running snapshot; state that outlives a reload is found through `carry`.
@@ -174,7 +175,7 @@ impl Compiler<'_> {
                 links
             });
         }
-        links.map(Chain::new)
+        Some(Chain::new(links?))
     }
 
     fn chain(
@@ -244,8 +245,14 @@ impl Compiler<'_> {
             at: settings.at,
             param_names: params,
         };
-        let built = (row.build)(settings, &mut ctx)?;
-        Some(built.into_iter().map(|(phase, policy)| (phase, Arc::from(policy))).collect())
+        let built = (row.build)(settings, &mut ctx);
+        // before authenticators have run, no consumer is known
+        let knows_consumer = built.iter().flatten().all(|(phase, _)| *phase > Phase::Authenticate);
+        let when = match &entry.when {
+            Some(when) => Some(ctx.condition(when, knows_consumer)?),
+            None => None,
+        };
+        Some((built?.into_iter().map(|(phase, policy)| (phase, Arc::from(policy))).collect(), when))
     }
 
     fn row(&self, name: &str) -> Option<(&'static str, u8)> {
@@ -458,9 +465,9 @@ fn less_protected(config: &Config, registry: &[PolicyRow], router: &Router, diag
         let (Some(route), Some(next)) = (route_at(pair.route), route_at(pair.next)) else { continue };
         let asked = proofs(config, registry, next);
         let missing =
-            proofs(config, registry, route).into_iter().find(|proof| !asked.iter().any(|a| a.is_subset(proof)));
+            proofs(config, registry, route).into_iter().find(|proof| !asked.iter().any(|asked| covers(asked, proof)));
         let Some(missing) = missing else { continue };
-        let names: Vec<String> = missing.iter().map(|name| format!("`{name}`")).collect();
+        let names: Vec<String> = missing.iter().map(|(name, _)| format!("`{name}`")).collect();
         let message = format!(
             "a request that fails only the conditions of `{}` (a header, a method) goes to `{}`, which does not ask for {}",
             route.name.value,
@@ -478,16 +485,28 @@ fn less_protected(config: &Config, registry: &[PolicyRow], router: &Router, diag
     }
 }
 
+/// The name of a policy that keeps calls away, and the condition under which it does.
+type Proof<'a> = (&'a str, Option<&'a str>);
+
+/// Whether whoever passes one of `asked` has passed one of `proof`: without a condition, or with the same.
+fn covers(asked: &BTreeSet<Proof<'_>>, proof: &BTreeSet<Proof<'_>>) -> bool {
+    asked.iter().all(|(name, when)| {
+        proof.iter().any(|(other, condition)| name == other && (when.is_none() || when == condition))
+    })
+}
+
 /// What a caller of a route must pass: of each set one authenticator, and what else keeps calls away.
-fn proofs<'a>(config: &'a Config, registry: &[PolicyRow], route: &'a model::Route) -> Vec<BTreeSet<&'a str>> {
+fn proofs<'a>(config: &'a Config, registry: &[PolicyRow], route: &'a model::Route) -> Vec<BTreeSet<Proof<'a>>> {
     let own = |name: &str| route.policies.iter().any(|own| own.name.value == name);
     let inherited = config.policies.iter().filter(|global| !own(&global.name.value));
     let is_authenticator = |name: &str| {
         GUARDS.contains(&name) || registry.iter().any(|row| row.name == name && row.phase == Phase::Authenticate)
     };
     let names = inherited.chain(&route.policies).filter(|entry| entry.settings.is_some());
-    let names = names.map(|entry| entry.name.value.as_str()).filter(|name| is_authenticator(name));
-    let (any, all): (BTreeSet<&str>, BTreeSet<&str>) = names.partition(|name| match &route.authenticate {
+    let names = names.filter(|entry| is_authenticator(&entry.name.value));
+    let names =
+        names.map(|entry| (entry.name.value.as_str(), entry.when.as_ref().map(|when| when.value.as_str())));
+    let (any, all): (BTreeSet<Proof<'_>>, BTreeSet<Proof<'_>>) = names.partition(|(name, _)| match &route.authenticate {
         Authenticate::Any(listed) => listed.iter().any(|listed| listed.value == *name),
         Authenticate::All => false,
     });
@@ -520,8 +539,8 @@ fn entrances(config: &Config, carry: &Carry, diagnostics: &mut Diagnostics) -> O
     complete.then_some(out)
 }
 
-fn link(name: &'static str, row: u8, built: Built, any: bool) -> Vec<Link> {
-    built.into_iter().map(|(phase, policy)| Link { name, row, phase, policy, any }).collect()
+fn link(name: &'static str, row: u8, (built, when): Built, any: bool) -> Vec<Link> {
+    built.into_iter().map(|(phase, policy)| Link { name, row, phase, policy, any, when: when.clone() }).collect()
 }
 
 fn directory(config: &Config) -> Directory {
@@ -580,6 +599,7 @@ mod tests {
         name: "key_auth",
         phase: Phase::Authenticate,
         manual: "",
+        unconditional: None,
         check: |_, _| {},
         schema: |_| true.into(),
         build: |_, _| Some(Vec::new()),
@@ -594,6 +614,7 @@ mod tests {
             phase: "authenticate",
             doc: "",
             authenticator: true,
+            unconditional: None,
             check: |_, _| {},
             schema: |_| true.into(),
         };

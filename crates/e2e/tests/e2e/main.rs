@@ -21,6 +21,7 @@ mod balancing;
 mod routing;
 mod expressions;
 mod policies;
+mod conditional_policies;
 mod shaping;
 mod admission;
 mod passwords;

@@ -309,13 +309,13 @@ impl<'a> Checker<'a> {
             ("request", "body") if !self.scope.body => wrong_help(
                 node,
                 "the body is not read here",
-                "`when` reads it where `match` says how much of it: `body: 64KiB`",
+                "the `when` of a route's `match` reads it, where `body: 64KiB` beside it says how much",
             ),
             ("request", "body") => Ok(Some((Slot::Body, Kind::Any))),
             ("client", "ip") => text(Source::ClientIp),
             ("tls", "fingerprint") => text(Source::Fingerprint),
             ("consumer", "name" | "roles") if !self.scope.consumer => {
-                wrong(node, "who calls is found out after the route is")
+                wrong(node, "who calls is not known yet where this stands")
             }
             ("consumer", "name") => text(Source::Consumer),
             ("consumer", "roles") => Ok(Some((Slot::Roles, Kind::List(Box::new(Kind::Text))))),

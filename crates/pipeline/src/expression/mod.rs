@@ -163,7 +163,15 @@ impl Expression {
     /// # Errors
     /// When it would cost more than it may, or asks for a JSON body that cannot be read in one way only.
     pub fn test(&self, exchange: &Exchange) -> Result<bool, Fault> {
-        self.holds(&Facts { exchange, place: None, body: None })
+        self.test_or(exchange, false)
+    }
+
+    /// Whether it holds; `in_doubt` where something is not what it needs.
+    ///
+    /// # Errors
+    /// When it would cost more than it may.
+    pub fn test_or(&self, exchange: &Exchange, in_doubt: bool) -> Result<bool, Fault> {
+        self.holds(&Facts { exchange, place: None, body: None }, in_doubt)
     }
 
     /// The same before the route is found, when path and parameters are only known to the router. What is read of the body is kept in
@@ -172,14 +180,14 @@ impl Expression {
     /// # Errors
     /// As [`Expression::test`].
     pub fn test_at(&self, exchange: &Exchange, place: Place<'_>, body: &ReadBody) -> Result<bool, Fault> {
-        self.holds(&Facts { exchange, place: Some(place), body: Some(body) })
+        self.holds(&Facts { exchange, place: Some(place), body: Some(body) }, false)
     }
 
     #[inline]
-    fn holds(&self, facts: &Facts<'_>) -> Result<bool, Fault> {
+    fn holds(&self, facts: &Facts<'_>, in_doubt: bool) -> Result<bool, Fault> {
         match self.0.test.holds(facts, &self.0.tables) {
             Ok(holds) => Ok(holds),
-            Err(Stop::Error(_)) => Ok(false),
+            Err(Stop::Error(_)) => Ok(in_doubt),
             Err(Stop::Cost) => Err(too_costly()),
             Err(Stop::Malformed) => Err(malformed()),
         }

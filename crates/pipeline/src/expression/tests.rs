@@ -171,7 +171,7 @@ fn what_is_wrong_is_refused_with_its_place() {
     assert_eq!(parse("request.methud == ''").unwrap_err().help.as_deref(), Some("did you mean `request.method`?"));
     let bare = Scope::default();
     for (text, message) in [
-        ("consumer.name == ''", "who calls is found out after the route is"),
+        ("consumer.name == ''", "who calls is not known yet where this stands"),
         ("response.status == 200", "there is no answer yet where this stands"),
         ("response.header.x == ''", "there is no answer yet where this stands"),
         ("request.body.x == 1", "the body is not read here"),
