@@ -221,9 +221,12 @@ impl Chain {
 
     /// Those of the first `ran` links that ran.
     fn ran(&self, verdicts: &Verdicts, ran: usize) -> impl DoubleEndedIterator<Item = &Link> {
-        self.links.get(..ran).unwrap_or_default().iter().enumerate().filter_map(|(at, link)| {
-            (!verdicts.has_skipped(at)).then_some(link)
-        })
+        self.links
+            .get(..ran)
+            .unwrap_or_default()
+            .iter()
+            .enumerate()
+            .filter_map(|(at, link)| (!verdicts.has_skipped(at)).then_some(link))
     }
 
     /// What each policy would decide, up to the first that would stop the request.

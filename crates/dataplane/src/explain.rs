@@ -211,6 +211,7 @@ fn read(snapshot: &Snapshot, request: &ExplainRequest, exchange: &mut Exchange) 
         peer_text: Rc::from(request.peer.to_string()),
         trusted,
         tls: request.tls,
+        handshake: None,
         identity: None,
         ends: None,
     };

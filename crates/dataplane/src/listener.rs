@@ -226,7 +226,16 @@ fn client(settings: &Settings, peer: Option<IpAddr>) -> Client {
     let trusted = settings.trusted_proxies.trust(peer);
     let ip = peer.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
     let peer_text = peer.map(|ip| ip.to_string()).unwrap_or_default();
-    Client { peer, ip, peer_text: Rc::from(peer_text), trusted, tls: false, identity: None, ends: None }
+    Client {
+        peer,
+        ip,
+        peer_text: Rc::from(peer_text),
+        trusted,
+        tls: false,
+        handshake: None,
+        identity: None,
+        ends: None,
+    }
 }
 
 /// Both ends of a connection; `None` when it ended already.
@@ -317,6 +326,7 @@ async fn secure(worker: &Rc<Worker>, stream: Stream, mut client: Client, tls: Ar
     };
     drop(slot);
     client.tls = true;
+    client.handshake = Some(Rc::new(crate::tls::handshake(stream.get_ref().1)));
     client.identity = crate::tls::identity(stream.get_ref().1).map(Rc::new);
     let agreed = stream.get_ref().1.alpn_protocol();
     if agreed == Some(b"h2") {

@@ -41,7 +41,7 @@ impl BuildContext<'_> {
     /// Reads a text with expressions, at a key below the settings; what is wrong with it is reported. `answer` is whether it may speak of
     /// the answer.
     pub fn text(&mut self, key: &str, text: &Spanned<String>, answer: bool) -> Option<Text> {
-        let scope = Scope { params: self.param_names, consumer: true, answer, body: false };
+        let scope = Scope { params: self.param_names, consumer: true, answer, ..Scope::default() };
         self.read(key, text, Text::parse(&text.value, &scope))
     }
 

@@ -2,10 +2,9 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::decode::{Decoder, SchemaBuilder, Setting};
+use crate::decode::{Decoder, ExpressionText, SchemaBuilder, Setting};
 use crate::diagnostic::{BAD_VALUE, Diagnostic, NOT_AVAILABLE, UNKNOWN_POLICY};
 use crate::model::{PolicyEntry, Spanned};
-use super::conditions::refuse_references;
 use crate::policy::{PLANNED_POLICIES, PolicyDescription};
 use crate::tree::{At, Entry, Node, Value, clip};
 
@@ -90,8 +89,7 @@ fn condition(policy: &PolicyDescription, entry: &Entry, cx: &mut Decoder<'_>) ->
         cx.report(Diagnostic::error(BAD_VALUE, entry.key_at, message));
         return None;
     }
-    refuse_references(&entry.value, cx);
-    Spanned::decode(&entry.value, cx)
+    ExpressionText::decode(&entry.value, cx).map(|when| when.0)
 }
 
 /// Reports a policy that does not exist, or not yet.

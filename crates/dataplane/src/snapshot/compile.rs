@@ -63,7 +63,14 @@ fn compile(
     metrics: &Arc<Metrics>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Snapshot> {
-    check_log(config, diagnostics);
+    let mut names_params = check_log(config, diagnostics);
+    let names = Names::of(&config.upstreams);
+    let upstreams: Vec<_> = config
+        .upstreams
+        .iter()
+        .map(|u| upstream::compile(u, config.zone.as_deref(), &names, carry, metrics, diagnostics).map(Arc::new))
+        .collect();
+    names_params |= upstreams.iter().flatten().any(|upstream| upstream.choice.names_params());
     let directory = Arc::new(directory(config));
     let router = Router::build(config.routes.iter().map(Into::into), config.hosts_fall_through, diagnostics);
     let mut compiler = Compiler {
@@ -75,6 +82,7 @@ fn compile(
         balances: &config.upstreams,
         shared: HashMap::new(),
         alike: HashMap::new(),
+        names_params,
     };
     let global: Vec<&PolicyEntry> = config.policies.iter().filter(|p| p.settings.is_some()).collect();
     let unmatched = policies.then(|| compiler.unmatched(&global)).flatten();
@@ -97,12 +105,6 @@ fn compile(
     if let Some(router) = &router {
         less_protected(config, registry, router, diagnostics);
     }
-    let names = Names::of(&config.upstreams);
-    let upstreams: Vec<_> = config
-        .upstreams
-        .iter()
-        .map(|u| upstream::compile(u, config.zone.as_deref(), &names, carry, metrics, diagnostics).map(Arc::new))
-        .collect();
     let upstreams = upstreams.into_iter().collect::<Option<Vec<_>>>();
     let entrances = entrances(config, carry, diagnostics);
     let (router, unmatched, upstreams, entrances) = (router?, unmatched?, upstreams?, entrances?);
@@ -124,18 +126,19 @@ fn parameters(router: Option<&Router>, route: &model::Route, index: u32) -> Opti
     }
 }
 
-/// Reports what is wrong with the template of the access log, which is opened only when the configuration is published.
-fn check_log(config: &Config, diagnostics: &mut Diagnostics) {
-    let Some(log) = &config.access_log else { return };
+/// Reports what is wrong with the template of the access log, which is opened only when the configuration is published. Gives whether
+/// exchanges must know the names of their path parameters for it.
+fn check_log(config: &Config, diagnostics: &mut Diagnostics) -> bool {
+    let Some(log) = &config.access_log else { return false };
     let (at, path, error) = match &log.format {
         LogFormat::Template(template) => match LogTemplate::parse(&template.value) {
-            Ok(_) => return,
+            Ok(template) => return template.names_params(),
             Err(error) => (template.at, "access_log.format".to_owned(), error),
         },
         LogFormat::Json => match LogFields::parse(&log.fields) {
-            Ok(_) => return,
+            Ok(fields) => return fields.names_params(),
             Err((index, error)) => {
-                let Some((name, text)) = log.fields.get(index) else { return };
+                let Some((name, text)) = log.fields.get(index) else { return false };
                 (text.at.within(&text.value, error.offset), format!("access_log.fields.{}", name.value), error)
             }
         },
@@ -145,10 +148,12 @@ fn check_log(config: &Config, diagnostics: &mut Diagnostics) {
         Some(help) => found.help(help),
         None => found,
     });
+    false
 }
 
-/// What routes may have of their own but a rewrite: limits of body, connecting and answer, upgrades, a parameter that is hashed, importance.
-type Exceptions = (Option<u64>, Option<u64>, Option<u64>, Vec<String>, Option<u16>, Importance);
+/// What routes may have of their own but a rewrite: limits of body, connecting and answer, upgrades, a parameter that is hashed, importance,
+/// names of parameters.
+type Exceptions = (Option<u64>, Option<u64>, Option<u64>, Vec<String>, Option<u16>, Importance, Option<Arc<[String]>>);
 
 struct Compiler<'a> {
     registry: &'static [PolicyRow],
@@ -162,6 +167,8 @@ struct Compiler<'a> {
     balances: &'a [model::Upstream],
     /// What routes without a rewrite have of their own.
     alike: HashMap<Exceptions, Arc<Own>>,
+    /// Whether exchanges must know the names of their path parameters.
+    names_params: bool,
 }
 
 impl Compiler<'_> {
@@ -287,7 +294,7 @@ impl Compiler<'_> {
             chain,
             destination,
             cells: metrics.route(&route.name.value),
-            own: self.own(route, rewrite, self.hash_param(route, params)),
+            own: self.own(route, rewrite, params),
         })
     }
 
@@ -300,16 +307,20 @@ impl Compiler<'_> {
         params.iter().position(|param| param == name).and_then(|position| u16::try_from(position).ok())
     }
 
-    fn own(&mut self, route: &model::Route, rewrite: Option<Rewrite>, hash_param: Option<u16>) -> Arc<Own> {
+    fn own(&mut self, route: &model::Route, rewrite: Option<Rewrite>, params: &[String]) -> Arc<Own> {
+        let hash_param = self.hash_param(route, params);
+        let param_names: Option<Arc<[String]>> = (self.names_params && !params.is_empty()).then(|| params.into());
         let (body, upgrades) = (route.body_limit, route.upgrades.clone());
         let (connect, response) = (route.timeouts.connect.map(nanos), route.timeouts.response.map(nanos));
         let importance = route.importance;
         let failure = OwnFailure::compile(route, &self.names, self.carry);
         if rewrite.is_some() || failure.is_some() {
-            return Arc::new(Own { body, connect, response, upgrades, rewrite, failure, hash_param, importance });
+            let own = Own { body, connect, response, upgrades, rewrite, failure, hash_param, importance, param_names };
+            return Arc::new(own);
         }
-        let alike = self.alike.entry((body, connect, response, upgrades.clone(), hash_param, importance));
-        let own = || Own { body, connect, response, upgrades, rewrite, failure, hash_param, importance };
+        let key = (body, connect, response, upgrades.clone(), hash_param, importance, param_names.clone());
+        let alike = self.alike.entry(key);
+        let own = || Own { body, connect, response, upgrades, rewrite, failure, hash_param, importance, param_names };
         Arc::clone(alike.or_insert_with(|| Arc::new(own())))
     }
 
@@ -504,12 +515,12 @@ fn proofs<'a>(config: &'a Config, registry: &[PolicyRow], route: &'a model::Rout
     };
     let names = inherited.chain(&route.policies).filter(|entry| entry.settings.is_some());
     let names = names.filter(|entry| is_authenticator(&entry.name.value));
-    let names =
-        names.map(|entry| (entry.name.value.as_str(), entry.when.as_ref().map(|when| when.value.as_str())));
-    let (any, all): (BTreeSet<Proof<'_>>, BTreeSet<Proof<'_>>) = names.partition(|(name, _)| match &route.authenticate {
-        Authenticate::Any(listed) => listed.iter().any(|listed| listed.value == *name),
-        Authenticate::All => false,
-    });
+    let names = names.map(|entry| (entry.name.value.as_str(), entry.when.as_ref().map(|when| when.value.as_str())));
+    let (any, all): (BTreeSet<Proof<'_>>, BTreeSet<Proof<'_>>) =
+        names.partition(|(name, _)| match &route.authenticate {
+            Authenticate::Any(listed) => listed.iter().any(|listed| listed.value == *name),
+            Authenticate::All => false,
+        });
     let each = all.into_iter().map(|name| BTreeSet::from([name]));
     each.chain((!any.is_empty()).then_some(any)).collect()
 }

@@ -106,7 +106,10 @@ fn a_request_whose_condition_would_cost_too_much_is_refused() {
     let mut client = lane.connect();
     assert_eq!(get(&mut client, "/a", "X: 0101\r\n").status, 200);
     let refused = get(&mut client, "/a", &format!("X: {}\r\n", "01".repeat(2_000)));
-    assert_eq!((refused.status, refused.json()["type"].as_str().is_some_and(|kind| kind.ends_with("expression_cost"))), (413, true));
+    assert_eq!(
+        (refused.status, refused.json()["type"].as_str().is_some_and(|kind| kind.ends_with("expression_cost"))),
+        (413, true)
+    );
     assert_eq!(lane.origin.look(|log| log.requests.len()), 1);
 }
 
@@ -143,7 +146,11 @@ fn explain_says_which_policies_do_not_run() {
 #[test]
 fn conditions_that_cannot_stand_are_refused_where_they_are() {
     for (policies, path, what) in [
-        ("ip_filter: { deny: [10.0.0.1], when: 'consumer.name == \"a\"' }", "ip_filter.when", "who calls is not known yet"),
+        (
+            "ip_filter: { deny: [10.0.0.1], when: 'consumer.name == \"a\"' }",
+            "ip_filter.when",
+            "who calls is not known yet",
+        ),
         (
             "rate_limit: { when: 'consumer.name == \"a\"', limits: [{ limit: 1/s, by: client_ip }, { limit: 1/s, by: route }] }",
             "rate_limit.when",
@@ -151,8 +158,16 @@ fn conditions_that_cannot_stand_are_refused_where_they_are() {
         ),
         ("key_auth: { when: 'request.method == \"GET\"' }", "key_auth.when", "`key_auth` takes no `when`: who calls"),
         ("cors: { origins: [\"https://a.test\"], when: 'true' }", "cors.when", "`cors` takes no `when`: a preflight"),
-        ("headers: { response: { set: { a: b } }, when: 'response.status == 200' }", "headers.when", "there is no answer yet"),
-        ("headers: { response: { set: { a: b } }, when: 'request.body.a == 1' }", "headers.when", "the body is not read here"),
+        (
+            "headers: { response: { set: { a: b } }, when: 'response.status == 200' }",
+            "headers.when",
+            "there is no answer yet",
+        ),
+        (
+            "headers: { response: { set: { a: b } }, when: 'request.body.a == 1' }",
+            "headers.when",
+            "the body is not read here",
+        ),
         ("headers: { response: { set: { a: b } }, when: 'request.methd == \"GET\"' }", "headers.when", "did you mean"),
         ("headers: { response: { set: { a: b } }, when: '${env:PATH}' }", "headers.when", "an expression holds no"),
         ("headers: { response: { set: { a: b } }, when: true }", "headers.when", "quote it"),

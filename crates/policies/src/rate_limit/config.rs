@@ -3,10 +3,9 @@
 use std::collections::HashSet;
 
 use daemun_config::decode::{
-    Bounded, Decoder, FieldName, JsonValue, Name, OneOrMany, Period, Rate, SchemaBuilder, Setting,
+    Bounded, Decoder, ExpressionText, FieldName, JsonValue, Name, OneOrMany, Period, Rate, SchemaBuilder, Setting,
 };
 use daemun_config::diagnostic::{self, Diagnostic};
-use daemun_config::model::Spanned;
 use daemun_config::settings;
 use daemun_config::tree::Node;
 use daemun_pipeline::Phase;
@@ -57,7 +56,7 @@ settings! {
         /// Each value of a request header, written `{ header: x-tenant }`; calls without it count together.
         Header(FieldName) = "header",
         /// Each text that an expression gives, written `{ expression: 'request.header["x-tenant"]' }`; calls for which it gives none count together.
-        Expression(Spanned<String>) = "expression",
+        Expression(ExpressionText) = "expression",
     }
 }
 
@@ -105,7 +104,7 @@ impl LimitConfig {
         let (limit, burst) = (self.limit, self.burst());
         let by = match &self.by {
             // not where it stands
-            By::Expression(text) => format!("Expression({:?})", text.value),
+            By::Expression(text) => format!("Expression({:?})", text.0.value),
             by @ (By::Consumer | By::ClientIp | By::Route | By::Header(_)) => format!("{by:?}"),
         };
         format!("{limit} burst {burst} {by} /{} {}", self.ipv6_prefix.get(), self.max_keys.get())
@@ -182,7 +181,11 @@ impl Setting for RateLimitConfig {
         let (one, several) = (LimitConfig::schema(s), Limits::schema(s));
         JsonValue::from_iter([(
             "anyOf",
-            JsonValue::from(vec![one.clone(), JsonValue::from_iter([("type", "array".into()), ("items", one)]), several]),
+            JsonValue::from(vec![
+                one.clone(),
+                JsonValue::from_iter([("type", "array".into()), ("items", one)]),
+                several,
+            ]),
         )])
     }
 }

@@ -15,6 +15,7 @@ use daemun_config::diagnostic::Diagnostics;
 use daemun_config::model::{IpNet, Match, PathMatch, Spanned, ValueMatch};
 use daemun_config::tree::At;
 use daemun_pipeline::Exchange;
+use daemun_pipeline::bounded::Budget;
 use daemun_pipeline::expression::{Expression, Place, ReadBody};
 
 use super::path::{self, Reading};
@@ -218,7 +219,7 @@ impl Conditions for Request {
     }
 
     fn when(&self, when: &Expression, _: u64, place: Place<'_>) -> bool {
-        when.test_at(&self.exchange(), place, &ReadBody::default()).unwrap()
+        when.test_at(&self.exchange(), place, &ReadBody::default(), &Budget::default()).unwrap()
     }
 }
 
