@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use daemun_e2e::gateway::Folder;
+use daemun_e2e::http2::{Ending, Http2};
 use daemun_e2e::{Client, Gateway, Lane, Next, Origin, Response, gateway, wait_until};
 
 fn yaml(log: &str, routes: &str) -> String {
@@ -280,7 +281,7 @@ fn a_slash_of_a_value_stays_out_of_a_path_that_takes_no_encoded_one() {
 #[test]
 fn what_comes_out_of_references_is_not_shown_and_is_part_of_no_expression() {
     let run = |routes: &str, command: &[&str]| {
-        let folder = gateway::Folder::new();
+        let folder = Folder::new();
         folder.write("secret", "s3cr3t-s3cr3t");
         folder.write("daemun.yaml", yaml("access_log: off", routes).replace("{origin}", "http://127.0.0.1:1"));
         let (code, out, err) = gateway::run_command(folder.path(), command);
@@ -303,7 +304,7 @@ fn what_comes_out_of_references_is_not_shown_and_is_part_of_no_expression() {
 #[test]
 fn what_is_wrong_is_found_when_it_is_read_and_explained_when_it_is_asked() {
     let check = |routes: &str| {
-        let folder = gateway::Folder::new();
+        let folder = Folder::new();
         folder.write("daemun.yaml", yaml("access_log: off", routes).replace("{origin}", "http://127.0.0.1:1"));
         gateway::run_command(folder.path(), &["check"])
     };
@@ -330,7 +331,7 @@ fn what_is_wrong_is_found_when_it_is_read_and_explained_when_it_is_asked() {
         assert_eq!(format!("{out}{err}").contains("route_less_protected"), warned, "{guard}: {out}{err}");
     }
 
-    let folder = gateway::Folder::new();
+    let folder = Folder::new();
     let routes = [answers("a", r#"{ prefix: /, when: 'request.header.a == "1"' }"#), answers("b", "{ prefix: / }")];
     folder.write("daemun.yaml", yaml("access_log: off", &routes.concat()).replace("{origin}", "http://127.0.0.1:1"));
     let (_, out, err) = gateway::run_command(folder.path(), &["explain", "GET", "http://e2e.test/"]);
@@ -414,7 +415,7 @@ fn the_log_knows_path_parameters_of_every_route() {
     }
     wait_until("three lines", Duration::from_secs(5), || {
         let lines: Vec<String> = lane.gateway.stdout().into_iter().filter(|line| line.starts_with("item=")).collect();
-        (lines.len() == 3).then(|| assert_eq!(lines, ["item=9 items", "item= plain", "item=10 items"]))
+        (lines.len() == 3).then(|| assert_eq!(lines, ["item=9 items", "item=- plain", "item=10 items"]))
     });
 }
 
@@ -473,4 +474,57 @@ fn what_many_routes_ask_of_one_request_is_bounded_together() {
     assert_eq!((refused.status, refused.json()["title"].is_string()), (413, true), "{}", refused.text());
     assert!(refused.text().contains("expression_cost"), "{}", refused.text());
     assert_eq!(get(&mut many.connect(), "/", "X: 0101\r\n").text(), "rest");
+}
+
+#[test]
+fn a_route_is_taken_by_a_json_body_over_http2_as_well() {
+    let forward = |name: &str, when: &str| {
+        format!(
+            "  - name: {name}\n    match: {{ path: /calls{when} }}\n    upstream: origin\n    policies: {{ headers: {{ request: {{ set: {{ x-route: {name} }} }} }} }}\n"
+        )
+    };
+    let routes = [
+        forward("orders", r#", when: 'request.body.type == "order" && request.body.lines.size() > 1', body: 1KiB"#),
+        forward("rest", ""),
+    ];
+    let lane = Lane::start(&yaml("access_log: off", &routes.concat()));
+    let mut client = Http2::connect(lane.gateway.address());
+    let mut post = |stream: u32, kind: &str, pieces: &[&str]| {
+        let fields = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", "/calls"),
+            (":authority", "e2e.test"),
+            ("content-type", kind),
+        ];
+        client.headers(stream, &fields, pieces.is_empty());
+        for (at, piece) in pieces.iter().enumerate() {
+            client.data(stream, piece.as_bytes(), at + 1 == pieces.len());
+        }
+        match client.ending(stream) {
+            Ok(Ending::Answer(answer)) => answer.status,
+            other => panic!("{other:?}"),
+        }
+    };
+    let large = format!("\"{}\"", "x".repeat(2_000));
+    for (stream, kind, pieces, name) in [
+        (1, "application/json", &[r#"{"type":"order","#, r#""lines":[1,2]}"#][..], Some("orders")),
+        (3, "application/json", &[r#"{"type":"order","lines":[1]}"#], Some("rest")),
+        (5, "text/plain", &[r#"{"type":"order","lines":[1,2]}"#], Some("rest")),
+        (7, "application/json", &[], Some("rest")),
+        (9, "application/json", &[r#"{"type":"order","type":"x"}"#], None),
+        (11, "application/json", &[&large], None),
+        (13, "application/vnd.shop+json", &[r#"{"lines":[1,2],"type":"order"}"#], Some("orders")),
+    ] {
+        lane.origin.take();
+        let status = post(stream, kind, pieces);
+        match (lane.origin.take().requests.pop(), name) {
+            (Some(request), Some(name)) => {
+                assert_eq!((status, request.field("x-route")), (200, Some(name)), "{stream}");
+                assert_eq!(String::from_utf8_lossy(&request.body), pieces.concat(), "the body is passed on as it came");
+            }
+            (None, None) => assert!(matches!(status, 400 | 413), "{stream}: {status}"),
+            (request, _) => panic!("{stream}: {status} {request:?}"),
+        }
+    }
 }
