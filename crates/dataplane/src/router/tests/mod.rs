@@ -8,6 +8,7 @@ mod precedence;
 mod findings;
 mod property;
 mod scale;
+mod cost;
 
 use std::net::{IpAddr, Ipv4Addr};
 
