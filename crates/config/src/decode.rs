@@ -54,7 +54,7 @@ mod words;
 
 pub(crate) use containers::Checked;
 pub use containers::{Key, Mapping, Needed, NonEmpty, OneOrMany, OrOff};
-pub use expressions::expression_end;
+pub use expressions::{ExpressionText, FieldTemplate, TemplateText, expression_end};
 pub use scalars::{Bounded, Percent, Period, Rate, Size, TimeLimit, text};
 pub use schema::{Object, SchemaBuilder};
 pub use serde_json::Value as JsonValue;

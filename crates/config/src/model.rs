@@ -416,6 +416,8 @@ pub struct PolicyEntry {
     pub name: Spanned<String>,
     /// Settings; `None` when the policy is switched `off`.
     pub settings: Option<Node>,
+    /// The condition under which it runs; always when absent.
+    pub when: Option<Spanned<String>>,
     /// Whether nothing is wrong with the settings; always so in a configuration without errors.
     pub sound: bool,
 }

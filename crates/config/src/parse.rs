@@ -100,7 +100,13 @@ pub(crate) fn plain(text: &str) -> Value {
         "true" | "True" | "TRUE" => Value::Bool(true),
         "false" | "False" | "FALSE" => Value::Bool(false),
         _ if is_number(text) => Value::Number(text.into()),
-        _ => Value::String(Text { text: text.to_owned(), quoted: false, reference: false, secret: false }),
+        _ => Value::String(Text {
+            text: text.to_owned(),
+            quoted: false,
+            reference: false,
+            secret: false,
+            template: None,
+        }),
     }
 }
 

@@ -14,6 +14,8 @@ pub struct PolicyDescription {
     pub doc: &'static str,
     /// Whether it tells who calls, so that `authenticate` may name it.
     pub authenticator: bool,
+    /// Why it must run on every request, where it must: then it takes no `when`.
+    pub unconditional: Option<&'static str>,
     /// Reads the settings for their findings.
     pub check: fn(&Node, &mut Decoder<'_>),
     /// JSON Schema of the settings.

@@ -208,12 +208,17 @@ impl<'a> Page<'a> {
                     let _ = write!(self.out, "Settings: {kind}.\n\n");
                 }
             }
+            let mut is_first = true;
             while !self.waiting.is_empty() {
                 let (below, schema) = self.waiting.remove(0);
+                let doc = schema.get("description").and_then(Json::as_str).unwrap_or_default();
                 if below != path {
-                    let doc = schema.get("description").and_then(Json::as_str).unwrap_or_default();
                     let _ = write!(self.out, "\n#### `{below}`\n\n{doc}\n\n");
+                } else if !is_first {
+                    // another form of the same settings
+                    let _ = write!(self.out, "\n#### `{below}`, also written so\n\n{doc}\n\n");
                 }
+                is_first = false;
                 self.table(&below, schema);
             }
         }

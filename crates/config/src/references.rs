@@ -72,13 +72,38 @@ struct Resolver<'a> {
 /// Why a reference has no value: a code and a message, and what would be right.
 struct Refused(&'static str, String, Option<&'static str>);
 
+/// A text whose references are replaced.
+#[derive(Default)]
+struct Replaced {
+    text: String,
+    /// The same for readers of `${…}`: a dollar that a reference stands for is written so that nothing begins with it.
+    template: String,
+    /// Whether there was a reference.
+    found: bool,
+}
+
+impl Replaced {
+    fn push(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.template.push_str(text);
+    }
+
+    fn push_given(&mut self, value: &str) {
+        self.text.push_str(value);
+        self.template.push_str(&value.replace('$', "${\"$\"}"));
+        self.found = true;
+    }
+}
+
 impl Resolver<'_> {
     fn node(&mut self, node: &mut Node, cx: &mut Decoder<'_>) {
         let at = node.at;
         match &mut node.value {
             Value::String(text) if text.text.contains('$') => match self.replace(&text.text, cx.folder(at)) {
-                Ok((replaced, reference)) => {
-                    text.text = replaced;
+                Ok(replaced) => {
+                    let reference = replaced.found;
+                    text.template = (reference && replaced.text.contains("${")).then(|| replaced.template.into());
+                    text.text = replaced.text;
                     text.quoted |= reference;
                     text.reference |= reference;
                     text.secret |= reference;
@@ -88,8 +113,13 @@ impl Resolver<'_> {
                     found.help = help.map(str::to_owned);
                     cx.report(found);
                     self.unresolved.insert(at);
-                    node.value =
-                        Value::String(Text { text: String::new(), quoted: true, reference: true, secret: true });
+                    node.value = Value::String(Text {
+                        text: String::new(),
+                        quoted: true,
+                        reference: true,
+                        secret: true,
+                        template: None,
+                    });
                 }
             },
             Value::Seq(items) => {
@@ -109,15 +139,14 @@ impl Resolver<'_> {
         }
     }
 
-    /// The text with its references replaced, and whether there were any.
-    fn replace(&mut self, text: &str, folder: &Path) -> Result<(String, bool), Refused> {
-        let mut replaced = String::with_capacity(text.len());
-        let mut found = false;
+    /// The text with its references replaced.
+    fn replace(&mut self, text: &str, folder: &Path) -> Result<Replaced, Refused> {
+        let mut replaced = Replaced::default();
         let mut rest = text;
         while let Some((before, behind)) = rest.split_once('$') {
-            replaced.push_str(before);
+            replaced.push(before);
             if let Some(behind) = behind.strip_prefix('$') {
-                replaced.push('$');
+                replaced.push("$");
                 rest = behind;
                 continue;
             }
@@ -136,7 +165,7 @@ impl Resolver<'_> {
             let Some((body, is_variable)) =
                 reference.or_else(|| behind.strip_prefix("{file:").map(|body| (body, false)))
             else {
-                replaced.push('$');
+                replaced.push("$");
                 rest = behind;
                 continue;
             };
@@ -148,12 +177,11 @@ impl Resolver<'_> {
                 .left
                 .checked_sub(value.len())
                 .ok_or_else(|| Refused(LIMIT, "references add more than 100 MiB of text".to_owned(), None))?;
-            replaced.push_str(&value);
-            found = true;
+            replaced.push_given(&value);
             rest = behind;
         }
-        replaced.push_str(rest);
-        Ok((replaced, found))
+        replaced.push(rest);
+        Ok(replaced)
     }
 
     fn variable(&self, body: &str) -> Result<String, Refused> {

@@ -83,6 +83,8 @@ pub struct Text {
     pub reference: bool,
     /// Whether it must not be shown: it came out of a reference or is a credential.
     pub secret: bool,
+    /// What readers of `${…}` read in its place, where a reference stands for a text in which they could see one.
+    pub template: Option<Box<str>>,
 }
 
 /// One key of a mapping and its value.
@@ -100,7 +102,7 @@ impl Node {
     /// A quoted text that stands in no file.
     #[must_use]
     pub fn text(text: &str) -> Self {
-        let text = Text { text: text.to_owned(), quoted: true, reference: false, secret: false };
+        let text = Text { text: text.to_owned(), quoted: true, reference: false, secret: false, template: None };
         Self { at: At::default(), value: Value::String(text) }
     }
 
@@ -108,6 +110,13 @@ impl Node {
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         if let Value::String(text) = &self.value { Some(&text.text) } else { None }
+    }
+
+    /// The text to be read for `${…}`, if this is one: what references stand for is not looked through.
+    #[must_use]
+    pub fn as_template(&self) -> Option<&str> {
+        let Value::String(text) = &self.value else { return None };
+        Some(text.template.as_deref().unwrap_or(&text.text))
     }
 
     /// The entries, if this is a mapping.

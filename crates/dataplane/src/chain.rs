@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use daemun_pipeline::{Bodies, BodyNeed, Exchange, Explanation, Flow, Head, Phase, Policy, Reason, Stop, Verdict};
+use daemun_pipeline::expression::Expression;
+use daemun_pipeline::{
+    Bodies, BodyNeed, Exchange, Explanation, Fault, Flow, Head, Outcome, Phase, Policy, Reason, Stop, Verdict,
+};
 
 use crate::coded::Coders;
 use crate::record::PolicyVerdict;
@@ -18,6 +21,30 @@ pub(crate) struct Link {
     pub(crate) policy: Arc<dyn Policy>,
     /// Part of `authenticate: { any: … }`: one of these that stand together must pass.
     pub(crate) any: bool,
+    /// The requests it runs on; all when absent. None of an authenticator, nor of what answers preflights.
+    pub(crate) when: Option<Expression>,
+}
+
+impl Link {
+    /// Whether it runs. One that protects does so where that cannot be told.
+    #[inline]
+    fn runs(&self, exchange: &Exchange) -> Result<bool, Fault> {
+        match &self.when {
+            None => Ok(true),
+            Some(when) => when.test_or(exchange, self.policy.protects()),
+        }
+    }
+
+    fn explain(&self, exchange: &mut Exchange) -> Explanation {
+        match (self.runs(exchange), &self.when) {
+            (Ok(false), Some(when)) => Explanation::skip(format!("its `when` does not hold: `{}`", when.text())),
+            (Err(fault), _) => {
+                let detail = fault.detail.to_string();
+                Explanation::stop(&fault.into(), detail)
+            }
+            (Ok(_), _) => self.policy.explain(exchange),
+        }
+    }
 }
 
 /// A route's policies, sorted by phase and registry order.
@@ -63,9 +90,28 @@ pub(crate) struct Verdicts {
     pub(crate) made: Vec<(u8, PolicyVerdict)>,
     /// How many links ran inward, and not outward yet.
     ran: usize,
+    /// Those of the links that were passed by, because their conditions did not hold; one bit each.
+    skipped: u64,
+}
+
+/// The bit of a link; those behind the last bit have no conditions.
+#[inline]
+fn bit(at: usize) -> u64 {
+    1_u64.checked_shl(u32::try_from(at).unwrap_or(u32::MAX)).unwrap_or(0)
 }
 
 impl Verdicts {
+    /// Whether a link that was come by did not run.
+    #[inline]
+    fn has_skipped(&self, at: usize) -> bool {
+        self.skipped & bit(at) != 0
+    }
+
+    fn skip(&mut self, at: usize) {
+        self.skipped |= bit(at);
+        self.ran = at + 1;
+    }
+
     /// How many links ran inward, and not outward yet.
     pub(crate) fn ran(&self) -> usize {
         self.ran
@@ -74,6 +120,7 @@ impl Verdicts {
     pub(crate) fn clear(&mut self) {
         self.made.clear();
         self.ran = 0;
+        self.skipped = 0;
     }
 
     fn note(&mut self, row: u8, verdict: &Verdict) {
@@ -89,6 +136,8 @@ impl Verdicts {
 impl Chain {
     pub(crate) fn new(mut links: Vec<Link>) -> Chain {
         links.sort_by_key(|link| (link.phase, link.row));
+        // what could not be noted as passed by always runs
+        links.iter_mut().skip(u64::BITS as usize).for_each(|link| link.when = None);
         let unwanted = Unwanted {
             requests: Names::of(&links, |policy| policy.removed_from_requests()),
             answers: Names::of(&links, |policy| policy.removed_from_answers()),
@@ -101,7 +150,7 @@ impl Chain {
 
     /// Whether one of the policies answers CORS preflights.
     pub(crate) fn answers_preflights(&self) -> bool {
-        self.links.iter().any(|link| link.policy.answers_preflights())
+        self.links.iter().any(|link| link.when.is_none() && link.policy.answers_preflights())
     }
 
     /// Runs every policy on the way in, until one stops the exchange. `reader` gets the request's body for those that need it; without
@@ -116,6 +165,11 @@ impl Chain {
         while let Some(link) = self.links.get(at) {
             if link.any {
                 at = self.one_of(at, exchange, verdicts).await?;
+                continue;
+            }
+            if !link.runs(exchange)? {
+                verdicts.skip(at);
+                at += 1;
                 continue;
             }
             if let Some(reader) = &mut reader
@@ -167,6 +221,9 @@ impl Chain {
         }
         while let Some(link) = verdicts.ran.checked_sub(1).and_then(|last| self.links.get(last)) {
             verdicts.ran -= 1;
+            if verdicts.has_skipped(verdicts.ran) {
+                continue;
+            }
             link.policy.on_response(exchange)?;
         }
         verdicts.ran = 0;
@@ -175,7 +232,7 @@ impl Chain {
 
     /// Bytes of the answer's body that those that ran inward need whole, at most; `None` where none needs it.
     pub(crate) fn answer_need(&self, exchange: &Exchange, verdicts: &Verdicts) -> Option<u64> {
-        let needs = self.links.iter().take(verdicts.ran).map(|link| link.policy.response_body(exchange));
+        let needs = self.ran(verdicts, verdicts.ran).map(|link| link.policy.response_body(exchange));
         let needs = needs.filter_map(|need| match need {
             BodyNeed::Whole { max } => Some(max),
             BodyNeed::Untouched => None,
@@ -184,11 +241,21 @@ impl Chain {
     }
 
     /// What codes the answer's body, of the first `ran` links.
-    pub(crate) fn coders(&self, exchange: &Exchange, ran: usize) -> Option<Coders> {
+    pub(crate) fn coders(&self, exchange: &Exchange, verdicts: &Verdicts, ran: usize) -> Option<Coders> {
         exchange.coding?;
-        let mut coders = self.links.iter().take(ran).rev().filter_map(|link| link.policy.coder(exchange));
+        let mut coders = self.ran(verdicts, ran).rev().filter_map(|link| link.policy.coder(exchange));
         let first = coders.next()?;
         Some(Coders::of(std::iter::once(first).chain(coders).collect()))
+    }
+
+    /// Those of the first `ran` links that ran.
+    fn ran(&self, verdicts: &Verdicts, ran: usize) -> impl DoubleEndedIterator<Item = &Link> {
+        self.links
+            .get(..ran)
+            .unwrap_or_default()
+            .iter()
+            .enumerate()
+            .filter_map(|(at, link)| (!verdicts.has_skipped(at)).then_some(link))
     }
 
     /// What each policy would decide, up to the first that would stop the request.
@@ -196,8 +263,8 @@ impl Chain {
         let mut out: Vec<(&'static str, Explanation)> = Vec::new();
         let mut at = 0;
         while let Some(link) = self.links.get(at) {
-            let explanation = link.policy.explain(exchange);
-            let passed = explanation.outcome == daemun_pipeline::Outcome::Pass;
+            let explanation = link.explain(exchange);
+            let passed = matches!(explanation.outcome, Outcome::Pass | Outcome::Skip);
             out.push((link.name, explanation));
             at += 1;
             let group = self.links.get(at..).unwrap_or_default().iter().take_while(|next| link.any && next.any).count();

@@ -153,7 +153,7 @@ fn run(
     out.verdicts = route.chain.explain(exchange);
     if let Some((_, last)) = out.verdicts.last() {
         match last.outcome {
-            daemun_pipeline::Outcome::Pass => {}
+            daemun_pipeline::Outcome::Pass | daemun_pipeline::Outcome::Skip => {}
             daemun_pipeline::Outcome::Answer(status) | daemun_pipeline::Outcome::Refuse(status, _) => {
                 out.status = Some(status);
                 return Ok(());
@@ -233,6 +233,7 @@ fn read(snapshot: &Snapshot, request: &ExplainRequest, exchange: &mut Exchange) 
         trusted,
         unreadable: false,
         tls: request.tls,
+        handshake: None,
         identity: None,
         ends: None,
     };

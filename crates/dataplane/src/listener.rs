@@ -233,6 +233,7 @@ fn client(settings: &Settings, peer: Option<IpAddr>) -> Client {
         trusted,
         unreadable: false,
         tls: false,
+        handshake: None,
         identity: None,
         ends: None,
     }
@@ -345,6 +346,7 @@ async fn secure(worker: &Rc<Worker>, stream: Stream, mut client: Client, tls: Ar
     };
     drop(slot);
     client.tls = true;
+    client.handshake = Some(Rc::new(crate::tls::handshake(stream.get_ref().1)));
     client.identity = crate::tls::identity(stream.get_ref().1).map(Rc::new);
     let agreed = stream.get_ref().1.alpn_protocol();
     if agreed == Some(b"h2") {

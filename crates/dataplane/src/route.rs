@@ -2,7 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use daemun_pipeline::bounded::Budget;
 use daemun_pipeline::expression::{self, Expression, Place, ReadBody};
 use daemun_pipeline::{Exchange, Fault, Method, Reason, Request, Span};
 use daemun_sys::prefetch;
@@ -46,6 +48,9 @@ fn taken<'s>(snapshot: &'s Snapshot, exchange: &mut Exchange, outcome: Outcome) 
     };
     let route = route.ok_or_else(|| Fault::new(Reason::Internal, "a route is missing"))?;
     exchange.route_key = route.key;
+    if let Some(names) = &route.own.param_names {
+        exchange.param_names = Some(Arc::clone(names));
+    }
     // read when the exchange is recorded; of very many routes, neither is likely to be at hand
     prefetch(&*route.cells);
     prefetch(&*route.name);
@@ -141,12 +146,15 @@ struct Asked<'a> {
     body: Cell<u64>,
     /// What expressions have read of it.
     read: ReadBody,
+    /// What all of them may cost together.
+    budget: Budget,
     fault: RefCell<Option<Fault>>,
 }
 
 impl<'a> Asked<'a> {
     fn new(exchange: &'a Exchange) -> Asked<'a> {
-        Asked { exchange, body: Cell::new(0), read: ReadBody::default(), fault: RefCell::new(None) }
+        let budget = Budget::default();
+        Asked { exchange, body: Cell::new(0), read: ReadBody::default(), budget, fault: RefCell::new(None) }
     }
 
     /// What the answers are worth.
@@ -193,10 +201,14 @@ impl Conditions for Asked<'_> {
             }
             return false;
         }
-        when.test_at(self.exchange, place, &self.read).unwrap_or_else(|fault| {
+        when.test_at(self.exchange, place, &self.read, &self.budget).unwrap_or_else(|fault| {
             *self.fault.borrow_mut() = Some(fault);
             false
         })
+    }
+
+    fn spend(&self, work: u64) -> bool {
+        self.budget.spend(work)
     }
 
     fn too_long(&self) {

@@ -306,7 +306,7 @@ fn outward_with_body(
         body = respond::from_stop(&stop, exchange, errors);
     }
     let body = exchange.response.body.take().unwrap_or_default();
-    let coders = if body.is_empty() { None } else { chain.coders(exchange, ran) };
+    let coders = if body.is_empty() { None } else { chain.coders(exchange, &trail.verdicts, ran) };
     match coders.map(|coders| coders.whole(&body)) {
         None => body.into(),
         Some(Ok(coded)) => coded.into(),

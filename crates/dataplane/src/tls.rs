@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use daemun_config::diagnostic::Diagnostics;
 use daemun_config::model::{Certificate, Listener, ListenerTls, Spanned, TlsVersion, UpstreamProtocol, UpstreamTls};
-use daemun_pipeline::{Carry, TlsIdentity};
+use daemun_pipeline::{Carry, Handshake, TlsIdentity};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
@@ -288,7 +288,17 @@ fn roots(pem: &[u8], file: &Spanned<PathBuf>, path: &str, diagnostics: &mut Diag
 pub(crate) fn identity(connection: &rustls::ServerConnection) -> Option<TlsIdentity> {
     let der = connection.peer_certificates()?.first()?.as_ref().to_vec();
     let digest = hex_digest(&der);
-    Some(TlsIdentity { fingerprint: digest, der })
+    Some(TlsIdentity::new(digest, der))
+}
+
+/// What was agreed on with a client.
+pub(crate) fn handshake(connection: &rustls::ServerConnection) -> Handshake {
+    let version = match connection.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
+        Some(rustls::ProtocolVersion::TLSv1_3) => "1.3",
+        Some(_) | None => "",
+    };
+    Handshake { version, server_name: connection.server_name().unwrap_or_default().to_ascii_lowercase().into() }
 }
 
 /// SHA-256 in lower-case hexadecimal.

@@ -46,6 +46,7 @@ const ROWS: &[PolicyRow] = &[PolicyRow {
     name: "names",
     phase: Phase::Admit,
     manual: "",
+    unconditional: None,
     check: |_, _| {},
     schema: |_| true.into(),
     build: |_, _| Some(vec![(Phase::Admit, Box::new(Names) as Box<dyn Policy>)]),

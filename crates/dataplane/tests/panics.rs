@@ -38,6 +38,7 @@ const ROWS: &[PolicyRow] = &[PolicyRow {
     name: "panics",
     phase: Phase::Transform,
     manual: "",
+    unconditional: None,
     check: |_, _| {},
     schema: |_| true.into(),
     build: |_, _| Some(vec![(Phase::Transform, Box::new(Panics) as Box<dyn Policy>)]),

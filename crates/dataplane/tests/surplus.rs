@@ -38,6 +38,7 @@ const ROWS: &[PolicyRow] = &[PolicyRow {
     name: "holds",
     phase: Phase::Transform,
     manual: "",
+    unconditional: None,
     check: |_, _| {},
     schema: |_| true.into(),
     build: |_, _| Some(vec![(Phase::Transform, Box::new(Holds) as Box<dyn Policy>)]),

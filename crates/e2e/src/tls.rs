@@ -38,7 +38,12 @@ impl Certificates {
     /// Makes a certificate signed by `authority`; `alternative` is its names, such as `DNS:a.test,IP:127.0.0.1`. One of that name is
     /// replaced, as an editor does that renames, its key first.
     pub fn issue(&self, name: &str, authority: &str, alternative: &str) {
-        self.request(name, alternative);
+        self.issue_to(&format!("/CN={name}"), name, authority, alternative);
+    }
+
+    /// Like [`Certificates::issue`], for a subject such as `/O=Shop/CN=orders`.
+    pub fn issue_to(&self, subject: &str, name: &str, authority: &str, alternative: &str) {
+        self.request(subject, alternative);
         let signer = format!("-CA {authority}.crt -CAkey {authority}.key -CAcreateserial");
         self.openssl(&format!("x509 -req -in draft.csr {signer} -days 30 -extfile draft.ext -out draft.crt"));
         self.put(name);
@@ -46,7 +51,7 @@ impl Certificates {
 
     /// Like [`Certificates::issue`], valid only in the year 2020.
     pub fn issue_expired(&self, name: &str, authority: &str, alternative: &str) {
-        self.request(name, alternative);
+        self.request(&format!("/CN={name}"), alternative);
         self.0.write("index", "");
         let settings = "[ca]\ndefault_ca=own\n[own]\ndatabase=index\nnew_certs_dir=.\nrand_serial=yes\ndefault_md=sha256\npolicy=any\n\
                         [any]\ncommonName=supplied\n";
@@ -58,9 +63,9 @@ impl Certificates {
         self.put(name);
     }
 
-    fn request(&self, name: &str, alternative: &str) {
+    fn request(&self, subject: &str, alternative: &str) {
         self.0.write("draft.ext", format!("subjectAltName={alternative}\nbasicConstraints=CA:FALSE\n"));
-        self.openssl(&format!("req {KEY} -keyout draft.key -out draft.csr -subj /CN={name}"));
+        self.openssl(&format!("req {KEY} -keyout draft.key -out draft.csr -subj {subject}"));
     }
 
     fn put(&self, name: &str) {

@@ -1,12 +1,42 @@
 //! Regular expressions that look through what callers send: the larger one is when compiled, the shorter the text it looks through, so that
 //! a search takes some milliseconds at most, whatever both are.
 
+use std::cell::Cell;
+
 /// Bytes of a text times bytes of what is compiled: what a search costs at worst, some 10 ms.
 const WORK: usize = 1 << 26;
 /// Bytes of the largest expression.
 pub const MOST_COMPILED: usize = 1 << 18;
 /// Bytes of the smallest that is told apart.
 const LEAST_COMPILED: usize = 1 << 8;
+
+/// What looking for the route of one request may cost in all, in the same measure: four of the longest searches.
+const MOST_FOR_A_ROUTE: u64 = 4 * WORK as u64;
+
+/// What all that is asked of one request while its route is looked for may still cost together.
+#[derive(Debug)]
+pub struct Budget(Cell<u64>);
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget(Cell::new(MOST_FOR_A_ROUTE))
+    }
+}
+
+impl Budget {
+    /// Takes so much of it, bytes of a text times bytes of what is compiled; whether there was so much left.
+    #[inline]
+    pub fn spend(&self, work: u64) -> bool {
+        let left = self.0.get().checked_sub(work);
+        self.0.set(left.unwrap_or(0));
+        left.is_some()
+    }
+
+    /// The same for a share of the most that one evaluation may take.
+    pub(crate) fn spend_share(&self, part: u64, of: u64) -> bool {
+        self.spend(part.saturating_mul(WORK as u64) / of.max(1))
+    }
+}
 
 /// Compiled expressions, and how long a text they look through.
 #[derive(Clone, Debug)]
@@ -58,6 +88,13 @@ impl<T> Bounded<T> {
         (bytes <= self.most).then_some(&self.compiled)
     }
 
+    /// What a search through a text of so many bytes costs at worst, in the measure of [`Budget`].
+    #[inline]
+    #[must_use]
+    pub fn work(&self, bytes: usize) -> u64 {
+        (self.size as u64).saturating_mul(bytes as u64)
+    }
+
     /// What is compiled, for texts of the configuration.
     #[must_use]
     pub fn compiled(&self) -> &T {
@@ -87,6 +124,13 @@ mod tests {
         }
         assert!(matches!(compile("[01]{9}{900}"), Err(regex::Error::CompiledTooBig(_))));
         assert_eq!(compile("[01]*1[01]{600}2").unwrap().at_least(2_000).most(), 2_000);
+    }
+
+    #[test]
+    fn a_budget_is_spent_and_does_not_come_back() {
+        let budget = Budget::default();
+        assert!(budget.spend(3 * WORK as u64) && budget.spend_share(50, 100) && !budget.spend(WORK as u64));
+        assert!(!budget.spend(1) && budget.spend(0));
     }
 
     #[test]

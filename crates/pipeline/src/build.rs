@@ -9,7 +9,7 @@ use daemun_config::tree::{At, Node};
 
 use crate::carry::Carry;
 use crate::directory::Directory;
-use crate::expression::{ExpressionError, Scope, Text};
+use crate::expression::{Expression, ExpressionError, Scope, Text};
 
 /// Given to every policy that is built for a route.
 pub struct BuildContext<'a> {
@@ -43,7 +43,7 @@ impl BuildContext<'_> {
     /// Reads a text with expressions, at a key below the settings; what is wrong with it is reported. `answer` is whether it may speak of
     /// the answer.
     pub fn text(&mut self, key: &str, text: &Spanned<String>, answer: bool) -> Option<Text> {
-        let scope = Scope { params: self.param_names, consumer: true, answer, body: false };
+        let scope = Scope { params: self.param_names, consumer: true, answer, ..Scope::default() };
         self.read(key, text, Text::parse(&text.value, &scope))
     }
 
@@ -53,7 +53,13 @@ impl BuildContext<'_> {
         self.read(key, text, Text::expression(&text.value, &scope))
     }
 
-    fn read(&mut self, key: &str, text: &Spanned<String>, read: Result<Text, ExpressionError>) -> Option<Text> {
+    /// Reads the condition that stands beside the settings. `consumer` is whether authenticators have run before it is asked.
+    pub fn condition(&mut self, text: &Spanned<String>, consumer: bool) -> Option<Expression> {
+        let scope = Scope { params: self.param_names, consumer, ..Scope::default() };
+        self.read("when", text, Expression::parse(&text.value, &scope))
+    }
+
+    fn read<T>(&mut self, key: &str, text: &Spanned<String>, read: Result<T, ExpressionError>) -> Option<T> {
         match read {
             Ok(text) => Some(text),
             Err(error) => {

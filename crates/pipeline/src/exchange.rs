@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::certificate::TlsIdentity;
 use crate::directory::{Consumer, ConsumerId, Directory};
 use crate::head::{FieldId, Head};
 
@@ -278,6 +279,8 @@ pub struct Client {
     pub unreadable: bool,
     /// Whether the connection is TLS.
     pub tls: bool,
+    /// What the TLS handshake came to, where this gateway made one.
+    pub handshake: Option<Rc<Handshake>>,
     /// Identity proven by a client certificate.
     pub identity: Option<Rc<TlsIdentity>>,
     /// Both ends of the client's connection, where an upstream is told of them.
@@ -303,19 +306,20 @@ impl Default for Client {
             trusted: false,
             unreadable: false,
             tls: false,
+            handshake: None,
             identity: None,
             ends: None,
         }
     }
 }
 
-/// Identity proven by a client certificate that chains to the listener's `client_ca`.
+/// What a TLS handshake came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsIdentity {
-    /// SHA-256 of the certificate's DER, lower-case hexadecimal.
-    pub fingerprint: String,
-    /// The certificate in DER.
-    pub der: Vec<u8>,
+pub struct Handshake {
+    /// Version of the protocol: `1.3`.
+    pub version: &'static str,
+    /// The name the client asked for, in lower case; empty where it asked for none.
+    pub server_name: Box<str>,
 }
 
 /// When each step of an exchange was done, in nanoseconds of the gateway's clock; 0 when it was not reached.
@@ -350,6 +354,8 @@ pub struct Exchange {
     pub directory: Option<Arc<Directory>>,
     /// Path parameters of the route: name index in the route's pattern, and value.
     pub params: Vec<(u16, Span)>,
+    /// Their names, where the configuration asks for parameters of whichever route was taken.
+    pub param_names: Option<Arc<[String]>>,
     /// Request id, hexadecimal or as taken over from a trusted proxy.
     pub id: Vec<u8>,
     /// Whether the answer does not carry `x-request-id`.
@@ -439,6 +445,7 @@ impl Exchange {
         self.consumer = None;
         self.consumer_text = Span::default();
         self.params.clear();
+        self.param_names = None;
         self.id.clear();
         self.hides_id = false;
         self.trace.clear();

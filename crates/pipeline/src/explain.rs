@@ -3,6 +3,8 @@
 /// What a policy would decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
+    /// It would not run: its condition does not hold.
+    Skip,
     /// It would let the request pass.
     Pass,
     /// It would answer itself, with this status.
@@ -21,6 +23,12 @@ pub struct Explanation {
 }
 
 impl Explanation {
+    /// It would not run, because `detail`.
+    #[must_use]
+    pub fn skip(detail: impl Into<String>) -> Explanation {
+        Explanation { outcome: Outcome::Skip, detail: detail.into() }
+    }
+
     /// It would pass, because `detail`.
     #[must_use]
     pub fn pass(detail: impl Into<String>) -> Explanation {

@@ -3,6 +3,7 @@
 
 pub mod bounded;
 pub mod head;
+pub mod certificate;
 pub mod exchange;
 pub mod fault;
 pub mod policy;
@@ -14,8 +15,9 @@ pub mod expression;
 
 pub use build::BuildContext;
 pub use carry::Carry;
+pub use certificate::{CertificateNames, TlsIdentity};
 pub use directory::{BasicCredential, Consumer, ConsumerId, Directory};
-pub use exchange::{Client, Ends, Exchange, Method, Request, Response, Span, Times, TlsIdentity};
+pub use exchange::{Client, Ends, Exchange, Handshake, Method, Request, Response, Span, Times};
 pub use explain::{Explanation, Outcome};
 pub use fault::{Fault, Reason, Side};
 pub use head::{FieldId, Head, same_in_any_case};

@@ -183,6 +183,11 @@ pub trait Policy: Send + Sync {
         false
     }
 
+    /// Whether it keeps something away, so that it runs where a condition that it depends on cannot be answered.
+    fn protects(&self) -> bool {
+        true
+    }
+
     /// Says what [`Policy::on_request`] would do. May note on the exchange what later policies need (such as the consumer) and edit its
     /// head as the real run would, but spends and counts nothing.
     fn explain(&self, exchange: &mut Exchange) -> Explanation;
@@ -195,6 +200,9 @@ pub type Runtimes = Vec<(Phase, Box<dyn Policy>)>;
 pub trait PolicyConfig: Setting {
     /// Name in configuration.
     const NAME: &'static str;
+
+    /// Why it must run on every request, where it must: then it takes no `when`.
+    const UNCONDITIONAL: Option<&'static str> = None;
 
     /// The compiled runtimes with their phases; findings go into `ctx`. `None` only after an error was reported.
     fn build(self, ctx: &mut BuildContext<'_>) -> Option<Runtimes>;
@@ -209,6 +217,8 @@ pub struct PolicyRow {
     pub phase: Phase,
     /// Manual page, Markdown.
     pub manual: &'static str,
+    /// Why it must run on every request, where it must.
+    pub unconditional: Option<&'static str>,
     /// Checks settings without building.
     pub check: fn(&Node, &mut Decoder<'_>),
     /// JSON Schema of the settings.
@@ -225,6 +235,11 @@ impl PolicyRow {
             name: C::NAME,
             phase,
             manual,
+            unconditional: if matches!(phase, Phase::Authenticate) {
+                Some("who calls must not depend on what a caller sends")
+            } else {
+                C::UNCONDITIONAL
+            },
             check: |node, decoder| {
                 let _ = C::decode(node, decoder);
             },
@@ -244,6 +259,7 @@ impl PolicyRow {
             phase: self.phase.name(),
             doc: first_paragraph(self.manual),
             authenticator: self.phase == Phase::Authenticate,
+            unconditional: self.unconditional,
             check: self.check,
             schema: self.schema,
         }

@@ -39,6 +39,46 @@ impl<'a> SchemaBuilder<'a> {
         reference
     }
 
+    /// The schema with one more key in each mapping it may be; those that have a definition get another, under `name`.
+    pub fn with_key(&mut self, schema: Json, name: &str, key: &str, property: &Json) -> Json {
+        let mut replaced = Vec::new();
+        let schema = self.widened(schema, name, key, property, &mut replaced);
+        for name in replaced {
+            // a type that is described later defines it again
+            let reference = Json::from(format!("#/$defs/{name}"));
+            if !self.definitions.values().chain([&schema]).any(|schema| holds(schema, &reference)) {
+                self.definitions.remove(&name);
+            }
+        }
+        schema
+    }
+
+    fn widened(
+        &mut self,
+        mut schema: Json,
+        name: &str,
+        key: &str,
+        property: &Json,
+        replaced: &mut Vec<String>,
+    ) -> Json {
+        let reference = schema.get("$ref").and_then(Json::as_str).and_then(|path| path.strip_prefix("#/$defs/"));
+        if let Some(definition) = reference.map(str::to_owned) {
+            let known = self.definitions.get(&definition).filter(|known| known.get("properties").is_some());
+            let Some(known) = known.cloned() else { return schema };
+            let extended = self.widened(known, name, key, property, replaced);
+            replaced.push(definition);
+            return self.define(name, |_| extended);
+        }
+        if let Some(forms) = schema.get_mut("anyOf").and_then(Json::as_array_mut) {
+            for form in forms {
+                *form = self.widened(form.take(), name, key, property, replaced);
+            }
+        } else if let Some(properties) = schema.get_mut("properties").and_then(Json::as_object_mut) {
+            properties.insert(key.to_owned(), property.clone());
+        }
+        schema
+    }
+
     /// A text of a certain form, shared under its title.
     pub fn pattern(&mut self, title: &str, doc: &str, pattern: &str) -> Json {
         let schema = json!({ "type": "string", "title": title, "description": doc, "pattern": pattern });
@@ -83,6 +123,15 @@ impl<'a> SchemaBuilder<'a> {
     #[must_use]
     pub fn definitions(self) -> Map<String, Json> {
         self.definitions
+    }
+}
+
+/// Whether a value stands somewhere in another.
+fn holds(schema: &Json, value: &Json) -> bool {
+    match schema {
+        Json::Array(items) => items.iter().any(|item| holds(item, value)),
+        Json::Object(fields) => fields.values().any(|field| holds(field, value)),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => schema == value,
     }
 }
 

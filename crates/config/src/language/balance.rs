@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use super::conditions::{CookieName, ParameterName};
-use crate::decode::{Decoder, FieldName, SchemaBuilder, Setting, TimeLimit, text};
+use crate::decode::{Decoder, ExpressionText, FieldName, SchemaBuilder, Setting, TimeLimit, text};
 use crate::diagnostic::{BAD_VALUE, Diagnostic};
 use crate::model;
 use crate::settings;
@@ -47,6 +47,8 @@ settings! {
         Query(ParameterName) = "query",
         /// The value of a path parameter of the route, written `{ param: id }`.
         Param(ParameterName) = "param",
+        /// The text that an expression gives, written `{ expression: 'request.header["x-tenant"]' }`.
+        Expression(ExpressionText) = "expression",
     }
 }
 
@@ -125,6 +127,7 @@ impl HashBy {
             Self::Cookie(name) => model::HashBy::Cookie(name.0),
             Self::Query(name) => model::HashBy::Query(name.0),
             Self::Param(name) => model::HashBy::Param(name.0),
+            Self::Expression(text) => model::HashBy::Expression(text.0),
         }
     }
 }

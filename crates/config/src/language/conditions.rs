@@ -4,7 +4,8 @@ use serde_json::{Value as Json, json};
 
 use super::pattern::{HostPattern, PathPattern, PathPrefix};
 use crate::decode::{
-    Decoder, FieldName, Key, Mapping, Method, NonEmpty, OneOrMany, RegexText, SchemaBuilder, Setting, Size, text,
+    Decoder, ExpressionText, FieldName, Key, Mapping, Method, NonEmpty, OneOrMany, RegexText, SchemaBuilder, Setting,
+    Size, text,
 };
 use crate::diagnostic::{BAD_VALUE, Diagnostic, NO_EFFECT};
 use crate::model::{IpNet, Match, PathMatch, Spanned, ValueMatch};
@@ -36,7 +37,7 @@ settings! {
         /// Addresses or ranges the client may have.
         client_ip: Option<OneOrMany<IpNet>>,
         /// A condition in CEL, such as `request.header["x-tier"] == "gold" && !request.path.startsWith("/internal/")`.
-        when: Option<Spanned<String>>,
+        when: Option<ExpressionText>,
         /// Largest JSON body that `when` reads, up to 1 MiB; it reads none when absent.
         body: Option<Spanned<Size>>,
     }
@@ -48,16 +49,6 @@ impl MatchText {
     fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
         if let Some(list) = node.get("client_ip").filter(|list| list.as_seq().is_some_and(<[Node]>::is_empty)) {
             cx.key("client_ip", |cx| cx.bad_value(list, "expected at least one item, found an empty list"));
-        }
-        if let Some(when) = node.get("when").filter(|when| when.is_secret()) {
-            let message = "an expression holds no `${env:…}` and no `${file:…}`: it is shown as it is, and what they stand for would be read as part of it";
-            cx.key("when", |cx| {
-                cx.bad_value_help(
-                    when,
-                    message.to_owned(),
-                    "what is secret can be compared with in `headers`, `query` and `cookies`",
-                )
-            });
         }
         if let (Some(body), Some(found)) = (&self.body, node.get("body")) {
             if body.value.0 > MOST_BODY || body.value.0 == 0 {
@@ -81,7 +72,7 @@ impl MatchText {
             query: pairs(self.query, |name| name.0),
             cookies: pairs(self.cookies, |name| name.0),
             client_ip: self.client_ip.map(|nets| nets.0).unwrap_or_default(),
-            when: self.when,
+            when: self.when.map(|when| when.0),
             body: self.body.map(|size| size.value.0),
         }
     }

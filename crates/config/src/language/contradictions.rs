@@ -129,7 +129,8 @@ fn of_route(config: &Config, whole: Whole, route: &Route, node: Option<&Node>, c
         | HashBy::ClientIp
         | HashBy::Header(_)
         | HashBy::Cookie(_)
-        | HashBy::Query(_) => {}
+        | HashBy::Query(_)
+        | HashBy::Expression(_) => {}
     }
 }
 

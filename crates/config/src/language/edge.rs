@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use crate::decode::{
-    Bounded, Decoder, FieldValue, Key, Mapping, NonEmpty, OrOff, SchemaBuilder, Setting, Size, TimeLimit,
+    Bounded, Decoder, FieldValue, Key, Mapping, NonEmpty, OrOff, SchemaBuilder, Setting, Size, TemplateText, TimeLimit,
     expression_end, text,
 };
 use crate::diagnostic::{BAD_VALUE, CONFLICTING_KEYS, Diagnostic, WRONG_TYPE};
@@ -287,7 +287,7 @@ settings! {
         /// `json` for one JSON object a line, or a template with `${field}` references and `${…}` expressions.
         format: LogFormat = "json",
         /// Fields of a JSON line beside the usual ones, with `${…}` expressions: `{ tenant: '${request.header["x-tenant"]}' }`.
-        fields: Mapping<LogFieldName, Spanned<String>> = "{}",
+        fields: Mapping<LogFieldName, Spanned<TemplateText>> = "{}",
         /// `stdout`, or a file; the file is opened again on SIGUSR1.
         to: LogTarget = "stdout",
     }
@@ -307,7 +307,9 @@ impl AccessLogText {
 
     pub(super) fn lower(self) -> AccessLog {
         let fields = self.fields.0.into_iter();
-        let fields = fields.map(|(Spanned { value, at }, text)| (Spanned { value: value.0, at }, text)).collect();
+        let plain = |Spanned { value: TemplateText(value), at }| Spanned { value, at };
+        let fields =
+            fields.map(|(Spanned { value, at }, text)| (Spanned { value: value.0, at }, plain(text))).collect();
         AccessLog { format: self.format, fields, to: self.to }
     }
 }
@@ -345,7 +347,8 @@ impl Setting for LogFormat {
         } else if !closed(format) {
             "a `${` of the template has no closing `}`"
         } else {
-            return Some(Self::Template(Spanned { value: format.to_owned(), at: node.at }));
+            let template = node.as_template().unwrap_or(format);
+            return Some(Self::Template(Spanned { value: template.to_owned(), at: node.at }));
         };
         cx.report(Diagnostic::error(BAD_VALUE, node.at, format!("{message}, found {}", node.found())));
         None

@@ -255,7 +255,8 @@ pub(super) struct PathTemplate(pub(super) String);
 
 impl Setting for PathTemplate {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
-        let written = text(node, cx, "a path")?;
+        let plain = text(node, cx, "a path")?;
+        let written = node.as_template().unwrap_or(plain);
         let checked = match without_expressions(written) {
             None => Err(("a `${` has no closing `}`", "an expression stands in `${…}`")),
             Some(plain) if plain.contains('?') => Err(("it has a query", "`rewrite: {query: …}` changes the query")),

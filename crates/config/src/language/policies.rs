@@ -1,12 +1,15 @@
-//! The `policies` mapping: each name belongs to a policy, which checks its settings itself.
+//! The `policies` mapping: each name belongs to a policy, which checks its settings itself; `when` beside them is the language's.
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::decode::{Decoder, SchemaBuilder, Setting};
-use crate::diagnostic::{Diagnostic, NOT_AVAILABLE, UNKNOWN_POLICY, WRONG_TYPE};
+use crate::decode::{Decoder, ExpressionText, SchemaBuilder, Setting};
+use crate::diagnostic::{BAD_VALUE, Diagnostic, NOT_AVAILABLE, UNKNOWN_POLICY, WRONG_TYPE};
 use crate::model::{PolicyEntry, Spanned};
 use crate::policy::{PLANNED_POLICIES, PolicyDescription};
 use crate::tree::{At, Entry, Node, Value, clip};
+
+/// The key of a policy's condition.
+const WHEN: &str = "when";
 
 /// Policies and their settings, in written order.
 pub(super) struct PoliciesText(
@@ -28,6 +31,11 @@ impl Setting for PoliciesText {
         let mut properties = Map::new();
         for policy in s.known_policies() {
             let settings = (policy.schema)(s);
+            let settings = if policy.unconditional.is_some() {
+                settings
+            } else {
+                s.with_key(settings, policy.name, WHEN, &condition_schema())
+            };
             let forms = json!({ "description": policy.doc, "anyOf": [{ "enum": ["off", false] }, settings] });
             properties.insert(policy.name.to_owned(), forms);
         }
@@ -43,20 +51,47 @@ impl Setting for PoliciesText {
     }
 }
 
+fn condition_schema() -> Json {
+    json!({
+        "type": "string",
+        "description": "A condition in CEL, such as `consumer.name != \"batch\"`: the policy runs on no other requests, nor on their answers. Always when absent.",
+    })
+}
+
 fn policy(entry: &Entry, cx: &mut Decoder<'_>) -> Option<PolicyEntry> {
     let known = cx.known_policies().iter().find(|policy| policy.name == entry.key);
     let Some(policy) = known else {
         unknown_policy(&entry.key, entry.key_at, cx);
         return None;
     };
-    let off = entry.value.is_off();
-    let before = cx.error_count();
-    if !off && !has_only_defaults(policy, entry, cx) {
-        (policy.check)(&entry.value, cx);
-    }
     let name = Spanned { value: entry.key.clone(), at: entry.key_at };
+    if entry.value.is_off() {
+        return Some(PolicyEntry { name, settings: None, when: None, sound: true });
+    }
+    let before = cx.error_count();
+    let (settings, when) = split(&entry.value);
+    if !has_only_defaults(policy, entry, cx) {
+        (policy.check)(&settings, cx);
+    }
+    let when = when.and_then(|when| cx.key(WHEN, |cx| condition(policy, when, cx)));
     let sound = cx.is_sound_since(before, &entry.value);
-    Some(PolicyEntry { name, settings: (!off).then(|| entry.value.clone()), sound })
+    Some(PolicyEntry { name, settings: Some(settings), when, sound })
+}
+
+/// A policy's own settings, and the condition beside them.
+fn split(node: &Node) -> (Node, Option<&Entry>) {
+    let Some(when) = node.entry(WHEN) else { return (node.clone(), None) };
+    let own = node.as_map().unwrap_or_default().iter().filter(|entry| entry.key != WHEN);
+    (Node { at: node.at, value: Value::Map(own.cloned().collect()) }, Some(when))
+}
+
+fn condition(policy: &PolicyDescription, entry: &Entry, cx: &mut Decoder<'_>) -> Option<Spanned<String>> {
+    if let Some(why) = policy.unconditional {
+        let message = format!("`{}` takes no `when`: {why}", policy.name);
+        cx.report(Diagnostic::error(BAD_VALUE, entry.key_at, message));
+        return None;
+    }
+    ExpressionText::decode(&entry.value, cx).map(|when| when.0)
 }
 
 /// Reports `true` or nothing at all where settings of which none is needed belong.

@@ -10,7 +10,8 @@ use super::pattern::{self, Location, PathPrefix, PathTemplate};
 use super::policies::PoliciesText;
 use super::upstream::UpstreamTimeoutsText;
 use crate::decode::{
-    Decoder, FieldName, FieldValue, Mapping, Name, Needed, NonEmpty, OrOff, SchemaBuilder, Setting, Size, Status, text,
+    Decoder, FieldName, FieldValue, Mapping, Name, Needed, NonEmpty, OrOff, SchemaBuilder, Setting, Size, Status,
+    TemplateText, text,
 };
 use crate::diagnostic::{self, BAD_VALUE, Diagnostic, UNKNOWN_PARAMETER};
 use crate::model::{Answer, Authenticate, Destination, PathRewrite, Redirect, Rewrite, Route, Spanned};
@@ -300,8 +301,9 @@ impl RewriteText {
             self.strip_prefix.map(|Spanned { value, at }| PathRewrite::StripPrefix(Spanned { value: value.0, at }));
         let mut rewrite = Rewrite { path: template.or(strip), ..Rewrite::default() };
         if let Some(query) = self.query {
-            let pairs = |mapping: Mapping<ParameterName, Spanned<String>>| {
-                mapping.0.into_iter().map(|(name, value)| (name.value.0, value)).collect()
+            let plain = |Spanned { value: TemplateText(value), at }| Spanned { value, at };
+            let pairs = |mapping: Mapping<ParameterName, Spanned<TemplateText>>| {
+                mapping.0.into_iter().map(|(name, value)| (name.value.0, plain(value))).collect()
             };
             rewrite.query_remove = query.remove.into_iter().map(|name| name.0).collect();
             rewrite.query_set = pairs(query.set);
@@ -315,9 +317,9 @@ settings! {
     /// Changes of the query: parameters are removed, then set, then added. `${…}` in a value is an expression.
     struct QueryText {
         /// Parameters added behind those of the same name.
-        add: Mapping<ParameterName, Spanned<String>> = "{}",
+        add: Mapping<ParameterName, Spanned<TemplateText>> = "{}",
         /// Parameters that replace those of the same name.
-        set: Mapping<ParameterName, Spanned<String>> = "{}",
+        set: Mapping<ParameterName, Spanned<TemplateText>> = "{}",
         /// Parameters removed.
         remove: Vec<ParameterName> = "[]",
     }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::Spanned;
+
 /// How a target is picked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Balance {
@@ -33,6 +35,8 @@ pub enum HashBy {
     Query(String),
     /// A path parameter.
     Param(String),
+    /// What an expression gives.
+    Expression(Spanned<String>),
 }
 
 /// The cookie that tells a client's target.

@@ -108,7 +108,7 @@ impl Reader<'_> {
             }
             Some('"') => {
                 let text = self.string(start)?;
-                Value::String(Text { text, quoted: true, reference: false, secret: false })
+                Value::String(Text { text, quoted: true, reference: false, secret: false, template: None })
             }
             Some(char) if char == '-' || char.is_ascii_digit() => self.number()?,
             Some(char) if char.is_ascii_alphabetic() => self.word()?,

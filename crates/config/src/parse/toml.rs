@@ -147,7 +147,7 @@ impl Reader<'_> {
 }
 
 fn quoted(text: &str) -> Value {
-    Value::String(Text { text: text.to_owned(), quoted: true, reference: false, secret: false })
+    Value::String(Text { text: text.to_owned(), quoted: true, reference: false, secret: false, template: None })
 }
 
 /// A whole number as YAML would write it; `None` when it is none.

@@ -133,7 +133,7 @@ impl Reader<'_> {
         }
         let is_text = quoted || self.tag(tag, "str", at)?;
         let value = if is_text {
-            Value::String(Text { text: text.to_owned(), quoted: true, reference: false, secret: false })
+            Value::String(Text { text: text.to_owned(), quoted: true, reference: false, secret: false, template: None })
         } else {
             plain(text)
         };

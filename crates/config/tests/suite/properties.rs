@@ -14,7 +14,7 @@ fn node(value: Value) -> Node {
 }
 
 fn text(text: String) -> Value {
-    Value::String(Text { text, quoted: true, reference: false, secret: false })
+    Value::String(Text { text, quoted: true, reference: false, secret: false, template: None })
 }
 
 /// Texts with what is special to YAML, to references and to terminals.

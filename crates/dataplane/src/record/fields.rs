@@ -168,7 +168,7 @@ impl<'a> Value<'a> {
 }
 
 /// What expressions of the log may speak of: an exchange that ended, of any route.
-const SCOPE: Scope<'static> = Scope { params: &[], consumer: true, answer: true, body: false };
+const SCOPE: Scope<'static> = Scope { params: &[], any_params: true, consumer: true, answer: true, body: false };
 
 /// Computed fields of a JSON line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -190,6 +190,12 @@ impl LogFields {
             parsed.push((format!("\"{}\":", name.value).into(), Arc::new(text)));
         }
         Ok(LogFields(parsed))
+    }
+
+    /// Whether an exchange must know the names of its path parameters.
+    #[must_use]
+    pub fn names_params(&self) -> bool {
+        self.0.iter().any(|(_, text)| text.names_params())
     }
 
     /// Writes them behind a field; `quoted` is whether that one's closing quote is missing, and then whether the last one's is.
@@ -291,6 +297,12 @@ impl From<ExpressionError> for TemplateError {
 const MOST_TEMPLATE: usize = 4_096;
 
 impl LogTemplate {
+    /// Whether an exchange must know the names of its path parameters.
+    #[must_use]
+    pub fn names_params(&self) -> bool {
+        self.0.iter().any(|part| matches!(part, Part::Computed(text) if text.names_params()))
+    }
+
     /// Reads a template; `$$` is a dollar.
     ///
     /// # Errors

@@ -30,6 +30,12 @@ pub trait Conditions {
     }
     /// Notes that a value is longer than a regular expression goes through: the request is not to be answered by any route.
     fn too_long(&self) {}
+    /// Takes so much of what all that is asked of a request may cost together; where not so much is left, the request is not to be
+    /// answered by any route.
+    fn spend(&self, work: u64) -> bool {
+        let _ = work;
+        true
+    }
 }
 
 /// An expression, and how much of a body it may read.
@@ -295,7 +301,11 @@ impl Condition {
         let (mut seen, mut fulfilled) = (false, true);
         values(&self.name, &mut |value| {
             seen = true;
-            fulfilled = self.value.accepts(value).unwrap_or_else(|| {
+            let affordable = match &self.value {
+                Matcher::Regex(regex) => request.spend(regex.work(value.len())),
+                Matcher::OneOf(_) | Matcher::Present | Matcher::Absent => true,
+            };
+            fulfilled = self.value.accepts(value).filter(|_| affordable).unwrap_or_else(|| {
                 request.too_long();
                 false
             });

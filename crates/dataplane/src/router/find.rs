@@ -125,6 +125,9 @@ struct Best {
     variant: Variant,
 }
 
+/// How many searches taking groups out of a path costs at worst, where there is no faster way than to follow each thread of the automaton.
+const CAPTURE_COST: u64 = 4;
+
 impl Router {
     /// The route that takes a request; what its parameters took is left in `captures`.
     pub fn find(&self, query: &Query<'_>, captures: &mut Captures) -> Outcome {
@@ -156,7 +159,7 @@ impl Router {
         }
         let keep_slashes = best.variant == Variant::Kept;
         if let Some(regex) = best.regex {
-            self.capture_groups(regex, best.route, query.path.matched(keep_slashes), &mut captures.0);
+            self.capture_groups(regex, best.route, query.path.matched(keep_slashes), query.request, &mut captures.0);
         }
         if query.path.had_parameters() {
             for span in captures.0.as_mut_slice() {
@@ -167,13 +170,20 @@ impl Router {
     }
 
     /// Takes the parameters of a route out of the groups of its expression.
-    fn capture_groups(&self, regex: u32, route: u32, path: &[u8], spans: &mut Spans) {
+    fn capture_groups(&self, regex: u32, route: u32, path: &[u8], request: &dyn Conditions, spans: &mut Spans) {
         let names = self.names_of(route);
         if names.is_empty() {
             return;
         }
-        let groups =
-            self.trie.regexes.get(regex as usize).and_then(|regex| regex.regex.over(path.len())?.captures(path));
+        let regex = self.trie.regexes.get(regex as usize).map(|regex| &regex.regex);
+        let groups = regex.and_then(|regex| {
+            let compiled = regex.over(path.len())?;
+            if !request.spend(regex.work(path.len()).saturating_mul(CAPTURE_COST)) {
+                request.too_long();
+                return None;
+            }
+            compiled.captures(path)
+        });
         for name in names {
             let group = groups.as_ref().and_then(|groups| groups.name(name));
             spans.push(group.map_or(0, |group| group.start()), group.map_or(0, |group| group.end()));
@@ -279,7 +289,7 @@ pub(super) fn when_holds(router: &Router, set: &ConditionSet, query: &Query<'_>,
             spans.push(start, path.len());
         }
         if let Some(regex) = reached.regex {
-            router.capture_groups(regex, entry.route, path, &mut spans);
+            router.capture_groups(regex, entry.route, path, query.request, &mut spans);
         }
     }
     query.request.when(&when.expression, when.body, Place { path, params: spans.as_slice() })
@@ -305,6 +315,10 @@ impl Visitor for Finder<'_, '_> {
     #[cold]
     fn too_long(&mut self) {
         self.search.query.request.too_long();
+    }
+
+    fn spend(&mut self, work: u64) -> bool {
+        self.search.query.request.spend(work)
     }
 
     #[inline]

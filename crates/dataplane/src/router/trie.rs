@@ -291,6 +291,11 @@ pub(super) trait Visitor {
     fn visit(&mut self, reached: &Reached<'_>) -> ControlFlow<()>;
     /// The path is longer than an expression goes through that could match it.
     fn too_long(&mut self) {}
+    /// Takes so much of what may be spent; whether there was so much left.
+    fn spend(&mut self, work: u64) -> bool {
+        let _ = work;
+        true
+    }
 }
 
 impl Trie {
@@ -468,7 +473,8 @@ impl<'a> Walk<'a> {
         if !self.path.starts_with(&regex.prefix) {
             return false;
         }
-        match regex.regex.over(self.path.len()) {
+        let affordable = visitor.spend(regex.regex.work(self.path.len()));
+        match regex.regex.over(self.path.len()).filter(|_| affordable) {
             Some(regex) => regex.is_match(self.path),
             None => {
                 visitor.too_long();

@@ -9,7 +9,7 @@ use daemun_config::model::{
     self, Authenticate, Config, Importance, LogFormat, PathRewrite as PathRewriteConfig, PolicyEntry, Underscores,
 };
 use daemun_config::tree::At;
-use daemun_pipeline::expression::{ExpressionError, Scope, Text};
+use daemun_pipeline::expression::{Expression, ExpressionError, Scope, Text};
 use daemun_pipeline::{BasicCredential, BuildContext, Carry, Consumer, Directory, Phase, Policy, PolicyRow};
 
 use super::failure::{Names, OwnFailure};
@@ -25,7 +25,8 @@ use crate::router::{Router, normal_prefix, normal_template};
 /// Most warnings of routes that protect less.
 const MAX_LESS_PROTECTED: usize = 100;
 
-type Built = Vec<(Phase, Arc<dyn Policy>)>;
+/// Runtimes of a policy, and the requests they run on.
+type Built = (Vec<(Phase, Arc<dyn Policy>)>, Option<Expression>);
 
 impl Snapshot {
     /// Compiles a checked configuration. Never touches a running snapshot; state that outlives a reload is found through `carry`.
@@ -62,7 +63,14 @@ fn compile(
     metrics: &Arc<Metrics>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Snapshot> {
-    check_log(config, diagnostics);
+    let mut names_params = check_log(config, diagnostics);
+    let names = Names::of(&config.upstreams);
+    let upstreams: Vec<_> = config
+        .upstreams
+        .iter()
+        .map(|u| upstream::compile(u, config.zone.as_deref(), &names, carry, metrics, diagnostics).map(Arc::new))
+        .collect();
+    names_params |= upstreams.iter().flatten().any(|upstream| upstream.choice.names_params());
     let directory = Arc::new(directory(config));
     let router = Router::build(config.routes.iter().map(Into::into), config.hosts_fall_through, diagnostics);
     let bodies = config.routes.iter().map(|route| route.body_limit.unwrap_or(config.limits.body));
@@ -77,6 +85,7 @@ fn compile(
         alike: HashMap::new(),
         body: 0,
         largest_body: bodies.max().unwrap_or(config.limits.body),
+        names_params,
     };
     let global: Vec<&PolicyEntry> = config.policies.iter().filter(|p| p.settings.is_some()).collect();
     let unmatched = policies.then(|| compiler.unmatched(&global)).flatten();
@@ -100,12 +109,6 @@ fn compile(
     if let Some(router) = &router {
         less_protected(config, registry, router, diagnostics);
     }
-    let names = Names::of(&config.upstreams);
-    let upstreams: Vec<_> = config
-        .upstreams
-        .iter()
-        .map(|u| upstream::compile(u, config.zone.as_deref(), &names, carry, metrics, diagnostics).map(Arc::new))
-        .collect();
     let upstreams = upstreams.into_iter().collect::<Option<Vec<_>>>();
     let entrances = entrances(config, carry, diagnostics);
     let (router, unmatched, upstreams, entrances) = (router?, unmatched?, upstreams?, entrances?);
@@ -127,18 +130,19 @@ fn parameters(router: Option<&Router>, route: &model::Route, index: u32) -> Opti
     }
 }
 
-/// Reports what is wrong with the template of the access log, which is opened only when the configuration is published.
-fn check_log(config: &Config, diagnostics: &mut Diagnostics) {
-    let Some(log) = &config.access_log else { return };
+/// Reports what is wrong with the template of the access log, which is opened only when the configuration is published. Gives whether
+/// exchanges must know the names of their path parameters for it.
+fn check_log(config: &Config, diagnostics: &mut Diagnostics) -> bool {
+    let Some(log) = &config.access_log else { return false };
     let (at, path, error) = match &log.format {
         LogFormat::Template(template) => match LogTemplate::parse(&template.value) {
-            Ok(_) => return,
+            Ok(template) => return template.names_params(),
             Err(error) => (template.at, "access_log.format".to_owned(), error),
         },
         LogFormat::Json => match LogFields::parse(&log.fields) {
-            Ok(_) => return,
+            Ok(fields) => return fields.names_params(),
             Err((index, error)) => {
-                let Some((name, text)) = log.fields.get(index) else { return };
+                let Some((name, text)) = log.fields.get(index) else { return false };
                 (text.at.within(&text.value, error.offset), format!("access_log.fields.{}", name.value), error)
             }
         },
@@ -148,10 +152,12 @@ fn check_log(config: &Config, diagnostics: &mut Diagnostics) {
         Some(help) => found.help(help),
         None => found,
     });
+    false
 }
 
-/// What routes may have of their own but a rewrite: limits of body, connecting and answer, upgrades, a parameter that is hashed, importance.
-type Exceptions = (Option<u64>, Option<u64>, Option<u64>, Vec<String>, Option<u16>, Importance);
+/// What routes may have of their own but a rewrite: limits of body, connecting and answer, upgrades, a parameter that is hashed, importance,
+/// names of parameters.
+type Exceptions = (Option<u64>, Option<u64>, Option<u64>, Vec<String>, Option<u16>, Importance, Option<Arc<[String]>>);
 
 struct Compiler<'a> {
     registry: &'static [PolicyRow],
@@ -168,6 +174,8 @@ struct Compiler<'a> {
     /// Bytes of a request body that `limits.body` allows on the route whose chain is made, and the most that it allows on any.
     body: u64,
     largest_body: u64,
+    /// Whether exchanges must know the names of their path parameters.
+    names_params: bool,
 }
 
 impl Compiler<'_> {
@@ -181,7 +189,7 @@ impl Compiler<'_> {
                 links
             });
         }
-        links.map(Chain::new)
+        Some(Chain::new(links?))
     }
 
     fn chain(
@@ -252,8 +260,14 @@ impl Compiler<'_> {
             at: settings.at,
             param_names: params,
         };
-        let built = (row.build)(settings, &mut ctx)?;
-        Some(built.into_iter().map(|(phase, policy)| (phase, Arc::from(policy))).collect())
+        let built = (row.build)(settings, &mut ctx);
+        // before authenticators have run, no consumer is known
+        let knows_consumer = built.iter().flatten().all(|(phase, _)| *phase > Phase::Authenticate);
+        let when = match &entry.when {
+            Some(when) => Some(ctx.condition(when, knows_consumer)?),
+            None => None,
+        };
+        Some((built?.into_iter().map(|(phase, policy)| (phase, Arc::from(policy))).collect(), when))
     }
 
     fn row(&self, name: &str) -> Option<(&'static str, u8)> {
@@ -288,7 +302,7 @@ impl Compiler<'_> {
             chain,
             destination,
             cells: metrics.route(&route.name.value),
-            own: self.own(route, rewrite, self.hash_param(route, params)),
+            own: self.own(route, rewrite, params),
         })
     }
 
@@ -301,16 +315,20 @@ impl Compiler<'_> {
         params.iter().position(|param| param == name).and_then(|position| u16::try_from(position).ok())
     }
 
-    fn own(&mut self, route: &model::Route, rewrite: Option<Rewrite>, hash_param: Option<u16>) -> Arc<Own> {
+    fn own(&mut self, route: &model::Route, rewrite: Option<Rewrite>, params: &[String]) -> Arc<Own> {
+        let hash_param = self.hash_param(route, params);
+        let param_names: Option<Arc<[String]>> = (self.names_params && !params.is_empty()).then(|| params.into());
         let (body, upgrades) = (route.body_limit, route.upgrades.clone());
         let (connect, response) = (route.timeouts.connect.map(nanos), route.timeouts.response.map(nanos));
         let importance = route.importance;
         let failure = OwnFailure::compile(route, &self.names, self.carry);
         if rewrite.is_some() || failure.is_some() {
-            return Arc::new(Own { body, connect, response, upgrades, rewrite, failure, hash_param, importance });
+            let own = Own { body, connect, response, upgrades, rewrite, failure, hash_param, importance, param_names };
+            return Arc::new(own);
         }
-        let alike = self.alike.entry((body, connect, response, upgrades.clone(), hash_param, importance));
-        let own = || Own { body, connect, response, upgrades, rewrite, failure, hash_param, importance };
+        let key = (body, connect, response, upgrades.clone(), hash_param, importance, param_names.clone());
+        let alike = self.alike.entry(key);
+        let own = || Own { body, connect, response, upgrades, rewrite, failure, hash_param, importance, param_names };
         Arc::clone(alike.or_insert_with(|| Arc::new(own())))
     }
 
@@ -466,9 +484,9 @@ fn less_protected(config: &Config, registry: &[PolicyRow], router: &Router, diag
         let (Some(route), Some(next)) = (route_at(pair.route), route_at(pair.next)) else { continue };
         let asked = proofs(config, registry, next);
         let missing =
-            proofs(config, registry, route).into_iter().find(|proof| !asked.iter().any(|a| a.is_subset(proof)));
+            proofs(config, registry, route).into_iter().find(|proof| !asked.iter().any(|asked| covers(asked, proof)));
         let Some(missing) = missing else { continue };
-        let names: Vec<String> = missing.iter().map(|name| format!("`{name}`")).collect();
+        let names: Vec<String> = missing.iter().map(|(name, _)| format!("`{name}`")).collect();
         let message = format!(
             "a request that fails only the conditions of `{}` (a header, a method) goes to `{}`, which does not ask for {}",
             route.name.value,
@@ -486,19 +504,31 @@ fn less_protected(config: &Config, registry: &[PolicyRow], router: &Router, diag
     }
 }
 
+/// The name of a policy that keeps calls away, and the condition under which it does.
+type Proof<'a> = (&'a str, Option<&'a str>);
+
+/// Whether whoever passes one of `asked` has passed one of `proof`: without a condition, or with the same.
+fn covers(asked: &BTreeSet<Proof<'_>>, proof: &BTreeSet<Proof<'_>>) -> bool {
+    asked.iter().all(|(name, when)| {
+        proof.iter().any(|(other, condition)| name == other && (when.is_none() || when == condition))
+    })
+}
+
 /// What a caller of a route must pass: of each set one authenticator, and what else keeps calls away.
-fn proofs<'a>(config: &'a Config, registry: &[PolicyRow], route: &'a model::Route) -> Vec<BTreeSet<&'a str>> {
+fn proofs<'a>(config: &'a Config, registry: &[PolicyRow], route: &'a model::Route) -> Vec<BTreeSet<Proof<'a>>> {
     let own = |name: &str| route.policies.iter().any(|own| own.name.value == name);
     let inherited = config.policies.iter().filter(|global| !own(&global.name.value));
     let is_authenticator = |name: &str| {
         GUARDS.contains(&name) || registry.iter().any(|row| row.name == name && row.phase == Phase::Authenticate)
     };
     let names = inherited.chain(&route.policies).filter(|entry| entry.settings.is_some());
-    let names = names.map(|entry| entry.name.value.as_str()).filter(|name| is_authenticator(name));
-    let (any, all): (BTreeSet<&str>, BTreeSet<&str>) = names.partition(|name| match &route.authenticate {
-        Authenticate::Any(listed) => listed.iter().any(|listed| listed.value == *name),
-        Authenticate::All => false,
-    });
+    let names = names.filter(|entry| is_authenticator(&entry.name.value));
+    let names = names.map(|entry| (entry.name.value.as_str(), entry.when.as_ref().map(|when| when.value.as_str())));
+    let (any, all): (BTreeSet<Proof<'_>>, BTreeSet<Proof<'_>>) =
+        names.partition(|(name, _)| match &route.authenticate {
+            Authenticate::Any(listed) => listed.iter().any(|listed| listed.value == *name),
+            Authenticate::All => false,
+        });
     let each = all.into_iter().map(|name| BTreeSet::from([name]));
     each.chain((!any.is_empty()).then_some(any)).collect()
 }
@@ -531,8 +561,8 @@ fn entrances(config: &Config, carry: &Carry, diagnostics: &mut Diagnostics) -> O
     complete.then_some(out)
 }
 
-fn link(name: &'static str, row: u8, built: Built, any: bool) -> Vec<Link> {
-    built.into_iter().map(|(phase, policy)| Link { name, row, phase, policy, any }).collect()
+fn link(name: &'static str, row: u8, (built, when): Built, any: bool) -> Vec<Link> {
+    built.into_iter().map(|(phase, policy)| Link { name, row, phase, policy, any, when: when.clone() }).collect()
 }
 
 fn directory(config: &Config) -> Directory {
@@ -591,6 +621,7 @@ mod tests {
         name: "key_auth",
         phase: Phase::Authenticate,
         manual: "",
+        unconditional: None,
         check: |_, _| {},
         schema: |_| true.into(),
         build: |_, _| Some(Vec::new()),
@@ -605,6 +636,7 @@ mod tests {
             phase: "authenticate",
             doc: "",
             authenticator: true,
+            unconditional: None,
             check: |_, _| {},
             schema: |_| true.into(),
         };

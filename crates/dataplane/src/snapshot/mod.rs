@@ -93,6 +93,8 @@ pub(crate) struct Own {
     pub(crate) failure: Option<Box<OwnFailure>>,
     /// Which of its parameters its upstream hashes.
     pub(crate) hash_param: Option<u16>,
+    /// Names of its path parameters, where exchanges must know them.
+    pub(crate) param_names: Option<Arc<[String]>>,
 }
 
 /// What an exchange is counted by when it outlives its route.

@@ -70,6 +70,7 @@ fn compile_with(rows: &'static [PolicyRow], listener: &str, yaml: &str, metrics:
         phase: "transform",
         doc: "",
         authenticator: false,
+        unconditional: None,
         check: row.check,
         schema: row.schema,
     });

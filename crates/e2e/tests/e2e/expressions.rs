@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use daemun_e2e::{Client, Gateway, Lane, Origin, Response, gateway, wait_until};
+use daemun_e2e::gateway::Folder;
+use daemun_e2e::http2::{Ending, Http2};
+use daemun_e2e::{Client, Gateway, Lane, Next, Origin, Response, gateway, wait_until};
 
 fn yaml(log: &str, routes: &str) -> String {
     format!(
@@ -279,7 +281,7 @@ fn a_slash_of_a_value_stays_out_of_a_path_that_takes_no_encoded_one() {
 #[test]
 fn what_comes_out_of_references_is_not_shown_and_is_part_of_no_expression() {
     let run = |routes: &str, command: &[&str]| {
-        let folder = gateway::Folder::new();
+        let folder = Folder::new();
         folder.write("secret", "s3cr3t-s3cr3t");
         folder.write("daemun.yaml", yaml("access_log: off", routes).replace("{origin}", "http://127.0.0.1:1"));
         let (code, out, err) = gateway::run_command(folder.path(), command);
@@ -302,7 +304,7 @@ fn what_comes_out_of_references_is_not_shown_and_is_part_of_no_expression() {
 #[test]
 fn what_is_wrong_is_found_when_it_is_read_and_explained_when_it_is_asked() {
     let check = |routes: &str| {
-        let folder = gateway::Folder::new();
+        let folder = Folder::new();
         folder.write("daemun.yaml", yaml("access_log: off", routes).replace("{origin}", "http://127.0.0.1:1"));
         gateway::run_command(folder.path(), &["check"])
     };
@@ -329,7 +331,7 @@ fn what_is_wrong_is_found_when_it_is_read_and_explained_when_it_is_asked() {
         assert_eq!(format!("{out}{err}").contains("route_less_protected"), warned, "{guard}: {out}{err}");
     }
 
-    let folder = gateway::Folder::new();
+    let folder = Folder::new();
     let routes = [answers("a", r#"{ prefix: /, when: 'request.header.a == "1"' }"#), answers("b", "{ prefix: / }")];
     folder.write("daemun.yaml", yaml("access_log: off", &routes.concat()).replace("{origin}", "http://127.0.0.1:1"));
     let (_, out, err) = gateway::run_command(folder.path(), &["explain", "GET", "http://e2e.test/"]);
@@ -349,4 +351,180 @@ fn a_gateway_with_expressions_reloads() {
     );
     wait_until("the other route is there", Duration::from_secs(10), || (gateway.get("/b").status == 200).then_some(()));
     assert_eq!(gateway.get("/a").status, 404);
+}
+
+#[test]
+fn a_target_is_hashed_by_what_an_expression_gives() {
+    let name = |name: &'static str| {
+        Origin::serve(move |peer, _| {
+            peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len()));
+            Next::Keep
+        })
+    };
+    let (first, second) = (name("a"), name("b"));
+    let gateway = Gateway::start(&format!(
+        "workers: 1\naccess_log: off\nlisteners: [{{ bind: 127.0.0.1:0 }}]\n\
+         upstreams:\n  u:\n    targets: [\"{}\", \"{}\"]\n    balance: {{ hash: {{ expression: 'params[\"tenant\"].lowerAscii() + request.header[\"x-part\"]' }} }}\n\
+         routes:\n  - {{ name: all, match: {{ path: \"/x/{{id}}/{{tenant}}\" }}, upstream: u }}\n  - {{ name: none, match: {{ path: /none }}, upstream: u }}\n",
+        first.url(),
+        second.url()
+    ));
+    let mut client = gateway.connect();
+    let mut of = |tenant: usize, id: usize| {
+        let spelt = if id % 2 == 0 { format!("t{tenant}") } else { format!("T{tenant}") };
+        get(&mut client, &format!("/x/{id}/{spelt}"), "X-Part: eu\r\n").text()
+    };
+    let targets: Vec<String> = (0..16).map(|tenant| of(tenant, 0)).collect();
+    assert!(targets.contains(&"a".to_owned()) && targets.contains(&"b".to_owned()), "{targets:?}");
+    for (tenant, target) in targets.iter().enumerate() {
+        assert!((1..5).all(|id| of(tenant, id) == *target), "{tenant}");
+    }
+    assert_eq!(gateway.get("/none").status, 200, "what is not there is hashed as nothing");
+}
+
+#[test]
+fn the_log_knows_path_parameters_of_every_route() {
+    let routes = "  - { name: items, match: { path: \"/items/{id}\" }, upstream: origin }\n  - { name: orders, match: { path: \"/{shop}/orders/{id}\" }, upstream: origin }\n  - { name: plain, match: { path: /plain }, upstream: origin }\n";
+    let log = |log: &str| Lane::start(&yaml(&format!("access_log: {log}"), routes));
+    let lane = log(
+        r#"{ fields: { item: '${params["id"]}', both: '${params.shop}/${params.id}', shops: '${"shop" in params}' } }"#,
+    );
+    let mut client = lane.connect();
+    for target in ["/items/a%20b", "/kr/orders/7", "/plain", "/missing"] {
+        let _ = client.get(target);
+    }
+    let lines = wait_until("four lines", Duration::from_secs(5), || {
+        let lines = lane.gateway.access_log();
+        (lines.len() == 4).then_some(lines)
+    });
+    let seen: Vec<[Option<&str>; 3]> =
+        lines.iter().map(|line| ["item", "both", "shops"].map(|name| line[name].as_str())).collect();
+    assert_eq!(
+        seen,
+        [
+            [Some("a b"), Some("/a b"), Some("false")],
+            [Some("7"), Some("kr/7"), Some("true")],
+            [None, Some("/"), Some("false")],
+            [None, Some("/"), Some("false")],
+        ]
+    );
+    let lane = log(r#"{ format: 'item=${params["id"]} ${route}' }"#);
+    let mut client = lane.connect();
+    for target in ["/items/9", "/plain", "/items/10"] {
+        let _ = client.get(target);
+    }
+    wait_until("three lines", Duration::from_secs(5), || {
+        let lines: Vec<String> = lane.gateway.stdout().into_iter().filter(|line| line.starts_with("item=")).collect();
+        (lines.len() == 3).then(|| assert_eq!(lines, ["item=9 items", "item=- plain", "item=10 items"]))
+    });
+}
+
+#[test]
+fn what_a_reference_stands_for_is_never_read_as_an_expression() {
+    let routes = r#"  - name: all
+    match: { prefix: / }
+    upstream: origin
+    rewrite: { query: { set: { token: '${env:DAEMUN_TEST_SECRET}' } } }
+    policies:
+      headers: { request: { set: { x-token: '${request.method} ${env:DAEMUN_TEST_SECRET}', x-joined: '${env:DAEMUN_TEST_END}{request.method}' } } }
+      transform: [{ set: { header.x-changed: '${env:DAEMUN_TEST_SECRET}' } }]
+"#;
+    let origin = Origin::echo();
+    let text = yaml("access_log: { fields: { token: '${env:DAEMUN_TEST_SECRET}' } }", routes)
+        .replace("{origin}", &origin.url());
+    let secret = "s3cr3t-${request.path}-$${x";
+    let environment = [("DAEMUN_TEST_SECRET", secret), ("DAEMUN_TEST_END", "end-$")];
+    let gateway = Gateway::launch(Folder::new(), &text, &environment).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+    assert_eq!(gateway.get("/path").status, 200);
+    let request = origin.take().requests.remove(0);
+    assert_eq!(request.field("x-token"), Some(format!("GET {secret}").as_str()));
+    assert_eq!(request.field("x-joined"), Some("end-${request.method}"));
+    assert_eq!(request.field("x-changed"), Some(secret));
+    assert!(!request.target.contains("token=s3cr3t-/path"), "{}", request.target);
+    wait_until("a line", Duration::from_secs(5), || {
+        let lines = gateway.access_log();
+        lines.first().map(|line| assert_eq!(line["token"], secret))
+    });
+}
+
+#[test]
+fn what_many_routes_ask_of_one_request_is_bounded_together() {
+    // each of these alone goes through such a header; all of them together are too much
+    let costly = |at: usize| {
+        let part = |text: String| {
+            format!(
+                "  - name: r{at}\n    priority: {}\n    match: {{ prefix: /, {text} }}\n    answer: {{ body: r{at} }}\n",
+                100 - at
+            )
+        };
+        match at % 2 {
+            0 => part(format!("headers: {{ x: {{ regex: \"[01]*1[01]{{100}}2{at}\" }} }}")),
+            _ => part(format!("when: 'request.header[\"x\"].matches(\"^[01]*1[01]{{100}}2{at}$\")'")),
+        }
+    };
+    let yaml = |count: usize| {
+        let routes: String = (0..count).map(costly).collect();
+        yaml("access_log: off", &format!("{routes}{}", answers("rest", "{ prefix: / }")))
+    };
+    let header = format!("X: {}\r\n", "01".repeat(500));
+    let few = Lane::start(&yaml(3));
+    assert_eq!(get(&mut few.connect(), "/", &header).text(), "rest");
+    let many = Lane::start(&yaml(60));
+    let refused = get(&mut many.connect(), "/", &header);
+    assert_eq!((refused.status, refused.json()["title"].is_string()), (413, true), "{}", refused.text());
+    assert!(refused.text().contains("expression_cost"), "{}", refused.text());
+    assert_eq!(get(&mut many.connect(), "/", "X: 0101\r\n").text(), "rest");
+}
+
+#[test]
+fn a_route_is_taken_by_a_json_body_over_http2_as_well() {
+    let forward = |name: &str, when: &str| {
+        format!(
+            "  - name: {name}\n    match: {{ path: /calls{when} }}\n    upstream: origin\n    policies: {{ headers: {{ request: {{ set: {{ x-route: {name} }} }} }} }}\n"
+        )
+    };
+    let routes = [
+        forward("orders", r#", when: 'request.body.type == "order" && request.body.lines.size() > 1', body: 1KiB"#),
+        forward("rest", ""),
+    ];
+    let lane = Lane::start(&yaml("access_log: off", &routes.concat()));
+    let mut client = Http2::connect(lane.gateway.address());
+    let mut post = |stream: u32, kind: &str, pieces: &[&str]| {
+        let fields = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", "/calls"),
+            (":authority", "e2e.test"),
+            ("content-type", kind),
+        ];
+        client.headers(stream, &fields, pieces.is_empty());
+        for (at, piece) in pieces.iter().enumerate() {
+            client.data(stream, piece.as_bytes(), at + 1 == pieces.len());
+        }
+        match client.ending(stream) {
+            Ok(Ending::Answer(answer)) => answer.status,
+            other => panic!("{other:?}"),
+        }
+    };
+    let large = format!("\"{}\"", "x".repeat(2_000));
+    for (stream, kind, pieces, name) in [
+        (1, "application/json", &[r#"{"type":"order","#, r#""lines":[1,2]}"#][..], Some("orders")),
+        (3, "application/json", &[r#"{"type":"order","lines":[1]}"#], Some("rest")),
+        (5, "text/plain", &[r#"{"type":"order","lines":[1,2]}"#], Some("rest")),
+        (7, "application/json", &[], Some("rest")),
+        (9, "application/json", &[r#"{"type":"order","type":"x"}"#], None),
+        (11, "application/json", &[&large], None),
+        (13, "application/vnd.shop+json", &[r#"{"lines":[1,2],"type":"order"}"#], Some("orders")),
+    ] {
+        lane.origin.take();
+        let status = post(stream, kind, pieces);
+        match (lane.origin.take().requests.pop(), name) {
+            (Some(request), Some(name)) => {
+                assert_eq!((status, request.field("x-route")), (200, Some(name)), "{stream}");
+                assert_eq!(String::from_utf8_lossy(&request.body), pieces.concat(), "the body is passed on as it came");
+            }
+            (None, None) => assert!(matches!(status, 400 | 413), "{stream}: {status}"),
+            (request, _) => panic!("{stream}: {status} {request:?}"),
+        }
+    }
 }

@@ -23,6 +23,7 @@ mod draining;
 mod routing;
 mod expressions;
 mod policies;
+mod conditional_policies;
 mod shaping;
 mod admission;
 mod passwords;

@@ -9,7 +9,7 @@ use daemun_config::model::IpNet;
 use regex::Regex;
 
 use super::Scope;
-use super::facts::{Names, Slot, Source};
+use super::facts::{List, Names, Slot, Source};
 use super::functions::{self, Function};
 use crate::bounded::{Bounded, MOST_COMPILED};
 
@@ -47,6 +47,8 @@ pub(super) struct Tables {
     pub(super) nets: Vec<IpNet>,
     /// Names of the route's parameters.
     pub(super) params: Vec<String>,
+    /// The names are those of the route that an exchange took.
+    pub(super) any_params: bool,
 }
 
 /// The checker of one tree.
@@ -63,7 +65,7 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("response", &["header", "status"]),
     ("client", &["ip"]),
     ("consumer", &["name", "roles"]),
-    ("tls", &["fingerprint"]),
+    ("tls", &["dns_names", "fingerprint", "issuer", "server_name", "subject", "subject_cn", "uris", "version"]),
 ];
 
 type Checked = Result<Kind, Wrong>;
@@ -145,7 +147,7 @@ pub(super) fn literal_int(node: &IdedExpr) -> Option<i64> {
 
 impl<'a> Checker<'a> {
     pub(super) fn new(scope: &'a Scope<'a>) -> Checker<'a> {
-        let tables = Tables { params: scope.params.to_vec(), ..Tables::default() };
+        let tables = Tables { params: scope.params.to_vec(), any_params: scope.any_params, ..Tables::default() };
         Checker { scope, tables, locals: Vec::new(), macros: 0 }
     }
 
@@ -279,6 +281,9 @@ impl<'a> Checker<'a> {
         if names != Names::Params {
             return Ok(Source::Named(names, folded(names, key)));
         }
+        if self.scope.any_params {
+            return Ok(Source::ParamOf(key.into()));
+        }
         match self.scope.params.iter().zip(0..).find(|(name, _)| *name == key) {
             Some((_, index)) => Ok(Source::Param(index)),
             None if self.scope.params.is_empty() => {
@@ -300,6 +305,7 @@ impl<'a> Checker<'a> {
             return wrong(node, format!("`{root}.{}` is always there", select.field));
         }
         let text = |source| Ok(Some((Slot::Text(source), Kind::Text)));
+        let list = |list| Ok(Some((Slot::List(list), Kind::List(Box::new(Kind::Text)))));
         match (root.as_str(), select.field.as_str()) {
             ("request", "method") => text(Source::Method),
             ("request", "path") => text(Source::Path),
@@ -309,16 +315,23 @@ impl<'a> Checker<'a> {
             ("request", "body") if !self.scope.body => wrong_help(
                 node,
                 "the body is not read here",
-                "`when` reads it where `match` says how much of it: `body: 64KiB`",
+                "the `when` of a route's `match` reads it, where `body: 64KiB` beside it says how much",
             ),
             ("request", "body") => Ok(Some((Slot::Body, Kind::Any))),
             ("client", "ip") => text(Source::ClientIp),
             ("tls", "fingerprint") => text(Source::Fingerprint),
+            ("tls", "version") => text(Source::TlsVersion),
+            ("tls", "server_name") => text(Source::ServerName),
+            ("tls", "subject") => text(Source::Subject),
+            ("tls", "subject_cn") => text(Source::SubjectCn),
+            ("tls", "issuer") => text(Source::Issuer),
+            ("tls", "dns_names") => list(List::DnsNames),
+            ("tls", "uris") => list(List::Uris),
             ("consumer", "name" | "roles") if !self.scope.consumer => {
-                wrong(node, "who calls is found out after the route is")
+                wrong(node, "who calls is not known yet where this stands")
             }
             ("consumer", "name") => text(Source::Consumer),
-            ("consumer", "roles") => Ok(Some((Slot::Roles, Kind::List(Box::new(Kind::Text))))),
+            ("consumer", "roles") => list(List::Roles),
             ("response", "status") => {
                 self.needs_answer(node)?;
                 Ok(Some((Slot::Status, Kind::Int)))

@@ -72,11 +72,11 @@ impl Size {
     }
 }
 
-/// Whether an evaluation stays within the bounds; `sizes` are those of the slots.
-pub(super) fn is_bounded(tree: &IdedExpr, sizes: &dyn Fn(usize) -> Size, tables: &Tables) -> bool {
+/// The steps of an evaluation that stays within the bounds; `sizes` are those of the slots.
+pub(super) fn steps(tree: &IdedExpr, sizes: &dyn Fn(usize) -> Size, tables: &Tables) -> Option<u64> {
     let mut meter = Meter { sizes, tables, locals: Vec::new(), steps: 0, largest: 0 };
     meter.size(tree);
-    meter.steps <= MOST_STEPS && meter.largest <= MOST_BYTES
+    (meter.steps <= MOST_STEPS && meter.largest <= MOST_BYTES).then_some(meter.steps)
 }
 
 struct Meter<'a> {

@@ -7,6 +7,9 @@ use std::net::IpAddr;
 
 use super::Stop;
 use super::body::ReadBody;
+use super::check::Tables;
+use crate::bounded::Budget;
+use crate::certificate::{CertificateNames, TlsIdentity};
 use crate::exchange::decode;
 use crate::exchange::{Exchange, Span};
 use crate::head::Head;
@@ -27,6 +30,8 @@ pub(super) struct Facts<'a> {
     pub(super) place: Option<Place<'a>>,
     /// Where the body is kept once it is read.
     pub(super) body: Option<&'a ReadBody>,
+    /// What all the conditions that are asked may still cost together, where that is bounded.
+    pub(super) budget: Option<&'a Budget>,
 }
 
 /// A text.
@@ -40,9 +45,16 @@ pub(super) enum Source {
     ClientIp,
     Consumer,
     Fingerprint,
+    TlsVersion,
+    ServerName,
+    Subject,
+    SubjectCn,
+    Issuer,
     /// The value of a name; empty when there is none.
     Named(Names, Box<str>),
     Param(u16),
+    /// The parameter of this name of the route that was taken; empty where it has none.
+    ParamOf(Box<str>),
 }
 
 /// A mapping of names to texts.
@@ -55,6 +67,26 @@ pub(super) enum Names {
     Params,
 }
 
+/// A list of texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum List {
+    Roles,
+    DnsNames,
+    Uris,
+}
+
+impl List {
+    /// Its texts; none where there is no such list.
+    pub(super) fn of<'a>(self, facts: &Facts<'a>) -> &'a [String] {
+        match self {
+            List::Roles => facts.exchange.consumer().map(|consumer| consumer.roles.as_slice()),
+            List::DnsNames => facts.certificate().map(|names| names.dns_names.as_slice()),
+            List::Uris => facts.certificate().map(|names| names.uris.as_slice()),
+        }
+        .unwrap_or_default()
+    }
+}
+
 /// A name of an expression that stands for something of an exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Slot {
@@ -62,15 +94,20 @@ pub(super) enum Slot {
     /// Whether a name is there.
     Has(Names, Box<str>),
     All(Names),
-    Roles,
+    List(List),
     Status,
     Body,
 }
 
 impl Slot {
+    /// Whether it needs the names of the parameters.
+    pub(super) fn names_params(&self) -> bool {
+        self.is_param() || matches!(self, Slot::Has(Names::Params, _))
+    }
+
     /// Whether it stands for what a parameter took.
     pub(super) fn is_param(&self) -> bool {
-        matches!(self, Slot::Text(Source::Param(_)) | Slot::All(Names::Params))
+        matches!(self, Slot::Text(Source::Param(_) | Source::ParamOf(_)) | Slot::All(Names::Params))
     }
 }
 
@@ -94,8 +131,23 @@ impl Source {
                 let identity = exchange.client.identity.as_deref();
                 Cow::Borrowed(identity.map(|identity| identity.fingerprint.as_bytes()).unwrap_or_default())
             }
+            Source::TlsVersion => Cow::Borrowed(
+                exchange.client.handshake.as_ref().map(|made| made.version).unwrap_or_default().as_bytes(),
+            ),
+            Source::ServerName => {
+                let made = exchange.client.handshake.as_deref();
+                Cow::Borrowed(made.map(|made| made.server_name.as_bytes()).unwrap_or_default())
+            }
+            Source::Subject => facts.named(|names| &names.subject),
+            Source::SubjectCn => facts.named(|names| &names.subject_cn),
+            Source::Issuer => facts.named(|names| &names.issuer),
             Source::Named(names, name) => names.get(name, facts)?.unwrap_or_default(),
             Source::Param(index) => decode(facts.param(*index), false),
+            Source::ParamOf(name) => {
+                let names = exchange.param_names.as_deref().unwrap_or_default();
+                let found = names.iter().zip(0..).find(|(known, _)| **known == **name);
+                found.map_or(Cow::Borrowed(&[][..]), |(_, index)| decode(facts.param(index), false))
+            }
         })
     }
 }
@@ -193,6 +245,11 @@ fn several(name: &str) -> Stop {
 }
 
 impl<'a> Facts<'a> {
+    /// Those of an exchange whose route is found.
+    pub(super) fn of(exchange: &'a Exchange) -> Facts<'a> {
+        Facts { exchange, place: None, body: None, budget: None }
+    }
+
     /// The text a parameter took, as it stands in the path.
     fn param(&self, index: u16) -> &'a [u8] {
         match self.place {
@@ -207,12 +264,25 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// The names of the parameters.
+    pub(super) fn param_names<'t>(&self, tables: &'t Tables) -> &'t [String]
+    where
+        'a: 't,
+    {
+        if tables.any_params { self.exchange.param_names.as_deref().unwrap_or_default() } else { &tables.params }
+    }
+
     pub(super) fn client_ip(&self) -> IpAddr {
         self.exchange.client.ip
     }
 
-    pub(super) fn roles(&self) -> &'a [String] {
-        self.exchange.consumer().map(|consumer| consumer.roles.as_slice()).unwrap_or_default()
+    /// Whom the client's certificate names.
+    fn certificate(&self) -> Option<&'a CertificateNames> {
+        self.exchange.client.identity.as_deref().map(TlsIdentity::names)
+    }
+
+    fn named(&self, name: fn(&CertificateNames) -> &String) -> Cow<'a, [u8]> {
+        Cow::Borrowed(self.certificate().map(|names| name(names).as_bytes()).unwrap_or_default())
     }
 }
 

@@ -21,7 +21,7 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::bounded::Bounded;
+use crate::bounded::{Bounded, Budget};
 use crate::exchange::Exchange;
 use crate::fault::{Fault, Reason};
 use check::{Checker, Kind, Tables};
@@ -37,6 +37,8 @@ pub use text::{Text, encode_segment};
 pub struct Scope<'a> {
     /// Names of the path parameters of the route, by index of [`Exchange::params`].
     pub params: &'a [String],
+    /// The parameters of whichever route an exchange took, by their names in [`Exchange::param_names`]; `params` is then empty.
+    pub any_params: bool,
     /// Who calls: where authenticators have run.
     pub consumer: bool,
     /// The answer.
@@ -163,23 +165,37 @@ impl Expression {
     /// # Errors
     /// When it would cost more than it may, or asks for a JSON body that cannot be read in one way only.
     pub fn test(&self, exchange: &Exchange) -> Result<bool, Fault> {
-        self.holds(&Facts { exchange, place: None, body: None })
+        self.test_or(exchange, false)
+    }
+
+    /// Whether it holds; `in_doubt` where something is not what it needs.
+    ///
+    /// # Errors
+    /// When it would cost more than it may.
+    pub fn test_or(&self, exchange: &Exchange, in_doubt: bool) -> Result<bool, Fault> {
+        self.holds(&Facts::of(exchange), in_doubt)
     }
 
     /// The same before the route is found, when path and parameters are only known to the router. What is read of the body is kept in
     /// `body` for the next that asks for it.
     ///
     /// # Errors
-    /// As [`Expression::test`].
-    pub fn test_at(&self, exchange: &Exchange, place: Place<'_>, body: &ReadBody) -> Result<bool, Fault> {
-        self.holds(&Facts { exchange, place: Some(place), body: Some(body) })
+    /// As [`Expression::test`], and when not so much is left of `budget`.
+    pub fn test_at(
+        &self,
+        exchange: &Exchange,
+        place: Place<'_>,
+        body: &ReadBody,
+        budget: &Budget,
+    ) -> Result<bool, Fault> {
+        self.holds(&Facts { exchange, place: Some(place), body: Some(body), budget: Some(budget) }, false)
     }
 
     #[inline]
-    fn holds(&self, facts: &Facts<'_>) -> Result<bool, Fault> {
+    fn holds(&self, facts: &Facts<'_>, in_doubt: bool) -> Result<bool, Fault> {
         match self.0.test.holds(facts, &self.0.tables) {
             Ok(holds) => Ok(holds),
-            Err(Stop::Error(_)) => Ok(false),
+            Err(Stop::Error(_)) => Ok(in_doubt),
             Err(Stop::Cost) => Err(too_costly()),
             Err(Stop::Malformed) => Err(malformed()),
         }

@@ -11,7 +11,7 @@ use regex::Regex;
 
 use super::Stop;
 use super::check::{Tables, literal_int, literal_text, slot_index};
-use super::facts::{self, Facts, Names, Slot, Source};
+use super::facts::{self, Facts, List, Names, Slot, Source};
 use super::functions::{IN_NETWORK, MATCHES};
 use super::program::Program;
 use crate::bounded::Bounded;
@@ -34,7 +34,8 @@ pub(super) enum Test {
     Holds(Source, Box<str>),
     Matches(Source, Bounded<Regex>),
     Has(Names, Box<str>),
-    Role(Box<str>),
+    /// The text is in the list.
+    Listed(List, Box<str>),
     In(IpNet),
     Status(Order, i64),
     Program(Box<Program>),
@@ -141,8 +142,8 @@ fn equal(one: &IdedExpr, other: &IdedExpr, tables: &Tables) -> Option<Test> {
 }
 
 fn among(one: &IdedExpr, other: &IdedExpr, tables: &Tables) -> Option<Test> {
-    if let Some(Slot::Roles) = slot(other, tables) {
-        return literal_text(one).map(|role| Test::Role(role.into()));
+    if let Some(Slot::List(list)) = slot(other, tables) {
+        return literal_text(one).map(|text| Test::Listed(*list, text.into()));
     }
     let Expr::List(list) = &other.expr else { return None };
     let texts = list.elements.iter().map(|text| literal_text(text).map(Box::from)).collect::<Option<Vec<_>>>()?;
@@ -197,10 +198,14 @@ impl Test {
             Test::Matches(source, regex) => {
                 let text = source.read(facts)?;
                 let text = String::from_utf8_lossy(&text);
-                regex.over(text.len()).ok_or(Stop::Cost)?.is_match(&text)
+                let compiled = regex.over(text.len()).ok_or(Stop::Cost)?;
+                if facts.budget.is_some_and(|budget| !budget.spend(regex.work(text.len()))) {
+                    return Err(Stop::Cost);
+                }
+                compiled.is_match(&text)
             }
-            Test::Has(names, name) => names.has(name, facts, &tables.params),
-            Test::Role(role) => facts.roles().iter().any(|known| **known == **role),
+            Test::Has(names, name) => names.has(name, facts, facts.param_names(tables)),
+            Test::Listed(list, text) => list.of(facts).iter().any(|known| **known == **text),
             Test::In(net) => net.contains(facts.client_ip()),
             Test::Status(order, number) => order.holds(facts.exchange.response.status.into(), *number),
             Test::Program(program) => match program.run(facts, tables)? {

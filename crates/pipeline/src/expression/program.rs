@@ -9,7 +9,7 @@ use cel::{Context, Env, Value};
 use super::Stop;
 use super::body;
 use super::check::{Tables, slot_index, slot_name};
-use super::cost::{self, Size};
+use super::cost::{self, MOST_STEPS, Size};
 use super::facts::{Facts, Slot};
 use super::functions::{IN_NETWORK, MATCHES, VALUE};
 use super::read::children;
@@ -50,7 +50,8 @@ impl Program {
         let sizes = |index: usize| {
             given.iter().find(|(known, _)| *known == index).map(|(_, (_, size))| *size).unwrap_or_default()
         };
-        if !cost::is_bounded(&self.tree, &sizes, tables) {
+        let steps = cost::steps(&self.tree, &sizes, tables).ok_or(Stop::Cost)?;
+        if facts.budget.is_some_and(|budget| !budget.spend_share(steps, MOST_STEPS)) {
             return Err(Stop::Cost);
         }
         let mut context = Context::with_env(Arc::clone(env()));
@@ -124,17 +125,17 @@ fn read(slot: &Slot, facts: &Facts<'_>, tables: &Tables) -> Result<(Value, Size)
             let size = Size::text(text.len());
             (Value::from(text), size)
         }
-        Slot::Has(names, name) => (Value::Bool(names.has(name, facts, &tables.params)), Size::text(8)),
+        Slot::Has(names, name) => (Value::Bool(names.has(name, facts, facts.param_names(tables))), Size::text(8)),
         Slot::All(names) => {
-            let all = names.all(facts, &tables.params)?;
+            let all = names.all(facts, facts.param_names(tables))?;
             let bytes = all.iter().map(|(name, value)| name.len() + value.len()).sum();
             let size = Size::flat(bytes, all.len());
             (Value::from(all), size)
         }
-        Slot::Roles => {
-            let roles = facts.roles();
-            let size = Size::flat(roles.iter().map(String::len).sum(), roles.len());
-            (Value::from(roles.to_vec()), size)
+        Slot::List(list) => {
+            let texts = list.of(facts);
+            let size = Size::flat(texts.iter().map(String::len).sum(), texts.len());
+            (Value::from(texts.to_vec()), size)
         }
         Slot::Status => (Value::Int(facts.exchange.response.status.into()), Size::text(8)),
         Slot::Body => match facts.body {

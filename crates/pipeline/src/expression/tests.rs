@@ -31,7 +31,7 @@ fn params() -> Vec<String> {
 }
 
 fn scope(params: &[String]) -> Scope<'_> {
-    Scope { params, consumer: true, answer: true, body: true }
+    Scope { params, any_params: false, consumer: true, answer: true, body: true }
 }
 
 fn parse(text: &str) -> Result<Expression, ExpressionError> {
@@ -171,7 +171,7 @@ fn what_is_wrong_is_refused_with_its_place() {
     assert_eq!(parse("request.methud == ''").unwrap_err().help.as_deref(), Some("did you mean `request.method`?"));
     let bare = Scope::default();
     for (text, message) in [
-        ("consumer.name == ''", "who calls is found out after the route is"),
+        ("consumer.name == ''", "who calls is not known yet where this stands"),
         ("response.status == 200", "there is no answer yet where this stands"),
         ("response.header.x == ''", "there is no answer yet where this stands"),
         ("request.body.x == 1", "the body is not read here"),
@@ -390,10 +390,10 @@ fn a_body_is_read_once_for_all_that_ask() {
     let mut exchange = posted(r#"{"a":1}"#);
     let (body, place) = (ReadBody::default(), Place { path: b"/", params: &[] });
     let test = parse("request.body.a == 1").unwrap();
-    assert_eq!(test.test_at(&exchange, place, &body), Ok(true));
+    assert_eq!(test.test_at(&exchange, place, &body, &Budget::default()), Ok(true));
     exchange.request.body = Some(b"[".to_vec());
-    assert_eq!(test.test_at(&exchange, place, &body), Ok(true));
-    assert!(test.test_at(&exchange, place, &ReadBody::default()).is_err());
+    assert_eq!(test.test_at(&exchange, place, &body, &Budget::default()), Ok(true));
+    assert!(test.test_at(&exchange, place, &ReadBody::default(), &Budget::default()).is_err());
 }
 
 #[test]
@@ -559,7 +559,7 @@ proptest! {
         let Ok((tree, _, tables)) = compile(&text, &scope(&params)) else { return Err(TestCaseError::fail(text)) };
         let short = lower(&tree, &tables);
         let tables = Arc::new(tables);
-        let facts = Facts { exchange: &exchange, place: None, body: None };
+        let facts = Facts::of(&exchange);
         let long = Program::new(tree).run(&facts, &tables);
         match (short.holds(&facts, &tables), long) {
             (Ok(short), Ok(Value::Bool(long))) => prop_assert_eq!(short, long, "{}", text),

@@ -1,12 +1,13 @@
 //! Text with `${…}` in it: what stands between the braces is an expression. Knows no setting.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::sync::Arc;
 
 use cel::common::ast::IdedExpr;
 use daemun_config::decode::expression_end;
 
-use super::check::{Kind, Tables};
+use super::check::{Kind, Tables, literal_text};
 use super::facts::{Facts, Slot, Source};
 use super::program::{Program, text_of};
 use super::{ExpressionError, Scope, Stop, compile, malformed, native, too_costly};
@@ -22,6 +23,7 @@ pub struct Text {
     text: Box<str>,
     pieces: Box<[Piece]>,
     needs_body: bool,
+    names_params: bool,
 }
 
 impl PartialEq for Text {
@@ -35,6 +37,8 @@ impl Eq for Text {}
 #[derive(Debug)]
 enum Piece {
     Literal(Box<str>),
+    /// What an expression gives that is a text written out.
+    Constant(Box<str>),
     Source(Source),
     /// The status of the answer: what logs and answers ask for most, without the interpreter.
     Status,
@@ -54,7 +58,7 @@ impl Text {
             let message = format!("a text with expressions has at most {MOST_TEXT} bytes, this one has {}", text.len());
             return Err(ExpressionError::new(text, 0, message));
         }
-        let (mut pieces, mut needs_body) = (Vec::new(), false);
+        let (mut pieces, mut needs_body, mut names_params) = (Vec::new(), false, false);
         let mut at = 0;
         while let Some(found) = text.get(at..).and_then(|rest| rest.find("${")) {
             let start = at + found + 2;
@@ -63,17 +67,18 @@ impl Text {
             };
             push_literal(&mut pieces, text.get(at..start - 2).unwrap_or_default());
             let expression = text.get(start..start + length).unwrap_or_default();
-            let (piece, body) = piece(expression, scope).map_err(|error| {
+            let (piece, (body, params)) = piece(expression, scope).map_err(|error| {
                 let mut moved = ExpressionError::new(text, start + error.offset, error.message);
                 moved.help = error.help;
                 moved
             })?;
             pieces.push(piece);
             needs_body |= body;
+            names_params |= params;
             at = start + length + 1;
         }
         push_literal(&mut pieces, text.get(at..).unwrap_or_default());
-        Ok(Text { text: text.into(), pieces: pieces.into(), needs_body })
+        Ok(Text { text: text.into(), pieces: pieces.into(), needs_body, names_params })
     }
 
     /// Reads one expression, as it stands between the braces.
@@ -81,8 +86,8 @@ impl Text {
     /// # Errors
     /// As [`Text::parse`].
     pub fn expression(text: &str, scope: &Scope<'_>) -> Result<Text, ExpressionError> {
-        let (piece, needs_body) = piece(text, scope)?;
-        Ok(Text { text: text.into(), pieces: Box::new([piece]), needs_body })
+        let (piece, (needs_body, names_params)) = piece(text, scope)?;
+        Ok(Text { text: text.into(), pieces: Box::new([piece]), needs_body, names_params })
     }
 
     /// As written.
@@ -104,7 +109,7 @@ impl Text {
     /// # Errors
     /// As [`Text::push`].
     pub fn put(&self, exchange: &Exchange, out: &mut Vec<u8>, put: &mut Put<'_>) -> Result<(), Fault> {
-        let facts = Facts { exchange, place: None, body: None };
+        let facts = Facts::of(exchange);
         self.pieces.iter().try_for_each(|piece| piece.put(&facts, out, put))
     }
 
@@ -123,14 +128,33 @@ impl Text {
     /// # Errors
     /// As [`Text::push`].
     pub fn put_all(&self, exchange: &Exchange, out: &mut Vec<u8>, put: &mut Put<'_>) -> Result<(), Fault> {
-        let facts = Facts { exchange, place: None, body: None };
+        let facts = Facts::of(exchange);
         self.pieces.iter().try_for_each(|piece| match piece {
             Piece::Literal(text) => {
                 put(text.as_bytes(), out);
                 Ok(())
             }
-            Piece::Source(_) | Piece::Status | Piece::Program(..) => piece.put(&facts, out, put),
+            Piece::Constant(_) | Piece::Source(_) | Piece::Status | Piece::Program(..) => piece.put(&facts, out, put),
         })
+    }
+
+    /// The text of an exchange. Allocates nothing where it is there as it stands.
+    ///
+    /// # Errors
+    /// As [`Text::push`].
+    pub fn value<'a>(&self, exchange: &'a Exchange) -> Result<Cow<'a, [u8]>, Fault> {
+        if let [Piece::Source(source)] = &*self.pieces {
+            return Ok(source.read(&Facts::of(exchange)).unwrap_or_default());
+        }
+        let mut out = Vec::new();
+        self.push(exchange, &mut out)?;
+        Ok(Cow::Owned(out))
+    }
+
+    /// Whether an expression needs the names of the path parameters in the exchange, because it was read for any route.
+    #[must_use]
+    pub fn names_params(&self) -> bool {
+        self.names_params
     }
 
     /// Whether an expression speaks of the request's body.
@@ -144,6 +168,7 @@ impl Piece {
     fn put(&self, facts: &Facts<'_>, out: &mut Vec<u8>, put: &mut Put<'_>) -> Result<(), Fault> {
         match self {
             Piece::Literal(text) => out.extend_from_slice(text.as_bytes()),
+            Piece::Constant(text) => put(text.as_bytes(), out),
             Piece::Source(source) => {
                 if let Ok(text) = source.read(facts) {
                     put(&text, out);
@@ -177,18 +202,20 @@ fn push_literal(pieces: &mut Vec<Piece>, text: &str) {
     }
 }
 
-fn piece(text: &str, scope: &Scope<'_>) -> Result<(Piece, bool), ExpressionError> {
+/// A piece, and whether it needs the body and the names of parameters.
+fn piece(text: &str, scope: &Scope<'_>) -> Result<(Piece, (bool, bool)), ExpressionError> {
     let (tree, kind, tables): (IdedExpr, Kind, Tables) = compile(text, scope)?;
     if matches!(kind, Kind::List(_) | Kind::Map(_) | Kind::Bytes | Kind::Null) {
         return Err(ExpressionError::new(text, 0, format!("{} is no text", kind.name())));
     }
-    let body = tables.slots.contains(&Slot::Body);
-    let piece = match native::slot(&tree, &tables) {
-        Some(Slot::Text(source)) => Piece::Source(source.clone()),
-        Some(Slot::Status) => Piece::Status,
-        _ => Piece::Program(Box::new(Program::new(tree)), Arc::new(tables)),
+    let needs = (tables.slots.contains(&Slot::Body), scope.any_params && tables.slots.iter().any(Slot::names_params));
+    let piece = match (literal_text(&tree), native::slot(&tree, &tables)) {
+        (Some(text), _) => Piece::Constant(text.into()),
+        (None, Some(Slot::Text(source))) => Piece::Source(source.clone()),
+        (None, Some(Slot::Status)) => Piece::Status,
+        (None, _) => Piece::Program(Box::new(Program::new(tree)), Arc::new(tables)),
     };
-    Ok((piece, body))
+    Ok((piece, needs))
 }
 
 /// Appends a value so that it is one segment of a path, or a part of one: whatever could end a segment, or be read as another, is encoded. A

@@ -28,6 +28,9 @@ const MAX_REQUEST_HEADERS: usize = 4096;
 impl PolicyConfig for CorsConfig {
     const NAME: &'static str = "cors";
 
+    // one that is found without the conditions of its route is answered before anything else, or it would pass them by
+    const UNCONDITIONAL: Option<&'static str> = Some("a preflight does not come with what the call itself holds");
+
     fn build(self, _: &mut BuildContext<'_>) -> Option<Vec<(Phase, Box<dyn Policy>)>> {
         let names = |list: Vec<daemun_config::decode::FieldName>| {
             list.into_iter().map(|name| name.0).collect::<Vec<_>>().join(", ")

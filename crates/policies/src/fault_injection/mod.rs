@@ -80,6 +80,10 @@ impl Policy for FaultInjection {
     }
 
     /// What is drawn cannot be told before; what becomes of every call can.
+    fn protects(&self) -> bool {
+        false
+    }
+
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         if !self.is_meant(exchange) {
             let name = self.when_header.as_deref().unwrap_or_default();

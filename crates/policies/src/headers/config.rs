@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use daemun_config::decode::{Decoder, FieldName, FieldValue, Mapping, OneOrMany};
+use daemun_config::decode::{Decoder, FieldName, FieldTemplate, Mapping, OneOrMany};
 use daemun_config::diagnostic::{self, Diagnostic};
 use daemun_config::model::Spanned;
 use daemun_config::settings;
@@ -28,9 +28,9 @@ settings! {
         /// Headers that are taken out.
         pub remove: Option<OneOrMany<FieldName>>,
         /// Headers that are given this value, whatever they had; `${…}` in it is an expression.
-        pub set: Option<Mapping<FieldName, Spanned<FieldValue>>>,
+        pub set: Option<Mapping<FieldName, Spanned<FieldTemplate>>>,
         /// Headers that are added to those of the same name; one value or a list, with expressions as in `set`.
-        pub add: Option<Mapping<FieldName, OneOrMany<Spanned<FieldValue>>>>,
+        pub add: Option<Mapping<FieldName, OneOrMany<Spanned<FieldTemplate>>>>,
     }
 }
 

@@ -55,6 +55,10 @@ impl Policy for Headers {
         self.response.removed()
     }
 
+    fn protects(&self) -> bool {
+        false
+    }
+
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         if let Err(fault) = self.request.apply(exchange, |exchange| &mut exchange.request.head) {
             return Explanation::stop(&fault.into(), "a value would cost too much to compute");

@@ -3,10 +3,9 @@
 use std::collections::HashSet;
 
 use daemun_config::decode::{
-    Bounded, Decoder, FieldName, JsonValue, Name, OneOrMany, Period, Rate, SchemaBuilder, Setting,
+    Bounded, Decoder, ExpressionText, FieldName, JsonValue, Name, OneOrMany, Period, Rate, SchemaBuilder, Setting,
 };
 use daemun_config::diagnostic::{self, Diagnostic};
-use daemun_config::model::Spanned;
 use daemun_config::settings;
 use daemun_config::tree::Node;
 use daemun_pipeline::Phase;
@@ -18,7 +17,7 @@ pub(super) const MAX_LIMITS: usize = 8;
 /// The fastest limit, per second.
 const FASTEST: u64 = 1_000_000_000;
 
-/// One limit, or a list of limits that must all admit a call.
+/// One limit, or a list of limits that must all admit a call, also as `limits` of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimitConfig(pub Vec<LimitConfig>);
 
@@ -57,7 +56,7 @@ settings! {
         /// Each value of a request header, written `{ header: x-tenant }`; calls without it count together.
         Header(FieldName) = "header",
         /// Each text that an expression gives, written `{ expression: 'request.header["x-tenant"]' }`; calls for which it gives none count together.
-        Expression(Spanned<String>) = "expression",
+        Expression(ExpressionText) = "expression",
     }
 }
 
@@ -105,7 +104,7 @@ impl LimitConfig {
         let (limit, burst) = (self.limit, self.burst());
         let by = match &self.by {
             // not where it stands
-            By::Expression(text) => format!("Expression({:?})", text.value),
+            By::Expression(text) => format!("Expression({:?})", text.0.value),
             by @ (By::Consumer | By::ClientIp | By::Route | By::Header(_)) => format!("{by:?}"),
         };
         format!("{limit} burst {burst} {by} /{} {}", self.ipv6_prefix.get(), self.max_keys.get())
@@ -148,17 +147,30 @@ fn check(limit: &LimitConfig, node: &Node, cx: &mut Decoder<'_>) {
     }
 }
 
+settings! {
+    /// Several limits in a mapping, so that `when` can stand beside them.
+    struct Limits {
+        /// The limits, which must all admit a call.
+        limits: Vec<LimitConfig>,
+    }
+}
+
 impl Setting for RateLimitConfig {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
-        let limits = OneOrMany::<LimitConfig>::decode(node, cx)?.0;
-        if let Some(items) = node.as_seq().filter(|items| items.is_empty() || items.len() > MAX_LIMITS) {
-            cx.bad_value(node, format!("expected 1 to {MAX_LIMITS} limits, found {}", items.len()));
+        let list = node.get("limits");
+        let limits = match list {
+            Some(_) => Limits::decode(node, cx)?.limits,
+            None => OneOrMany::<LimitConfig>::decode(node, cx)?.0,
+        };
+        let listed = list.unwrap_or(node);
+        if let Some(items) = listed.as_seq().filter(|items| items.is_empty() || items.len() > MAX_LIMITS) {
+            cx.bad_value(listed, format!("expected 1 to {MAX_LIMITS} limits, found {}", items.len()));
         }
         let mut names = HashSet::new();
         for name in limits.iter().map(LimitConfig::name) {
             if let Some(twice) = names.replace(name.clone()) {
                 let message = format!("two limits have the name `{twice}`");
-                let found = Diagnostic::error(diagnostic::DUPLICATE_NAME, node.at, message);
+                let found = Diagnostic::error(diagnostic::DUPLICATE_NAME, listed.at, message);
                 cx.report(found.help("give each a `name` of its own"));
             }
         }
@@ -166,6 +178,14 @@ impl Setting for RateLimitConfig {
     }
 
     fn schema(s: &mut SchemaBuilder<'_>) -> JsonValue {
-        OneOrMany::<LimitConfig>::schema(s)
+        let (one, several) = (LimitConfig::schema(s), Limits::schema(s));
+        JsonValue::from_iter([(
+            "anyOf",
+            JsonValue::from(vec![
+                one.clone(),
+                JsonValue::from_iter([("type", "array".into()), ("items", one)]),
+                several,
+            ]),
+        )])
     }
 }

@@ -89,7 +89,7 @@ impl Subject {
     /// `None` only after an error was reported.
     pub(super) fn build(settings: &LimitConfig, ctx: &mut BuildContext<'_>) -> Option<Subject> {
         let text = match &settings.by {
-            By::Expression(text) => Some(ctx.expression("by.expression", text)?),
+            By::Expression(text) => Some(ctx.expression("by.expression", &text.0)?),
             By::Consumer | By::ClientIp | By::Route | By::Header(_) => None,
         };
         Some(Subject::build_with(settings, text, ctx))

@@ -157,7 +157,7 @@ impl Setting for Literal {
         let mut json = String::new();
         push_json(node, &mut json, cx)?;
         let (text, is_text) = match &node.value {
-            Value::String(text) => (Some(text.text.clone()), true),
+            Value::String(_) => (node.as_template().map(str::to_owned), true),
             Value::Bool(_) | Value::Number(_) => (Some(json.clone()), false),
             Value::Null => (Some(String::new()), false),
             Value::Seq(_) | Value::Map(_) => (None, false),

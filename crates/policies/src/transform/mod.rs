@@ -174,6 +174,10 @@ impl Policy for Transform {
         &self.response.removed
     }
 
+    fn protects(&self) -> bool {
+        false
+    }
+
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         let head = &exchange.request.head;
         let held = exchange.request.body.as_ref().is_some_and(|body| !body.is_empty());

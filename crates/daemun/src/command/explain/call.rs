@@ -131,6 +131,8 @@ fn balance(upstream: &Upstream, explained: &Explained, mask: &Mask) -> Option<St
                 HashBy::Cookie(name) => (format!("the cookie `{name}`"), true),
                 HashBy::Query(name) => (format!("the query parameter `{name}`"), false),
                 HashBy::Param(name) => (format!("the path parameter `{name}`"), false),
+                // what it reads may be a credential
+                HashBy::Expression(text) => (format!("`{}`", text.value), true),
             };
             format!("hash of {what}, {}", value(hidden))
         }

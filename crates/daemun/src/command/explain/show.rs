@@ -104,6 +104,7 @@ pub(super) fn json(config: &Config, explained: &Explained, call: &[Line], missed
         .iter()
         .map(|(policy, verdict)| {
             let (outcome, status, reason) = match verdict.outcome {
+                Outcome::Skip => ("skip", None, None),
                 Outcome::Pass => ("pass", None, None),
                 Outcome::Answer(status) => ("answer", Some(status), None),
                 Outcome::Refuse(status, reason) => ("refuse", Some(status), Some(reason)),
@@ -163,6 +164,7 @@ fn why(verdict: &Verdict) -> String {
 
 fn outcome(outcome: &Outcome) -> String {
     match outcome {
+        Outcome::Skip => "does not run".to_owned(),
         Outcome::Pass => "passes".to_owned(),
         Outcome::Answer(status) => format!("answers {status}"),
         Outcome::Refuse(status, reason) => format!("refuses {status} {reason}"),

@@ -105,7 +105,7 @@ async fn outward_with_body(
     }
     chain.outward(exchange, &mut trail.verdicts)?;
     let held = exchange.response.body.take();
-    let coders = if body.length() == 0 { None } else { chain.coders(exchange, ran) };
+    let coders = if body.length() == 0 { None } else { chain.coders(exchange, &trail.verdicts, ran) };
     Ok(match (held, coders) {
         (Some(held), Some(coders)) => Source::Held(coders.whole(&held)?),
         (Some(held), None) => Source::Held(held),

@@ -1,10 +1,12 @@
 //! How an upstream's targets are chosen among, compiled; what its calls tell, taken in. Knows no connection and no worker.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use daemun_config::diagnostic::{BAD_VALUE, Diagnostics};
+use daemun_config::diagnostic::{BAD_VALUE, Diagnostic, Diagnostics};
 use daemun_config::model::{self, HashBy};
+use daemun_pipeline::expression::{Scope, Text};
 use daemun_pipeline::{Carry, Exchange, Fault, Reason, Side};
 
 use super::balance::{Ring, hash, of_key};
@@ -43,8 +45,51 @@ pub(crate) enum Balance {
     RoundRobin,
     LeastRequests,
     Latency,
-    Hash(HashBy),
+    Hash(HashKey),
     Sticky(Box<Sticky>),
+}
+
+/// What is hashed.
+pub(crate) enum HashKey {
+    ClientIp,
+    Consumer,
+    Header(String),
+    Cookie(String),
+    Query(String),
+    /// The one that the route says.
+    Param,
+    Expression(Box<Text>),
+}
+
+impl HashKey {
+    /// `None` only after an error was reported.
+    fn compile(by: &HashBy, upstream: &str, diagnostics: &mut Diagnostics) -> Option<HashKey> {
+        Some(match by {
+            HashBy::ClientIp => HashKey::ClientIp,
+            HashBy::Consumer => HashKey::Consumer,
+            HashBy::Header(name) => HashKey::Header(name.clone()),
+            HashBy::Cookie(name) => HashKey::Cookie(name.clone()),
+            HashBy::Query(name) => HashKey::Query(name.clone()),
+            HashBy::Param(_) => HashKey::Param,
+            HashBy::Expression(text) => {
+                // of whichever route sends a call here
+                let scope = Scope { any_params: true, consumer: true, ..Scope::default() };
+                match Text::expression(&text.value, &scope) {
+                    Ok(compiled) => HashKey::Expression(Box::new(compiled)),
+                    Err(error) => {
+                        let at = text.at.within(&text.value, error.offset);
+                        let found = Diagnostic::error(BAD_VALUE, at, error.message);
+                        let found = found.path(format!("upstreams.{upstream}.balance.hash.expression"));
+                        diagnostics.push(match error.help {
+                            Some(help) => found.help(help),
+                            None => found,
+                        });
+                        return None;
+                    }
+                }
+            }
+        })
+    }
 }
 
 /// What an attempt came to.
@@ -92,7 +137,7 @@ impl Choice {
             model::Balance::RoundRobin => Balance::RoundRobin,
             model::Balance::LeastRequests => Balance::LeastRequests,
             model::Balance::Latency => Balance::Latency,
-            model::Balance::Hash(by) => Balance::Hash(by.clone()),
+            model::Balance::Hash(by) => Balance::Hash(HashKey::compile(by, name, diagnostics)?),
             model::Balance::Sticky(sticky) => match Sticky::new(sticky, carry) {
                 Some(sticky) => Balance::Sticky(Box::new(sticky)),
                 None => {
@@ -129,6 +174,11 @@ impl Choice {
         self.rules.panic
     }
 
+    /// Whether exchanges must know the names of their path parameters.
+    pub(crate) fn names_params(&self) -> bool {
+        matches!(&self.balance, Balance::Hash(HashKey::Expression(text)) if text.names_params())
+    }
+
     /// The cookie that tells a client's target, if one does.
     pub(crate) fn sticky(&self) -> Option<&Sticky> {
         if let Balance::Sticky(sticky) = &self.balance { Some(sticky) } else { None }
@@ -152,44 +202,49 @@ impl Choice {
     }
 
     /// The number of the value by which a request is hashed; `None` when it has none.
-    pub(crate) fn key(by: &HashBy, exchange: &Exchange, route: &Route) -> Option<u64> {
-        if let HashBy::ClientIp = by {
+    pub(crate) fn key(by: &HashKey, exchange: &Exchange, route: &Route) -> Option<u64> {
+        if let HashKey::ClientIp = by {
             return Some(match exchange.client.ip {
                 std::net::IpAddr::V4(ip) => hash(&ip.octets()),
                 std::net::IpAddr::V6(ip) => hash(&ip.octets()),
             });
         }
-        Choice::value(by, exchange, route).map(hash)
+        Choice::value(by, exchange, route).map(|value| hash(&value))
     }
 
     /// The value by which a request is hashed; `None` when it has none, or it is an address.
-    fn value<'e>(by: &'e HashBy, exchange: &'e Exchange, route: &Route) -> Option<&'e [u8]> {
+    fn value<'e>(by: &'e HashKey, exchange: &'e Exchange, route: &Route) -> Option<Cow<'e, [u8]>> {
         let request = &exchange.request;
         let value = match by {
-            HashBy::ClientIp => None,
-            HashBy::Consumer => {
+            HashKey::ClientIp => None,
+            HashKey::Consumer => {
                 let named = exchange.consumer.zip(exchange.directory.as_ref());
                 named.and_then(|(id, directory)| directory.get(id)).map(|consumer| consumer.name.as_bytes())
             }
-            HashBy::Header(name) => request.head.get(name),
-            HashBy::Cookie(name) => request.cookie(name),
-            HashBy::Query(name) => request.query_value(name).map(str::as_bytes),
-            HashBy::Param(_) => route.own.hash_param.and_then(|index| {
+            HashKey::Header(name) => request.head.get(name),
+            HashKey::Cookie(name) => request.cookie(name),
+            HashKey::Query(name) => request.query_value(name).map(str::as_bytes),
+            HashKey::Param => route.own.hash_param.and_then(|index| {
                 exchange.params.iter().find(|(own, _)| *own == index).map(|(_, span)| request.head.bytes(*span))
             }),
+            HashKey::Expression(text) => {
+                // one that would cost too much is none
+                let value = text.value(exchange).unwrap_or_default();
+                return (!value.is_empty()).then_some(value);
+            }
         };
-        value.filter(|value| !value.is_empty())
+        value.filter(|value| !value.is_empty()).map(Cow::Borrowed)
     }
 
     /// What of a request keeps it at one target, as text; `None` where nothing does, or the request has none.
     pub(crate) fn kept_by(&self, exchange: &Exchange, route: &Route) -> Option<String> {
         let value = match &self.balance {
             Balance::RoundRobin | Balance::LeastRequests | Balance::Latency => None,
-            Balance::Hash(HashBy::ClientIp) => return Some(exchange.client.ip.to_string()),
+            Balance::Hash(HashKey::ClientIp) => return Some(exchange.client.ip.to_string()),
             Balance::Hash(by) => Choice::value(by, exchange, route),
-            Balance::Sticky(sticky) => exchange.request.cookie(&sticky.cookie),
+            Balance::Sticky(sticky) => exchange.request.cookie(&sticky.cookie).map(Cow::Borrowed),
         };
-        value.map(|value| String::from_utf8_lossy(value).into_owned())
+        value.map(|value| String::from_utf8_lossy(&value).into_owned())
     }
 
     /// The plan of this moment.

@@ -113,7 +113,7 @@ fn outward(
         return Ok(None);
     }
     let body = changed.as_deref().unwrap_or(body);
-    match chain.coders(exchange, ran) {
+    match chain.coders(exchange, &trail.verdicts, ran) {
         Some(coders) if !body.is_empty() => Ok(Some(coders.whole(body)?)),
         Some(_) | None => Ok(changed),
     }

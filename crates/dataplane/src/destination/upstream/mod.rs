@@ -287,7 +287,8 @@ async fn outward(
         Box::pin(transfer.hold(head.body, max)).await?;
     }
     chain.outward(transfer.exchange, &mut trail.verdicts)?;
-    head.body = transfer.prepare(head.body, chain.coders(transfer.exchange, ran))?;
+    let coders = chain.coders(transfer.exchange, &trail.verdicts, ran);
+    head.body = transfer.prepare(head.body, coders)?;
     Ok(())
 }
 

@@ -8,6 +8,7 @@ mod precedence;
 mod findings;
 mod property;
 mod scale;
+mod cost;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -15,6 +16,7 @@ use daemun_config::diagnostic::Diagnostics;
 use daemun_config::model::{IpNet, Match, PathMatch, Spanned, ValueMatch};
 use daemun_config::tree::At;
 use daemun_pipeline::Exchange;
+use daemun_pipeline::bounded::Budget;
 use daemun_pipeline::expression::{Expression, Place, ReadBody};
 
 use super::path::{self, Reading};
@@ -218,7 +220,7 @@ impl Conditions for Request {
     }
 
     fn when(&self, when: &Expression, _: u64, place: Place<'_>) -> bool {
-        when.test_at(&self.exchange(), place, &ReadBody::default()).unwrap()
+        when.test_at(&self.exchange(), place, &ReadBody::default(), &Budget::default()).unwrap()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod clients;
 mod certificates;
+mod names;
 mod sessions;
 mod upstreams;
 
