@@ -339,7 +339,7 @@ fn send(rig: &Rig, (peer, tls): (Ipv4Addr, bool), head: &[u8]) -> (u16, String) 
 
 fn expected_status(explained: &Explained) -> u16 {
     let refused = explained.verdicts.iter().find_map(|(_, e)| match e.outcome {
-        Outcome::Pass => None,
+        Outcome::Pass | Outcome::Skip => None,
         Outcome::Answer(status) | Outcome::Refuse(status, _) => Some(status),
     });
     refused.or(explained.status).unwrap_or(200)

@@ -371,7 +371,7 @@ fn a_target_is_hashed_by_what_an_expression_gives() {
     ));
     let mut client = gateway.connect();
     let mut of = |tenant: usize, id: usize| {
-        let spelt = if id % 2 == 0 { format!("t{tenant}") } else { format!("T{tenant}") };
+        let spelt = if id.is_multiple_of(2) { format!("t{tenant}") } else { format!("T{tenant}") };
         get(&mut client, &format!("/x/{id}/{spelt}"), "X-Part: eu\r\n").text()
     };
     let targets: Vec<String> = (0..16).map(|tenant| of(tenant, 0)).collect();
