@@ -319,10 +319,10 @@ fn calls_at_a_target_that_is_gone_take_no_place_from_those_that_are_there() {
 
 #[test]
 fn there_are_no_more_connections_than_there_may_be() {
-    for limits in ["{ connections: 2 }", "{ per_target: { connections: 2 } }"] {
+    for limits in ["connections: 2", "per_target: { connections: 2 }"] {
         let door = Door::default();
         let origin = door.origin();
-        let gateway = Gateway::start(&yaml(&format!("limits: {limits}"), &origin));
+        let gateway = Gateway::start(&yaml(&format!("limits: {{ {limits}, queue_timeout: 60s }}"), &origin));
         let load = Load::start(gateway.address(), 8, Connections::Kept, "/t", "/t");
         for _ in 0..20 {
             // nothing goes on: two calls have a connection each, and there is none beside; that one was closed may be noticed late
