@@ -45,9 +45,11 @@ impl Forsaken {
         self.share.load(Relaxed) == 0 && self.calls.load(Relaxed) >= u64::from(MEMORY)
     }
 
-    /// The share, hundredths of a per cent.
+    /// The share, hundredths of a per cent, as large as it may well be where it is of few calls; 0 while it is of none.
     pub(crate) fn share(&self) -> u64 {
-        self.share.load(Relaxed) * ALL / PARTS
+        let share = self.share.load(Relaxed) * ALL / PARTS;
+        let unknown = ALL.saturating_sub(share).checked_div(self.calls.load(Relaxed));
+        unknown.map_or(0, |unknown| share + unknown)
     }
 
     /// How many calls in a row must go unanswered, where this share is given up, until that is no chance. The odds are taken twice, as the
@@ -74,11 +76,13 @@ mod tests {
     #[test]
     fn the_share_is_that_of_the_last_calls() {
         let forsaken = Forsaken::default();
+        assert_eq!(forsaken.share(), 0);
         (0..32).for_each(|_| forsaken.answered(1));
-        assert_eq!(forsaken.share(), 4_999);
+        // as one more call would make it
+        assert_eq!(forsaken.share(), 4_999 + 78);
         assert!(!forsaken.is_settled());
         (0..1_000).for_each(|_| forsaken.answered(0));
-        assert!(forsaken.is_settled() && forsaken.share() == 0);
+        assert!(forsaken.is_settled() && forsaken.share() == 156);
         forsaken.answered(u32::MAX);
         assert!(forsaken.share() > 9_800, "{}", forsaken.share());
     }

@@ -7,11 +7,24 @@ use super::local::LocalUpstream;
 use super::picked::Picked;
 use super::reach::Site;
 use super::retry::Tries;
-use super::transfer::Transfer;
+use super::transfer::{CallLimits, Transfer};
 use crate::http1::response::ResponseHead;
 
 /// How often it is looked at whether the target of a call that waits was ejected, nanoseconds.
-pub(super) const LOOKS: u64 = 500_000_000;
+const LOOKS: u64 = 500_000_000;
+
+/// Has it looked at, where a call that began to wait at this time could go elsewhere at all; one with a second call beside it need not.
+pub(super) fn prepare(
+    limits: &mut CallLimits,
+    is_hedged: bool,
+    upstream: &LocalUpstream,
+    tries: &Tries<'_>,
+    moved: u64,
+) {
+    if !is_hedged && upstream.shared.choice.outliers.is_some() && tries.takes_timeouts() {
+        limits.look_at = moved.saturating_add(LOOKS);
+    }
+}
 
 /// Waits for the head of the answer, and looks now and then whether the target was ejected meanwhile. The fault of a call that goes to
 /// another one is that of one that was not answered in time; which one that is, `tries` knows.

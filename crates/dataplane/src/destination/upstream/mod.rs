@@ -189,9 +189,7 @@ async fn attempt(
     let mut up = reach::begin(site, exchange, upstream, &picked.target, upgrade, call.framing, trail).await?;
     let mut limits = reach::limits(site, exchange, upstream, call.upgrade.is_some());
     let hedge = call.hedge(upstream, exchange, &mut limits);
-    if hedge.is_none() && upstream.shared.choice.outliers.is_some() && tries.takes_timeouts() {
-        limits.look_at = call.upload.moved.saturating_add(leave::LOOKS);
-    }
+    leave::prepare(&mut limits, hedge.is_some(), upstream, tries, call.upload.moved);
     ask.down.limit_body(if limits.stream { u64::MAX } else { limits.body });
     let mut transfer = Transfer {
         worker: ask.worker,
@@ -209,13 +207,8 @@ async fn attempt(
     };
     let mut head = transfer.until_head(&ask.local.snapshot.settings.bounds).await;
     if transfer.is_due {
-        // boxed, so that calls that do not wait do not carry the size of these
-        head = match hedge {
-            Some(hedge) => {
-                Box::pin(hedge::race(site, &mut transfer, upstream, hedge, picked, call.framing, trail)).await
-            }
-            None => Box::pin(leave::wait(site, &mut transfer, upstream, picked, tries)).await,
-        };
+        // boxed, so that calls that are answered soon do not carry the size of it
+        head = Box::pin(do_more(site, &mut transfer, upstream, hedge, picked, tries, call.framing, trail)).await;
     }
     let mut head = match head {
         Ok(head) => head,
@@ -261,6 +254,24 @@ async fn attempt(
     trail.bytes_out = transfer.download.total;
     finish(ask.worker, ask.down, exchange, &picked.target, up, &call.upload, &head, result)?;
     Ok(None)
+}
+
+/// Does what else can be done than to wait for the head of an answer that takes long.
+#[allow(clippy::too_many_arguments, reason = "the parts of one call, passed on once")]
+async fn do_more(
+    site: reach::Site<'_>,
+    transfer: &mut Transfer<'_, '_>,
+    upstream: &LocalUpstream,
+    hedge: Option<&Hedge>,
+    picked: &mut Picked,
+    tries: &mut Tries<'_>,
+    framing: BodyLength,
+    trail: &mut Trail,
+) -> Result<ResponseHead, Fault> {
+    match hedge {
+        Some(hedge) => hedge::race(site, transfer, upstream, hedge, picked, framing, trail).await,
+        None => leave::wait(site, transfer, upstream, picked, tries).await,
+    }
 }
 
 /// Runs the policies outward over the answer, with its body where they need it, and makes ready what is sent of it.
