@@ -12,6 +12,8 @@ const SAMPLES: usize = 128;
 const FEWEST: usize = 48;
 /// A window lasts so long at least, nanoseconds.
 const SHORTEST: u64 = 50_000_000;
+/// However many come within the shortest window, no more are kept.
+const MOST_SAMPLES: usize = SAMPLES * 8;
 /// After so long fewer answers do, nanoseconds.
 const LONG: u64 = 500_000_000;
 /// Calls in flight to begin with.
@@ -81,7 +83,7 @@ impl Limiter {
             limit: BEGIN.clamp(low, high) as f64,
             base: 0.0,
             since: 0,
-            samples: Vec::new(),
+            samples: Vec::with_capacity(MOST_SAMPLES),
             full: 0,
             refused: 0,
             trial: None,
@@ -123,8 +125,7 @@ impl Limiter {
         self.full += usize::from(in_flight as f64 >= self.limit * 0.9);
         let (count, span) = (self.samples.len() + self.refused, now.saturating_sub(self.since));
         let complete = count >= SAMPLES && span >= SHORTEST || count >= FEWEST && span >= LONG;
-        // however many come within the shortest window, no more are kept
-        if !complete && self.samples.len() < SAMPLES * 8 {
+        if !complete && self.samples.len() < MOST_SAMPLES {
             return false;
         }
         let before = self.limit;
