@@ -38,6 +38,28 @@ fn rows_stand_in_running_order() {
 }
 
 #[test]
+fn whoever_switches_a_policy_on_that_needs_no_settings_is_told_how() {
+    let policies: Vec<PolicyDescription> = REGISTRY.iter().map(PolicyRow::describe).collect();
+    let findings = |settings: &str| -> Vec<String> {
+        let text = format!(
+            "listeners: [{{ bind: 127.0.0.1:0 }}]\npolicies: {{ {settings} }}\nroutes: [{{ name: a, answer: {{}} }}]\n"
+        );
+        let loaded = load_text(Path::new("a.yaml"), &text, &System, &Vocabulary { policies: &policies });
+        let errors =
+            loaded.diagnostics.iter().filter(|found| found.code == "wrong_type" || found.code == "missing_key");
+        errors.map(|found| found.help.clone().unwrap_or_default()).collect()
+    };
+    let mut without = Vec::new();
+    for row in REGISTRY.iter().map(|row| row.name) {
+        if findings(&format!("{row}: {{}}")).is_empty() && !findings(&format!("{row}: true")).is_empty() {
+            assert_eq!(findings(&format!("{row}: true")), [format!("none of them is needed: write `{row}: {{}}`")]);
+            without.push(row);
+        }
+    }
+    assert!(without.contains(&"https_redirect") && without.len() > 3, "{without:?}");
+}
+
+#[test]
 fn every_manual_page_is_true() {
     for row in REGISTRY {
         assert!(

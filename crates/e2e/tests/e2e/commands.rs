@@ -42,6 +42,29 @@ fn check_says_all_that_is_wrong_at_once() {
 }
 
 #[test]
+fn check_warns_of_a_body_limit_that_no_route_lets_act() {
+    let warned = |yaml: &str| {
+        let (code, stdout, stderr) = run(yaml, &["check"]);
+        assert_eq!(code, Some(0), "{stdout}{stderr}");
+        format!("{stdout}{stderr}").matches("warning[contradiction]").count()
+    };
+    let all = format!("policies: {{ body_limit: {{ max: 20MiB }} }}\n{GOOD}");
+    assert_eq!(warned(&all), 1);
+    assert_eq!(warned(&format!("limits: {{ body: 30MiB }}\n{all}")), 0);
+    // one route that lets it act is enough
+    assert_eq!(warned(&all.replace("upstream: catalog\n", "upstream: catalog\n    limits: { body: 30MiB }\n")), 0);
+    let own = |limits: &str| {
+        GOOD.replace(
+            "upstream: catalog\n",
+            &format!("upstream: catalog\n{limits}    policies: {{ body_limit: {{ max: 20MiB }} }}\n"),
+        )
+    };
+    assert_eq!(warned(&own("")), 1);
+    assert_eq!(warned(&own("    limits: { body: 30MiB }\n")), 0);
+    assert_eq!(warned(&own("    limits: { body: 1MiB }\n")), 1);
+}
+
+#[test]
 fn explain_tells_the_route_and_what_would_be_sent() {
     let (code, stdout, stderr) =
         run(GOOD, &["explain", "-c", "daemun.yaml", "GET", "http://api.example.com/items/7?x=1"]);
