@@ -3,7 +3,7 @@
 use std::io;
 use std::task::{Context, Poll};
 
-use daemun_pipeline::{Exchange, Fault, Head};
+use daemun_pipeline::{Exchange, Fault, Head, Reason};
 
 use crate::http1::down::H1Down;
 use crate::http1::parse::{BodyLength, Bounds};
@@ -221,12 +221,10 @@ impl Up {
         }
     }
 
-    /// The call took too long.
-    pub(crate) fn doubt(&self) {
-        match self {
-            // its connection is not used again
-            Up::H1(_) => {}
-            Up::H2(up) => up.doubt(),
+    /// The call ended so: where it took too long, other calls on its connection may do so too. One of HTTP/1.1 is not used again.
+    pub(crate) fn doubt_after(&self, fault: &Fault) {
+        if let (Up::H2(up), Reason::UpstreamTimeout) = (self, fault.reason) {
+            up.doubt();
         }
     }
 }

@@ -213,9 +213,7 @@ async fn attempt(
     let mut head = match head {
         Ok(head) => head,
         Err(fault) => {
-            if fault.reason == Reason::UpstreamTimeout {
-                up.doubt();
-            }
+            up.doubt_after(&fault);
             return Err(fault.into());
         }
     };
@@ -233,16 +231,16 @@ async fn attempt(
     }
     transfer.copying = tries.copy(ask.route, transfer.exchange, &head);
     picked.mark(transfer.exchange);
+    let chain = &ask.route.chain;
     if head.status == 101 {
         let Some(wanted) = &call.upgrade else {
             return Err(Fault::new(Reason::BadResponse, "the backend switched protocols unasked").into());
         };
-        begin_tunnel(&mut transfer, &ask.route.chain, wanted, trail)?;
+        begin_tunnel(&mut transfer, chain, wanted, trail)?;
         let limits = transfer.limits;
-        return Ok(Some(Rest::new(up, &mut call.upload, limits, &ask.route.chain.unwanted, Left::Tunnel)));
+        return Ok(Some(Rest::new(up, &mut call.upload, limits, &chain.unwanted, Left::Tunnel)));
     }
     transfer.limits.stream |= is_event_stream(transfer.exchange);
-    let chain = &ask.route.chain;
     outward(&mut transfer, chain, &mut head, trail).await?;
     crate::serve::stamp(transfer.exchange);
     if transfer.limits.stream {
