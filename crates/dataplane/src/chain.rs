@@ -123,13 +123,19 @@ impl Verdicts {
         self.skipped = 0;
     }
 
-    fn note(&mut self, row: u8, verdict: &Verdict) {
-        let decision = match verdict {
+    /// Waits for a decision where it is not made yet, and notes it.
+    async fn take(&mut self, row: u8, decision: Flow<'_>) -> Verdict {
+        let verdict = match decision {
+            Flow::Now(verdict) => verdict,
+            Flow::Later(work) => work.await,
+        };
+        let decision = match &verdict {
             Ok(()) => PolicyVerdict::Passed,
             Err(Stop::Answer(_)) => PolicyVerdict::Answered,
             Err(Stop::Fault(_)) => PolicyVerdict::Refused,
         };
         self.made.push((row, decision));
+        verdict
     }
 }
 
@@ -162,7 +168,28 @@ impl Chain {
         mut reader: Option<&mut Reader<'_, '_>>,
     ) -> Verdict {
         let mut at = 0;
-        while let Some(link) = self.links.get(at) {
+        loop {
+            // those that decide at once, without a wait within this loop: what would live across one costs more to get at
+            let mut next = at;
+            if let Some((row, decision)) = loop {
+                let Some(link) = self.links.get(next) else { break None };
+                if link.any || link.when.is_some() || reader.is_some() {
+                    break None;
+                }
+                next += 1;
+                match link.policy.on_request(exchange) {
+                    Flow::Now(Ok(())) => verdicts.made.push((link.row, PolicyVerdict::Passed)),
+                    decision @ (Flow::Now(Err(_)) | Flow::Later(_)) => break Some((link.row, decision)),
+                }
+            } {
+                at = next;
+                verdicts.ran = at;
+                verdicts.take(row, decision).await?;
+                continue;
+            }
+            at = next;
+            verdicts.ran = at;
+            let Some(link) = self.links.get(at) else { return Ok(()) };
             if link.any {
                 at = self.one_of(at, exchange, verdicts).await?;
                 continue;
@@ -179,19 +206,8 @@ impl Chain {
             }
             at += 1;
             verdicts.ran = at;
-            // not through `run`: a state machine less for each policy that decides at once
-            let verdict = match link.policy.on_request(exchange) {
-                Flow::Now(Ok(())) => {
-                    verdicts.made.push((link.row, PolicyVerdict::Passed));
-                    continue;
-                }
-                Flow::Now(verdict) => verdict,
-                Flow::Later(work) => work.await,
-            };
-            verdicts.note(link.row, &verdict);
-            verdict?;
+            verdicts.take(link.row, link.policy.on_request(exchange)).await?;
         }
-        Ok(())
     }
 
     /// One of the authenticators from `at` on must pass; the first one's refusal is the answer, with the challenges of the others.
@@ -201,7 +217,7 @@ impl Chain {
         let mut first = None;
         for (offset, link) in group.enumerate() {
             verdicts.ran = at + offset + 1;
-            match run(link, exchange, verdicts).await {
+            match verdicts.take(link.row, link.policy.on_request(exchange)).await {
                 Ok(()) => {
                     verdicts.ran = end;
                     return Ok(end);
@@ -295,13 +311,4 @@ fn both(first: Option<Stop>, next: Stop) -> Stop {
         }
         (Some(first), _) => first,
     }
-}
-
-async fn run(link: &Link, exchange: &mut Exchange, verdicts: &mut Verdicts) -> Verdict {
-    let verdict = match link.policy.on_request(exchange) {
-        Flow::Now(verdict) => verdict,
-        Flow::Later(work) => work.await,
-    };
-    verdicts.note(link.row, &verdict);
-    verdict
 }

@@ -43,6 +43,7 @@ enum Stays<'a> {
 }
 
 impl CanonicalHost {
+    #[inline]
     fn stays(&self, request: &Request) -> Option<Stays<'_>> {
         let host = request.head.bytes(request.host);
         if host == self.host.as_bytes() {
