@@ -117,6 +117,11 @@ impl Verdicts {
         self.ran
     }
 
+    /// Another answer comes in place of one that ran outward in part: all of the links that `ran` inward see it.
+    pub(crate) fn begin_outward(&mut self, ran: usize) {
+        self.ran = ran;
+    }
+
     pub(crate) fn clear(&mut self) {
         self.made.clear();
         self.ran = 0;

@@ -28,6 +28,7 @@ pub(crate) async fn send(
             let mirror = mirror::of(ask.route, exchange);
             let keep = retry.map_or(0, |retry| retry.buffer).max(mirror.map_or(0, |mirror| mirror.buffer));
             let mut call = Call::new(ask, exchange, keep)?;
+            call.ran = trail.verdicts.ran();
             let result = through(ask, exchange, upstream, &mut call, trail).await;
             if let Some(mirror) = mirror {
                 mirror::send(ask, exchange, &call, mirror, trail);
@@ -90,6 +91,9 @@ async fn fall_back(
 ) -> Result<Option<Box<Rest>>, Stop> {
     let fallback = retry::fallback_of(ask.route, upstream).filter(|fallback| fallback.takes(&fault) || call.by_status);
     let Some(fallback) = fallback.filter(|_| !ask.down.started()) else { return Err(fault.into()) };
+    // a policy that refused the answer, and those that saw it before, see what comes in its place
+    trail.verdicts.begin_outward(call.ran);
+    exchange.response.body = None;
     if let Some(store) = &fallback.cached {
         let now = ask.worker.clock.now();
         if let Some(kept) = call.kept(store, ask.route, exchange, now) {
@@ -109,7 +113,6 @@ async fn fall_back(
                 ask.worker.recorder.attempt_failed(&target.shared.cells, trail.upstream_status, 0);
             }
             exchange.response.head.clear();
-            exchange.response.body = None;
             call.by_status = false;
             call.falls_back = true;
             trail.fresh = false;

@@ -89,7 +89,7 @@ impl Asked<'_> {
         put(if exchange.client.tls { b"s" } else { b"" });
         self.put_resource(put);
         for (id, name, value) in exchange.request.head.iter() {
-            if self.counts(id, name) {
+            if self.counts(id, name) || id == FieldId::Forwarded && self.exchange.client.trusted && tells_more(value) {
                 put_lower(name, put);
                 put(value);
             }
@@ -136,6 +136,15 @@ impl Asked<'_> {
             _ => !is_plain(name) && !self.ignore.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes())),
         }
     }
+}
+
+/// Whether a `Forwarded` tells what a back end may build its answer from, beside addresses (RFC 7239, section 4).
+fn tells_more(value: &[u8]) -> bool {
+    let is_address = |pair: &[u8]| {
+        let is = |name: &[u8]| pair.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+        pair.is_empty() || is(b"for=") || is(b"by=")
+    };
+    !value.split(|byte| matches!(byte, b',' | b';')).map(<[u8]>::trim_ascii).all(is_address)
 }
 
 /// A name, whatever its case.
@@ -282,6 +291,12 @@ mod tests {
         let mut trusted = exchange("/a", &[("X-Forwarded-Host", "b.test")]);
         trusted.client.trusted = true;
         add(digest(&one, &trusted));
+        let mut forwarded = exchange("/a", &[("Forwarded", "for=1.2.3.4;Host=evil.test;proto=https")]);
+        forwarded.client.trusted = true;
+        add(digest(&one, &forwarded));
+        let mut other = exchange("/a", &[("Forwarded", "for=1.2.3.4, for=5.6.7.8;proto=https")]);
+        other.client.trusted = true;
+        add(digest(&one, &other));
     }
 
     #[test]

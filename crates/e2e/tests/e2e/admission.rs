@@ -53,7 +53,10 @@ fn an_address_is_let_in_or_refused_wherever_it_goes() {
 fn a_caller_whose_address_cannot_be_read_is_in_no_range_though_its_proxy_is() {
     let text = "workers: 1\naccess_log: off\nlisteners: [{ bind: 127.0.0.1:0 }]\ntrusted_proxies: [127.0.0.1, 10.0.0.0/8]\nroutes:\n\
                 \x20 - { name: filtered, match: { path: /filtered }, policies: { ip_filter: { allow: [127.0.0.0/8, 10.0.0.0/8] } }, answer: {} }\n\
-                \x20 - { name: matched, match: { path: /matched, client_ip: [0.0.0.0/0] }, answer: {} }\n";
+                \x20 - { name: matched, match: { path: /matched, client_ip: [0.0.0.0/0] }, answer: {} }\n\
+                \x20 - { name: asked, match: { path: /asked, when: 'in_network(client.ip, \"0.0.0.0/0\")' }, answer: {} }\n\
+                \x20 - { name: denied, match: { path: /denied, when: 'client.ip != \"192.0.2.7\"' }, answer: {} }\n\
+                \x20 - { name: guarded, match: { path: /guarded }, answer: {}, policies: { ip_filter: { deny: [0.0.0.0/0], when: '!in_network(client.ip, \"0.0.0.0/0\")' } } }\n";
     let gateway = Gateway::start(text);
     let mut client = gateway.connect();
     for (from, known) in [
@@ -71,6 +74,11 @@ fn a_caller_whose_address_cannot_be_read_is_in_no_range_though_its_proxy_is() {
         let allowed = known && !from.ends_with("192.0.2.1");
         assert_eq!(filtered.status, if allowed { 200 } else { 403 }, "{from}");
         assert_eq!(matched.status, if known { 200 } else { 404 }, "{from}");
+        for path in ["/asked", "/denied"] {
+            assert_eq!(get(&mut client, path, &field).status, if known { 200 } else { 404 }, "{path} {from}");
+        }
+        // a policy that protects runs where its condition cannot be answered
+        assert_eq!(get(&mut client, "/guarded", &field).status, if known { 200 } else { 403 }, "{from}");
     }
     assert_eq!(get(&mut client, "/filtered", "").status, 200, "the proxy speaks for nobody but itself");
 }

@@ -338,3 +338,36 @@ fn answers_over_http2_are_kept_when_they_are_whole() {
     assert_eq!(get(&gateway, "/whole", "").text(), "good");
     assert!(!was_kept(&get(&gateway, "/torn", "")));
 }
+
+/// A policy that refuses an answer, and those that saw it before, see what comes in its place as well.
+#[test]
+fn what_comes_in_place_of_an_answer_that_a_policy_refused_passes_all_policies() {
+    let (tape, origin) = Tape::origin();
+    let (other_tape, other) = Tape::origin();
+    let gateway = Gateway::start(&format!(
+        "listeners: [{{ bind: 127.0.0.1:0 }}]\naccess_log: off\nupstreams:\n  kept: {{ targets: [\"{0}\"], fallback: {{ cached: {{}}, on: [failure] }} }}\n\
+         \x20 led: {{ targets: [\"{0}\"], fallback: {{ upstream: other, on: [failure] }} }}\n  other: {{ targets: [\"{1}\"] }}\n\
+         policies: {{ transform: {{ response: [{{ remove: body.secret }}, {{ remove: header.x-inner }}, {{ set: {{ header.x-done: done }} }}] }} }}\n\
+         routes:\n  - {{ name: kept, match: {{ prefix: /kept }}, upstream: kept }}\n  - {{ name: led, match: {{ prefix: /led }}, upstream: led }}\n",
+        origin.url(),
+        other.url(),
+    ));
+    let fields = "Content-Type: application/json\r\nX-Inner: host-7\r\n";
+    let judge = |answer: &Response| {
+        assert_eq!(
+            (answer.status, answer.field("x-done"), answer.field("x-inner")),
+            (200, Some("done"), None),
+            "{answer:?}"
+        );
+        let body = String::from_utf8_lossy(&answer.body);
+        assert!(body.contains("told") && !body.contains("secret"), "{body}");
+    };
+    tape.says(fields, r#"{"secret":"s","told":1}"#);
+    other_tape.says(fields, r#"{"secret":"o","told":2}"#);
+    judge(&get(&gateway, "/kept", ""));
+    tape.says(fields, "{broken");
+    let kept = get(&gateway, "/kept", "");
+    assert!(was_kept(&kept));
+    judge(&kept);
+    judge(&get(&gateway, "/led", ""));
+}

@@ -125,7 +125,7 @@ impl Source {
             Source::Host => Cow::Borrowed(request.head.bytes(request.host)),
             Source::Scheme => Cow::Borrowed(if exchange.is_https() { b"https" } else { b"http" }),
             Source::Id => Cow::Borrowed(&exchange.id),
-            Source::ClientIp => Cow::Owned(exchange.client.ip.to_canonical().to_string().into_bytes()),
+            Source::ClientIp => Cow::Owned(facts.client_ip()?.to_canonical().to_string().into_bytes()),
             Source::Consumer => Cow::Borrowed(exchange.consumer_name().unwrap_or_default().as_bytes()),
             Source::Fingerprint => {
                 let identity = exchange.client.identity.as_deref();
@@ -272,8 +272,14 @@ impl<'a> Facts<'a> {
         if tables.any_params { self.exchange.param_names.as_deref().unwrap_or_default() } else { &tables.params }
     }
 
-    pub(super) fn client_ip(&self) -> IpAddr {
-        self.exchange.client.ip
+    /// The caller's address. One that trusted proxies say unreadably is none: neither a condition nor its opposite holds of it.
+    pub(super) fn client_ip(&self) -> Result<IpAddr, Stop> {
+        let client = &self.exchange.client;
+        if client.unreadable {
+            Err(Stop::Error("the caller's address is not readable".to_owned()))
+        } else {
+            Ok(client.ip)
+        }
     }
 
     /// Whom the client's certificate names.

@@ -180,7 +180,7 @@ impl Test {
             Test::Not(test) => !test.holds(facts, tables)?,
             Test::And(one, other) => return either(one, other, false, facts, tables),
             Test::Or(one, other) => return either(one, other, true, facts, tables),
-            Test::Is(Source::ClientIp, text) => is_address(text, facts.client_ip()),
+            Test::Is(Source::ClientIp, text) => is_address(text, facts.client_ip()?),
             // the two that are asked most, without a copy on the way
             Test::Is(Source::Named(Names::Header, name), text) => {
                 *facts::header(&facts.exchange.request.head, name).unwrap_or_default() == *text.as_bytes()
@@ -206,7 +206,7 @@ impl Test {
             }
             Test::Has(names, name) => names.has(name, facts, facts.param_names(tables)),
             Test::Listed(list, text) => list.of(facts).iter().any(|known| **known == **text),
-            Test::In(net) => net.contains(facts.client_ip()),
+            Test::In(net) => net.contains(facts.client_ip()?),
             Test::Status(order, number) => order.holds(facts.exchange.response.status.into(), *number),
             Test::Program(program) => match program.run(facts, tables)? {
                 Value::Bool(bool) => bool,

@@ -99,7 +99,9 @@ impl LocalUpstream {
             self.follow(view, list);
         }
         view.plan = self.shared.choice.plan(&view.list, now);
-        view.alone = view.list.len() == 1 && view.plan.only().is_some() && self.shared.choice.is_idle_alone();
+        // one that is called though it is ejected is let back by what its calls tell
+        let only = view.plan.only().and_then(|only| view.list.get(only)).filter(|_| view.list.len() == 1);
+        view.alone = only.is_some_and(|only| only.state().told.ejected() == 0) && self.shared.choice.is_idle_alone();
         let owed = |count: usize| (0..count).map(|i| i64::from(i == self.offset % count.max(1))).collect();
         view.owed = view.plan.groups.iter().map(|group| owed(group.members.len())).collect();
         self.tell_gate(view);

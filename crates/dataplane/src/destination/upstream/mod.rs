@@ -63,6 +63,8 @@ pub(crate) struct Call {
     upgrade: Option<String>,
     framing: BodyLength,
     pub(crate) upload: Upload,
+    /// How many policies ran inward: all of them see its answer, whichever attempt that is of.
+    pub(crate) ran: usize,
     /// It failed by the status it was answered with.
     pub(crate) by_status: bool,
     /// The answer that is given in place of the one that was refused.
@@ -80,7 +82,7 @@ impl Call {
         let framing = sent_framing(upgrade.as_deref(), ask.framing);
         let keep = if matches!(framing, BodyLength::None | BodyLength::Length(0)) { 0 } else { keep };
         let upload = Upload::new(exchange, ask.trailers.take(), keep, exchange.times.decided);
-        Ok(Call { upgrade, framing, upload, by_status: false, kept: None, falls_back: false })
+        Ok(Call { ran: 0, upgrade, framing, upload, by_status: false, kept: None, falls_back: false })
     }
 
     /// Whether it may be made again although it may have had an effect.
@@ -169,6 +171,8 @@ pub(crate) async fn send(
         }
         trail.fresh = tries.fresh;
         exchange.response.head.clear();
+        exchange.response.body = None;
+        trail.verdicts.begin_outward(call.ran);
         failed = Some(fault);
         now = ask.worker.clock.now();
         call.upload.repeat(exchange, now);
