@@ -197,7 +197,10 @@ async fn inward_and_on(
     if chain.bodies.request && ask.framing == BodyLength::None {
         // all of it is here
         exchange.request.body.get_or_insert_default();
-        chain.inward(exchange, &mut trail.verdicts, None).await?;
+        let verdict = chain.inward(exchange, &mut trail.verdicts, None).await;
+        // a policy may have given it one
+        ask.hold(exchange, None, trail);
+        verdict?;
     } else if chain.bodies.request {
         let mut reader = Reader::new(ask);
         let verdict = chain.inward(exchange, &mut trail.verdicts, Some(&mut reader)).await;

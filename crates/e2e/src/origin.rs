@@ -264,6 +264,22 @@ impl Origin {
         Self::start(serving(handler))
     }
 
+    /// Starts an upstream that answers each request with this text.
+    #[must_use]
+    pub fn named(name: &'static str) -> Self {
+        Self::serve(move |peer, _| {
+            peer.answer(name);
+            Next::Keep
+        })
+    }
+
+    /// `targets` of an upstream in a configuration.
+    #[must_use]
+    pub fn targets(origins: &[&Self]) -> String {
+        let urls: Vec<String> = origins.iter().map(|origin| origin.url()).collect();
+        format!("targets: [{}]", urls.join(", "))
+    }
+
     /// Starts an upstream that answers each request with [`echo`].
     #[must_use]
     pub fn echo() -> Self {

@@ -26,4 +26,5 @@ mod references;
 mod schema;
 mod secrets;
 mod syntax;
+mod upstreams;
 mod values;

@@ -22,19 +22,6 @@ fn yaml(rest: &str) -> String {
     )
 }
 
-fn targets(origins: &[&Origin]) -> String {
-    let urls: Vec<String> = origins.iter().map(|origin| origin.url()).collect();
-    format!("targets: [{}]", urls.join(", "))
-}
-
-/// An upstream that answers with its name.
-fn named(name: &'static str) -> Origin {
-    Origin::serve(move |peer, _| {
-        peer.answer(name);
-        Next::Keep
-    })
-}
-
 /// An upstream whose status can be changed, 200 at first.
 fn changing(name: &'static str) -> (Origin, Arc<AtomicU16>) {
     let status = Arc::new(AtomicU16::new(200));
@@ -79,10 +66,10 @@ fn get_with(client: &mut Client, field: &str) -> Response {
 
 #[test]
 fn a_target_that_fails_is_ejected_and_back_when_it_is_well_again() {
-    let (good, (bad, status)) = (named("good"), changing("bad"));
+    let (good, (bad, status)) = (Origin::named("good"), changing("bad"));
     status.store(503, Ordering::SeqCst);
     let outliers = "outliers: { consecutive_failures: 3, eject_for: 300ms }";
-    let gateway = Gateway::start(&yaml(&format!("{}, {outliers}", targets(&[&good, &bad]))));
+    let gateway = Gateway::start(&yaml(&format!("{}, {outliers}", Origin::targets(&[&good, &bad]))));
     let mut client = gateway.connect();
     let failed = wait_until("the bad one is ejected", PATIENCE, || {
         let failed = client.get("/").status == 503;
@@ -106,7 +93,7 @@ fn a_target_that_fails_is_ejected_and_back_when_it_is_well_again() {
 
 #[test]
 fn a_target_that_nobody_listens_at_costs_no_call() {
-    let (good, dead) = (named("good"), dead());
+    let (good, dead) = (Origin::named("good"), dead());
     let rest = format!("targets: [{dead}, {}], outliers: {{ consecutive_failures: 3 }}", good.url());
     let gateway = Gateway::start(&yaml(&rest));
     let mut client = gateway.connect();
@@ -116,10 +103,10 @@ fn a_target_that_nobody_listens_at_costs_no_call() {
 
 #[test]
 fn a_target_that_hangs_is_found_by_its_calls_under_way_and_then_hardly_called() {
-    let (good, hung) = (named("good"), hung());
+    let (good, hung) = (Origin::named("good"), hung());
     let rest = format!(
         "{}, outliers: {{ slower_than: 300ms, eject_for: 60s }}, timeouts: {{ response: 60s }}",
-        targets(&[&good, &hung])
+        Origin::targets(&[&good, &hung])
     );
     let gateway = Gateway::start(&yaml(&rest));
     let mut waiting = Vec::new();
@@ -153,11 +140,11 @@ fn until_silent(gateway: &Gateway, mut ask: impl FnMut() -> bool) -> usize {
 
 #[test]
 fn safe_calls_that_wait_at_a_target_that_is_ejected_go_to_another_and_others_wait_on() {
-    let (good, hung) = (named("good"), hung());
+    let (good, hung) = (Origin::named("good"), hung());
     let rest = format!(
         "{}, outliers: {{ slower_than: 2s, eject_for: 60s }}, timeouts: {{ response: 60s }}, \
          retry: {{ retries: 1, on: [timeout], budget: 100% }}",
-        targets(&[&good, &hung])
+        Origin::targets(&[&good, &hung])
     );
     // targets take turns
     let gateway = Gateway::start(&yaml(&rest).replace("workers: 2", "workers: 1"));
@@ -189,8 +176,8 @@ fn safe_calls_that_wait_at_a_target_that_is_ejected_go_to_another_and_others_wai
 
 #[test]
 fn a_target_that_hangs_is_found_by_clients_that_give_up_soon_one_after_the_other() {
-    let (good, hung) = (named("good"), hung());
-    let rest = format!("{}, outliers: {{ eject_for: 60s }}", targets(&[&good, &hung]));
+    let (good, hung) = (Origin::named("good"), hung());
+    let rest = format!("{}, outliers: {{ eject_for: 60s }}", Origin::targets(&[&good, &hung]));
     let gateway = Gateway::start(&yaml(&rest));
     let lost = until_silent(&gateway, || {
         let mut client = gateway.connect();
@@ -208,8 +195,8 @@ fn a_target_that_hangs_is_found_by_upgrades_and_calls_of_grpc_that_wait() {
     const GRPC: &str = "POST /a.B/C HTTP/1.1\r\nHost: e2e.test\r\nContent-Type: application/grpc\r\nTE: trailers\r\n\
                         Content-Length: 5\r\n\r\n\0\0\0\0\0";
     for call in [UPGRADE, GRPC] {
-        let (good, hung) = (named("good"), hung());
-        let rest = format!("{}, outliers: {{ eject_for: 60s }}", targets(&[&good, &hung]));
+        let (good, hung) = (Origin::named("good"), hung());
+        let rest = format!("{}, outliers: {{ eject_for: 60s }}", Origin::targets(&[&good, &hung]));
         let gateway = Gateway::start(&yaml(&rest));
         let mut waiting = Vec::new();
         until_silent(&gateway, || {
@@ -248,7 +235,7 @@ fn a_second_call_that_tries_a_target_and_loses_says_that_it_was_not_answered() {
     });
     let rest = "outliers: { consecutive_failures: 2, slower_than: 1500ms, eject_for: 100ms }, \
                 balance: { sticky: { cookie: shop } }, hedge: { after: 20ms, budget: 100% }";
-    let gateway = Gateway::start(&yaml(&format!("{}, {rest}", targets(&[&good, &bad]))));
+    let gateway = Gateway::start(&yaml(&format!("{}, {rest}", Origin::targets(&[&good, &bad]))));
     let mut client = gateway.connect();
     let cookie = wait_until("a cookie tells the good one", PATIENCE, || {
         let answer = client.get("/");
@@ -278,7 +265,7 @@ fn a_second_call_that_tries_a_target_and_loses_says_that_it_was_not_answered() {
 fn passive_findings_alone_never_leave_an_upstream_without_targets() {
     let (only, status) = changing("only");
     status.store(500, Ordering::SeqCst);
-    let rest = format!("{}, outliers: {{ consecutive_failures: 1, max_ejected: 100% }}", targets(&[&only]));
+    let rest = format!("{}, outliers: {{ consecutive_failures: 1, max_ejected: 100% }}", Origin::targets(&[&only]));
     let gateway = Gateway::start(&yaml(&rest));
     let mut client = gateway.connect();
     (0..10).for_each(|_| assert_eq!(client.get("/").status, 500));
@@ -287,8 +274,8 @@ fn passive_findings_alone_never_leave_an_upstream_without_targets() {
 
 #[test]
 fn least_requests_leaves_a_slow_target_alone() {
-    let (quick, slow) = (named("quick"), hung());
-    let gateway = Gateway::start(&yaml(&format!("{}, balance: least_requests", targets(&[&quick, &slow]))));
+    let (quick, slow) = (Origin::named("quick"), hung());
+    let gateway = Gateway::start(&yaml(&format!("{}, balance: least_requests", Origin::targets(&[&quick, &slow]))));
     let seen = |origin: &Origin| origin.look(|log| log.requests.len());
     let mut waiting = Vec::new();
     for done in 1..=40 {
@@ -306,7 +293,7 @@ fn least_requests_leaves_a_slow_target_alone() {
 #[test]
 fn latency_prefers_the_target_that_answers_faster() {
     let (quick, slow) = (
-        named("quick"),
+        Origin::named("quick"),
         Origin::serve(|peer, _| {
             // as long as it takes until the gateway has waited for some milliseconds
             let began = now();
@@ -317,7 +304,7 @@ fn latency_prefers_the_target_that_answers_faster() {
             Next::Keep
         }),
     );
-    let gateway = Gateway::start(&yaml(&format!("{}, balance: latency", targets(&[&quick, &slow]))));
+    let gateway = Gateway::start(&yaml(&format!("{}, balance: latency", Origin::targets(&[&quick, &slow]))));
     let mut client = gateway.connect();
     let slow = (0..60).filter(|_| client.get("/").text() == "slow").count();
     assert!(slow <= 3, "{slow}");
@@ -325,10 +312,10 @@ fn latency_prefers_the_target_that_answers_faster() {
 
 #[test]
 fn a_key_keeps_its_target_when_another_one_leaves() {
-    let origins = [named("a"), named("b"), named("c")];
+    let origins = [Origin::named("a"), Origin::named("b"), Origin::named("c")];
     let all: Vec<&Origin> = origins.iter().collect();
     let config = |targets: &str| yaml(&format!("{targets}, balance: {{ hash: {{ header: x-user }} }}"));
-    let gateway = Gateway::start(&config(&targets(&all)));
+    let gateway = Gateway::start(&config(&Origin::targets(&all)));
     let mut client = gateway.connect();
     let mut of = |user: usize| get_with(&mut client, &format!("x-user: user-{user}")).text();
     let before: Vec<String> = (0..40).map(&mut of).collect();
@@ -346,10 +333,10 @@ fn a_key_keeps_its_target_when_another_one_leaves() {
 
 #[test]
 fn a_client_with_the_cookie_stays_with_its_target_until_that_is_gone() {
-    let origins = [named("a"), named("b"), named("c")];
+    let origins = [Origin::named("a"), Origin::named("b"), Origin::named("c")];
     let all: Vec<&Origin> = origins.iter().collect();
     let sticky = "balance: { sticky: { cookie: shop, ttl: 1h } }";
-    let gateway = Gateway::start(&yaml(&format!("{}, {sticky}", targets(&all))));
+    let gateway = Gateway::start(&yaml(&format!("{}, {sticky}", Origin::targets(&all))));
     let mut client = gateway.connect();
     let first = client.get("/");
     let cookie = first.field("set-cookie").unwrap().to_owned();
@@ -367,7 +354,7 @@ fn a_client_with_the_cookie_stays_with_its_target_until_that_is_gone() {
         .filter(|(name, _)| *name != first.text())
         .map(|(_, origin)| origin)
         .collect();
-    gateway.rewrite(&yaml(&format!("{}, {sticky}", targets(&left))));
+    gateway.rewrite(&yaml(&format!("{}, {sticky}", Origin::targets(&left))));
     let moved = wait_until("its target is gone", PATIENCE, || {
         let answer = get_with(&mut client, &cookie);
         answer.field("set-cookie").map(str::to_owned).map(|set| (answer.text(), set))
@@ -379,7 +366,7 @@ fn a_client_with_the_cookie_stays_with_its_target_until_that_is_gone() {
 
 #[test]
 fn a_target_that_drains_gets_no_call_and_where_all_do_that_is_said_at_once() {
-    let (a, b) = (named("a"), named("b"));
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
     let config = |a_drains: bool| {
         yaml(&format!("targets: [{{ url: {}, drain: {a_drains} }}, {{ url: {}, drain: true }}]", a.url(), b.url()))
     };
@@ -399,7 +386,7 @@ fn while_checks_say_that_no_target_is_well_calls_are_refused_at_once() {
     let (origin, status) = changing("it");
     status.store(500, Ordering::SeqCst);
     let health = "health: { path: /healthz, interval: 100ms, unhealthy_after: 1, healthy_after: 1 }";
-    let gateway = Gateway::start(&yaml(&format!("{}, {health}", targets(&[&origin]))));
+    let gateway = Gateway::start(&yaml(&format!("{}, {health}", Origin::targets(&[&origin]))));
     wait_for_state(&gateway, 0, "unhealthy");
     let refused = gateway.get("/");
     assert!(refused.status == 503 && refused.text().contains("no_target"), "{refused:?}");
@@ -412,7 +399,7 @@ fn while_checks_say_that_no_target_is_well_calls_are_refused_at_once() {
 #[test]
 fn the_next_tier_is_called_while_the_first_cannot_be() {
     let (first, status) = changing("first");
-    let second = named("second");
+    let second = Origin::named("second");
     let rest = format!(
         "targets: [{}, {{ url: {}, tier: 1 }}], outliers: {{ consecutive_failures: 2, eject_for: 60s }}",
         first.url(),
@@ -428,7 +415,7 @@ fn the_next_tier_is_called_while_the_first_cannot_be() {
 
 #[test]
 fn targets_of_the_own_zone_are_preferred() {
-    let (near, far) = (named("near"), named("far"));
+    let (near, far) = (Origin::named("near"), Origin::named("far"));
     let rest = format!("targets: [{{ url: {}, zone: b }}, {{ url: {}, zone: a }}]", far.url(), near.url());
     let gateway = Gateway::start(&format!("zone: a\n{}", yaml(&rest)));
     let mut client = gateway.connect();
@@ -440,7 +427,7 @@ fn a_breaker_leaves_a_failing_upstream_alone_and_closes_when_it_is_well() {
     let (origin, status) = changing("it");
     status.store(500, Ordering::SeqCst);
     let breaker = "breaker: { failure_ratio: 50%, min_requests: 5, open_for: 500ms, half_open_requests: 2 }";
-    let gateway = Gateway::start(&yaml(&format!("{}, {breaker}", targets(&[&origin]))));
+    let gateway = Gateway::start(&yaml(&format!("{}, {breaker}", Origin::targets(&[&origin]))));
     let mut client = gateway.connect();
     let answers: Vec<u16> = (0..5).map(|_| client.get("/").status).collect();
     assert_eq!(answers, [500; 5]);
@@ -461,7 +448,7 @@ fn a_breaker_leaves_a_failing_upstream_alone_and_closes_when_it_is_well() {
 
 #[test]
 fn a_call_that_finds_no_connection_goes_to_the_next_tier_and_zone() {
-    let well = named("well");
+    let well = Origin::named("well");
     let (first, second) = (dead(), dead());
     let tiers = format!("targets: [{first}, {{ url: {second}, tier: 1 }}, {{ url: {}, tier: 2 }}]", well.url());
     let zones = format!("targets: [{{ url: {first}, zone: a }}, {{ url: {}, zone: b }}]", well.url());
@@ -493,9 +480,9 @@ fn eject(gateway: &Gateway, client: &mut Client, status: &AtomicU16) {
 
 #[test]
 fn a_client_that_has_its_target_does_not_try_another_one() {
-    let (good, (bad, status)) = (named("good"), changing("bad"));
+    let (good, (bad, status)) = (Origin::named("good"), changing("bad"));
     let rest = "outliers: { consecutive_failures: 2, eject_for: 100ms }, balance: { sticky: { cookie: shop } }";
-    let gateway = Gateway::start(&yaml(&format!("{}, {rest}", targets(&[&good, &bad]))));
+    let gateway = Gateway::start(&yaml(&format!("{}, {rest}", Origin::targets(&[&good, &bad]))));
     let mut client = gateway.connect();
     let cookie = wait_until("a cookie tells the good one", PATIENCE, || {
         let answer = client.get("/");
@@ -514,9 +501,9 @@ fn a_client_that_has_its_target_does_not_try_another_one() {
 
 #[test]
 fn a_key_tries_no_target_but_its_own() {
-    let (good, (bad, status)) = (named("good"), changing("bad"));
+    let (good, (bad, status)) = (Origin::named("good"), changing("bad"));
     let rest = "outliers: { consecutive_failures: 2, eject_for: 100ms }, balance: { hash: { header: x-user } }";
-    let gateway = Gateway::start(&yaml(&format!("{}, {rest}", targets(&[&good, &bad]))));
+    let gateway = Gateway::start(&yaml(&format!("{}, {rest}", Origin::targets(&[&good, &bad]))));
     let mut client = gateway.connect();
     let mut of = |user: usize| get_with(&mut client, &format!("x-user: user-{user}")).text();
     let (goods, bads): (Vec<usize>, Vec<usize>) = (0..40).partition(|user| of(*user) == "good");
@@ -543,8 +530,9 @@ fn a_stream_that_tried_a_target_does_not_go_on_trying_it() {
         peer.send(format!("HTTP/1.1 {} Said\r\nContent-Length: 0\r\n\r\n", own.load(Ordering::SeqCst)));
         Next::Keep
     });
-    let good = named("good");
-    let rest = format!("{}, outliers: {{ consecutive_failures: 2, eject_for: 100ms }}", targets(&[&good, &bad]));
+    let good = Origin::named("good");
+    let rest =
+        format!("{}, outliers: {{ consecutive_failures: 2, eject_for: 100ms }}", Origin::targets(&[&good, &bad]));
     let gateway = Gateway::start(&yaml(&rest));
     let mut client = gateway.connect();
     eject(&gateway, &mut client, &status);
@@ -569,7 +557,7 @@ fn a_target_whose_process_is_stopped_gets_two_calls_a_second_at_most_and_no_call
             "listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes: [{{ name: all, answer: {{ status: 200, body: {body} }} }}]\n"
         )
     };
-    let (stopped, other) = (Gateway::start(&answers("same")), named("same"));
+    let (stopped, other) = (Gateway::start(&answers("same")), Origin::named("same"));
     let url = format!("http://{}", stopped.address());
     let rest = format!(
         "targets: [{url}, {}], outliers: {{ eject_for: 500ms, max_eject_for: 1s }}, timeouts: {{ response: 1500ms }}, \

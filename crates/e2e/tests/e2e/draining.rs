@@ -18,18 +18,6 @@ fn yaml(rest: &str, routes: &str) -> String {
     )
 }
 
-fn targets(origins: &[&Origin]) -> String {
-    let urls: Vec<String> = origins.iter().map(|origin| origin.url()).collect();
-    format!("targets: [{}]", urls.join(", "))
-}
-
-fn named(name: &'static str) -> Origin {
-    Origin::serve(move |peer, _| {
-        peer.answer(name);
-        Next::Keep
-    })
-}
-
 /// An upstream whose `/events` are a stream that goes on when told to.
 fn streaming() -> (Origin, SyncSender<&'static str>) {
     let (more, next) = sync_channel::<&'static str>(1);
@@ -68,8 +56,8 @@ fn calls(origin: &Origin) -> usize {
 
 #[test]
 fn a_target_drains_under_load_without_a_failure_and_its_streams_go_on() {
-    let ((first, events), second) = (streaming(), named("same"));
-    let gateway = Gateway::start(&yaml(&targets(&[&first, &second]), ""));
+    let ((first, events), second) = (streaming(), Origin::named("same"));
+    let gateway = Gateway::start(&yaml(&Origin::targets(&[&first, &second]), ""));
     let mut stream = gateway.connect();
     wait_until("the first target has the stream", PATIENCE, || {
         stream = gateway.connect();
@@ -108,8 +96,8 @@ fn a_target_drains_under_load_without_a_failure_and_its_streams_go_on() {
 
 #[test]
 fn a_drain_is_told_once_and_where_all_targets_drain_calls_are_refused_at_once() {
-    let (first, second) = (named("a"), named("b"));
-    let gateway = Gateway::start(&yaml(&targets(&[&first, &second]), ""));
+    let (first, second) = (Origin::named("a"), Origin::named("b"));
+    let gateway = Gateway::start(&yaml(&Origin::targets(&[&first, &second]), ""));
     for _ in 0..3 {
         assert_eq!(drain(&gateway, "PUT", &first.url()).status, 200);
     }
@@ -128,8 +116,8 @@ fn a_drain_is_told_once_and_where_all_targets_drain_calls_are_refused_at_once() 
 
 #[test]
 fn a_drain_lasts_over_reloads_until_its_target_leaves() {
-    let (first, second) = (named("a"), named("b"));
-    let both = targets(&[&first, &second]);
+    let (first, second) = (Origin::named("a"), Origin::named("b"));
+    let both = Origin::targets(&[&first, &second]);
     let gateway = Gateway::start(&yaml(&both, ""));
     assert_eq!(drain(&gateway, "PUT", &first.url()).status, 200);
     let mut number = 0;
@@ -151,13 +139,13 @@ fn a_drain_lasts_over_reloads_until_its_target_leaves() {
         assert!((0..10).all(|_| client.get("/").text() == "b"), "{rest}");
     }
     assert_eq!(calls(&first), 0);
-    reload(&targets(&[&second]));
+    reload(&Origin::targets(&[&second]));
     // what was published before goes once nothing uses it
     wait_until("it is back as if it were new", PATIENCE * 3, || {
         reload(&both);
         let state = told(&gateway, 0)["state"].clone();
         if state != "healthy" {
-            reload(&targets(&[&second]));
+            reload(&Origin::targets(&[&second]));
         }
         (state == "healthy").then_some(())
     });
@@ -166,7 +154,7 @@ fn a_drain_lasts_over_reloads_until_its_target_leaves() {
 
 #[test]
 fn what_belongs_to_a_target_by_cookie_or_hash_moves_on_when_it_drains_and_what_was_found_drains_too() {
-    let origins = [named("a"), named("b")];
+    let origins = [Origin::named("a"), Origin::named("b")];
     let folder = Folder::new();
     let urls: Vec<String> = origins.iter().map(Origin::url).collect();
     let path = folder.write("targets.yaml", format!("[\"{}\", \"{}\"]", urls[0], urls[1]));
@@ -191,8 +179,8 @@ fn what_belongs_to_a_target_by_cookie_or_hash_moves_on_when_it_drains_and_what_w
 
 #[test]
 fn only_this_machine_and_no_page_of_another_origin_drains_a_target() {
-    let first = named("a");
-    let gateway = Gateway::start(&yaml(&targets(&[&first]), ""));
+    let first = Origin::named("a");
+    let gateway = Gateway::start(&yaml(&Origin::targets(&[&first]), ""));
     let address = gateway.admin_address();
     let target = first.url().replace(':', "%3A").replace('/', "%2F");
     for (fields, status) in [

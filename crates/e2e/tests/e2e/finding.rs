@@ -13,13 +13,6 @@ use daemun_e2e::wait::PATIENCE;
 use daemun_e2e::{Certificates, Gateway, Next, Origin, Peer, Request, wait_until};
 use serde_json::{Value, json};
 
-fn named(name: &'static str) -> Origin {
-    Origin::serve(move |peer, _| {
-        peer.answer(name);
-        Next::Keep
-    })
-}
-
 fn configuration(discover: &str) -> String {
     format!(
         "workers: 2\naccess_log: off\nlisteners: [{{ bind: 127.0.0.1:0 }}]\n\
@@ -58,7 +51,7 @@ fn json_answer(peer: &mut Peer, status: &str, fields: &str, body: &str) -> Next 
 
 #[test]
 fn a_file_that_lists_targets_is_followed_and_a_bad_one_changes_nothing() {
-    let (first, second) = (named("a"), named("b"));
+    let (first, second) = (Origin::named("a"), Origin::named("b"));
     let folder = Folder::new();
     let path = folder.write("targets.yaml", format!("- {}\n", first.url()));
     let gateway = Gateway::start(&configuration(&format!("file: {{ path: {} }}", path.display())));
@@ -81,7 +74,7 @@ fn a_file_that_lists_targets_is_followed_and_a_bad_one_changes_nothing() {
 
 #[test]
 fn a_list_that_is_empty_takes_all_away_where_that_is_wanted() {
-    let first = named("a");
+    let first = Origin::named("a");
     let folder = Folder::new();
     let path = folder.write("targets.json", format!("[\"{}\"]", first.url()));
     let gateway = Gateway::start(&configuration(&format!("file: {{ path: {}, when_empty: clear }}", path.display())));
@@ -93,7 +86,7 @@ fn a_list_that_is_empty_takes_all_away_where_that_is_wanted() {
 
 #[test]
 fn a_web_server_is_asked_for_a_list_again_only_when_it_has_changed() {
-    let (first, second) = (named("a"), named("b"));
+    let (first, second) = (Origin::named("a"), Origin::named("b"));
     let list = Arc::new(Mutex::new((format!("[\"{}\"]", first.url()), "200 OK")));
     let own = Arc::clone(&list);
     let server = Origin::serve(move |peer, request| {
@@ -132,7 +125,7 @@ fn a_list_behind_tls_is_taken_only_from_a_server_that_proves_itself() {
     certificates.authority("ca");
     certificates.authority("other");
     certificates.issue("good", "ca", "IP:127.0.0.1");
-    let first = named("a");
+    let first = Origin::named("a");
     let text = format!("[\"{}\"]", first.url());
     let answer = move |peer: &mut Peer, _: &Request| json_answer(peer, "200 OK", "", &text);
     let server = Origin::start_tls(certificates.server("good", None, &["http/1.1"]), serving(answer));
@@ -147,7 +140,7 @@ fn a_list_behind_tls_is_taken_only_from_a_server_that_proves_itself() {
 
 #[test]
 fn of_more_than_a_thousand_targets_the_first_are_called_and_a_list_without_end_is_refused() {
-    let first = named("a");
+    let first = Origin::named("a");
     let long = Arc::new(AtomicU64::new(0));
     let (own, url) = (Arc::clone(&long), first.url());
     let server = Origin::serve(move |peer, _| {
@@ -291,7 +284,7 @@ fn name_server(addresses: &Arc<Mutex<Option<Vec<[u8; 4]>>>>) -> SocketAddr {
 
 #[test]
 fn a_name_is_looked_up_again_when_its_record_ends_and_its_last_addresses_outlast_a_silent_server() {
-    let origin = named("a");
+    let origin = Origin::named("a");
     let addresses = Arc::new(Mutex::new(Some(vec![[127, 0, 0, 1]])));
     let server = name_server(&addresses);
     let port = origin.port();
@@ -347,7 +340,7 @@ impl Agent {
 
 #[test]
 fn changes_of_a_service_of_consul_are_waited_for_over_reloads_and_resets_of_its_index() {
-    let (first, second) = (named("a"), named("b"));
+    let (first, second) = (Origin::named("a"), Origin::named("b"));
     let agent = Arc::new(Agent::default());
     agent.set(7, &[&first]);
     let own = Arc::clone(&agent);
@@ -407,7 +400,7 @@ fn push(peer: &mut Peer, text: &str) -> bool {
 
 #[test]
 fn slices_of_kubernetes_are_listed_watched_and_listed_again_when_their_version_is_gone() {
-    let (first, second, third) = (named("a"), named("b"), named("c"));
+    let (first, second, third) = (Origin::named("a"), Origin::named("b"), Origin::named("c"));
     let ports = [&first, &second, &third].map(|origin| slice("x", 1, &[origin]));
     let step = Arc::new(AtomicU64::new(0));
     let own = Arc::clone(&step);
@@ -474,7 +467,7 @@ fn slices_of_kubernetes_are_listed_watched_and_listed_again_when_their_version_i
 
 #[test]
 fn targets_that_are_written_down_stay_beside_those_that_are_found() {
-    let (first, second) = (named("a"), named("b"));
+    let (first, second) = (Origin::named("a"), Origin::named("b"));
     let folder = Folder::new();
     let path = folder.write("targets.yaml", format!("- {}\n", first.url()));
     let text = configuration(&format!("file: {{ path: {} }}", path.display()));

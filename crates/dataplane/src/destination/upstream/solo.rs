@@ -30,40 +30,29 @@ pub(crate) async fn call(
     awaited: &mut Option<Awaited>,
     trail: &mut Trail,
 ) -> Result<(Up, ResponseHead), Fault> {
-    let result = sent(site, exchange, upstream, target, framing, body, awaited, trail).await;
+    let result = async {
+        let mut up = reach::begin(site, exchange, upstream, target, None, framing, trail).await?;
+        let bounds = &site.local.snapshot.settings.bounds;
+        let limits = reach::limits(site, exchange, upstream, false);
+        let until = site.worker.clock.now().saturating_add(limits.response);
+        let mut body = Pipe::whole(body.unwrap_or_default(), None);
+        let head = poll_fn(|cx| {
+            let polled = poll_head(cx, site, &mut up, exchange, &mut body, bounds, until);
+            if let Some(awaited) = awaited.as_mut().filter(|awaited| !awaited.is_sent())
+                && body.is_finished()
+                && up.all_written()
+            {
+                awaited.sent(site.worker.clock.now());
+            }
+            polled
+        })
+        .await?;
+        exchange.times.answered = site.worker.clock.now();
+        Ok((up, head))
+    };
+    let result = result.await;
     *awaited = None;
     result
-}
-
-#[allow(clippy::too_many_arguments, reason = "the parts of one call, passed on once")]
-async fn sent(
-    site: Site<'_>,
-    exchange: &mut Exchange,
-    upstream: &LocalUpstream,
-    target: &LocalTarget,
-    framing: BodyLength,
-    body: Option<Vec<u8>>,
-    awaited: &mut Option<Awaited>,
-    trail: &mut Trail,
-) -> Result<(Up, ResponseHead), Fault> {
-    let mut up = reach::begin(site, exchange, upstream, target, None, framing, trail).await?;
-    let bounds = &site.local.snapshot.settings.bounds;
-    let limits = reach::limits(site, exchange, upstream, false);
-    let until = site.worker.clock.now().saturating_add(limits.response);
-    let mut body = Pipe::whole(body.unwrap_or_default(), None);
-    let head = poll_fn(|cx| {
-        let polled = poll_head(cx, site, &mut up, exchange, &mut body, bounds, until);
-        if let Some(awaited) = awaited.as_mut().filter(|awaited| !awaited.is_sent())
-            && body.is_finished()
-            && up.all_written()
-        {
-            awaited.sent(site.worker.clock.now());
-        }
-        polled
-    })
-    .await?;
-    exchange.times.answered = site.worker.clock.now();
-    Ok((up, head))
 }
 
 fn poll_head(

@@ -27,6 +27,28 @@ fn peers(mean: Option<u64>, heard: u64) -> Peers {
     Peers { mean, heard, forsaken: 0, lasting: 0 }
 }
 
+/// A call of a simulation ended so.
+fn ended(told: &Told, finding: Finding, trial: bool, rules: &OutlierRules, now: u64) {
+    match finding {
+        Finding::Outlier(cause) => told.eject(cause, rules, now),
+        Finding::Back => drop(told.readmit(now)),
+        Finding::Nothing => {}
+    }
+    if trial {
+        told.tried();
+    }
+}
+
+/// Looks at the target before the next call of a simulation; whether that may try it.
+fn next(told: &Told, peers: &Peers, rules: &OutlierRules, now: u64) -> bool {
+    if told.is_watched(now)
+        && let Some(cause) = told.look(peers, rules, now)
+    {
+        told.eject(cause, rules, now);
+    }
+    told.may_try(now)
+}
+
 fn report(told: &Told, failed: bool, rules: &OutlierRules, now: u64) -> Finding {
     told.report(failed, (!failed).then_some(MS), false, rules, now)
 }
@@ -217,22 +239,10 @@ fn a_target_that_hangs_gets_two_calls_a_second_at_most_after_three_seconds() {
                     told.answered(Some(took), false, now);
                 }
                 let finding = told.report(took >= limit, (took < limit).then_some(took), *trial, &rules, now);
-                match finding {
-                    Finding::Outlier(cause) => told.eject(cause, &rules, now),
-                    Finding::Back => drop(told.readmit(now)),
-                    Finding::Nothing => {}
-                }
-                if *trial {
-                    told.tried();
-                }
+                ended(&told, finding, *trial, &rules, now);
                 false
             });
-            if told.is_watched(now)
-                && let Some(cause) = told.look(&peers(None, 0), &rules, now)
-            {
-                told.eject(cause, &rules, now);
-            }
-            let trial = told.may_try(now);
+            let trial = next(&told, &peers(None, 0), &rules, now);
             if trial || told.ejected() == 0 {
                 told.wait(trial, now);
                 let hangs = (from..until).contains(&now);
@@ -287,22 +297,10 @@ fn a_target_that_hangs_gets_few_calls_whoever_gives_them_up() {
                     }
                     Finding::Nothing
                 };
-                match finding {
-                    Finding::Outlier(cause) => told.eject(cause, &rules, now),
-                    Finding::Back => drop(told.readmit(now)),
-                    Finding::Nothing => {}
-                }
-                if *trial {
-                    told.tried();
-                }
+                ended(&told, finding, *trial, &rules, now);
                 false
             });
-            if told.is_watched(now)
-                && let Some(cause) = told.look(&peers(Some(MS), now), &rules, now)
-            {
-                told.eject(cause, &rules, now);
-            }
-            let trial = told.may_try(now);
+            let trial = next(&told, &peers(Some(MS), now), &rules, now);
             if trial || told.ejected() == 0 {
                 told.wait(trial, now);
                 let hangs = (from..until).contains(&now);
