@@ -193,3 +193,29 @@ fn only_this_machine_and_no_page_of_another_origin_drains_a_target() {
     }
     assert_eq!(gateway.get("/").text(), "a");
 }
+
+/// Where no second call could be made beside it, a call that waits at a target which is ejected leaves it as any other does.
+#[test]
+fn a_call_that_got_no_second_one_leaves_a_target_that_hangs() {
+    let good = Origin::named("good");
+    let hung = Origin::serve(|peer, _| {
+        peer.stall();
+        Next::Close
+    });
+    let rest = format!(
+        "{}, outliers: {{ slower_than: 2s, eject_for: 60s }}, timeouts: {{ response: 60s }}, \
+         retry: {{ retries: 1, on: [timeout], budget: 100% }}, hedge: {{ after: 50ms }}",
+        Origin::targets(&[&good, &hung])
+    );
+    let gateway = Gateway::start(&yaml(&rest, ""));
+    assert_eq!(drain(&gateway, "PUT", &good.url()).status, 200);
+    let mut client = gateway.connect();
+    client.send("GET / HTTP/1.1\r\nHost: e2e.test\r\n\r\n");
+    // one that is made late finds another target, and the test shows less; it never fails for that
+    let sent = std::time::Instant::now();
+    wait_until("a second call would be due", PATIENCE, || (sent.elapsed().as_millis() > 500).then_some(()));
+    assert_eq!(drain(&gateway, "DELETE", &good.url()).status, 200);
+    // it finds by itself that the target hangs
+    assert_eq!(client.response().unwrap().text(), "good");
+    assert_eq!(told(&gateway, 1)["state"], "ejected");
+}

@@ -30,7 +30,8 @@ enum Won {
 }
 
 /// Makes a second call beside one that takes long, if there is another target and the budget allows it. Gives the head of the answer that
-/// came first; the transfer and `picked` are then of the call it came to. Where both fail, the first one's fault counts.
+/// came first; the transfer and `picked` are then of the call it came to. Where both fail, the first one's fault counts. `None` where no
+/// second call is made.
 pub(super) async fn race(
     site: Site<'_>,
     transfer: &mut Transfer<'_, '_>,
@@ -39,15 +40,13 @@ pub(super) async fn race(
     picked: &mut Picked,
     framing: BodyLength,
     trail: &mut Trail,
-) -> Result<ResponseHead, Fault> {
-    let (worker, bounds) = (site.worker, &site.local.snapshot.settings.bounds);
+) -> Option<Result<ResponseHead, Fault>> {
+    let worker = site.worker;
     transfer.limits.look_at = NEVER;
     let now = worker.clock.now();
     let found = upstream.pick(transfer.exchange, site.route, &[Rc::clone(&picked.target)], now);
     let found = found.ok().and_then(|found| gate::beside(upstream, &found.target).map(|permit| (found, permit)));
-    let Some((mut found, permit)) = found.filter(|_| hedge.budget.withdraw(now)) else {
-        return transfer.until_head(bounds).await;
-    };
+    let (mut found, permit) = found.filter(|_| hedge.budget.withdraw(now))?;
     let mut copy = worker.copy(transfer.exchange);
     let body = transfer.exchange.request.body.clone();
     let slot = worker.timers.slot();
@@ -88,7 +87,7 @@ pub(super) async fn race(
     };
     worker.recorder.attempt_failed(&lost.target.shared.cells, 0, 0);
     worker.idle(copy);
-    result
+    Some(result)
 }
 
 /// Waits for the answer that comes first, and gives the fault of the second call if it failed. Where both fail, the first one's fault counts.

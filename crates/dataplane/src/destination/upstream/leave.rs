@@ -9,11 +9,13 @@ use super::reach::Site;
 use super::retry::Tries;
 use super::transfer::{CallLimits, Transfer};
 use crate::http1::response::ResponseHead;
+use crate::timers::NEVER;
 
 /// How often it is looked at whether the target of a call that waits was ejected, nanoseconds.
 const LOOKS: u64 = 500_000_000;
 
-/// Has it looked at, where a call that began to wait at this time could go elsewhere at all; one with a second call beside it need not.
+/// Has it looked at, where a call that began to wait at this time could go elsewhere at all; of one that a second call may be made beside,
+/// that is looked at first.
 pub(super) fn prepare(
     limits: &mut CallLimits,
     is_hedged: bool,
@@ -21,9 +23,14 @@ pub(super) fn prepare(
     tries: &Tries<'_>,
     moved: u64,
 ) {
-    if !is_hedged && upstream.shared.choice.outliers.is_some() && tries.takes_timeouts() {
+    if !is_hedged && may_leave(upstream, tries) {
         limits.look_at = moved.saturating_add(LOOKS);
     }
+}
+
+/// Whether calls that wait here go elsewhere at all.
+fn may_leave(upstream: &LocalUpstream, tries: &Tries<'_>) -> bool {
+    upstream.shared.choice.outliers.is_some() && tries.takes_timeouts()
 }
 
 /// Waits for the head of the answer, and looks now and then whether the target was ejected meanwhile. The fault of a call that goes to
@@ -37,13 +44,15 @@ pub(super) async fn wait(
 ) -> Result<ResponseHead, Fault> {
     loop {
         let now = site.worker.clock.now();
-        let hangs = transfer.upload.done && picked.is_left_since(transfer.upload.moved);
+        // nobody else may come by
+        upstream.shared.watch(now);
+        let hangs = may_leave(upstream, tries) && transfer.upload.done && picked.is_left_since(transfer.upload.moved);
         if hangs && tries.leaves(upstream, site.route, picked, transfer, now) {
             let fault = Fault::new(Reason::UpstreamTimeout, "the backend does not answer");
             return Err(fault.cause(format_args!("{}: it was ejected meanwhile", picked.target.shared.url)));
         }
         transfer.is_due = false;
-        transfer.limits.look_at = now.saturating_add(LOOKS);
+        transfer.limits.look_at = if may_leave(upstream, tries) { now.saturating_add(LOOKS) } else { NEVER };
         let head = transfer.until_head(&site.local.snapshot.settings.bounds).await;
         if !transfer.is_due {
             return head;

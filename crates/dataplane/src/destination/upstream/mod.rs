@@ -270,10 +270,12 @@ async fn do_more(
     framing: BodyLength,
     trail: &mut Trail,
 ) -> Result<ResponseHead, Fault> {
-    match hedge {
-        Some(hedge) => hedge::race(site, transfer, upstream, hedge, picked, framing, trail).await,
-        None => leave::wait(site, transfer, upstream, picked, tries).await,
+    if let Some(hedge) = hedge
+        && let Some(head) = hedge::race(site, transfer, upstream, hedge, picked, framing, trail).await
+    {
+        return head;
     }
+    leave::wait(site, transfer, upstream, picked, tries).await
 }
 
 /// Runs the policies outward over the answer, with its body where they need it, and makes ready what is sent of it.
