@@ -154,7 +154,11 @@ impl Chain {
             answers: Names::of(&links, |policy| policy.removed_from_answers()),
         };
         let needs = |body: fn(Bodies) -> bool| links.iter().any(|link| body(link.policy.bodies()));
-        let bodies = Bodies { request: needs(|bodies| bodies.request), response: needs(|bodies| bodies.response) };
+        let bodies = Bodies {
+            request: needs(|bodies| bodies.request),
+            response: needs(|bodies| bodies.response),
+            coded: needs(|bodies| bodies.coded),
+        };
         let sees_answers = links.iter().any(|link| link.policy.sees_answers());
         Chain { links, bodies, sees_answers, unwanted: Arc::new(unwanted) }
     }
@@ -253,6 +257,9 @@ impl Chain {
 
     /// Bytes of the answer's body that those that ran inward need whole, at most; `None` where none needs it.
     pub(crate) fn answer_need(&self, exchange: &Exchange, verdicts: &Verdicts) -> Option<u64> {
+        if !self.bodies.response {
+            return None;
+        }
         let needs = self.ran(verdicts, verdicts.ran).map(|link| link.policy.response_body(exchange));
         let needs = needs.filter_map(|need| match need {
             BodyNeed::Whole { max } => Some(max),

@@ -282,7 +282,7 @@ async fn answer_stop(
         down.doom();
     }
     let mut body = respond::from_stop(stop, exchange, &local.snapshot.settings.errors);
-    if chain.bodies.response {
+    if chain.bodies.of_answers() {
         body = outward_with_body(chain, local, exchange, body, trail);
     } else {
         // ends, since each time fewer policies are left

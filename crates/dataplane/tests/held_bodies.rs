@@ -27,7 +27,7 @@ impl Holds {
 
 impl Policy for Holds {
     fn bodies(&self) -> Bodies {
-        Bodies { request: true, response: true }
+        Bodies { request: true, response: true, coded: false }
     }
 
     fn request_body(&self, exchange: &Exchange) -> BodyNeed {

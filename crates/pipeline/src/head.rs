@@ -205,7 +205,9 @@ impl FieldId {
                 }
             }
         }
-        let may_be_guarded = name.len() >= REAL_IP.len() && key.start & 0xff == u64::from(b'x');
+        let may_be_guarded = name.len() >= REAL_IP.len()
+            && key.start & 0xff == u64::from(b'x')
+            && [b'c', b'f', b'r'].contains(&name.get(2).map_or(0, u8::to_ascii_lowercase));
         if name.len() <= 16 && !may_be_guarded && !key.has_underscore() {
             return FieldId::Other;
         }
@@ -334,17 +336,22 @@ impl Head {
 
     /// Adds a field. Returns false, and adds nothing, when the name is no token or the value holds a control byte (RFC 9110, section 5.5).
     pub fn append(&mut self, name: &str, value: &[u8]) -> bool {
-        if name.is_empty() || !name.bytes().all(is_token) || !value.iter().all(|&b| is_value(b)) {
+        let fits = !name.is_empty() && name.bytes().all(is_token);
+        fits && self.append_checked(name, FieldId::of(name.as_bytes()), value)
+    }
+
+    /// The same for a name that was checked and recognised. It is kept as it is written out, so that it goes out in one piece with what
+    /// stands beside it.
+    pub(crate) fn append_checked(&mut self, name: &str, id: FieldId, value: &[u8]) -> bool {
+        if !is_all_value(value) {
             return false;
         }
-        let name_span = self.store(name.as_bytes());
-        let value_span = self.store(value);
-        self.fields.push(Field {
-            name: name_span,
-            value: value_span,
-            id: FieldId::of(name.as_bytes()),
-            removed: false,
-        });
+        self.buf.reserve(name.len() + value.len() + 4);
+        let name = self.store(name.as_bytes());
+        self.buf.extend_from_slice(b": ");
+        let value = self.store(value);
+        self.buf.extend_from_slice(b"\r\n");
+        self.fields.push(Field { name, value, id, removed: false });
         true
     }
 
@@ -413,11 +420,38 @@ pub fn is_value(b: u8) -> bool {
     b == b'\t' || (b >= 0x20 && b != 0x7f)
 }
 
+/// Whether all bytes may stand in a field value; eight at once as long as none is a tab.
+#[inline]
+fn is_all_value(value: &[u8]) -> bool {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let is_plain = |bytes: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*bytes);
+        let del = word ^ (EACH * 0x7f);
+        // borrows of one byte reach into the next, but only behind one that counts anyway
+        let low = word.wrapping_sub(EACH * 0x20) & !word;
+        let del = del.wrapping_sub(EACH) & !del;
+        (low | del) & (EACH * 0x80) == 0
+    };
+    let (words, _) = value.as_chunks::<8>();
+    let end = value.last_chunk::<8>();
+    end.is_some_and(|end| words.iter().all(is_plain) && is_plain(end)) || value.iter().all(|&b| is_value(b))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     proptest::proptest! {
+        #[test]
+        fn values_are_told_as_byte_by_byte(mut value in proptest::collection::vec(0x20..0x7f_u8, 0..40), at: usize, byte: u8) {
+            assert!(is_all_value(&value));
+            let len = value.len().max(1);
+            if let Some(found) = value.get_mut(at % len) {
+                *found = byte;
+            }
+            assert_eq!(is_all_value(&value), value.iter().all(|&b| is_value(b)));
+        }
+
         #[test]
         fn texts_are_the_same_in_any_case_as_the_library_says(mut a: Vec<u8>, at: usize, bit in 0..8_u8, b: Vec<u8>) {
             assert_eq!(same_in_any_case(&a, &b), a.eq_ignore_ascii_case(&b));

@@ -3,6 +3,7 @@
 
 pub mod bounded;
 pub mod head;
+pub mod line;
 pub mod certificate;
 pub mod exchange;
 pub mod fault;
@@ -21,6 +22,7 @@ pub use exchange::{Client, Ends, Exchange, Handshake, Method, Request, Response,
 pub use explain::{Explanation, Outcome};
 pub use fault::{Fault, Reason, Side};
 pub use head::{FieldId, Head, same_in_any_case};
+pub use line::{Line, Lines, Name};
 pub use policy::{
     Answer, Bodies, BodyNeed, Coder, Flow, Phase, Policy, PolicyConfig, PolicyRow, Runtimes, Stop, Verdict,
 };

@@ -79,8 +79,19 @@ pub struct Answer {
 pub struct Bodies {
     /// The request's.
     pub request: bool,
-    /// The answer's: held whole, or coded.
+    /// The answer's, whole.
     pub response: bool,
+    /// The answer's, to be coded as it passes.
+    pub coded: bool,
+}
+
+impl Bodies {
+    /// Whether the body of an answer may become another.
+    #[must_use]
+    #[inline]
+    pub fn of_answers(self) -> bool {
+        self.response || self.coded
+    }
 }
 
 /// What a policy needs of a body.

@@ -2,6 +2,7 @@
 
 mod agents;
 mod config;
+mod passed;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use daemun_pipeline::{
 pub use config::{Agent, BotFilterConfig, Empty};
 
 use agents::Agents;
+use passed::Passed;
 
 const FIELD: &str = "User-Agent";
 
@@ -26,7 +28,8 @@ impl PolicyConfig for BotFilterConfig {
             compiled.map_err(|error| ctx.error(diagnostic::BAD_VALUE, error, None)).ok()
         };
         let (deny, allow) = (compile(self.deny), compile(self.allow));
-        let policy = BotFilter { deny: deny?, allow: allow?, deny_empty: self.empty == Empty::Deny };
+        let policy =
+            BotFilter { deny: deny?, allow: allow?, deny_empty: self.empty == Empty::Deny, passed: Passed::new() };
         Some(vec![(Phase::Admit, Box::new(policy))])
     }
 }
@@ -35,6 +38,7 @@ struct BotFilter {
     deny: Agents,
     allow: Agents,
     deny_empty: bool,
+    passed: Passed,
 }
 
 /// What a program is refused for.
@@ -49,7 +53,7 @@ impl BotFilter {
         let mut empty = true;
         for value in request.head.values(FIELD).filter(|value| !value.is_empty()) {
             empty = false;
-            if self.deny.are_in(value, true) && !self.allow.are_in(value, false) {
+            if !self.passed.holds(value, || !self.deny.are_in(value, true) || self.allow.are_in(value, false)) {
                 return Err(Refused::Denied(value));
             }
         }

@@ -109,7 +109,7 @@ impl Policy for Compress {
     }
 
     fn bodies(&self) -> Bodies {
-        Bodies { request: false, response: true }
+        Bodies { coded: true, ..Bodies::default() }
     }
 
     fn coder(&self, exchange: &Exchange) -> Option<Box<dyn Coder>> {

@@ -36,7 +36,11 @@ impl TypePattern {
         let value = value.trim_ascii_start();
         // what most answers are told apart by, before anything else is read
         let Some((start, rest)) = value.split_at_checked(self.start.len()) else { return false };
-        if !daemun_pipeline::same_in_any_case(start, self.start.as_bytes()) {
+        // of most other types the last byte tells
+        let last = |text: &[u8]| text.last().map_or(0, |byte| byte | 0x20);
+        if last(start) != last(self.start.as_bytes())
+            || !daemun_pipeline::same_in_any_case(start, self.start.as_bytes())
+        {
             return false;
         }
         let Some(end) = &self.end else { return matches!(rest.trim_ascii_start(), [] | [b';', ..]) };

@@ -8,8 +8,8 @@ mod tests;
 use bytes::Bytes;
 
 use daemun_pipeline::{
-    Answer, BuildContext, Exchange, Explanation, FieldId, Flow, Head, Method, Phase, Policy, PolicyConfig, Request,
-    Stop, Verdict,
+    Answer, BuildContext, Exchange, Explanation, FieldId, Flow, Head, Line, Method, Name, Phase, Policy, PolicyConfig,
+    Request, Stop, Verdict, same_in_any_case,
 };
 
 pub use config::CorsConfig;
@@ -37,11 +37,15 @@ impl PolicyConfig for CorsConfig {
         };
         let exposed = names(self.expose_headers.0);
         let cors = Cors {
+            allow_origin: Name::new(ALLOW_ORIGIN)?,
+            allow_any: Line::new(ALLOW_ORIGIN, "*")?,
+            allow_credentials: Line::new(ALLOW_CREDENTIALS, "true")?,
+            vary: Line::new("Vary", "Origin")?,
             any: self.origins.0.contains(&Origin::Any) && !self.credentials,
             origins: self.origins.0.into(),
             methods: self.methods.0.into_iter().map(|method| method.0).collect::<Vec<_>>().join(", "),
             headers: self.headers.map(|list| names(list.0)),
-            exposed: (!exposed.is_empty()).then_some(exposed),
+            exposed: if exposed.is_empty() { None } else { Line::new(EXPOSE_HEADERS, &exposed) },
             credentials: self.credentials,
             max_age: self.max_age.as_secs().to_string(),
         };
@@ -50,13 +54,17 @@ impl PolicyConfig for CorsConfig {
 }
 
 struct Cors {
+    allow_origin: Name,
+    allow_any: Line,
+    allow_credentials: Line,
+    vary: Line,
     /// Every origin may call, and the answer is the same for all.
     any: bool,
     origins: Box<[Origin]>,
     methods: String,
     /// `None`: those asked for.
     headers: Option<String>,
-    exposed: Option<String>,
+    exposed: Option<Line>,
     credentials: bool,
     max_age: String,
 }
@@ -80,17 +88,19 @@ impl Policy for Cors {
         let head = &mut exchange.response.head;
         remove_own(head);
         if self.any {
-            head.append(ALLOW_ORIGIN, b"*");
+            self.allow_any.append(head);
         } else {
-            vary_by_origin(head);
+            if !varies_by_origin(head) {
+                self.vary.append(head);
+            }
             let Some(origin) = self.allowed(&exchange.request) else { return Ok(()) };
-            head.append(ALLOW_ORIGIN, origin);
+            self.allow_origin.append(head, origin);
             if self.credentials {
-                head.append(ALLOW_CREDENTIALS, b"true");
+                self.allow_credentials.append(head);
             }
         }
         if let Some(exposed) = &self.exposed {
-            head.append(EXPOSE_HEADERS, exposed.as_bytes());
+            exposed.append(head);
         }
         Ok(())
     }
@@ -165,16 +175,14 @@ fn remove_own(head: &mut Head) {
     let (buf, fields) = (&head.buf, &mut head.fields);
     for field in fields.iter_mut().filter(|field| field.id == FieldId::Other) {
         let name = buf.get(field.name.range()).unwrap_or_default();
-        field.removed |= name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX));
+        field.removed |= name.get(..PREFIX.len()).is_some_and(|start| same_in_any_case(start, PREFIX));
     }
 }
 
-/// Tells caches that another origin gets another answer.
-fn vary_by_origin(head: &mut Head) {
+/// Whether caches are told that another origin gets another answer.
+fn varies_by_origin(head: &Head) -> bool {
     let names = |value: &[u8], wanted: &[u8]| {
         value.split(|&b| b == b',').any(|name| name.trim_ascii().eq_ignore_ascii_case(wanted))
     };
-    if !head.values("Vary").any(|value| names(value, b"Origin") || names(value, b"*")) {
-        head.append("Vary", b"Origin");
-    }
+    head.values("Vary").any(|value| names(value, b"Origin") || names(value, b"*"))
 }

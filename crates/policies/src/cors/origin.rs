@@ -5,7 +5,9 @@
 pub enum Origin {
     /// `*`: all.
     Any,
-    /// One, or those of a pattern.
+    /// One, as browsers write it.
+    One(String),
+    /// Those of a pattern.
     Pattern {
         /// Scheme, lower case.
         scheme: String,
@@ -52,18 +54,23 @@ impl Origin {
         let scheme_fits = scheme.starts_with(|c: char| c.is_ascii_lowercase())
             && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
         let host_fits = is_host(host.as_bytes()) && !host.ends_with('.') && (below || !host.starts_with('.'));
-        (scheme_fits && host_fits && text.len() <= 512).then(|| Origin::Pattern {
-            scheme: scheme.to_owned(),
-            host: host.to_owned(),
-            below,
-            port,
+        (scheme_fits && host_fits && text.len() <= 512).then(|| match port {
+            Port::Default if !below => Origin::One(format!("{scheme}://{host}")),
+            Port::Number(port) if !below => Origin::One(format!("{scheme}://{host}:{port}")),
+            Port::Default | Port::Number(_) | Port::Any => {
+                Origin::Pattern { scheme: scheme.to_owned(), host: host.to_owned(), below, port }
+            }
         })
     }
 
     /// Whether the value of an `Origin` field is one of these. Browsers write origins in lower case and without default port.
     #[must_use]
     pub fn matches(&self, origin: &[u8]) -> bool {
-        let Origin::Pattern { scheme, host, below, port } = self else { return true };
+        let (scheme, host, below, port) = match self {
+            Origin::Any => return true,
+            Origin::One(one) => return one.as_bytes() == origin,
+            Origin::Pattern { scheme, host, below, port } => (scheme, host, below, port),
+        };
         let rest = origin.strip_prefix(scheme.as_bytes()).and_then(|rest| rest.strip_prefix(b"://"));
         let Some((found, number)) = rest.and_then(|rest| std::str::from_utf8(rest).ok()).and_then(split_port) else {
             return false;

@@ -2,7 +2,7 @@
 
 use daemun_config::model::Spanned;
 use daemun_pipeline::expression::Text;
-use daemun_pipeline::{BuildContext, Exchange, Fault, Head};
+use daemun_pipeline::{BuildContext, Exchange, Fault, Head, Line, Name};
 
 use super::config::HeaderEdits;
 
@@ -12,15 +12,32 @@ pub(super) struct Edits {
     /// Names of fields that are removed, those that are set included.
     remove: Box<[Box<str>]>,
     /// Fields that are appended.
-    append: Box<[(Box<str>, Value)]>,
+    append: Box<[Added]>,
     /// Whether a value is computed.
     computed: bool,
 }
 
 #[derive(Debug)]
-enum Value {
-    Literal(Box<str>),
-    Computed(Text),
+enum Added {
+    Literal(Line),
+    Computed(Name, Text),
+}
+
+impl Added {
+    /// `None` for what no header can hold, which the reader of settings has refused.
+    fn new(name: &str, text: Text) -> Option<Added> {
+        match text.literal() {
+            Some(value) => Line::new(name, value).map(Added::Literal),
+            None => Name::new(name).map(|name| Added::Computed(name, text)),
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Added::Literal(line) => line.name(),
+            Added::Computed(name, _) => name.as_str(),
+        }
+    }
 }
 
 impl Edits {
@@ -40,11 +57,11 @@ impl Edits {
         for (list, name, value) in set.chain(add) {
             let text = Spanned { value: value.value.0, at: value.at };
             match ctx.text(&format!("{side}.{list}.{name}"), &text, side == "response") {
-                Some(text) => append.push((name.into(), Value::of(text))),
+                Some(text) => append.extend(Added::new(&name, text)),
                 None => failed = true,
             }
         }
-        let computed = append.iter().any(|(_, value)| matches!(value, Value::Computed(_)));
+        let computed = append.iter().any(|added| matches!(added, Added::Computed(..)));
         (!failed).then(|| Edits { remove, append: append.into(), computed })
     }
 
@@ -57,9 +74,9 @@ impl Edits {
         for name in &self.remove {
             head.remove(name);
         }
-        for (name, value) in &self.append {
-            if let Value::Literal(value) = value {
-                head.append(name, value.as_bytes());
+        for added in &self.append {
+            if let Added::Literal(line) = added {
+                line.append(head);
             }
         }
         Ok(())
@@ -70,10 +87,9 @@ impl Edits {
     fn apply_computed(&self, exchange: &mut Exchange, of: fn(&mut Exchange) -> &mut Head) -> Result<(), Fault> {
         let mut values = Vec::new();
         let mut ends = Vec::with_capacity(self.append.len());
-        for (_, value) in &self.append {
-            match value {
-                Value::Literal(value) => values.extend_from_slice(value.as_bytes()),
-                Value::Computed(text) => text.push(exchange, &mut values)?,
+        for added in &self.append {
+            if let Added::Computed(_, text) = added {
+                text.push(exchange, &mut values)?;
             }
             ends.push(values.len());
         }
@@ -82,11 +98,13 @@ impl Edits {
             head.remove(name);
         }
         let mut start = 0;
-        for ((name, value), end) in self.append.iter().zip(ends) {
+        for (added, end) in self.append.iter().zip(ends) {
             let bytes = values.get(start..end).unwrap_or_default().trim_ascii();
             start = end;
-            if !bytes.is_empty() || matches!(value, Value::Literal(_)) {
-                head.append(name, bytes);
+            match added {
+                Added::Literal(line) => line.append(head),
+                Added::Computed(_, _) if bytes.is_empty() => {}
+                Added::Computed(name, _) => drop(name.append(head, bytes)),
             }
         }
         Ok(())
@@ -104,24 +122,15 @@ impl Edits {
 
     /// The names that change; never values, which may be secrets.
     pub(super) fn describe(&self) -> String {
-        let appended = |name: &str| self.append.iter().any(|(other, _)| &**other == name);
+        let appended = |name: &str| self.append.iter().any(|added| added.name() == name);
         let mut parts = Vec::new();
         for name in &self.remove {
             parts.push(format!("{} `{name}`", if appended(name) { "sets" } else { "removes" }));
         }
-        let mut added: Vec<&str> = self.append.iter().map(|(name, _)| &**name).collect();
+        let mut added: Vec<&str> = self.append.iter().map(Added::name).collect();
         added.retain(|name| !self.remove.iter().any(|other| &**other == *name));
         added.dedup();
         parts.extend(added.into_iter().map(|name| format!("adds `{name}`")));
         parts.join(", ")
-    }
-}
-
-impl Value {
-    fn of(text: Text) -> Value {
-        match text.literal() {
-            Some(literal) => Value::Literal(literal.into()),
-            None => Value::Computed(text),
-        }
     }
 }

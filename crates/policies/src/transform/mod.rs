@@ -141,7 +141,7 @@ impl Policy for Transform {
     }
 
     fn bodies(&self) -> Bodies {
-        Bodies { request: self.request.needs_body, response: self.response.needs_body }
+        Bodies { request: self.request.needs_body, response: self.response.needs_body, coded: false }
     }
 
     fn request_body(&self, exchange: &Exchange) -> BodyNeed {

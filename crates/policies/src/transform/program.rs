@@ -4,7 +4,7 @@
 use daemun_config::diagnostic;
 use daemun_config::model::Spanned;
 use daemun_pipeline::expression::Text;
-use daemun_pipeline::{BuildContext, Exchange, FieldId, Head, Method, Span};
+use daemun_pipeline::{BuildContext, Exchange, FieldId, Head, Line, Method, Span};
 
 use super::body::{self, BodyEdit, BodyValue, Kind};
 use super::config::{Literal, StepConfig, TemplateConfig};
@@ -44,7 +44,8 @@ enum Action {
 
 /// A change to all that is not the body.
 enum HeadEdit {
-    SetHeader(Box<str>, Written),
+    SetHeader(Line),
+    ComputeHeader(Box<str>, Text),
     RemoveHeader(Box<str>),
     RenameHeader(Box<str>, Box<str>),
     KeepHeaders(Box<[Box<str>]>),
@@ -326,8 +327,9 @@ impl Action {
     fn removed(&self) -> Option<&str> {
         match self {
             Action::Head(
-                HeadEdit::SetHeader(name, _) | HeadEdit::RemoveHeader(name) | HeadEdit::RenameHeader(name, _),
+                HeadEdit::ComputeHeader(name, _) | HeadEdit::RemoveHeader(name) | HeadEdit::RenameHeader(name, _),
             ) => Some(name),
+            Action::Head(HeadEdit::SetHeader(line)) => Some(line.name()),
             Action::Template(rendered) => match &rendered.target {
                 Target::Header(name) => Some(name),
                 Target::Query(_) | Target::Path | Target::Status | Target::Body(_) => None,
@@ -357,10 +359,12 @@ impl Action {
 impl HeadEdit {
     fn apply(&self, direction: Direction, exchange: &mut Exchange) -> Result<(), Trouble> {
         match self {
-            HeadEdit::SetHeader(name, Written::Literal(value)) => {
-                head_of(direction, exchange).set(name, value.as_bytes());
+            HeadEdit::SetHeader(line) => {
+                let head = head_of(direction, exchange);
+                head.remove(line.name());
+                line.append(head);
             }
-            HeadEdit::SetHeader(name, Written::Computed(text)) => set_header(name, text, direction, exchange)?,
+            HeadEdit::ComputeHeader(name, text) => set_header(name, text, direction, exchange)?,
             HeadEdit::RemoveHeader(name) => {
                 head_of(direction, exchange).remove(name);
             }
@@ -524,7 +528,11 @@ fn set(target: Target, value: Literal, computed: Option<Text>, actions: &mut Vec
         None => Written::Literal(plain.clone().unwrap_or_default()),
     };
     match target {
-        Target::Header(name) => actions.push(Action::Head(HeadEdit::SetHeader(name.into(), written))),
+        Target::Header(name) => actions.extend(match written {
+            Written::Computed(text) => Some(Action::Head(HeadEdit::ComputeHeader(name.into(), text))),
+            // the reader of settings has refused what no header can hold
+            Written::Literal(value) => Line::new(&name, &value).map(HeadEdit::SetHeader).map(Action::Head),
+        }),
         Target::Query(name) => actions.push(Action::Head(HeadEdit::SetQuery(name.into(), written))),
         Target::Path => actions.push(Action::Head(HeadEdit::SetPath(written))),
         Target::Status => {

@@ -199,7 +199,7 @@ struct Validate {
 impl Policy for Validate {
     fn bodies(&self) -> Bodies {
         let response = self.responses != Responses::Off && (self.description.is_some() || self.response.is_some());
-        Bodies { request: self.description.is_some() || self.body.is_some(), response }
+        Bodies { request: self.description.is_some() || self.body.is_some(), response, coded: false }
     }
 
     fn request_body(&self, exchange: &Exchange) -> BodyNeed {

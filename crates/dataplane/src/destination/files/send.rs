@@ -42,7 +42,7 @@ pub(super) async fn body(
     body: &Body,
     trail: &mut Trail,
 ) -> Result<(), Stop> {
-    let changes = ask.route.chain.bodies.response;
+    let changes = ask.route.chain.bodies.of_answers();
     if exchange.request.method == Method::Head {
         // how long it would be is not known before it was changed
         let length = if changes { BodyLength::None } else { BodyLength::Length(body.length()) };

@@ -25,7 +25,7 @@ pub(crate) async fn send(
     put(exchange, kept, now, ask.worker.clock.wall(now));
     exchange.remark = Some(remark(kept, fault, now));
     let to_head = exchange.request.method == Method::Head;
-    let changes = ask.route.chain.bodies.response;
+    let changes = ask.route.chain.bodies.of_answers();
     let whole = if to_head { &[] } else { kept.body.as_ref() };
     let changed = outward(ask, exchange, whole, trail)?;
     let body = changed.as_deref().unwrap_or(whole);
@@ -98,7 +98,7 @@ fn outward(
     trail: &mut Trail,
 ) -> Result<Option<Vec<u8>>, Stop> {
     let chain = &ask.route.chain;
-    if !chain.bodies.response {
+    if !chain.bodies.of_answers() {
         chain.outward(exchange, &mut trail.verdicts)?;
         return Ok(None);
     }

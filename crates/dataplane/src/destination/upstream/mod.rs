@@ -285,7 +285,7 @@ async fn outward(
     head: &mut ResponseHead,
     trail: &mut Trail,
 ) -> Verdict {
-    if !chain.bodies.response {
+    if !chain.bodies.of_answers() {
         return chain.outward(transfer.exchange, &mut trail.verdicts);
     }
     if head.body == BodyLength::None {
@@ -302,6 +302,9 @@ async fn outward(
         Box::pin(transfer.hold(head.body, max)).await?;
     }
     chain.outward(transfer.exchange, &mut trail.verdicts)?;
+    if transfer.exchange.coding.is_none() && transfer.exchange.response.body.is_none() {
+        return Ok(());
+    }
     let coders = chain.coders(transfer.exchange, &trail.verdicts, ran);
     head.body = transfer.prepare(head.body, coders)?;
     Ok(())
