@@ -256,10 +256,12 @@ impl Chain {
     }
 
     /// Bytes of the answer's body that those that ran inward need whole, at most; `None` where none needs it.
+    #[inline]
     pub(crate) fn answer_need(&self, exchange: &Exchange, verdicts: &Verdicts) -> Option<u64> {
-        if !self.bodies.response {
-            return None;
-        }
+        if self.bodies.response { self.need_of_those_that_ran(exchange, verdicts) } else { None }
+    }
+
+    fn need_of_those_that_ran(&self, exchange: &Exchange, verdicts: &Verdicts) -> Option<u64> {
         let needs = self.ran(verdicts, verdicts.ran).map(|link| link.policy.response_body(exchange));
         let needs = needs.filter_map(|need| match need {
             BodyNeed::Whole { max } => Some(max),

@@ -84,7 +84,7 @@ impl Asked<'_> {
         let exchange = self.exchange;
         put(self.route.name.as_bytes());
         put(if exchange.consumer.is_some() { b"c" } else { b"" });
-        put(exchange.consumer_name().unwrap_or_default().as_bytes());
+        put(exchange.consumer_bytes().unwrap_or_default());
         put(exchange.client.identity.as_ref().map_or("", |identity| &identity.fingerprint).as_bytes());
         put(if exchange.client.tls { b"s" } else { b"" });
         self.put_resource(put);

@@ -94,7 +94,7 @@ impl Field {
             Field::Transfer => Value::millis(steps.transfer),
             Field::BytesIn => Value::Number(line.bytes_in),
             Field::BytesOut => Value::Number(line.bytes_out),
-            Field::Consumer => Value::name(line.consumer),
+            Field::Consumer => Value::name(line.consumer.and_then(|name| std::str::from_utf8(name).ok())),
             Field::UserAgent => Value::text(line.head.and_then(|head| head.get("user-agent")).unwrap_or_default()),
             Field::Attempts => Value::positive(line.attempts.into()),
             Field::Reused => {

@@ -34,7 +34,7 @@ pub(super) struct Line<'a> {
     pub(super) times: Times,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
-    pub(super) consumer: Option<&'a str>,
+    pub(super) consumer: Option<&'a [u8]>,
     pub(super) head: Option<&'a Head>,
     /// All of it, for what lines compute.
     pub(super) exchange: Option<&'a Exchange>,
@@ -68,7 +68,7 @@ impl<'a> Line<'a> {
             times: exchange.times,
             bytes_in: finished.bytes_in,
             bytes_out: finished.bytes_out,
-            consumer: exchange.consumer_name(),
+            consumer: exchange.consumer_bytes(),
             head: Some(&request.head),
             exchange: Some(exchange),
             attempts: finished.attempts,

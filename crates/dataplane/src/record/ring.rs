@@ -120,7 +120,7 @@ impl Slot {
         self.put(Piece::Route, line.route.unwrap_or_default().as_bytes());
         self.put(Piece::Upstream, line.upstream.unwrap_or_default().as_bytes());
         self.put(Piece::Target, line.target.unwrap_or_default().as_bytes());
-        self.put(Piece::Consumer, line.consumer.unwrap_or_default().as_bytes());
+        self.put(Piece::Consumer, line.consumer.unwrap_or_default());
     }
 
     #[inline]

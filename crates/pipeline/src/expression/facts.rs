@@ -126,7 +126,7 @@ impl Source {
             Source::Scheme => Cow::Borrowed(if exchange.is_https() { b"https" } else { b"http" }),
             Source::Id => Cow::Borrowed(&exchange.id),
             Source::ClientIp => Cow::Owned(facts.client_ip()?.to_canonical().to_string().into_bytes()),
-            Source::Consumer => Cow::Borrowed(exchange.consumer_name().unwrap_or_default().as_bytes()),
+            Source::Consumer => Cow::Borrowed(exchange.consumer_bytes().unwrap_or_default()),
             Source::Fingerprint => {
                 let identity = exchange.client.identity.as_deref();
                 Cow::Borrowed(identity.map(|identity| identity.fingerprint.as_bytes()).unwrap_or_default())

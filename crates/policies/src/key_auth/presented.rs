@@ -139,7 +139,7 @@ impl Sources {
 
 #[inline]
 fn is_field(name: &[u8], header: &str) -> bool {
-    name.len() == header.len() && name.eq_ignore_ascii_case(header.as_bytes())
+    daemun_pipeline::same_in_any_case(name, header.as_bytes())
 }
 
 fn name_and_value(pair: &[u8]) -> (&[u8], &[u8]) {

@@ -108,7 +108,7 @@ fn line<'a>(text: &'a [u8], query: Option<&'a [u8]>, name: &'a str) -> Line<'a> 
         times: Times::default(),
         bytes_in: 0,
         bytes_out: 0,
-        consumer: Some(name),
+        consumer: Some(name.as_bytes()),
         exchange: None,
         head: None,
         attempts: 0,

@@ -123,7 +123,11 @@ impl Limiter {
             Outcome::Refused => self.refused += 1,
         }
         self.full += usize::from(in_flight as f64 >= self.limit * 0.9);
-        let (count, span) = (self.samples.len() + self.refused, now.saturating_sub(self.since));
+        let count = self.samples.len() + self.refused;
+        if count < FEWEST {
+            return false;
+        }
+        let span = now.saturating_sub(self.since);
         let complete = count >= SAMPLES && span >= SHORTEST || count >= FEWEST && span >= LONG;
         if !complete && self.samples.len() < MOST_SAMPLES {
             return false;

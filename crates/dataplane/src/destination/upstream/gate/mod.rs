@@ -11,6 +11,7 @@ pub(crate) mod line;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -247,12 +248,16 @@ impl Gate {
         self.cells.waiting.store(line.len(), SeqCst);
     }
 
-    /// Takes note of how a call ended, where that is learned from. Of calls that end at the same moment, one may be passed over.
-    fn observe(self: &Arc<Gate>, now: u64, begun: u64, outcome: Outcome) {
-        let in_flight = self.cells.calls.load(Relaxed);
+    /// Takes note of how calls ended, where that is learned from. Of those that several workers tell of at the same moment, some may be
+    /// passed over.
+    fn observe(self: &Arc<Gate>, ended: &[Ended]) {
         let Ok(mut limiter) = self.limiter.try_lock() else { return };
         let Some(learned) = limiter.as_mut() else { return };
-        if !learned.observe(now, begun, in_flight, outcome) {
+        let mut changed = false;
+        for call in ended {
+            changed |= learned.observe(call.now, call.begun, call.in_flight, call.outcome);
+        }
+        if !changed {
             return;
         }
         self.cells.limit.store(learned.limit(), SeqCst);
@@ -263,15 +268,43 @@ impl Gate {
     }
 }
 
+/// How a call ended that is learned from.
+struct Ended {
+    now: u64,
+    begun: u64,
+    in_flight: usize,
+    outcome: Outcome,
+}
+
+/// Calls that a worker tells of at once: what is learned from is reached by all.
+const AT_ONCE: usize = 8;
+/// Fewer are told of when the first of them ended so long ago, nanoseconds.
+const AT_LATEST: u64 = 5_000_000;
+
 /// A gate as one worker sees it under one configuration.
 pub(crate) struct LocalGate {
     gate: Arc<Gate>,
     settings: GateSettings,
+    /// Calls that were not told of yet.
+    ended: RefCell<Vec<Ended>>,
 }
 
 impl LocalGate {
     pub(crate) fn new(gate: Arc<Gate>, settings: &GateSettings) -> Rc<LocalGate> {
-        Rc::new(LocalGate { gate, settings: settings.clone() })
+        let ended = RefCell::new(Vec::with_capacity(if settings.adaptive.is_some() { AT_ONCE } else { 0 }));
+        Rc::new(LocalGate { gate, settings: settings.clone(), ended })
+    }
+
+    /// Takes note of how a call ended.
+    fn observe(&self, now: u64, begun: u64, outcome: Outcome) {
+        let mut ended = self.ended.borrow_mut();
+        let in_flight = self.gate.cells.calls.load(Relaxed);
+        ended.push(Ended { now, begun, in_flight, outcome });
+        let first = ended.first().map_or(now, |first| first.now);
+        if ended.len() >= AT_ONCE || now.saturating_sub(first) >= AT_LATEST {
+            self.gate.observe(&ended);
+            ended.clear();
+        }
     }
 
     /// Goes on with so many targets that are called, and so many calls at others. `of`: number of the snapshot and of the last change of
@@ -362,7 +395,7 @@ pub(crate) fn called<T>(result: &Result<Option<T>, Stop>, ask: &Ask<'_, '_>, exc
         let bodiless = matches!(ask.framing, BodyLength::None | BodyLength::Length(0));
         let waited = if bodiless { now.saturating_sub(begun) } else { 0 };
         if let Some(outcome) = outcome(trail.upstream_status, trail.answered_in, fault, waited) {
-            permit.local.gate.observe(now, begun, outcome);
+            permit.local.observe(now, begun, outcome);
         }
     }
     match result {
