@@ -76,7 +76,19 @@ pub enum Source {
 impl Setting for Source {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
         match &node.value {
-            Value::Map(_) | Value::Bool(_) => Some(Source::Inline(node.clone())),
+            Value::Map(entries) => {
+                // as a schema it would say nothing, and let all pass
+                if let [entry] = entries.as_slice()
+                    && ["file", "path", "url"].contains(&entry.key.as_str())
+                    && let Some(place) = entry.value.as_str()
+                {
+                    let message = format!("a mapping of nothing but `{}` is no document", entry.key);
+                    cx.bad_value_help(node, message, format!("write the path of a file itself: `{place}`"));
+                    return None;
+                }
+                Some(Source::Inline(node.clone()))
+            }
+            Value::Bool(_) => Some(Source::Inline(node.clone())),
             Value::String(_) => {
                 let path = PathBuf::decode(node, cx)?;
                 cx.reads_file(&path);
@@ -98,11 +110,11 @@ impl Setting for Source {
 fn check(settings: &ValidateConfig, node: &Node, cx: &mut Decoder<'_>) {
     let at = |key: &str| node.get(key).unwrap_or(node);
     let schemas = ["body", "query", "headers", "path", "response"];
-    if settings.openapi.is_none() && schemas.iter().all(|key| node.get(key).is_none()) {
+    if node.get("openapi").is_none() && schemas.iter().all(|key| node.get(key).is_none()) {
         let found = Diagnostic::error(diagnostic::MISSING_KEY, node.at, "nothing says what is valid");
         cx.report(found.help("give `openapi`, or one of `body`, `query`, `headers`, `path` and `response`"));
     }
-    if settings.openapi.is_none() {
+    if node.get("openapi").is_none() {
         for key in ["base_path", "unknown_operations"].into_iter().filter(|key| node.get(key).is_some()) {
             let found = Diagnostic::error(
                 diagnostic::CONFLICTING_KEYS,
@@ -118,7 +130,7 @@ fn check(settings: &ValidateConfig, node: &Node, cx: &mut Decoder<'_>) {
             cx.report(Diagnostic::warning(diagnostic::INSECURE, entry.key_at, message));
         });
     }
-    if settings.openapi.is_none()
+    if node.get("openapi").is_none()
         && settings.response.is_none()
         && settings.responses.is_some_and(|to| to != Responses::Off)
     {

@@ -255,6 +255,16 @@ fn json_is_read_in_one_way_only() {
 }
 
 #[test]
+fn a_file_that_is_named_in_a_mapping_is_no_schema_that_lets_all_pass() {
+    for settings in ["validate: { body: { file: order.json } }", "validate: { openapi: { url: order.json } }"] {
+        let found = errors(settings);
+        assert_eq!(found.len(), 1, "{settings} {found:?}");
+        assert!(found[0].contains("is no document"), "{found:?}");
+    }
+    assert!(errors("validate: { body: { required: [id] } }").is_empty());
+}
+
+#[test]
 fn what_cannot_be_looked_at_is_refused() {
     let chain = chain("validate: { body: true }");
     for (head, status) in [
