@@ -13,6 +13,7 @@ use crate::destination::upstream::rest::Rest;
 use crate::http1::parse::BodyLength;
 use crate::peer::Down;
 use crate::pipe::Pipe;
+use crate::record::Fallback;
 use crate::respond;
 use crate::route::{self, Miss};
 use crate::snapshot::{Ledger, Route, Settings, Snapshot};
@@ -46,6 +47,12 @@ pub(crate) struct Trail {
     pub(crate) verdicts: crate::chain::Verdicts,
     /// The target that was called last.
     pub(crate) target: Option<Rc<destination::upstream::pool::LocalTarget>>,
+    /// The upstream that would have been called, where none of its targets was.
+    pub(crate) uncalled: Option<Box<str>>,
+    /// What stands in for the call that failed.
+    pub(crate) fallback: Option<Fallback>,
+    /// A second call was made beside one that took long.
+    pub(crate) hedged: bool,
     /// The attempt, while it lasts longer than its destination.
     pub(crate) picked: Option<destination::upstream::picked::Picked>,
     /// Status it sent; 0 when no head came.
@@ -67,6 +74,9 @@ impl Trail {
     pub(crate) fn clear(&mut self) {
         self.verdicts.clear();
         self.target = None;
+        self.uncalled = None;
+        self.fallback = None;
+        self.hedged = false;
         self.picked = None;
         self.upstream_status = 0;
         self.attempts = 0;

@@ -205,12 +205,14 @@ impl Worker {
             let name = Arc::from(upstream.name.as_str());
             let share = self.shared.budget.share(&name);
             let gates = &self.shared.gates;
+            let cells = self.recorder.metrics().upstream(&name);
+            cells.bounded.store(upstream.gate.is_some(), Ordering::Relaxed);
             let gate = upstream
                 .gate
                 .as_ref()
                 .map(|settings| LocalGate::new(gates.of(&name, &self.clock, self.recorder.metrics()), settings));
             let (upstream, pools) = (Arc::clone(upstream), Rc::clone(&self.pools));
-            LocalUpstream::new(upstream, pools, share, gate, Arc::clone(gates), self.index, now)
+            LocalUpstream::new(upstream, pools, share, gate, Arc::clone(gates), cells, self.index, now)
         });
         let upstreams = upstreams.collect();
         let before = self.local.replace(Rc::new(Local { snapshot, upstreams }));
@@ -298,6 +300,7 @@ impl Worker {
                 url: &target.shared.url,
                 status: trail.upstream_status,
             }),
+            uncalled: trail.uncalled.as_deref(),
             status,
             fault,
             bytes_in: trail.bytes_in,
@@ -305,6 +308,8 @@ impl Worker {
             verdicts: &trail.verdicts.made,
             attempts: trail.attempts,
             reused: trail.reused,
+            hedged: trail.hedged,
+            fallback: trail.fallback,
             upgraded: trail.upgraded,
         });
     }

@@ -25,9 +25,12 @@ fn recording_allocates_nothing_once_it_is_warm() {
     exchange.request.host = head.store(b"api.example.com");
     exchange.client.ip = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
     exchange.id.extend_from_slice(b"5f0c1d2e3a4b5c6d-1-2345");
-    exchange.times = Times { start: 1_000, decided: 2_000, connected: 0, answered: 90_000, end: 100_000 };
+    exchange.times = Times { start: 1_000, decided: 2_000, again: 0, connected: 0, answered: 90_000, end: 100_000 };
     let finish = || {
         recorders[0].finish(&Finished {
+            uncalled: None,
+            hedged: false,
+            fallback: None,
             exchange: &exchange,
             route: Some((&route, "get-item")),
             target: Some(Called { metrics: &target, upstream: "catalog", url: "http://10.0.0.11:9001", status: 200 }),

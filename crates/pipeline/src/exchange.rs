@@ -329,12 +329,28 @@ pub struct Times {
     pub start: u64,
     /// Policies had passed and the call was about to be sent.
     pub decided: u64,
+    /// The last attempt of several began.
+    pub again: u64,
     /// A connection to the target was there, when one had to be made.
     pub connected: u64,
     /// The answer's head was complete.
     pub answered: u64,
     /// The exchange ended.
     pub end: u64,
+}
+
+impl Times {
+    /// When the attempt began that the other times are of.
+    #[must_use]
+    #[inline]
+    pub fn called(&self) -> u64 {
+        if self.again > 0 { self.again } else { self.decided }
+    }
+
+    /// Another attempt begins.
+    pub fn begin_again(&mut self, now: u64) {
+        (self.again, self.connected, self.answered) = (now, 0, 0);
+    }
 }
 
 /// One request and its answer. Reused: everything in it keeps its memory.

@@ -214,6 +214,13 @@ impl FieldId {
         FieldId::of_unlisted(name)
     }
 
+    /// What a field is that the gateway adds by its own settings: one that is believed of trusted proxies only is a field like any other then.
+    pub(crate) fn of_own(name: &str) -> FieldId {
+        let id = FieldId::of(name.as_bytes());
+        let is_plain = matches!(id, FieldId::XForwardedPort | FieldId::XRealIp | FieldId::ForwardedOther);
+        if is_plain { FieldId::Other } else { id }
+    }
+
     /// A key does not hold the middle of names over 16 bytes.
     fn is_long(id: FieldId, name: &[u8]) -> bool {
         NAMES.iter().any(|(known, known_id)| *known_id == id && known.eq_ignore_ascii_case(name))
@@ -337,7 +344,7 @@ impl Head {
     /// Adds a field. Returns false, and adds nothing, when the name is no token or the value holds a control byte (RFC 9110, section 5.5).
     pub fn append(&mut self, name: &str, value: &[u8]) -> bool {
         let fits = !name.is_empty() && name.bytes().all(is_token);
-        fits && self.append_checked(name, FieldId::of(name.as_bytes()), value)
+        fits && self.append_checked(name, FieldId::of_own(name), value)
     }
 
     /// The same for a name that was checked and recognised. It is kept as it is written out, so that it goes out in one piece with what

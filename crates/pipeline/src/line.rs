@@ -17,8 +17,7 @@ impl Line {
     #[must_use]
     pub fn new(name: &str, value: &str) -> Option<Line> {
         let fits = is_name(name) && value.bytes().all(is_value);
-        let line =
-            || Line { text: format!("{name}: {value}\r\n").into(), name: name.len(), id: FieldId::of(name.as_bytes()) };
+        let line = || Line { text: format!("{name}: {value}\r\n").into(), name: name.len(), id: FieldId::of_own(name) };
         fits.then(line)
     }
 
@@ -106,7 +105,7 @@ impl Name {
     /// `None` when it is no token (RFC 9110, section 5.1).
     #[must_use]
     pub fn new(name: &str) -> Option<Name> {
-        is_name(name).then(|| Name { text: name.into(), id: FieldId::of(name.as_bytes()) })
+        is_name(name).then(|| Name { text: name.into(), id: FieldId::of_own(name) })
     }
 
     /// As written.

@@ -5,6 +5,7 @@ pub(crate) mod upstream;
 
 use daemun_pipeline::{Answer, Exchange, Fault, Reason, Stop};
 
+use crate::record::Fallback;
 use crate::serve::{Ask, Trail};
 use crate::snapshot::failure::FallbackTo;
 use crate::snapshot::{Destination, Redirect};
@@ -89,6 +90,8 @@ async fn fall_back(
     fault: Fault,
     trail: &mut Trail,
 ) -> Result<Option<Box<Rest>>, Stop> {
+    upstream.cells.count_fault(fault.reason);
+    let fault = of_uncalled(fault, upstream, trail);
     let fallback = retry::fallback_of(ask.route, upstream).filter(|fallback| fallback.takes(&fault) || call.by_status);
     let Some(fallback) = fallback.filter(|_| !ask.down.started()) else { return Err(fault.into()) };
     // a policy that refused the answer, and those that saw it before, see what comes in its place
@@ -98,12 +101,17 @@ async fn fall_back(
         let now = ask.worker.clock.now();
         if let Some(kept) = call.kept(store, ask.route, exchange, now) {
             trail.permit = None; // the upstream has nothing more to do with it
+            stands_in(Fallback::Cached, upstream, trail);
             return kept::send(ask, exchange, &kept, &fault, trail).await.map(|()| None);
         }
     }
     match &fallback.to {
         None => Err(fault.into()),
-        Some(FallbackTo::Answer(answer)) => Err(Stop::Answer(answer.clone())),
+        Some(FallbackTo::Answer(answer)) => {
+            stands_in(Fallback::Answer, upstream, trail);
+            exchange.remark = Some(remark("a fixed answer", &fault));
+            Err(Stop::Answer(answer.clone()))
+        }
         Some(FallbackTo::Upstream(index)) => {
             if !(call.is_safe(exchange) || fault.reason.is_unsent() && call.upload.can_repeat()) {
                 return Err(fault.into());
@@ -112,14 +120,46 @@ async fn fall_back(
             if let Some(target) = &trail.target {
                 ask.worker.recorder.attempt_failed(&target.shared.cells, trail.upstream_status, 0);
             }
+            stands_in(Fallback::Upstream, upstream, trail);
+            exchange.remark = Some(remark(&format!("upstream `{}`", other.shared.name), &fault));
             exchange.response.head.clear();
             call.by_status = false;
             call.falls_back = true;
             trail.fresh = false;
-            call.upload.repeat(exchange, ask.worker.clock.now());
+            let now = ask.worker.clock.now();
+            exchange.times.begin_again(now);
+            call.upload.repeat(exchange, now);
             through(ask, exchange, other, call, trail).await
         }
     }
+}
+
+/// Says which upstream could not be called, where nothing else does.
+fn of_uncalled(fault: Fault, upstream: &LocalUpstream, trail: &mut Trail) -> Fault {
+    let name = &upstream.shared.name;
+    if trail.target.is_none() {
+        trail.uncalled = Some(name.as_str().into());
+    }
+    match (fault.reason, upstream.targets().len()) {
+        _ if fault.cause.is_some() => fault,
+        (Reason::CircuitOpen, _) => fault.cause(format!("upstream `{name}`: its breaker is open")),
+        (Reason::NoTarget, 0) => fault.cause(format!("upstream `{name}`: it has no target")),
+        (Reason::NoTarget, count) => {
+            fault.cause(format!("upstream `{name}`: none of its {count} targets can be called"))
+        }
+        _ => fault,
+    }
+}
+
+fn stands_in(fallback: Fallback, upstream: &LocalUpstream, trail: &mut Trail) {
+    trail.fallback = Some(fallback);
+    upstream.cells.count_fallback(fallback);
+}
+
+/// What the access log says of what stands in for a call that failed.
+pub(crate) fn remark(what: &str, fault: &Fault) -> Box<str> {
+    let cause = fault.cause.as_deref().unwrap_or(&fault.detail);
+    format!("{what} stands in for {}: {cause}", fault.reason.code()).into()
 }
 
 /// The answer of a redirect.

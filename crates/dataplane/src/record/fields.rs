@@ -7,6 +7,7 @@ use daemun_config::decode::expression_end;
 use daemun_config::model::Spanned;
 use daemun_pipeline::expression::{ExpressionError, Scope, Text};
 
+use super::Fallback;
 use super::line::{Line, Steps, protocol};
 use super::text::{Stamp, Style, push_ip, push_millis, push_text, push_u64};
 
@@ -46,6 +47,7 @@ fields! {
     Cause = "cause";
     Duration = "duration_ms";
     Policies = "policies_ms";
+    Retry = "retry_ms";
     Connect = "connect_ms";
     Wait = "wait_ms";
     Transfer = "transfer_ms";
@@ -55,6 +57,8 @@ fields! {
     UserAgent = "user_agent";
     Attempts = "attempts";
     Reused = "reused";
+    Hedged = "hedged";
+    Fallback = "fallback";
     Upgraded = "upgraded";
 }
 
@@ -89,6 +93,7 @@ impl Field {
             Field::Cause => Value::name(line.cause),
             Field::Duration => Value::millis(steps.total),
             Field::Policies => Value::millis(steps.policies),
+            Field::Retry => Value::millis(steps.retry),
             Field::Connect => Value::millis(steps.connect),
             Field::Wait => Value::millis(steps.wait),
             Field::Transfer => Value::millis(steps.transfer),
@@ -104,13 +109,9 @@ impl Field {
                     Value::None
                 }
             }
-            Field::Upgraded => {
-                if line.upgraded {
-                    Value::Flag(true)
-                } else {
-                    Value::None
-                }
-            }
+            Field::Hedged => Value::only(line.hedged),
+            Field::Fallback => Value::name(line.fallback.map(Fallback::as_str)),
+            Field::Upgraded => Value::only(line.upgraded),
         }
     }
 }
@@ -138,6 +139,11 @@ impl<'a> Value<'a> {
 
     fn cut(text: &'a [u8], most: usize) -> Value<'a> {
         if text.is_empty() { Value::None } else { Value::Text(text.get(..most).unwrap_or(text)) }
+    }
+
+    /// What is told only when it is so.
+    fn only(flag: bool) -> Value<'a> {
+        if flag { Value::Flag(true) } else { Value::None }
     }
 
     fn positive(number: u64) -> Value<'a> {

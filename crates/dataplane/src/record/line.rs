@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use daemun_pipeline::{Exchange, Fault, Head, Times};
 
-use super::{BadHead, Finished};
+use super::{BadHead, Fallback, Finished};
 
 /// Where the trace id stands in a `traceparent` (W3C Trace Context, section 3.2).
 const TRACE_ID: Range<usize> = 3..35;
@@ -29,7 +29,7 @@ pub(super) struct Line<'a> {
     pub(super) upstream: Option<&'a str>,
     pub(super) target: Option<&'a str>,
     pub(super) fault: Option<&'a Fault>,
-    /// What the client was not told of the fault, or what a policy remarks of an answer that passed.
+    /// What the client was not told of the fault, or what is remarked of an answer that is none.
     pub(super) cause: Option<&'a str>,
     pub(super) times: Times,
     pub(super) bytes_in: u64,
@@ -40,6 +40,8 @@ pub(super) struct Line<'a> {
     pub(super) exchange: Option<&'a Exchange>,
     pub(super) attempts: u8,
     pub(super) reused: bool,
+    pub(super) hedged: bool,
+    pub(super) fallback: Option<Fallback>,
     pub(super) upgraded: bool,
 }
 
@@ -61,7 +63,7 @@ impl<'a> Line<'a> {
             tls: exchange.client.tls,
             status: finished.status,
             route: finished.route.map(|(_, name)| name),
-            upstream: finished.target.as_ref().map(|called| called.upstream),
+            upstream: finished.target.as_ref().map(|called| called.upstream).or(finished.uncalled),
             target: finished.target.as_ref().map(|called| called.url),
             fault: finished.fault,
             cause: finished.fault.and_then(|fault| fault.cause.as_deref()).or(exchange.remark.as_deref()),
@@ -73,6 +75,8 @@ impl<'a> Line<'a> {
             exchange: Some(exchange),
             attempts: finished.attempts,
             reused: finished.reused,
+            hedged: finished.hedged,
+            fallback: finished.fallback,
             upgraded: finished.upgraded,
         }
     }
@@ -104,6 +108,8 @@ impl<'a> Line<'a> {
             exchange: None,
             attempts: 0,
             reused: false,
+            hedged: false,
+            fallback: None,
             upgraded: false,
         }
     }
@@ -118,6 +124,7 @@ fn known(ip: IpAddr) -> Option<IpAddr> {
 pub(super) struct Steps {
     pub(super) total: Option<u64>,
     pub(super) policies: Option<u64>,
+    pub(super) retry: Option<u64>,
     pub(super) connect: Option<u64>,
     pub(super) wait: Option<u64>,
     pub(super) transfer: Option<u64>,
@@ -126,11 +133,12 @@ pub(super) struct Steps {
 impl Steps {
     /// A step whose end was not reached has no length.
     pub(super) fn of(times: &Times) -> Steps {
-        let sent = if times.connected > 0 { times.connected } else { times.decided };
+        let sent = if times.connected > 0 { times.connected } else { times.called() };
         Steps {
             total: between(times.start, times.end),
             policies: between(times.start, times.decided),
-            connect: between(times.decided, times.connected),
+            retry: between(times.decided, times.again),
+            connect: between(times.called(), times.connected),
             wait: between(sent, times.answered),
             transfer: between(times.answered, times.end),
         }

@@ -10,8 +10,8 @@ use daemun_pipeline::Reason;
 
 use super::cells::{Cell, RouteCells, RouteSum, TargetMetrics, TargetSum};
 use super::events::Events;
-use super::gate::{GateCells, GateNames, GateSum};
 use super::ring::RING_SLOTS;
+use super::upstream::{UpstreamCells, UpstreamNames, UpstreamSum};
 use super::{PolicyVerdict, Recorder, render};
 use crate::destination::upstream::choice::UpstreamStatus;
 
@@ -49,7 +49,6 @@ pub(super) struct WorkerCells {
     pub(super) refused: Cell,
     pub(super) failed_handshakes: Cell,
     pub(super) unnamed: Cell,
-    pub(super) retries: Cell,
 }
 
 impl WorkerCells {
@@ -63,7 +62,6 @@ impl WorkerCells {
             refused: Cell::default(),
             failed_handshakes: Cell::default(),
             unnamed: Cell::default(),
-            retries: Cell::default(),
         }
     }
 }
@@ -94,7 +92,7 @@ pub struct Metrics {
     pub(super) unrouted: RouteCells,
     routes: Mutex<Names<Box<str>, RouteCells>>,
     targets: Mutex<Names<TargetName, TargetMetrics>>,
-    gates: Mutex<GateNames>,
+    upstreams: Mutex<UpstreamNames>,
     pub(super) log: Arc<LogCounters>,
     events: OnceLock<Events>,
     reloads: Mutex<Reloads>,
@@ -111,7 +109,7 @@ impl Metrics {
             unrouted: RouteCells::new(workers),
             routes: Mutex::new(Names::new(|| RouteCells::new(workers))),
             targets: Mutex::new(Names::new(|| TargetMetrics::new(workers))),
-            gates: Mutex::default(),
+            upstreams: Mutex::default(),
             log: Arc::default(),
             events: OnceLock::new(),
             reloads: Mutex::default(),
@@ -148,9 +146,9 @@ impl Metrics {
         targets.get(&name, || (name.clone(), TargetMetrics::new(workers)))
     }
 
-    /// The counts of the admission to an upstream, kept like those of a route.
-    pub(crate) fn gate(&self, upstream: &str) -> Arc<GateCells> {
-        lock(&self.gates).get(upstream)
+    /// The counts of an upstream as a whole, kept like those of a route.
+    pub(crate) fn upstream(&self, name: &str) -> Arc<UpstreamCells> {
+        lock(&self.upstreams).get(name)
     }
 
     /// Forgets routes and targets that no snapshot uses any more and makes room for others; what they counted stays in the sums. To be
@@ -158,7 +156,7 @@ impl Metrics {
     pub fn sweep(&self) {
         lock(&self.routes).sweep(|gone, cells| gone.absorb(&cells.sum()));
         lock(&self.targets).sweep(|gone, cells| gone.absorb(&cells.sum()));
-        lock(&self.gates).sweep();
+        lock(&self.upstreams).sweep();
     }
 
     /// A configuration was published: its number, counted from 1, and the wall-clock time in nanoseconds since the Unix epoch.
@@ -219,8 +217,8 @@ impl Metrics {
     }
 
     /// What there is of admissions, by upstream.
-    pub(super) fn gate_sums(&self) -> Vec<(Box<str>, GateSum)> {
-        lock(&self.gates).sums()
+    pub(super) fn upstream_sums(&self) -> Vec<(Box<str>, UpstreamSum)> {
+        lock(&self.upstreams).sums()
     }
 
     pub(super) fn reloads(&self) -> Reloads {

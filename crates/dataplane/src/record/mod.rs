@@ -4,7 +4,7 @@
 mod text;
 mod line;
 mod cells;
-mod gate;
+mod upstream;
 mod metrics;
 mod render;
 mod ring;
@@ -27,11 +27,12 @@ use crate::clock::{Clock, nanos};
 pub use cells::{RouteCells, TargetMetrics};
 pub use events::{Events, Level};
 pub use fields::{LogFields, LogTemplate, TemplateError, log_fields};
-pub(crate) use gate::GateCells;
 pub use log::AccessLog;
 pub use metrics::{LogCounters, MOST_NAMES, MOST_POLICIES, Metrics, Setup};
 pub use render::METRICS_CONTENT_TYPE;
 pub use ring::Recent;
+pub use upstream::Fallback;
+pub(crate) use upstream::UpstreamCells;
 
 use cells::Served;
 use line::{Line, between};
@@ -93,6 +94,8 @@ pub struct Finished<'a> {
     pub route: Option<(&'a RouteCells, &'a str)>,
     /// The target that was called last.
     pub target: Option<Called<'a>>,
+    /// The upstream that would have been called, where none of its targets was.
+    pub uncalled: Option<&'a str>,
     /// Status of the answer as the client got it; 499 when the client left before there was one.
     pub status: u16,
     /// Why it failed, also when that was after the answer's head had been sent.
@@ -107,6 +110,10 @@ pub struct Finished<'a> {
     pub attempts: u8,
     /// Whether the last call went over a connection that was there already.
     pub reused: bool,
+    /// Whether a second call was made beside one that took long.
+    pub hedged: bool,
+    /// What stands in for the call that failed.
+    pub fallback: Option<Fallback>,
     /// Whether the connection was upgraded.
     pub upgraded: bool,
 }
@@ -222,7 +229,6 @@ impl Recorder {
     /// A call was sent that is now sent again, here or elsewhere; [`Recorder::finish`] counts the last attempt only. `status` is what
     /// the target answered, 0 when it did not, and `nanos` how long that took.
     pub fn attempt_failed(&self, target: &TargetMetrics, status: u16, nanos: u64) {
-        self.add(|cells| &cells.retries);
         target.count(self.worker, status, nanos);
     }
 
@@ -292,7 +298,7 @@ impl Recorder {
         };
         finished.route.map_or(&self.metrics.unrouted, |(cells, _)| cells).count(self.worker, &served);
         if let Some(called) = &finished.target {
-            let sent = if times.connected > 0 { times.connected } else { times.decided };
+            let sent = if times.connected > 0 { times.connected } else { times.called() };
             called.metrics.count(self.worker, called.status, between(sent, times.answered).unwrap_or(0));
         }
         let Some(cells) = self.cells() else { return };

@@ -6,9 +6,9 @@ use daemun_pipeline::Reason;
 
 use super::PolicyVerdict;
 use super::cells::{ANSWER_CLASSES, BOUNDS, HistogramSum};
-use super::gate::{CLASSES, GateSum};
 use super::metrics::{MOST_NAMES, Metrics, WorkerCells};
 use super::ring::RING_SLOTS;
+use super::upstream::{CLASSES, Fallback, UpstreamSum};
 use crate::destination::upstream::choice::UpstreamStatus;
 use crate::destination::upstream::state::Standing;
 
@@ -83,8 +83,16 @@ families! {
         "Calls to a target that are under way, where its upstream counts them.";
     BREAKER = "daemun_breaker_state", Gauge, ["upstream"],
         "0 while the breaker of an upstream is closed, 1 while it is half open, 2 while it is open.";
-    RETRIES = "daemun_upstream_retries_total", Counter, [],
+    PANIC = "daemun_upstream_panic", Gauge, ["upstream"],
+        "1 while so few targets of an upstream are healthy that all of them are called.";
+    RETRIES = "daemun_upstream_retries_total", Counter, ["upstream"],
         "Calls that were sent again after a failed attempt.";
+    HEDGES = "daemun_upstream_hedges_total", Counter, ["upstream"],
+        "Second calls that were made beside one that took long.";
+    FALLBACKS = "daemun_upstream_fallbacks_total", Counter, ["upstream", "kind"],
+        "Calls that failed and that something else stood in for: answer, upstream or cached.";
+    UPSTREAM_FAULTS = "daemun_upstream_faults_total", Counter, ["upstream", "reason"],
+        "Calls to an upstream that failed after all attempts, those included that something stood in for.";
     CONNECTIONS_OPEN = "daemun_connections_open", Gauge, [],
         "Client connections that are open.";
     CONNECTIONS_ACCEPTED = "daemun_connections_accepted_total", Counter, [],
@@ -201,8 +209,9 @@ fn targets(out: &mut Text, metrics: &Metrics) {
 }
 
 fn gates(out: &mut Text, metrics: &Metrics) {
-    let sums = metrics.gate_sums();
-    type Value = fn(&GateSum) -> Option<usize>;
+    let sums = metrics.upstream_sums();
+    let bounded = || sums.iter().filter(|(_, sum)| sum.bounded);
+    type Value = fn(&UpstreamSum) -> Option<usize>;
     let gauges: [(&Family, Value); 3] = [
         (&CALLS_IN_FLIGHT, |sum| Some(sum.in_flight)),
         (&CALLS_LIMIT, |sum| sum.limit),
@@ -210,14 +219,42 @@ fn gates(out: &mut Text, metrics: &Metrics) {
     ];
     for (family, value) in gauges {
         out.family(family);
-        for (name, value) in sums.iter().filter_map(|(name, sum)| Some((name, value(sum)?))) {
+        for (name, value) in bounded().filter_map(|(name, sum)| Some((name, value(sum)?))) {
             out.sample(family, "", &[("upstream", &name)], value);
         }
     }
     out.family(&CALLS_SHED);
-    for (name, sum) in &sums {
+    for (name, sum) in bounded() {
         for (class, count) in CLASSES.iter().zip(sum.shed) {
             out.sample(&CALLS_SHED, "", &[("upstream", name), ("importance", class)], count);
+        }
+    }
+    failures(out, &sums);
+}
+
+/// What was done about calls that failed or took long, of upstreams where there were any.
+fn failures(out: &mut Text, sums: &[(Box<str>, UpstreamSum)]) {
+    type Count = fn(&UpstreamSum) -> u64;
+    let counters: [(&Family, Count); 2] = [(&RETRIES, |sum| sum.retries), (&HEDGES, |sum| sum.hedges)];
+    for (family, value) in counters {
+        out.family(family);
+        for (name, count) in sums.iter().map(|(name, sum)| (name, value(sum))).filter(|(_, count)| *count > 0) {
+            out.sample(family, "", &[("upstream", name)], count);
+        }
+    }
+    let fallbacks = Fallback::ALL.map(Fallback::as_str);
+    let reasons = Reason::ALL.iter().map(|reason| reason.code()).collect::<Vec<_>>();
+    type Values = fn(&UpstreamSum) -> &[u64];
+    let labelled: [(&Family, &str, &[&'static str], Values); 2] = [
+        (&FALLBACKS, "kind", &fallbacks, |sum| &sum.fallbacks),
+        (&UPSTREAM_FAULTS, "reason", &reasons, |sum| &sum.faults),
+    ];
+    for (family, label, texts, values) in labelled {
+        out.family(family);
+        for (name, sum) in sums {
+            for (text, count) in texts.iter().zip(values(sum)).filter(|(_, count)| **count > 0) {
+                out.sample(family, "", &[("upstream", name), (label, text)], count);
+            }
         }
     }
 }
@@ -255,13 +292,16 @@ fn standing(out: &mut Text, upstreams: &[UpstreamStatus]) {
         };
         out.sample(&BREAKER, "", &[("upstream", &upstream.name)], state);
     }
+    out.family(&PANIC);
+    for upstream in upstreams.iter().filter(|upstream| upstream.may_panic).take(MOST_NAMES) {
+        out.sample(&PANIC, "", &[("upstream", &upstream.name)], u8::from(upstream.panic));
+    }
 }
 
 fn process(out: &mut Text, metrics: &Metrics) {
     use std::sync::atomic::Ordering::Relaxed;
 
     let setup = &metrics.setup;
-    out.one(&RETRIES, sum(metrics, |w| Some(&w.retries)));
     // closed is read first: a connection that closes meanwhile is shown as open, never the other way round
     let closed = sum(metrics, |w| Some(&w.closed));
     let accepted = sum(metrics, |w| Some(&w.accepted));

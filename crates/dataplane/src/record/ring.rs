@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use daemun_pipeline::{Reason, Times};
 
-use super::PolicyVerdict;
 use super::line::{Line, Steps, protocol};
 use super::text::{Stamp, push_ip, push_millis, push_quoted, push_u64};
+use super::{Fallback, PolicyVerdict};
 
 /// Requests a worker keeps.
 pub(super) const RING_SLOTS: usize = 1_024;
@@ -61,6 +61,8 @@ struct Slot {
     attempts: u8,
     tls: bool,
     reused: bool,
+    hedged: bool,
+    fallback: Option<Fallback>,
     upgraded: bool,
     decided: u8,
     verdicts: [(u8, PolicyVerdict); VERDICTS],
@@ -72,7 +74,7 @@ struct Slot {
 impl Slot {
     const EMPTY: Slot = Slot {
         wall: 0,
-        times: Times { start: 0, decided: 0, connected: 0, answered: 0, end: 0 },
+        times: Times { start: 0, decided: 0, again: 0, connected: 0, answered: 0, end: 0 },
         bytes_in: 0,
         bytes_out: 0,
         client_ip: None,
@@ -82,6 +84,8 @@ impl Slot {
         attempts: 0,
         tls: false,
         reused: false,
+        hedged: false,
+        fallback: None,
         upgraded: false,
         decided: 0,
         verdicts: [(0, PolicyVerdict::Passed); VERDICTS],
@@ -102,6 +106,8 @@ impl Slot {
         self.attempts = line.attempts;
         self.tls = line.tls;
         self.reused = line.reused;
+        self.hedged = line.hedged;
+        self.fallback = line.fallback;
         self.upgraded = line.upgraded;
         self.decided = 0;
         for (slot, verdict) in self.verdicts.iter_mut().zip(verdicts) {
@@ -279,6 +285,10 @@ impl Recent {
         number(out, "bytes_out", slot.bytes_out);
         number(out, "attempts", slot.attempts.into());
         flag(out, "reused", slot.reused);
+        if slot.hedged {
+            flag(out, "hedged", true);
+        }
+        text(out, "fallback", slot.fallback.map_or("", Fallback::as_str).as_bytes());
         flag(out, "upgraded", slot.upgraded);
         self.write_steps(out);
         self.write_verdicts(out);
@@ -295,6 +305,7 @@ impl Recent {
         out.push(b'[');
         let named = [
             ("policies", steps.policies),
+            ("retry", steps.retry),
             ("connect", steps.connect),
             ("wait", steps.wait),
             ("transfer", steps.transfer),

@@ -44,6 +44,7 @@ pub(super) fn exchange(id: &str) -> Exchange {
     exchange.wall = WALL;
     let start = 1_000_000_000;
     exchange.times = Times {
+        again: 0,
         start,
         decided: start + 100_000,
         connected: start + 600_000,
@@ -56,6 +57,9 @@ pub(super) fn exchange(id: &str) -> Exchange {
 /// An exchange that ended with this status, without route and target.
 pub(super) fn finished(exchange: &Exchange, status: u16) -> Finished<'_> {
     Finished {
+        uncalled: None,
+        hedged: false,
+        fallback: None,
         exchange,
         route: None,
         target: None,
@@ -177,7 +181,36 @@ fn a_retried_call_is_counted_for_each_target_it_went_to() {
     // 11.4 ms from the connection to the answer's head
     assert_eq!(series("response_seconds_bucket", "b", ",le=\"0.01\""), Some(0));
     assert_eq!(series("response_seconds_bucket", "b", ",le=\"0.025\""), Some(1));
-    assert_eq!(sample(&text, "daemun_upstream_retries_total"), Some(1));
+}
+
+#[test]
+fn what_failed_at_an_upstream_is_counted_and_outlives_it() {
+    let (metrics, _recorders) = metrics(1);
+    let cells = metrics.upstream("u");
+    assert!(!metrics.render().contains("upstream=\"u\""), "nothing failed");
+    cells.count_retry();
+    cells.count_hedge();
+    cells.count_fallback(Fallback::Cached);
+    cells.count_fault(Reason::ConnectFailed);
+    cells.count_fault(Reason::ConnectFailed);
+    let counted = |name: &str| {
+        let text = metrics.render();
+        let find = |metric: &str, more: &str| {
+            sample(&text, &format!("daemun_upstream_{metric}_total{{upstream=\"{name}\"{more}}}"))
+        };
+        [
+            find("retries", ""),
+            find("hedges", ""),
+            find("fallbacks", ",kind=\"cached\""),
+            find("faults", ",reason=\"connect_failed\""),
+        ]
+    };
+    let all = [Some(1), Some(1), Some(1), Some(2)];
+    assert_eq!(counted("u"), all);
+    drop(cells);
+    metrics.sweep();
+    assert_eq!(counted("u"), [None; 4]);
+    assert_eq!(counted("(removed)"), all);
 }
 
 #[test]

@@ -40,4 +40,5 @@ mod lifecycle;
 mod checking;
 mod finding;
 mod telling;
+mod standing_in;
 mod commands;

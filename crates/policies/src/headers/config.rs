@@ -119,8 +119,6 @@ fn is_gateways(id: FieldId) -> bool {
         FieldId::XForwardedFor,
         FieldId::XForwardedHost,
         FieldId::XForwardedProto,
-        FieldId::XForwardedPort,
-        FieldId::XRealIp,
         FieldId::XRequestId,
         FieldId::Traceparent,
         FieldId::Tracestate,

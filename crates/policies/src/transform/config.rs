@@ -8,7 +8,7 @@ use daemun_config::tree::{At, Node, Value};
 use serde_json::json;
 
 use super::path::is_normal;
-use super::target::{Segment, Target};
+use super::target::{Segment, Target, clip};
 use super::template::Template;
 use crate::headers::config::{Direction, refused};
 
@@ -410,6 +410,17 @@ fn check_value(target: &Target, value: &Literal, cx: &mut Decoder<'_>) {
 
 fn check_name(target: &Target, new: &Spanned<String>, direction: Direction, cx: &mut Decoder<'_>) {
     let (name, at) = (&new.value, new.at);
+    let kind = match target {
+        Target::Header(_) => "header.",
+        Target::Query(_) => "query.",
+        Target::Body(_) | Target::Path | Target::Status => "body.",
+    };
+    if let Some(bare) = name.strip_prefix(kind).filter(|bare| !bare.is_empty()) {
+        let message = format!("`{}` is taken as the new name as it stands", clip(name));
+        let found = Diagnostic::error(diagnostic::BAD_VALUE, at, message);
+        cx.report(found.help(format!("write the name alone: `{}`", clip(bare))));
+        return;
+    }
     let sound = match target {
         Target::Header(_) => match Target::parse(&format!("header.{name}")) {
             Ok(Target::Header(name)) => {
@@ -425,7 +436,7 @@ fn check_name(target: &Target, new: &Spanned<String>, direction: Direction, cx: 
         Target::Path | Target::Status => true,
     };
     if !sound {
-        report(cx, at, format!("`{}` is not a name", name.chars().take(64).collect::<String>()));
+        report(cx, at, format!("`{}` is not a name", clip(name)));
     }
 }
 

@@ -118,7 +118,7 @@ impl Segment {
 }
 
 /// The beginning of a text, for messages.
-fn clip(text: &str) -> String {
+pub(super) fn clip(text: &str) -> String {
     text.chars().filter(|char| !char.is_control()).take(64).collect()
 }
 

@@ -499,6 +499,7 @@ fn wrong_settings_are_found() {
         ("[{ set: { header.x-consumer-name: a } }]", vec!["bad_value"]),
         ("[{ rename: { header.a: content-length } }]", vec!["bad_value"]),
         ("[{ rename: { header.a: 'b c' } }]", vec!["bad_value"]),
+        ("[{ rename: { header.a: header.b, query.a: query.b, body.a: body.b } }]", vec!["bad_value"; 3]),
         ("[{ set: { header.a: 5 } }]", vec!["wrong_type"]),
         ("[{ set: { header.a: \"b\\nc\" } }]", vec!["bad_value"]),
         ("[{ set: { query.a: true } }]", vec!["wrong_type"]),

@@ -385,6 +385,8 @@ pub struct UpstreamStatus {
     pub breaker: Option<&'static str>,
     /// All targets are called because too few are healthy.
     pub panic: bool,
+    /// Whether that can be, since a threshold is set.
+    pub may_panic: bool,
     /// Its targets.
     pub targets: Vec<TargetStatus>,
 }
@@ -425,6 +427,7 @@ impl Upstream {
                 Position::HalfOpen => "half_open",
             }),
             panic: choice.plan(&targets, now).panic,
+            may_panic: choice.panic().is_some(),
             targets: targets.iter().map(|target| self.target_status(target, now)).collect(),
         }
     }

@@ -59,6 +59,8 @@ pub(super) async fn race(
         first_of(transfer, site, second).await
     };
     trail.attempts = trail.attempts.saturating_add(1);
+    trail.hedged = true;
+    upstream.cells.count_hedge();
     match (&won, &fault_of_second) {
         (_, Some(fault)) => found.report(Outcome::of(fault), None, worker.clock.now()),
         (Ok(Won::Second(..)), None) => {}
@@ -77,6 +79,7 @@ pub(super) async fn race(
             transfer.upload.moved = now;
             picked.report(Outcome::Overtaken, None, copy.exchange.times.answered);
             std::mem::swap(&mut transfer.exchange.response, &mut copy.exchange.response);
+            transfer.exchange.times.begin_again(now);
             transfer.exchange.times.connected = copy.exchange.times.connected;
             trail.target = Some(Rc::clone(&found.target));
             trail.reused = copy.trail.reused;

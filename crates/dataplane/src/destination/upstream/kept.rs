@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use daemun_pipeline::{Exchange, Fault, FieldId, Method, Stop};
 
 use crate::destination::files::send::pass;
+use crate::destination::remark;
 use crate::http1::parse::BodyLength;
 use crate::kept::Kept;
 use crate::pipe::{CAPACITY, Pipe};
@@ -23,7 +24,7 @@ pub(crate) async fn send(
 ) -> Result<(), Stop> {
     let now = ask.worker.clock.now();
     put(exchange, kept, now, ask.worker.clock.wall(now));
-    exchange.remark = Some(remark(kept, fault, now));
+    exchange.remark = Some(remark(&format!("the answer of {} s ago", kept.seconds_kept(now)), fault));
     let to_head = exchange.request.method == Method::Head;
     let changes = ask.route.chain.bodies.of_answers();
     let whole = if to_head { &[] } else { kept.body.as_ref() };
@@ -81,13 +82,6 @@ fn put(exchange: &mut Exchange, kept: &Kept, now: u64, wall: u64) {
     }
     response.head.append("age", kept.age(now).to_string().as_bytes());
     response.head.append("cache-status", STATUS);
-}
-
-/// What the access log says of it.
-fn remark(kept: &Kept, fault: &Fault, now: u64) -> Box<str> {
-    let cause = fault.cause.as_deref().map(|cause| format!(": {cause}")).unwrap_or_default();
-    let (age, code) = (kept.seconds_kept(now), fault.reason.code());
-    format!("the answer of {age} s ago stands in for {code}{cause}").into()
 }
 
 /// Runs the policies outward, and gives the body that they make of it; `None` where they leave it.

@@ -19,6 +19,7 @@ use super::picked::Picked;
 use super::plan::{ALL, Member, Plan};
 use super::pool::{LocalTarget, Pools};
 use super::sticky::Sticky;
+use crate::record::UpstreamCells;
 use crate::snapshot::Route;
 use crate::snapshot::upstream::{Target, Upstream};
 
@@ -32,6 +33,7 @@ pub(crate) struct LocalUpstream {
     /// How many calls it gets at once; `None` where nothing bounds them.
     pub(crate) gate: Option<Rc<LocalGate>>,
     gates: Arc<Gates>,
+    pub(crate) cells: Arc<UpstreamCells>,
     /// Lets workers begin with different targets.
     offset: usize,
 }
@@ -64,6 +66,7 @@ impl LocalUpstream {
         share: Arc<Share>,
         gate: Option<Rc<LocalGate>>,
         gates: Arc<Gates>,
+        cells: Arc<UpstreamCells>,
         offset: usize,
         now: u64,
     ) -> LocalUpstream {
@@ -79,7 +82,7 @@ impl LocalUpstream {
             digests: HashMap::new(),
             dice: Dice::new(RandomState::new().hash_one(offset)),
         };
-        let upstream = LocalUpstream { shared, view: RefCell::new(view), pools, share, gate, gates, offset };
+        let upstream = LocalUpstream { shared, view: RefCell::new(view), pools, share, gate, gates, cells, offset };
         upstream.look(&mut upstream.view.borrow_mut(), now);
         upstream
     }

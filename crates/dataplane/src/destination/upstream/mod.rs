@@ -163,6 +163,7 @@ pub(crate) async fn send(
             return Err(fault.into());
         }
         ask.worker.recorder.attempt_failed(&picked.target.shared.cells, trail.upstream_status, 0);
+        upstream.cells.count_retry();
         drop(picked);
         gate::leave_target(trail);
         let wait = tries.wait(exchange);
@@ -175,6 +176,7 @@ pub(crate) async fn send(
         trail.verdicts.begin_outward(call.ran);
         failed = Some(fault);
         now = ask.worker.clock.now();
+        exchange.times.begin_again(now);
         call.upload.repeat(exchange, now);
     }
 }

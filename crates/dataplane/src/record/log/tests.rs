@@ -234,7 +234,7 @@ proptest! {
         exchange.request.path = exchange.request.head.store(&path);
         exchange.request.head.set("user-agent", &agent);
         let [start, decided, connected, answered, end] = times;
-        exchange.times = daemun_pipeline::Times { start, decided, connected, answered, end };
+        exchange.times = daemun_pipeline::Times { start, decided, again: 0, connected, answered, end };
         let fault = Fault::new(Reason::Internal, "x").cause(&cause);
         let mut out = Vec::new();
         write_json(&mut out, &Line::of(&Finished { fault: Some(&fault), ..finished(&exchange, status) }), &mut Kept::default(), &LogFields::default());

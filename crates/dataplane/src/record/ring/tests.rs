@@ -89,6 +89,8 @@ fn a_slot_has_room_for_every_text_at_its_longest() {
 
 fn line<'a>(text: &'a [u8], query: Option<&'a [u8]>, name: &'a str) -> Line<'a> {
     Line {
+        hedged: false,
+        fallback: None,
         wall: 0,
         id: text,
         trace_id: text,

@@ -100,3 +100,31 @@ fn the_forwarding_fields_of_a_stranger_are_not_believed() {
     );
     run_cases(FORWARD_ALL, cases);
 }
+
+#[test]
+fn what_is_set_of_a_caller_takes_the_place_of_what_the_caller_claims() {
+    let config = FORWARD_ALL.replace(
+        "upstream: origin",
+        "upstream: origin\n    policies:\n      headers: { request: { set: { X-Real-IP: \"${client.ip}\" }, add: { X-Forwarded-Prefix: /api } } }\n      \
+         transform: { request: [{ set: { header.x-forwarded-port: \"8443\" } }] }",
+    );
+    assert_ne!(config, FORWARD_ALL);
+    let own = |request: &daemun_e2e::Request| {
+        let expected = [("x-real-ip", "127.0.0.1"), ("x-forwarded-prefix", "/api"), ("x-forwarded-port", "8443")];
+        for (name, value) in expected {
+            let found: Vec<_> = request.head.fields.iter().filter(|(own, _)| own.eq_ignore_ascii_case(name)).collect();
+            if !matches!(found.as_slice(), [(_, only)] if only == value) {
+                return Err(format!("{name}: {found:?}"));
+            }
+        }
+        Ok(())
+    };
+    let claims = "X-Real-IP: 10.9.9.9\r\nX-Forwarded-Prefix: /evil\r\nX-Forwarded-Port: 1\r\n".to_owned();
+    run_cases(
+        &config,
+        vec![
+            case("none claimed", get("X-Kept: 1\r\n")).passes_as(own),
+            case("all claimed", get(claims)).passes_as(own),
+        ],
+    );
+}

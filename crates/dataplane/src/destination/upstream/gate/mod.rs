@@ -29,7 +29,7 @@ use super::pool::LocalTarget;
 use super::upload::Upload;
 use crate::clock::Clock;
 use crate::http1::parse::BodyLength;
-use crate::record::{GateCells, Metrics};
+use crate::record::{Metrics, UpstreamCells};
 use crate::serve::{Ask, Trail};
 use bound::{CallAt, TargetBound};
 use limiter::{Limiter, Outcome};
@@ -64,7 +64,7 @@ impl Gates {
         let mut known = lock(&self.upstreams);
         known.get(name).and_then(Weak::upgrade).unwrap_or_else(|| {
             known.retain(|_, gate| gate.strong_count() > 0);
-            let gate = Arc::new(Gate::new(clock.clone(), metrics.gate(name)));
+            let gate = Arc::new(Gate::new(clock.clone(), metrics.upstream(name)));
             known.insert(Arc::clone(name), Arc::downgrade(&gate));
             gate
         })
@@ -106,7 +106,7 @@ impl Gates {
 /// The gate of one upstream, shared by all workers.
 pub(crate) struct Gate {
     clock: Clock,
-    cells: Arc<GateCells>,
+    cells: Arc<UpstreamCells>,
     line: Mutex<Line<oneshot::Sender<Grant>>>,
     limiter: Mutex<Option<Limiter>>,
     /// Which snapshot's settings it follows, and which change of targets.
@@ -135,7 +135,7 @@ impl Drop for Grant {
 struct Full;
 
 impl Gate {
-    fn new(clock: Clock, cells: Arc<GateCells>) -> Gate {
+    fn new(clock: Clock, cells: Arc<UpstreamCells>) -> Gate {
         Gate { clock, cells, line: Mutex::default(), limiter: Mutex::default(), follows: Mutex::default() }
     }
 
