@@ -25,5 +25,5 @@ pub use parse::{Format, parse, parse_text};
 pub use policy::{PolicyDescription, Vocabulary};
 pub use print::{PrintOptions, check_round_trip, print};
 pub use reference::{codes_markdown, reference_markdown};
-pub use references::{Resolved, resolve};
+pub use references::{Given, Resolved, resolve};
 pub use shown::{Shown, is_active};

@@ -17,6 +17,7 @@ use crate::language::Whole;
 use crate::model::Config;
 use crate::parse::Format;
 use crate::policy::Vocabulary;
+use crate::references::Given;
 use crate::tree::{At, Node, Sources, Value, clip};
 use crate::{language, references};
 
@@ -88,6 +89,8 @@ pub struct Loaded {
     pub tree: Option<Node>,
     /// Whether a file or folder was not to be had, which is another matter than one that is wrong.
     pub unreadable: bool,
+    /// What references stand for, the longest first: to be hidden from whatever is shown.
+    pub given: Vec<Given>,
 }
 
 /// What could be read of a configuration with errors. What has an error is left out; the rest may have more, which are better told at once.
@@ -285,6 +288,7 @@ impl Loader {
         let mut tree = crate::merge::merge(std::mem::take(&mut self.trees), &mut self.diagnostics);
         let mut read = None;
         let mut unresolved = HashSet::new();
+        let mut given = Vec::new();
         if let Some(tree) = &mut tree {
             references::mark_secrets(tree, &mut self.sources);
             let resolved = references::resolve(tree, &self.folders, environment, &mut self.diagnostics);
@@ -304,6 +308,7 @@ impl Loader {
                 self.diagnostics.hide(&secrets);
             }
             unresolved = resolved.unresolved;
+            given = resolved.given;
         }
         self.diagnostics.sort();
         if let Some((config, _)) = &read {
@@ -317,7 +322,7 @@ impl Loader {
             None => (None, None),
         };
         let Self { diagnostics, sources, files, unreadable, .. } = self;
-        Loaded { config, draft, diagnostics, sources, files, tree, unreadable }
+        Loaded { config, draft, diagnostics, sources, files, tree, unreadable, given }
     }
 }
 

@@ -27,6 +27,28 @@ pub struct Resolved {
     pub files: Vec<PathBuf>,
     /// Places of the values that could not be had; each has been reported.
     pub unresolved: HashSet<At>,
+    /// What references stand for, each once, as far as it can be part of a line.
+    pub given: Vec<Given>,
+}
+
+/// Longest text of [`Given`], bytes.
+const GIVEN_MOST: usize = 16 << 10;
+/// So many texts are kept.
+const GIVEN_COUNT: usize = 10_000;
+
+/// A reference, and the text that took its place: to be hidden from whatever is shown.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Given {
+    /// As written, without the default: `${env:NAME}`.
+    pub reference: String,
+    /// What it stands for.
+    pub text: String,
+}
+
+impl std::fmt::Debug for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.reference)
+    }
 }
 
 /// Replaces all references in a tree. `folders` gives the folder of each file, to which relative paths refer.
@@ -42,11 +64,15 @@ pub fn resolve(
         known: HashMap::new(),
         unresolved: HashSet::new(),
         left: TOTAL_LIMIT,
+        given: HashSet::new(),
     };
     if has_dollar(node) {
         resolver.node(node, &mut Decoder::new(diagnostics, "").folders(folders));
     }
-    Resolved { files: resolver.files, unresolved: resolver.unresolved }
+    let mut given: Vec<Given> = resolver.given.into_iter().collect();
+    // the longest first, since one may be part of another
+    given.sort_by(|a, b| (b.text.len(), &a.reference).cmp(&(a.text.len(), &b.reference)));
+    Resolved { files: resolver.files, unresolved: resolver.unresolved, given }
 }
 
 /// Whether a text in the tree has a `$`.
@@ -67,6 +93,7 @@ struct Resolver<'a> {
     unresolved: HashSet<At>,
     /// Bytes that may still be added.
     left: usize,
+    given: HashSet<Given>,
 }
 
 /// Why a reference has no value: a code and a message, and what would be right.
@@ -173,6 +200,7 @@ impl Resolver<'_> {
                 return Err(Refused(BAD_REFERENCE, "a `${…}` reference has no closing `}`".to_owned(), None));
             };
             let value = if is_variable { self.variable(body)? } else { self.file(body, folder)? };
+            self.note(body, is_variable, &value);
             self.left = self
                 .left
                 .checked_sub(value.len())
@@ -182,6 +210,16 @@ impl Resolver<'_> {
         }
         replaced.push(rest);
         Ok(replaced)
+    }
+
+    /// Keeps what a reference stands for; a default is no secret, since it stands in the file.
+    fn note(&mut self, body: &str, is_variable: bool, value: &str) {
+        let name = body.split(":-").next().filter(|_| is_variable).unwrap_or(body);
+        let is_default = name.len() < body.len() && body.get(name.len() + 2..) == Some(value);
+        if !is_default && value.len() <= GIVEN_MOST && self.given.len() < GIVEN_COUNT {
+            let kind = if is_variable { "env" } else { "file" };
+            self.given.insert(Given { reference: format!("${{{kind}:{name}}}"), text: value.to_owned() });
+        }
     }
 
     fn variable(&self, body: &str) -> Result<String, Refused> {

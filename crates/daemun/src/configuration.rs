@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use daemun_config::model::Config;
 use daemun_config::tree::Sources;
-use daemun_config::{Diagnostics, Environment, Loaded, PolicyDescription, System, Vocabulary};
+use daemun_config::{Diagnostics, Environment, Given, Loaded, PolicyDescription, System, Vocabulary};
 use daemun_dataplane::Snapshot;
 use daemun_dataplane::record::{Metrics, Setup};
 use daemun_pipeline::{Carry, PolicyRow};
@@ -46,12 +46,14 @@ pub(crate) struct Compiled {
     pub(crate) files: Vec<std::path::PathBuf>,
     /// Whether one of them was not to be had.
     unreadable: bool,
+    /// What references stand for, to be hidden from whatever is shown.
+    pub(crate) given: Vec<Given>,
 }
 
 impl Compiled {
     /// Compiles what was read, finding state that is carried over in `carry` and counters in `metrics`.
     pub(crate) fn new(loaded: Loaded, carry: &Carry, metrics: &Arc<Metrics>) -> Self {
-        let Loaded { config, draft, mut diagnostics, sources, files, tree: _, unreadable } = loaded;
+        let Loaded { config, draft, mut diagnostics, sources, files, tree: _, unreadable, given } = loaded;
         let sound = config.and_then(|config| {
             let snapshot = Snapshot::compile(&config, REGISTRY, carry, metrics, &mut diagnostics)?;
             Some((config, snapshot))
@@ -63,7 +65,7 @@ impl Compiled {
         }
         diagnostics.sort();
         let sound = sound.filter(|_| !diagnostics.has_errors());
-        Self { sound, diagnostics, sources, files, unreadable }
+        Self { sound, diagnostics, sources, files, unreadable, given }
     }
 
     /// Reads and compiles apart from any running gateway.

@@ -134,3 +134,25 @@ fn secrets_are_never_printed() {
     let (_, stdout, stderr) = run(&format!("{twice}  - name: b\n    keys: [\"{key}\"]\n"), &["check"]);
     assert!(!stdout.contains(key) && !stderr.contains(key), "{stdout}{stderr}");
 }
+
+#[test]
+fn explain_prints_no_text_that_a_reference_stands_for() {
+    let folder = Folder::new();
+    folder.write("token", "s3cret-of-the-back-end\n");
+    folder.write("stage", "prod\n");
+    folder.write(
+        "daemun.yaml",
+        "listeners: [{ bind: 127.0.0.1:0 }]\nupstreams: { u: { targets: [\"http://127.0.0.1:9\"] } }\nroutes:\n  - name: all\n    \
+         match: { prefix: / }\n    upstream: u\n    rewrite: { query: { set: { token: \"${file:token}\", stage: \"${file:stage}\" } } }\n    \
+         policies: { headers: { request: { set: { X-Back: \"Token ${file:token}\", X-Products: products } } } }\n",
+    );
+    for format in ["text", "json"] {
+        let arguments = ["explain", "-c", "daemun.yaml", "GET", "http://a.example.com/products", "--format", format];
+        let (code, out, error) = run_command(folder.path(), &arguments);
+        assert_eq!(code, Some(0), "{error}");
+        assert!(!out.contains("s3cret") && !error.contains("s3cret"), "{out}{error}");
+        for shown in ["Token ${file:token}", "token=${file:token}", "stage=${file:stage}", "/products"] {
+            assert!(out.contains(shown), "{shown}: {out}");
+        }
+    }
+}

@@ -1,8 +1,13 @@
-//! Keeps credentials out of what `explain` prints: whatever is a consumer's key or password, and the fields that carry nothing else.
+//! Keeps secrets out of what `explain` prints: whatever is a consumer's key or password, the fields that carry nothing else, and what
+//! references of the configuration stand for.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
 
+use daemun_config::Given;
 use daemun_config::model::Config;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// What a hidden value is shown as.
@@ -13,13 +18,42 @@ const ALWAYS: [&str; 5] = ["authorization", "proxy-authorization", "cookie", "se
 /// What must not be shown.
 pub(super) struct Mask {
     keys: HashSet<[u8; 32]>,
+    /// The longest first.
+    given: Vec<Given>,
 }
 
+/// From so many bytes on, what a reference stands for is found within other words as well.
+const WITHIN: usize = 8;
+/// Shorter ones are found nowhere: they would be part of anything.
+const LEAST: usize = 4;
+
 impl Mask {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, given: Vec<Given>) -> Self {
         let keys = config.consumers.iter().flat_map(|consumer| &consumer.keys).map(|key| key.value);
         let passwords = config.consumers.iter().flat_map(|consumer| &consumer.basic).map(|login| login.password);
-        Self { keys: keys.chain(passwords).collect() }
+        Self { keys: keys.chain(passwords).collect(), given: secret(given) }
+    }
+
+    /// A text with what references stand for written as they are.
+    pub(super) fn references<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.given.iter().fold(Cow::Borrowed(text), |text, given| match replaced(&text, given) {
+            Some(replaced) => Cow::Owned(replaced),
+            None => text,
+        })
+    }
+
+    /// The same for every text in a document.
+    pub(super) fn references_in(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => {
+                if let Cow::Owned(hidden) = self.references(text) {
+                    *text = hidden;
+                }
+            }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.references_in(item)),
+            Value::Object(members) => members.values_mut().for_each(|member| self.references_in(member)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
     }
 
     /// A head with its secrets hidden.
@@ -73,6 +107,37 @@ impl Mask {
     }
 }
 
+/// Those that are worth hiding, and can be.
+fn secret(mut given: Vec<Given>) -> Vec<Given> {
+    given.retain(|given| given.text.len() >= LEAST && !is_plain(&given.text));
+    given
+}
+
+/// What is no secret by its kind: a number, an address.
+fn is_plain(text: &str) -> bool {
+    text.parse::<f64>().is_ok() || text.parse::<IpAddr>().is_ok() || text.parse::<SocketAddr>().is_ok()
+}
+
+/// The text with a reference in place of what it stands for; `None` where that is not in it.
+fn replaced(text: &str, given: &Given) -> Option<String> {
+    let mut shown = String::new();
+    let mut rest = text;
+    let mut found = false;
+    while let Some(at) = rest.find(&given.text) {
+        let (before, behind) = (rest.get(..at)?, rest.get(at + given.text.len()..)?);
+        let is_word = |near: Option<char>| near.is_none_or(|near| !near.is_alphanumeric());
+        let stands_alone =
+            is_word(before.chars().next_back().or(shown.chars().next_back())) && is_word(behind.chars().next());
+        let hides = given.text.len() >= WITHIN || stands_alone;
+        found |= hides;
+        shown.push_str(before);
+        shown.push_str(if hides { &given.reference } else { &given.text });
+        rest = behind;
+    }
+    shown.push_str(rest);
+    found.then_some(shown)
+}
+
 /// The bytes with `%XX` decoded; a `+` is itself, since keys may contain it.
 fn decoded(mut rest: &[u8]) -> Vec<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
@@ -95,7 +160,7 @@ mod tests {
 
     #[test]
     fn keys_are_hidden_wherever_they_are_and_credentials_by_their_field() {
-        let mask = Mask { keys: HashSet::from([Sha256::digest("a-key-of-16-bytes").into()]) };
+        let mask = Mask { keys: HashSet::from([Sha256::digest("a-key-of-16-bytes").into()]), given: Vec::new() };
         let head = "GET /a?key=a-key-of-16-bytes&b=c HTTP/1.1\r\nHost: x\r\nX-Odd: a-key-of-16-bytes\r\nCookie: s=1\r\nA: b\r\n\r\n";
         let shown = "GET /a?key=…&b=c HTTP/1.1\nHost: x\nX-Odd: …\nCookie: …\nA: b";
         assert_eq!(mask.head(head.as_bytes()), shown);
@@ -104,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_key_is_hidden_however_it_is_written() {
-        let mask = Mask { keys: HashSet::from([Sha256::digest("a-key+of/16-bytes").into()]) };
+        let mask = Mask { keys: HashSet::from([Sha256::digest("a-key+of/16-bytes").into()]), given: Vec::new() };
         for key in ["a-key+of/16-bytes", "%61-key+of/16-bytes", "a-key%2Bof%2f16-bytes"] {
             assert_eq!(mask.target(&format!("http://x/a?b=%zz&k={key}&c=%")), "http://x/a?b=%zz&k=…&c=%");
             assert_eq!(mask.target(&format!("GET /a?{key} HTTP/1.1")), "GET /a?… HTTP/1.1");
@@ -113,5 +178,30 @@ mod tests {
             );
             assert_eq!(mask.head(head.as_bytes()), "GET / HTTP/1.1\nReferer: …\nX-List: …\nA: …");
         }
+    }
+
+    #[test]
+    fn what_references_stand_for_is_written_as_they_are() {
+        let given = |name: &str, text: &str| Given { reference: format!("${{env:{name}}}"), text: text.to_owned() };
+        let all = vec![
+            given("LONG", "correct-horse-battery"),
+            given("PART", "horse-battery"),
+            given("STAGE", "prod"),
+            given("SHORT", "abc"),
+            given("HOST", "10.11.12.13"),
+            given("PORT", "8080"),
+        ];
+        let mask = Mask { keys: HashSet::new(), given: secret(all) };
+        for (text, shown) in [
+            ("X-A: correct-horse-battery", "X-A: ${env:LONG}"),
+            ("xhorse-batteryx", "x${env:PART}x"),
+            ("prod products prod/a (prod)", "${env:STAGE} products ${env:STAGE}/a (${env:STAGE})"),
+            ("abc at 10.11.12.13:8080", "abc at 10.11.12.13:8080"),
+        ] {
+            assert_eq!(mask.references(text), shown);
+        }
+        let mut document = serde_json::json!({ "a": ["prod", 1, { "b": "correct-horse-battery" }] });
+        mask.references_in(&mut document);
+        assert_eq!(document, serde_json::json!({ "a": ["${env:STAGE}", 1, { "b": "${env:LONG}" }] }));
     }
 }
