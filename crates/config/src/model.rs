@@ -444,8 +444,9 @@ pub struct Route {
     /// In place of the upstream's; `Some(None)` switches that off.
     #[allow(clippy::option_option, reason = "outer: given; inner: on")]
     pub retry: Option<Option<Retry>>,
-    /// In place of the upstream's.
-    pub fallback: Option<Fallback>,
+    /// In place of the upstream's; `Some(None)` switches that off.
+    #[allow(clippy::option_option, reason = "outer: given; inner: on")]
+    pub fallback: Option<Option<Fallback>>,
     /// Calls that are sent elsewhere as well.
     pub mirror: Option<Mirror>,
     /// Bytes of a request body, in place of the global limit.

@@ -39,6 +39,9 @@ impl Fake {
             exchange.request.query = Some(exchange.request.head.store(b"key=secret"));
             exchange.request.host = Span::default();
             recorders[0].finish(&Finished {
+                uncalled: None,
+                hedged: false,
+                fallback: None,
                 exchange: &exchange,
                 route: Some((&route, "get-item")),
                 target: None,
@@ -81,7 +84,14 @@ impl Source for Fake {
             ejections: 1,
         };
         let targets = vec![target];
-        vec![UpstreamStatus { name: "u".into(), balance: "latency", breaker: Some("open"), panic: false, targets }]
+        vec![UpstreamStatus {
+            name: "u".into(),
+            balance: "latency",
+            breaker: Some("open"),
+            panic: false,
+            may_panic: true,
+            targets,
+        }]
     }
 
     fn drain(&self, upstream: &str, target: &str, on: bool) -> Result<TargetStatus, Unknown> {

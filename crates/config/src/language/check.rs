@@ -130,7 +130,10 @@ fn upstreams(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Option<usize
         let index = route.upstream.as_ref().and_then(|name| indices.get(name.value.as_str()).copied());
         destinations.push(index);
         let path = route_path(route, position);
-        let fallback = route.fallback.as_ref().and_then(|fallback| fallback.upstream.as_ref());
+        let fallback = match &route.fallback {
+            Some(OrOff::On(fallback)) => fallback.upstream.as_ref(),
+            Some(OrOff::Off) | None => None,
+        };
         let mirror = route.mirror.as_ref().map(|mirror| &mirror.upstream);
         for (name, key) in
             [(route.upstream.as_ref(), "upstream"), (fallback, "fallback.upstream"), (mirror, "mirror.upstream")]

@@ -95,7 +95,7 @@ fn of_route(config: &Config, whole: Whole, route: &Route, node: Option<&Node>, c
     let Destination::Upstream(index) = route.destination else { return };
     let Some(upstream) = config.upstreams.get(index) else { return };
     let (own, path) = (&upstream.name.value, format!("routes.{}", route.name.value));
-    to_itself(route.fallback.as_ref(), own, &format!("{path}.fallback.upstream"), cx);
+    to_itself(route.fallback.as_ref().and_then(Option::as_ref), own, &format!("{path}.fallback.upstream"), cx);
     if let Some(mirror) = route.mirror.as_ref().filter(|mirror| mirror.upstream.value == *own) {
         let message = format!("calls to `{own}` are sent to `{own}` once more, which doubles them and tries nothing");
         let found = Diagnostic::warning(CONTRADICTION, mirror.upstream.at, message);

@@ -45,8 +45,8 @@ settings! {
         timeouts: UpstreamTimeoutsText = "{}",
         /// When a call that failed is made again; wins over the upstream's, and `off` switches that off.
         retry: Option<OrOff<RetryText>>,
-        /// What is done in place of a call that failed; wins over the upstream's.
-        pub(super) fallback: Option<FallbackText>,
+        /// What is done in place of a call that failed; wins over the upstream's, and `off` switches that off.
+        pub(super) fallback: Option<OrOff<FallbackText>>,
         /// Calls that are sent to another upstream as well.
         pub(super) mirror: Option<MirrorText>,
         /// Bounds that win over the global ones.
@@ -181,7 +181,10 @@ impl RouteText {
                 OrOff::Off => None,
                 OrOff::On(retry) => Some(retry.lower()),
             }),
-            fallback: self.fallback.and_then(FallbackText::lower),
+            fallback: self.fallback.and_then(|fallback| match fallback {
+                OrOff::Off => Some(None),
+                OrOff::On(fallback) => fallback.lower().map(Some),
+            }),
             mirror: self.mirror.map(MirrorText::lower),
             body_limit: self.limits.body.map(|size| size.0),
             upgrades: self.upgrades.into_iter().map(|upgrade| upgrade.0).collect(),

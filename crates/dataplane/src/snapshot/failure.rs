@@ -89,7 +89,9 @@ pub(crate) struct OwnFailure {
     /// `Some(None)`: none.
     #[allow(clippy::option_option, reason = "outer: given; inner: on")]
     pub(crate) retry: Option<Option<Retry>>,
-    pub(crate) fallback: Option<Fallback>,
+    /// `Some(None)`: none.
+    #[allow(clippy::option_option, reason = "outer: given; inner: on")]
+    pub(crate) fallback: Option<Option<Fallback>>,
     pub(crate) mirror: Option<Mirror>,
 }
 
@@ -110,7 +112,7 @@ impl OwnFailure {
         let fallback = |fallback: &model::Fallback| Fallback::compile(fallback, &kept, upstreams, carry);
         Some(Box::new(OwnFailure {
             retry: config.retry.as_ref().map(|own| own.as_ref().map(retry)),
-            fallback: config.fallback.as_ref().and_then(fallback),
+            fallback: config.fallback.as_ref().map(|own| own.as_ref().and_then(fallback)),
             mirror: config.mirror.as_ref().and_then(|mirror| Mirror::compile(mirror, upstreams)),
         }))
     }

@@ -127,3 +127,15 @@ fn a_call_that_no_target_got_names_the_upstream_and_what_was_wrong_with_it() {
     assert!(line.get("target").is_none(), "{line}");
     assert_eq!(gateway.metrics().sum("daemun_upstream_faults_total", &["upstream=\"u\"", "reason=\"no_target\""]), 1.0);
 }
+
+#[test]
+fn a_route_switches_its_upstreams_fallback_off() {
+    let gateway = gateway(
+        &format!("u: {{ targets: [\"{}\"], fallback: {{ answer: {{ status: 200, body: sorry }} }} }}", nowhere()),
+        ", fallback: off",
+    );
+    assert_eq!(gateway.get("/").status, 502);
+    let line = only_line(&gateway);
+    assert_eq!(line["reason"], "connect_failed");
+    assert!(line.get("fallback").is_none(), "{line}");
+}

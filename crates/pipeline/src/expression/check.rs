@@ -119,6 +119,29 @@ fn wrong_help<T>(node: &IdedExpr, message: impl Into<String>, help: impl Into<St
     Err(Wrong { node: node.id, message: message.into(), help: Some(help.into()) })
 }
 
+/// What stands behind `in`.
+const IN_HELP: &str = "behind `in` stands a list: `[\"a\", \"b\"]`; a text is looked through by `.contains(\"a\")`";
+
+/// The network that `client.ip` is compared with as if it were an address.
+fn network_for_address(call: &CallExpr) -> Option<&str> {
+    if ![operators::EQUALS, operators::NOT_EQUALS, operators::IN].contains(&call.func_name.as_str()) {
+        return None;
+    }
+    let is_address = |node: &IdedExpr| {
+        let Expr::Select(select) = &node.expr else { return false };
+        select.field == "ip" && matches!(&select.operand.expr, Expr::Ident(name) if name == "client")
+    };
+    fn texts(node: &IdedExpr) -> Vec<&str> {
+        match &node.expr {
+            Expr::List(list) => list.elements.iter().filter_map(literal_text).collect(),
+            _ => literal_text(node).into_iter().collect(),
+        }
+    }
+    let is_network = |text: &&str| text.contains('/') && text.parse::<IpNet>().is_ok();
+    call.args.iter().find(|node| is_address(node))?;
+    call.args.iter().flat_map(texts).find(is_network)
+}
+
 /// The name under which the interpreter finds a slot; no expression can spell it.
 pub(super) fn slot_name(index: usize) -> String {
     format!("@{index}")
@@ -328,7 +351,8 @@ impl<'a> Checker<'a> {
             ("tls", "dns_names") => list(List::DnsNames),
             ("tls", "uris") => list(List::Uris),
             ("consumer", "name" | "roles") if !self.scope.consumer => {
-                wrong(node, "who calls is not known yet where this stands")
+                let help = "a route is chosen before anybody is asked who calls; `when` of a policy of the route may speak of it";
+                wrong_help(node, "who calls is not known yet where this stands", help)
             }
             ("consumer", "name") => text(Source::Consumer),
             ("consumer", "roles") => list(List::Roles),
@@ -359,7 +383,7 @@ impl<'a> Checker<'a> {
         let known = self.locals.iter().map(|(name, _)| name.as_str()).filter(|name| !name.starts_with('@'));
         let help = match nearest(name, roots.clone().chain(known)) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("the variables are {}", listed(roots)),
+            None => format!("the variables are {}; a text stands in quotes: `\"{name}\"`", listed(roots)),
         };
         wrong_help(node, format!("there is no variable `{name}`"), help)
     }
@@ -460,15 +484,10 @@ impl<'a> Checker<'a> {
         if !functions::is_operator(name) {
             return Ok(None);
         }
-        if let Some((written, meant)) = self.dashed(call) {
-            let message = format!("`{written}` is a subtraction");
-            return Err(Wrong { node: id, message, help: Some(format!("write `{meant}`")) });
-        }
-        let mut kinds = Vec::with_capacity(call.args.len());
-        for argument in &mut call.args {
-            kinds.push(self.check(argument)?);
-        }
-        let fail = |message: String| Err(Wrong { node: id, message, help: None });
+        self.slip(id, call)?;
+        let kinds = call.args.iter_mut().map(|argument| self.check(argument)).collect::<Result<Vec<_>, _>>()?;
+        let is_in = call.func_name == operators::IN;
+        let fail = |message: String| Err(Wrong { node: id, message, help: is_in.then(|| IN_HELP.to_owned()) });
         let kind = match (call.func_name.as_str(), kinds.as_slice()) {
             (operators::CONDITIONAL, [test, yes, no]) => {
                 if !test.fits(&Kind::Bool) {
@@ -523,6 +542,21 @@ impl<'a> Checker<'a> {
             _ => return fail(format!("`{sign}` is not written like this")),
         };
         Ok(Some(kind))
+    }
+
+    /// Refuses what reads as something else than was meant.
+    fn slip(&self, id: u64, call: &CallExpr) -> Result<(), Wrong> {
+        if let Some((written, meant)) = self.dashed(call) {
+            let message = format!("`{written}` is a subtraction");
+            return Err(Wrong { node: id, message, help: Some(format!("write `{meant}`")) });
+        }
+        match network_for_address(call) {
+            None => Ok(()),
+            Some(network) => {
+                let help = Some(format!("write `in_network(client.ip, \"{network}\")`"));
+                Err(Wrong { node: id, message: format!("an address is never `{network}`"), help })
+            }
+        }
     }
 
     /// A name with dashes behind a dot, such as `request.header.x-tenant`, which reads as `x` less `tenant`: as written, and as meant.

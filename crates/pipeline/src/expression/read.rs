@@ -44,7 +44,8 @@ fn parse_here(text: &str, env: &Env) -> Result<Parsed, ExpressionError> {
         let (line, column) = first.map_or((1, 1), |error| error.pos);
         let message = first.map_or("it cannot be read", |error| error.msg.as_str());
         let at = offset_of(text, usize::try_from(line).unwrap_or(1), usize::try_from(column).unwrap_or(1));
-        ExpressionError::new(text, at, plain(message))
+        let help = habit(text, at).map(str::to_owned);
+        ExpressionError { help, ..ExpressionError::new(text, at, plain(message)) }
     })?;
     Ok(Parsed { tree, places })
 }
@@ -53,7 +54,36 @@ fn parse_here(text: &str, env: &Env) -> Result<Parsed, ExpressionError> {
 fn plain(message: &str) -> String {
     let message = message.strip_prefix("Syntax error: ").unwrap_or(message);
     let message = message.split(" expecting {").next().unwrap_or(message);
+    let named = |start: &str| message.strip_prefix(start).map(|name| name.trim().trim_matches('\'').trim());
+    match named("token recognition error at: ").or_else(|| named("mismatched input ")) {
+        Some("<EOF>") => return "it ends too early".to_owned(),
+        Some(name) => return format!("`{name}` means nothing here"),
+        None => {}
+    }
     message.replace("'<EOF>'", "the end").replace("<EOF>", "the end").replace('\'', "`")
+}
+
+/// What is meant by signs and words of other languages, at or before the place where the parser gave up.
+fn habit(text: &str, at: usize) -> Option<&'static str> {
+    let (before, rest) = (text.get(..at)?, text.get(at..)?);
+    let is_word = |name: &str| {
+        let follows = rest.strip_prefix(name).is_some_and(|behind| !behind.starts_with(|c: char| c.is_alphanumeric()));
+        let word = before.trim_end().rsplit(|c: char| !c.is_alphanumeric()).next();
+        follows || word == Some(name)
+    };
+    Some(if rest.starts_with("=~") || rest.starts_with('~') {
+        "write `request.path.matches(\"^/a\")`"
+    } else if rest.starts_with('=') {
+        "`==` compares"
+    } else if rest.starts_with("${") {
+        "the whole text is one expression here: leave `${` and `}` out"
+    } else if rest.starts_with('$') {
+        "variables have no `$`: write `request.host`, `request.path` or `request.header[\"name\"]`"
+    } else if ["and", "or", "not", "AND", "OR", "NOT"].into_iter().any(is_word) {
+        "write `&&` for and, `||` for or, `!` for not"
+    } else {
+        return None;
+    })
 }
 
 /// The byte a line and a column stand for; both count from 1, columns in characters.

@@ -147,10 +147,10 @@ fn what_is_wrong_is_refused_with_its_place() {
         ("in_network(client.ip, '10.0.0.1/8')", "1:23", "`10.0.0.1/8` has bits set behind its prefix"),
         ("in_network(client.ip, 'x')", "1:23", "`x` is not an address"),
         ("params.ix == ''", "1:7", "the route's path has no parameter `ix`"),
-        ("request.method == 'GET' &&", "1:27", "mismatched input the end"),
-        ("request.method == 'GET", "1:19", "token recognition error"),
-        ("request.method === 'GET'", "1:18", "token recognition error"),
-        ("'가' == request.method &&& true", "1:25", "token recognition error"),
+        ("request.method == 'GET' &&", "1:27", "it ends too early"),
+        ("request.method == 'GET", "1:19", "means nothing here"),
+        ("request.method === 'GET'", "1:18", "means nothing here"),
+        ("'가' == request.method &&& true", "1:25", "means nothing here"),
         ("", "1:1", "an expression is missing"),
         ("duration('1s') == duration('2s')", "1:9", "there is no function `duration`"),
         ("[1].map(x, [1].map(y, [1].map(z, z))) == []", "1:30", "macros that go over lists are more than 2 within"),
@@ -162,7 +162,7 @@ fn what_is_wrong_is_refused_with_its_place() {
         ("Msg{a: 1} == 1", "1:4", "messages cannot be built here"),
         ("request.?path == ''", "1:8", "unsupported syntax"),
         ("type(1) == int", "1:5", "there is no function `type`"),
-        ("@0 == ''", "1:1", "token recognition error"),
+        ("@0 == ''", "1:1", "means nothing here"),
     ] {
         let error = parse(text).expect_err(text);
         assert_eq!(format!("{}:{}", error.line, error.column), place, "{text}: {error}");
@@ -587,4 +587,28 @@ fn the_examples_of_the_page_are_expressions() {
     for function in functions::ALL {
         assert!(page.contains(&format!("{}(", function.name)), "`{}` is not on the page", function.name);
     }
+}
+
+#[test]
+fn what_other_languages_write_is_refused_with_what_is_written_here() {
+    let scope = Scope { params: &[], any_params: false, consumer: false, answer: false, body: false };
+    for (text, help) in [
+        ("request.method = 'GET'", "`==` compares"),
+        ("request.method === 'GET'", "`==` compares"),
+        ("request.path =~ '^/a'", "matches"),
+        ("request.path == '/a' and request.method == 'GET'", "`&&` for and"),
+        ("not request.path == '/a'", "`!` for not"),
+        ("$host == 'a'", "request.host"),
+        ("${request.host} == 'a'", "leave `${`"),
+        ("request.method == GET", "a text stands in quotes: `\"GET\"`"),
+        ("client.ip in '10.0.0.0/8'", "in_network(client.ip, \"10.0.0.0/8\")"),
+        ("client.ip in ['10.0.0.1', '10.0.0.0/8']", "in_network(client.ip, \"10.0.0.0/8\")"),
+        ("client.ip == '10.0.0.0/8'", "in_network(client.ip, \"10.0.0.0/8\")"),
+        ("request.method in 'GET'", "stands a list"),
+        ("consumer.name == 'a'", "`when` of a policy"),
+    ] {
+        let error = Expression::parse(text, &scope).unwrap_err();
+        assert!(error.help.as_deref().is_some_and(|found| found.contains(help)), "{text}: {error:?}");
+    }
+    assert!(Expression::parse("client.ip in ['10.0.0.1', '::1'] && request.path == '/a/10.0.0.0/8'", &scope).is_ok());
 }

@@ -47,7 +47,10 @@ pub(super) fn lines(config: &Config, method: &str, explained: &Explained, mask: 
         ("retry", retry(route, upstream, method)),
         ("hedge", hedge(upstream, method)),
         ("breaker", upstream.breaker.as_ref().map(breaker)),
-        ("fallback", route.fallback.as_ref().or(upstream.fallback.as_ref()).map(|of| fallback(of, method))),
+        (
+            "fallback",
+            route.fallback.as_ref().map_or(upstream.fallback.as_ref(), Option::as_ref).map(|of| fallback(of, method)),
+        ),
         ("mirror", mirror(route)),
     ];
     lines.into_iter().filter_map(|(what, how)| Some((what, how?))).collect()

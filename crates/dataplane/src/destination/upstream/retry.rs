@@ -68,7 +68,7 @@ pub(crate) fn retry_of<'a>(route: &'a Route, upstream: &'a LocalUpstream) -> Opt
 /// What is done in place of a call of this route to this upstream.
 pub(crate) fn fallback_of<'a>(route: &'a Route, upstream: &'a LocalUpstream) -> Option<&'a Fallback> {
     let own = route.own.failure.as_ref().and_then(|own| own.fallback.as_ref());
-    own.or(upstream.shared.failure.fallback.as_ref())
+    own.map_or(upstream.shared.failure.fallback.as_ref(), Option::as_ref)
 }
 
 impl<'a> Tries<'a> {
