@@ -47,6 +47,7 @@
 
 mod containers;
 mod expressions;
+mod habits;
 mod macros;
 mod scalars;
 mod schema;
@@ -307,12 +308,18 @@ impl<'a> Decoder<'a> {
             });
             return;
         }
-        let near = self.suggest(&entry.key, known.iter().copied());
+        let is_policy = known.contains(&"policies") && self.policies.iter().any(|policy| policy.name == entry.key);
+        let meant = match habits::meant(&entry.key, known) {
+            _ if is_policy => Some(format!("write `policies: {{ {key}: … }}`")),
+            meant => meant.map(|meant| format!("write `{meant}`")),
+        };
+        let near = if meant.is_some() { None } else { self.suggest(&entry.key, known.iter().copied()) };
         let mut found =
             Diagnostic::error(diagnostic::UNKNOWN_KEY, entry.key_at, format!("there is no key `{key}` here"));
         found = match near {
             Some(_) => found.did_you_mean(near),
-            None if known.len() <= 12 => found.help(format!("the keys here are {}", list(known))),
+            None if meant.is_some() => found.help(meant.unwrap_or_default()),
+            None if known.len() <= 40 => found.help(format!("the keys here are {}", list(known))),
             None => found,
         };
         self.key(&entry.key, |cx| cx.report(found));

@@ -567,3 +567,32 @@ fn errors_are_for_error_statuses() {
         ],
     );
 }
+
+#[test]
+fn keys_of_other_gateways_are_told_what_they_are_here() {
+    let upstream = |key: &str| format!("upstreams: {{ u: {{ targets: [\"http://a\"], {key}: 1 }} }}");
+    let route = |key: &str| format!("routes: [{{ name: a, answer: {{}}, {key}: 1 }}]");
+    let top = |key: &str| format!("{key}: 1");
+    for (text, meant) in [
+        (upstream("servers"), "targets: ["),
+        (upstream("nodes"), "targets: ["),
+        (upstream("retries"), "retry: {"),
+        (upstream("health_checks"), "health: {"),
+        (upstream("circuit_breaker"), "breaker: {"),
+        (upstream("outlier-detection"), "outliers: {"),
+        (upstream("connect_timeout"), "timeouts: { connect:"),
+        (upstream("lb_policy"), "balance: "),
+        (route("plugins"), "policies: {"),
+        (route("strip_path"), "rewrite: { strip_prefix:"),
+        (route("paths"), "match: {"),
+        (route("backend"), "upstream: NAME"),
+        (top("services"), "upstreams: {"),
+        (top("apis"), "routes: ["),
+        (top("clusters"), "upstreams: {"),
+    ] {
+        let loaded = load(&text);
+        let found = loaded.diagnostics.iter().find(|found| found.code == "unknown_key");
+        let help = found.and_then(|found| found.help.as_deref()).unwrap_or_default();
+        assert!(help.contains(meant), "{text}: {found:?}");
+    }
+}
