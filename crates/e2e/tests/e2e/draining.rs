@@ -220,3 +220,31 @@ fn a_call_that_got_no_second_one_leaves_a_target_that_hangs() {
     assert_eq!(client.response().unwrap().text(), "good");
     assert_eq!(told(&gateway, 1)["state"], "ejected");
 }
+
+/// Nor does it wait longer where the second call failed at once.
+#[test]
+fn a_call_whose_second_one_failed_leaves_a_target_that_hangs() {
+    let good = Origin::named("good");
+    let hung = Origin::serve(|peer, _| {
+        peer.stall();
+        Next::Close
+    });
+    let broken = Origin::serve(|_, _| Next::Close);
+    let rest = format!(
+        "{}, outliers: {{ consecutive_failures: 100, slower_than: 2s, eject_for: 60s }}, timeouts: {{ response: 60s }}, \
+         retry: {{ retries: 1, on: [timeout], budget: 100% }}, hedge: {{ after: 50ms, budget: 100% }}",
+        Origin::targets(&[&hung, &broken, &good])
+    );
+    // of one worker, the first in the list is called first
+    let gateway = Gateway::start(&yaml(&rest, "").replace("workers: 2", "workers: 1"));
+    assert_eq!(drain(&gateway, "PUT", &good.url()).status, 200);
+    let mut client = gateway.connect();
+    client.send("GET / HTTP/1.1\r\nHost: e2e.test\r\n\r\n");
+    hung.wait("it is waited for", |log| (!log.requests.is_empty()).then_some(()));
+    broken.wait("the second call was made", |log| (!log.requests.is_empty()).then_some(()));
+    assert_eq!(drain(&gateway, "DELETE", &good.url()).status, 200);
+    assert_eq!(drain(&gateway, "PUT", &broken.url()).status, 200);
+    // far from the time limit
+    assert_eq!(client.response().unwrap().text(), "good");
+    assert_eq!(told(&gateway, 0)["state"], "ejected");
+}

@@ -27,11 +27,13 @@ use crate::worker::Busy;
 enum Won {
     First(ResponseHead),
     Second(Up, ResponseHead),
+    /// The second failed, and the first is waited for as if there had been none.
+    Neither,
 }
 
 /// Makes a second call beside one that takes long, if there is another target and the budget allows it. Gives the head of the answer that
-/// came first; the transfer and `picked` are then of the call it came to. Where both fail, the first one's fault counts. `None` where no
-/// second call is made.
+/// came first; the transfer and `picked` are then of the call it came to. `None` where the first is to be waited for alone: no second call
+/// is made, or it failed.
 pub(super) async fn race(
     site: Site<'_>,
     transfer: &mut Transfer<'_, '_>,
@@ -44,9 +46,16 @@ pub(super) async fn race(
     let worker = site.worker;
     transfer.limits.look_at = NEVER;
     let now = worker.clock.now();
+    // before a target is picked: one that is tried again is not, if nothing is made of it
+    if !hedge.budget.withdraw(now) {
+        return None;
+    }
     let found = upstream.pick(transfer.exchange, site.route, &[Rc::clone(&picked.target)], now);
     let found = found.ok().and_then(|found| gate::beside(upstream, &found.target).map(|permit| (found, permit)));
-    let (mut found, permit) = found.filter(|_| hedge.budget.withdraw(now))?;
+    let Some((mut found, permit)) = found else {
+        hedge.budget.give_back();
+        return None;
+    };
     let mut copy = worker.copy(transfer.exchange);
     let body = transfer.exchange.request.body.clone();
     let slot = worker.timers.slot();
@@ -63,7 +72,7 @@ pub(super) async fn race(
     upstream.cells.count_hedge();
     match (&won, &fault_of_second) {
         (_, Some(fault)) => found.report(Outcome::of(fault), None, worker.clock.now()),
-        (Ok(Won::Second(..)), None) => {}
+        (Ok(Won::Second(..) | Won::Neither), None) => {}
         // it was given up unanswered, which tells something of a target that is tried
         (Ok(Won::First(_)) | Err(_), None) => found.end(Outcome::Cancelled, awaited.take(), worker.clock.now()),
     }
@@ -83,24 +92,25 @@ pub(super) async fn race(
             transfer.exchange.times.connected = copy.exchange.times.connected;
             trail.target = Some(Rc::clone(&found.target));
             trail.reused = copy.trail.reused;
-            (Ok(head), std::mem::replace(picked, found))
+            (Some(Ok(head)), std::mem::replace(picked, found))
         }
-        Ok(Won::First(head)) => (Ok(head), found),
-        Err(fault) => (Err(fault), found),
+        Ok(Won::First(head)) => (Some(Ok(head)), found),
+        Ok(Won::Neither) => (None, found),
+        Err(fault) => (Some(Err(fault)), found),
     };
     worker.recorder.attempt_failed(&lost.target.shared.cells, 0, 0);
     worker.idle(copy);
-    Some(result)
+    result
 }
 
-/// Waits for the answer that comes first, and gives the fault of the second call if it failed. Where both fail, the first one's fault counts.
+/// Waits for the answer that comes first, or for the second call to fail, and gives its fault. Where both fail, the first one's counts.
 async fn first_of(
     transfer: &mut Transfer<'_, '_>,
     site: Site<'_>,
     mut second: Pin<&mut impl Future<Output = Result<(Up, ResponseHead), Fault>>>,
 ) -> (Result<Won, Fault>, Option<Fault>) {
     let bounds = &site.local.snapshot.settings.bounds;
-    let (mut first_failed, mut second_failed) = (None, None);
+    let (mut first_failed, mut second_failed): (Option<Fault>, _) = (None, None);
     let won = poll_fn(|cx| {
         if first_failed.is_none() {
             match transfer.poll_head(cx, bounds) {
@@ -112,19 +122,13 @@ async fn first_of(
         } else if transfer.down.poll_gone(cx, &site.worker.buffers).is_ready() {
             return Poll::Ready(Err(Fault::new(Reason::ClientGone, "the client left before the answer")));
         }
-        if second_failed.is_none() {
-            match second.as_mut().poll(cx) {
-                Poll::Ready(Ok((up, head))) => return Poll::Ready(Ok(Won::Second(up, head))),
-                Poll::Ready(Err(fault)) => second_failed = Some(fault),
-                Poll::Pending => {}
+        match second.as_mut().poll(cx) {
+            Poll::Ready(Ok((up, head))) => Poll::Ready(Ok(Won::Second(up, head))),
+            Poll::Ready(Err(fault)) => {
+                second_failed = Some(fault);
+                Poll::Ready(first_failed.take().map_or(Ok(Won::Neither), Err))
             }
-        }
-        match first_failed.take() {
-            Some(fault) if second_failed.is_some() => Poll::Ready(Err(fault)),
-            fault => {
-                first_failed = fault;
-                Poll::Pending
-            }
+            Poll::Pending => Poll::Pending,
         }
     });
     let won = won.await;

@@ -180,13 +180,12 @@ impl<'a> Tries<'a> {
         let safe = transfer.upload.can_repeat() && exchange.request.method.is_idempotent();
         let targets = upstream.targets().len();
         let wanted = safe && self.takes_timeouts() && self.tried.len() + 1 < targets;
-        if !self.retry.is_some_and(|retry| wanted && retry.budget.withdraw(now)) {
-            return false;
-        }
+        let Some(retry) = self.retry.filter(|retry| wanted && retry.budget.withdraw(now)) else { return false };
         self.tried.push(Rc::clone(&picked.target));
         self.next = upstream.pick(exchange, route, &self.tried, now).ok();
         if self.next.is_none() {
             self.tried.pop();
+            retry.budget.give_back();
             return false;
         }
         self.repeated += 1;

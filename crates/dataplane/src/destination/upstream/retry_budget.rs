@@ -42,6 +42,11 @@ impl RetryBudget {
         self.saved.fetch_update(Relaxed, Relaxed, |saved| saved.checked_sub(ONE)).is_ok()
     }
 
+    /// One that was counted is not made after all.
+    pub(crate) fn give_back(&self) {
+        self.saved.fetch_add(ONE, Relaxed);
+    }
+
     fn let_time_pay(&self, now: u64) {
         let paid = self.paid.load(Relaxed);
         let seconds = now.saturating_sub(paid) / EACH;
@@ -83,6 +88,14 @@ mod tests {
             let most = RESERVE as u64 + calls * u64::from(share) / 10_000 + seconds + 1;
             assert!(repeated <= most, "seed {seed}: {repeated} of {most}");
         }
+    }
+
+    #[test]
+    fn one_that_is_not_made_after_all_costs_nothing() {
+        let budget = RetryBudget::new(0);
+        assert_eq!((0..100).filter(|_| budget.withdraw(1)).count(), RESERVE);
+        budget.give_back();
+        assert!(budget.withdraw(1) && !budget.withdraw(1));
     }
 
     #[test]
