@@ -90,6 +90,7 @@ impl Source for Fake {
             breaker: Some("open"),
             panic: false,
             may_panic: true,
+            finding: None,
             targets,
         }]
     }

@@ -28,7 +28,7 @@ mod timers;
 mod clock;
 
 pub use clock::Clock;
-pub use destination::upstream::choice::{TargetStatus, UpstreamStatus};
+pub use destination::upstream::choice::{Finding, TargetStatus, UpstreamStatus};
 pub use destination::upstream::state::{Standing, TargetState, Verdict};
 pub use gateway::{Gateway, Options, Unknown};
 pub use ids::{IdSource, Ids};

@@ -85,6 +85,8 @@ families! {
         "0 while the breaker of an upstream is closed, 1 while it is half open, 2 while it is open.";
     PANIC = "daemun_upstream_panic", Gauge, ["upstream"],
         "1 while so few targets of an upstream are healthy that all of them are called.";
+    DISCOVERY = "daemun_upstream_discovery_ok", Gauge, ["upstream"],
+        "1 while the targets of an upstream are found without trouble, 0 while they are not.";
     RETRIES = "daemun_upstream_retries_total", Counter, ["upstream"],
         "Calls that were sent again after a failed attempt.";
     HEDGES = "daemun_upstream_hedges_total", Counter, ["upstream"],
@@ -291,6 +293,11 @@ fn standing(out: &mut Text, upstreams: &[UpstreamStatus]) {
             _ => 2,
         };
         out.sample(&BREAKER, "", &[("upstream", &upstream.name)], state);
+    }
+    out.family(&DISCOVERY);
+    let found = upstreams.iter().filter_map(|upstream| Some((upstream, upstream.finding.as_ref()?)));
+    for (upstream, finding) in found.take(MOST_NAMES) {
+        out.sample(&DISCOVERY, "", &[("upstream", &upstream.name)], u8::from(finding.trouble.is_none()));
     }
     out.family(&PANIC);
     for upstream in upstreams.iter().filter(|upstream| upstream.may_panic).take(MOST_NAMES) {

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use daemun_config::diagnostic::Diagnostics;
@@ -13,7 +13,7 @@ use daemun_pipeline::Carry;
 use super::failure::{Failure, Names};
 use super::set::{FoundTarget, Known, Maker, TargetSet};
 use crate::clock::nanos;
-use crate::destination::upstream::choice::Choice;
+use crate::destination::upstream::choice::{Choice, Finding};
 use crate::destination::upstream::gate::GateSettings;
 use crate::destination::upstream::state::TargetState;
 use crate::record::{Metrics, TargetMetrics};
@@ -34,6 +34,8 @@ pub struct Upstream {
     pub(crate) set: Arc<TargetSet>,
     /// Whether targets are found while the gateway runs.
     pub(crate) finds: bool,
+    /// What is wrong with where they are found.
+    trouble: Mutex<Option<Box<str>>>,
     pub(crate) host: HostRule,
     pub(crate) protocol: UpstreamProtocol,
     /// How its targets are told whose connection a call came over.
@@ -78,6 +80,17 @@ impl Upstream {
     #[must_use]
     pub fn targets(&self) -> Arc<Vec<Arc<Target>>> {
         self.set.now()
+    }
+
+    /// What is wrong with where targets are found; nothing secret.
+    pub fn found_with(&self, trouble: Option<&str>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble.map(Into::into);
+    }
+
+    /// How its targets are found; `None` where they are all written down.
+    pub(crate) fn finding(&self) -> Option<Finding> {
+        let trouble = || self.trouble.lock().unwrap_or_else(PoisonError::into_inner).as_deref().map(str::to_owned);
+        self.finds.then(|| Finding { trouble: trouble() })
     }
 
     /// Puts the targets that were found in place of those found before; those that are written down stay, and come first. Targets that
@@ -190,6 +203,7 @@ pub(crate) fn compile(
         choice: Choice::compile(config, zone, carry, diagnostics)?,
         set: targets(config, tls_key, carry, metrics),
         finds: config.discover.is_some(),
+        trouble: Mutex::default(),
         tls,
         made: MADE.fetch_add(1, Ordering::Relaxed),
         name: config.name.value.clone(),

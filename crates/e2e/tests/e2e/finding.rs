@@ -304,6 +304,41 @@ fn a_name_is_looked_up_again_when_its_record_ends_and_its_last_addresses_outlast
     assert_eq!(answering(&gateway), ["a"]);
 }
 
+#[test]
+fn trouble_with_finding_targets_is_shown_as_long_as_it_lasts() {
+    let origin = Origin::named("a");
+    let folder = Folder::new();
+    let path = folder.write("targets.yaml", "[]");
+    let yaml = configuration(&format!("file: {{ path: {} }}", path.display()));
+    let gateway = Gateway::start(&format!("{yaml}status: {{ bind: 127.0.0.1:0 }}\n"));
+    until_told(&gateway, "`u` has no target yet by `file`");
+    let discovery = || gateway.status("/upstreams").json()["upstreams"][0]["discovery"].clone();
+    let ok = || gateway.metrics().sum("daemun_upstream_discovery_ok", &["upstream=\"u\""]);
+    assert_eq!(discovery(), serde_json::json!({ "ok": false, "trouble": "no target is known there" }));
+    assert_eq!(ok(), 0.0);
+    folder.write("targets.yaml", format!("- {}\n", origin.url()));
+    until_answering(&gateway, &["a"]);
+    wait_until("the trouble is over", PATIENCE, || (discovery()["ok"] == true).then_some(()));
+    assert_eq!(ok(), 1.0);
+    folder.write("targets.yaml", "- not a target\n");
+    wait_until("there is trouble", PATIENCE, || {
+        discovery()["trouble"].as_str()?.contains("`not a target` is not the address of a target").then_some(())
+    });
+    assert_eq!(ok(), 0.0);
+    assert_eq!(answering(&gateway), ["a"]);
+}
+
+#[test]
+fn a_name_without_an_address_is_shown_as_such() {
+    let gateway = Gateway::start(
+        "access_log: off\nlisteners: [{ bind: 127.0.0.1:0 }]\nstatus: { bind: 127.0.0.1:0 }\n\
+         upstreams: { u: { targets: [\"http://nobody.invalid:80\"] } }\nroutes: [{ name: all, match: { prefix: / }, upstream: u }]\n",
+    );
+    let target = gateway.status("/upstreams").json()["upstreams"][0]["targets"][0].clone();
+    assert_eq!(target["reason"], "its name has no address");
+    assert_eq!(gateway.status("/upstreams").json()["upstreams"][0]["discovery"], Value::Null);
+}
+
 /// An agent of Consul: its index, and the instances at it.
 #[derive(Default)]
 struct Agent {

@@ -39,6 +39,15 @@ impl State {
     fn count(&self) -> usize {
         self.found.as_ref().map_or(0, Vec::len)
     }
+
+    /// What is wrong, in words.
+    fn trouble(&self) -> Option<&str> {
+        Some(match self.trouble? {
+            Trouble::Silent => &self.why,
+            Trouble::Empty => "no target is known there",
+            Trouble::TooMany => "too many targets are known there",
+        })
+    }
 }
 
 /// Why what is there is not what should be.
@@ -84,12 +93,14 @@ impl Feed {
             state.found = Some(targets);
         }
         let (now, upstream) = (state.count(), Arc::clone(&locked(&self.upstream)));
+        let is_first = state.found.is_none();
         drop(state);
+        self.note(&upstream);
         if changed {
             self.fill(&upstream);
             self.names.look();
         }
-        self.tell(&upstream.name, (before, trouble), changed, now, left_out);
+        self.tell(&upstream.name, (before, trouble), (changed, is_first), now, left_out);
         self.answered.send_replace(true);
     }
 
@@ -100,7 +111,9 @@ impl Feed {
             state.trouble = state.beneath;
             let now = state.count();
             drop(state);
-            let name = locked(&self.upstream).name.clone();
+            let upstream = Arc::clone(&locked(&self.upstream));
+            self.note(&upstream);
+            let name = &upstream.name;
             let (kind, targets) = (self.kind, count(now, "target"));
             self.events.info(
                 "discover",
@@ -120,7 +133,9 @@ impl Feed {
         let now = state.count();
         drop(state);
         if !told {
-            let name = locked(&self.upstream).name.clone();
+            let upstream = Arc::clone(&locked(&self.upstream));
+            self.note(&upstream);
+            let name = &upstream.name;
             let stays = if now > 0 { format!("; the last {now} stay") } else { String::new() };
             let kind = self.kind;
             self.events
@@ -136,13 +151,20 @@ impl Feed {
         }
     }
 
+    /// Lets an upstream show what is wrong.
+    fn note(&self, upstream: &Upstream) {
+        upstream.found_with(locked(&self.state).trouble());
+    }
+
     /// Gives what is found to this upstream from now on.
     pub(super) fn follow(&self, upstream: Arc<Upstream>) {
         self.fill(&upstream);
+        self.note(&upstream);
         let before = std::mem::replace(&mut *locked(&self.upstream), Arc::clone(&upstream));
         drop(before);
         // what was found between the two
         self.fill(&upstream);
+        self.note(&upstream);
     }
 
     /// Waits until the source has answered or failed.
@@ -154,7 +176,7 @@ impl Feed {
         &self,
         name: &str,
         (before, trouble): (Option<Trouble>, Option<Trouble>),
-        changed: bool,
+        (changed, is_first): (bool, bool),
         now: usize,
         left_out: usize,
     ) {
@@ -166,7 +188,8 @@ impl Feed {
                     (false, 0) => String::new(),
                     (false, now) => format!("; the last {now} stay"),
                 };
-                self.events.warning("discover", format_args!("`{name}` has no target any more by `{kind}`{stays}"));
+                let when = if is_first { "yet" } else { "any more" };
+                self.events.warning("discover", format_args!("`{name}` has no target {when} by `{kind}`{stays}"));
             }
             Some(Trouble::TooMany) if before != trouble => {
                 self.events.warning(

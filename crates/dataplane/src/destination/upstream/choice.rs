@@ -374,6 +374,13 @@ impl TargetStatus {
     }
 }
 
+/// How targets are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What is wrong with where they are found, in words.
+    pub trouble: Option<String>,
+}
+
 /// How an upstream stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamStatus {
@@ -387,6 +394,8 @@ pub struct UpstreamStatus {
     pub panic: bool,
     /// Whether that can be, since a threshold is set.
     pub may_panic: bool,
+    /// How its targets are found; `None` where they are all written down.
+    pub finding: Option<Finding>,
     /// Its targets.
     pub targets: Vec<TargetStatus>,
 }
@@ -407,6 +416,10 @@ impl UpstreamStatus {
             "balance": self.balance,
             "breaker": self.breaker,
             "panic": self.panic,
+            "discovery": self.finding.as_ref().map(|finding| serde_json::json!({
+                "ok": finding.trouble.is_none(),
+                "trouble": finding.trouble,
+            })),
             "targets": self.targets.iter().map(TargetStatus::to_json).collect::<Vec<_>>(),
         })
     }
@@ -428,6 +441,7 @@ impl Upstream {
             }),
             panic: choice.plan(&targets, now).panic,
             may_panic: choice.panic().is_some(),
+            finding: self.finding(),
             targets: targets.iter().map(|target| self.target_status(target, now)).collect(),
         }
     }
@@ -442,6 +456,8 @@ impl Upstream {
             standing,
             reason: if choice.checked || standing != Standing::Healthy {
                 state.why(standing, now)
+            } else if target.name_to_resolve().is_some() && target.resolved.load().is_empty() {
+                "its name has no address".to_owned()
             } else {
                 String::new()
             },
