@@ -128,7 +128,7 @@ fn a_call_that_was_reset_is_made_again_on_another_target_if_that_is_safe() {
     assert_eq!(seen.try_iter().count(), 4);
     let posts = [(), ()].map(|()| ask(&running, "POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\na"));
     assert!(posts.contains(&"200 good".to_owned()) && posts.contains(&"502".to_owned()), "{posts:?}");
-    support::until_said(&running, "daemun_upstream_retries_total 2\n");
+    support::until_said(&running, "daemun_upstream_retries_total{upstream=\"main\"} 2\n");
 }
 
 #[test]

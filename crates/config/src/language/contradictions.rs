@@ -21,6 +21,8 @@ pub(super) fn check(config: &Config, whole: Whole, root: &Node, cx: &mut Decoder
         of.targets(cx);
         of.fallback(cx);
         of.hedge(config, whole, index, cx);
+        of.alone(cx);
+        of.bounds(cx);
     }
     // what is left out has moved the others
     if whole.upstreams {
@@ -65,6 +67,43 @@ impl Of<'_> {
             let help = "a greater share is written `{ url: …, weight: 2 }`";
             let path = format!("{}.targets[{position}]", self.path);
             cx.report(found.path(path).related(first, "first given here").help(help));
+        }
+    }
+
+    /// What needs another target, or one that comes back.
+    fn alone(&self, cx: &mut Decoder<'_>) {
+        let upstream = self.upstream;
+        if upstream.hedge.is_some() && upstream.discover.is_none() && upstream.targets.len() == 1 {
+            let message = "a second call is never made: it goes to another target, and there is one only";
+            let found = Diagnostic::warning(CONTRADICTION, self.at(&["hedge"]), message);
+            cx.report(found.path(format!("{}.hedge", self.path)).help("add a target, or leave `hedge` out"));
+        }
+        if upstream.slow_start.is_some() && upstream.health.is_none() && upstream.outliers.is_none() {
+            let message = "`slow_start` never acts: a target is healthy again only where `health` or `outliers` said that it was not";
+            let found = Diagnostic::warning(CONTRADICTION, self.at(&["slow_start"]), message);
+            cx.report(found.path(format!("{}.slow_start", self.path)).help("add `health` or `outliers`"));
+        }
+    }
+
+    /// Bounds of which one is never reached, since another is lower.
+    fn bounds(&self, cx: &mut Decoder<'_>) {
+        let limits = &self.upstream.limits;
+        let Some(all) = limits.requests else { return };
+        let mut report = |keys: &[&str], what: &str, number: usize| {
+            let message =
+                format!("`{what}` of {number} is never reached: `limits.requests` lets {all} calls in at once");
+            let found = Diagnostic::warning(CONTRADICTION, self.at(keys), message);
+            cx.report(
+                found
+                    .path(format!("{}.{}", self.path, keys.join(".")))
+                    .help("raise `limits.requests`, or leave this out"),
+            );
+        };
+        if let Some(each) = limits.target_requests.filter(|each| *each > all) {
+            report(&["limits", "per_target", "requests"], "per_target.requests", each);
+        }
+        if let Some(adaptive) = self.upstream.concurrency.filter(|adaptive| adaptive.min > all) {
+            report(&["concurrency"], "concurrency.min", adaptive.min);
         }
     }
 

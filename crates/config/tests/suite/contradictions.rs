@@ -8,7 +8,7 @@ use crate::support::load;
 fn both(of_upstream: &str, of_route: &str, expected: &[&str]) {
     finds(
         &format!(
-            "upstreams:\n  u: {{ targets: [\"http://h\"]{of_upstream} }}\n  v: {{ targets: [\"http://i\"] }}\n\
+            "upstreams:\n  u: {{ targets: [\"http://h\", \"http://h:81\"]{of_upstream} }}\n  v: {{ targets: [\"http://i\"] }}\n\
              routes:\n  - {{ name: a, upstream: u{of_route} }}\n  - {{ name: v, match: {{ path: /v }}, upstream: v }}\n\
              consumers: [{{ name: c, keys: [\"0123456789abcdef0123\"] }}]\n"
         ),
@@ -130,7 +130,7 @@ fn a_target_stands_there_once() {
 
 #[test]
 fn a_contradiction_shows_its_place() {
-    let text = "listeners: [{ bind: 127.0.0.1:0 }]\nupstreams:\n  u:\n    targets: [\"http://h\"]\n    hedge: { after: 40s }\n\
+    let text = "listeners: [{ bind: 127.0.0.1:0 }]\nupstreams:\n  u:\n    targets: [\"http://h\", \"http://j\"]\n    hedge: { after: 40s }\n\
                 routes:\n  - name: a\n    upstream: u\n";
     let loaded = load(text);
     let shown = loaded.diagnostics.render(&loaded.sources, false);
@@ -215,4 +215,33 @@ fn a_policy_that_needs_no_settings_is_switched_on_with_none() {
         load("listeners: [{ bind: 127.0.0.1:0 }]\npolicies: { rate_limit: true }\nroutes: [{ name: a, answer: {} }]");
     let found = loaded.diagnostics.iter().next().unwrap();
     assert!(!found.help.as_deref().unwrap_or_default().contains("none of them is needed"), "{found:?}");
+}
+
+#[test]
+fn a_second_call_needs_a_second_target_and_a_slow_start_one_that_comes_back() {
+    let alone = "contradiction upstreams.u.hedge: a second call is never made: it goes to another target, and there is one only; add a \
+                 target, or leave `hedge` out";
+    upstream("targets: [\"http://h\"], hedge: { after: 1s }", &[alone]);
+    upstream("targets: [\"http://h\", \"http://i\"], hedge: { after: 1s }", FINE);
+    upstream("targets: [\"http://h\"], discover: { file: { path: /nowhere } }, hedge: { after: 1s }", FINE);
+    let never = "contradiction upstreams.u.slow_start: `slow_start` never acts: a target is healthy again only where `health` or \
+                 `outliers` said that it was not; add `health` or `outliers`";
+    upstream("targets: [\"http://h\"], slow_start: 5s", &[never]);
+    upstream("targets: [\"http://h\"], slow_start: 5s, health: { path: / }", FINE);
+}
+
+#[test]
+fn a_bound_lies_below_the_one_over_all() {
+    let never = |path: &str, what: &str, number: u32| {
+        format!(
+            "contradiction upstreams.u.{path}: `{what}` of {number} is never reached: `limits.requests` lets 10 calls in at once; raise \
+             `limits.requests`, or leave this out"
+        )
+    };
+    let each = "targets: [\"http://h\", \"http://i\"], limits: { requests: 10, per_target: { requests: 11 } }";
+    upstream(each, &[&never("limits.per_target.requests", "per_target.requests", 11)]);
+    upstream(&each.replace("11", "10"), FINE);
+    let learned = "targets: [\"http://h\"], limits: { requests: 10 }, concurrency: { adaptive: { min: 20 } }";
+    upstream(learned, &[&never("concurrency", "concurrency.min", 20)]);
+    upstream(&learned.replace("20", "5"), FINE);
 }
