@@ -71,7 +71,8 @@ impl Mask {
 
     /// A URL, or a request line, with keys in its query hidden.
     pub(super) fn target(&self, text: &str) -> String {
-        let Some((path, rest)) = text.split_once('?') else { return text.to_owned() };
+        let Some((path, rest)) = text.split_once('?') else { return self.decoded(text).into_owned() };
+        let path = self.decoded(path);
         let (query, end) =
             rest.split_once(' ').map_or((rest, String::new()), |(query, end)| (query, format!(" {end}")));
         let pairs: Vec<String> = query
@@ -79,10 +80,22 @@ impl Mask {
             .map(|pair| match pair.split_once('=') {
                 Some((name, value)) if self.is_key(value) => format!("{name}={HIDDEN}"),
                 None if self.is_key(pair) => HIDDEN.to_owned(),
-                _ => pair.to_owned(),
+                _ => self.decoded(pair).into_owned(),
             })
             .collect();
         format!("{path}?{}{end}", pairs.join("&"))
+    }
+
+    /// A text, decoded where what a reference stands for is percent-encoded in it.
+    fn decoded<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if !text.contains('%') {
+            return Cow::Borrowed(text);
+        }
+        let plain = String::from_utf8_lossy(&decoded(text.as_bytes())).into_owned();
+        match self.references(&plain) {
+            Cow::Owned(hidden) => Cow::Owned(hidden),
+            Cow::Borrowed(_) => Cow::Borrowed(text),
+        }
     }
 
     /// A value that is no credential by its nature, hidden where it is one all the same.
@@ -200,6 +213,9 @@ mod tests {
         ] {
             assert_eq!(mask.references(text), shown);
         }
+        let odd = Mask { keys: HashSet::new(), given: secret(vec![given("ODD", "a b/c+d=e f")]) };
+        assert_eq!(odd.target("GET /x?k=a%20b%2Fc%2Bd%3De%20f&l=%20 HTTP/1.1"), "GET /x?k=${env:ODD}&l=%20 HTTP/1.1");
+        assert_eq!(odd.target("GET /a%20b/c+d=e%20f/x HTTP/1.1"), "GET /${env:ODD}/x HTTP/1.1");
         let mut document = serde_json::json!({ "a": ["prod", 1, { "b": "correct-horse-battery" }] });
         mask.references_in(&mut document);
         assert_eq!(document, serde_json::json!({ "a": ["${env:STAGE}", 1, { "b": "${env:LONG}" }] }));
