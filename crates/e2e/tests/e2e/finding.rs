@@ -329,6 +329,14 @@ fn trouble_with_finding_targets_is_shown_as_long_as_it_lasts() {
 }
 
 #[test]
+fn a_list_that_is_empty_from_the_start_has_no_target_yet() {
+    let folder = Folder::new();
+    let path = folder.write("targets.json", "[]");
+    let gateway = Gateway::start(&configuration(&format!("file: {{ path: {}, when_empty: clear }}", path.display())));
+    until_told(&gateway, "`u` has no target yet by `file`: calls get 503");
+}
+
+#[test]
 fn a_name_without_an_address_is_shown_as_such() {
     let gateway = Gateway::start(
         "access_log: off\nlisteners: [{ bind: 127.0.0.1:0 }]\nstatus: { bind: 127.0.0.1:0 }\n\

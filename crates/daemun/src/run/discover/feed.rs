@@ -79,7 +79,7 @@ impl Feed {
         let (targets, more) = bounded(targets);
         let left_out = left_out + more;
         let mut state = locked(&self.state);
-        let before = state.trouble;
+        let (before, is_first) = (state.trouble, state.found.is_none());
         let trouble = match targets.len() {
             0 => Some(Trouble::Empty),
             _ if left_out > 0 => Some(Trouble::TooMany),
@@ -93,7 +93,6 @@ impl Feed {
             state.found = Some(targets);
         }
         let (now, upstream) = (state.count(), Arc::clone(&locked(&self.upstream)));
-        let is_first = state.found.is_none();
         drop(state);
         self.note(&upstream);
         if changed {
