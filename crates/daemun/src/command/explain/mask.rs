@@ -126,9 +126,11 @@ fn secret(mut given: Vec<Given>) -> Vec<Given> {
     given
 }
 
-/// What is no secret by its kind: a number, an address.
+/// What is no secret by its kind: a short number, an address.
 fn is_plain(text: &str) -> bool {
-    text.parse::<f64>().is_ok() || text.parse::<IpAddr>().is_ok() || text.parse::<SocketAddr>().is_ok()
+    text.len() < WITHIN && text.parse::<f64>().is_ok()
+        || text.parse::<IpAddr>().is_ok()
+        || text.parse::<SocketAddr>().is_ok()
 }
 
 /// The text with a reference in place of what it stands for; `None` where that is not in it.
@@ -203,6 +205,7 @@ mod tests {
             given("SHORT", "abc"),
             given("HOST", "10.11.12.13"),
             given("PORT", "8080"),
+            given("CODE", "13579246"),
         ];
         let mask = Mask { keys: HashSet::new(), given: secret(all) };
         for (text, shown) in [
@@ -210,6 +213,7 @@ mod tests {
             ("xhorse-batteryx", "x${env:PART}x"),
             ("prod products prod/a (prod)", "${env:STAGE} products ${env:STAGE}/a (${env:STAGE})"),
             ("abc at 10.11.12.13:8080", "abc at 10.11.12.13:8080"),
+            ("pin=13579246", "pin=${env:CODE}"),
         ] {
             assert_eq!(mask.references(text), shown);
         }
