@@ -27,9 +27,11 @@ pub(super) fn check(config: &Config, whole: Whole, root: &Node, cx: &mut Decoder
     // what is left out has moved the others
     if whole.upstreams {
         let written = root.get("routes").and_then(Node::as_seq).unwrap_or_default();
+        // looked up, since there may be a hundred thousand
+        let by_name: std::collections::HashMap<At, &Node> =
+            written.iter().filter_map(|item| Some((item.get("name")?.at, item))).collect();
         for route in &config.routes {
-            let is_it = |item: &&Node| item.get("name").is_some_and(|name| name.at == route.name.at);
-            of_route(config, whole, route, written.iter().find(is_it), cx);
+            of_route(config, whole, route, by_name.get(&route.name.at).copied(), cx);
         }
     }
 }
