@@ -65,8 +65,13 @@ async fn through(
     loop {
         if gate::enter(ask, exchange, upstream, &mut call.upload, trail).await? {
             // its time begins now
-            exchange.times.decided = ask.worker.clock.now();
-            call.upload.begin_at(exchange.times.decided);
+            let now = ask.worker.clock.now();
+            if exchange.times.again > 0 {
+                exchange.times.again = now
+            } else {
+                exchange.times.decided = now
+            }
+            call.upload.begin_at(now);
         }
         let result = upstream::send(ask, exchange, upstream, call, trail).await;
         let is_full = |fault: &Fault| fault.reason == Reason::Overloaded && trail.attempts == attempts;
@@ -117,11 +122,9 @@ async fn fall_back(
                 return Err(fault.into());
             }
             let other = find(ask, *index)?;
-            if let Some(target) = &trail.target {
+            if let Some(target) = trail.target.take() {
                 ask.worker.recorder.attempt_failed(&target.shared.cells, trail.upstream_status, 0);
             }
-            stands_in(Fallback::Upstream, upstream, trail);
-            exchange.remark = Some(remark(&format!("upstream `{}`", other.shared.name), &fault));
             exchange.response.head.clear();
             call.by_status = false;
             call.falls_back = true;
@@ -129,7 +132,19 @@ async fn fall_back(
             let now = ask.worker.clock.now();
             exchange.times.begin_again(now);
             call.upload.repeat(exchange, now);
-            through(ask, exchange, other, call, trail).await
+            let result = through(ask, exchange, other, call, trail).await;
+            let Err(Stop::Fault(failed)) = result else {
+                stands_in(Fallback::Upstream, upstream, trail);
+                exchange.remark = Some(remark(&format!("upstream `{}`", other.shared.name), &fault));
+                return result;
+            };
+            other.cells.count_fault(failed.reason);
+            let failed = of_uncalled(failed, other, trail);
+            let own = failed.cause.as_deref().unwrap_or(&failed.detail).to_owned();
+            let first = fault.cause.as_deref().unwrap_or(&fault.detail);
+            let cause =
+                format!("{own}; called in place of `{}`: {}: {first}", upstream.shared.name, fault.reason.code());
+            Err(failed.cause(cause).into())
         }
     }
 }

@@ -139,3 +139,32 @@ fn a_route_switches_its_upstreams_fallback_off() {
     assert_eq!(line["reason"], "connect_failed");
     assert!(line.get("fallback").is_none(), "{line}");
 }
+
+#[test]
+fn another_upstream_that_fails_as_well_does_not_stand_in() {
+    let (dead, spare) = (nowhere(), nowhere());
+    let upstreams = format!(
+        "u: {{ targets: [\"{dead}\"], fallback: {{ upstream: spare }} }}, spare: {{ targets: [\"{spare}\"] }}, \
+         none: {{ targets: [{{ url: \"{spare}\", drain: true }}] }}, v: {{ targets: [\"{dead}\"], fallback: {{ upstream: none }} }}"
+    );
+    let gateway = gateway(&upstreams, " }, { name: v, match: { prefix: /v }, upstream: v");
+    assert_eq!((gateway.get("/").status, gateway.get("/v").status), (502, 503));
+    let lines = wait_until("both lines are there", PATIENCE, || {
+        let lines = gateway.access_log();
+        (lines.len() == 2).then_some(lines)
+    });
+    let (first, second) = (&lines[0], &lines[1]);
+    assert_eq!((&first["reason"], &first["target"]), (&"connect_failed".into(), &spare.as_str().into()));
+    assert_eq!((&second["reason"], &second["upstream"]), (&"no_target".into(), &"none".into()));
+    for (line, name) in [(first, "`u`"), (second, "`v`")] {
+        assert!(line.get("fallback").is_none(), "{line}");
+        let cause = line["cause"].as_str().unwrap();
+        assert!(cause.contains(&format!("; called in place of {name}: connect_failed: ")), "{cause}");
+    }
+    let metrics = gateway.metrics();
+    let faults = |name: &str| metrics.sum("daemun_upstream_faults_total", &[&format!("upstream=\"{name}\"")]);
+    assert_eq!([faults("u"), faults("v"), faults("spare"), faults("none")], [1.0; 4]);
+    assert_eq!(metrics.sum("daemun_upstream_fallbacks_total", &[]), 0.0);
+    // each attempt once
+    assert_eq!(metrics.sum("daemun_upstream_requests_total", &[]), 3.0);
+}

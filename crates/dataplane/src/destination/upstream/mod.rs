@@ -126,7 +126,7 @@ pub(crate) async fn send(
 ) -> Result<Option<Box<Rest>>, Stop> {
     let_others_read(ask.down).await;
     let mut tries = Tries::new(ask.route, upstream, call);
-    let mut now = exchange.times.decided;
+    let mut now = exchange.times.called();
     let mut failed: Option<Fault> = None;
     loop {
         let picked = tries.pick(upstream, ask.route, exchange, now);
@@ -137,7 +137,9 @@ pub(crate) async fn send(
             tries.pass(&picked.target);
             continue;
         }
-        trail.target = Some(Rc::clone(&picked.target));
+        if let Some(last) = trail.target.replace(Rc::clone(&picked.target)) {
+            made_again(ask.worker, exchange, upstream, &last, trail, now);
+        }
         trail.upstream_status = 0;
         call.by_status = false;
         trail.attempts = trail.attempts.saturating_add(1);
@@ -162,8 +164,6 @@ pub(crate) async fn send(
         if ask.down.started() || !tries.again(&attempt, &picked.target) {
             return Err(fault.into());
         }
-        ask.worker.recorder.attempt_failed(&picked.target.shared.cells, trail.upstream_status, 0);
-        upstream.cells.count_retry();
         drop(picked);
         gate::leave_target(trail);
         let wait = tries.wait(exchange);
@@ -176,9 +176,23 @@ pub(crate) async fn send(
         trail.verdicts.begin_outward(call.ran);
         failed = Some(fault);
         now = ask.worker.clock.now();
-        exchange.times.begin_again(now);
         call.upload.repeat(exchange, now);
     }
+}
+
+/// Counts an attempt that failed, now that another is made.
+#[cold]
+fn made_again(
+    worker: &Worker,
+    exchange: &mut Exchange,
+    upstream: &LocalUpstream,
+    last: &LocalTarget,
+    trail: &Trail,
+    now: u64,
+) {
+    worker.recorder.attempt_failed(&last.shared.cells, trail.upstream_status, 0);
+    upstream.cells.count_retry();
+    exchange.times.begin_again(now);
 }
 
 async fn attempt(

@@ -390,7 +390,7 @@ pub(crate) fn called<T>(result: &Result<Option<T>, Stop>, ask: &Ask<'_, '_>, exc
             Ok(_) | Err(Stop::Answer(_)) => None,
         };
         let now = if fault.is_some() { ask.worker.clock.now() } else { exchange.times.answered };
-        let begun = exchange.times.decided;
+        let begun = exchange.times.called();
         // of one with a body it is not known since when the upstream had all of it
         let bodiless = matches!(ask.framing, BodyLength::None | BodyLength::Length(0));
         let waited = if bodiless { now.saturating_sub(begun) } else { 0 };
