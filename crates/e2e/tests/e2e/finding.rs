@@ -509,6 +509,35 @@ fn slices_of_kubernetes_are_listed_watched_and_listed_again_when_their_version_i
 }
 
 #[test]
+fn a_watch_that_broke_off_is_no_trouble_once_another_runs() {
+    let origin = Origin::named("a");
+    let found = slice("s1", 1, &[&origin]);
+    let watches = AtomicU64::new(0);
+    let server = Origin::serve(move |peer, request| {
+        if !request.target.contains("watch=1") {
+            return json_answer(peer, "200 OK", "", &list(std::slice::from_ref(&found), 10, ""));
+        }
+        peer.send("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n");
+        if watches.fetch_add(1, Ordering::SeqCst) > 0 {
+            peer.stall();
+        }
+        Next::Close
+    });
+    let folder = Folder::new();
+    let token = folder.write("token", "of-the-account\n");
+    let discover = format!(
+        "kubernetes: {{ namespace: shop, service: u, port: http, server: \"{}\", token_file: {} }}",
+        server.url(),
+        token.display()
+    );
+    let gateway = Gateway::start(&format!("{}status: {{ bind: 127.0.0.1:0 }}\n", configuration(&discover)));
+    until_told(&gateway, "targets of `u` are not found by `kubernetes`: ");
+    until_told(&gateway, "`u` has 1 target by `kubernetes`, which answers again");
+    assert_eq!(gateway.status("/upstreams").json()["upstreams"][0]["discovery"]["ok"], true);
+    assert_eq!(answering(&gateway), ["a"]);
+}
+
+#[test]
 fn targets_that_are_written_down_stay_beside_those_that_are_found() {
     let (first, second) = (Origin::named("a"), Origin::named("b"));
     let folder = Folder::new();

@@ -155,6 +155,8 @@ async fn watch(
     );
     let mut answer = cluster.ask(target, ANSWER).await?;
     refused(&answer)?;
+    // it goes on from what is known: whatever was the trouble is over
+    changed(slices);
     let until = world.clock.now().saturating_add(nanos(WATCH + GRACE));
     let mut line = Vec::new();
     loop {
