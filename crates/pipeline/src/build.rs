@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use daemun_config::decode::{Decoder, Setting};
 use daemun_config::diagnostic::{BAD_VALUE, Diagnostic, Diagnostics};
-use daemun_config::model::Spanned;
+use daemun_config::model::{Spanned, TokenService};
 use daemun_config::tree::{At, Node};
 
 use crate::carry::Carry;
@@ -22,6 +22,10 @@ pub struct BuildContext<'a> {
     pub carry: &'a Carry,
     /// What lies outside an exchange.
     pub world: &'a Arc<dyn World>,
+    /// Whether consumers and credentials may be held in a store beside the configuration.
+    pub has_store: bool,
+    /// Services that give out tokens.
+    pub token_services: &'a [TokenService],
     /// Name of the route, or `None` for requests that match no route.
     pub route: Option<&'a str>,
     /// Whether an authenticator runs on this route.

@@ -478,9 +478,13 @@ impl Exchange {
         self.listed(|consumer| &consumer.tags, |identity| &identity.tags)
     }
 
-    /// What the caller's credential may be used for.
+    /// What the caller's credential may be used for: what a token says, and else what its consumer may do.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
-        self.listed(|_| &[], |identity| &identity.scopes)
+        let scopes = match &self.identity {
+            Some(identity) => Some(identity.scopes.as_slice()),
+            None => self.consumer().map(|consumer| consumer.scopes.as_slice()),
+        };
+        scopes.unwrap_or_default().iter().map(String::as_str)
     }
 
     fn listed(

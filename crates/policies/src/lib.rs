@@ -11,16 +11,19 @@ pub mod canonical_host;
 pub mod body_limit;
 pub mod key_auth;
 pub mod basic_auth;
+pub mod token_auth;
 pub mod rate_limit;
 #[cfg(feature = "validate")]
 pub mod validate;
 pub mod headers;
 pub mod transform;
 pub mod fault_injection;
+pub mod tokens;
 pub mod redirect;
 mod authorization;
 mod caller;
 mod per_directory;
+mod presented;
 mod representation;
 #[cfg(test)]
 mod testing;
@@ -42,10 +45,12 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<body_limit::BodyLimitConfig>(Phase::Admit, include_str!("body_limit/README.md")),
     PolicyRow::of::<key_auth::KeyAuthConfig>(Phase::Authenticate, include_str!("key_auth/README.md")),
     PolicyRow::of::<basic_auth::BasicAuthConfig>(Phase::Authenticate, include_str!("basic_auth/README.md")),
+    PolicyRow::of::<token_auth::TokenAuthConfig>(Phase::Authenticate, include_str!("token_auth/README.md")),
     PolicyRow::of::<rate_limit::RateLimitConfig>(Phase::Admit, include_str!("rate_limit/README.md")),
     #[cfg(feature = "validate")]
     PolicyRow::of::<validate::ValidateConfig>(Phase::Transform, include_str!("validate/README.md")),
     PolicyRow::of::<headers::HeadersConfig>(Phase::Transform, include_str!("headers/README.md")),
     PolicyRow::of::<transform::TransformConfig>(Phase::Transform, include_str!("transform/README.md")),
     PolicyRow::of::<fault_injection::FaultInjectionConfig>(Phase::Transform, include_str!("fault_injection/README.md")),
+    PolicyRow::of::<tokens::TokensConfig>(Phase::Transform, include_str!("tokens/README.md")),
 ];

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use daemun_config::decode::JsonValue;
 use daemun_config::diagnostic::Diagnostics;
+use daemun_config::model::{GrantType, Spanned, TokenFormat, TokenService};
 use daemun_config::tree::{At, Node};
 use daemun_config::{decode::Decoder, parse_text};
 use daemun_pipeline::{
@@ -25,6 +26,7 @@ pub(crate) fn consumer(name: &str, roles: &[&str], keys: &[&str]) -> Consumer {
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
         groups: Vec::new(),
         tags: Vec::new(),
+        scopes: Vec::new(),
         keys: keys.iter().map(|key| sha256(key)).collect(),
         basic: Vec::new(),
     }
@@ -39,11 +41,29 @@ fn sha256(text: &str) -> [u8; 32] {
     digest(&SHA256, text.as_bytes()).as_ref().try_into().expect("32 bytes")
 }
 
+/// A token service with the settings it has where nothing is said.
+pub(crate) fn token_service(name: &str) -> TokenService {
+    let minutes = |minutes: u64| std::time::Duration::from_secs(minutes * 60);
+    TokenService {
+        name: Spanned { value: name.to_owned(), at: At::default() },
+        grants: vec![GrantType::Key, GrantType::ClientCredentials, GrantType::RefreshToken],
+        format: TokenFormat::Opaque,
+        access: minutes(15),
+        refresh: Some(minutes(60)),
+        longest: minutes(120),
+        key_header: "X-Api-Key".to_owned(),
+        refresh_header: None,
+        issuer: None,
+        most: 1000,
+    }
+}
+
 /// What policies are built with.
 pub(crate) struct Bench {
     pub(crate) directory: Arc<Directory>,
     pub(crate) carry: Carry,
     pub(crate) world: Arc<dyn World>,
+    pub(crate) token_services: Vec<TokenService>,
     pub(crate) route: Option<String>,
     pub(crate) path: String,
 }
@@ -54,6 +74,7 @@ impl Bench {
             directory: Arc::new(Directory::new(consumers)),
             carry: Carry::default(),
             world: Nowhere::shared(),
+            token_services: vec![token_service("shop")],
             route: Some("items".to_owned()),
             path: "routes.items.policies".to_owned(),
         }
@@ -80,6 +101,8 @@ impl Bench {
                 directory: &self.directory,
                 carry: &self.carry,
                 world: &self.world,
+                token_services: &self.token_services,
+                has_store: false,
                 route: self.route.as_deref(),
                 authenticated,
                 body: 10 << 20,
@@ -558,5 +581,13 @@ pub(crate) fn wait<T>(work: impl Future<Output = T>) -> T {
             std::task::Poll::Ready(done) => return done,
             std::task::Poll::Pending => std::thread::park(),
         }
+    }
+}
+
+/// All that the caller is told of a stop, and not what the log says.
+pub(crate) fn told(stop: Stop) -> String {
+    match stop {
+        Stop::Fault(fault) => format!("{:?}", Fault { cause: None, ..fault }),
+        Stop::Answer(answer) => format!("{answer:?}"),
     }
 }

@@ -107,8 +107,12 @@ codes! {
         "A template names a `{parameter}` that the route's path pattern does not have.";
     UNKNOWN_POLICY = "unknown_policy":
         "There is no policy of this name. The nearest name is offered.";
+    UNKNOWN_TOKEN_SERVICE = "unknown_token_service":
+        "A route or `token_auth` names a token service that `tokens` does not define, or none where there is not exactly one.";
     UNKNOWN_UPSTREAM = "unknown_upstream":
         "A route names an upstream that `upstreams` does not define. The nearest name is offered.";
+    UNPROTECTED_ENDPOINT = "unprotected_endpoint":
+        "A route tells what tokens stand for (RFC 7662), and has no authenticator: anybody could ask. Add one, such as `key_auth`.";
     UNUSED_UPSTREAM = "unused_upstream":
         "An upstream is defined that no route uses.";
     WRONG_TYPE = "wrong_type":

@@ -19,6 +19,7 @@ use crate::tree::{At, Node, clip};
 pub(super) fn check(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Option<usize>> {
     existence(root, node, cx);
     addresses(root, node, cx);
+    tokens(root, node, cx);
     proxies(root, node, cx);
     let destinations = upstreams(root, node, cx);
     routes(root, node, cx);
@@ -37,6 +38,16 @@ fn existence(root: &Root, node: &Node, cx: &mut Decoder<'_>) {
     if root.routes.is_empty() && empty("routes") {
         let message = "there is no route, so every request is answered with 404";
         cx.report(Diagnostic::warning(NO_ROUTE, at("routes"), message).path("routes"));
+    }
+}
+
+/// Tokens are kept somewhere.
+fn tokens(root: &Root, node: &Node, cx: &mut Decoder<'_>) {
+    let first = node.get("tokens").and_then(Node::as_map).and_then(<[crate::tree::Entry]>::first);
+    if let Some(first) = first.filter(|_| root.store.is_none() && node.get("store").is_none()) {
+        let found = Diagnostic::error(MISSING_KEY, first.key_at, "`store` is missing: tokens must be kept somewhere");
+        let help = "write `store: { path: daemun.db }`, or `store: memory` to lose them with the process";
+        cx.report(found.path(format!("tokens.{}", first.key)).help(help));
     }
 }
 

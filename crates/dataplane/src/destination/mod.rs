@@ -45,6 +45,9 @@ pub(crate) async fn send(
             // boxed, so that calls to upstreams do not carry the size of this
             Box::pin(files::send(ask, exchange, files, trail)).await.map(|()| None)
         }
+        Destination::Policy => Err(Fault::new(Reason::Internal, "nothing answers here")
+            .cause("the last policy let the request pass")
+            .into()),
         Destination::Redirect(to) => Err(Stop::Answer(Box::new(redirect(to, exchange)))),
     }
 }

@@ -90,6 +90,8 @@ fn compile(
         registry,
         carry,
         world,
+        token_services: &config.tokens,
+        has_store: config.store.is_some(),
         directory: &directory,
         diagnostics,
         names: Names::of(&config.upstreams),
@@ -176,6 +178,8 @@ struct Compiler<'a> {
     registry: &'static [PolicyRow],
     carry: &'a Carry,
     world: &'a Arc<dyn World>,
+    token_services: &'a [model::TokenService],
+    has_store: bool,
     directory: &'a Arc<Directory>,
     diagnostics: &'a mut Diagnostics,
     names: Names<'a>,
@@ -268,6 +272,8 @@ impl Compiler<'_> {
             directory: self.directory,
             carry: self.carry,
             world: self.world,
+            token_services: self.token_services,
+            has_store: self.has_store,
             route,
             authenticated,
             body: if route.is_some() { self.body } else { self.largest_body },
@@ -308,6 +314,7 @@ impl Compiler<'_> {
                 .location(route, &redirect.to, params)
                 .map(|to| Destination::Redirect(Box::new(Redirect { to, status: redirect.status }))),
             model::Destination::Files(files) => self.files(route, files),
+            model::Destination::Policy(_) => Some(Destination::Policy),
         };
         let rewrite = self.rewrite(route, params);
         let (destination, rewrite, chain) = (destination?, rewrite?, chain?);
@@ -586,6 +593,7 @@ fn directory(config: &Config) -> Directory {
         roles: c.roles.clone(),
         groups: c.groups.clone(),
         tags: c.tags.clone(),
+        scopes: c.scopes.clone(),
         keys: c.keys.iter().map(|k| k.value).collect(),
         basic: c
             .basic
@@ -638,6 +646,7 @@ mod tests {
         name: "key_auth",
         phase: Phase::Authenticate,
         manual: "",
+        ends: false,
         unconditional: None,
         check: |_, _| {},
         schema: |_| true.into(),
@@ -653,6 +662,7 @@ mod tests {
             phase: "authenticate",
             doc: "",
             authenticator: true,
+            ends: false,
             unconditional: None,
             check: |_, _| {},
             schema: |_| true.into(),
