@@ -1,0 +1,220 @@
+//! The settings of `permission`.
+
+use daemun_config::decode::{
+    Decoder, ExpressionText, FieldValue, JsonValue, Mapping, Method, Name, NonEmpty, OneOrMany, SchemaBuilder, Setting,
+};
+use daemun_config::diagnostic::{self, Diagnostic};
+use daemun_config::model::{IpNet, Spanned};
+use daemun_config::settings;
+use daemun_config::tree::{Node, Value};
+use serde_json::json;
+
+/// Rules of one list.
+const MAX_RULES: usize = 1_000;
+/// Names in one condition.
+const MAX_NAMES: usize = 1_000;
+/// Bytes of a name in a condition.
+const MAX_NAME: usize = 256;
+
+settings! {
+    /// What callers may do. A call passes when no rule of `deny` applies to it, and `allow`, where it is given, lets it pass.
+    #[derive(Clone, Debug)]
+    pub struct PermissionConfig {
+        /// Rules of which one must apply.
+        pub allow: Option<NonEmpty<RuleConfig>>,
+        /// Rules of which none may apply, whatever else would let the call pass.
+        pub deny: Option<NonEmpty<RuleConfig>>,
+        /// What `WWW-Authenticate` asks of a caller that nobody knows, where a known one might be let in.
+        pub challenge: FieldValue = "Bearer realm=\"daemun\"",
+    }
+    check check;
+}
+
+settings! {
+    /// A rule applies to a call when all of its conditions hold; a condition with several values, when one of them does.
+    #[derive(Clone, Debug)]
+    pub struct RuleConfig {
+        /// What explanations and the log call it.
+        pub name: Option<Name>,
+        /// Every call, whoever it comes from.
+        pub anyone: bool = "false",
+        /// Whoever an authenticator found.
+        pub authenticated: bool = "false",
+        /// Consumers of the configuration.
+        pub consumers: Option<OneOrMany<Spanned<Name>>>,
+        /// Roles, the consumer's or those that its credential gives: one of them, or `{ all: [ … ] }`.
+        pub roles: Option<Wanted>,
+        /// Groups, as `roles`.
+        pub groups: Option<Wanted>,
+        /// Tags, as `roles`.
+        pub tags: Option<Wanted>,
+        /// Scopes of the credential, as `roles`.
+        pub scopes: Option<Wanted>,
+        /// Claims of the credential, each with the value it must have, values of which it must have one, or `{ all: [ … ] }`. A `.` in
+        /// a name leads into a claim that is an object.
+        pub claims: Option<Mapping<String, ClaimWanted>>,
+        /// Methods; `GET` includes `HEAD`.
+        pub methods: Option<NonEmpty<Method>>,
+        /// Addresses of callers, or ranges of them.
+        pub client_ip: Option<OneOrMany<IpNet>>,
+        /// A condition in CEL.
+        pub when: Option<ExpressionText>,
+    }
+    check check_rule;
+}
+
+/// Names of which one, or all, must be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Whether all must be.
+    pub all: bool,
+    /// The names.
+    pub names: Vec<Spanned<String>>,
+}
+
+/// Values of which one, or all, a claim must have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimWanted {
+    /// Whether it must have all.
+    pub all: bool,
+    /// The values: texts, whole numbers, `true` and `false`.
+    pub values: Vec<JsonValue>,
+}
+
+/// `(all, the items)` of a value, a list, or `{ all: list }`.
+fn either<'n>(node: &'n Node, what: &str, cx: &mut Decoder<'_>) -> Option<(bool, &'n [Node])> {
+    let (all, list) = match &node.value {
+        Value::Map(entries) => match entries.as_slice() {
+            [entry] if entry.key == "all" => (true, &entry.value),
+            _ => {
+                let message = format!("expected {what}, a list, or `{{ all: [ … ] }}`, found {}", node.found());
+                cx.report(Diagnostic::error(diagnostic::WRONG_TYPE, node.at, message));
+                return None;
+            }
+        },
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Seq(_) => (false, node),
+    };
+    let items = match &list.value {
+        Value::Seq(items) => items.as_slice(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Map(_) => {
+            std::slice::from_ref(list)
+        }
+    };
+    if items.is_empty() || items.len() > MAX_NAMES {
+        cx.bad_value(list, format!("expected 1 to {MAX_NAMES} values, found {}", items.len()));
+        return None;
+    }
+    Some((all, items))
+}
+
+impl Setting for Wanted {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        let (all, items) = either(node, "a name", cx)?;
+        let mut names = Vec::with_capacity(items.len());
+        for item in items {
+            let name = Spanned::<String>::decode(item, cx)?;
+            if name.value.is_empty() || name.value.len() > MAX_NAME {
+                cx.bad_value(item, format!("expected a name of 1 to {MAX_NAME} bytes, found {}", name.value.len()));
+            }
+            names.push(name);
+        }
+        Some(Self { all, names })
+    }
+
+    fn schema(_: &mut SchemaBuilder<'_>) -> JsonValue {
+        with_all(&json!({ "type": "string", "minLength": 1, "maxLength": MAX_NAME }))
+    }
+}
+
+impl Setting for ClaimWanted {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        let (all, items) = either(node, "a value", cx)?;
+        let values = items.iter().map(|item| claim_value(item, cx)).collect::<Option<_>>()?;
+        Some(Self { all, values })
+    }
+
+    fn schema(_: &mut SchemaBuilder<'_>) -> JsonValue {
+        with_all(&json!({ "type": ["string", "integer", "boolean"] }))
+    }
+}
+
+fn claim_value(node: &Node, cx: &mut Decoder<'_>) -> Option<JsonValue> {
+    match &node.value {
+        Value::Bool(value) => Some((*value).into()),
+        Value::String(text) if text.text.len() <= 4 * MAX_NAME => Some(text.text.as_str().into()),
+        Value::Number(text) => {
+            let number = text.parse::<i64>().ok();
+            if number.is_none() {
+                cx.bad_value(node, format!("expected a whole number of 64 bits, found `{text}`"));
+            }
+            number.map(Into::into)
+        }
+        Value::Null | Value::String(_) | Value::Seq(_) | Value::Map(_) => {
+            cx.wrong_type(
+                node,
+                &format!("a text of at most {} bytes, a whole number, `true` or `false`", 4 * MAX_NAME),
+            );
+            None
+        }
+    }
+}
+
+fn with_all(one: &JsonValue) -> JsonValue {
+    let list = json!({ "type": "array", "items": one, "minItems": 1, "maxItems": MAX_NAMES });
+    let all =
+        json!({ "type": "object", "properties": { "all": list }, "required": ["all"], "additionalProperties": false });
+    json!({ "anyOf": [one, list, all] })
+}
+
+fn check(settings: &PermissionConfig, node: &Node, cx: &mut Decoder<'_>) {
+    if node.get("allow").is_none() {
+        let found =
+            Diagnostic::error(diagnostic::MISSING_KEY, node.at, "nothing says who may call, so that nobody could");
+        cx.report(found.help("give `allow`; all that `deny` leaves pass with `allow: [{ anyone: true }]`"));
+    }
+    for (key, rules) in [("allow", &settings.allow), ("deny", &settings.deny)] {
+        if let (Some(rules), Some(node)) = (rules, node.get(key))
+            && rules.0.len() > MAX_RULES
+        {
+            cx.key(key, |cx| cx.bad_value(node, format!("expected 1 to {MAX_RULES} rules, found {}", rules.0.len())));
+        }
+    }
+}
+
+fn check_rule(rule: &RuleConfig, node: &Node, cx: &mut Decoder<'_>) {
+    for (key, given) in [("anyone", rule.anyone), ("authenticated", rule.authenticated)] {
+        if let (false, Some(at)) = (given, node.get(key)) {
+            cx.key(key, |cx| cx.bad_value_help(at, format!("`{key}` is `true` where it is given"), "leave it out"));
+        }
+    }
+    let of_callers = ["authenticated", "consumers", "roles", "groups", "tags", "scopes", "claims"];
+    if let (true, Some(entry)) = (rule.anyone, of_callers.iter().find_map(|key| node.entry(key))) {
+        let message = format!("`anyone` asks nothing of the caller, and `{}` does", entry.key);
+        cx.report(Diagnostic::error(diagnostic::CONFLICTING_KEYS, entry.key_at, message).help("leave one of them out"));
+    }
+    let conditions = ["anyone", "methods", "client_ip", "when"];
+    if of_callers.iter().chain(&conditions).all(|key| node.get(key).is_none()) {
+        let found = Diagnostic::error(diagnostic::MISSING_KEY, node.at, "the rule has no condition");
+        cx.report(found.help("`anyone: true` is one that holds for every call"));
+    }
+    if let Some(claims) = &rule.claims {
+        let claims_node = node.get("claims").unwrap_or(node);
+        let count = claims_node.as_map().map_or(claims.0.len(), <[_]>::len);
+        if count == 0 || count > MAX_NAMES {
+            let message = format!("expected 1 to {MAX_NAMES} claims, found {count}");
+            cx.key("claims", |cx| cx.bad_value(claims_node, message));
+        }
+        for (name, _) in claims.0.iter().filter(|(name, _)| name.value.is_empty() || name.value.len() > MAX_NAME) {
+            let message = format!("the name of a claim has 1 to {MAX_NAME} bytes, this one {}", name.value.len());
+            cx.key("claims", |cx| cx.report(Diagnostic::error(diagnostic::BAD_VALUE, name.at, message)));
+        }
+    }
+    for (key, empty) in [
+        ("consumers", rule.consumers.as_ref().is_some_and(|list| list.0.is_empty())),
+        ("client_ip", rule.client_ip.as_ref().is_some_and(|list| list.0.is_empty())),
+    ] {
+        if let (true, Some(at)) = (empty, node.get(key)) {
+            cx.key(key, |cx| cx.bad_value(at, "expected at least one value, found an empty list"));
+        }
+    }
+}
