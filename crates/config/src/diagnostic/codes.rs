@@ -31,6 +31,9 @@ codes! {
     BAD_VALUE = "bad_value":
         "The value has the right type but not a meaning here: a malformed address, host, duration, size or rate, a word \
          that is not one of those allowed, a number out of range. The message says what is expected.";
+    CEDAR = "cedar":
+        "A file of Cedar policies, schema or entities of `permission` cannot be used: it cannot be read, is malformed, does not fit the \
+         schema, or gives a name twice. The message gives the place in the file.";
     CONFLICTING_KEYS = "conflicting_keys":
         "Two keys that exclude each other are both given, such as two destinations of one route, or `path` and `prefix`.";
     CONTRADICTION = "contradiction":

@@ -1,7 +1,10 @@
 //! The settings of `permission`.
 
+use std::path::PathBuf;
+
 use daemun_config::decode::{
-    Decoder, ExpressionText, FieldValue, JsonValue, Mapping, Method, Name, NonEmpty, OneOrMany, SchemaBuilder, Setting,
+    Bounded, Decoder, ExpressionText, FieldName, FieldValue, JsonValue, Mapping, Method, Name, NonEmpty, OneOrMany,
+    SchemaBuilder, Setting, TemplateText, TimeLimit, WebUrl,
 };
 use daemun_config::diagnostic::{self, Diagnostic};
 use daemun_config::model::{IpNet, Spanned};
@@ -24,6 +27,10 @@ settings! {
         pub allow: Option<NonEmpty<RuleConfig>>,
         /// Rules of which none may apply, whatever else would let the call pass.
         pub deny: Option<NonEmpty<RuleConfig>>,
+        /// Policies in Cedar, which must permit the call as well.
+        pub cedar: Option<CedarConfig>,
+        /// An outside service that decides, which must allow the call as well.
+        pub service: Option<ServiceConfig>,
         /// What `WWW-Authenticate` asks of a caller that nobody knows, where a known one might be let in.
         pub challenge: FieldValue = "Bearer realm=\"daemun\"",
     }
@@ -61,6 +68,160 @@ settings! {
         pub when: Option<ExpressionText>,
     }
     check check_rule;
+}
+
+settings! {
+    /// Policies in Cedar, and how a request is put to them.
+    #[derive(Clone, Debug)]
+    pub struct CedarConfig {
+        /// Files of policies, or folders, of which each file `*.cedar` is read.
+        pub policies: OneOrMany<ReadFile>,
+        /// File of a schema that the policies must fit: `*.json`, or in Cedar's own form.
+        pub schema: Option<ReadFile>,
+        /// File of entities in JSON: what is known of consumers, roles and resources beside what a request says.
+        pub entities: Option<ReadFile>,
+        /// Namespace of the types of all entities.
+        pub namespace: Option<TypeName>,
+        /// Types of who calls.
+        pub principal: PrincipalConfig = "{}",
+        /// What is done, as `Action::"…"`: text with `${…}`. The method when absent, `GET` for `HEAD`.
+        pub action: Option<Spanned<TemplateText>>,
+        /// To what it is done.
+        pub resource: ResourceConfig = "{}",
+        /// Headers of the request that policies may ask for, as `context.headers`.
+        pub headers: OneOrMany<FieldName> = "[]",
+    }
+    check check_cedar;
+}
+
+settings! {
+    /// A service that decides as Open Policy Agent does: it is asked `{"input": …}` and answers `{"result": …}`.
+    #[derive(Clone, Debug)]
+    pub struct ServiceConfig {
+        /// Where it is asked: `https://opa.internal:8181/v1/data/shop/allow`.
+        pub url: WebUrl,
+        /// Time for an answer.
+        pub timeout: TimeLimit = "1s",
+        /// Authorities that the service's certificate must chain to, a PEM file; the system's when absent.
+        pub ca_file: Option<ReadFile>,
+        /// Fields of the call to the service, such as `authorization`; the values are secrets.
+        pub send: Mapping<FieldName, FieldValue> = "{}",
+        /// Headers of the request that the service is told.
+        pub headers: OneOrMany<FieldName> = "[]",
+        /// How long decisions are kept; each is asked for when absent.
+        pub cache: Option<CacheConfig>,
+    }
+    check check_service;
+}
+
+settings! {
+    /// How decisions are kept.
+    #[derive(Clone, Debug)]
+    pub struct CacheConfig {
+        /// How long.
+        pub lasts: TimeLimit as "for",
+        /// What a decision depends on: text with `${…}`. All that the service is asked when absent.
+        pub by: Option<Spanned<TemplateText>>,
+        /// Decisions that each worker keeps; more take the place of those used longest ago.
+        pub max: Bounded<1, 1_000_000> = "10000",
+    }
+}
+
+settings! {
+    /// Types of entities that callers are.
+    #[derive(Clone, Debug)]
+    pub struct PrincipalConfig {
+        /// Of consumers of the configuration, by name.
+        pub consumer: TypeName = "Consumer",
+        /// Of callers that are none, by whom their credential names.
+        pub subject: TypeName = "Subject",
+        /// Of the roles they are in.
+        pub role: TypeName = "Role",
+        /// Of the groups they are in.
+        pub group: TypeName = "Group",
+    }
+}
+
+settings! {
+    /// What a call is about.
+    #[derive(Clone, Debug)]
+    pub struct ResourceConfig {
+        /// Type of the entity.
+        pub kind: TypeName as "type" = "Path",
+        /// Its id: text with `${…}`. The path when absent.
+        pub id: Option<Spanned<TemplateText>>,
+    }
+}
+
+/// A file, or folder, that is read beside the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadFile(pub PathBuf);
+
+impl Setting for ReadFile {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        let path = PathBuf::decode(node, cx)?;
+        cx.reads_file(&path);
+        Some(Self(path))
+    }
+
+    fn schema(s: &mut SchemaBuilder<'_>) -> JsonValue {
+        PathBuf::schema(s)
+    }
+}
+
+/// The name of a type, or of a namespace, in Cedar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeName(pub String);
+
+impl Setting for TypeName {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        let name = String::decode(node, cx)?;
+        let is_part = |part: &str| {
+            part.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+                && !["true", "false", "if", "then", "else", "in", "is", "like", "has", "__cedar"].contains(&part)
+        };
+        if name.len() <= MAX_NAME && name.split("::").all(is_part) {
+            return Some(Self(name));
+        }
+        let help = "write it like `Consumer` or `Shop::Consumer`";
+        cx.bad_value_help(node, format!("`{}` is not the name of a type in Cedar", node.shown()), help);
+        None
+    }
+
+    fn schema(s: &mut SchemaBuilder<'_>) -> JsonValue {
+        let doc = "Name of a type in Cedar: `Consumer`, `Shop::Consumer`.";
+        s.pattern("type name", doc, "^[A-Za-z_][A-Za-z0-9_]*(::[A-Za-z_][A-Za-z0-9_]*)*$")
+    }
+}
+
+fn check_service(settings: &ServiceConfig, node: &Node, cx: &mut Decoder<'_>) {
+    if let Some(entry) = node.entry("ca_file").filter(|_| !settings.url.is_https()) {
+        let found =
+            Diagnostic::error(diagnostic::CONFLICTING_KEYS, entry.key_at, "`ca_file` is for a server that is `https`");
+        cx.key("ca_file", |cx| cx.report(found));
+    }
+    if let Some(at) = node.get("headers") {
+        for FieldName(name) in &settings.headers.0 {
+            cx.key("headers", |cx| cx.reads_field(at, name));
+        }
+    }
+    let own = ["host", "content-length", "content-type", "transfer-encoding", "connection"];
+    for (name, _) in settings.send.0.iter().filter(|(name, _)| own.contains(&name.value.0.as_str())) {
+        let message = format!("`{}` is set by the gateway itself", name.value.0);
+        cx.key("send", |cx| cx.report(Diagnostic::error(diagnostic::BAD_VALUE, name.at, message)));
+    }
+}
+
+fn check_cedar(settings: &CedarConfig, node: &Node, cx: &mut Decoder<'_>) {
+    if let (true, Some(at)) = (settings.policies.0.is_empty(), node.get("policies")) {
+        cx.key("policies", |cx| cx.bad_value(at, "expected at least one file, found an empty list"));
+    }
+    if let Some(at) = node.get("headers") {
+        for FieldName(name) in &settings.headers.0 {
+            cx.key("headers", |cx| cx.reads_field(at, name));
+        }
+    }
 }
 
 /// Names of which one, or all, must be there.
@@ -167,10 +328,14 @@ fn with_all(one: &JsonValue) -> JsonValue {
 }
 
 fn check(settings: &PermissionConfig, node: &Node, cx: &mut Decoder<'_>) {
-    if node.get("allow").is_none() {
+    if ["allow", "cedar", "service"].iter().all(|key| node.get(key).is_none()) {
         let found =
             Diagnostic::error(diagnostic::MISSING_KEY, node.at, "nothing says who may call, so that nobody could");
-        cx.report(found.help("give `allow`; all that `deny` leaves pass with `allow: [{ anyone: true }]`"));
+        cx.report(
+            found.help(
+                "give `allow`, `cedar` or `service`; all that `deny` leaves pass with `allow: [{ anyone: true }]`",
+            ),
+        );
     }
     for (key, rules) in [("allow", &settings.allow), ("deny", &settings.deny)] {
         if let (Some(rules), Some(node)) = (rules, node.get(key))

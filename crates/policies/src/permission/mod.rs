@@ -1,9 +1,15 @@
 //! `permission`: what callers may do, by rules. Finds out nothing of who calls: that is what authenticators are for.
 
+#[cfg(feature = "cedar")]
+mod cedar;
 mod claims;
 mod config;
+#[cfg(not(feature = "cedar"))]
+#[path = "without_cedar.rs"]
+mod cedar;
 mod members;
 mod rule;
+mod service;
 #[cfg(test)]
 mod tests;
 
@@ -12,14 +18,19 @@ use std::sync::Arc;
 use daemun_config::decode::NonEmpty;
 use daemun_config::diagnostic;
 use daemun_pipeline::{
-    BuildContext, Exchange, Explanation, Fault, Flow, Phase, Policy, PolicyConfig, Reason, Runtimes, Stop,
+    BuildContext, Exchange, Explanation, Fault, Flow, Phase, Policy, PolicyConfig, Reason, Runtimes, Stop, Verdict,
 };
 
-pub use config::{ClaimWanted, PermissionConfig, RuleConfig, Wanted};
+pub use config::{
+    CacheConfig, CedarConfig, ClaimWanted, PermissionConfig, PrincipalConfig, ReadFile, ResourceConfig, RuleConfig,
+    ServiceConfig, TypeName, Wanted,
+};
 
 use crate::per_directory::PerDirectory;
+use cedar::Cedar;
 use members::Members;
 use rule::Rule;
+use service::{Decision, Service};
 
 impl PolicyConfig for PermissionConfig {
     const NAME: &'static str = "permission";
@@ -39,7 +50,15 @@ impl PolicyConfig for PermissionConfig {
             ctx.warning(diagnostic::NEEDS_AUTHENTICATOR, message, Some(help.to_owned()));
         }
         let deny = deny.unwrap_or_default();
-        let policy = Permission { members, deny, allow, challenge: self.challenge.0.into() };
+        let cedar = match self.cedar {
+            Some(settings) => Some(Cedar::build(settings, ctx)?),
+            None => None,
+        };
+        let service = match self.service {
+            Some(settings) => Some(Service::build(settings, ctx)?),
+            None => None,
+        };
+        let policy = Permission { members, deny, allow, cedar, service, challenge: self.challenge.0.into() };
         Some(vec![(Phase::Authorize, Box::new(policy))])
     }
 }
@@ -71,6 +90,9 @@ struct Permission {
     deny: Box<[Rule]>,
     /// `None`: whatever is not denied.
     allow: Option<Box<[Rule]>>,
+    /// What must permit the call beside the rules.
+    cedar: Option<Cedar>,
+    service: Option<Service>,
     challenge: Box<str>,
 }
 
@@ -84,14 +106,35 @@ enum Ruling<'p> {
     Open,
 }
 
+/// What somebody beside the rules says to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opinion {
+    Allows,
+    Denies,
+    /// Neither: the call does not pass.
+    HasNone,
+}
+
 impl Policy for Permission {
     fn on_request<'a>(&'a self, exchange: &'a mut Exchange) -> Flow<'a> {
-        Flow::Now(match self.rule(exchange) {
+        let ruled = match self.rule(exchange) {
             Ok(Ruling::Allowed(_) | Ruling::Open) => Ok(()),
             Ok(Ruling::Denied(rule)) => Err(denied(rule)),
             Ok(Ruling::Unmatched) => Err(self.unmatched(exchange)),
             Err(fault) => Err(fault.into()),
-        })
+        };
+        match &self.service {
+            Some(service) if ruled.is_ok() => match self.judge(exchange).map(|()| service.look(exchange)) {
+                Err(stop) => Flow::Now(Err(stop)),
+                Ok(Err(fault)) => Flow::Now(Err(fault.into())),
+                Ok(Ok(Ok(decision))) => Flow::Now(self.decided(decision, exchange)),
+                Ok(Ok(Err(question))) => Flow::Later(Box::pin(async move {
+                    let decision = service.ask(question, exchange.now()).await?;
+                    self.decided(decision, exchange)
+                })),
+            },
+            Some(_) | None => Flow::Now(ruled.and_then(|()| self.judge(exchange))),
+        }
     }
 
     fn sees_answers(&self) -> bool {
@@ -99,22 +142,39 @@ impl Policy for Permission {
     }
 
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
-        match self.rule(exchange) {
-            Ok(Ruling::Allowed(rule)) => Explanation::pass(format!("the rule `{}` allows it", rule.name)),
-            Ok(Ruling::Open) => Explanation::pass("no rule denies it"),
-            Ok(Ruling::Denied(rule)) => Explanation::stop(&denied(rule), format!("the rule `{}` denies it", rule.name)),
+        let ruled = match self.rule(exchange) {
+            Ok(Ruling::Allowed(rule)) => Some(format!("the rule `{}` allows it", rule.name)),
+            Ok(Ruling::Open) => (!self.deny.is_empty()).then(|| "no rule denies it".to_owned()),
+            Ok(Ruling::Denied(rule)) => {
+                return Explanation::stop(&denied(rule), format!("the rule `{}` denies it", rule.name));
+            }
             Ok(Ruling::Unmatched) => {
                 let count = self.allow.as_ref().map_or(0, |rules| rules.len());
                 let rules = if count == 1 { "the only rule" } else { "none of the rules" };
                 let who = if exchange.is_known() { "" } else { ", and nobody is known to call" };
-                Explanation::stop(&self.unmatched(exchange), format!("{rules} of `allow` applies{who}"))
+                return Explanation::stop(&self.unmatched(exchange), format!("{rules} of `allow` applies{who}"));
             }
-            Err(fault) => {
-                let detail = fault.detail.to_string();
-                Explanation::stop(&fault.into(), detail)
-            }
+            Err(fault) => return failed(fault),
+        };
+        let mut said: Vec<String> = ruled.into_iter().collect();
+        match self.cedar.as_ref().map(|cedar| cedar.judge(exchange)).transpose() {
+            Ok(None) => {}
+            Ok(Some(judgement)) => match self.heard(judgement.opinion(), exchange, || judgement.why()) {
+                Ok(()) => said.push(judgement.why()),
+                Err(stop) => return Explanation::stop(&stop, judgement.why()),
+            },
+            Err(fault) => return failed(fault),
         }
+        said.extend(
+            self.service.as_ref().map(|service| format!("the decision service at `{}` would be asked", service.name())),
+        );
+        Explanation::pass(said.join("; "))
     }
+}
+
+fn failed(fault: Fault) -> Explanation {
+    let detail = fault.detail.to_string();
+    Explanation::stop(&fault.into(), detail)
 }
 
 impl Permission {
@@ -136,12 +196,39 @@ impl Permission {
         Ok(Ruling::Unmatched)
     }
 
+    /// Asks Cedar, where there are policies in it.
+    #[inline]
+    fn judge(&self, exchange: &Exchange) -> Verdict {
+        let Some(cedar) = &self.cedar else { return Ok(()) };
+        let judgement = cedar.judge(exchange)?;
+        self.heard(judgement.opinion(), exchange, || judgement.why())
+    }
+
+    /// What a decision of the service comes to.
+    fn decided(&self, decision: Decision, exchange: &Exchange) -> Verdict {
+        let (opinion, why) = match decision {
+            Decision::Allowed => (Opinion::Allows, "the decision service allows it"),
+            Decision::Denied => (Opinion::Denies, "the decision service denies it"),
+            Decision::Undefined => (Opinion::HasNone, "the decision service has no decision on it"),
+        };
+        self.heard(opinion, exchange, || why.to_owned())
+    }
+
+    /// What an opinion comes to: who is not known may try to become so where nothing was said against the call.
+    fn heard(&self, opinion: Opinion, exchange: &Exchange, why: impl FnOnce() -> String) -> Verdict {
+        match opinion {
+            Opinion::Allows => Ok(()),
+            Opinion::HasNone if !exchange.is_known() => Err(self.unknown(&why())),
+            Opinion::HasNone | Opinion::Denies => Err(forbidden(&why())),
+        }
+    }
+
     /// What is answered where no rule lets a call pass: who is not known may try to become so where that could help.
     #[cold]
     fn unmatched(&self, exchange: &Exchange) -> Stop {
         let helps = |rule: &Rule| rule.needs_caller() && rule.is_of_request(exchange);
-        let rules = self.allow.iter().flatten();
-        if !exchange.is_known() && rules.into_iter().any(helps) {
+        let mut rules = self.allow.iter().flatten();
+        if !exchange.is_known() && rules.any(helps) {
             return self.unknown("no rule of `allow` applies to a caller that is not known");
         }
         forbidden("no rule of `allow` applies")
