@@ -1,6 +1,9 @@
 //! An outside decision service, asked over HTTP as Open Policy Agent is: `{"input": …}` in, `{"result": …}` out. Decisions may be kept for a
 //! while, by each worker for itself. Knows no rule of the configuration.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
