@@ -33,7 +33,6 @@ pub struct Vocabulary<'a> {
 
 /// Policies of the language that this version does not have; naming one that the vocabulary lacks is `not_available`.
 pub const PLANNED_POLICIES: &[&str] = &[
-    "acl",
     "bandwidth",
     "cache",
     "compression",
@@ -51,12 +50,9 @@ pub const PLANNED_POLICIES: &[&str] = &[
     "mtls_auth",
     "oidc",
     "quota",
-    "rbac",
     "request_size",
-    "roles",
     "saml",
     "schema_validation",
-    "scopes",
     "script",
     "transform",
     "wasm",

@@ -66,6 +66,12 @@ impl BuildContext<'_> {
         self.read("when", text, Expression::parse(&text.value, &scope))
     }
 
+    /// Reads a condition of the settings, at a key below them, that is asked behind authenticators.
+    pub fn condition_at(&mut self, key: &str, text: &Spanned<String>) -> Option<Expression> {
+        let scope = Scope { params: self.param_names, consumer: true, ..Scope::default() };
+        self.read(key, text, Expression::parse(&text.value, &scope))
+    }
+
     fn read<T>(&mut self, key: &str, text: &Spanned<String>, read: Result<T, ExpressionError>) -> Option<T> {
         match read {
             Ok(text) => Some(text),

@@ -107,6 +107,8 @@ reasons! {
     InvalidGrant = "invalid_grant", Client, 400, 16, "What a token is asked for is not good";
     /// The caller may not do this.
     Forbidden = "forbidden", Gateway, 403, 7, "This is not allowed";
+    /// The service that decides does not answer, or not so that it can be understood.
+    Undecided = "undecided", Gateway, 503, 14, "Whether this is allowed cannot be decided";
     /// A limit is used up.
     RateLimited = "rate_limited", Gateway, 429, 8, "Too many requests";
     /// Client connections are at their limit.

@@ -12,6 +12,7 @@ pub mod body_limit;
 pub mod key_auth;
 pub mod basic_auth;
 pub mod token_auth;
+pub mod permission;
 pub mod rate_limit;
 #[cfg(feature = "validate")]
 pub mod validate;
@@ -46,6 +47,7 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<key_auth::KeyAuthConfig>(Phase::Authenticate, include_str!("key_auth/README.md")),
     PolicyRow::of::<basic_auth::BasicAuthConfig>(Phase::Authenticate, include_str!("basic_auth/README.md")),
     PolicyRow::of::<token_auth::TokenAuthConfig>(Phase::Authenticate, include_str!("token_auth/README.md")),
+    PolicyRow::of::<permission::PermissionConfig>(Phase::Authorize, include_str!("permission/README.md")),
     PolicyRow::of::<rate_limit::RateLimitConfig>(Phase::Admit, include_str!("rate_limit/README.md")),
     #[cfg(feature = "validate")]
     PolicyRow::of::<validate::ValidateConfig>(Phase::Transform, include_str!("validate/README.md")),

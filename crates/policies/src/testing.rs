@@ -372,6 +372,7 @@ fn consumers_of(block: &str) -> Vec<Consumer> {
         let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let mut one = consumer(node.get("name").and_then(Node::as_str).expect("a name"), &roles, &keys);
+        (one.groups, one.tags) = (texts(node, "groups"), texts(node, "tags"));
         let text = |node: &Node, key: &str| node.get(key).and_then(Node::as_str).expect("a text").to_owned();
         let logins = node.get("basic").and_then(Node::as_seq).unwrap_or_default();
         one.basic = logins.iter().map(|login| basic(&text(login, "username"), &text(login, "password"))).collect();

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::decode::{Decoder, ExpressionText, SchemaBuilder, Setting};
+use crate::decode::{Decoder, ExpressionText, SchemaBuilder, Setting, meant};
 use crate::diagnostic::{BAD_VALUE, Diagnostic, NOT_AVAILABLE, UNKNOWN_POLICY, WRONG_TYPE};
 use crate::model::{PolicyEntry, Spanned};
 use crate::policy::{PLANNED_POLICIES, PolicyDescription};
@@ -128,11 +128,13 @@ pub(super) fn unknown_policy(name: &str, at: At, cx: &mut Decoder<'_>) {
         return;
     }
     let known: Vec<&str> = cx.known_policies().iter().filter(|policy| !policy.ends).map(|policy| policy.name).collect();
-    let near = cx.suggest(name, known.iter().copied());
+    let meant = meant(name, &known);
+    let near = if meant.is_some() { None } else { cx.suggest(name, known.iter().copied()) };
     let mut found = Diagnostic::error(UNKNOWN_POLICY, at, format!("there is no policy `{shown}`"));
-    found = match near {
-        Some(_) => found.did_you_mean(near),
-        None => found.help(format!("the policies are {}", known.join(", "))),
+    found = match (near, meant) {
+        (Some(_), _) => found.did_you_mean(near),
+        (None, Some(meant)) => found.help(format!("write `{meant}`")),
+        (None, None) => found.help(format!("the policies are {}", known.join(", "))),
     };
     cx.report(found);
 }
