@@ -9,6 +9,7 @@ use daemun_config::tree::{At, Node};
 
 use crate::carry::Carry;
 use crate::directory::Directory;
+use crate::elsewhere::Upstreams;
 use crate::expression::{Expression, ExpressionError, Scope, Text};
 use crate::world::World;
 
@@ -22,6 +23,8 @@ pub struct BuildContext<'a> {
     pub carry: &'a Carry,
     /// What lies outside an exchange.
     pub world: &'a Arc<dyn World>,
+    /// Where exchanges may be sent in place of the route's upstream.
+    pub upstreams: &'a Arc<dyn Upstreams>,
     /// Name of the route, or `None` for requests that match no route.
     pub route: Option<&'a str>,
     /// Whether an authenticator runs on this route.

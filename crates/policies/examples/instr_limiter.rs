@@ -22,6 +22,7 @@ fn main() {
         directory: &directory,
         carry: &carry,
         world: &Nowhere::shared(),
+        upstreams: &(Arc::new(()) as _),
         route: Some("items"),
         authenticated: true,
         body: 10 << 20,

@@ -11,6 +11,7 @@ pub mod canonical_host;
 pub mod body_limit;
 pub mod key_auth;
 pub mod basic_auth;
+pub mod forward_auth;
 pub mod rate_limit;
 #[cfg(feature = "validate")]
 pub mod validate;
@@ -22,6 +23,8 @@ mod authorization;
 mod caller;
 mod per_directory;
 mod representation;
+#[cfg(test)]
+mod service;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -42,6 +45,7 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<body_limit::BodyLimitConfig>(Phase::Admit, include_str!("body_limit/README.md")),
     PolicyRow::of::<key_auth::KeyAuthConfig>(Phase::Authenticate, include_str!("key_auth/README.md")),
     PolicyRow::of::<basic_auth::BasicAuthConfig>(Phase::Authenticate, include_str!("basic_auth/README.md")),
+    PolicyRow::of::<forward_auth::ForwardAuthConfig>(Phase::Authenticate, include_str!("forward_auth/README.md")),
     PolicyRow::of::<rate_limit::RateLimitConfig>(Phase::Admit, include_str!("rate_limit/README.md")),
     #[cfg(feature = "validate")]
     PolicyRow::of::<validate::ValidateConfig>(Phase::Transform, include_str!("validate/README.md")),

@@ -108,9 +108,9 @@ codes! {
     UNKNOWN_POLICY = "unknown_policy":
         "There is no policy of this name. The nearest name is offered.";
     UNKNOWN_UPSTREAM = "unknown_upstream":
-        "A route names an upstream that `upstreams` does not define. The nearest name is offered.";
+        "A route or a policy names an upstream that `upstreams` does not define. The nearest name is offered.";
     UNUSED_UPSTREAM = "unused_upstream":
-        "An upstream is defined that no route uses.";
+        "An upstream is defined that no route uses, and no policy may send calls to.";
     WRONG_TYPE = "wrong_type":
         "The value is of another type than the key takes: a list instead of a text, a number without its unit, a YAML \
          boolean or number where a text is needed (quote it).";
