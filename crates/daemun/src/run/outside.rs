@@ -79,7 +79,7 @@ impl Outside {
     ///
     /// # Errors
     /// When there are no threads to be had.
-    pub(super) fn new(clock: Clock, events: Events) -> io::Result<Arc<dyn World>> {
+    pub(super) fn start(clock: Clock, events: Events) -> io::Result<Arc<dyn World>> {
         let (jobs, waiting) = sync_channel(JOBS);
         let waiting = Arc::new(Mutex::new(waiting));
         let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(4)).min(8);
@@ -375,7 +375,7 @@ mod tests {
 
     fn world() -> Arc<dyn World> {
         let clock = Clock::system();
-        Outside::new(clock.clone(), Events::to(clock, io::sink()).unwrap()).unwrap()
+        Outside::start(clock.clone(), Events::to(clock, io::sink()).unwrap()).unwrap()
     }
 
     #[test]

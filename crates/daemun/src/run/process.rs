@@ -150,7 +150,7 @@ impl Process {
         let (metrics, recorders) = Metrics::new(setup(workers, clock.wall(clock.now())));
         metrics.tell_to(events.clone());
         let carry = Arc::new(Carry::default());
-        let world = Outside::new(clock.clone(), events.clone())
+        let world = Outside::start(clock.clone(), events.clone())
             .map_err(|error| Failure::unavailable(format!("no threads for computing: {error}")))?;
         let mut compiled = Compiled::new(loaded, &carry, &world, &metrics);
         let (config, snapshot) = compiled.sound(output)?;
