@@ -81,6 +81,7 @@ fn policy() -> Result<Box<dyn Policy>> {
         directory: &Arc::new(Directory::new(Vec::new())),
         carry: &Carry::default(),
         world: &daemun_pipeline::Nowhere::shared(),
+        upstreams: &(Arc::new(()) as _),
         route: Some("items"),
         authenticated: false,
         body: 10 << 20,
