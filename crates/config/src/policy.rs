@@ -39,7 +39,6 @@ pub const PLANNED_POLICIES: &[&str] = &[
     "concurrency",
     "csrf",
     "expressions",
-    "forward_auth",
     "graphql",
     "hmac_auth",
     "introspection",

@@ -96,7 +96,7 @@ pub fn explain_with(snapshot: &Snapshot, request: &ExplainRequest, ids: &mut Ids
     exchange.times.start = clock.now();
     exchange.wall = clock.wall(exchange.times.start);
     if let Err(fault) = run(snapshot, request, ids, &mut exchange, &mut out) {
-        out.status = Some(fault.reason.status());
+        out.status = Some(fault.status());
         out.fault = Some(fault);
     }
     out
@@ -188,7 +188,8 @@ fn destination(
             out.destination = Some(format!("files {}", files.root.value.display()));
         }
         Destination::Upstream(index) => {
-            let Some(upstream) = snapshot.upstreams.get(*index) else { return Ok(()) };
+            let index = exchange.elsewhere.as_ref().map_or(*index, |elsewhere| elsewhere.upstream);
+            let Some(upstream) = snapshot.upstreams.get(index) else { return Ok(()) };
             out.destination = Some(format!("upstream {}", upstream.name));
             let upgrade = upstream::wanted_upgrade(route, exchange, arrived.framing, arrived.upgrade)?;
             head::check_path(exchange, route.own.rewrite.as_ref())?;

@@ -110,7 +110,7 @@ fn from_fault(fault: &Fault, exchange: &mut Exchange, bodies: &ErrorBodies) -> B
     if exchange.request.grpc {
         return grpc::from_fault(fault, exchange);
     }
-    let status = fault.reason.status();
+    let status = fault.status();
     exchange.response.status = status;
     for (name, value) in &fault.fields {
         exchange.response.head.append(name, value.as_bytes());
@@ -141,7 +141,7 @@ fn from_fault(fault: &Fault, exchange: &mut Exchange, bodies: &ErrorBodies) -> B
 
 /// Puts the fault's values into a configured body, escaped for JSON strings.
 fn fill(template: &str, fault: &Fault, instance: &str) -> String {
-    let status = fault.reason.status().to_string();
+    let status = fault.status().to_string();
     let values = [
         ("${status}", status.as_str()),
         ("${title}", fault.reason.title()),

@@ -9,6 +9,7 @@ use daemun_config::tree::{At, Node};
 
 use crate::carry::Carry;
 use crate::directory::Directory;
+use crate::elsewhere::Upstreams;
 use crate::expression::{Expression, ExpressionError, Scope, Text};
 use crate::world::World;
 
@@ -26,6 +27,8 @@ pub struct BuildContext<'a> {
     pub has_store: bool,
     /// Services that give out tokens.
     pub token_services: &'a [TokenService],
+    /// Where exchanges may be sent in place of the route's upstream.
+    pub upstreams: &'a Arc<dyn Upstreams>,
     /// Name of the route, or `None` for requests that match no route.
     pub route: Option<&'a str>,
     /// Whether an authenticator runs on this route.

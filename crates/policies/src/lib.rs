@@ -12,6 +12,7 @@ pub mod body_limit;
 pub mod key_auth;
 pub mod basic_auth;
 pub mod token_auth;
+pub mod forward_auth;
 pub mod permission;
 pub mod rate_limit;
 #[cfg(feature = "validate")]
@@ -26,6 +27,8 @@ mod caller;
 mod per_directory;
 mod presented;
 mod representation;
+#[cfg(test)]
+mod service;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -47,6 +50,7 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<key_auth::KeyAuthConfig>(Phase::Authenticate, include_str!("key_auth/README.md")),
     PolicyRow::of::<basic_auth::BasicAuthConfig>(Phase::Authenticate, include_str!("basic_auth/README.md")),
     PolicyRow::of::<token_auth::TokenAuthConfig>(Phase::Authenticate, include_str!("token_auth/README.md")),
+    PolicyRow::of::<forward_auth::ForwardAuthConfig>(Phase::Authenticate, include_str!("forward_auth/README.md")),
     PolicyRow::of::<permission::PermissionConfig>(Phase::Authorize, include_str!("permission/README.md")),
     PolicyRow::of::<rate_limit::RateLimitConfig>(Phase::Admit, include_str!("rate_limit/README.md")),
     #[cfg(feature = "validate")]

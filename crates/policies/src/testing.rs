@@ -11,10 +11,11 @@ use daemun_config::tree::{At, Node};
 use daemun_config::{decode::Decoder, parse_text};
 use daemun_pipeline::{
     BasicCredential, BodyNeed, BuildContext, Carry, Consumer, Directory, Exchange, Fault, Flow, Head, Method, Nowhere,
-    Outcome, Phase, Policy, Reason, Request, Span, Stop, Verdict, World,
+    Outcome, Phase, Policy, Reason, Request, Span, Stop, Upstreams, Verdict, World,
 };
 
 use crate::REGISTRY;
+use crate::service::Service;
 
 /// Nanoseconds in a second.
 pub(crate) const SECOND: u64 = 1_000_000_000;
@@ -64,6 +65,7 @@ pub(crate) struct Bench {
     pub(crate) carry: Carry,
     pub(crate) world: Arc<dyn World>,
     pub(crate) token_services: Vec<TokenService>,
+    pub(crate) upstreams: Arc<dyn Upstreams>,
     pub(crate) route: Option<String>,
     pub(crate) path: String,
 }
@@ -75,6 +77,7 @@ impl Bench {
             carry: Carry::default(),
             world: Nowhere::shared(),
             token_services: vec![token_service("shop")],
+            upstreams: Arc::new(()),
             route: Some("items".to_owned()),
             path: "routes.items.policies".to_owned(),
         }
@@ -103,6 +106,7 @@ impl Bench {
                 world: &self.world,
                 token_services: &self.token_services,
                 has_store: false,
+                upstreams: &self.upstreams,
                 route: self.route.as_deref(),
                 authenticated,
                 body: 10 << 20,
@@ -234,7 +238,7 @@ impl Chain {
 pub(crate) fn status(stop: &Stop) -> u16 {
     match stop {
         Stop::Answer(answer) => answer.status,
-        Stop::Fault(fault) => fault.reason.status(),
+        Stop::Fault(fault) => fault.status(),
     }
 }
 
@@ -267,7 +271,7 @@ pub(crate) fn problem(fault: &Fault) -> JsonValue {
     let mut members = vec![
         ("type", format!("https://daemun.dev/problems/{}", fault.reason.code()).into()),
         ("title", fault.reason.title().into()),
-        ("status", fault.reason.status().into()),
+        ("status", fault.status().into()),
         ("detail", fault.detail.as_ref().into()),
     ];
     members.extend(fault.members.iter().flat_map(|own| own.0.iter().cloned()));
@@ -323,17 +327,19 @@ pub(crate) fn field_lines(head: &Head) -> Vec<String> {
 pub(crate) fn run_page(manual: &str) -> usize {
     let mut consumers = Vec::new();
     let mut chain: Option<Chain> = None;
+    let service = Arc::new(Service::default());
     let mut ran = 0;
     for (info, block) in blocks(manual) {
         match info {
             "yaml consumers" => consumers = consumers_of(&block),
             "yaml settings" => {
-                let bench = Bench::new(consumers.clone());
+                let world = Arc::clone(&service) as Arc<dyn World>;
+                let bench = Bench { world, ..Bench::new(consumers.clone()) };
                 chain = Some(bench.build(&block).unwrap_or_else(|findings| panic!("{findings:#?}\n{block}")));
             }
             "http exchange" => {
                 let chain = chain.as_ref().expect("settings stand before the first exchange");
-                run_exchange(chain, &block);
+                run_exchange(chain, &service, &block);
                 ran += 1;
             }
             other => assert!(!other.contains(' '), "`{other}` is not a block that can be run"),
@@ -411,6 +417,9 @@ impl Message {
 /// The parts of an `http exchange` block.
 struct Script {
     request: Message,
+    /// What another service is asked, and what it answers.
+    asked: Option<Message>,
+    told: Option<Message>,
     upstream: Option<Message>,
     answer: Message,
     caller: Option<Message>,
@@ -427,6 +436,8 @@ impl Script {
     fn parse(block: &str) -> Script {
         let mut script = Script {
             request: Message::default(),
+            asked: None,
+            told: None,
             upstream: None,
             answer: Message::of("HTTP/1.1 200 OK"),
             caller: None,
@@ -443,6 +454,8 @@ impl Script {
                 continue;
             }
             match line {
+                "→ service" => script.asked = Some(Message::default()),
+                "← service" => script.told = Some(Message::default()),
                 "→ upstream" => script.upstream = Some(Message::default()),
                 "→ upstream, unchanged" => script.upstream = Some(script.request.clone()),
                 "← upstream" => script.answer = Message::default(),
@@ -461,6 +474,8 @@ impl Script {
         match part {
             "→ upstream" => self.upstream.as_mut().expect("opened"),
             "← upstream" => &mut self.answer,
+            "→ service" => self.asked.as_mut().expect("opened"),
+            "← service" => self.told.as_mut().expect("opened"),
             "← caller" => self.caller.as_mut().expect("opened"),
             "request" => &mut self.request,
             other => panic!("nothing may follow `{other}`"),
@@ -485,12 +500,13 @@ impl Script {
     }
 }
 
-fn run_exchange(chain: &Chain, block: &str) {
+fn run_exchange(chain: &Chain, service: &Service, block: &str) {
     let script = Script::parse(block);
     let make = || {
         let mut exchange = chain.exchange(&script.request.lines.join("\n"));
         exchange.client.peer = Some(script.from);
         exchange.client.ip = script.from;
+        exchange.client.peer_text = script.from.to_string().into();
         exchange.client.tls = script.tls;
         exchange.client.trusted = script.trusted;
         exchange.id = b"5f3a09c1000000000001".to_vec();
@@ -502,12 +518,20 @@ fn run_exchange(chain: &Chain, block: &str) {
         explained.request.body = script.request.body.is_some().then(|| script.request.body().into_bytes());
         let (outcome, detail) = chain.explain(&mut explained);
         let mut exchange = make();
+        if let Some(told) = &script.told {
+            service.answer(&[&told.lines[..], &[String::new(), told.body()]].concat().join("\n"));
+        }
         let (passed, verdict) = chain.inward_with(&mut exchange, script.request.body().as_bytes());
+        let asked: Vec<Vec<String>> = script.asked.iter().map(|asked| asked.lines.clone()).collect();
+        assert_eq!(service.asked(), asked, "{block}");
+        assert!(service.is_done(), "what the service answers was asked for\n{block}");
+        // what another service decides is not known before it is asked
+        let is_told = script.told.is_some();
         match &verdict {
             Ok(()) => {
                 assert_eq!(outcome, Outcome::Pass, "explain agrees ({detail})\n{block}");
                 // what is made of a body is not known before there is one
-                if script.request.body.is_none() {
+                if script.request.body.is_none() && !is_told {
                     assert_eq!(
                         upstream_lines(&explained.request),
                         upstream_lines(&exchange.request),
@@ -527,7 +551,7 @@ fn run_exchange(chain: &Chain, block: &str) {
                     Outcome::Answer(status) | Outcome::Refuse(status, _) => status,
                     Outcome::Pass | Outcome::Skip => 0,
                 };
-                assert_eq!(told, status(stop), "explain agrees ({detail})\n{block}");
+                assert_eq!(told, if is_told { 0 } else { status(stop) }, "explain agrees ({detail})\n{block}");
                 assert!(script.upstream.is_none(), "it does not reach the upstream: {stop:?}\n{block}");
                 respond(stop, &mut exchange);
             }

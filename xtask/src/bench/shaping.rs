@@ -83,6 +83,7 @@ fn policy() -> Result<Box<dyn Policy>> {
         world: &daemun_pipeline::Nowhere::shared(),
         token_services: &[],
         has_store: false,
+        upstreams: &(Arc::new(()) as _),
         route: Some("items"),
         authenticated: false,
         body: 10 << 20,

@@ -156,6 +156,8 @@ fn upstreams(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Option<usize
         let fallback = upstream.value.fallback.as_ref().and_then(|fallback| fallback.upstream.as_ref());
         named.extend(fallback.map(|to| (to, format!("upstreams.{}.fallback.upstream", name.value.0))));
     }
+    let of_policies = cx.take_upstreams();
+    named.extend(of_policies.iter().map(|(name, path)| (name, path.clone())));
     for (name, path) in named {
         used.insert(&name.value);
         if written.contains(name.value.as_str()) {

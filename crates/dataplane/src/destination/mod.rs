@@ -24,7 +24,8 @@ pub(crate) async fn send(
 ) -> Result<Option<Box<Rest>>, Stop> {
     match &ask.route.destination {
         Destination::Upstream(index) => {
-            let upstream = find(ask, *index)?;
+            let index = exchange.elsewhere.as_ref().map_or(*index, |elsewhere| elsewhere.upstream);
+            let upstream = find(ask, index)?;
             let retry = retry::retry_of(ask.route, upstream);
             let mirror = mirror::of(ask.route, exchange);
             let keep = retry.map_or(0, |retry| retry.buffer).max(mirror.map_or(0, |mirror| mirror.buffer));

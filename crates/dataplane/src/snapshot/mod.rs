@@ -6,6 +6,7 @@ pub(crate) mod reach;
 pub(crate) mod set;
 pub(crate) mod template;
 pub(crate) mod upstream;
+pub(crate) mod ways;
 
 use std::collections::HashMap;
 use std::sync::Arc;
