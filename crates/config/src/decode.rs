@@ -51,6 +51,7 @@ mod habits;
 mod macros;
 mod scalars;
 mod schema;
+mod web;
 mod words;
 
 pub(crate) use containers::Checked;
@@ -59,6 +60,7 @@ pub use expressions::{ExpressionText, FieldTemplate, TemplateText, expression_en
 pub use scalars::{Bounded, Percent, Period, Rate, Size, TimeLimit, text};
 pub use schema::{Object, SchemaBuilder};
 pub use serde_json::Value as JsonValue;
+pub use web::WebUrl;
 pub use words::{FieldName, FieldValue, Method, Name, RegexText, Status};
 
 use std::collections::HashSet;

@@ -15,7 +15,7 @@ mod outliers;
 mod pattern;
 mod policies;
 mod route;
-mod target;
+pub(crate) mod target;
 mod targets;
 mod upstream;
 

@@ -620,6 +620,10 @@ pub struct Consumer {
     pub name: Spanned<String>,
     /// Roles.
     pub roles: Vec<String>,
+    /// Groups.
+    pub groups: Vec<String>,
+    /// Tags.
+    pub tags: Vec<String>,
     /// SHA-256 digests of its API keys; a key given in clear is digested while reading, and not kept.
     pub keys: Vec<Spanned<[u8; 32]>>,
     /// In place of the route's.

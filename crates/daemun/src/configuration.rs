@@ -8,7 +8,7 @@ use daemun_config::tree::Sources;
 use daemun_config::{Diagnostics, Environment, Given, Loaded, PolicyDescription, System, Vocabulary};
 use daemun_dataplane::Snapshot;
 use daemun_dataplane::record::{Metrics, Setup};
-use daemun_pipeline::{Carry, PolicyRow};
+use daemun_pipeline::{Carry, Nowhere, PolicyRow, World};
 use daemun_policies::REGISTRY;
 
 use crate::code::{Code, Failure};
@@ -52,10 +52,10 @@ pub(crate) struct Compiled {
 
 impl Compiled {
     /// Compiles what was read, finding state that is carried over in `carry` and counters in `metrics`.
-    pub(crate) fn new(loaded: Loaded, carry: &Carry, metrics: &Arc<Metrics>) -> Self {
+    pub(crate) fn new(loaded: Loaded, carry: &Carry, world: &Arc<dyn World>, metrics: &Arc<Metrics>) -> Self {
         let Loaded { config, draft, mut diagnostics, sources, files, tree: _, unreadable, given } = loaded;
         let sound = config.and_then(|config| {
-            let snapshot = Snapshot::compile(&config, REGISTRY, carry, metrics, &mut diagnostics)?;
+            let snapshot = Snapshot::compile(&config, REGISTRY, carry, world, metrics, &mut diagnostics)?;
             Some((config, snapshot))
         });
         if let Some(draft) = draft {
@@ -71,7 +71,7 @@ impl Compiled {
     /// Reads and compiles apart from any running gateway.
     pub(crate) fn detached(path: Option<&Path>) -> Self {
         let (metrics, _) = Metrics::new(setup(1, 0));
-        Self::new(Language::new().load(path, &System), &Carry::detached(), &metrics)
+        Self::new(Language::new().load(path, &System), &Carry::detached(), &Nowhere::shared(), &metrics)
     }
 
     /// The findings as a compiler shows them; empty when there are none.

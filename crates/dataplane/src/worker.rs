@@ -237,6 +237,7 @@ impl Worker {
         copy.request = Request { body: None, ..exchange.request.clone() };
         copy.client = exchange.client.clone();
         copy.consumer = exchange.consumer;
+        copy.identity.clone_from(&exchange.identity);
         copy.consumer_text = exchange.consumer_text;
         copy.directory = exchange.directory.clone();
         copy.params.clone_from(&exchange.params);

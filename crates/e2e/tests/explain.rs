@@ -135,8 +135,14 @@ fn rig() -> Rig {
     let setup = Setup { workers: 1, policies: names, version: "test", commit: "test", started: 0 };
     let (metrics, recorders) = Metrics::new(setup);
     let mut diagnostics = Diagnostics::new();
-    let compiled =
-        Snapshot::compile(&config, daemun_policies::REGISTRY, &Carry::detached(), &metrics, &mut diagnostics);
+    let compiled = Snapshot::compile(
+        &config,
+        daemun_policies::REGISTRY,
+        &Carry::detached(),
+        &daemun_pipeline::Nowhere::shared(),
+        &metrics,
+        &mut diagnostics,
+    );
     let snapshot = Arc::new(compiled.unwrap_or_else(|| panic!("{}", diagnostics.render(&loaded.sources, false))));
     let listen = |name: &str| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

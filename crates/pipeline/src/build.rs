@@ -10,6 +10,7 @@ use daemun_config::tree::{At, Node};
 use crate::carry::Carry;
 use crate::directory::Directory;
 use crate::expression::{Expression, ExpressionError, Scope, Text};
+use crate::world::World;
 
 /// Given to every policy that is built for a route.
 pub struct BuildContext<'a> {
@@ -19,6 +20,8 @@ pub struct BuildContext<'a> {
     pub directory: &'a Arc<Directory>,
     /// State that outlives a reload.
     pub carry: &'a Carry,
+    /// What lies outside an exchange.
+    pub world: &'a Arc<dyn World>,
     /// Name of the route, or `None` for requests that match no route.
     pub route: Option<&'a str>,
     /// Whether an authenticator runs on this route.

@@ -22,6 +22,10 @@ pub struct Consumer {
     pub name: String,
     /// Roles.
     pub roles: Vec<String>,
+    /// Groups.
+    pub groups: Vec<String>,
+    /// Tags.
+    pub tags: Vec<String>,
     /// SHA-256 digests of its API keys.
     pub keys: Vec<[u8; 32]>,
     /// Its credentials of HTTP Basic.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::certificate::TlsIdentity;
 use crate::directory::{Consumer, ConsumerId, Directory};
 use crate::head::{FieldId, Head};
+use crate::identity::Identity;
 
 /// A piece of a head's buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -362,8 +363,10 @@ pub struct Exchange {
     pub response: Response,
     /// Who asks.
     pub client: Client,
-    /// Who the caller proved to be.
+    /// Which consumer of the configuration the caller proved to be.
     pub consumer: Option<ConsumerId>,
+    /// Who the caller is beyond that.
+    pub identity: Option<Arc<Identity>>,
     /// Its name, where an authenticator stored it in the request's head; empty where it did not.
     pub consumer_text: Span,
     /// Known callers of the snapshot this exchange runs under.
@@ -425,7 +428,14 @@ impl Exchange {
         mixed ^ (mixed >> 31)
     }
 
-    /// The caller, when an authenticator found one.
+    /// Whether an authenticator found out who calls.
+    #[must_use]
+    #[inline]
+    pub fn is_known(&self) -> bool {
+        self.consumer.is_some() || self.identity.is_some()
+    }
+
+    /// The caller, when an authenticator found a consumer of the configuration.
     #[must_use]
     pub fn consumer(&self) -> Option<&Consumer> {
         self.directory.as_ref()?.get(self.consumer?)
@@ -441,11 +451,76 @@ impl Exchange {
     #[must_use]
     #[inline]
     pub fn consumer_bytes(&self) -> Option<&[u8]> {
-        self.consumer?;
+        if !self.is_known() {
+            return None;
+        }
         match self.request.head.bytes(self.consumer_text) {
-            [] => self.consumer().map(|consumer| consumer.name.as_bytes()),
+            [] => match self.consumer() {
+                Some(consumer) => Some(consumer.name.as_bytes()),
+                None => self.identity.as_ref().map(|identity| identity.subject.as_bytes()),
+            },
             name => Some(name),
         }
+    }
+
+    /// The caller's roles: those of its consumer, and those its credential says.
+    pub fn roles(&self) -> impl Iterator<Item = &str> {
+        self.listed(|consumer| &consumer.roles, |identity| &identity.roles)
+    }
+
+    /// The caller's groups, likewise.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.listed(|consumer| &consumer.groups, |identity| &identity.groups)
+    }
+
+    /// The caller's tags, likewise.
+    pub fn tags(&self) -> impl Iterator<Item = &str> {
+        self.listed(|consumer| &consumer.tags, |identity| &identity.tags)
+    }
+
+    /// What the caller's credential may be used for.
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+        self.listed(|_| &[], |identity| &identity.scopes)
+    }
+
+    fn listed(
+        &self,
+        of_consumer: fn(&Consumer) -> &[String],
+        of_identity: fn(&Identity) -> &[String],
+    ) -> impl Iterator<Item = &str> {
+        let first = self.consumer().map(of_consumer).unwrap_or_default();
+        let second = self.identity.as_deref().map(of_identity).unwrap_or_default();
+        first.iter().chain(second).map(String::as_str)
+    }
+
+    /// Whether the caller has a role.
+    #[must_use]
+    pub fn has_role(&self, role: &str) -> bool {
+        self.roles().any(|known| known == role)
+    }
+
+    /// Whether the caller is of a group.
+    #[must_use]
+    pub fn has_group(&self, group: &str) -> bool {
+        self.groups().any(|known| known == group)
+    }
+
+    /// Whether the caller has a tag.
+    #[must_use]
+    pub fn has_tag(&self, tag: &str) -> bool {
+        self.tags().any(|known| known == tag)
+    }
+
+    /// Whether the caller's credential may be used for this.
+    #[must_use]
+    pub fn has_scope(&self, scope: &str) -> bool {
+        self.scopes().any(|known| known == scope)
+    }
+
+    /// What else the caller's credential says.
+    #[must_use]
+    pub fn claims(&self) -> Option<&serde_json::Map<String, serde_json::Value>> {
+        self.identity.as_deref().map(|identity| &identity.claims)
     }
 
     /// Lets go of every known caller but its own: one that lasts must not keep those of a configuration that is gone.
@@ -466,6 +541,7 @@ impl Exchange {
         self.response.body = None;
         self.response.own = false;
         self.consumer = None;
+        self.identity = None;
         self.consumer_text = Span::default();
         self.params.clear();
         self.param_names = None;

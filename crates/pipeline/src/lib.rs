@@ -11,6 +11,8 @@ pub mod policy;
 pub mod build;
 pub mod carry;
 pub mod directory;
+pub mod identity;
+pub mod world;
 pub mod explain;
 pub mod expression;
 
@@ -22,7 +24,9 @@ pub use exchange::{Client, Ends, Exchange, Handshake, Method, Request, Response,
 pub use explain::{Explanation, Outcome};
 pub use fault::{Fault, Reason, Side};
 pub use head::{FieldId, Head, same_in_any_case};
+pub use identity::Identity;
 pub use line::{Line, Lines, Name};
 pub use policy::{
     Answer, Bodies, BodyNeed, Coder, Flow, Phase, Policy, PolicyConfig, PolicyRow, Runtimes, Stop, Verdict,
 };
+pub use world::{Later, Nowhere, OutAnswer, OutCall, OutError, World};

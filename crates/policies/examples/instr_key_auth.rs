@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use daemun_config::diagnostic::Diagnostics;
 use daemun_config::tree::At;
-use daemun_pipeline::{BuildContext, Carry, Consumer, Directory, Exchange, Flow};
+use daemun_pipeline::{BuildContext, Carry, Consumer, Directory, Exchange, Flow, Nowhere};
 
 fn key(n: u64) -> String {
     format!("dk_{n:032x}")
@@ -33,6 +33,7 @@ fn main() {
         diagnostics: &mut diagnostics,
         directory: &directory,
         carry: &carry,
+        world: &Nowhere::shared(),
         route: Some("items"),
         authenticated: true,
         body: 10 << 20,

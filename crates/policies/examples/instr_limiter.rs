@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use daemun_config::diagnostic::Diagnostics;
 use daemun_config::tree::At;
-use daemun_pipeline::{BuildContext, Carry, Consumer, ConsumerId, Directory, Exchange, Flow};
+use daemun_pipeline::{BuildContext, Carry, Consumer, ConsumerId, Directory, Exchange, Flow, Nowhere};
 
 fn main() {
     let count: u64 = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(1_000);
@@ -21,6 +21,7 @@ fn main() {
         diagnostics: &mut diagnostics,
         directory: &directory,
         carry: &carry,
+        world: &Nowhere::shared(),
         route: Some("items"),
         authenticated: true,
         body: 10 << 20,

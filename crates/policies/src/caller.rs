@@ -1,8 +1,10 @@
 //! What every authenticator does once it knows who calls: notes the consumer, and tells the upstream. Knows no credential.
 
+use std::sync::Arc;
+
 use daemun_config::diagnostic;
 use daemun_pipeline::head::{Field, is_value};
-use daemun_pipeline::{BuildContext, Consumer, ConsumerId, Directory, Exchange, FieldId, Head, Span};
+use daemun_pipeline::{BuildContext, Consumer, ConsumerId, Directory, Exchange, FieldId, Head, Identity, Span};
 
 /// Tells the upstream who calls.
 const NAME_FIELD: &str = "X-Consumer-Name";
@@ -16,9 +18,8 @@ pub(crate) struct Unsendable(Vec<String>);
 impl Unsendable {
     /// Those of a directory.
     pub(crate) fn of(directory: &Directory) -> Unsendable {
-        let sendable = |text: &str| !text.is_empty() && text.bytes().all(is_value) && text.trim() == text;
         let fits = |consumer: &Consumer| {
-            sendable(&consumer.name) && consumer.roles.iter().all(|role| sendable(role) && !role.contains(','))
+            is_sendable(&consumer.name) && consumer.roles.iter().all(|role| is_sendable(role) && !role.contains(','))
         };
         Unsendable(directory.iter().filter(|(_, c)| !fits(c)).map(|(_, c)| c.name.clone()).collect())
     }
@@ -46,9 +47,64 @@ pub(crate) fn agrees(exchange: &Exchange, consumer: ConsumerId) -> bool {
     exchange.consumer.is_none_or(|known| known == consumer)
 }
 
+/// Whether text can be sent in a header.
+fn is_sendable(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(is_value) && text.trim() == text
+}
+
+/// Notes a caller that a credential tells of beyond the configuration, and tells the upstream. One that is a consumer of the
+/// configuration must be there; one that is none joins the consumer that another authenticator found. False, with nothing noted, when
+/// that is not so, when another authenticator found somebody else, or when its name cannot be sent; the request is then to be refused.
+pub(crate) fn note_identity(exchange: &mut Exchange, identity: &Arc<Identity>) -> bool {
+    let is_same = |known: &Arc<Identity>| known.subject == identity.subject && known.consumer == identity.consumer;
+    if exchange.identity.as_ref().is_some_and(|known| !is_same(known)) {
+        return false;
+    }
+    let told = exchange.is_known();
+    let consumer = match identity.consumer.as_deref() {
+        Some(name) => {
+            let found = exchange.directory.as_ref().and_then(|known| known.find(name));
+            let Some(found) = found.filter(|found| agrees(exchange, *found)) else { return false };
+            Some(found)
+        }
+        None => exchange.consumer,
+    };
+    if consumer.is_none() && !is_sendable(&identity.subject) {
+        return false;
+    }
+    // who is told of by another authenticator as well has the roles of both
+    let extends = consumer.is_some() && identity.consumer.is_none();
+    if told && (!extends || identity.roles.is_empty()) && exchange.consumer == consumer {
+        exchange.identity = Some(Arc::clone(identity));
+        return true;
+    }
+    exchange.consumer = consumer;
+    exchange.identity = Some(Arc::clone(identity));
+    let mut roles = String::new();
+    for role in exchange.roles().filter(|role| is_sendable(role) && !role.contains(',')) {
+        if !roles.is_empty() {
+            roles.push(',');
+        }
+        roles.push_str(role);
+    }
+    for field in exchange.request.head.fields.iter_mut().filter(|field| field.id == FieldId::Identity) {
+        field.removed = true;
+    }
+    let name = exchange.consumer().map_or_else(|| identity.subject.to_string(), |consumer| consumer.name.clone());
+    let head = &mut exchange.request.head;
+    exchange.consumer_text = push(head, NAME_FIELD, name.as_bytes());
+    if !roles.is_empty() {
+        push(head, ROLES_FIELD, roles.as_bytes());
+    }
+    true
+}
+
 /// Notes the caller on the exchange and tells the upstream; name and roles as they are sent. Once is enough.
 #[inline]
 pub(crate) fn note(exchange: &mut Exchange, consumer: ConsumerId, name: &[u8], roles: &[u8]) {
+    if exchange.identity.is_some() {
+        return join(exchange, consumer);
+    }
     if exchange.consumer.replace(consumer).is_some() {
         return;
     }
@@ -59,10 +115,97 @@ pub(crate) fn note(exchange: &mut Exchange, consumer: ConsumerId, name: &[u8], r
     }
 }
 
+/// Notes a consumer beside an identity that another authenticator found.
+#[cold]
+fn join(exchange: &mut Exchange, consumer: ConsumerId) {
+    if exchange.consumer == Some(consumer) {
+        return;
+    }
+    exchange.consumer = Some(consumer);
+    if let Some(identity) = exchange.identity.take() {
+        // what is told anew is of both
+        exchange.consumer_text = Span::default();
+        note_identity(exchange, &identity);
+    }
+}
+
 /// Appends one of the gateway's own fields; the value was checked when the directory was taken in ([`Unsendable`]).
 fn push(head: &mut Head, name: &str, value: &[u8]) -> Span {
     let name = head.store(name.as_bytes());
     let value = head.store(value);
     head.fields.push(Field { name, value, id: FieldId::Identity, removed: false });
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{consumer, exchange};
+
+    fn known(subject: &str, consumer: Option<&str>, roles: &[&str]) -> Arc<Identity> {
+        Arc::new(Identity {
+            subject: subject.into(),
+            consumer: consumer.map(Into::into),
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+            ..Identity::default()
+        })
+    }
+
+    fn asked() -> Exchange {
+        let mut exchange = exchange("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        let consumers = vec![consumer("shop-app", &["buyer"], &[]), consumer("other", &[], &[])];
+        exchange.directory = Some(Arc::new(Directory::new(consumers)));
+        exchange
+    }
+
+    /// What the upstream is told.
+    fn told(exchange: &Exchange) -> Vec<String> {
+        let told = exchange.request.head.iter().filter(|(id, _, _)| *id == FieldId::Identity);
+        told.map(|(_, name, value)| format!("{}: {}", String::from_utf8_lossy(name), String::from_utf8_lossy(value)))
+            .collect()
+    }
+
+    #[test]
+    fn who_is_no_consumer_is_told_by_its_subject() {
+        let mut exchange = asked();
+        assert!(note_identity(&mut exchange, &known("alice", None, &["admin", "a,b"])));
+        assert_eq!(exchange.consumer_name(), Some("alice"));
+        assert_eq!(told(&exchange), ["X-Consumer-Name: alice", "X-Consumer-Roles: admin"]);
+        assert!(!note_identity(&mut exchange, &known("bob", None, &[])));
+        assert_eq!(exchange.consumer_name(), Some("alice"));
+        assert!(!note_identity(&mut asked(), &known("a\r\nb: c", None, &[])));
+        assert!(!note_identity(&mut asked(), &known("", None, &[])));
+    }
+
+    #[test]
+    fn who_is_a_consumer_must_be_there_and_be_the_one_found_before() {
+        let mut exchange = asked();
+        assert!(!note_identity(&mut exchange, &known("x", Some("nobody"), &[])));
+        assert!(!exchange.is_known());
+        assert!(note_identity(&mut exchange, &known("x", Some("shop-app"), &["writer"])));
+        assert_eq!(exchange.consumer_name(), Some("shop-app"));
+        assert_eq!(told(&exchange), ["X-Consumer-Name: shop-app", "X-Consumer-Roles: buyer,writer"]);
+        let mut exchange = asked();
+        note(&mut exchange, ConsumerId(1), b"other", b"");
+        assert!(!note_identity(&mut exchange, &known("x", Some("shop-app"), &[])));
+        assert_eq!(told(&exchange), ["X-Consumer-Name: other"]);
+    }
+
+    #[test]
+    fn who_is_no_consumer_joins_the_one_found_before_or_after() {
+        for first in [true, false] {
+            let mut exchange = asked();
+            let alice = known("alice", None, &["admin"]);
+            if first {
+                note(&mut exchange, ConsumerId(0), b"shop-app", b"buyer");
+                assert!(note_identity(&mut exchange, &alice));
+            } else {
+                assert!(note_identity(&mut exchange, &alice));
+                note(&mut exchange, ConsumerId(0), b"shop-app", b"buyer");
+            }
+            assert_eq!(exchange.consumer_name(), Some("shop-app"));
+            assert_eq!(told(&exchange), ["X-Consumer-Name: shop-app", "X-Consumer-Roles: buyer,admin"]);
+            assert!(exchange.has_role("buyer") && exchange.has_role("admin") && !exchange.has_role("a"));
+        }
+    }
 }

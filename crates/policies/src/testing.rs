@@ -9,8 +9,8 @@ use daemun_config::diagnostic::Diagnostics;
 use daemun_config::tree::{At, Node};
 use daemun_config::{decode::Decoder, parse_text};
 use daemun_pipeline::{
-    BasicCredential, BodyNeed, BuildContext, Carry, Consumer, Directory, Exchange, Fault, Flow, Head, Method, Outcome,
-    Phase, Policy, Reason, Request, Span, Stop, Verdict,
+    BasicCredential, BodyNeed, BuildContext, Carry, Consumer, Directory, Exchange, Fault, Flow, Head, Method, Nowhere,
+    Outcome, Phase, Policy, Reason, Request, Span, Stop, Verdict, World,
 };
 
 use crate::REGISTRY;
@@ -23,6 +23,8 @@ pub(crate) fn consumer(name: &str, roles: &[&str], keys: &[&str]) -> Consumer {
     Consumer {
         name: name.to_owned(),
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+        groups: Vec::new(),
+        tags: Vec::new(),
         keys: keys.iter().map(|key| sha256(key)).collect(),
         basic: Vec::new(),
     }
@@ -41,6 +43,7 @@ fn sha256(text: &str) -> [u8; 32] {
 pub(crate) struct Bench {
     pub(crate) directory: Arc<Directory>,
     pub(crate) carry: Carry,
+    pub(crate) world: Arc<dyn World>,
     pub(crate) route: Option<String>,
     pub(crate) path: String,
 }
@@ -50,6 +53,7 @@ impl Bench {
         Bench {
             directory: Arc::new(Directory::new(consumers)),
             carry: Carry::default(),
+            world: Nowhere::shared(),
             route: Some("items".to_owned()),
             path: "routes.items.policies".to_owned(),
         }
@@ -75,6 +79,7 @@ impl Bench {
                 diagnostics: &mut diagnostics,
                 directory: &self.directory,
                 carry: &self.carry,
+                world: &self.world,
                 route: self.route.as_deref(),
                 authenticated,
                 body: 10 << 20,
@@ -155,7 +160,10 @@ impl Chain {
             match policy.on_request(exchange) {
                 Flow::Now(Ok(())) => {}
                 Flow::Now(Err(stop)) => return (passed, Err(stop)),
-                Flow::Later(_) => panic!("no policy of this crate waits"),
+                Flow::Later(work) => match wait(work) {
+                    Ok(()) => {}
+                    Err(stop) => return (passed, Err(stop)),
+                },
             }
         }
         (self.steps.len(), Ok(()))
@@ -532,4 +540,23 @@ fn answer(script: &Script, exchange: &mut Exchange) {
     let status = script.answer.lines[0].split(' ').nth(1).and_then(|status| status.parse().ok());
     exchange.response.status = status.expect("a status");
     fields(&mut exchange.response.head, script.answer.lines[1..].iter().map(String::as_str));
+}
+
+/// Waits on this thread for what is done by itself or by another thread.
+pub(crate) fn wait<T>(work: impl Future<Output = T>) -> T {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::task::Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut work = std::pin::pin!(work);
+    loop {
+        match work.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(done) => return done,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
 }

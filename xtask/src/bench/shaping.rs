@@ -80,6 +80,7 @@ fn policy() -> Result<Box<dyn Policy>> {
         diagnostics: &mut diagnostics,
         directory: &Arc::new(Directory::new(Vec::new())),
         carry: &Carry::default(),
+        world: &daemun_pipeline::Nowhere::shared(),
         route: Some("items"),
         authenticated: false,
         body: 10 << 20,

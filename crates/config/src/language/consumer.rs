@@ -24,6 +24,10 @@ settings! {
         pub(super) name: Needed<Spanned<Name>>,
         /// Roles.
         roles: Vec<Name> = "[]",
+        /// Groups it belongs to.
+        groups: Vec<Name> = "[]",
+        /// Tags: free words that rules and expressions can ask for.
+        tags: Vec<Name> = "[]",
         /// API keys: texts of at least 16 bytes, best out of a reference like `${env:SHOP_KEY}`, or `{sha256: …}`, the digest that
         /// `daemun key hash` prints.
         pub(super) keys: Vec<KeyDigest> = "[]",
@@ -40,12 +44,18 @@ impl ConsumerText {
         let Spanned { value, at } = self.name.0?;
         Some(Consumer {
             name: Spanned { value: value.0, at },
-            roles: self.roles.into_iter().map(|role| role.0).collect(),
+            roles: names(self.roles),
+            groups: names(self.groups),
+            tags: names(self.tags),
             keys: self.keys.into_iter().map(|key| key.0).collect(),
             importance: self.importance.map(ImportanceText::lower),
             basic: self.basic.0.into_iter().map(BasicText::lower).collect(),
         })
     }
+}
+
+fn names(list: Vec<Name>) -> Vec<String> {
+    list.into_iter().map(|name| name.0).collect()
 }
 
 settings! {

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use serde_json::{Value as Json, json};
 
-use super::target::{HostName, TargetUrl, split_authority};
-use crate::decode::{Bounded, Decoder, FieldName, FieldValue, Mapping, SchemaBuilder, Setting, TimeLimit, text};
+use super::target::{HostName, TargetUrl};
+use crate::decode::{
+    Bounded, Decoder, FieldName, FieldValue, Mapping, SchemaBuilder, Setting, TimeLimit, WebUrl, text,
+};
 use crate::diagnostic::{CONFLICTING_KEYS, Diagnostic, MISSING_KEY};
 use crate::model::{
     ConsulSource, Discover, DnsRecords, DnsSource, HttpSource, KubernetesSource, PortRef, Secret, Server, Source,
@@ -203,7 +205,7 @@ settings! {
     /// A web server that lists the targets: as `targets` does, or as Prometheus' HTTP service discovery.
     pub(super) struct HttpText {
         /// Where the list is: `https://inventory.internal/targets?of=orders`.
-        url: ListUrl,
+        url: WebUrl,
         /// Time between two questions.
         interval: TimeLimit = "10s",
         /// Fields of the request, such as `authorization`; the values are secrets.
@@ -218,7 +220,7 @@ settings! {
 
 impl HttpText {
     fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
-        no_authorities_without_tls(self.url.tls, node, cx);
+        no_authorities_without_tls(self.url.is_https(), node, cx);
         if let Some(node) = node.get("interval").filter(|_| self.interval.0.as_millis() < 100) {
             cx.key("interval", |cx| {
                 cx.bad_value(node, "the server is asked ten times a second at most: write `100ms` or more")
@@ -227,10 +229,9 @@ impl HttpText {
     }
 
     fn lower(self) -> HttpSource {
-        let ListUrl { address, tls, authority, target } = self.url;
         HttpSource {
-            server: Server { address, tls, authority, ca_file: self.ca_file },
-            target: Secret(target),
+            server: self.url.server(self.ca_file),
+            target: Secret(self.url.target().to_owned()),
             headers: super::health::secret_fields(self.headers),
             interval: self.interval.0,
         }
@@ -381,59 +382,5 @@ impl Setting for PortRef {
     fn schema(s: &mut SchemaBuilder<'_>) -> Json {
         let (number, name) = (Bounded::<1, 65_535>::schema(s), PlainText::schema(s));
         json!({ "anyOf": [number, name] })
-    }
-}
-
-/// Where a list of targets is.
-struct ListUrl {
-    address: TargetAddress,
-    tls: bool,
-    authority: String,
-    /// Path and query.
-    target: String,
-}
-
-impl Setting for ListUrl {
-    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
-        let written = text(node, cx, "the address of a list")?;
-        let url = Self::read(written);
-        if url.is_none() {
-            let help = "write it like `https://inventory.internal/targets?of=orders`";
-            cx.bad_value_help(node, format!("`{}` is not the address of a list", node.shown()), help);
-        }
-        url
-    }
-
-    fn schema(s: &mut SchemaBuilder<'_>) -> Json {
-        let doc = "Address of a list: `https://inventory.internal/targets?of=orders`.";
-        s.pattern(
-            "address of a list",
-            doc,
-            "^[Hh][Tt][Tt][Pp][Ss]?://([0-9A-Za-z_.-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?([/?][!-\"$-~]*)?$",
-        )
-    }
-}
-
-impl ListUrl {
-    fn read(written: &str) -> Option<Self> {
-        let (scheme, rest) = written.split_once("://")?;
-        let tls = match scheme.to_ascii_lowercase().as_str() {
-            "http" => false,
-            "https" => true,
-            _ => return None,
-        };
-        let (authority, target) = match rest.find(['/', '?']) {
-            Some(end) => rest.split_at_checked(end)?,
-            None => (rest, "/"),
-        };
-        let visible = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
-        let (host, port) = split_authority(authority)?;
-        if port == Some(0) || !target.bytes().all(visible) {
-            return None;
-        }
-        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
-        let port = port.unwrap_or(if tls { 443 } else { 80 });
-        let authority = authority.to_ascii_lowercase();
-        Some(Self { address: TargetAddress::Tcp { host, port }, tls, authority, target })
     }
 }

@@ -86,7 +86,7 @@ fn read(written: &str) -> Result<TargetUrl, Refused> {
 }
 
 /// Host in lower case without brackets, and the port if there is one.
-pub(super) fn split_authority(authority: &str) -> Option<(String, Option<u16>)> {
+pub(crate) fn split_authority(authority: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (host, behind) = rest.split_once(']')?;
         host.parse::<std::net::Ipv6Addr>().ok()?;

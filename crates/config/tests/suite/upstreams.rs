@@ -129,7 +129,7 @@ fn settings_of_finding_and_checking_are_held_together() {
         ),
         (
             "discover: { http: { url: ftp://h/a } }",
-            "bad_value upstreams.u.discover.http.url: `ftp://h/a` is not the address of a list; write it like `https://inventory.internal/targets?of=orders`",
+            "bad_value upstreams.u.discover.http.url: `ftp://h/a` is not an address: the scheme is `http` or `https`; write it like `https://accounts.internal/keys?of=shop`",
         ),
         (
             "discover: { kubernetes: { service: a, server: https://h } }",

@@ -10,6 +10,7 @@
 //! names.rs     targets' names stay resolved            lookup.rs    name servers are asked
 //! discover/    targets are found                       check/       targets are checked
 //! ask.rs       servers are asked over HTTP             retry.rs     when to try again
+//! outside.rs   what policies may ask of the world
 //! ```
 
 mod ask;
@@ -20,6 +21,7 @@ pub(crate) mod handover;
 mod lookup;
 mod names;
 mod notify;
+mod outside;
 pub(crate) mod process;
 mod retry;
 mod signals;

@@ -12,7 +12,7 @@ use daemun_config::model::{Config, LogTarget, Reload};
 use daemun_config::tree::Sources;
 use daemun_dataplane::record::{AccessLog, Events, Metrics};
 use daemun_dataplane::{Clock, Gateway, IdSource, Options, Snapshot};
-use daemun_pipeline::Carry;
+use daemun_pipeline::{Carry, World};
 use daemun_sys::Inherited;
 use tokio::task::JoinHandle;
 
@@ -20,6 +20,7 @@ use super::Event;
 use super::endpoints::Endpoints;
 use super::handover::{Invocation, Starting};
 use super::notify;
+use super::outside::Outside;
 use super::sockets::{Key, Refused, Role, Table};
 use super::source::Source;
 use super::targets::{Coming, Targets};
@@ -72,6 +73,7 @@ pub(crate) struct Process {
     events: Events,
     metrics: Arc<Metrics>,
     carry: Arc<Carry>,
+    world: Arc<dyn World>,
     gateway: Arc<Gateway>,
     sockets: Table,
     endpoints: Endpoints,
@@ -148,7 +150,9 @@ impl Process {
         let (metrics, recorders) = Metrics::new(setup(workers, clock.wall(clock.now())));
         metrics.tell_to(events.clone());
         let carry = Arc::new(Carry::default());
-        let mut compiled = Compiled::new(loaded, &carry, &metrics);
+        let world = Outside::start(clock.clone(), events.clone())
+            .map_err(|error| Failure::unavailable(format!("no threads for computing: {error}")))?;
+        let mut compiled = Compiled::new(loaded, &carry, &world, &metrics);
         let (config, snapshot) = compiled.sound(output)?;
         let read = Read { began, files: compiled.files, sources: compiled.sources };
 
@@ -182,6 +186,7 @@ impl Process {
             events: events.clone(),
             metrics,
             carry,
+            world,
             gateway,
             sockets,
             endpoints,
@@ -284,11 +289,11 @@ impl Process {
             return;
         }
         let (source, carry, metrics) = (Arc::clone(&self.source), Arc::clone(&self.carry), Arc::clone(&self.metrics));
-        let (targets, clock) = (Arc::clone(&self.targets), self.clock.clone());
+        let (targets, world, clock) = (Arc::clone(&self.targets), Arc::clone(&self.world), self.clock.clone());
         self.slow_at = Some(clock.now().saturating_add(u64::try_from(SLOW.as_nanos()).unwrap_or(u64::MAX)));
         self.preparing = Some(tokio::spawn(async move {
             let (began, started) = (watch::Moment::now(), clock.now());
-            let compiled = blocking(move || Compiled::new(source.load(), &carry, &metrics)).await;
+            let compiled = blocking(move || Compiled::new(source.load(), &carry, &world, &metrics)).await;
             let targets = match &compiled.sound {
                 Some((config, snapshot)) => targets.prepare(config, snapshot).await,
                 None => Coming::default(),

@@ -83,7 +83,7 @@ impl Asked<'_> {
     fn put(&self, put: &mut impl FnMut(&[u8])) {
         let exchange = self.exchange;
         put(self.route.name.as_bytes());
-        put(if exchange.consumer.is_some() { b"c" } else { b"" });
+        put(if exchange.is_known() { b"c" } else { b"" });
         put(exchange.consumer_bytes().unwrap_or_default());
         put(exchange.client.identity.as_ref().map_or("", |identity| &identity.fingerprint).as_bytes());
         put(if exchange.client.tls { b"s" } else { b"" });
@@ -249,7 +249,15 @@ mod tests {
         let setup = Setup { workers: 1, policies: Vec::new(), version: "test", commit: "test", started: 0 };
         let (metrics, _) = Metrics::new(setup);
         let config = loaded.config.unwrap();
-        Snapshot::compile(&config, &[], &Carry::detached(), &metrics, &mut Diagnostics::new()).unwrap()
+        Snapshot::compile(
+            &config,
+            &[],
+            &Carry::detached(),
+            &daemun_pipeline::Nowhere::shared(),
+            &metrics,
+            &mut Diagnostics::new(),
+        )
+        .unwrap()
     }
 
     fn digest(snapshot: &Snapshot, exchange: &Exchange) -> (Digest, u64) {

@@ -10,7 +10,9 @@ use daemun_config::model::{
 };
 use daemun_config::tree::At;
 use daemun_pipeline::expression::{Expression, ExpressionError, Scope, Text};
-use daemun_pipeline::{BasicCredential, BuildContext, Carry, Consumer, Directory, Phase, Policy, PolicyRow};
+use daemun_pipeline::{
+    BasicCredential, BuildContext, Carry, Consumer, Directory, Nowhere, Phase, Policy, PolicyRow, World,
+};
 
 use super::failure::{Names, OwnFailure};
 use super::template::{Template, split_expressions};
@@ -35,10 +37,11 @@ impl Snapshot {
         config: &Config,
         registry: &'static [PolicyRow],
         carry: &Carry,
+        world: &Arc<dyn World>,
         metrics: &Arc<Metrics>,
         diagnostics: &mut Diagnostics,
     ) -> Option<Snapshot> {
-        compile(config, true, registry, carry, metrics, diagnostics)
+        compile(config, true, registry, carry, world, metrics, diagnostics)
     }
 
     /// Reports what compiling would find in what could be read of a configuration with errors, so that all is told at once.
@@ -49,7 +52,15 @@ impl Snapshot {
         diagnostics: &mut Diagnostics,
     ) {
         let mut found = Diagnostics::new();
-        compile(draft.config(), draft.knows_policies(), registry, &Carry::detached(), metrics, &mut found);
+        compile(
+            draft.config(),
+            draft.knows_policies(),
+            registry,
+            &Carry::detached(),
+            &Nowhere::shared(),
+            metrics,
+            &mut found,
+        );
         diagnostics.append(draft.keep(found));
     }
 }
@@ -60,6 +71,7 @@ fn compile(
     policies: bool,
     registry: &'static [PolicyRow],
     carry: &Carry,
+    world: &Arc<dyn World>,
     metrics: &Arc<Metrics>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Snapshot> {
@@ -77,6 +89,7 @@ fn compile(
     let mut compiler = Compiler {
         registry,
         carry,
+        world,
         directory: &directory,
         diagnostics,
         names: Names::of(&config.upstreams),
@@ -162,6 +175,7 @@ type Exceptions = (Option<u64>, Option<u64>, Option<u64>, Vec<String>, Option<u1
 struct Compiler<'a> {
     registry: &'static [PolicyRow],
     carry: &'a Carry,
+    world: &'a Arc<dyn World>,
     directory: &'a Arc<Directory>,
     diagnostics: &'a mut Diagnostics,
     names: Names<'a>,
@@ -253,6 +267,7 @@ impl Compiler<'_> {
             diagnostics: &mut *self.diagnostics,
             directory: self.directory,
             carry: self.carry,
+            world: self.world,
             route,
             authenticated,
             body: if route.is_some() { self.body } else { self.largest_body },
@@ -569,6 +584,8 @@ fn directory(config: &Config) -> Directory {
     let consumers = config.consumers.iter().map(|c| Consumer {
         name: c.name.value.clone(),
         roles: c.roles.clone(),
+        groups: c.groups.clone(),
+        tags: c.tags.clone(),
         keys: c.keys.iter().map(|k| k.value).collect(),
         basic: c
             .basic
@@ -645,7 +662,8 @@ mod tests {
         let setup = Setup { workers: 1, policies: Vec::new(), version: "test", commit: "test", started: 0 };
         let (metrics, _) = Metrics::new(setup);
         let mut diagnostics = Diagnostics::new();
-        let snapshot = Snapshot::compile(&config, &ROWS, &Carry::detached(), &metrics, &mut diagnostics);
+        let snapshot =
+            Snapshot::compile(&config, &ROWS, &Carry::detached(), &Nowhere::shared(), &metrics, &mut diagnostics);
         let found = diagnostics.iter().map(|found| format!("{} {}", found.code, found.message)).collect();
         (snapshot, found)
     }

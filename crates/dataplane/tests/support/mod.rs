@@ -79,7 +79,14 @@ fn compile_with(rows: &'static [PolicyRow], listener: &str, yaml: &str, metrics:
     let loaded = load_text("test.yaml".as_ref(), &text, &System, &Vocabulary { policies: &described });
     let config = loaded.config.unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(&loaded.sources, false)));
     let mut diagnostics = Diagnostics::new();
-    let snapshot = Snapshot::compile(&config, rows, &Carry::detached(), metrics, &mut diagnostics);
+    let snapshot = Snapshot::compile(
+        &config,
+        rows,
+        &Carry::detached(),
+        &daemun_pipeline::Nowhere::shared(),
+        metrics,
+        &mut diagnostics,
+    );
     Arc::new(snapshot.unwrap_or_else(|| panic!("{}", diagnostics.render(&loaded.sources, false))))
 }
 

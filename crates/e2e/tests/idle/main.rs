@@ -103,7 +103,14 @@ fn start(text: &str, folder: &Path) -> (Gateway, SocketAddr) {
     let loaded = load_text("idle.yaml".as_ref(), &text, &System, &Vocabulary { policies: &described });
     let config = loaded.config.unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(&loaded.sources, false)));
     let mut diagnostics = Diagnostics::new();
-    let snapshot = Snapshot::compile(&config, REGISTRY, &Carry::detached(), &metrics, &mut diagnostics);
+    let snapshot = Snapshot::compile(
+        &config,
+        REGISTRY,
+        &Carry::detached(),
+        &daemun_pipeline::Nowhere::shared(),
+        &metrics,
+        &mut diagnostics,
+    );
     let snapshot = snapshot.unwrap_or_else(|| panic!("{}", diagnostics.render(&loaded.sources, false)));
     if let Some(wanted) = &config.access_log {
         let log = AccessLog::open(

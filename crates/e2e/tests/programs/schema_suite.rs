@@ -127,6 +127,7 @@ fn policy(schema: &Value, formats: bool, remotes: &Map<String, Value>) -> Option
         diagnostics: &mut diagnostics,
         directory: &Arc::new(Directory::new(Vec::new())),
         carry: &Carry::detached(),
+        world: &daemun_pipeline::Nowhere::shared(),
         route: Some("suite"),
         authenticated: false,
         body: 10 << 20,

@@ -48,12 +48,7 @@ fn shop() -> Exchange {
     let mut exchange = exchange("GET", "/items/a%20b/x", "q=1&q=%31&n%61me=x+y%2B", &fields);
     let start = exchange.request.path.start();
     exchange.params = vec![(0, crate::Span::new(start + 7, start + 12)), (1, crate::Span::new(start + 13, start + 14))];
-    let consumer = Consumer {
-        name: "app".into(),
-        roles: vec!["buyer".into(), "admin".into()],
-        keys: Vec::new(),
-        basic: Vec::new(),
-    };
+    let consumer = Consumer { name: "app".into(), roles: vec!["buyer".into(), "admin".into()], ..Consumer::default() };
     exchange.directory = Some(Arc::new(Directory::new(vec![consumer])));
     exchange.consumer = Some(ConsumerId(0));
     exchange.response.status = 503;
@@ -538,8 +533,7 @@ fn any_exchange() -> impl Strategy<Value = Exchange> {
             let start = exchange.request.path.start();
             exchange.params = vec![(0, crate::Span::new(start + 1, start + 1 + path.len()))];
             if known {
-                let consumer =
-                    Consumer { name: "ab".into(), roles: vec!["a".into()], keys: Vec::new(), basic: Vec::new() };
+                let consumer = Consumer { name: "ab".into(), roles: vec!["a".into()], ..Consumer::default() };
                 exchange.directory = Some(Arc::new(Directory::new(vec![consumer])));
                 exchange.consumer = Some(ConsumerId(0));
                 exchange.client.ip = "10.0.0.1".parse().unwrap();

@@ -148,7 +148,11 @@ impl Subject {
         match self {
             Subject::Consumer { keys, .. } => {
                 let position = exchange.consumer.map(|id| id.0 as usize);
-                position.and_then(|position| keys.value.get(position)).copied().unwrap_or(Key::new(0, 0))
+                match position.and_then(|position| keys.value.get(position)) {
+                    Some(key) => *key,
+                    // one beyond the configuration, by the name it is told by; nobody is one caller
+                    None => exchange.consumer_name().map_or(Key::new(0, 0), consumer_key),
+                }
             }
             Subject::ClientIp { mask, .. } => callers.key(network(exchange.client.ip, *mask)),
             Subject::Header { name, .. } => callers.header_key(name, exchange),
@@ -175,10 +179,15 @@ fn network(ip: IpAddr, mask: u128) -> u128 {
 }
 
 fn consumer_keys(directory: &Directory) -> Box<[Key]> {
-    let half = |name: &str, which: u8| {
+    directory.iter().map(|(_, consumer)| consumer_key(&consumer.name)).collect()
+}
+
+/// The same for one name in every process, so that a consumer keeps its bucket wherever it is declared.
+fn consumer_key(name: &str) -> Key {
+    let half = |which: u8| {
         let mut hasher = DefaultHasher::new();
         (which, name).hash(&mut hasher);
         hasher.finish()
     };
-    directory.iter().map(|(_, consumer)| Key::new(half(&consumer.name, 0), half(&consumer.name, 1))).collect()
+    Key::new(half(0), half(1))
 }

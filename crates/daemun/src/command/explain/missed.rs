@@ -10,7 +10,7 @@ use daemun_dataplane::Snapshot;
 use daemun_dataplane::explain::{ExplainRequest, Explained, explain};
 use daemun_dataplane::record::Metrics;
 use daemun_dataplane::router::Verdict;
-use daemun_pipeline::{Carry, Reason};
+use daemun_pipeline::{Carry, Nowhere, Reason};
 use daemun_policies::REGISTRY;
 
 use crate::command::routes;
@@ -57,7 +57,8 @@ fn not_tried(config: &mut Config, request: &ExplainRequest, hosts: &[String]) ->
     let (metrics, _) = Metrics::new(setup(1, 0));
     config.hosts_fall_through = true;
     let carry = Carry::detached();
-    let snapshot = Snapshot::compile(config, REGISTRY, &carry, &Arc::clone(&metrics), &mut Diagnostics::new());
+    let snapshot =
+        Snapshot::compile(config, REGISTRY, &carry, &Nowhere::shared(), &Arc::clone(&metrics), &mut Diagnostics::new());
     config.hosts_fall_through = false;
     let considered = snapshot.and_then(|snapshot| explain(&snapshot, request).considered);
     let all = considered.map(|considered| considered.considered).unwrap_or_default();

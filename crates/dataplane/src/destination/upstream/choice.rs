@@ -217,10 +217,7 @@ impl Choice {
         let request = &exchange.request;
         let value = match by {
             HashKey::ClientIp => None,
-            HashKey::Consumer => {
-                let named = exchange.consumer.zip(exchange.directory.as_ref());
-                named.and_then(|(id, directory)| directory.get(id)).map(|consumer| consumer.name.as_bytes())
-            }
+            HashKey::Consumer => exchange.consumer_bytes(),
             HashKey::Header(name) => request.head.get(name),
             HashKey::Cookie(name) => request.cookie(name),
             HashKey::Query(name) => request.query_value(name).map(str::as_bytes),
