@@ -11,6 +11,8 @@ pub mod canonical_host;
 pub mod body_limit;
 pub mod key_auth;
 pub mod basic_auth;
+pub mod mtls_auth;
+pub mod hmac_auth;
 pub mod rate_limit;
 #[cfg(feature = "validate")]
 pub mod validate;
@@ -19,9 +21,12 @@ pub mod transform;
 pub mod fault_injection;
 pub mod redirect;
 mod authorization;
+mod base64_text;
 mod caller;
 mod per_directory;
+mod replay;
 mod representation;
+mod signed_body;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -42,6 +47,8 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<body_limit::BodyLimitConfig>(Phase::Admit, include_str!("body_limit/README.md")),
     PolicyRow::of::<key_auth::KeyAuthConfig>(Phase::Authenticate, include_str!("key_auth/README.md")),
     PolicyRow::of::<basic_auth::BasicAuthConfig>(Phase::Authenticate, include_str!("basic_auth/README.md")),
+    PolicyRow::of::<mtls_auth::MtlsAuthConfig>(Phase::Authenticate, include_str!("mtls_auth/README.md")),
+    PolicyRow::of::<hmac_auth::HmacAuthConfig>(Phase::Authenticate, include_str!("hmac_auth/README.md")),
     PolicyRow::of::<rate_limit::RateLimitConfig>(Phase::Admit, include_str!("rate_limit/README.md")),
     #[cfg(feature = "validate")]
     PolicyRow::of::<validate::ValidateConfig>(Phase::Transform, include_str!("validate/README.md")),

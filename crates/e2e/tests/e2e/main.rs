@@ -27,6 +27,7 @@ mod conditional_policies;
 mod shaping;
 mod admission;
 mod passwords;
+mod signatures;
 mod validate;
 mod refusals;
 mod limits;
