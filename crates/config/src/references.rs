@@ -273,13 +273,16 @@ fn read(environment: &dyn Environment, path: &Path) -> Result<String, String> {
     if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text) }
 }
 
-/// Marks what stands under `consumers` as secret, names and roles apart, and keeps it out of snippets; what an upstream sends to be told
-/// of targets or to check them: tokens and fields; and the secrets of policies. A misspelt key is meant as well.
+/// Marks what stands under `consumers` and `users` as secret, names and roles apart, and keeps it out of snippets; what an upstream sends to be told
+/// of targets or to check them: tokens and fields; what opens places where users are known; and the secrets of policies. A misspelt key is
+/// meant as well.
 pub(crate) fn mark_secrets(root: &mut Node, sources: &mut Sources) {
     let Value::Map(entries) = &mut root.value else { return };
     for entry in entries {
-        if diagnostic::nearest(&entry.key, ["consumers"]).is_some() {
+        if diagnostic::nearest(&entry.key, ["consumers", "users"]).is_some() {
             mark(&mut entry.value, sources);
+        } else if diagnostic::nearest(&entry.key, ["tokens"]).is_some() {
+            mark_keys(&mut entry.value, SOURCE_SECRETS, sources);
         } else if diagnostic::nearest(&entry.key, ["upstreams"]).is_some() {
             mark_credentials(&mut entry.value, 0, sources);
         } else if diagnostic::nearest(&entry.key, ["policies"]).is_some() {
@@ -293,8 +296,13 @@ pub(crate) fn mark_secrets(root: &mut Node, sources: &mut Sources) {
 }
 
 /// Settings of policies that are secrets.
-const POLICY_SECRETS: &[(&str, &[&str])] =
-    &[("upstream_auth", &["password", "key", "client_secret", "secret_access_key", "session_token"])];
+const POLICY_SECRETS: &[(&str, &[&str])] = &[
+    ("upstream_auth", &["password", "key", "client_secret", "secret_access_key", "session_token"]),
+    ("basic_auth", SOURCE_SECRETS),
+];
+
+/// Settings of places where users are known that are secrets.
+const SOURCE_SECRETS: &[&str] = &["bind_password", "password"];
 
 fn mark_policies_of(route: &mut Node, sources: &mut Sources) {
     let Value::Map(entries) = &mut route.value else { return };

@@ -27,6 +27,7 @@ pub(super) fn check(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Optio
     routes(root, node, cx);
     underscores(root, cx);
     consumers(root, cx);
+    users(root, cx);
     destinations
 }
 
@@ -337,6 +338,27 @@ fn consumers(root: &Root, cx: &mut Decoder<'_>) {
                     cx.report(found.related(*first, "first given here"));
                 }
             }
+        }
+    }
+}
+
+/// A user and a consumer of one name would share limits and permissions.
+fn users(root: &Root, cx: &mut Decoder<'_>) {
+    let named = root.consumers.iter().filter_map(|consumer| consumer.name.0.as_ref());
+    let consumers: HashMap<&str, At> = named.map(|name| (name.value.0.as_str(), name.at)).collect();
+    let mut names: HashMap<&str, At> = HashMap::new();
+    for name in root.users.iter().filter_map(|user| user.name.0.as_ref()) {
+        let (text, path) = (name.value.0.as_str(), format!("users.{}.name", name.value.0));
+        if let Some(first) = names.get(text) {
+            let found = Diagnostic::error(DUPLICATE_NAME, name.at, format!("there are two users `{}`", clip(text)));
+            cx.report(found.path(path).related(*first, "the first is here"));
+            continue;
+        }
+        names.insert(text, name.at);
+        if let Some(consumer) = consumers.get(text) {
+            let message = format!("a consumer is named `{}` as well, and one would have the permissions of the other", clip(text));
+            let found = Diagnostic::error(DUPLICATE_NAME, name.at, message).path(path);
+            cx.report(found.related(*consumer, "the consumer is here"));
         }
     }
 }
