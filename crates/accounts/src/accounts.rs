@@ -280,6 +280,13 @@ impl Accounts {
         self.marks.pin().get(&format!("credential:{id}")).is_some_and(|mark| mark.moment() == u64::MAX)
     }
 
+    /// As [`Accounts::is_void_credential`], and one load where nothing of the configuration was revoked.
+    #[must_use]
+    #[inline]
+    pub fn is_void(&self, id: &str) -> bool {
+        self.voids_keys.load(Ordering::Acquire) && self.is_void_credential(id)
+    }
+
     /// How many tokens there are.
     #[must_use]
     pub fn tokens(&self) -> usize {

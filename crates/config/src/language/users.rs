@@ -83,7 +83,8 @@ impl Setting for PasswordText {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
         let written = text(node, cx, "the hash of a password")?;
         if !written.starts_with('$') {
-            let message = "this is a password in clear, or the digest of a key: a user's password is hashed with argon2id";
+            let message =
+                "this is a password in clear, or the digest of a key: a user's password is hashed with argon2id";
             let found = Diagnostic::error(CLEAR_PASSWORD, node.at, message);
             cx.report(found.help("`daemun password hash` reads a password and prints its hash"));
             return None;
@@ -197,7 +198,9 @@ mod tests {
 
     #[test]
     fn base32_is_read_as_rfc_4648_writes_it() {
-        for (text, bytes) in [("", ""), ("MY", "f"), ("MZXQ", "fo"), ("MZXW6", "foo"), ("MZXW6YQ", "foob"), ("mzxw6ytboi", "foobar")] {
+        for (text, bytes) in
+            [("", ""), ("MY", "f"), ("MZXQ", "fo"), ("MZXW6", "foo"), ("MZXW6YQ", "foob"), ("mzxw6ytboi", "foobar")]
+        {
             assert_eq!(from_base32(text.as_bytes()).as_deref(), Some(bytes.as_bytes()), "{text}");
         }
         for wrong in ["M", "MZ", "MZX", "M1", "MZXW6=", "MY MY", "MZXW6YTBOIA2"] {

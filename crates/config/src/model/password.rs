@@ -19,7 +19,8 @@ const OUTPUT: usize = 16;
 /// Most bytes of a PHC string.
 const LONGEST: usize = 512;
 /// What may stand in a PHC string of argon2id, for whoever wrote another.
-const ALLOWED: &str = "argon2id with `v=19`, at most 256 MiB (`m=262144`), 10 passes and 16 lanes, a salt of 8 bytes and a hash of 16";
+const ALLOWED: &str =
+    "argon2id with `v=19`, at most 256 MiB (`m=262144`), 10 passes and 16 lanes, a salt of 8 bytes and a hash of 16";
 
 /// The hash of a password: argon2id of version 0x13, as a PHC string. `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq)]
@@ -153,7 +154,13 @@ mod tests {
             assert_eq!(PasswordHash::parse(&good.replace(from, to)), Err(ALLOWED), "{from} {to}");
         }
         let (head, _) = good.rsplit_once('$').unwrap();
-        for text in [head.to_owned(), format!("{head}$"), format!("{head}$AAAA"), String::new(), format!("{good}{}", "A".repeat(500))] {
+        for text in [
+            head.to_owned(),
+            format!("{head}$"),
+            format!("{head}$AAAA"),
+            String::new(),
+            format!("{good}{}", "A".repeat(500)),
+        ] {
             assert_eq!(PasswordHash::parse(&text), Err(ALLOWED), "{text}");
         }
     }

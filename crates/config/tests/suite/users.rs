@@ -22,12 +22,10 @@ fn a_user_has_a_hash_and_may_have_a_second_factor() {
     let users = loaded.config.unwrap().users;
     let [alice, bob] = users.as_slice() else { panic!("{users:?}") };
     assert_eq!((alice.name.value.as_str(), alice.password.cost()), ("alice", (65536, 2, 1)));
-    assert_eq!((&*alice.roles, &*alice.groups, &*alice.tags, &*alice.scopes), (
-        &["clerk".to_owned()][..],
-        &["sales".to_owned()][..],
-        &["de".to_owned()][..],
-        &["read".to_owned()][..]
-    ));
+    assert_eq!(
+        (&*alice.roles, &*alice.groups, &*alice.tags, &*alice.scopes),
+        (&["clerk".to_owned()][..], &["sales".to_owned()][..], &["de".to_owned()][..], &["read".to_owned()][..])
+    );
     assert_eq!(alice.totp.as_ref().map(|secret| secret.0.as_slice()), Some(&b"12345678901234567890"[..]));
     assert_eq!(alice.recovery[0][31], 7);
     assert!(alice.has_second_factor() && !bob.has_second_factor() && bob.disabled && !alice.disabled);
@@ -39,8 +37,10 @@ fn a_user_has_a_hash_and_may_have_a_second_factor() {
 fn a_password_in_clear_is_refused_and_not_shown() {
     finds(
         &format!("{ROUTE}users: [{{ name: alice, password: correct horse battery }}]"),
-        &["clear_password users.alice.password: this is a password in clear, or the digest of a key: a user's password is hashed with \
-           argon2id; `daemun password hash` reads a password and prints its hash"],
+        &[
+            "clear_password users.alice.password: this is a password in clear, or the digest of a key: a user's password is hashed with \
+           argon2id; `daemun password hash` reads a password and prints its hash",
+        ],
     );
     let allowed = "it is argon2id with `v=19`, at most 256 MiB (`m=262144`), 10 passes and 16 lanes, a salt of 8 bytes and a hash of 16; \
                    `daemun password hash` makes one";
@@ -71,7 +71,9 @@ fn what_cannot_be_a_second_factor_or_a_name_is_refused() {
     let user = |more: &str| format!("{ROUTE}users: [{{ name: alice, password: \"{HASH}\", {more} }}]");
     finds(
         &user("totp: GEZDGNBVGY3TQOJQ"),
-        &["short_key users.alice.totp: a secret has at least 16 bytes, and this one 10; `head -c 20 /dev/urandom | base32` makes a good one"],
+        &[
+            "short_key users.alice.totp: a secret has at least 16 bytes, and this one 10; `head -c 20 /dev/urandom | base32` makes a good one",
+        ],
     );
     finds(
         &user("totp: GEZDGNBVGY3TQOJ1"),
@@ -79,15 +81,21 @@ fn what_cannot_be_a_second_factor_or_a_name_is_refused() {
     );
     finds(
         &user("recovery: [abc]"),
-        &["bad_value users.alice.recovery[0]: this is not a SHA-256 digest; it has 64 hexadecimal digits; `daemun key hash` prints it"],
+        &[
+            "bad_value users.alice.recovery[0]: this is not a SHA-256 digest; it has 64 hexadecimal digits; `daemun key hash` prints it",
+        ],
     );
     finds(
         &format!("{ROUTE}users: [{{ name: \"a:b\", password: \"{HASH}\" }}]"),
-        &["bad_value users.a:b.name: this cannot be a username; a username has 1 to 255 bytes, no colon and no control characters"],
+        &[
+            "bad_value users.a:b.name: this cannot be a username; a username has 1 to 255 bytes, no colon and no control characters",
+        ],
     );
     finds(
         &format!("{ROUTE}users: [{{ name: \" a\", password: \"{HASH}\" }}]"),
-        &["bad_value users. a.name: the name of a user begins or ends with white space; upstreams are told the name in a header, where \
-           white space at its ends is lost"],
+        &[
+            "bad_value users. a.name: the name of a user begins or ends with white space; upstreams are told the name in a header, where \
+           white space at its ends is lost",
+        ],
     );
 }

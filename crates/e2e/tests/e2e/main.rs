@@ -27,6 +27,7 @@ mod conditional_policies;
 mod shaping;
 mod admission;
 mod passwords;
+mod users;
 mod forward_auth;
 mod signatures;
 mod validate;
