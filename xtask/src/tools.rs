@@ -14,7 +14,7 @@ struct Tool {
     why: &'static str,
 }
 
-const TOOLS: [Tool; 14] = [
+const TOOLS: [Tool; 16] = [
     tool("cc", "build-essential", "linking, and the C parts of the TLS provider"),
     tool("openssl", "openssl", "certificates of tests and benchmark"),
     tool("curl", "curl", "the calls that README shows, and downloads of tests"),
@@ -28,6 +28,8 @@ const TOOLS: [Tool; 14] = [
     tool("node", "nodejs", "the WebSocket, gRPC and schema peers of tests"),
     tool("npm", "npm", "their packages"),
     tool("chromium", "chromium", "the browser of tests"),
+    tool("slapd", "slapd", "the directory of tests"),
+    tool("pg_ctlcluster", "postgresql", "the database of tests"),
     tool("taskset", "util-linux", "pinning of the benchmark"),
 ];
 

@@ -8,3 +8,4 @@ mod browser;
 mod described;
 mod schema;
 mod schema_suite;
+mod users;
