@@ -35,7 +35,6 @@ pub const PLANNED_POLICIES: &[&str] = &[
     "cache",
     "compression",
     "concurrency",
-    "csrf",
     "expressions",
     "forward_auth",
     "graphql",

@@ -274,7 +274,7 @@ fn read(environment: &dyn Environment, path: &Path) -> Result<String, String> {
 }
 
 /// Marks what stands under `consumers` as secret, names and roles apart, and keeps it out of snippets; and what an upstream sends to
-/// be told of targets or to check them: tokens and fields. A misspelt key is meant as well.
+/// be told of targets or to check them: tokens and fields; and what is secret in the settings of policies. A misspelt key is meant as well.
 pub(crate) fn mark_secrets(root: &mut Node, sources: &mut Sources) {
     let Value::Map(entries) = &mut root.value else { return };
     for entry in entries {
@@ -282,6 +282,36 @@ pub(crate) fn mark_secrets(root: &mut Node, sources: &mut Sources) {
             mark(&mut entry.value, sources);
         } else if diagnostic::nearest(&entry.key, ["upstreams"]).is_some() {
             mark_credentials(&mut entry.value, 0, sources);
+        } else if diagnostic::nearest(&entry.key, ["policies"]).is_some() {
+            mark_below(&mut entry.value, SECRETS_OF_POLICIES, sources);
+        } else if diagnostic::nearest(&entry.key, ["routes"]).is_some()
+            && let Value::Seq(routes) = &mut entry.value.value
+        {
+            let policies = routes.iter_mut().filter_map(|route| match &mut route.value {
+                Value::Map(entries) => entries.iter_mut().find(|entry| entry.key == "policies"),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Seq(_) => None,
+            });
+            policies.for_each(|entry| mark_below(&mut entry.value, SECRETS_OF_POLICIES, sources));
+        }
+    }
+}
+
+/// What policies hold that is secret: the keys that lead to it.
+const SECRETS_OF_POLICIES: &[&[&str]] = &[&["csrf", "secret"], &["permission", "service", "send"]];
+
+fn mark_below(node: &mut Node, paths: &[&[&str]], sources: &mut Sources) {
+    let Value::Map(entries) = &mut node.value else { return };
+    for entry in entries {
+        let below: Vec<&[&str]> = paths
+            .iter()
+            .filter_map(|path| path.split_first())
+            .filter(|(first, _)| diagnostic::nearest(&entry.key, [**first]).is_some())
+            .map(|(_, rest)| rest)
+            .collect();
+        if below.iter().any(|rest| rest.is_empty()) {
+            mark(&mut entry.value, sources);
+        } else if !below.is_empty() {
+            mark_below(&mut entry.value, &below, sources);
         }
     }
 }
@@ -315,7 +345,10 @@ fn mark(node: &mut Node, sources: &mut Sources) {
         }
         Value::Seq(items) => items.iter_mut().for_each(|item| mark(item, sources)),
         Value::Map(entries) => {
-            for entry in entries.iter_mut().filter(|entry| !matches!(entry.key.as_str(), "name" | "roles" | "plan")) {
+            for entry in entries
+                .iter_mut()
+                .filter(|entry| !matches!(entry.key.as_str(), "name" | "roles" | "groups" | "tags" | "plan"))
+            {
                 mark(&mut entry.value, sources);
             }
         }

@@ -11,6 +11,7 @@ pub mod canonical_host;
 pub mod body_limit;
 pub mod key_auth;
 pub mod basic_auth;
+pub mod csrf;
 pub mod permission;
 pub mod rate_limit;
 #[cfg(feature = "validate")]
@@ -43,6 +44,7 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<body_limit::BodyLimitConfig>(Phase::Admit, include_str!("body_limit/README.md")),
     PolicyRow::of::<key_auth::KeyAuthConfig>(Phase::Authenticate, include_str!("key_auth/README.md")),
     PolicyRow::of::<basic_auth::BasicAuthConfig>(Phase::Authenticate, include_str!("basic_auth/README.md")),
+    PolicyRow::of::<csrf::CsrfConfig>(Phase::Authorize, include_str!("csrf/README.md")),
     PolicyRow::of::<permission::PermissionConfig>(Phase::Authorize, include_str!("permission/README.md")),
     PolicyRow::of::<rate_limit::RateLimitConfig>(Phase::Admit, include_str!("rate_limit/README.md")),
     #[cfg(feature = "validate")]
