@@ -27,6 +27,7 @@ mod conditional_policies;
 mod shaping;
 mod admission;
 mod passwords;
+mod permission;
 mod validate;
 mod refusals;
 mod limits;
