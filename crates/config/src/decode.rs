@@ -69,6 +69,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{self, Diagnostic, Diagnostics};
+use crate::model::Spanned;
 use crate::policy::PolicyDescription;
 use crate::tree::{At, Entry, Node, Value};
 
@@ -102,6 +103,8 @@ pub struct Decoder<'a> {
     unresolved: Option<&'a HashSet<At>>,
     /// Fields of a request with `_` in their names that settings read, each with its path and place.
     underscored: Vec<(String, At, String)>,
+    /// Upstreams that policies send calls to, each with its path.
+    upstreams: Vec<(Spanned<String>, String)>,
     /// Files that settings name and a policy reads.
     files: Vec<PathBuf>,
     /// Names that may still be compared for suggestions: keeps a large broken configuration linear.
@@ -122,6 +125,7 @@ impl<'a> Decoder<'a> {
             policies: &[],
             unresolved: None,
             underscored: Vec::new(),
+            upstreams: Vec::new(),
             files: Vec::new(),
             comparisons: 300_000,
         }
@@ -224,6 +228,16 @@ impl<'a> Decoder<'a> {
         if name.contains('_') {
             self.underscored.push((self.path.clone(), node.at, name.to_owned()));
         }
+    }
+
+    /// Notes an upstream that calls may be sent to: it must be there, and counts as used.
+    pub fn names_upstream(&mut self, name: &Spanned<String>) {
+        self.upstreams.push((name.clone(), self.path.clone()));
+    }
+
+    /// What [`Decoder::names_upstream`] noted so far.
+    pub(crate) fn take_upstreams(&mut self) -> Vec<(Spanned<String>, String)> {
+        std::mem::take(&mut self.upstreams)
     }
 
     /// Notes a file that is read beside the configuration: a change of it is a change of the configuration.

@@ -14,6 +14,8 @@ pub struct PolicyDescription {
     pub doc: &'static str,
     /// Whether it tells who calls, so that `authenticate` may name it.
     pub authenticator: bool,
+    /// Whether a route ends in it: then it is a key of routes, not one of `policies`.
+    pub ends: bool,
     /// Why it must run on every request, where it must: then it takes no `when`.
     pub unconditional: Option<&'static str>,
     /// Reads the settings for their findings.
@@ -36,7 +38,6 @@ pub const PLANNED_POLICIES: &[&str] = &[
     "compression",
     "concurrency",
     "expressions",
-    "forward_auth",
     "graphql",
     "hmac_auth",
     "introspection",
@@ -51,7 +52,6 @@ pub const PLANNED_POLICIES: &[&str] = &[
     "saml",
     "schema_validation",
     "script",
-    "token_auth",
     "transform",
     "wasm",
 ];

@@ -13,6 +13,7 @@ pub mod carry;
 pub mod directory;
 pub mod identity;
 pub mod world;
+pub mod elsewhere;
 pub mod explain;
 pub mod expression;
 
@@ -20,6 +21,7 @@ pub use build::BuildContext;
 pub use carry::Carry;
 pub use certificate::{CertificateNames, TlsIdentity};
 pub use directory::{BasicCredential, Consumer, ConsumerId, Directory};
+pub use elsewhere::{Elsewhere, Upstreams};
 pub use exchange::{Client, Ends, Exchange, Handshake, Method, Request, Response, Span, Times};
 pub use explain::{Explanation, Outcome};
 pub use fault::{Fault, Reason, Side};

@@ -11,6 +11,8 @@ pub mod canonical_host;
 pub mod body_limit;
 pub mod key_auth;
 pub mod basic_auth;
+pub mod token_auth;
+pub mod forward_auth;
 pub mod csrf;
 pub mod permission;
 pub mod rate_limit;
@@ -19,11 +21,15 @@ pub mod validate;
 pub mod headers;
 pub mod transform;
 pub mod fault_injection;
+pub mod tokens;
 pub mod redirect;
 mod authorization;
 mod caller;
 mod per_directory;
+mod presented;
 mod representation;
+#[cfg(test)]
+mod service;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -44,6 +50,8 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<body_limit::BodyLimitConfig>(Phase::Admit, include_str!("body_limit/README.md")),
     PolicyRow::of::<key_auth::KeyAuthConfig>(Phase::Authenticate, include_str!("key_auth/README.md")),
     PolicyRow::of::<basic_auth::BasicAuthConfig>(Phase::Authenticate, include_str!("basic_auth/README.md")),
+    PolicyRow::of::<token_auth::TokenAuthConfig>(Phase::Authenticate, include_str!("token_auth/README.md")),
+    PolicyRow::of::<forward_auth::ForwardAuthConfig>(Phase::Authenticate, include_str!("forward_auth/README.md")),
     PolicyRow::of::<csrf::CsrfConfig>(Phase::Authorize, include_str!("csrf/README.md")),
     PolicyRow::of::<permission::PermissionConfig>(Phase::Authorize, include_str!("permission/README.md")),
     PolicyRow::of::<rate_limit::RateLimitConfig>(Phase::Admit, include_str!("rate_limit/README.md")),
@@ -52,4 +60,5 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<headers::HeadersConfig>(Phase::Transform, include_str!("headers/README.md")),
     PolicyRow::of::<transform::TransformConfig>(Phase::Transform, include_str!("transform/README.md")),
     PolicyRow::of::<fault_injection::FaultInjectionConfig>(Phase::Transform, include_str!("fault_injection/README.md")),
+    PolicyRow::of::<tokens::TokensConfig>(Phase::Transform, include_str!("tokens/README.md")),
 ];

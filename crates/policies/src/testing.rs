@@ -6,14 +6,16 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use daemun_config::decode::JsonValue;
 use daemun_config::diagnostic::Diagnostics;
+use daemun_config::model::{GrantType, Spanned, TokenFormat, TokenService};
 use daemun_config::tree::{At, Node};
 use daemun_config::{decode::Decoder, parse_text};
 use daemun_pipeline::{
     BasicCredential, BodyNeed, BuildContext, Carry, Consumer, Directory, Exchange, Fault, Flow, Head, Method, Nowhere,
-    Outcome, Phase, Policy, Reason, Request, Span, Stop, Verdict, World,
+    Outcome, Phase, Policy, Reason, Request, Span, Stop, Upstreams, Verdict, World,
 };
 
 use crate::REGISTRY;
+use crate::service::Service;
 
 /// Nanoseconds in a second.
 pub(crate) const SECOND: u64 = 1_000_000_000;
@@ -25,6 +27,7 @@ pub(crate) fn consumer(name: &str, roles: &[&str], keys: &[&str]) -> Consumer {
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
         groups: Vec::new(),
         tags: Vec::new(),
+        scopes: Vec::new(),
         keys: keys.iter().map(|key| sha256(key)).collect(),
         basic: Vec::new(),
     }
@@ -39,11 +42,30 @@ fn sha256(text: &str) -> [u8; 32] {
     digest(&SHA256, text.as_bytes()).as_ref().try_into().expect("32 bytes")
 }
 
+/// A token service with the settings it has where nothing is said.
+pub(crate) fn token_service(name: &str) -> TokenService {
+    let minutes = |minutes: u64| std::time::Duration::from_secs(minutes * 60);
+    TokenService {
+        name: Spanned { value: name.to_owned(), at: At::default() },
+        grants: vec![GrantType::Key, GrantType::ClientCredentials, GrantType::RefreshToken],
+        format: TokenFormat::Opaque,
+        access: minutes(15),
+        refresh: Some(minutes(60)),
+        longest: minutes(120),
+        key_header: "X-Api-Key".to_owned(),
+        refresh_header: None,
+        issuer: None,
+        most: 1000,
+    }
+}
+
 /// What policies are built with.
 pub(crate) struct Bench {
     pub(crate) directory: Arc<Directory>,
     pub(crate) carry: Carry,
     pub(crate) world: Arc<dyn World>,
+    pub(crate) token_services: Vec<TokenService>,
+    pub(crate) upstreams: Arc<dyn Upstreams>,
     pub(crate) route: Option<String>,
     pub(crate) path: String,
 }
@@ -54,6 +76,8 @@ impl Bench {
             directory: Arc::new(Directory::new(consumers)),
             carry: Carry::default(),
             world: Nowhere::shared(),
+            token_services: vec![token_service("shop")],
+            upstreams: Arc::new(()),
             route: Some("items".to_owned()),
             path: "routes.items.policies".to_owned(),
         }
@@ -80,6 +104,9 @@ impl Bench {
                 directory: &self.directory,
                 carry: &self.carry,
                 world: &self.world,
+                token_services: &self.token_services,
+                has_store: false,
+                upstreams: &self.upstreams,
                 route: self.route.as_deref(),
                 authenticated,
                 body: 10 << 20,
@@ -211,7 +238,7 @@ impl Chain {
 pub(crate) fn status(stop: &Stop) -> u16 {
     match stop {
         Stop::Answer(answer) => answer.status,
-        Stop::Fault(fault) => fault.reason.status(),
+        Stop::Fault(fault) => fault.status(),
     }
 }
 
@@ -244,7 +271,7 @@ pub(crate) fn problem(fault: &Fault) -> JsonValue {
     let mut members = vec![
         ("type", format!("https://daemun.dev/problems/{}", fault.reason.code()).into()),
         ("title", fault.reason.title().into()),
-        ("status", fault.reason.status().into()),
+        ("status", fault.status().into()),
         ("detail", fault.detail.as_ref().into()),
     ];
     members.extend(fault.members.iter().flat_map(|own| own.0.iter().cloned()));
@@ -300,17 +327,19 @@ pub(crate) fn field_lines(head: &Head) -> Vec<String> {
 pub(crate) fn run_page(manual: &str) -> usize {
     let mut consumers = Vec::new();
     let mut chain: Option<Chain> = None;
+    let service = Arc::new(Service::default());
     let mut ran = 0;
     for (info, block) in blocks(manual) {
         match info {
             "yaml consumers" => consumers = consumers_of(&block),
             "yaml settings" => {
-                let bench = Bench::new(consumers.clone());
+                let world = Arc::clone(&service) as Arc<dyn World>;
+                let bench = Bench { world, ..Bench::new(consumers.clone()) };
                 chain = Some(bench.build(&block).unwrap_or_else(|findings| panic!("{findings:#?}\n{block}")));
             }
             "http exchange" => {
                 let chain = chain.as_ref().expect("settings stand before the first exchange");
-                run_exchange(chain, &block);
+                run_exchange(chain, &service, &block);
                 ran += 1;
             }
             other => assert!(!other.contains(' '), "`{other}` is not a block that can be run"),
@@ -388,6 +417,9 @@ impl Message {
 /// The parts of an `http exchange` block.
 struct Script {
     request: Message,
+    /// What another service is asked, and what it answers.
+    asked: Option<Message>,
+    told: Option<Message>,
     upstream: Option<Message>,
     answer: Message,
     caller: Option<Message>,
@@ -404,6 +436,8 @@ impl Script {
     fn parse(block: &str) -> Script {
         let mut script = Script {
             request: Message::default(),
+            asked: None,
+            told: None,
             upstream: None,
             answer: Message::of("HTTP/1.1 200 OK"),
             caller: None,
@@ -420,6 +454,8 @@ impl Script {
                 continue;
             }
             match line {
+                "→ service" => script.asked = Some(Message::default()),
+                "← service" => script.told = Some(Message::default()),
                 "→ upstream" => script.upstream = Some(Message::default()),
                 "→ upstream, unchanged" => script.upstream = Some(script.request.clone()),
                 "← upstream" => script.answer = Message::default(),
@@ -438,6 +474,8 @@ impl Script {
         match part {
             "→ upstream" => self.upstream.as_mut().expect("opened"),
             "← upstream" => &mut self.answer,
+            "→ service" => self.asked.as_mut().expect("opened"),
+            "← service" => self.told.as_mut().expect("opened"),
             "← caller" => self.caller.as_mut().expect("opened"),
             "request" => &mut self.request,
             other => panic!("nothing may follow `{other}`"),
@@ -462,12 +500,13 @@ impl Script {
     }
 }
 
-fn run_exchange(chain: &Chain, block: &str) {
+fn run_exchange(chain: &Chain, service: &Service, block: &str) {
     let script = Script::parse(block);
     let make = || {
         let mut exchange = chain.exchange(&script.request.lines.join("\n"));
         exchange.client.peer = Some(script.from);
         exchange.client.ip = script.from;
+        exchange.client.peer_text = script.from.to_string().into();
         exchange.client.tls = script.tls;
         exchange.client.trusted = script.trusted;
         exchange.id = b"5f3a09c1000000000001".to_vec();
@@ -479,12 +518,20 @@ fn run_exchange(chain: &Chain, block: &str) {
         explained.request.body = script.request.body.is_some().then(|| script.request.body().into_bytes());
         let (outcome, detail) = chain.explain(&mut explained);
         let mut exchange = make();
+        if let Some(told) = &script.told {
+            service.answer(&[&told.lines[..], &[String::new(), told.body()]].concat().join("\n"));
+        }
         let (passed, verdict) = chain.inward_with(&mut exchange, script.request.body().as_bytes());
+        let asked: Vec<Vec<String>> = script.asked.iter().map(|asked| asked.lines.clone()).collect();
+        assert_eq!(service.asked(), asked, "{block}");
+        assert!(service.is_done(), "what the service answers was asked for\n{block}");
+        // what another service decides is not known before it is asked
+        let is_told = script.told.is_some();
         match &verdict {
             Ok(()) => {
                 assert_eq!(outcome, Outcome::Pass, "explain agrees ({detail})\n{block}");
                 // what is made of a body is not known before there is one
-                if script.request.body.is_none() {
+                if script.request.body.is_none() && !is_told {
                     assert_eq!(
                         upstream_lines(&explained.request),
                         upstream_lines(&exchange.request),
@@ -504,7 +551,7 @@ fn run_exchange(chain: &Chain, block: &str) {
                     Outcome::Answer(status) | Outcome::Refuse(status, _) => status,
                     Outcome::Pass | Outcome::Skip => 0,
                 };
-                assert_eq!(told, status(stop), "explain agrees ({detail})\n{block}");
+                assert_eq!(told, if is_told { 0 } else { status(stop) }, "explain agrees ({detail})\n{block}");
                 assert!(script.upstream.is_none(), "it does not reach the upstream: {stop:?}\n{block}");
                 respond(stop, &mut exchange);
             }
@@ -559,5 +606,13 @@ pub(crate) fn wait<T>(work: impl Future<Output = T>) -> T {
             std::task::Poll::Ready(done) => return done,
             std::task::Poll::Pending => std::thread::park(),
         }
+    }
+}
+
+/// All that the caller is told of a stop, and not what the log says.
+pub(crate) fn told(stop: Stop) -> String {
+    match stop {
+        Stop::Fault(fault) => format!("{:?}", Fault { cause: None, ..fault }),
+        Stop::Answer(answer) => format!("{answer:?}"),
     }
 }

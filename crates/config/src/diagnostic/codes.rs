@@ -114,10 +114,14 @@ codes! {
         "There is no policy of this name. The nearest name is offered.";
     UNKNOWN_ROLE = "unknown_role":
         "A rule names a role, group or tag that no consumer has, although some have others. Only a credential could bring it along.";
+    UNKNOWN_TOKEN_SERVICE = "unknown_token_service":
+        "A route or `token_auth` names a token service that `tokens` does not define, or none where there is not exactly one.";
     UNKNOWN_UPSTREAM = "unknown_upstream":
-        "A route names an upstream that `upstreams` does not define. The nearest name is offered.";
+        "A route or a policy names an upstream that `upstreams` does not define. The nearest name is offered.";
+    UNPROTECTED_ENDPOINT = "unprotected_endpoint":
+        "A route tells what tokens stand for (RFC 7662), and has no authenticator: anybody could ask. Add one, such as `key_auth`.";
     UNUSED_UPSTREAM = "unused_upstream":
-        "An upstream is defined that no route uses.";
+        "An upstream is defined that no route uses, and no policy may send calls to.";
     WRONG_TYPE = "wrong_type":
         "The value is of another type than the key takes: a list instead of a text, a number without its unit, a YAML \
          boolean or number where a text is needed (quote it).";

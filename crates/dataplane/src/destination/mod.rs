@@ -24,7 +24,8 @@ pub(crate) async fn send(
 ) -> Result<Option<Box<Rest>>, Stop> {
     match &ask.route.destination {
         Destination::Upstream(index) => {
-            let upstream = find(ask, *index)?;
+            let index = exchange.elsewhere.as_ref().map_or(*index, |elsewhere| elsewhere.upstream);
+            let upstream = find(ask, index)?;
             let retry = retry::retry_of(ask.route, upstream);
             let mirror = mirror::of(ask.route, exchange);
             let keep = retry.map_or(0, |retry| retry.buffer).max(mirror.map_or(0, |mirror| mirror.buffer));
@@ -45,6 +46,9 @@ pub(crate) async fn send(
             // boxed, so that calls to upstreams do not carry the size of this
             Box::pin(files::send(ask, exchange, files, trail)).await.map(|()| None)
         }
+        Destination::Policy => Err(Fault::new(Reason::Internal, "nothing answers here")
+            .cause("the last policy let the request pass")
+            .into()),
         Destination::Redirect(to) => Err(Stop::Answer(Box::new(redirect(to, exchange)))),
     }
 }

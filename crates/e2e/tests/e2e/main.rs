@@ -28,6 +28,7 @@ mod shaping;
 mod admission;
 mod passwords;
 mod permission;
+mod forward_auth;
 mod validate;
 mod refusals;
 mod limits;

@@ -78,7 +78,10 @@ fn policies_in_cedar_are_read_again_when_their_files_change() {
     let origin = Origin::echo();
     let folder = Folder::new();
     std::fs::create_dir(folder.path().join("cedar")).unwrap();
-    folder.write("cedar/a.cedar", "@id(\"buyers\") permit (principal in Role::\"buyer\", action == Action::\"GET\", resource in Route::\"orders\");");
+    std::fs::write(
+        folder.path().join("cedar/a.cedar"),
+        "@id(\"buyers\") permit (principal in Role::\"buyer\", action == Action::\"GET\", resource in Route::\"orders\");")
+    .unwrap();
     let policies = "key_auth: { header: X-Api-Key }, permission: { cedar: { policies: cedar } }";
     let gateway = Gateway::start_in(folder, &yaml(&origin, policies));
     let mut client = gateway.connect();

@@ -5,13 +5,13 @@ use daemun_pipeline::{FieldId, Head};
 use crate::authorization::after_scheme;
 
 /// The scheme (RFC 7617, section 2).
-pub(super) const SCHEME: &str = "Basic";
+pub(crate) const SCHEME: &str = "Basic";
 /// Most bytes of username and password together: the longest of each that a configuration may hold, and the colon.
-pub(super) const MAX: usize = 255 + 1 + 512;
+pub(crate) const MAX: usize = 255 + 1 + 512;
 
 /// Why a request has no credentials to look up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Absent {
+pub(crate) enum Absent {
     /// None are there.
     None,
     /// Several are, and they differ.
@@ -21,7 +21,7 @@ pub(super) enum Absent {
 }
 
 /// Hands the one username and password of a request to `look_up`. Allocates nothing.
-pub(super) fn find<T>(head: &Head, look_up: impl FnOnce(&[u8], &[u8]) -> T) -> Result<T, Absent> {
+pub(crate) fn find<T>(head: &Head, look_up: impl FnOnce(&[u8], &[u8]) -> T) -> Result<T, Absent> {
     let mut found: Option<&[u8]> = None;
     for value in head.values_id(FieldId::Authorization).filter_map(|value| after_scheme(value, SCHEME)) {
         if found.is_some_and(|known| known != value) {
@@ -38,7 +38,7 @@ pub(super) fn find<T>(head: &Head, look_up: impl FnOnce(&[u8], &[u8]) -> T) -> R
 }
 
 /// Base64 with padding, and no other spelling of the same bytes (RFC 4648, sections 3.5 and 4).
-pub(super) fn decode<'b>(text: &[u8], buffer: &'b mut [u8; MAX]) -> Option<&'b [u8]> {
+pub(crate) fn decode<'b>(text: &[u8], buffer: &'b mut [u8; MAX]) -> Option<&'b [u8]> {
     if text.is_empty() || !text.len().is_multiple_of(4) {
         return None;
     }

@@ -187,11 +187,11 @@ fn who_is_not_known_is_asked_where_that_could_help() {
     let answer = |text: &str| match chain.inward(&mut chain.exchange(text)).1 {
         Ok(()) => (0, None),
         Err(Stop::Fault(fault)) => {
-            (fault.reason.status(), fault.fields.first().map(|(name, value)| (*name, value.clone())))
+            (fault.reason.status(), fault.fields.first().map(|(name, value)| (name.to_string(), value.clone())))
         }
         Err(Stop::Answer(answer)) => (answer.status, None),
     };
-    let asked = Some(("WWW-Authenticate", "Basic realm=\"a\"".to_owned()));
+    let asked = Some(("WWW-Authenticate".to_owned(), "Basic realm=\"a\"".to_owned()));
     assert_eq!(answer("POST / HTTP/1.1"), (401, asked));
     assert_eq!(answer("GET / HTTP/1.1"), (403, None));
     assert_eq!(answer("PUT / HTTP/1.1"), (0, None));
