@@ -37,7 +37,6 @@ pub const PLANNED_POLICIES: &[&str] = &[
     "cache",
     "compression",
     "concurrency",
-    "csrf",
     "expressions",
     "graphql",
     "introspection",

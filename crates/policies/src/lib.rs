@@ -15,6 +15,7 @@ pub mod token_auth;
 pub mod mtls_auth;
 pub mod hmac_auth;
 pub mod forward_auth;
+pub mod csrf;
 pub mod permission;
 pub mod rate_limit;
 #[cfg(feature = "validate")]
@@ -58,6 +59,7 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<mtls_auth::MtlsAuthConfig>(Phase::Authenticate, include_str!("mtls_auth/README.md")),
     PolicyRow::of::<hmac_auth::HmacAuthConfig>(Phase::Authenticate, include_str!("hmac_auth/README.md")),
     PolicyRow::of::<forward_auth::ForwardAuthConfig>(Phase::Authenticate, include_str!("forward_auth/README.md")),
+    PolicyRow::of::<csrf::CsrfConfig>(Phase::Authorize, include_str!("csrf/README.md")),
     PolicyRow::of::<permission::PermissionConfig>(Phase::Authorize, include_str!("permission/README.md")),
     PolicyRow::of::<rate_limit::RateLimitConfig>(Phase::Admit, include_str!("rate_limit/README.md")),
     #[cfg(feature = "validate")]

@@ -27,6 +27,7 @@ mod conditional_policies;
 mod shaping;
 mod admission;
 mod passwords;
+mod permission;
 mod forward_auth;
 mod tokens;
 mod signatures;

@@ -114,6 +114,8 @@ fn what_a_credential_brings_along_counts_as_well() {
         ("{ authenticated: true }", true),
         // a subject is the name of no consumer
         ("{ consumers: app }", false),
+        ("{ subjects: [bob, alice] }", true),
+        ("{ subjects: bob }", false),
         ("{ claims: { tenant: shop } }", true),
         ("{ claims: { tenant: [mill, shop], level: 3 } }", true),
         ("{ claims: { tenant: shop, level: 4 } }", false),
@@ -140,6 +142,12 @@ fn a_consumer_and_its_credential_have_what_both_have() {
     assert_eq!(chain.status(&mut exchange), 0);
     exchange.consumer = Some(ConsumerId(2));
     assert_eq!(chain.status(&mut exchange), 403);
+    // what names a consumer is no subject
+    let chain = bench().build("permission: { allow: [{ subjects: app }] }").unwrap();
+    for (consumer, status) in [(None, 0), (Some("app".into()), 403)] {
+        let identity = Identity { subject: "app".into(), consumer, ..Identity::default() };
+        assert_eq!(chain.status(&mut as_identity(&chain, identity)), status);
+    }
 }
 
 #[test]
