@@ -23,7 +23,7 @@ pub struct BuildContext<'a> {
     pub carry: &'a Carry,
     /// What lies outside an exchange.
     pub world: &'a Arc<dyn World>,
-    /// Where exchanges may be sent in place of the route's upstream.
+    /// Where exchanges may be sent in place of where the route ends.
     pub upstreams: &'a Arc<dyn Upstreams>,
     /// Name of the route, or `None` for requests that match no route.
     pub route: Option<&'a str>,

@@ -128,7 +128,7 @@ fn policy(schema: &Value, formats: bool, remotes: &Map<String, Value>) -> Option
         directory: &Arc::new(Directory::new(Vec::new())),
         carry: &Carry::detached(),
         world: &daemun_pipeline::Nowhere::shared(),
-        upstreams: &(std::sync::Arc::new(()) as _),
+        upstreams: &(Arc::new(()) as _),
         route: Some("suite"),
         authenticated: false,
         body: 10 << 20,
