@@ -6,7 +6,7 @@ use daemun::Code;
 
 use crate::support::{Folder, daemun};
 
-const PAGES: [(&str, &str, usize); 15] = [
+const PAGES: [(&str, &str, usize); 17] = [
     ("README.md", include_str!("../../../../README.md"), 1),
     ("README.ko.md", include_str!("../../../../README.ko.md"), 1),
     ("getting-started.md", include_str!("../../../../docs/guide/getting-started.md"), 2),
@@ -20,6 +20,12 @@ const PAGES: [(&str, &str, usize); 15] = [
     ("overload.md", include_str!("../../../../docs/guide/overload.md"), 3),
     ("permission.md", include_str!("../../../../docs/guide/permission.md"), 1),
     ("permission.yaml", concat!("```yaml\n", include_str!("../../../../examples/permission.yaml"), "```\n"), 1),
+    ("from-nginx-auth-request.md", include_str!("../../../../docs/guide/from-nginx-auth-request.md"), 1),
+    (
+        "daemun-kept.yaml",
+        concat!("```yaml\n", include_str!("../../../../examples/retailer/daemun-kept.yaml"), "```\n"),
+        1,
+    ),
     ("static-site.yaml", concat!("```yaml\n", include_str!("../../../../examples/static-site.yaml"), "```\n"), 1),
     ("demo.yaml", concat!("```yaml\n", include_str!("../../../../examples/demo.yaml"), "```\n"), 1),
 ];
