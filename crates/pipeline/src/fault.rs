@@ -117,6 +117,8 @@ reasons! {
     NoTarget = "no_target", Gateway, 503, 14, "No backend is available";
     /// Too many calls to the upstream failed, and its breaker leaves it alone for a while.
     CircuitOpen = "circuit_open", Gateway, 503, 14, "The backend is left alone for a while";
+    /// `upstream_auth` has nothing to show the upstream: the token endpoint cannot be asked, or gives no token.
+    NoCredentials = "no_upstream_credentials", Gateway, 503, 14, "The gateway has no credentials for the backend";
     /// Something went wrong in the gateway itself.
     Internal = "internal", Gateway, 500, 13, "Internal error";
     /// The target does not accept connections.

@@ -28,6 +28,7 @@ mod shaping;
 mod admission;
 mod passwords;
 mod signatures;
+mod upstream_credentials;
 mod validate;
 mod refusals;
 mod limits;
