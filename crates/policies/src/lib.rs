@@ -22,6 +22,7 @@ pub mod rate_limit;
 pub mod validate;
 pub mod headers;
 pub mod transform;
+pub mod upstream_auth;
 pub mod fault_injection;
 pub mod tokens;
 pub mod redirect;
@@ -66,6 +67,7 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<validate::ValidateConfig>(Phase::Transform, include_str!("validate/README.md")),
     PolicyRow::of::<headers::HeadersConfig>(Phase::Transform, include_str!("headers/README.md")),
     PolicyRow::of::<transform::TransformConfig>(Phase::Transform, include_str!("transform/README.md")),
+    PolicyRow::of::<upstream_auth::UpstreamAuthConfig>(Phase::Transform, include_str!("upstream_auth/README.md")),
     PolicyRow::of::<fault_injection::FaultInjectionConfig>(Phase::Transform, include_str!("fault_injection/README.md")),
     PolicyRow::of::<tokens::TokensConfig>(Phase::Transform, include_str!("tokens/README.md")),
 ];
