@@ -42,7 +42,6 @@ pub const PLANNED_POLICIES: &[&str] = &[
     "graphql",
     "hmac_auth",
     "introspection",
-    "jwt",
     "ldap_auth",
     "mirror",
     "mock",

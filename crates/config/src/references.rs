@@ -273,8 +273,8 @@ fn read(environment: &dyn Environment, path: &Path) -> Result<String, String> {
     if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text) }
 }
 
-/// Marks what stands under `consumers` as secret, names and roles apart, and keeps it out of snippets; and what an upstream sends to
-/// be told of targets or to check them: tokens and fields. A misspelt key is meant as well.
+/// Marks what stands under `consumers` as secret, names and roles apart, and keeps it out of snippets; what an upstream sends to be told
+/// of targets or to check them: tokens and fields; and the `secret` of policies. A misspelt key is meant as well.
 pub(crate) fn mark_secrets(root: &mut Node, sources: &mut Sources) {
     let Value::Map(entries) = &mut root.value else { return };
     for entry in entries {
@@ -282,6 +282,26 @@ pub(crate) fn mark_secrets(root: &mut Node, sources: &mut Sources) {
             mark(&mut entry.value, sources);
         } else if diagnostic::nearest(&entry.key, ["upstreams"]).is_some() {
             mark_credentials(&mut entry.value, 0, sources);
+        } else if diagnostic::nearest(&entry.key, ["policies", "routes"]).is_some() {
+            mark_policies(&mut entry.value, sources);
+        }
+    }
+}
+
+/// What stands under `secret` or `client_secret`, in whichever policy.
+fn mark_policies(node: &mut Node, sources: &mut Sources) {
+    match &mut node.value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        Value::Seq(items) => items.iter_mut().for_each(|item| mark_policies(item, sources)),
+        Value::Map(entries) => {
+            for entry in entries {
+                let is_secret = ["secret", "client_secret"].contains(&entry.key.as_str());
+                if is_secret && entry.value.as_str().is_some() {
+                    mark(&mut entry.value, sources);
+                } else {
+                    mark_policies(&mut entry.value, sources);
+                }
+            }
         }
     }
 }

@@ -103,6 +103,8 @@ reasons! {
     UpgradeRefused = "upgrade_refused", Gateway, 403, 7, "The upgrade is not allowed here";
     /// Credentials are missing or not known; never says which.
     Unauthenticated = "unauthenticated", Gateway, 401, 16, "Valid credentials are needed";
+    /// Whoever knows the caller, such as the issuer of its token, cannot be asked.
+    CannotAuthenticate = "cannot_authenticate", Gateway, 503, 14, "Who calls cannot be found out now";
     /// The caller may not do this.
     Forbidden = "forbidden", Gateway, 403, 7, "This is not allowed";
     /// A limit is used up.

@@ -11,6 +11,7 @@ pub mod canonical_host;
 pub mod body_limit;
 pub mod key_auth;
 pub mod basic_auth;
+pub mod jwt;
 pub mod rate_limit;
 #[cfg(feature = "validate")]
 pub mod validate;
@@ -19,9 +20,15 @@ pub mod transform;
 pub mod fault_injection;
 pub mod redirect;
 mod authorization;
+mod bearer;
 mod caller;
+mod claims;
 mod per_directory;
 mod representation;
+mod strict_json;
+mod token_cache;
+#[cfg(test)]
+mod scripted_world;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -42,6 +49,7 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<body_limit::BodyLimitConfig>(Phase::Admit, include_str!("body_limit/README.md")),
     PolicyRow::of::<key_auth::KeyAuthConfig>(Phase::Authenticate, include_str!("key_auth/README.md")),
     PolicyRow::of::<basic_auth::BasicAuthConfig>(Phase::Authenticate, include_str!("basic_auth/README.md")),
+    PolicyRow::of::<jwt::JwtConfig>(Phase::Authenticate, include_str!("jwt/README.md")),
     PolicyRow::of::<rate_limit::RateLimitConfig>(Phase::Admit, include_str!("rate_limit/README.md")),
     #[cfg(feature = "validate")]
     PolicyRow::of::<validate::ValidateConfig>(Phase::Transform, include_str!("validate/README.md")),
