@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
-use aws_lc_rs::rsa::PublicEncryptingKey;
 use aws_lc_rs::signature::{ED25519, ParsedPublicKey, RsaPublicKeyComponents};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
@@ -15,6 +14,7 @@ use serde_json::{Map, Value};
 use webpki::EndEntityCert;
 
 use super::algorithm::{Algorithm, Family};
+use super::der;
 use super::jws::{Jws, decoded};
 use crate::strict_json::read_object;
 
@@ -101,30 +101,21 @@ impl Key {
 
     /// A public key as a certificate or a PEM file holds it.
     fn of_spki(der: &[u8], allowed: &[Algorithm]) -> Result<Key, Unusable> {
-        let mut verifiers = Vec::new();
-        let mut known = false;
-        // an RSA key that is read is not judged by its size before it is used
-        let has_size = PublicEncryptingKey::from_der(der).is_ok_and(|rsa| RSA_BITS.contains(&rsa.key_size_bits()));
+        if let Some((n, e)) = der::rsa_numbers(der) {
+            return Key::of_rsa(None, n, e, allowed);
+        }
         for algorithm in Algorithm::ALL {
             let parsed = match algorithm.family() {
-                Family::Hmac(..) => continue,
-                Family::Rsa(rsa) => match ParsedPublicKey::new(rsa, der) {
-                    Ok(_) if !has_size => return unusable("an RSA key has 2048 to 8192 bits, and this one has not"),
-                    parsed => parsed,
-                },
+                Family::Hmac(..) | Family::Rsa(_) => continue,
                 Family::Ec(curve, _, _) => ParsedPublicKey::new(curve, der),
                 Family::Ed25519 => ParsedPublicKey::new(&ED25519, der),
             };
-            let Ok(parsed) = parsed else { continue };
-            known = true;
-            if allowed.contains(&algorithm) {
-                verifiers.push((algorithm, Verifier::Public(parsed)));
+            if let Ok(key) = parsed {
+                let verifiers = allowed.contains(&algorithm).then_some((algorithm, Verifier::Public(key)));
+                return Key::new(None, verifiers.into_iter().collect(), &[der]);
             }
         }
-        if !known {
-            return unusable("it is no key of RSA, P-256, P-384, P-521 or Ed25519");
-        }
-        Key::new(None, verifiers, &[der])
+        unusable("it is no key of RSA, P-256, P-384, P-521 or Ed25519")
     }
 
     /// A JWK (RFC 7517, section 4).
@@ -183,6 +174,9 @@ impl Key {
         if e.last().is_none_or(|last| last % 2 == 0) || e == [1] || e.len() > 5 {
             return unusable("its exponent is none that RSA can be used with");
         }
+        if has_roca(n) {
+            return unusable("it is of the weak kind that some chips made (CVE-2017-15361)");
+        }
         let mut verifiers = Vec::new();
         for &algorithm in allowed {
             let Family::Rsa(parameters) = algorithm.family() else { continue };
@@ -236,6 +230,28 @@ impl Verifier {
             Verifier::Public(key) => key.verify_sig(token.signed, &token.signature).is_ok(),
         }
     }
+}
+
+/// Refuses the first of names that stand twice.
+fn check_names<'n>(mut twice: impl Iterator<Item = &'n str>) -> Result<(), Unusable> {
+    match twice.next() {
+        Some(kid) => unusable(format!("two of its keys have the `kid` `{}`", clip(kid))),
+        None => Ok(()),
+    }
+}
+
+/// Whether a modulus has the fingerprint of CVE-2017-15361: it is a power of 65537 by each of these primes, as one of four billions of
+/// others is.
+fn has_roca(n: &[u8]) -> bool {
+    const PRIMES: [u32; 17] = [11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157];
+    PRIMES.iter().all(|prime| {
+        let rest = n.iter().fold(0, |rest, byte| (rest << 8 | u32::from(*byte)) % prime);
+        let mut power = 1;
+        (0..*prime).any(|_| {
+            power = power * 65_537 % prime;
+            power == rest
+        })
+    })
 }
 
 /// Part of a name that others chose, for a message.
@@ -297,12 +313,17 @@ impl KeySet {
         };
         let mut left_out = Vec::new();
         let mut keys: Vec<Arc<Key>> = Vec::new();
-        let mut take = |jwk: &Map<String, Value>| match Key::of_jwk(jwk, allowed) {
-            _ if public && jwk.get("kty").is_some_and(|kty| kty == "oct") => {
-                left_out.push("a shared secret is not to be published".to_owned());
+        let mut names: Vec<(String, Option<String>, Option<String>)> = Vec::new();
+        let mut take = |jwk: &Map<String, Value>| {
+            let member = |name: &str| jwk.get(name).and_then(Value::as_str).map(str::to_owned);
+            names.extend(member("kid").map(|kid| (kid, member("kty"), member("use"))));
+            match Key::of_jwk(jwk, allowed) {
+                _ if public && jwk.get("kty").is_some_and(|kty| kty == "oct") => {
+                    left_out.push("a shared secret is not to be published".to_owned());
+                }
+                Ok(key) => keys.push(Arc::new(key)),
+                Err(Unusable(why)) => left_out.push(why),
             }
-            Ok(key) => keys.push(Arc::new(key)),
-            Err(Unusable(why)) => left_out.push(why),
         };
         match object.get("keys") {
             Some(Value::Array(list)) if list.len() > MOST_KEYS => {
@@ -323,6 +344,14 @@ impl KeySet {
                 None => "it has no keys".to_owned(),
             });
         }
+        names.sort_unstable();
+        check_names(
+            names
+                .windows(2)
+                .filter(|pair| pair.first() == pair.last())
+                .filter_map(|pair| pair.first())
+                .map(|(kid, ..)| &**kid),
+        )?;
         let set = KeySet { keys };
         set.check()?;
         Ok(ReadSet { set, left_out })
@@ -361,12 +390,9 @@ impl KeySet {
     fn check(&self) -> Result<(), Unusable> {
         let mut names: Vec<&str> = self.keys.iter().filter_map(|key| key.kid.as_deref()).collect();
         names.sort_unstable();
-        if let Some(twice) = names.windows(2).find_map(|pair| match pair {
-            [one, other] if one == other => Some(*one),
-            _ => None,
-        }) {
-            return unusable(format!("two of its keys have the `kid` `{}`", clip(twice)));
-        }
+        check_names(
+            names.windows(2).filter(|pair| pair.first() == pair.last()).filter_map(|pair| pair.first().copied()),
+        )?;
         if self.keys.iter().any(|key| key.is_secret) && self.keys.iter().any(|key| !key.is_secret) {
             return unusable("it has a shared secret beside a public key");
         }

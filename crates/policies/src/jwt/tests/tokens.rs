@@ -326,6 +326,38 @@ fn pem_may_hold_keys_of_every_kind_of_enough_bits() {
 }
 
 #[test]
+fn the_examples_of_the_standards_verify() {
+    let a =
+        concat!("eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFt", "cGxlLmNvbS9pc19yb290Ijp0cnVlfQ");
+    let es256 = "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
+    let ed25519 = "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
+    for (section, keys, token) in [
+        (
+            "RFC 7515, A.1",
+            json!({ "kty": "oct", "k": "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow" }),
+            format!("eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.{a}.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
+        ),
+        (
+            "RFC 7515, A.3",
+            json!({
+                "kty": "EC", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+                "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+            }),
+            format!("eyJhbGciOiJFUzI1NiJ9.{a}.{es256}"),
+        ),
+        (
+            "RFC 8037, A.4",
+            json!({ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" }),
+            format!("eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.{ed25519}"),
+        ),
+    ] {
+        let keys = KeySet::of_json(keys.to_string().as_bytes(), &Algorithm::ALL, false).unwrap().set;
+        let token = Jws::parse(token.as_bytes()).unwrap();
+        assert!(keys.verify(&token).is_ok(), "{section}");
+    }
+}
+
+#[test]
 fn what_the_caller_reads_never_says_what_was_wrong() {
     let signer = Signer::Secret(SECRET.into());
     let chain = secret("issuer: https://a, audience: x");
