@@ -41,7 +41,6 @@ pub const PLANNED_POLICIES: &[&str] = &[
     "forward_auth",
     "graphql",
     "hmac_auth",
-    "introspection",
     "ldap_auth",
     "mirror",
     "mock",

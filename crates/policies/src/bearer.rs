@@ -1,16 +1,18 @@
-//! Where a request carries a token: finds the one it has, refuses what could be read in two ways, takes it out of what is forwarded. Knows
-//! nothing of what the token says.
+//! Tokens of bearers (RFC 6750): finds the one that a request carries, refuses what could be read in two ways, takes it out of what is
+//! forwarded, notes whom it is of. Knows nothing of what makes a token valid.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use daemun_config::decode::{Decoder, FieldName};
+use daemun_config::decode::{Decoder, FieldName, WebUrl};
 use daemun_config::settings;
 use daemun_config::tree::Node;
 use daemun_pipeline::exchange::is_query_name;
 use daemun_pipeline::head::is_token;
-use daemun_pipeline::{FieldId, Head, Request, Span};
+use daemun_pipeline::{Exchange, Fault, FieldId, Head, Identity, Reason, Request, Span, Stop};
 
 use crate::authorization::after_scheme;
+use crate::caller;
 
 /// The scheme (RFC 6750, section 2.1).
 const SCHEME: &str = "Bearer";
@@ -67,6 +69,14 @@ pub(crate) fn check_places(places: &[Place], node: &Node, cx: &mut Decoder<'_>) 
             }
         }
     });
+}
+
+/// Whether a call can be read and changed on its way: it is not encrypted, and leaves the machine.
+pub(crate) fn is_in_clear(url: &WebUrl) -> bool {
+    let is_here = url.host() == "localhost"
+        || url.host().ends_with(".localhost")
+        || url.host().parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+    !url.is_https() && !is_here
 }
 
 /// Why a request has no token to look at.
@@ -221,6 +231,32 @@ fn remove_parameter(request: &mut Request, name: &str) {
     }
     let end = buf.len();
     request.query = (end > begin).then(|| Span::new(begin, end));
+}
+
+/// Why the bearer of a token is not the caller.
+pub(crate) const ANOTHER: &str =
+    "the token names no consumer of the configuration, or another caller than one that is authenticated";
+
+/// Notes the bearer of a token as the caller. Who is not said to be a consumer of the configuration does not become one by having its name.
+pub(crate) fn note_bearer(exchange: &mut Exchange, identity: &Arc<Identity>) -> bool {
+    let takes_name = identity.consumer.is_none()
+        && exchange.consumer.is_none()
+        && exchange.directory.as_ref().is_some_and(|known| known.find(&identity.subject).is_some());
+    !takes_name && caller::note_identity(exchange, identity)
+}
+
+/// A request without a token that is taken (RFC 6750, section 3): the same words whatever was wrong, but no error where no token is.
+pub(crate) fn refused(has_token: bool, cause: String) -> Stop {
+    let challenge =
+        if has_token { "Bearer realm=\"daemun\", error=\"invalid_token\"" } else { "Bearer realm=\"daemun\"" };
+    let fault = Fault::new(Reason::Unauthenticated, "the request has no token that is valid here");
+    Stop::Fault(fault.field("WWW-Authenticate", challenge).cause(cause))
+}
+
+/// Whether a token is valid cannot be told now.
+pub(crate) fn unavailable(cause: String) -> Stop {
+    let fault = Fault::new(Reason::CannotAuthenticate, "whether the token is valid cannot be told at the moment");
+    Stop::Fault(fault.field("Retry-After", "5").cause(cause))
 }
 
 #[cfg(test)]

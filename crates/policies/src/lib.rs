@@ -12,6 +12,7 @@ pub mod body_limit;
 pub mod key_auth;
 pub mod basic_auth;
 pub mod jwt;
+pub mod introspection;
 pub mod rate_limit;
 #[cfg(feature = "validate")]
 pub mod validate;
@@ -50,6 +51,7 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<key_auth::KeyAuthConfig>(Phase::Authenticate, include_str!("key_auth/README.md")),
     PolicyRow::of::<basic_auth::BasicAuthConfig>(Phase::Authenticate, include_str!("basic_auth/README.md")),
     PolicyRow::of::<jwt::JwtConfig>(Phase::Authenticate, include_str!("jwt/README.md")),
+    PolicyRow::of::<introspection::IntrospectionConfig>(Phase::Authenticate, include_str!("introspection/README.md")),
     PolicyRow::of::<rate_limit::RateLimitConfig>(Phase::Admit, include_str!("rate_limit/README.md")),
     #[cfg(feature = "validate")]
     PolicyRow::of::<validate::ValidateConfig>(Phase::Transform, include_str!("validate/README.md")),

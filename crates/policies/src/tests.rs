@@ -33,7 +33,8 @@ fn rows_stand_in_running_order() {
     let names: Vec<&str> = REGISTRY.iter().map(|row| row.name).collect();
     let admit =
         "compress request_id security_headers ip_filter bot_filter cors https_redirect canonical_host body_limit";
-    let order = format!("{admit} key_auth basic_auth jwt rate_limit validate headers transform fault_injection");
+    let order =
+        format!("{admit} key_auth basic_auth jwt introspection rate_limit validate headers transform fault_injection");
     assert_eq!(names.join(" "), order);
 }
 

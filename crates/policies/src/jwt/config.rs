@@ -14,7 +14,7 @@ use daemun_config::tree::Node;
 use super::algorithm::{Algorithm, Family};
 use super::keys::SHORTEST_SECRET;
 use super::remote::Published;
-use crate::bearer::{Place, check_places};
+use crate::bearer::{Place, check_places, is_in_clear};
 use crate::claims::{ClaimPath, ClaimValue};
 
 /// Smallest and largest `max_size`.
@@ -196,12 +196,4 @@ fn check(settings: &JwtConfig, node: &Node, cx: &mut Decoder<'_>) {
         cx.key("subject", |cx| cx.bad_value(at("subject"), "expected at least one claim, found an empty list"));
     }
     check_places(&settings.from.0, node, cx);
-}
-
-/// Whether a call can be read and changed on its way: it is not encrypted, and leaves the machine.
-fn is_in_clear(url: &WebUrl) -> bool {
-    let is_here = url.host() == "localhost"
-        || url.host().ends_with(".localhost")
-        || url.host().parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
-    !url.is_https() && !is_here
 }

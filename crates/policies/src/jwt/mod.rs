@@ -17,15 +17,14 @@ use aws_lc_rs::digest::{SHA256, digest};
 use daemun_config::decode::{Mapping, OneOrMany, OrOff};
 use daemun_config::{diagnostic, read_file, why};
 use daemun_pipeline::{
-    BuildContext, Exchange, Explanation, Fault, Flow, Identity, Phase, Policy, PolicyConfig, Reason, Runtimes, Stop,
-    Verdict,
+    BuildContext, Exchange, Explanation, Flow, Identity, Phase, Policy, PolicyConfig, Runtimes, Stop, Verdict,
 };
+use data_encoding::HEXLOWER;
 
 pub use algorithm::Algorithm;
 pub use config::{JwtConfig, KeyFile, KeySource, Secret};
 
-use crate::bearer::{Absent, Places};
-use crate::caller;
+use crate::bearer::{ANOTHER, Absent, Places, note_bearer, refused, unavailable};
 use crate::claims::{Rules, Telling, Wanted};
 use crate::token_cache::TokenCache;
 use keys::{Key, KeySet, Unverified};
@@ -86,7 +85,7 @@ impl JwtConfig {
             KeySource::Url(_) => return None,
         };
         match found {
-            Ok(set) => Some((Keys::Given(Box::new(set)), hex(digest(&SHA256, &bytes).as_ref()))),
+            Ok(set) => Some((Keys::Given(Box::new(set)), HEXLOWER.encode(digest(&SHA256, &bytes).as_ref()))),
             Err(why) => {
                 let of = match &self.keys {
                     Some(KeySource::File(KeyFile(path))) => format!("the keys in `{}` cannot be used", path.display()),
@@ -140,10 +139,6 @@ fn of_file(bytes: &[u8], allowed: &[Algorithm], ctx: &mut BuildContext<'_>) -> R
         ctx.warning(diagnostic::NO_EFFECT, format!("a key of the file is not used: {left_out}"), None);
     }
     Ok(read.set)
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    data_encoding::HEXLOWER.encode(bytes)
 }
 
 struct Jwt {
@@ -269,30 +264,4 @@ impl Denied {
             Denied::Another => ANOTHER.to_owned(),
         }
     }
-}
-
-/// Why the bearer of a token is not the caller.
-pub(crate) const ANOTHER: &str =
-    "the token names no consumer of the configuration, or another caller than one that is authenticated";
-
-/// Notes the bearer of a token as the caller. Who is not said to be a consumer of the configuration does not become one by having its name.
-pub(crate) fn note_bearer(exchange: &mut Exchange, identity: &Arc<Identity>) -> bool {
-    let takes_name = identity.consumer.is_none()
-        && exchange.consumer.is_none()
-        && exchange.directory.as_ref().is_some_and(|known| known.find(&identity.subject).is_some());
-    !takes_name && caller::note_identity(exchange, identity)
-}
-
-/// A request without a token that is taken (RFC 6750, section 3): the same words whatever was wrong, but no error where no token is.
-pub(crate) fn refused(has_token: bool, cause: String) -> Stop {
-    let challenge =
-        if has_token { "Bearer realm=\"daemun\", error=\"invalid_token\"" } else { "Bearer realm=\"daemun\"" };
-    let fault = Fault::new(Reason::Unauthenticated, "the request has no token that is valid here");
-    Stop::Fault(fault.field("WWW-Authenticate", challenge).cause(cause))
-}
-
-/// Whether a token is valid cannot be told now.
-pub(crate) fn unavailable(cause: String) -> Stop {
-    let fault = Fault::new(Reason::CannotAuthenticate, "whether the token is valid cannot be told at the moment");
-    Stop::Fault(fault.field("Retry-After", "5").cause(cause))
 }
