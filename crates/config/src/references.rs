@@ -299,6 +299,8 @@ const PUBLIC_OF_CONSUMERS: &[&str] = &["name", "roles", "groups", "tags", "scope
 /// Settings of policies that are secrets, at any depth.
 const POLICY_SECRETS: &[(&str, &[&str])] = &[
     ("csrf", &["secret"]),
+    ("introspection", &["secret", "client_secret"]),
+    ("jwt", &["secret"]),
     ("permission", &["send"]),
     ("upstream_auth", &["password", "key", "client_secret", "secret_access_key", "session_token"]),
 ];
@@ -369,10 +371,7 @@ fn mark(node: &mut Node, sources: &mut Sources) {
         }
         Value::Seq(items) => items.iter_mut().for_each(|item| mark(item, sources)),
         Value::Map(entries) => {
-            for entry in entries
-                .iter_mut()
-                .filter(|entry| !PUBLIC_OF_CONSUMERS.contains(&entry.key.as_str()))
-            {
+            for entry in entries.iter_mut().filter(|entry| !PUBLIC_OF_CONSUMERS.contains(&entry.key.as_str())) {
                 mark(&mut entry.value, sources);
             }
         }
