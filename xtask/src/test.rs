@@ -25,6 +25,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if let Err(error) = tools::schema_suite() {
         skipped.push(format!("the suite of JSON Schema: {error:#}"));
     }
+    if let Err(error) = tools::retailer() {
+        skipped.push(format!("the retailer's packages: {error:#}"));
+    }
     shell::run(shell::cargo().args(["build", "--locked", "--package", "daemun"]))?;
     let notes = tree::target().join("xtask/skipped.txt");
     std::fs::create_dir_all(tree::target().join("xtask"))?;

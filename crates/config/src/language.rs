@@ -5,6 +5,7 @@ mod check;
 mod conditions;
 mod consumer;
 mod contradictions;
+mod credentials;
 mod discover;
 mod edge;
 mod failure;

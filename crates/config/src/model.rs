@@ -1,12 +1,14 @@
 //! The types of a checked configuration, as the rest of Daemun reads them. Knows nothing of text, only where each value stood.
 
 mod balance;
+mod credentials;
 mod discover;
 mod failure;
 mod health;
 mod tokens;
 
 pub use balance::{Balance, Breaker, HashBy, Outliers, Sticky};
+pub use credentials::{CertificateName, CertificateRule, HmacKey, SecretBytes, SignatureAlgorithm, SigningKey};
 pub use discover::{
     ConsulSource, Discover, DnsRecords, DnsSource, HttpSource, KubernetesSource, PortRef, Secret, Server, Source,
 };
@@ -153,6 +155,10 @@ pub struct ListenerTls {
     pub client_ca: Option<Spanned<PathBuf>>,
     /// Whether a client may come without a certificate although `client_ca` is set.
     pub client_auth_optional: bool,
+    /// Lists of client certificates that were taken back.
+    pub client_crl: Vec<Spanned<PathBuf>>,
+    /// Whether a client may come whose authority has given none of these lists.
+    pub client_crl_unknown_allowed: bool,
     /// Least protocol version.
     pub min_version: TlsVersion,
 }
@@ -640,6 +646,12 @@ pub struct Consumer {
     pub importance: Option<Importance>,
     /// Its credentials of HTTP Basic.
     pub basic: Vec<BasicCredential>,
+    /// By what its certificates are known.
+    pub certificates: Vec<CertificateRule>,
+    /// Secrets it signs with.
+    pub hmac: Vec<HmacKey>,
+    /// Public keys of what it signs with.
+    pub signing_keys: Vec<SigningKey>,
 }
 
 /// A username and the digest of its password.

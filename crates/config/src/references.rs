@@ -273,8 +273,8 @@ fn read(environment: &dyn Environment, path: &Path) -> Result<String, String> {
     if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text) }
 }
 
-/// Marks what stands under `consumers` as secret, names and roles apart, and keeps it out of snippets; and what an upstream sends to
-/// be told of targets or to check them: tokens and fields; and what is secret in the settings of policies. A misspelt key is meant as well.
+/// Marks what stands under `consumers` as secret, names and roles apart, and keeps it out of snippets; what an upstream sends to be told
+/// of targets or to check them: tokens and fields; the key of the store; and the secrets of policies. A misspelt key is meant as well.
 pub(crate) fn mark_secrets(root: &mut Node, sources: &mut Sources) {
     let Value::Map(entries) = &mut root.value else { return };
     for entry in entries {
@@ -282,36 +282,60 @@ pub(crate) fn mark_secrets(root: &mut Node, sources: &mut Sources) {
             mark(&mut entry.value, sources);
         } else if diagnostic::nearest(&entry.key, ["upstreams"]).is_some() {
             mark_credentials(&mut entry.value, 0, sources);
+        } else if diagnostic::nearest(&entry.key, ["store"]).is_some() {
+            mark_keys(&mut entry.value, &["key"], sources);
         } else if diagnostic::nearest(&entry.key, ["policies"]).is_some() {
-            mark_below(&mut entry.value, SECRETS_OF_POLICIES, sources);
+            mark_policies(&mut entry.value, sources);
         } else if diagnostic::nearest(&entry.key, ["routes"]).is_some()
             && let Value::Seq(routes) = &mut entry.value.value
         {
-            let policies = routes.iter_mut().filter_map(|route| match &mut route.value {
-                Value::Map(entries) => entries.iter_mut().find(|entry| entry.key == "policies"),
-                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Seq(_) => None,
-            });
-            policies.for_each(|entry| mark_below(&mut entry.value, SECRETS_OF_POLICIES, sources));
+            routes.iter_mut().for_each(|route| mark_policies_of(route, sources));
         }
     }
 }
 
-/// What policies hold that is secret: the keys that lead to it.
-const SECRETS_OF_POLICIES: &[&[&str]] = &[&["csrf", "secret"], &["permission", "service", "send"]];
+/// What of a consumer may be shown.
+const PUBLIC_OF_CONSUMERS: &[&str] = &["name", "roles", "groups", "tags", "scopes", "plan", "certificates"];
+/// Settings of policies that are secrets, at any depth.
+const POLICY_SECRETS: &[(&str, &[&str])] = &[
+    ("csrf", &["secret"]),
+    ("permission", &["send"]),
+    ("upstream_auth", &["password", "key", "client_secret", "secret_access_key", "session_token"]),
+];
+/// Those whose values are mappings of names to secrets.
+const MAPPINGS: &[&str] = &["send"];
 
-fn mark_below(node: &mut Node, paths: &[&[&str]], sources: &mut Sources) {
-    let Value::Map(entries) = &mut node.value else { return };
+fn mark_policies_of(route: &mut Node, sources: &mut Sources) {
+    let Value::Map(entries) = &mut route.value else { return };
+    for entry in entries.iter_mut().filter(|entry| diagnostic::nearest(&entry.key, ["policies"]).is_some()) {
+        mark_policies(&mut entry.value, sources);
+    }
+}
+
+fn mark_policies(policies: &mut Node, sources: &mut Sources) {
+    let Value::Map(entries) = &mut policies.value else { return };
     for entry in entries {
-        let below: Vec<&[&str]> = paths
-            .iter()
-            .filter_map(|path| path.split_first())
-            .filter(|(first, _)| diagnostic::nearest(&entry.key, [**first]).is_some())
-            .map(|(_, rest)| rest)
-            .collect();
-        if below.iter().any(|rest| rest.is_empty()) {
-            mark(&mut entry.value, sources);
-        } else if !below.is_empty() {
-            mark_below(&mut entry.value, &below, sources);
+        for (_, keys) in POLICY_SECRETS.iter().filter(|(name, _)| diagnostic::nearest(&entry.key, [*name]).is_some()) {
+            mark_keys(&mut entry.value, keys, sources);
+        }
+    }
+}
+
+/// What stands under one of these keys, at any depth.
+fn mark_keys(node: &mut Node, keys: &[&str], sources: &mut Sources) {
+    match &mut node.value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        Value::Seq(items) => items.iter_mut().for_each(|item| mark_keys(item, keys, sources)),
+        Value::Map(entries) => {
+            for entry in entries {
+                let is_secret = diagnostic::nearest(&entry.key, keys.iter().copied())
+                    .is_some_and(|key| MAPPINGS.contains(&key) || entry.value.as_map().is_none());
+                if is_secret {
+                    mark(&mut entry.value, sources);
+                } else {
+                    mark_keys(&mut entry.value, keys, sources);
+                }
+            }
         }
     }
 }
@@ -347,7 +371,7 @@ fn mark(node: &mut Node, sources: &mut Sources) {
         Value::Map(entries) => {
             for entry in entries
                 .iter_mut()
-                .filter(|entry| !matches!(entry.key.as_str(), "name" | "roles" | "groups" | "tags" | "plan"))
+                .filter(|entry| !PUBLIC_OF_CONSUMERS.contains(&entry.key.as_str()))
             {
                 mark(&mut entry.value, sources);
             }

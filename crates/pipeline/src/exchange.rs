@@ -11,6 +11,7 @@ use crate::directory::{Consumer, ConsumerId, Directory};
 use crate::elsewhere::Elsewhere;
 use crate::head::{FieldId, Head};
 use crate::identity::Identity;
+use crate::outward::{Credentials, SignedBody};
 
 /// A piece of a head's buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -386,7 +387,7 @@ pub struct Exchange {
     pub route_key: u64,
     /// How long the destination waits before it does anything, nanoseconds.
     pub delay: u64,
-    /// Where it goes in place of its route's upstream. What keeps answers tells them apart by it.
+    /// Where it goes in place of where its route ends. What keeps answers tells them apart by it.
     pub elsewhere: Option<Box<Elsewhere>>,
     /// Fields that another service has for the caller, for the policy that asked it to put into the answer.
     pub for_caller: Option<Arc<Head>>,
@@ -394,6 +395,10 @@ pub struct Exchange {
     pub remark: Option<Box<str>>,
     /// Bytes of the request's body, where a policy allows less than its route.
     pub body_limit: Option<u64>,
+    /// What the request's body must be, where its caller signed that.
+    pub signed_body: Option<Box<SignedBody>>,
+    /// What the upstream is shown of who calls it.
+    pub credentials: Option<Arc<dyn Credentials>>,
     /// Content coding agreed on with the caller; behind the way outward, the one that the answer's body is given.
     pub coding: Option<&'static str>,
     /// When each step was done.
@@ -563,6 +568,8 @@ impl Exchange {
         self.for_caller = None;
         self.remark = None;
         self.body_limit = None;
+        self.signed_body = None;
+        self.credentials = None;
         self.coding = None;
         self.times = Times::default();
         self.wall = 0;

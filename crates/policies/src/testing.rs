@@ -1,6 +1,7 @@
 //! Runs policies in memory for tests: exchanges made from text, chains built from settings, and the pages' own examples.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -8,11 +9,14 @@ use daemun_config::decode::JsonValue;
 use daemun_config::diagnostic::Diagnostics;
 use daemun_config::model::{GrantType, Spanned, TokenFormat, TokenService};
 use daemun_config::tree::{At, Node};
-use daemun_config::{decode::Decoder, parse_text};
+use daemun_config::{System, Vocabulary, decode::Decoder, parse_text};
 use daemun_pipeline::{
     BasicCredential, BodyNeed, BuildContext, Carry, Consumer, Directory, Exchange, Fault, Flow, Head, Method, Nowhere,
-    Outcome, Phase, Policy, Reason, Request, Span, Stop, Upstreams, Verdict, World,
+    Outcome, Outgoing, Phase, Policy, Reason, Request, Span, Stop, TlsIdentity, Upstreams, Verdict, World,
 };
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 
 use crate::REGISTRY;
 use crate::service::Service;
@@ -29,7 +33,7 @@ pub(crate) fn consumer(name: &str, roles: &[&str], keys: &[&str]) -> Consumer {
         tags: Vec::new(),
         scopes: Vec::new(),
         keys: keys.iter().map(|key| sha256(key)).collect(),
-        basic: Vec::new(),
+        ..Consumer::default()
     }
 }
 
@@ -316,6 +320,28 @@ pub(crate) fn upstream_lines(request: &Request) -> Vec<String> {
     std::iter::once(first).chain(field_lines(&request.head)).collect()
 }
 
+/// The same with what the upstream is shown of who calls it, as the data plane adds it.
+pub(crate) fn sent_lines(exchange: &Exchange) -> Vec<String> {
+    let mut lines = upstream_lines(&exchange.request);
+    let Some(credentials) = &exchange.credentials else { return lines };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let line = &mut lines[0];
+    let mut target = line.split(' ').nth(1).expect("a target").to_owned();
+    if !credentials.query().is_empty() {
+        target.push(if target.contains('?') { '&' } else { '?' });
+        target.push_str(&text(credentials.query()));
+    }
+    *line = format!("{} {target} HTTP/1.1", exchange.request.method_text());
+    let call = Outgoing {
+        method: exchange.request.method_text().as_bytes(),
+        authority: exchange.request.head.bytes(exchange.request.authority),
+        target: target.as_bytes(),
+        wall: exchange.wall,
+    };
+    credentials.fields(&call, &mut |name, value| lines.push(format!("{}: {}", text(name), text(value))));
+    lines
+}
+
 /// Fields, one line each.
 pub(crate) fn field_lines(head: &Head) -> Vec<String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -367,7 +393,23 @@ fn blocks(manual: &str) -> Vec<(&str, String)> {
     found
 }
 
+/// Consumers as the language reads them.
+fn loaded(block: &str) -> Vec<daemun_config::model::Consumer> {
+    let block: String = block.lines().map(|line| format!("  {line}\n")).collect();
+    let text =
+        format!("listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes: [{{ name: a, answer: {{}} }}]\nconsumers:\n{block}");
+    let loaded = daemun_config::load_text("a.yaml".as_ref(), &text, &System, &Vocabulary::default());
+    let config = loaded.config.unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(&loaded.sources, false)));
+    config.consumers
+}
+
+/// A consumer of YAML, as the language reads it, with nothing but its certificates and keys that sign.
+pub(crate) fn consumer_of(block: &str) -> Consumer {
+    consumers_of(block).pop().expect("a consumer")
+}
+
 fn consumers_of(block: &str) -> Vec<Consumer> {
+    let proofs = loaded(block);
     let node = parse_text(block, &mut Diagnostics::new()).expect("the consumers are YAML");
     let texts = |node: &Node, key: &str| -> Vec<String> {
         let items = node.get(key).and_then(Node::as_seq).unwrap_or_default();
@@ -382,9 +424,22 @@ fn consumers_of(block: &str) -> Vec<Consumer> {
         let text = |node: &Node, key: &str| node.get(key).and_then(Node::as_str).expect("a text").to_owned();
         let logins = node.get("basic").and_then(Node::as_seq).unwrap_or_default();
         one.basic = logins.iter().map(|login| basic(&text(login, "username"), &text(login, "password"))).collect();
+        let own = proofs.iter().find(|known| known.name.value == one.name);
+        let own = own.expect("a consumer of the configuration");
+        one.certificates.clone_from(&own.certificates);
+        one.hmac.clone_from(&own.hmac);
+        one.signing_keys.clone_from(&own.signing_keys);
         one
     };
     node.as_seq().expect("a list of consumers").iter().map(one).collect()
+}
+
+/// What a client has proven that showed a certificate of the folder `mtls_auth/fixtures`.
+pub(crate) fn certificate(name: &str) -> Rc<TlsIdentity> {
+    let path = format!("{}/src/mtls_auth/fixtures/{name}.crt", env!("CARGO_MANIFEST_DIR"));
+    let der = CertificateDer::from_pem_file(path).expect("a certificate").to_vec();
+    let fingerprint = digest(&SHA256, &der).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    Rc::new(TlsIdentity::new(fingerprint, der))
 }
 
 /// A message of an `http exchange` block: its head, and what stands behind an empty line.
@@ -429,6 +484,10 @@ struct Script {
     tls: bool,
     /// The peer is a trusted proxy.
     trusted: bool,
+    /// The certificate that the client showed.
+    certificate: Option<String>,
+    /// Seconds since the Unix epoch.
+    epoch: u64,
     times: usize,
 }
 
@@ -445,6 +504,8 @@ impl Script {
             from: IpAddr::from([192, 0, 2, 1]),
             tls: false,
             trusted: false,
+            certificate: None,
+            epoch: 0,
             times: 1,
         };
         let mut part = "request";
@@ -489,6 +550,10 @@ impl Script {
             self.at = (seconds * 1e9) as u64;
         } else if first == "from" {
             self.from = last.parse().expect("an address");
+        } else if first == "certificate" {
+            self.certificate = Some(last.to_owned());
+        } else if first == "epoch" {
+            self.epoch = last.strip_suffix('s').and_then(|n| n.parse().ok()).expect("seconds");
         } else if condition == "over TLS" {
             self.tls = true;
         } else if condition == "through a trusted proxy" {
@@ -509,6 +574,8 @@ fn run_exchange(chain: &Chain, service: &Service, block: &str) {
         exchange.client.peer_text = script.from.to_string().into();
         exchange.client.tls = script.tls;
         exchange.client.trusted = script.trusted;
+        exchange.client.identity = script.certificate.as_deref().map(certificate);
+        exchange.wall = script.epoch * SECOND;
         exchange.id = b"5f3a09c1000000000001".to_vec();
         exchange.times.start = script.at;
         exchange
@@ -539,7 +606,7 @@ fn run_exchange(chain: &Chain, service: &Service, block: &str) {
                     );
                 }
                 let expected = script.upstream.as_ref().unwrap_or_else(|| panic!("it reaches the upstream\n{block}"));
-                assert_eq!(upstream_lines(&exchange.request), expected.lines, "{block}");
+                assert_eq!(sent_lines(&exchange), expected.lines, "{block}");
                 if let Some(body) = &exchange.request.body {
                     assert_eq!(String::from_utf8_lossy(body), expected.body(), "{block}");
                 }

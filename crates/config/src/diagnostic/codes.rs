@@ -102,6 +102,9 @@ codes! {
     TLS = "tls":
         "TLS settings cannot be used together: a certificate and its key do not belong to each other, or a name cannot be \
          asked for.";
+    TLS_EXPIRED = "tls_expired":
+        "A list of `client_crl` has expired: until its authority gives a new one, the clients of that authority are refused, since nobody \
+         can tell which of their certificates were taken back meanwhile.";
     TLS_FILE = "tls_file":
         "A certificate, key or authority file cannot be read or used: it is missing, or is not PEM.";
     UNKNOWN_CONSUMER = "unknown_consumer":

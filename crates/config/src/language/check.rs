@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
+use super::consumer::ConsumerText;
+use super::credentials::KeyId;
 use super::edge::ListenerProxyText;
 use super::policies::unknown_policy;
 use super::route::{AuthenticateText, RouteText};
@@ -291,6 +293,7 @@ fn consumers(root: &Root, cx: &mut Decoder<'_>) {
     let mut names: HashMap<&str, At> = HashMap::new();
     let mut keys: HashMap<[u8; 32], (usize, At)> = HashMap::new();
     let mut usernames: HashMap<&str, At> = HashMap::new();
+    let mut others: HashMap<String, At> = HashMap::new();
     for (position, consumer) in root.consumers.iter().enumerate() {
         let path = match &consumer.name.0 {
             Some(name) => format!("consumers.{}", name.value.0),
@@ -318,6 +321,7 @@ fn consumers(root: &Root, cx: &mut Decoder<'_>) {
                 cx.report(found.path(format!("{path}.basic.username")).related(first, "first given here"));
             }
         }
+        twice(consumer, &path, &mut others, cx);
         for key in &consumer.keys {
             match keys.get(&key.0.value) {
                 None => {
@@ -332,6 +336,23 @@ fn consumers(root: &Root, cx: &mut Decoder<'_>) {
                     let found = Diagnostic::error(KEY_REUSED, key.0.at, message).path(format!("{path}.keys"));
                     cx.report(found.related(*first, "first given here"));
                 }
+            }
+        }
+    }
+}
+
+/// Reports certificates and ids of keys that stand twice: nobody could say whose they are.
+fn twice(consumer: &ConsumerText, path: &str, known: &mut HashMap<String, At>, cx: &mut Decoder<'_>) {
+    let certificates = consumer.certificates.0.iter().map(|rule| (rule.key(), "certificates", "this certificate"));
+    let id = |id: &Spanned<KeyId>| (format!("id {}", id.value.0), id.at);
+    let secrets = consumer.hmac.0.iter().map(|key| (id(&key.id), "hmac.id", "this id of a key"));
+    let keys = consumer.signing_keys.0.iter().map(|key| (id(&key.id), "signing_keys.id", "this id of a key"));
+    for ((key, at), within, what) in certificates.chain(secrets).chain(keys) {
+        match known.get(&key) {
+            None => _ = known.insert(key, at),
+            Some(first) => {
+                let found = Diagnostic::error(DUPLICATE_NAME, at, format!("{what} is given twice"));
+                cx.report(found.path(format!("{path}.{within}")).related(*first, "first given here"));
             }
         }
     }

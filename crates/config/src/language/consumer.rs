@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
 
+use super::credentials::{CertificateText, HmacText, SigningKeyText};
 use super::gate::ImportanceText;
 use crate::decode::{Decoder, Name, Needed, OneOrMany, SchemaBuilder, Setting, text};
 use crate::diagnostic::{Diagnostic, SHORT_KEY};
@@ -37,6 +38,12 @@ settings! {
         importance: Option<ImportanceText>,
         /// Credentials of HTTP Basic, for `basic_auth`; one or a list.
         pub(super) basic: OneOrMany<BasicText> = "[]",
+        /// Certificates, for `mtls_auth`; one or a list.
+        pub(super) certificates: OneOrMany<CertificateText> = "[]",
+        /// Secrets that it signs requests with, for `hmac_auth` and `signature_auth`; one or a list.
+        pub(super) hmac: OneOrMany<HmacText> = "[]",
+        /// Public keys that its signatures are verified with, for `signature_auth`; one or a list.
+        pub(super) signing_keys: OneOrMany<SigningKeyText> = "[]",
     }
     not_available { "plan" }
 }
@@ -53,6 +60,9 @@ impl ConsumerText {
             keys: self.keys.into_iter().map(|key| key.0).collect(),
             importance: self.importance.map(ImportanceText::lower),
             basic: self.basic.0.into_iter().map(BasicText::lower).collect(),
+            certificates: self.certificates.0.into_iter().map(CertificateText::lower).collect(),
+            hmac: self.hmac.0.into_iter().map(HmacText::lower).collect(),
+            signing_keys: self.signing_keys.0.into_iter().map(SigningKeyText::lower).collect(),
         })
     }
 }

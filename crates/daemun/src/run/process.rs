@@ -186,7 +186,13 @@ impl Process {
             .map_err(|error| Failure::unavailable(format!("the workers cannot be started: {error}")))?;
         let gateway = Arc::new(gateway);
         targets.publish(coming, &gateway.snapshot());
-        let mut endpoints = Endpoints::new(Arc::clone(&gateway), Arc::clone(&metrics), events.clone());
+        let mut endpoints = Endpoints::new(
+            Arc::clone(&gateway),
+            Arc::clone(&metrics),
+            Arc::clone(&accounts),
+            clock.clone(),
+            events.clone(),
+        );
         endpoints.serve(&sockets).map_err(|error| Failure::unavailable(error.to_string()))?;
         metrics.published(1, clock.wall(clock.now()));
         Ok(Self {

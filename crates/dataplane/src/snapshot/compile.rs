@@ -589,7 +589,12 @@ fn entrances(config: &Config, carry: &Carry, diagnostics: &mut Diagnostics) -> O
 }
 
 fn link(name: &'static str, row: u8, (built, when): Built, any: bool) -> Vec<Link> {
-    built.into_iter().map(|(phase, policy)| Link { name, row, phase, policy, any, when: when.clone() }).collect()
+    let link = |(phase, policy)| {
+        // what an authenticator does behind all of them is no other way to prove who calls
+        let any = any && phase == Phase::Authenticate;
+        Link { name, row, phase, policy, any, when: when.clone() }
+    };
+    built.into_iter().map(link).collect()
 }
 
 fn directory(config: &Config) -> Directory {
@@ -605,6 +610,9 @@ fn directory(config: &Config) -> Directory {
             .iter()
             .map(|known| BasicCredential { username: known.username.value.clone(), password: known.password })
             .collect(),
+        certificates: c.certificates.clone(),
+        hmac: c.hmac.clone(),
+        signing_keys: c.signing_keys.clone(),
     });
     Directory::new(consumers.collect())
 }

@@ -3,7 +3,8 @@
 use daemun_pipeline::{Consumer, FieldId, Outcome};
 use proptest::prelude::*;
 
-use super::presented::{MAX, decode};
+use super::presented::MAX;
+use crate::base64_text::decode;
 use crate::testing::{Bench, Chain, basic, consumer, told, upstream_lines};
 
 const PASSWORD: &str = "open sesame: now!";
