@@ -16,7 +16,7 @@ const CONSUMERS: &str = "consumers:\n  \
 
 fn yaml(origin: &Origin, policies: &str) -> String {
     format!(
-        "workers: 1\nlisteners: [{{ bind: 127.0.0.1:0 }}]\nupstreams: {{ origin: {{ targets: [\"{}\"] }} }}\n\
+        "workers: 1\nlisteners: [{{ bind: 127.0.0.1:0 }}]\nstatus: {{ bind: 127.0.0.1:0 }}\nupstreams: {{ origin: {{ targets: [\"{}\"] }} }}\n\
          routes: [{{ name: orders, match: {{ path: \"/orders/{{id}}\" }}, upstream: origin, policies: {{ {policies} }} }}]\n{CONSUMERS}",
         origin.url()
     )

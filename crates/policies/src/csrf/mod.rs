@@ -94,6 +94,11 @@ impl Policy for Csrf {
         Ok(())
     }
 
+    /// Behind the body, nobody's word but the caller's could stand there.
+    fn removed_from_requests(&self) -> &[Box<str>] {
+        std::slice::from_ref(&self.header)
+    }
+
     fn bodies(&self) -> Bodies {
         Bodies { request: self.field.is_some(), ..Bodies::default() }
     }
@@ -146,7 +151,7 @@ impl Csrf {
 
     /// The token that the cookie holds.
     fn held(&self, exchange: &Exchange) -> Option<Token> {
-        self.read(only_cookie(exchange, self.cookie_name(exchange))?, exchange)
+        self.read(one_cookie(exchange, self.cookie_name(exchange))?, exchange)
     }
 
     /// The token that the page sends a second time.
@@ -174,16 +179,17 @@ impl Csrf {
     }
 
     fn read(&self, text: &[u8], exchange: &Exchange) -> Option<Token> {
-        self.keys.read(text, &self.owner(exchange), seconds(exchange), self.lasts)
+        self.keys.read(text, &self.owner(exchange)?, seconds(exchange), self.lasts)
     }
 
-    fn owner<'a>(&self, exchange: &'a Exchange) -> Owner<'a> {
-        let session = self.session.as_ref().and_then(|name| only_cookie(exchange, name));
-        Owner {
-            configured: exchange.consumer.is_some(),
-            caller: exchange.consumer_bytes().unwrap_or_default(),
-            session: session.unwrap_or_default(),
-        }
+    /// Whose tokens are good here; nobody's where there are several sessions, of which one could be planted.
+    fn owner<'a>(&self, exchange: &'a Exchange) -> Option<Owner<'a>> {
+        let session = match &self.session {
+            Some(name) => cookie(exchange, name).ok()?,
+            None => None,
+        };
+        let caller = exchange.consumer_bytes().unwrap_or_default();
+        Some(Owner { configured: exchange.consumer.is_some(), caller, session })
     }
 
     fn cookie_name(&self, exchange: &Exchange) -> &str {
@@ -198,7 +204,7 @@ impl Csrf {
         let token = match self.held(exchange) {
             Some(token) if token.is_old(now, self.lasts) => token.renewed(now),
             Some(_) => {
-                let text = only_cookie(exchange, self.cookie_name(exchange)).unwrap_or_default().to_vec();
+                let text = one_cookie(exchange, self.cookie_name(exchange)).unwrap_or_default().to_vec();
                 exchange.request.head.append(&self.header, &text);
                 return Ok(());
             }
@@ -210,7 +216,8 @@ impl Csrf {
             }
             None => return Ok(()),
         };
-        if let Some(text) = self.keys.text(&token, &self.owner(exchange)) {
+        let text = self.owner(exchange).and_then(|owner| self.keys.text(&token, &owner));
+        if let Some(text) = text {
             exchange.request.head.append(&self.header, text.as_bytes());
         }
         Ok(())
@@ -227,7 +234,7 @@ impl Csrf {
             .find(|field| head.bytes(field.name).eq_ignore_ascii_case(self.header.as_bytes()))?;
         let told = head.bytes(told.value);
         let name = self.cookie_name(exchange);
-        if only_cookie(exchange, name) == Some(told) {
+        if one_cookie(exchange, name) == Some(told) {
             return None;
         }
         self.read(told, exchange)?;
@@ -239,15 +246,23 @@ impl Csrf {
     }
 }
 
-/// The value of a cookie; `None` where there is none, or several, of which one could be planted.
-fn only_cookie<'a>(exchange: &'a Exchange, name: &str) -> Option<&'a [u8]> {
+/// The value of a cookie; `None` where there is none, or several.
+fn one_cookie<'a>(exchange: &'a Exchange, name: &str) -> Option<&'a [u8]> {
+    cookie(exchange, name).ok().flatten()
+}
+
+/// There are several, of which one could be planted.
+struct Several;
+
+/// The value of a cookie, where there is one.
+fn cookie<'a>(exchange: &'a Exchange, name: &str) -> Result<Option<&'a [u8]>, Several> {
     let fields = exchange.request.head.values_id(FieldId::Cookie);
     let mut values = fields.flat_map(|field| field.split(|&byte| byte == b';')).filter_map(|pair| {
         let (key, value) = pair.trim_ascii().split_at_checked(name.len())?;
         if key == name.as_bytes() { value.strip_prefix(b"=") } else { None }
     });
     let first = values.next();
-    if values.next().is_some() { None } else { first }
+    if values.next().is_some() { Err(Several) } else { Ok(first) }
 }
 
 /// Whether the body is a form of names and values.

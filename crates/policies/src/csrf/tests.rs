@@ -161,6 +161,19 @@ fn a_token_is_of_one_caller_and_one_session() {
     ] {
         assert_eq!(page_of(who, subject, sid, Some(&token)).1, status, "{who:?} {subject:?} {sid}");
     }
+    // nobody's is good where a second session is planted beside the first, and none is given
+    let (of_none, _) = {
+        let mut exchange = at(&chain, 1, "GET / HTTP/1.1");
+        page(&chain, &mut exchange)
+    };
+    for token in [&token, &of_none] {
+        let text = format!("POST / HTTP/1.1\nCookie: sid=1; sid=2; csrf={token}\nX-Csrf-Token: {token}");
+        assert_eq!(chain.status(&mut at(&chain, 1, &text)), 403);
+    }
+    let mut exchange = at(&chain, 1, "GET / HTTP/1.1\nCookie: sid=1; sid=2\nX-Csrf-Token: planted");
+    let (passed, _) = chain.inward(&mut exchange);
+    chain.outward(passed, &mut exchange).unwrap();
+    assert_eq!((exchange.request.head.get("x-csrf-token"), exchange.response.head.get("set-cookie")), (None, None));
     // who logs in is given another
     let mut exchange = at(&chain, 1, &format!("GET / HTTP/1.1\nCookie: sid=1; csrf={token}"));
     let (other, set) = page(&chain, &mut exchange);

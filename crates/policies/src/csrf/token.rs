@@ -32,8 +32,8 @@ pub(super) struct Owner<'a> {
     pub(super) configured: bool,
     /// Name of the caller; empty for nobody.
     pub(super) caller: &'a [u8],
-    /// Value of the session's cookie.
-    pub(super) session: &'a [u8],
+    /// Value of the session's cookie; `None` for no session.
+    pub(super) session: Option<&'a [u8]>,
 }
 
 /// What signs tokens, and what has signed those that are still about.
@@ -106,7 +106,9 @@ fn sign(key: &Key, token: &Token, owner: &Owner<'_>) -> aws_lc_rs::hmac::Tag {
     context.update(&token.seed);
     context.update(&token.issued.to_be_bytes());
     context.update(&[u8::from(owner.configured)]);
-    for part in [owner.caller, owner.session] {
+    // no session is not an empty one
+    context.update(&[u8::from(owner.session.is_some())]);
+    for part in [owner.caller, owner.session.unwrap_or_default()] {
         context.update(&(part.len() as u64).to_be_bytes());
         context.update(part);
     }
@@ -129,7 +131,7 @@ mod tests {
     const HOUR: u64 = 3600;
 
     fn owner<'a>(caller: &'a str, session: &'a str) -> Owner<'a> {
-        Owner { configured: false, caller: caller.as_bytes(), session: session.as_bytes() }
+        Owner { configured: false, caller: caller.as_bytes(), session: Some(session.as_bytes()) }
     }
 
     fn keys(secrets: &[&str]) -> Keys {
@@ -154,6 +156,7 @@ mod tests {
             (owner("alices", "1"), 1_000),
             (owner("", "alices1"), 1_000),
             (Owner { configured: true, ..owner("alice", "s1") }, 1_000),
+            (Owner { session: None, ..owner("alice", "s1") }, 1_000),
         ] {
             assert_eq!(read(&text, owner, now), None);
         }

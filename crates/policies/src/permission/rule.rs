@@ -238,9 +238,17 @@ fn some<T>(all: bool, list: &[T], is: impl FnMut(&T) -> bool) -> bool {
 /// Whether a claim is a value, or a list that has it. Texts are no numbers.
 fn has(claim: &JsonValue, value: &JsonValue) -> bool {
     match claim {
-        JsonValue::Array(items) => items.contains(value),
+        JsonValue::Array(items) => items.iter().any(|item| is(item, value)),
         JsonValue::Null | JsonValue::Bool(_) | JsonValue::Number(_) | JsonValue::String(_) | JsonValue::Object(_) => {
-            claim == value
+            is(claim, value)
         }
+    }
+}
+
+/// Whether two values are the same; numbers also where one is written with a fraction, as `3.0` is.
+fn is(claim: &JsonValue, value: &JsonValue) -> bool {
+    match (claim, value) {
+        (JsonValue::Number(one), JsonValue::Number(other)) if one.is_f64() => one.as_f64() == other.as_f64(),
+        (one, other) => one == other,
     }
 }

@@ -93,7 +93,7 @@ fn what_a_credential_brings_along_counts_as_well() {
         tags: texts(&["internal"]),
         scopes: texts(&["orders:read", "orders:write"]),
         claims: json!({
-            "tenant": "shop", "level": 3, "verified": true, "amr": ["pwd", "otp"], "none": null,
+            "tenant": "shop", "level": 3, "share": 2.0, "verified": true, "amr": ["pwd", "otp"], "none": null,
             "realm": { "roles": ["buyer"] }
         })
         .as_object()
@@ -120,6 +120,8 @@ fn what_a_credential_brings_along_counts_as_well() {
         ("{ claims: { tenant: [mill, shop], level: 3 } }", true),
         ("{ claims: { tenant: shop, level: 4 } }", false),
         ("{ claims: { level: '3' } }", false),
+        ("{ claims: { share: 2 } }", true),
+        ("{ claims: { share: 3 } }", false),
         ("{ claims: { verified: true } }", true),
         ("{ claims: { verified: 'true' } }", false),
         ("{ claims: { amr: otp } }", true),
