@@ -6,7 +6,7 @@ use daemun::Code;
 
 use crate::support::{Folder, daemun};
 
-const PAGES: [(&str, &str, usize); 12] = [
+const PAGES: [(&str, &str, usize); 14] = [
     ("README.md", include_str!("../../../../README.md"), 1),
     ("README.ko.md", include_str!("../../../../README.ko.md"), 1),
     ("getting-started.md", include_str!("../../../../docs/guide/getting-started.md"), 2),
@@ -17,6 +17,8 @@ const PAGES: [(&str, &str, usize); 12] = [
     ("balancing.md", include_str!("../../../../docs/guide/balancing.md"), 4),
     ("failures.md", include_str!("../../../../docs/guide/failures.md"), 4),
     ("overload.md", include_str!("../../../../docs/guide/overload.md"), 3),
+    ("tokens-of-others.md", include_str!("../../../../docs/guide/tokens-of-others.md"), 2),
+    ("jwt.yaml", concat!("```yaml\n", include_str!("../../../../examples/jwt.yaml"), "```\n"), 1),
     ("static-site.yaml", concat!("```yaml\n", include_str!("../../../../examples/static-site.yaml"), "```\n"), 1),
     ("demo.yaml", concat!("```yaml\n", include_str!("../../../../examples/demo.yaml"), "```\n"), 1),
 ];
