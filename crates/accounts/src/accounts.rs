@@ -1,16 +1,21 @@
 //! The accounts in memory: what a request asks, without a lock, and what changes them. A change lasts before it is acknowledged; one that
 //! takes something away is in force on every worker before that.
 
+mod absorb;
+mod held;
+#[cfg(test)]
+mod tests;
+
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
 use daemun_pipeline::{Carry, Identity};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::change::{Change, GrantRow, SigningKeyRow, TokenRow};
-use crate::consumer::{Consumer, Credential, CredentialKind, Held};
+use crate::consumer::{Consumer, Held};
 use crate::expiry::Expiry;
 use crate::grant::{Asked, Grant, Issued, Kind, Token};
 use crate::intern::Interned;
@@ -23,9 +28,6 @@ use crate::text::{Digest, Prefix, digest};
 const MOST_TOKENS: usize = 20_000_000;
 /// Tokens that are forgotten at once.
 const FORGET: usize = 1_000;
-/// Time between two looks at when credentials were last used, milliseconds, and uses that are written at once.
-const LOOK: u64 = 60_000;
-const MOST_USES: usize = 50_000;
 
 /// A digest is as good as random, so that its first bytes are its hash.
 #[derive(Default)]
@@ -180,27 +182,35 @@ impl Accounts {
         }
     }
 
-    /// Those that a store keeps; a thread writes to it from now on. `now` reads the wall clock, milliseconds since the Unix epoch, `tell`
-    /// tells the operator what does not work.
+    /// Takes in what a store holds and keeps it there; a thread writes to it from now on. `now` reads the wall clock, milliseconds since the
+    /// Unix epoch, `tell` tells the operator what does not work. Does nothing where there is a store already.
     ///
     /// # Errors
     /// When the store cannot be read, or there is no thread to be had.
-    pub fn open(
+    pub fn keep_in(
+        self: &Arc<Self>,
         mut store: Box<dyn Store>,
         now: impl Fn() -> u64 + Send + 'static,
         tell: impl Fn(String) + Send + 'static,
-    ) -> Result<Arc<Accounts>, StoreError> {
-        let accounts = Accounts::in_memory();
+    ) -> Result<(), StoreError> {
+        if self.is_kept() {
+            return Ok(());
+        }
         let moment = now();
         // logins live as long as their tokens, which come behind them
         let mut grants = Vec::new();
-        store.read(&mut |change| accounts.absorb(change, moment, &mut grants))?;
+        store.read(&mut |change| self.absorb(change, moment, &mut grants))?;
         drop(grants);
-        let accounts = Arc::new(accounts);
-        let around = Surroundings { accounts: Arc::downgrade(&accounts), now: Box::new(now), tell: Box::new(tell) };
+        let around = Surroundings { accounts: Arc::downgrade(self), now: Box::new(now), tell: Box::new(tell) };
         let journal = Journal::start(store, around).map_err(|error| StoreError(format!("no thread: {error}")))?;
-        let _ = accounts.journal.set(journal);
-        Ok(accounts)
+        let _ = self.journal.set(journal);
+        Ok(())
+    }
+
+    /// Whether a store keeps them.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.journal.get().is_some()
     }
 
     /// Those of the running gateway; empty ones where `carry` is detached.
@@ -346,20 +356,6 @@ impl Accounts {
             revoked: false,
         };
         self.give(grant, vec![Change::Grant(row)], (asked.access, asked.refresh), asked.most, now).await
-    }
-
-    /// What the store says of a consumer.
-    fn as_of_store(&self, subject: &str, of_configuration: bool) -> Identity {
-        let consumers = self.consumers.pin();
-        match consumers.get(subject).filter(|_| !of_configuration) {
-            Some(consumer) => Identity {
-                roles: consumer.roles.clone(),
-                groups: consumer.groups.clone(),
-                tags: consumer.tags.clone(),
-                ..Identity::default()
-            },
-            None => Identity::default(),
-        }
     }
 
     /// Makes tokens of a login, has them written behind `changes`, and puts them into force.
@@ -517,150 +513,6 @@ impl Accounts {
         Ok(known)
     }
 
-    fn held(&self, id: &str) -> Option<Arc<Held>> {
-        if let Some(client) = self.client(id) {
-            return Some(client);
-        }
-        self.keys.pin().values().find(|held| held.credential.id == id).cloned()
-    }
-
-    fn drop_credential(&self, credential: &Credential) {
-        match credential.kind {
-            CredentialKind::Key => {
-                self.keys.pin().remove(&credential.digest);
-            }
-            CredentialKind::Client => {
-                self.clients.pin().remove(&credential.id);
-            }
-        }
-    }
-
-    /// A consumer of the store.
-    #[must_use]
-    pub fn consumer(&self, name: &str) -> Option<Consumer> {
-        self.consumers.pin().get(name).cloned()
-    }
-
-    /// All consumers of the store, by name.
-    #[must_use]
-    pub fn consumers(&self) -> Vec<Consumer> {
-        let mut all: Vec<Consumer> = self.consumers.pin().values().cloned().collect();
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        all
-    }
-
-    /// The credentials of a consumer, oldest first.
-    #[must_use]
-    pub fn credentials(&self, consumer: &str) -> Vec<Arc<Held>> {
-        let (keys, clients) = (self.keys.pin(), self.clients.pin());
-        let all = keys.values().chain(clients.values()).filter(|held| held.credential.consumer == consumer);
-        let mut all: Vec<Arc<Held>> = all.cloned().collect();
-        all.sort_by(|a, b| (a.credential.created, &a.credential.id).cmp(&(b.credential.created, &b.credential.id)));
-        all
-    }
-
-    /// Makes a consumer, or changes one: what it may do changes at once, for tokens it has as well. One that is disabled has no good
-    /// credential and no good token.
-    ///
-    /// # Errors
-    /// When that cannot be made to last.
-    pub async fn put_consumer(&self, consumer: Consumer, now: u64) -> Result<(), Trouble> {
-        let mut changes = vec![Change::Consumer(consumer.clone())];
-        if consumer.disabled {
-            self.mark("subject", &consumer.name).void_before(now.saturating_add(1));
-            changes.push(Change::Void { name: format!("subject:{}", consumer.name), before: now.saturating_add(1) });
-            // in force at once; what gives more waits until it lasts
-            self.set_consumer(consumer.clone());
-            return self.write(changes).await;
-        }
-        self.write(changes).await?;
-        self.set_consumer(consumer);
-        Ok(())
-    }
-
-    fn set_consumer(&self, consumer: Consumer) {
-        let name = consumer.name.clone();
-        self.consumers.pin().insert(name.clone(), consumer);
-        for held in self.credentials(&name) {
-            self.set_credential(held.credential.clone(), held.used.load(Ordering::Relaxed));
-        }
-        for grant in self.grants.pin().values().filter_map(Weak::upgrade) {
-            let identity = grant.identity();
-            if identity.consumer.is_none() && *identity.subject == *name {
-                let now = self.as_of_store(&name, false);
-                let changed = Identity { roles: now.roles, groups: now.groups, tags: now.tags, ..(*identity).clone() };
-                grant.identity.store(self.interned.one(changed));
-            }
-        }
-    }
-
-    /// Takes a consumer and its credentials away; its tokens are void. Gives whether there was one.
-    ///
-    /// # Errors
-    /// When that cannot be made to last; it is in force all the same, until the process ends.
-    pub async fn remove_consumer(&self, name: &str, now: u64) -> Result<bool, Trouble> {
-        let known = self.consumers.pin().remove(name).is_some();
-        for held in self.credentials(name) {
-            self.drop_credential(&held.credential);
-        }
-        let before = now.saturating_add(1);
-        self.mark("subject", name).void_before(before);
-        let void = Change::Void { name: format!("subject:{name}"), before };
-        self.write(vec![Change::NoConsumer(name.to_owned()), void]).await?;
-        Ok(known)
-    }
-
-    /// Makes a credential of a consumer, or changes one. Good once this returns.
-    ///
-    /// # Errors
-    /// When there is no such consumer, another credential is the same, or it cannot be made to last.
-    pub async fn put_credential(&self, credential: Credential) -> Result<(), Trouble> {
-        if !self.consumers.pin().contains_key(&credential.consumer) {
-            return Err(Trouble::None);
-        }
-        let other = match credential.kind {
-            CredentialKind::Key => self.key(&credential.digest),
-            CredentialKind::Client => self.client(&credential.id),
-        };
-        if other.is_some_and(|other| {
-            other.credential.consumer != credential.consumer || other.credential.id != credential.id
-        }) {
-            return Err(Trouble::There);
-        }
-        let used = self.held(&credential.id).map_or(0, |held| held.used.load(Ordering::Relaxed));
-        if credential.disabled {
-            self.set_credential(credential.clone(), used);
-            return self.write(vec![Change::Credential(credential)]).await;
-        }
-        self.write(vec![Change::Credential(credential.clone())]).await?;
-        self.set_credential(credential, used);
-        Ok(())
-    }
-
-    fn set_credential(&self, credential: Credential, used: u64) {
-        let consumer = self.consumer(&credential.consumer);
-        let identity = Identity {
-            subject: credential.consumer.as_str().into(),
-            credential: Some(credential.id.as_str().into()),
-            ..self.as_of_store(&credential.consumer, false)
-        };
-        let held = Arc::new(Held {
-            identity: self.interned.one(identity),
-            disabled: consumer.is_none_or(|consumer| consumer.disabled),
-            used: AtomicU64::new(used),
-            written: AtomicU64::new(used),
-            credential,
-        });
-        match held.credential.kind {
-            CredentialKind::Key => {
-                self.keys.pin().insert(held.credential.digest, held);
-            }
-            CredentialKind::Client => {
-                self.clients.pin().insert(held.credential.id.clone(), held);
-            }
-        }
-    }
-
     /// Keys that tokens of a service are signed with, oldest first.
     #[must_use]
     pub fn signing_keys(&self, service: &str) -> Vec<SigningKeyRow> {
@@ -693,123 +545,6 @@ impl Accounts {
                 }
             }
         }
-    }
-
-    /// Takes in what was kept, or what another process did. `grants` holds logins whose tokens may come behind them.
-    fn absorb(&self, change: Change, now: u64, grants: &mut Vec<Arc<Grant>>) {
-        match change {
-            Change::Grant(row) => self.absorb_grant(row, now, grants),
-            Change::Token(row) => self.absorb_token(&row, now),
-            Change::Spent(_) | Change::Revoked(_) => {}
-            Change::Void { name, before } => match name.split_once(':') {
-                None => {
-                    self.before.fetch_max(before, Ordering::AcqRel);
-                }
-                Some((kind, name)) => {
-                    if before == u64::MAX || i64::try_from(before).is_ok_and(|before| before == i64::MAX) {
-                        self.voids_keys.store(true, Ordering::Release);
-                        self.mark(kind, name).void_before(u64::MAX);
-                    } else {
-                        self.mark(kind, name).void_before(before);
-                    }
-                }
-            },
-            Change::Consumer(consumer) => self.set_consumer(consumer),
-            Change::NoConsumer(name) => {
-                self.consumers.pin().remove(&name);
-                self.credentials(&name).iter().for_each(|held| self.drop_credential(&held.credential));
-            }
-            Change::Credential(credential) => {
-                let used = self.held_of(&credential).map_or(0, |held| held.used.load(Ordering::Relaxed));
-                self.set_credential(credential, used);
-            }
-            Change::NoCredential(id) => {
-                if let Some(held) = self.held(&id) {
-                    self.drop_credential(&held.credential);
-                }
-            }
-            Change::Used { id, at } => {
-                if let Some(held) = self.held(&id) {
-                    held.used.fetch_max(at, Ordering::Relaxed);
-                    held.written.fetch_max(at, Ordering::Relaxed);
-                }
-            }
-            Change::SigningKey(key) => {
-                self.signing.pin().insert(key.id.clone(), key);
-            }
-        }
-    }
-
-    fn held_of(&self, credential: &Credential) -> Option<Arc<Held>> {
-        match credential.kind {
-            CredentialKind::Key => self.key(&credential.digest),
-            CredentialKind::Client => self.client(&credential.id),
-        }
-    }
-
-    fn absorb_grant(&self, row: GrantRow, now: u64, kept: &mut Vec<Arc<Grant>>) {
-        if let Some(known) = self.grants.pin().get(&row.id).and_then(Weak::upgrade) {
-            known.revoked.fetch_or(row.revoked, Ordering::AcqRel);
-            return;
-        }
-        if row.expires <= now {
-            return;
-        }
-        let said: Value = serde_json::from_str(&row.says).unwrap_or_default();
-        let list = |key: &str| -> Vec<String> {
-            let list = said.get(key).and_then(Value::as_array).into_iter().flatten();
-            list.filter_map(|item| item.as_str().map(str::to_owned)).collect()
-        };
-        let mut identity = Identity {
-            subject: row.subject.as_str().into(),
-            consumer: row.consumer.then(|| row.subject.as_str().into()),
-            roles: list("roles"),
-            groups: list("groups"),
-            tags: Vec::new(),
-            scopes: list("scopes"),
-            claims: said.get("claims").and_then(Value::as_object).cloned().unwrap_or_else(Map::new),
-            credential: Some(row.credential.as_str().into()),
-        };
-        if !row.consumer && self.consumers.pin().contains_key(&row.subject) {
-            let live = self.as_of_store(&row.subject, false);
-            identity = Identity { roles: live.roles, groups: live.groups, tags: live.tags, ..identity };
-        }
-        let grant = Arc::new(Grant {
-            id: row.id,
-            service: row.service.as_str().into(),
-            identity: ArcSwap::new(self.interned.one(identity)),
-            subject: self.mark("subject", &row.subject),
-            credential: self.mark("credential", &row.credential),
-            created: row.created,
-            expires: row.expires,
-            revoked: AtomicBool::new(row.revoked),
-        });
-        self.grants.pin().insert(grant.id, Arc::downgrade(&grant));
-        kept.push(grant);
-        self.last_id.fetch_max(row.id, Ordering::AcqRel);
-    }
-
-    fn absorb_token(&self, row: &TokenRow, now: u64) {
-        if let Some(known) = self.tokens.pin().get(&row.digest) {
-            known.spent.fetch_or(row.spent, Ordering::AcqRel);
-            return;
-        }
-        let Some(grant) = self.grants.pin().get(&row.grant).and_then(Weak::upgrade) else { return };
-        if row.expires <= now {
-            return;
-        }
-        let subject = Arc::clone(&grant.subject);
-        subject.take(1, u32::MAX);
-        let token = Token {
-            id: row.id,
-            grant,
-            kind: row.kind,
-            issued: row.issued,
-            expires: row.expires,
-            spent: AtomicBool::new(row.spent),
-        };
-        self.put(row.digest, token);
-        self.last_id.fetch_max(row.id, Ordering::AcqRel);
     }
 }
 
@@ -882,22 +617,3 @@ impl Around for Surroundings {
         self.accounts.strong_count() == 0
     }
 }
-
-impl Accounts {
-    /// Uses of credentials that are not written yet; looked for once a minute, since there may be very many credentials.
-    fn uses(&self, now: u64) -> Vec<Change> {
-        if now.saturating_sub(self.looked.load(Ordering::Relaxed)) < LOOK {
-            return Vec::new();
-        }
-        self.looked.store(now, Ordering::Relaxed);
-        let (keys, clients) = (self.keys.pin(), self.clients.pin());
-        let unwritten = keys.values().chain(clients.values()).filter_map(|held| {
-            let used = held.used.load(Ordering::Relaxed);
-            (held.written.swap(used, Ordering::Relaxed) != used).then(|| (held.credential.id.clone(), used))
-        });
-        unwritten.take(MOST_USES).map(|(id, at)| Change::Used { id, at }).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests;

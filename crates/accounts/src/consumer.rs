@@ -18,6 +18,8 @@ pub struct Consumer {
     pub groups: Vec<String>,
     /// Tags.
     pub tags: Vec<String>,
+    /// What its calls and tokens may be used for.
+    pub scopes: Vec<String>,
     /// Whether none of its credentials is good.
     pub disabled: bool,
     /// Milliseconds since the Unix epoch.

@@ -65,6 +65,14 @@ pub struct Token {
     pub(crate) spent: AtomicBool,
 }
 
+impl Token {
+    /// Whether it was used, or revoked.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.spent.load(Ordering::Acquire)
+    }
+}
+
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub struct Asked {

@@ -57,6 +57,7 @@ mod words;
 pub(crate) use containers::Checked;
 pub use containers::{Key, Mapping, Needed, NonEmpty, OneOrMany, OrOff};
 pub use expressions::{ExpressionText, FieldTemplate, TemplateText, expression_end};
+pub(crate) use habits::meant;
 pub use scalars::{Bounded, Percent, Period, Rate, Size, TimeLimit, text};
 pub use schema::{Object, SchemaBuilder};
 pub use serde_json::Value as JsonValue;
@@ -325,7 +326,7 @@ impl<'a> Decoder<'a> {
             return;
         }
         let is_policy = known.contains(&"policies") && self.policies.iter().any(|policy| policy.name == entry.key);
-        let meant = match habits::meant(&entry.key, known) {
+        let meant = match meant(&entry.key, known) {
             _ if is_policy => Some(format!("write `policies: {{ {key}: … }}`")),
             meant => meant.map(|meant| format!("write `{meant}`")),
         };

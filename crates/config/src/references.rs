@@ -273,8 +273,8 @@ fn read(environment: &dyn Environment, path: &Path) -> Result<String, String> {
     if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text) }
 }
 
-/// Marks what stands under `consumers` as secret, names and roles apart, and keeps it out of snippets; and what an upstream sends to
-/// be told of targets or to check them: tokens and fields. A misspelt key is meant as well.
+/// Marks what stands under `consumers` as secret, names and roles apart, and keeps it out of snippets; what an upstream sends to be told
+/// of targets or to check them: tokens and fields; and the secrets of policies. A misspelt key is meant as well.
 pub(crate) fn mark_secrets(root: &mut Node, sources: &mut Sources) {
     let Value::Map(entries) = &mut root.value else { return };
     for entry in entries {
@@ -282,6 +282,49 @@ pub(crate) fn mark_secrets(root: &mut Node, sources: &mut Sources) {
             mark(&mut entry.value, sources);
         } else if diagnostic::nearest(&entry.key, ["upstreams"]).is_some() {
             mark_credentials(&mut entry.value, 0, sources);
+        } else if diagnostic::nearest(&entry.key, ["policies"]).is_some() {
+            mark_policies(&mut entry.value, sources);
+        } else if diagnostic::nearest(&entry.key, ["routes"]).is_some()
+            && let Value::Seq(routes) = &mut entry.value.value
+        {
+            routes.iter_mut().for_each(|route| mark_policies_of(route, sources));
+        }
+    }
+}
+
+/// Settings of policies that are secrets.
+const POLICY_SECRETS: &[(&str, &[&str])] =
+    &[("upstream_auth", &["password", "key", "client_secret", "secret_access_key", "session_token"])];
+
+fn mark_policies_of(route: &mut Node, sources: &mut Sources) {
+    let Value::Map(entries) = &mut route.value else { return };
+    for entry in entries.iter_mut().filter(|entry| diagnostic::nearest(&entry.key, ["policies"]).is_some()) {
+        mark_policies(&mut entry.value, sources);
+    }
+}
+
+fn mark_policies(policies: &mut Node, sources: &mut Sources) {
+    let Value::Map(entries) = &mut policies.value else { return };
+    for entry in entries {
+        for (_, keys) in POLICY_SECRETS.iter().filter(|(name, _)| diagnostic::nearest(&entry.key, [*name]).is_some()) {
+            mark_keys(&mut entry.value, keys, sources);
+        }
+    }
+}
+
+/// What stands under one of these keys, at any depth.
+fn mark_keys(node: &mut Node, keys: &[&str], sources: &mut Sources) {
+    match &mut node.value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        Value::Seq(items) => items.iter_mut().for_each(|item| mark_keys(item, keys, sources)),
+        Value::Map(entries) => {
+            for entry in entries {
+                if diagnostic::nearest(&entry.key, keys.iter().copied()).is_some() && entry.value.as_map().is_none() {
+                    mark(&mut entry.value, sources);
+                } else {
+                    mark_keys(&mut entry.value, keys, sources);
+                }
+            }
         }
     }
 }
@@ -315,7 +358,10 @@ fn mark(node: &mut Node, sources: &mut Sources) {
         }
         Value::Seq(items) => items.iter_mut().for_each(|item| mark(item, sources)),
         Value::Map(entries) => {
-            for entry in entries.iter_mut().filter(|entry| !matches!(entry.key.as_str(), "name" | "roles" | "plan")) {
+            for entry in entries
+                .iter_mut()
+                .filter(|entry| !matches!(entry.key.as_str(), "name" | "roles" | "plan" | "certificates"))
+            {
                 mark(&mut entry.value, sources);
             }
         }

@@ -182,6 +182,7 @@ fn destination(
             let location = answer.fields.first().map(|(_, v)| v.as_str()).unwrap_or_default();
             out.destination = Some(format!("redirect {status} to {location}"));
         }
+        Destination::Policy => out.destination = route.chain.names().last().map(str::to_owned),
         Destination::Files(files) => {
             head::check_path(exchange, route.own.rewrite.as_ref())?;
             out.destination = Some(format!("files {}", files.root.value.display()));

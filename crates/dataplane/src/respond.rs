@@ -120,7 +120,10 @@ fn from_fault(fault: &Fault, exchange: &mut Exchange, bodies: &ErrorBodies) -> B
         exchange.response.head.append("content-type", replaced.content_type.as_bytes());
         return fill(&replaced.body, fault, &instance).into();
     }
-    exchange.response.head.append("content-type", b"application/problem+json");
+    // OAuth has its errors as plain JSON (RFC 6749, section 5.2)
+    if !fault.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+        exchange.response.head.append("content-type", b"application/problem+json");
+    }
     let mut problem = serde_json::json!({
         "type": format!("https://daemun.dev/problems/{}", fault.reason.code()),
         "title": fault.reason.title(),

@@ -239,6 +239,7 @@ impl Worker {
         copy.consumer = exchange.consumer;
         copy.identity.clone_from(&exchange.identity);
         copy.consumer_text = exchange.consumer_text;
+        copy.credentials.clone_from(&exchange.credentials);
         copy.directory = exchange.directory.clone();
         copy.params.clone_from(&exchange.params);
         copy.id.clone_from(&exchange.id);

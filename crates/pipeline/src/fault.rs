@@ -103,8 +103,12 @@ reasons! {
     UpgradeRefused = "upgrade_refused", Gateway, 403, 7, "The upgrade is not allowed here";
     /// Credentials are missing or not known; never says which.
     Unauthenticated = "unauthenticated", Gateway, 401, 16, "Valid credentials are needed";
+    /// What a token is asked for is no good: a refresh token that has ended, was revoked or was used before.
+    InvalidGrant = "invalid_grant", Client, 400, 16, "What a token is asked for is not good";
     /// The caller may not do this.
     Forbidden = "forbidden", Gateway, 403, 7, "This is not allowed";
+    /// The service that decides does not answer, or not so that it can be understood.
+    Undecided = "undecided", Gateway, 503, 14, "Whether this is allowed cannot be decided";
     /// A limit is used up.
     RateLimited = "rate_limited", Gateway, 429, 8, "Too many requests";
     /// Client connections are at their limit.
@@ -119,6 +123,8 @@ reasons! {
     NoTarget = "no_target", Gateway, 503, 14, "No backend is available";
     /// Too many calls to the upstream failed, and its breaker leaves it alone for a while.
     CircuitOpen = "circuit_open", Gateway, 503, 14, "The backend is left alone for a while";
+    /// The store of accounts does not take what must last.
+    StoreUnavailable = "store_unavailable", Gateway, 503, 14, "The store is not available";
     /// Something went wrong in the gateway itself.
     Internal = "internal", Gateway, 500, 13, "Internal error";
     /// The target does not accept connections.

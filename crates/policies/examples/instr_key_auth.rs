@@ -34,6 +34,8 @@ fn main() {
         directory: &directory,
         carry: &carry,
         world: &Nowhere::shared(),
+        token_services: &[],
+        has_store: false,
         upstreams: &(Arc::new(()) as _),
         route: Some("items"),
         authenticated: true,

@@ -1,17 +1,22 @@
 //! Runs policies in memory for tests: exchanges made from text, chains built from settings, and the pages' own examples.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use daemun_config::decode::JsonValue;
 use daemun_config::diagnostic::Diagnostics;
+use daemun_config::model::{GrantType, Spanned, TokenFormat, TokenService};
 use daemun_config::tree::{At, Node};
-use daemun_config::{decode::Decoder, parse_text};
+use daemun_config::{System, Vocabulary, decode::Decoder, parse_text};
 use daemun_pipeline::{
     BasicCredential, BodyNeed, BuildContext, Carry, Consumer, Directory, Exchange, Fault, Flow, Head, Method, Nowhere,
-    Outcome, Phase, Policy, Reason, Request, Span, Stop, Upstreams, Verdict, World,
+    Outcome, Phase, Policy, Reason, Request, Span, Stop, TlsIdentity, Upstreams, Verdict, World,
 };
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 
 use crate::REGISTRY;
 use crate::service::Service;
@@ -26,8 +31,9 @@ pub(crate) fn consumer(name: &str, roles: &[&str], keys: &[&str]) -> Consumer {
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
         groups: Vec::new(),
         tags: Vec::new(),
+        scopes: Vec::new(),
         keys: keys.iter().map(|key| sha256(key)).collect(),
-        basic: Vec::new(),
+        ..Consumer::default()
     }
 }
 
@@ -40,11 +46,29 @@ fn sha256(text: &str) -> [u8; 32] {
     digest(&SHA256, text.as_bytes()).as_ref().try_into().expect("32 bytes")
 }
 
+/// A token service with the settings it has where nothing is said.
+pub(crate) fn token_service(name: &str) -> TokenService {
+    let minutes = |minutes: u64| std::time::Duration::from_secs(minutes * 60);
+    TokenService {
+        name: Spanned { value: name.to_owned(), at: At::default() },
+        grants: vec![GrantType::Key, GrantType::ClientCredentials, GrantType::RefreshToken],
+        format: TokenFormat::Opaque,
+        access: minutes(15),
+        refresh: Some(minutes(60)),
+        longest: minutes(120),
+        key_header: "X-Api-Key".to_owned(),
+        refresh_header: None,
+        issuer: None,
+        most: 1000,
+    }
+}
+
 /// What policies are built with.
 pub(crate) struct Bench {
     pub(crate) directory: Arc<Directory>,
     pub(crate) carry: Carry,
     pub(crate) world: Arc<dyn World>,
+    pub(crate) token_services: Vec<TokenService>,
     pub(crate) upstreams: Arc<dyn Upstreams>,
     pub(crate) route: Option<String>,
     pub(crate) path: String,
@@ -56,6 +80,7 @@ impl Bench {
             directory: Arc::new(Directory::new(consumers)),
             carry: Carry::default(),
             world: Nowhere::shared(),
+            token_services: vec![token_service("shop")],
             upstreams: Arc::new(()),
             route: Some("items".to_owned()),
             path: "routes.items.policies".to_owned(),
@@ -83,6 +108,8 @@ impl Bench {
                 directory: &self.directory,
                 carry: &self.carry,
                 world: &self.world,
+                token_services: &self.token_services,
+                has_store: false,
                 upstreams: &self.upstreams,
                 route: self.route.as_deref(),
                 authenticated,
@@ -344,7 +371,23 @@ fn blocks(manual: &str) -> Vec<(&str, String)> {
     found
 }
 
+/// Consumers as the language reads them.
+fn loaded(block: &str) -> Vec<daemun_config::model::Consumer> {
+    let block: String = block.lines().map(|line| format!("  {line}\n")).collect();
+    let text =
+        format!("listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes: [{{ name: a, answer: {{}} }}]\nconsumers:\n{block}");
+    let loaded = daemun_config::load_text("a.yaml".as_ref(), &text, &System, &Vocabulary::default());
+    let config = loaded.config.unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(&loaded.sources, false)));
+    config.consumers
+}
+
+/// A consumer of YAML, as the language reads it, with nothing but its certificates and keys that sign.
+pub(crate) fn consumer_of(block: &str) -> Consumer {
+    consumers_of(block).pop().expect("a consumer")
+}
+
 fn consumers_of(block: &str) -> Vec<Consumer> {
+    let proofs = loaded(block);
     let node = parse_text(block, &mut Diagnostics::new()).expect("the consumers are YAML");
     let texts = |node: &Node, key: &str| -> Vec<String> {
         let items = node.get(key).and_then(Node::as_seq).unwrap_or_default();
@@ -355,12 +398,26 @@ fn consumers_of(block: &str) -> Vec<Consumer> {
         let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let mut one = consumer(node.get("name").and_then(Node::as_str).expect("a name"), &roles, &keys);
+        (one.groups, one.tags) = (texts(node, "groups"), texts(node, "tags"));
         let text = |node: &Node, key: &str| node.get(key).and_then(Node::as_str).expect("a text").to_owned();
         let logins = node.get("basic").and_then(Node::as_seq).unwrap_or_default();
         one.basic = logins.iter().map(|login| basic(&text(login, "username"), &text(login, "password"))).collect();
+        let own = proofs.iter().find(|known| known.name.value == one.name);
+        let own = own.expect("a consumer of the configuration");
+        one.certificates.clone_from(&own.certificates);
+        one.hmac.clone_from(&own.hmac);
+        one.signing_keys.clone_from(&own.signing_keys);
         one
     };
     node.as_seq().expect("a list of consumers").iter().map(one).collect()
+}
+
+/// What a client has proven that showed a certificate of the folder `mtls_auth/fixtures`.
+pub(crate) fn certificate(name: &str) -> Rc<TlsIdentity> {
+    let path = format!("{}/src/mtls_auth/fixtures/{name}.crt", env!("CARGO_MANIFEST_DIR"));
+    let der = CertificateDer::from_pem_file(path).expect("a certificate").to_vec();
+    let fingerprint = digest(&SHA256, &der).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    Rc::new(TlsIdentity::new(fingerprint, der))
 }
 
 /// A message of an `http exchange` block: its head, and what stands behind an empty line.
@@ -405,6 +462,10 @@ struct Script {
     tls: bool,
     /// The peer is a trusted proxy.
     trusted: bool,
+    /// The certificate that the client showed.
+    certificate: Option<String>,
+    /// Seconds since the Unix epoch.
+    epoch: u64,
     times: usize,
 }
 
@@ -421,6 +482,8 @@ impl Script {
             from: IpAddr::from([192, 0, 2, 1]),
             tls: false,
             trusted: false,
+            certificate: None,
+            epoch: 0,
             times: 1,
         };
         let mut part = "request";
@@ -465,6 +528,10 @@ impl Script {
             self.at = (seconds * 1e9) as u64;
         } else if first == "from" {
             self.from = last.parse().expect("an address");
+        } else if first == "certificate" {
+            self.certificate = Some(last.to_owned());
+        } else if first == "epoch" {
+            self.epoch = last.strip_suffix('s').and_then(|n| n.parse().ok()).expect("seconds");
         } else if condition == "over TLS" {
             self.tls = true;
         } else if condition == "through a trusted proxy" {
@@ -485,6 +552,8 @@ fn run_exchange(chain: &Chain, service: &Service, block: &str) {
         exchange.client.peer_text = script.from.to_string().into();
         exchange.client.tls = script.tls;
         exchange.client.trusted = script.trusted;
+        exchange.client.identity = script.certificate.as_deref().map(certificate);
+        exchange.wall = script.epoch * SECOND;
         exchange.id = b"5f3a09c1000000000001".to_vec();
         exchange.times.start = script.at;
         exchange
@@ -582,5 +651,13 @@ pub(crate) fn wait<T>(work: impl Future<Output = T>) -> T {
             std::task::Poll::Ready(done) => return done,
             std::task::Poll::Pending => std::thread::park(),
         }
+    }
+}
+
+/// All that the caller is told of a stop, and not what the log says.
+pub(crate) fn told(stop: Stop) -> String {
+    match stop {
+        Stop::Fault(fault) => format!("{:?}", Fault { cause: None, ..fault }),
+        Stop::Answer(answer) => format!("{answer:?}"),
     }
 }

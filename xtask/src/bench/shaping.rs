@@ -81,6 +81,8 @@ fn policy() -> Result<Box<dyn Policy>> {
         directory: &Arc::new(Directory::new(Vec::new())),
         carry: &Carry::default(),
         world: &daemun_pipeline::Nowhere::shared(),
+        token_services: &[],
+        has_store: false,
         upstreams: &(Arc::new(()) as _),
         route: Some("items"),
         authenticated: false,

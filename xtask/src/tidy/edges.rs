@@ -17,10 +17,14 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("daemun-policies", &["daemun-accounts", "daemun-config", "daemun-pipeline", "daemun-sys"]),
     ("daemun-dataplane", &["daemun-config", "daemun-pipeline", "daemun-sys"]),
     ("daemun-import", &["daemun-config", "daemun-pipeline", "daemun-policies", "daemun-dataplane", "daemun-sys"]),
-    ("daemun-control", &["daemun-config", "daemun-pipeline", "daemun-policies", "daemun-dataplane", "daemun-sys"]),
+    (
+        "daemun-control",
+        &["daemun-accounts", "daemun-config", "daemun-pipeline", "daemun-policies", "daemun-dataplane", "daemun-sys"],
+    ),
     (
         "daemun",
         &[
+            "daemun-accounts",
             "daemun-config",
             "daemun-pipeline",
             "daemun-policies",
@@ -33,6 +37,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     (
         "daemun-e2e",
         &[
+            "daemun-accounts",
             "daemun-config",
             "daemun-pipeline",
             "daemun-policies",

@@ -3,7 +3,10 @@ use std::pin::pin;
 use std::sync::Mutex;
 use std::task::{Context, Poll, Wake, Waker};
 
+use serde_json::Map;
+
 use super::*;
+use crate::consumer::{Credential, CredentialKind};
 use crate::store::{Durability, Sqlite};
 
 const NOW: u64 = 1_800_000_000_000;
@@ -44,7 +47,9 @@ impl Folder {
     }
 
     fn open(&self, now: u64) -> Arc<Accounts> {
-        Accounts::open(self.store(), move || now, |what| panic!("{what}")).unwrap()
+        let accounts = Arc::new(Accounts::in_memory());
+        accounts.keep_in(self.store(), move || now, |what| panic!("{what}")).unwrap();
+        accounts
     }
 }
 
@@ -237,7 +242,8 @@ impl Store for Failing {
 #[test]
 fn what_does_not_last_is_not_given_out_and_what_is_revoked_stays_so() {
     let fails = Arc::new(Mutex::new(false));
-    let accounts = Accounts::open(Box::new(Failing(Arc::clone(&fails))), || NOW, |_| {}).unwrap();
+    let accounts = Arc::new(Accounts::in_memory());
+    accounts.keep_in(Box::new(Failing(Arc::clone(&fails))), || NOW, |_| {}).unwrap();
     let issued = issue(&accounts, "app", NOW);
     *fails.lock().unwrap() = true;
     assert!(matches!(wait(accounts.issue(asked("app"), NOW)), Err(Trouble::Store(_))));

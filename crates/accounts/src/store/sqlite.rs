@@ -231,7 +231,7 @@ fn write(to: &Transaction<'_>, number: i64, change: &Change) -> rusqlite::Result
             params![
                 row.name,
                 number,
-                json!({ "roles": row.roles, "groups": row.groups, "tags": row.tags }).to_string(),
+                json!({ "roles": row.roles, "groups": row.groups, "tags": row.tags, "scopes": row.scopes }).to_string(),
                 row.disabled,
                 signed(row.created)
             ],
@@ -341,8 +341,9 @@ fn consumer(row: &Row<'_>) -> rusqlite::Result<Change> {
         let list = says.get(key).and_then(serde_json::Value::as_array).into_iter().flatten();
         list.filter_map(|item| item.as_str().map(str::to_owned)).collect()
     };
-    let (roles, groups, tags) = (list("roles"), list("groups"), list("tags"));
-    Ok(Change::Consumer(Consumer { name, roles, groups, tags, disabled: row.get(2)?, created: moment(row.get(3)?) }))
+    let (roles, groups, tags, scopes) = (list("roles"), list("groups"), list("tags"), list("scopes"));
+    let (disabled, created) = (row.get(2)?, moment(row.get(3)?));
+    Ok(Change::Consumer(Consumer { name, roles, groups, tags, scopes, disabled, created }))
 }
 
 fn credential(row: &Row<'_>) -> rusqlite::Result<Option<Change>> {

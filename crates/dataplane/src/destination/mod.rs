@@ -30,6 +30,10 @@ pub(crate) async fn send(
             // boxed, so that calls to upstreams do not carry the size of this
             return Box::pin(files::send(ask, exchange, files, trail)).await.map(|()| None);
         }
+        (None, Destination::Policy) => {
+            let fault = Fault::new(Reason::Internal, "nothing answers here");
+            return Err(fault.cause("the last policy let the request pass").into());
+        }
         (None, Destination::Redirect(to)) => return Err(Stop::Answer(Box::new(redirect(to, exchange)))),
     };
     let upstream = find(ask, index)?;

@@ -92,6 +92,8 @@ fn compile(
         registry,
         carry,
         world,
+        token_services: &config.tokens,
+        has_store: config.store.is_some(),
         upstreams: &known,
         directory: &directory,
         diagnostics,
@@ -179,6 +181,8 @@ struct Compiler<'a> {
     registry: &'static [PolicyRow],
     carry: &'a Carry,
     world: &'a Arc<dyn World>,
+    token_services: &'a [model::TokenService],
+    has_store: bool,
     upstreams: &'a Arc<dyn Upstreams>,
     directory: &'a Arc<Directory>,
     diagnostics: &'a mut Diagnostics,
@@ -272,6 +276,8 @@ impl Compiler<'_> {
             directory: self.directory,
             carry: self.carry,
             world: self.world,
+            token_services: self.token_services,
+            has_store: self.has_store,
             upstreams: self.upstreams,
             route,
             authenticated,
@@ -313,6 +319,7 @@ impl Compiler<'_> {
                 .location(route, &redirect.to, params)
                 .map(|to| Destination::Redirect(Box::new(Redirect { to, status: redirect.status }))),
             model::Destination::Files(files) => self.files(route, files),
+            model::Destination::Policy(_) => Some(Destination::Policy),
         };
         let rewrite = self.rewrite(route, params);
         let (destination, rewrite, chain) = (destination?, rewrite?, chain?);
@@ -490,7 +497,7 @@ fn scope(params: &[String]) -> Scope<'_> {
 }
 
 /// Policies beside authenticators that keep calls away.
-const GUARDS: &[&str] = &["ip_filter", "bot_filter", "body_limit", "validate"];
+const GUARDS: &[&str] = &["ip_filter", "bot_filter", "body_limit", "permission", "validate"];
 
 /// Warns of routes whose requests, when they fail only its conditions, go to one that asks for less proof of who calls.
 fn less_protected(config: &Config, registry: &[PolicyRow], router: &Router, diagnostics: &mut Diagnostics) {
@@ -582,7 +589,12 @@ fn entrances(config: &Config, carry: &Carry, diagnostics: &mut Diagnostics) -> O
 }
 
 fn link(name: &'static str, row: u8, (built, when): Built, any: bool) -> Vec<Link> {
-    built.into_iter().map(|(phase, policy)| Link { name, row, phase, policy, any, when: when.clone() }).collect()
+    let link = |(phase, policy)| {
+        // what an authenticator does behind all of them is no other way to prove who calls
+        let any = any && phase == Phase::Authenticate;
+        Link { name, row, phase, policy, any, when: when.clone() }
+    };
+    built.into_iter().map(link).collect()
 }
 
 fn directory(config: &Config) -> Directory {
@@ -591,12 +603,16 @@ fn directory(config: &Config) -> Directory {
         roles: c.roles.clone(),
         groups: c.groups.clone(),
         tags: c.tags.clone(),
+        scopes: c.scopes.clone(),
         keys: c.keys.iter().map(|k| k.value).collect(),
         basic: c
             .basic
             .iter()
             .map(|known| BasicCredential { username: known.username.value.clone(), password: known.password })
             .collect(),
+        certificates: c.certificates.clone(),
+        hmac: c.hmac.clone(),
+        signing_keys: c.signing_keys.clone(),
     });
     Directory::new(consumers.collect())
 }
@@ -643,6 +659,7 @@ mod tests {
         name: "key_auth",
         phase: Phase::Authenticate,
         manual: "",
+        ends: false,
         unconditional: None,
         check: |_, _| {},
         schema: |_| true.into(),
@@ -658,6 +675,7 @@ mod tests {
             phase: "authenticate",
             doc: "",
             authenticator: true,
+            ends: false,
             unconditional: None,
             check: |_, _| {},
             schema: |_| true.into(),

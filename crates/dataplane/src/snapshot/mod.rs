@@ -123,6 +123,8 @@ pub(crate) enum Destination {
     Redirect(Box<Redirect>),
     /// Files of a folder.
     Files(Arc<Files>),
+    /// What the last policy of the chain answers.
+    Policy,
 }
 
 /// A redirect, compiled.
@@ -185,6 +187,7 @@ impl Snapshot {
     /// Where a route ends, as text.
     #[must_use]
     pub fn destination_of(&self, route: usize) -> String {
+        let last = || self.policies_of(route).last().unwrap_or_default().to_owned();
         match self.routes.get(route).map(|route| &route.destination) {
             Some(Destination::Upstream(index)) => {
                 format!("upstream {}", self.upstreams.get(*index).map_or("", |upstream| upstream.name.as_str()))
@@ -192,6 +195,7 @@ impl Snapshot {
             Some(Destination::Answer(answer)) => format!("answer {}", answer.status),
             Some(Destination::Redirect(redirect)) => format!("redirect {}", redirect.status),
             Some(Destination::Files(files)) => format!("files {}", files.root.value.display()),
+            Some(Destination::Policy) => last(),
             None => String::new(),
         }
     }

@@ -28,6 +28,7 @@ mod shaping;
 mod admission;
 mod passwords;
 mod forward_auth;
+mod signatures;
 mod validate;
 mod refusals;
 mod limits;

@@ -128,6 +128,8 @@ fn policy(schema: &Value, formats: bool, remotes: &Map<String, Value>) -> Option
         directory: &Arc::new(Directory::new(Vec::new())),
         carry: &Carry::detached(),
         world: &daemun_pipeline::Nowhere::shared(),
+        token_services: &[],
+        has_store: false,
         upstreams: &(Arc::new(()) as _),
         route: Some("suite"),
         authenticated: false,
