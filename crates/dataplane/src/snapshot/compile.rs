@@ -497,7 +497,7 @@ fn scope(params: &[String]) -> Scope<'_> {
 }
 
 /// Policies beside authenticators that keep calls away.
-const GUARDS: &[&str] = &["ip_filter", "bot_filter", "body_limit", "permission", "validate"];
+const GUARDS: &[&str] = &["ip_filter", "bot_filter", "body_limit", "csrf", "permission", "validate"];
 
 /// Warns of routes whose requests, when they fail only its conditions, go to one that asks for less proof of who calls.
 fn less_protected(config: &Config, registry: &[PolicyRow], router: &Router, diagnostics: &mut Diagnostics) {

@@ -161,6 +161,12 @@ impl Snapshot {
         self.routes.iter().map(|route| route.name.as_ref())
     }
 
+    /// Whether the configuration has a consumer of this name.
+    #[must_use]
+    pub fn has_consumer(&self, name: &str) -> bool {
+        self.directory.find(name).is_some()
+    }
+
     /// The router.
     #[must_use]
     pub fn router(&self) -> &Router {

@@ -93,7 +93,7 @@ fn what_a_credential_brings_along_counts_as_well() {
         tags: texts(&["internal"]),
         scopes: texts(&["orders:read", "orders:write"]),
         claims: json!({
-            "tenant": "shop", "level": 3, "verified": true, "amr": ["pwd", "otp"], "none": null,
+            "tenant": "shop", "level": 3, "share": 2.0, "verified": true, "amr": ["pwd", "otp"], "none": null,
             "realm": { "roles": ["buyer"] }
         })
         .as_object()
@@ -114,10 +114,14 @@ fn what_a_credential_brings_along_counts_as_well() {
         ("{ authenticated: true }", true),
         // a subject is the name of no consumer
         ("{ consumers: app }", false),
+        ("{ subjects: [bob, alice] }", true),
+        ("{ subjects: bob }", false),
         ("{ claims: { tenant: shop } }", true),
         ("{ claims: { tenant: [mill, shop], level: 3 } }", true),
         ("{ claims: { tenant: shop, level: 4 } }", false),
         ("{ claims: { level: '3' } }", false),
+        ("{ claims: { share: 2 } }", true),
+        ("{ claims: { share: 3 } }", false),
         ("{ claims: { verified: true } }", true),
         ("{ claims: { verified: 'true' } }", false),
         ("{ claims: { amr: otp } }", true),
@@ -140,6 +144,12 @@ fn a_consumer_and_its_credential_have_what_both_have() {
     assert_eq!(chain.status(&mut exchange), 0);
     exchange.consumer = Some(ConsumerId(2));
     assert_eq!(chain.status(&mut exchange), 403);
+    // what names a consumer is no subject
+    let chain = bench().build("permission: { allow: [{ subjects: app }] }").unwrap();
+    for (consumer, status) in [(None, 0), (Some("app".into()), 403)] {
+        let identity = Identity { subject: "app".into(), consumer, ..Identity::default() };
+        assert_eq!(chain.status(&mut as_identity(&chain, identity)), status);
+    }
 }
 
 #[test]

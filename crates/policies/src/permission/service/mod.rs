@@ -161,9 +161,8 @@ impl Service {
         for (name, value) in request.query_pairs() {
             let value = text(&decode(value.as_bytes(), true));
             let name = String::from_utf8_lossy(&decode(name.as_bytes(), true)).into_owned();
-            match query.entry(name).or_insert_with(|| JsonValue::Array(Vec::new())) {
-                JsonValue::Array(values) => values.push(value),
-                _ => {}
+            if let JsonValue::Array(values) = query.entry(name).or_insert_with(|| JsonValue::Array(Vec::new())) {
+                values.push(value);
             }
         }
         let headers = self.headers.iter().filter_map(|name| {
