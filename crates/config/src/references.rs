@@ -369,10 +369,7 @@ fn mark(node: &mut Node, sources: &mut Sources) {
         }
         Value::Seq(items) => items.iter_mut().for_each(|item| mark(item, sources)),
         Value::Map(entries) => {
-            for entry in entries
-                .iter_mut()
-                .filter(|entry| !PUBLIC_OF_CONSUMERS.contains(&entry.key.as_str()))
-            {
+            for entry in entries.iter_mut().filter(|entry| !PUBLIC_OF_CONSUMERS.contains(&entry.key.as_str())) {
                 mark(&mut entry.value, sources);
             }
         }

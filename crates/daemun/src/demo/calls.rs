@@ -50,7 +50,11 @@ pub(super) fn calls(gateway: &str, status: &str, admin: &str) -> Vec<Call> {
         ),
         call("tokens for a key, to be used in its place", format!("curl -i -X POST {KEY} '{gateway}/auth'"), 200),
         call("with the access token", format!("{access}; {account}"), 200),
-        call("with an access token that has ended, which takes five seconds here", format!("{access}; sleep 6; {account}"), 401),
+        call(
+            "with an access token that has ended, which takes five seconds here",
+            format!("{access}; sleep 6; {account}"),
+            401,
+        ),
         call("another pair for the refresh token", format!("{refresh}; curl -i {again}"), 200),
         call(
             "a refresh token that is used twice: its whole login is revoked",

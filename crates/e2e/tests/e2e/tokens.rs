@@ -31,9 +31,8 @@ fn post(client: &mut Client, path: &str, field: &str, form: &str) -> (u16, Value
     let kind = if form.is_empty() { "" } else { "Content-Type: application/x-www-form-urlencoded\r\n" };
     let field = if field.is_empty() { String::new() } else { format!("{field}\r\n") };
     let length = form.len();
-    let answer = client.call(format!(
-        "POST {path} HTTP/1.1\r\nHost: a\r\n{field}{kind}Content-Length: {length}\r\n\r\n{form}"
-    ));
+    let answer =
+        client.call(format!("POST {path} HTTP/1.1\r\nHost: a\r\n{field}{kind}Content-Length: {length}\r\n\r\n{form}"));
     (answer.status, answer.json())
 }
 
