@@ -14,7 +14,7 @@ struct Tool {
     why: &'static str,
 }
 
-const TOOLS: [Tool; 14] = [
+const TOOLS: [Tool; 15] = [
     tool("cc", "build-essential", "linking, and the C parts of the TLS provider"),
     tool("openssl", "openssl", "certificates of tests and benchmark"),
     tool("curl", "curl", "the calls that README shows, and downloads of tests"),
@@ -31,6 +31,7 @@ const TOOLS: [Tool; 14] = [
     ),
     tool("node", "nodejs", "the WebSocket, gRPC and schema peers of tests"),
     tool("npm", "npm", "their packages"),
+    tool("go", "golang-go", "the module that holds the test vectors of JOSE"),
     tool("chromium", "chromium", "the browser of tests"),
     tool("taskset", "util-linux", "pinning of the benchmark"),
 ];
@@ -123,6 +124,36 @@ pub(crate) fn retailer() -> Result<()> {
     let python = python(&folder)?;
     shell::run(Command::new(python).args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&list))?;
     std::fs::write(stamp, wanted)?;
+    Ok(())
+}
+
+/// The Go module with the test vectors of Wycheproof, and those of its files that are of JSON Web Signatures and Keys.
+const WYCHEPROOF: &str = "github.com/c2sp/wycheproof@v0.0.0-20260902155932-3fa63dd0344a";
+const WYCHEPROOF_FILES: [&str; 4] = [
+    "LICENSE",
+    "testvectors_v1/json_web_crypto_test.json",
+    "testvectors_v1/json_web_key_test.json",
+    "testvectors_v1/json_web_signature_test.json",
+];
+
+/// The test vectors of JOSE, beside the Node peers. Does nothing when they are there.
+pub(crate) fn jose_vectors() -> Result<()> {
+    let folder = tree::root().join("crates/e2e/peers/wycheproof");
+    let stamp = folder.join(".installed");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == WYCHEPROOF) {
+        return Ok(());
+    }
+    let mut go = Command::new(shell::need("go")?);
+    go.env("GOMODCACHE", tree::target().join("go")).env("GOFLAGS", "-modcacherw").current_dir(tree::target());
+    let told = shell::output(go.args(["mod", "download", "-json", WYCHEPROOF]))?;
+    let told: serde_json::Value = serde_json::from_str(&told).context("`go mod download` told no JSON")?;
+    let sources = Path::new(told["Dir"].as_str().context("`go mod download` brought nothing")?);
+    std::fs::create_dir_all(&folder)?;
+    for file in WYCHEPROOF_FILES {
+        let from = sources.join(file);
+        std::fs::copy(&from, folder.join(from.file_name().unwrap_or_default()))?;
+    }
+    std::fs::write(stamp, WYCHEPROOF)?;
     Ok(())
 }
 

@@ -39,8 +39,6 @@ pub const PLANNED_POLICIES: &[&str] = &[
     "concurrency",
     "expressions",
     "graphql",
-    "introspection",
-    "jwt",
     "ldap_auth",
     "mirror",
     "mock",

@@ -299,6 +299,8 @@ const PUBLIC_OF_CONSUMERS: &[&str] = &["name", "roles", "groups", "tags", "scope
 /// Settings of policies that are secrets, at any depth.
 const POLICY_SECRETS: &[(&str, &[&str])] = &[
     ("csrf", &["secret"]),
+    ("introspection", &["secret", "client_secret"]),
+    ("jwt", &["secret"]),
     ("permission", &["send"]),
     ("upstream_auth", &["password", "key", "client_secret", "secret_access_key", "session_token"]),
 ];

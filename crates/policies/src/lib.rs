@@ -12,6 +12,8 @@ pub mod body_limit;
 pub mod key_auth;
 pub mod basic_auth;
 pub mod token_auth;
+pub mod jwt;
+pub mod introspection;
 pub mod mtls_auth;
 pub mod hmac_auth;
 pub mod forward_auth;
@@ -28,14 +30,20 @@ pub mod tokens;
 pub mod redirect;
 mod authorization;
 mod base64_text;
+mod bearer;
 mod caller;
+mod claims;
 mod per_directory;
 mod presented;
 mod replay;
 mod representation;
 mod signed_body;
+mod strict_json;
+mod token_cache;
 #[cfg(test)]
 mod service;
+#[cfg(test)]
+mod scripted_world;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -57,6 +65,8 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<key_auth::KeyAuthConfig>(Phase::Authenticate, include_str!("key_auth/README.md")),
     PolicyRow::of::<basic_auth::BasicAuthConfig>(Phase::Authenticate, include_str!("basic_auth/README.md")),
     PolicyRow::of::<token_auth::TokenAuthConfig>(Phase::Authenticate, include_str!("token_auth/README.md")),
+    PolicyRow::of::<jwt::JwtConfig>(Phase::Authenticate, include_str!("jwt/README.md")),
+    PolicyRow::of::<introspection::IntrospectionConfig>(Phase::Authenticate, include_str!("introspection/README.md")),
     PolicyRow::of::<mtls_auth::MtlsAuthConfig>(Phase::Authenticate, include_str!("mtls_auth/README.md")),
     PolicyRow::of::<hmac_auth::HmacAuthConfig>(Phase::Authenticate, include_str!("hmac_auth/README.md")),
     PolicyRow::of::<forward_auth::ForwardAuthConfig>(Phase::Authenticate, include_str!("forward_auth/README.md")),

@@ -24,6 +24,9 @@ use crate::service::Service;
 /// Nanoseconds in a second.
 pub(crate) const SECOND: u64 = 1_000_000_000;
 
+/// The wall clock when a page begins: 2027-01-15, in nanoseconds.
+pub(crate) const WALL: u64 = 1_800_000_000 * SECOND;
+
 /// A consumer with keys in clear.
 pub(crate) fn consumer(name: &str, roles: &[&str], keys: &[&str]) -> Consumer {
     Consumer {
@@ -578,6 +581,7 @@ fn run_exchange(chain: &Chain, service: &Service, block: &str) {
         exchange.wall = script.epoch * SECOND;
         exchange.id = b"5f3a09c1000000000001".to_vec();
         exchange.times.start = script.at;
+        exchange.wall = WALL + script.at;
         exchange
     };
     for _ in 0..script.times {
