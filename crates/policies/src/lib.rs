@@ -13,6 +13,7 @@ pub mod key_auth;
 pub mod basic_auth;
 pub mod mtls_auth;
 pub mod hmac_auth;
+pub mod signature_auth;
 pub mod rate_limit;
 #[cfg(feature = "validate")]
 pub mod validate;
@@ -50,6 +51,7 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<basic_auth::BasicAuthConfig>(Phase::Authenticate, include_str!("basic_auth/README.md")),
     PolicyRow::of::<mtls_auth::MtlsAuthConfig>(Phase::Authenticate, include_str!("mtls_auth/README.md")),
     PolicyRow::of::<hmac_auth::HmacAuthConfig>(Phase::Authenticate, include_str!("hmac_auth/README.md")),
+    PolicyRow::of::<signature_auth::SignatureAuthConfig>(Phase::Authenticate, include_str!("signature_auth/README.md")),
     PolicyRow::of::<rate_limit::RateLimitConfig>(Phase::Admit, include_str!("rate_limit/README.md")),
     #[cfg(feature = "validate")]
     PolicyRow::of::<validate::ValidateConfig>(Phase::Transform, include_str!("validate/README.md")),

@@ -34,7 +34,7 @@ fn rows_stand_in_running_order() {
     let admit =
         "compress request_id security_headers ip_filter bot_filter cors https_redirect canonical_host body_limit";
     let order = format!(
-        "{admit} key_auth basic_auth mtls_auth hmac_auth rate_limit validate headers transform upstream_auth fault_injection"
+        "{admit} key_auth basic_auth mtls_auth hmac_auth signature_auth rate_limit validate headers transform upstream_auth fault_injection"
     );
     assert_eq!(names.join(" "), order);
 }
