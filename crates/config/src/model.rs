@@ -5,6 +5,7 @@ mod credentials;
 mod discover;
 mod failure;
 mod health;
+mod tokens;
 
 pub use balance::{Balance, Breaker, HashBy, Outliers, Sticky};
 pub use credentials::{CertificateName, CertificateRule, HmacKey, SecretBytes, SignatureAlgorithm, SigningKey};
@@ -13,6 +14,7 @@ pub use discover::{
 };
 pub use failure::{Cached, Fallback, FallbackTo, Hedge, Mirror, Retry, RetryOn};
 pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, Probe};
+pub use tokens::{GrantType, StoreConfig, TokenFormat, TokenService};
 
 use std::fmt;
 use std::net::IpAddr;
@@ -61,6 +63,10 @@ pub struct Config {
     pub zone: Option<String>,
     /// Pools of targets.
     pub upstreams: Vec<Upstream>,
+    /// Where accounts last; `None` where there are none beside the configuration's.
+    pub store: Option<StoreConfig>,
+    /// Services that give out tokens.
+    pub tokens: Vec<TokenService>,
     /// Policies of every route.
     pub policies: Vec<PolicyEntry>,
     /// Routes, in file order, files by name.
@@ -538,6 +544,8 @@ pub enum Destination {
     Redirect(Redirect),
     /// Files of a folder.
     Files(Files),
+    /// What a policy of the route answers, by its name.
+    Policy(&'static str),
 }
 
 /// Files of a folder.
@@ -630,6 +638,8 @@ pub struct Consumer {
     pub groups: Vec<String>,
     /// Tags.
     pub tags: Vec<String>,
+    /// What its calls and tokens may be used for.
+    pub scopes: Vec<String>,
     /// SHA-256 digests of its API keys; a key given in clear is digested while reading, and not kept.
     pub keys: Vec<Spanned<[u8; 32]>>,
     /// In place of the route's.

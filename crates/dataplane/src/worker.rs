@@ -245,6 +245,7 @@ impl Worker {
         copy.id.clone_from(&exchange.id);
         copy.trace.clone_from(&exchange.trace);
         copy.route_key = exchange.route_key;
+        copy.elsewhere.clone_from(&exchange.elsewhere);
         copy.times = exchange.times;
         copy.wall = exchange.wall;
         busy
@@ -290,7 +291,7 @@ impl Worker {
         trail: &Trail,
     ) {
         let status = match fault {
-            Some(fault) if !started => fault.reason.status(),
+            Some(fault) if !started => fault.status(),
             Some(_) | None => exchange.response.status,
         };
         self.recorder.finish(&Finished {

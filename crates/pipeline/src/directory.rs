@@ -28,6 +28,8 @@ pub struct Consumer {
     pub groups: Vec<String>,
     /// Tags.
     pub tags: Vec<String>,
+    /// What its calls and tokens may be used for.
+    pub scopes: Vec<String>,
     /// SHA-256 digests of its API keys.
     pub keys: Vec<[u8; 32]>,
     /// Its credentials of HTTP Basic.

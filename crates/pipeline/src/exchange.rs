@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::certificate::TlsIdentity;
 use crate::directory::{Consumer, ConsumerId, Directory};
+use crate::elsewhere::Elsewhere;
 use crate::head::{FieldId, Head};
 use crate::identity::Identity;
 use crate::outward::{Credentials, SignedBody};
@@ -386,6 +387,10 @@ pub struct Exchange {
     pub route_key: u64,
     /// How long the destination waits before it does anything, nanoseconds.
     pub delay: u64,
+    /// Where it goes in place of where its route ends. What keeps answers tells them apart by it.
+    pub elsewhere: Option<Box<Elsewhere>>,
+    /// Fields that another service has for the caller, for the policy that asked it to put into the answer.
+    pub for_caller: Option<Arc<Head>>,
     /// What is remarked of an answer that is no failure, for the access log: by a policy that lets it pass, or of what it stands in for.
     pub remark: Option<Box<str>>,
     /// Bytes of the request's body, where a policy allows less than its route.
@@ -483,9 +488,13 @@ impl Exchange {
         self.listed(|consumer| &consumer.tags, |identity| &identity.tags)
     }
 
-    /// What the caller's credential may be used for.
+    /// What the caller's credential may be used for: what a token says, and else what its consumer may do.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
-        self.listed(|_| &[], |identity| &identity.scopes)
+        let scopes = match &self.identity {
+            Some(identity) => Some(identity.scopes.as_slice()),
+            None => self.consumer().map(|consumer| consumer.scopes.as_slice()),
+        };
+        scopes.unwrap_or_default().iter().map(String::as_str)
     }
 
     fn listed(
@@ -555,6 +564,8 @@ impl Exchange {
         self.trace.clear();
         self.route_key = 0;
         self.delay = 0;
+        self.elsewhere = None;
+        self.for_caller = None;
         self.remark = None;
         self.body_limit = None;
         self.signed_body = None;

@@ -14,6 +14,7 @@ pub mod directory;
 pub mod identity;
 pub mod outward;
 pub mod world;
+pub mod elsewhere;
 pub mod explain;
 pub mod expression;
 
@@ -21,6 +22,7 @@ pub use build::BuildContext;
 pub use carry::Carry;
 pub use certificate::{CertificateNames, TlsIdentity, read_name};
 pub use directory::{BasicCredential, Consumer, ConsumerId, Directory};
+pub use elsewhere::{Elsewhere, Upstreams};
 pub use exchange::{Client, Ends, Exchange, Handshake, Method, Request, Response, Span, Times};
 pub use explain::{Explanation, Outcome};
 pub use fault::{Fault, Reason, Side};

@@ -7,20 +7,25 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use daemun_config::decode::JsonValue;
 use daemun_config::diagnostic::Diagnostics;
+use daemun_config::model::{GrantType, Spanned, TokenFormat, TokenService};
 use daemun_config::tree::{At, Node};
 use daemun_config::{System, Vocabulary, decode::Decoder, parse_text};
 use daemun_pipeline::{
     BasicCredential, BodyNeed, BuildContext, Carry, Consumer, Directory, Exchange, Fault, Flow, Head, Method, Nowhere,
-    Outcome, Outgoing, Phase, Policy, Reason, Request, Span, Stop, TlsIdentity, Verdict, World,
+    Outcome, Outgoing, Phase, Policy, Reason, Request, Span, Stop, TlsIdentity, Upstreams, Verdict, World,
 };
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use crate::REGISTRY;
+use crate::service::Service;
 
 /// Nanoseconds in a second.
 pub(crate) const SECOND: u64 = 1_000_000_000;
+
+/// The wall clock when a page begins: 2027-01-15, in nanoseconds.
+pub(crate) const WALL: u64 = 1_800_000_000 * SECOND;
 
 /// A consumer with keys in clear.
 pub(crate) fn consumer(name: &str, roles: &[&str], keys: &[&str]) -> Consumer {
@@ -29,6 +34,7 @@ pub(crate) fn consumer(name: &str, roles: &[&str], keys: &[&str]) -> Consumer {
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
         groups: Vec::new(),
         tags: Vec::new(),
+        scopes: Vec::new(),
         keys: keys.iter().map(|key| sha256(key)).collect(),
         ..Consumer::default()
     }
@@ -43,11 +49,30 @@ fn sha256(text: &str) -> [u8; 32] {
     digest(&SHA256, text.as_bytes()).as_ref().try_into().expect("32 bytes")
 }
 
+/// A token service with the settings it has where nothing is said.
+pub(crate) fn token_service(name: &str) -> TokenService {
+    let minutes = |minutes: u64| std::time::Duration::from_secs(minutes * 60);
+    TokenService {
+        name: Spanned { value: name.to_owned(), at: At::default() },
+        grants: vec![GrantType::Key, GrantType::ClientCredentials, GrantType::RefreshToken],
+        format: TokenFormat::Opaque,
+        access: minutes(15),
+        refresh: Some(minutes(60)),
+        longest: minutes(120),
+        key_header: "X-Api-Key".to_owned(),
+        refresh_header: None,
+        issuer: None,
+        most: 1000,
+    }
+}
+
 /// What policies are built with.
 pub(crate) struct Bench {
     pub(crate) directory: Arc<Directory>,
     pub(crate) carry: Carry,
     pub(crate) world: Arc<dyn World>,
+    pub(crate) token_services: Vec<TokenService>,
+    pub(crate) upstreams: Arc<dyn Upstreams>,
     pub(crate) route: Option<String>,
     pub(crate) path: String,
 }
@@ -58,6 +83,8 @@ impl Bench {
             directory: Arc::new(Directory::new(consumers)),
             carry: Carry::default(),
             world: Nowhere::shared(),
+            token_services: vec![token_service("shop")],
+            upstreams: Arc::new(()),
             route: Some("items".to_owned()),
             path: "routes.items.policies".to_owned(),
         }
@@ -84,6 +111,9 @@ impl Bench {
                 directory: &self.directory,
                 carry: &self.carry,
                 world: &self.world,
+                token_services: &self.token_services,
+                has_store: false,
+                upstreams: &self.upstreams,
                 route: self.route.as_deref(),
                 authenticated,
                 body: 10 << 20,
@@ -215,7 +245,7 @@ impl Chain {
 pub(crate) fn status(stop: &Stop) -> u16 {
     match stop {
         Stop::Answer(answer) => answer.status,
-        Stop::Fault(fault) => fault.reason.status(),
+        Stop::Fault(fault) => fault.status(),
     }
 }
 
@@ -248,7 +278,7 @@ pub(crate) fn problem(fault: &Fault) -> JsonValue {
     let mut members = vec![
         ("type", format!("https://daemun.dev/problems/{}", fault.reason.code()).into()),
         ("title", fault.reason.title().into()),
-        ("status", fault.reason.status().into()),
+        ("status", fault.status().into()),
         ("detail", fault.detail.as_ref().into()),
     ];
     members.extend(fault.members.iter().flat_map(|own| own.0.iter().cloned()));
@@ -326,17 +356,19 @@ pub(crate) fn field_lines(head: &Head) -> Vec<String> {
 pub(crate) fn run_page(manual: &str) -> usize {
     let mut consumers = Vec::new();
     let mut chain: Option<Chain> = None;
+    let service = Arc::new(Service::default());
     let mut ran = 0;
     for (info, block) in blocks(manual) {
         match info {
             "yaml consumers" => consumers = consumers_of(&block),
             "yaml settings" => {
-                let bench = Bench::new(consumers.clone());
+                let world = Arc::clone(&service) as Arc<dyn World>;
+                let bench = Bench { world, ..Bench::new(consumers.clone()) };
                 chain = Some(bench.build(&block).unwrap_or_else(|findings| panic!("{findings:#?}\n{block}")));
             }
             "http exchange" => {
                 let chain = chain.as_ref().expect("settings stand before the first exchange");
-                run_exchange(chain, &block);
+                run_exchange(chain, &service, &block);
                 ran += 1;
             }
             other => assert!(!other.contains(' '), "`{other}` is not a block that can be run"),
@@ -391,6 +423,7 @@ fn consumers_of(block: &str) -> Vec<Consumer> {
         let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let mut one = consumer(node.get("name").and_then(Node::as_str).expect("a name"), &roles, &keys);
+        (one.groups, one.tags) = (texts(node, "groups"), texts(node, "tags"));
         let text = |node: &Node, key: &str| node.get(key).and_then(Node::as_str).expect("a text").to_owned();
         let logins = node.get("basic").and_then(Node::as_seq).unwrap_or_default();
         one.basic = logins.iter().map(|login| basic(&text(login, "username"), &text(login, "password"))).collect();
@@ -442,6 +475,9 @@ impl Message {
 /// The parts of an `http exchange` block.
 struct Script {
     request: Message,
+    /// What another service is asked, and what it answers.
+    asked: Option<Message>,
+    told: Option<Message>,
     upstream: Option<Message>,
     answer: Message,
     caller: Option<Message>,
@@ -462,6 +498,8 @@ impl Script {
     fn parse(block: &str) -> Script {
         let mut script = Script {
             request: Message::default(),
+            asked: None,
+            told: None,
             upstream: None,
             answer: Message::of("HTTP/1.1 200 OK"),
             caller: None,
@@ -480,6 +518,8 @@ impl Script {
                 continue;
             }
             match line {
+                "→ service" => script.asked = Some(Message::default()),
+                "← service" => script.told = Some(Message::default()),
                 "→ upstream" => script.upstream = Some(Message::default()),
                 "→ upstream, unchanged" => script.upstream = Some(script.request.clone()),
                 "← upstream" => script.answer = Message::default(),
@@ -498,6 +538,8 @@ impl Script {
         match part {
             "→ upstream" => self.upstream.as_mut().expect("opened"),
             "← upstream" => &mut self.answer,
+            "→ service" => self.asked.as_mut().expect("opened"),
+            "← service" => self.told.as_mut().expect("opened"),
             "← caller" => self.caller.as_mut().expect("opened"),
             "request" => &mut self.request,
             other => panic!("nothing may follow `{other}`"),
@@ -526,18 +568,20 @@ impl Script {
     }
 }
 
-fn run_exchange(chain: &Chain, block: &str) {
+fn run_exchange(chain: &Chain, service: &Service, block: &str) {
     let script = Script::parse(block);
     let make = || {
         let mut exchange = chain.exchange(&script.request.lines.join("\n"));
         exchange.client.peer = Some(script.from);
         exchange.client.ip = script.from;
+        exchange.client.peer_text = script.from.to_string().into();
         exchange.client.tls = script.tls;
         exchange.client.trusted = script.trusted;
         exchange.client.identity = script.certificate.as_deref().map(certificate);
         exchange.wall = script.epoch * SECOND;
         exchange.id = b"5f3a09c1000000000001".to_vec();
         exchange.times.start = script.at;
+        exchange.wall = WALL + script.at;
         exchange
     };
     for _ in 0..script.times {
@@ -545,12 +589,20 @@ fn run_exchange(chain: &Chain, block: &str) {
         explained.request.body = script.request.body.is_some().then(|| script.request.body().into_bytes());
         let (outcome, detail) = chain.explain(&mut explained);
         let mut exchange = make();
+        if let Some(told) = &script.told {
+            service.answer(&[&told.lines[..], &[String::new(), told.body()]].concat().join("\n"));
+        }
         let (passed, verdict) = chain.inward_with(&mut exchange, script.request.body().as_bytes());
+        let asked: Vec<Vec<String>> = script.asked.iter().map(|asked| asked.lines.clone()).collect();
+        assert_eq!(service.asked(), asked, "{block}");
+        assert!(service.is_done(), "what the service answers was asked for\n{block}");
+        // what another service decides is not known before it is asked
+        let is_told = script.told.is_some();
         match &verdict {
             Ok(()) => {
                 assert_eq!(outcome, Outcome::Pass, "explain agrees ({detail})\n{block}");
                 // what is made of a body is not known before there is one
-                if script.request.body.is_none() {
+                if script.request.body.is_none() && !is_told {
                     assert_eq!(
                         upstream_lines(&explained.request),
                         upstream_lines(&exchange.request),
@@ -570,7 +622,7 @@ fn run_exchange(chain: &Chain, block: &str) {
                     Outcome::Answer(status) | Outcome::Refuse(status, _) => status,
                     Outcome::Pass | Outcome::Skip => 0,
                 };
-                assert_eq!(told, status(stop), "explain agrees ({detail})\n{block}");
+                assert_eq!(told, if is_told { 0 } else { status(stop) }, "explain agrees ({detail})\n{block}");
                 assert!(script.upstream.is_none(), "it does not reach the upstream: {stop:?}\n{block}");
                 respond(stop, &mut exchange);
             }
@@ -625,5 +677,13 @@ pub(crate) fn wait<T>(work: impl Future<Output = T>) -> T {
             std::task::Poll::Ready(done) => return done,
             std::task::Poll::Pending => std::thread::park(),
         }
+    }
+}
+
+/// All that the caller is told of a stop, and not what the log says.
+pub(crate) fn told(stop: Stop) -> String {
+    match stop {
+        Stop::Fault(fault) => format!("{:?}", Fault { cause: None, ..fault }),
+        Stop::Answer(answer) => format!("{answer:?}"),
     }
 }

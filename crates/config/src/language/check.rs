@@ -21,6 +21,7 @@ use crate::tree::{At, Node, clip};
 pub(super) fn check(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Option<usize>> {
     existence(root, node, cx);
     addresses(root, node, cx);
+    tokens(root, node, cx);
     proxies(root, node, cx);
     let destinations = upstreams(root, node, cx);
     routes(root, node, cx);
@@ -39,6 +40,16 @@ fn existence(root: &Root, node: &Node, cx: &mut Decoder<'_>) {
     if root.routes.is_empty() && empty("routes") {
         let message = "there is no route, so every request is answered with 404";
         cx.report(Diagnostic::warning(NO_ROUTE, at("routes"), message).path("routes"));
+    }
+}
+
+/// Tokens are kept somewhere.
+fn tokens(root: &Root, node: &Node, cx: &mut Decoder<'_>) {
+    let first = node.get("tokens").and_then(Node::as_map).and_then(<[crate::tree::Entry]>::first);
+    if let Some(first) = first.filter(|_| root.store.is_none() && node.get("store").is_none()) {
+        let found = Diagnostic::error(MISSING_KEY, first.key_at, "`store` is missing: tokens must be kept somewhere");
+        let help = "write `store: { path: daemun.db }`, or `store: memory` to lose them with the process";
+        cx.report(found.path(format!("tokens.{}", first.key)).help(help));
     }
 }
 
@@ -147,6 +158,8 @@ fn upstreams(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Option<usize
         let fallback = upstream.value.fallback.as_ref().and_then(|fallback| fallback.upstream.as_ref());
         named.extend(fallback.map(|to| (to, format!("upstreams.{}.fallback.upstream", name.value.0))));
     }
+    let of_policies = cx.take_upstreams();
+    named.extend(of_policies.iter().map(|(name, path)| (name, path.clone())));
     for (name, path) in named {
         used.insert(&name.value);
         if written.contains(name.value.as_str()) {

@@ -24,7 +24,18 @@ impl Environment for Keys {
 
 /// Policies that an example may name beside those of these tests; their settings are their own, and `daemun check` is held to the examples
 /// as well.
-const OTHERS: &[(&str, bool)] = &[("hmac_auth", true), ("upstream_auth", false)];
+const OTHERS: &[(&str, bool)] = &[
+    ("hmac_auth", true),
+    ("jwt", true),
+    ("introspection", true),
+    ("mtls_auth", true),
+    ("forward_auth", true),
+    ("token_auth", true),
+    ("csrf", false),
+    ("permission", false),
+    ("upstream_auth", false),
+    ("tokens", false),
+];
 
 fn policies() -> Vec<PolicyDescription> {
     let other = |(name, authenticator): &(&'static str, bool)| PolicyDescription {
@@ -32,11 +43,14 @@ fn policies() -> Vec<PolicyDescription> {
         phase: "",
         doc: "",
         authenticator: *authenticator,
+        ends: *name == "tokens",
         unconditional: None,
         check: |_, _| {},
         schema: |_| true.into(),
     };
-    VOCABULARY.policies.iter().copied().chain(OTHERS.iter().map(other)).collect()
+    let known = |name: &str| VOCABULARY.policies.iter().any(|policy| policy.name == name);
+    let others = OTHERS.iter().filter(|(name, _)| !known(name)).map(other);
+    VOCABULARY.policies.iter().copied().chain(others).collect()
 }
 
 #[test]

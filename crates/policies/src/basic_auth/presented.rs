@@ -6,13 +6,13 @@ use crate::authorization::after_scheme;
 use crate::base64_text::decode;
 
 /// The scheme (RFC 7617, section 2).
-pub(super) const SCHEME: &str = "Basic";
+pub(crate) const SCHEME: &str = "Basic";
 /// Most bytes of username and password together: the longest of each that a configuration may hold, and the colon.
-pub(super) const MAX: usize = 255 + 1 + 512;
+pub(crate) const MAX: usize = 255 + 1 + 512;
 
 /// Why a request has no credentials to look up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Absent {
+pub(crate) enum Absent {
     /// None are there.
     None,
     /// Several are, and they differ.
@@ -22,7 +22,7 @@ pub(super) enum Absent {
 }
 
 /// Hands the one username and password of a request to `look_up`. Allocates nothing.
-pub(super) fn find<T>(head: &Head, look_up: impl FnOnce(&[u8], &[u8]) -> T) -> Result<T, Absent> {
+pub(crate) fn find<T>(head: &Head, look_up: impl FnOnce(&[u8], &[u8]) -> T) -> Result<T, Absent> {
     let mut found: Option<&[u8]> = None;
     for value in head.values_id(FieldId::Authorization).filter_map(|value| after_scheme(value, SCHEME)) {
         if found.is_some_and(|known| known != value) {

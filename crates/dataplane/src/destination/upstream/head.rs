@@ -89,7 +89,7 @@ pub(crate) fn authority<'a>(exchange: &'a Exchange, upstream: &'a Upstream, targ
 
 /// Whether the path that would be sent has one reading, and all that is computed can be; to be asked before anything is sent.
 pub(crate) fn check_path(exchange: &Exchange, rewrite: Option<&Rewrite>) -> Result<(), Fault> {
-    let Some(rewrite) = rewrite else { return Ok(()) };
+    let Some(rewrite) = rewrite.filter(|_| other_resource(exchange).is_none()) else { return Ok(()) };
     for (_, value) in rewrite.query_set.iter().chain(&rewrite.query_add) {
         if value.literal().is_none() {
             value.push(exchange, &mut Vec::new())?;
@@ -137,8 +137,18 @@ pub(crate) fn credentials(
     credentials.fields(&call, &mut |name, value| sink.field(name, &[value]));
 }
 
+/// What is sent in place of the request's own path and query, where a policy chose it with the upstream.
+#[inline]
+fn other_resource(exchange: &Exchange) -> Option<&str> {
+    exchange.elsewhere.as_ref().and_then(|elsewhere| elsewhere.resource.as_deref())
+}
+
 /// The same without what stands before it at a target.
 pub(crate) fn push_resource(exchange: &Exchange, rewrite: Option<&Rewrite>, out: &mut Vec<u8>) {
+    if let Some(resource) = other_resource(exchange) {
+        out.extend_from_slice(resource.as_bytes());
+        return;
+    }
     let request = &exchange.request;
     let path = request.head.bytes(request.path);
     let Some(rewrite) = rewrite else {
