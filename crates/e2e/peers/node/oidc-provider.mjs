@@ -5,6 +5,8 @@ import { Provider } from 'oidc-provider';
 import { say, serveUntilAlone } from './peer.mjs';
 
 serveUntilAlone();
+// stdout is for JSON lines
+console.info = console.log = console.warn;
 
 let made = 0;
 const key = () => {
@@ -34,6 +36,7 @@ const make = (issuer, keys) => {
       id_token_signed_response_alg: 'ES256',
       scope: 'orders:read orders:write',
     })),
+    ttl: { ClientCredentials: 600 },
     scopes: ['orders:read', 'orders:write'],
     features: {
       clientCredentials: { enabled: true },
