@@ -186,3 +186,21 @@ fn a_text_that_cannot_be_read_shows_nothing_that_looks_like_a_key() {
     hidden("a.toml", &format!("[[consumers]]\nname = \"c\"\nkeys = [\"{SECRET}\" \"x\"]\n"));
     hidden("a.toml", &format!("[[consumers]]\nname = \"c\"\nkeys = [\"{SECRET}\"]\nkeys = [\"{SECRET}\"]\n"));
 }
+
+#[test]
+fn secrets_of_policies_are_hidden_wherever_policies_stand() {
+    for policies in [
+        format!("policies: {{ jwt: {{ keys: {{ secret: {SECRET} }} }} }}"),
+        format!("policies: {{ introspection: {{ client: {{ id: a, secret: {SECRET} }} }} }}"),
+        format!("polices: {{ jwt: {{ keys: {{ secret: {SECRET} }} }} }}"),
+    ] {
+        hidden("a.yaml", &format!("{FRAME}{policies}\n"));
+    }
+    hidden(
+        "a.yaml",
+        &format!(
+            "listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes:\n- name: a\n  answer: {{}}\n  policies:\n    introspection:\n      \
+             client: {{ id: a, client_secret: {SECRET} }}\n"
+        ),
+    );
+}
