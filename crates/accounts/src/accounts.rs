@@ -22,6 +22,7 @@ use crate::grant::{Asked, Grant, Issued, Kind, Mint, Token, Wanted, name};
 use crate::intern::Interned;
 use crate::journal::{Around, Journal};
 use crate::mark::Mark;
+use crate::seal::Seal;
 use crate::store::{Store, StoreError};
 use crate::text::{Digest, NoRandomness, Prefix, digest};
 
@@ -138,6 +139,7 @@ pub struct Accounts {
     signing: papaya::HashMap<String, SigningKeyRow>,
     /// Goes up when those change.
     signing_changes: AtomicU64,
+    own_seal: OnceLock<Option<Arc<Seal>>>,
     /// What was issued before is void.
     before: AtomicU64,
     /// Whether keys of the configuration may be void.
@@ -178,6 +180,7 @@ impl Accounts {
             marks: papaya::HashMap::default(),
             signing: papaya::HashMap::default(),
             signing_changes: AtomicU64::new(0),
+            own_seal: OnceLock::new(),
             before: AtomicU64::new(0),
             voids_keys: AtomicBool::new(false),
             count: AtomicUsize::new(0),

@@ -1,11 +1,27 @@
 //! The keys that tokens are signed with, as they are kept: sealed. Knows neither the keys themselves nor when they change.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+use aws_lc_rs::rand;
 
 use super::{Accounts, Trouble};
 use crate::change::{Change, SigningKeyRow};
+use crate::seal::{SHORTEST, Seal};
 
 impl Accounts {
+    /// What is sealed under a random key that ends with the process: for keys that nothing keeps. `None` when the system gives no random
+    /// numbers.
+    #[must_use]
+    pub fn own_seal(&self) -> Option<Arc<Seal>> {
+        let make = || {
+            let mut key = [0; SHORTEST];
+            rand::fill(&mut key).ok()?;
+            Seal::new(&key).map(Arc::new)
+        };
+        self.own_seal.get_or_init(make).clone()
+    }
+
     /// Goes up with each change of such a key, of this process or another one.
     #[must_use]
     #[inline]

@@ -55,7 +55,8 @@ fn tokens(root: &Root, node: &Node, cx: &mut Decoder<'_>) {
     if let (Some((name, _)), Some(store)) = (signs, &root.store)
         && store.lacks_key()
     {
-        let message = format!("tokens of `{}` are signed, and `store.key` is missing to seal the keys under", name.value.0);
+        let message =
+            format!("tokens of `{}` are signed, and `store.key` is missing to seal the keys under", name.value.0);
         let found = Diagnostic::error(MISSING_KEY, store.at(), message).path("store.key");
         let help = "write `key: \"${env:DAEMUN_STORE_KEY}\"`; `daemun key new` makes one that will do";
         cx.report(found.help(help));

@@ -233,7 +233,10 @@ impl Setting for AudienceText {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
         let written = text(node, cx, "a text")?;
         if written.is_empty() || written.len() > LONGEST_AUDIENCE {
-            cx.bad_value(node, format!("an audience has 1 to {LONGEST_AUDIENCE} bytes, and this one {}", written.len()));
+            cx.bad_value(
+                node,
+                format!("an audience has 1 to {LONGEST_AUDIENCE} bytes, and this one {}", written.len()),
+            );
             return None;
         }
         Some(Self(written.to_owned()))
