@@ -1,6 +1,7 @@
 //! The store of accounts, and the services that give out tokens.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
@@ -221,6 +222,9 @@ impl UrlText {
     }
 }
 
+/// How fast keys change at most.
+const FASTEST: Duration = Duration::from_secs(1);
+
 /// Bytes of one audience.
 const LONGEST_AUDIENCE: usize = 256;
 /// Audiences of one service.
@@ -261,9 +265,9 @@ impl AccessText {
         }
         let at = |name: &str| node.get(name).unwrap_or(node);
         if let OrOff::On(rotate) = self.rotate
-            && rotate.0 < self.lifetime.0
+            && rotate.0 < self.lifetime.0.max(FASTEST)
         {
-            let message = "keys would change faster than tokens end";
+            let message = "keys would change faster than tokens end, or than within a second";
             let help = "make `rotate` at least as long as `lifetime`";
             cx.key("rotate", |cx| cx.bad_value_help(at("rotate"), message, help));
         }

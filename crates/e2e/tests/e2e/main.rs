@@ -31,6 +31,7 @@ mod permission;
 mod forward_auth;
 mod tokens;
 mod signatures;
+mod signed_tokens;
 mod upstream_credentials;
 mod validate;
 mod refusals;

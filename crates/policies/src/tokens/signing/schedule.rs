@@ -10,7 +10,7 @@ use super::super::millis;
 const LONGEST_OVERLAP: u64 = 24 * 3_600_000;
 /// How long what was published may be used without being asked for again at most.
 const LONGEST_AGE: u64 = 900_000;
-/// How much longer a key is published than what it signed lasts: clocks differ.
+/// How much longer a key is published than what it signed lasts, where keys do not change faster: clocks differ.
 const GRACE: u64 = 60_000;
 
 /// When a key signs. Times are milliseconds since the Unix epoch.
@@ -67,7 +67,7 @@ impl Schedule {
         }
         for (key, next) in keys.iter().zip(keys.iter().skip(1)) {
             if key.until.is_none() && next.from <= now {
-                let until = next.from.saturating_add(lifetime).saturating_add(GRACE);
+                let until = next.from.saturating_add(lifetime).saturating_add(GRACE.min(self.period()));
                 return Step::Retire { id: key.id.clone(), until };
             }
         }
