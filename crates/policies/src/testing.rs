@@ -7,7 +7,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use daemun_config::decode::JsonValue;
 use daemun_config::diagnostic::Diagnostics;
-use daemun_config::model::{GrantType, Spanned, TokenFormat, TokenService, UserSource, UserSources};
+use daemun_config::model::{GrantType, ServiceUrls, Spanned, TokenFormat, TokenService, UserSource, UserSources};
 use daemun_config::tree::{At, Node};
 use daemun_config::{System, Vocabulary, decode::Decoder, parse_text};
 use daemun_pipeline::{
@@ -63,6 +63,7 @@ pub(crate) fn token_service(name: &str) -> TokenService {
         key_header: "X-Api-Key".to_owned(),
         refresh_header: None,
         issuer: None,
+        urls: ServiceUrls::default(),
         most: 1000,
     }
 }

@@ -32,6 +32,7 @@ mod users;
 mod forward_auth;
 mod tokens;
 mod signatures;
+mod signed_tokens;
 mod upstream_credentials;
 mod validate;
 mod refusals;
