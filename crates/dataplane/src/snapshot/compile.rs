@@ -127,6 +127,9 @@ fn compile(
     if let Some(router) = &router {
         less_protected(config, registry, router, diagnostics);
     }
+    if routes.len() == config.routes.len() {
+        super::own_paths::check(config, &routes, diagnostics);
+    }
     let upstreams = upstreams.into_iter().collect::<Option<Vec<_>>>();
     let entrances = entrances(config, carry, diagnostics);
     let (router, unmatched, upstreams, entrances) = (router?, unmatched?, upstreams?, entrances?);

@@ -2,7 +2,7 @@
 //! sending what the cookie holds a second time; the cookie is signed for its caller, so that nobody else can plant one.
 
 mod config;
-mod site;
+pub(crate) mod site;
 mod token;
 #[cfg(test)]
 mod tests;
