@@ -8,12 +8,12 @@ endAfter(60_000);
 const [port, issuer] = process.argv.slice(2);
 const here = `http://127.0.0.1:${port}`;
 const to = (more) => (url, options) => {
-  const target = String(url).replace(issuer, here);
+  const target = String(url).replace(new URL(issuer).origin, here);
   return fetch(target, { ...options, headers: { ...Object.fromEntries(new Headers(options?.headers)), ...more } });
 };
-const client = async (more = {}) => {
+const client = async (more = {}, id = 'shop', secret = 'shop secret: 0123') => {
   const options = { algorithm: 'oauth2', execute: [oauth.allowInsecureRequests], [oauth.customFetch]: to(more) };
-  return oauth.discovery(new URL(issuer), 'shop', 'shop secret: 0123', oauth.ClientSecretBasic('shop secret: 0123'), options);
+  return oauth.discovery(new URL(issuer), id, secret, oauth.ClientSecretBasic(secret), options);
 };
 
 const config = await client();
@@ -38,11 +38,12 @@ say({ case: 'key', ...(await verify(first.access_token)), status: await call(fir
 const second = await oauth.refreshTokenGrant(config, first.refresh_token);
 say({ case: 'refresh_token', ...(await verify(second.access_token)), status: await call(second.access_token) });
 
-const told = await oauth.tokenIntrospection(config, second.access_token);
+const auditor = await client({}, 'auditor', 'auditor0123456789');
+const told = await oauth.tokenIntrospection(auditor, second.access_token);
 say({ case: 'introspection', told });
 
 await oauth.tokenRevocation(config, second.access_token);
-const after = await oauth.tokenIntrospection(config, second.access_token);
+const after = await oauth.tokenIntrospection(auditor, second.access_token);
 say({ case: 'revocation', status: await call(second.access_token), active: after.active, other: await call(first.access_token) });
 
 const refused = async (work) => {

@@ -13,16 +13,17 @@ fn yaml(algorithm: &str) -> String {
         "workers: 2\naccess_log: off\nlisteners: [{{ bind: 127.0.0.1:0 }}]\nstore: memory\ntokens:\n  shop:\n    \
          issuer: {ISSUER}\n    access: {{ format: jwt, algorithm: {algorithm}, audience: shop-api }}\n    \
          urls: {{ token: /auth, jwks: /keys, revoke: /revoke, introspect: /introspect }}\nroutes:\n  \
-         - {{ name: login, match: {{ path: /auth }}, tokens: shop }}\n  \
-         - {{ name: logout, match: {{ path: /revoke }}, tokens: {{ service: shop, endpoint: revoke }} }}\n  \
-         - name: asks\n    match: {{ path: /introspect }}\n    tokens: {{ service: shop, endpoint: introspect }}\n    \
+         - {{ name: login, match: {{ path: /v1/auth }}, tokens: shop }}\n  \
+         - {{ name: logout, match: {{ path: /v1/revoke }}, tokens: {{ service: shop, endpoint: revoke }} }}\n  \
+         - name: asks\n    match: {{ path: /v1/introspect }}\n    tokens: {{ service: shop, endpoint: introspect }}\n    \
          policies: {{ basic_auth: {{}} }}\n  \
-         - {{ name: keys, match: {{ path: /keys }}, tokens: {{ service: shop, endpoint: jwks }} }}\n  \
+         - {{ name: keys, match: {{ path: /v1/keys }}, tokens: {{ service: shop, endpoint: jwks }} }}\n  \
          - name: found\n    match: {{ path: /.well-known/oauth-authorization-server/v1 }}\n    \
          tokens: {{ service: shop, endpoint: metadata }}\n  \
          - name: items\n    match: {{ path: /items }}\n    answer: {{ body: items }}\n    policies: {{ token_auth: {{}} }}\n\
          consumers:\n  - name: shop-app\n    roles: [buyer]\n    scopes: [read, write]\n    keys: [shop-app-key-0001]\n    \
-         basic: {{ username: shop, password: \"shop secret: 0123\" }}\n"
+         basic: {{ username: shop, password: \"shop secret: 0123\" }}\n  \
+         - {{ name: auditor, basic: {{ username: auditor, password: auditor0123456789 }} }}\n"
     )
 }
 
