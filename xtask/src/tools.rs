@@ -14,19 +14,24 @@ struct Tool {
     why: &'static str,
 }
 
-const TOOLS: [Tool; 16] = [
+const TOOLS: [Tool; 17] = [
     tool("cc", "build-essential", "linking, and the C parts of the TLS provider"),
     tool("openssl", "openssl", "certificates of tests and benchmark"),
     tool("curl", "curl", "the calls that README shows, and downloads of tests"),
-    tool("nginx", "nginx-light", "peer and origin of the benchmark, peer of tests"),
+    tool("nginx", "nginx-light", "peer and origin of the benchmark, peer of tests and examples"),
     tool("haproxy", "haproxy", "peer of the benchmark and of tests"),
     tool("wrk", "wrk", "load in tests"),
     tool("h2load", "nghttp2-client", "HTTP/2 and TLS load"),
     tool("strace", "strace", "system calls per request"),
     tool("valgrind", "valgrind", "instruction counts"),
-    tool("python3", "python3", "the environments that Envoy and the suite of JSON Schema are installed with"),
+    tool(
+        "python3",
+        "python3",
+        "the environments of Envoy, of the suite of JSON Schema and of the retailer's token service",
+    ),
     tool("node", "nodejs", "the WebSocket, gRPC and schema peers of tests"),
     tool("npm", "npm", "their packages"),
+    tool("go", "golang-go", "the module that holds the test vectors of JOSE"),
     tool("chromium", "chromium", "the browser of tests"),
     tool("slapd", "slapd", "the directory of tests"),
     tool("pg_ctlcluster", "postgresql", "the database of tests"),
@@ -105,6 +110,52 @@ pub(crate) fn schema_suite() -> Result<()> {
     let take = ["--strip-components=2", "--wildcards", "*/json/tests", "*/json/remotes", "*/json/LICENSE"];
     shell::run(Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(&folder).args(take))?;
     std::fs::write(stamp, SCHEMA_SUITE)?;
+    Ok(())
+}
+
+/// The Python packages of the retailer's token service, in an environment of its own under the target folder. Does nothing when they are
+/// there.
+pub(crate) fn retailer() -> Result<()> {
+    let list = tree::root().join("examples/retailer/requirements.txt");
+    let wanted = std::fs::read_to_string(&list).context("the retailer's packages are not listed")?;
+    let folder = tree::target().join("retailer");
+    let stamp = folder.join(".installed");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    let python = python(&folder)?;
+    shell::run(Command::new(python).args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&list))?;
+    std::fs::write(stamp, wanted)?;
+    Ok(())
+}
+
+/// The Go module with the test vectors of Wycheproof, and those of its files that are of JSON Web Signatures and Keys.
+const WYCHEPROOF: &str = "github.com/c2sp/wycheproof@v0.0.0-20260902155932-3fa63dd0344a";
+const WYCHEPROOF_FILES: [&str; 4] = [
+    "LICENSE",
+    "testvectors_v1/json_web_crypto_test.json",
+    "testvectors_v1/json_web_key_test.json",
+    "testvectors_v1/json_web_signature_test.json",
+];
+
+/// The test vectors of JOSE, beside the Node peers. Does nothing when they are there.
+pub(crate) fn jose_vectors() -> Result<()> {
+    let folder = tree::root().join("crates/e2e/peers/wycheproof");
+    let stamp = folder.join(".installed");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == WYCHEPROOF) {
+        return Ok(());
+    }
+    let mut go = Command::new(shell::need("go")?);
+    go.env("GOMODCACHE", tree::target().join("go")).env("GOFLAGS", "-modcacherw").current_dir(tree::target());
+    let told = shell::output(go.args(["mod", "download", "-json", WYCHEPROOF]))?;
+    let told: serde_json::Value = serde_json::from_str(&told).context("`go mod download` told no JSON")?;
+    let sources = Path::new(told.get("Dir").and_then(|dir| dir.as_str()).context("`go mod download` brought nothing")?);
+    std::fs::create_dir_all(&folder)?;
+    for file in WYCHEPROOF_FILES {
+        let from = sources.join(file);
+        std::fs::copy(&from, folder.join(from.file_name().unwrap_or_default()))?;
+    }
+    std::fs::write(stamp, WYCHEPROOF)?;
     Ok(())
 }
 

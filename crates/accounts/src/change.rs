@@ -39,6 +39,8 @@ pub enum Change {
     },
     /// A key that tokens are signed with.
     SigningKey(SigningKeyRow),
+    /// Such a key is forgotten, by its id; other processes see by its time that it has ended.
+    NoSigningKey(String),
 }
 
 /// A login as it is kept.

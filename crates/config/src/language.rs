@@ -166,6 +166,7 @@ impl Root {
         let places = places(&self.listeners, node);
         let trusted = trusted_proxies(self.trusted_proxies);
         let routes = self.routes.into_iter().zip(destinations).filter(|(route, _)| route.sound);
+        let store = self.store.map(StoreText::lower);
         let config = Config {
             workers: self.workers.and_then(|workers| usize::try_from(workers.get()).ok()),
             reload: match self.reload {
@@ -201,14 +202,14 @@ impl Root {
                 .filter(|(_, upstream)| upstream.sound)
                 .map(|(Spanned { value, at }, upstream)| upstream.value.lower(Spanned { value: value.0, at }))
                 .collect(),
-            store: self.store.map(StoreText::lower),
             tokens: self
                 .tokens
                 .0
                 .into_iter()
                 .filter(|(_, service)| service.sound)
-                .map(|(name, service)| service.value.lower(name))
+                .map(|(name, service)| service.value.lower(name, store.as_ref()))
                 .collect(),
+            store,
             policies: self.policies.0,
             routes: routes.filter_map(|(route, upstream)| route.value.lower(upstream)).collect(),
             consumers: sound(self.consumers).filter_map(ConsumerText::lower).collect(),

@@ -17,7 +17,7 @@ pub use discover::{
 pub use failure::{Cached, Fallback, FallbackTo, Hedge, Mirror, Retry, RetryOn};
 pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, Probe};
 pub use password::PasswordHash;
-pub use tokens::{GrantType, StoreConfig, TokenFormat, TokenService};
+pub use tokens::{GrantType, ServiceUrls, SignedTokens, SigningAlgorithm, StoreConfig, TokenFormat, TokenService};
 pub use users::{LdapGroups, LdapSource, SqlSource, User, UserSource};
 
 use std::fmt;

@@ -273,9 +273,9 @@ fn read(environment: &dyn Environment, path: &Path) -> Result<String, String> {
     if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text) }
 }
 
-/// Marks what stands under `consumers` and `users` as secret, names and roles apart, and keeps it out of snippets; what an upstream sends to be told
-/// of targets or to check them: tokens and fields; what opens places where users are known; and the secrets of policies. A misspelt key is
-/// meant as well.
+/// Marks what stands under `consumers` and `users` as secret, names and roles apart, and keeps it out of snippets; what an upstream sends to
+/// be told of targets or to check them: tokens and fields; what opens places where users are known; the key of the store; and the secrets
+/// of policies. A misspelt key is meant as well.
 pub(crate) fn mark_secrets(root: &mut Node, sources: &mut Sources) {
     let Value::Map(entries) = &mut root.value else { return };
     for entry in entries {
@@ -285,6 +285,8 @@ pub(crate) fn mark_secrets(root: &mut Node, sources: &mut Sources) {
             mark_keys(&mut entry.value, SOURCE_SECRETS, sources);
         } else if diagnostic::nearest(&entry.key, ["upstreams"]).is_some() {
             mark_credentials(&mut entry.value, 0, sources);
+        } else if diagnostic::nearest(&entry.key, ["store"]).is_some() {
+            mark_keys(&mut entry.value, &["key"], sources);
         } else if diagnostic::nearest(&entry.key, ["policies"]).is_some() {
             mark_policies(&mut entry.value, sources);
         } else if diagnostic::nearest(&entry.key, ["routes"]).is_some()
@@ -295,12 +297,19 @@ pub(crate) fn mark_secrets(root: &mut Node, sources: &mut Sources) {
     }
 }
 
-/// Settings of policies that are secrets.
+/// What of a consumer may be shown.
+const PUBLIC_OF_CONSUMERS: &[&str] = &["name", "roles", "groups", "tags", "scopes", "plan", "certificates"];
+/// Settings of policies that are secrets, at any depth.
 const POLICY_SECRETS: &[(&str, &[&str])] = &[
-    ("upstream_auth", &["password", "key", "client_secret", "secret_access_key", "session_token"]),
     ("basic_auth", SOURCE_SECRETS),
+    ("csrf", &["secret"]),
+    ("introspection", &["secret", "client_secret"]),
+    ("jwt", &["secret"]),
+    ("permission", &["send"]),
+    ("upstream_auth", &["password", "key", "client_secret", "secret_access_key", "session_token"]),
 ];
-
+/// Those whose values are mappings of names to secrets.
+const MAPPINGS: &[&str] = &["send"];
 /// Settings of places where users are known that are secrets.
 const SOURCE_SECRETS: &[&str] = &["bind_password", "password"];
 
@@ -327,7 +336,9 @@ fn mark_keys(node: &mut Node, keys: &[&str], sources: &mut Sources) {
         Value::Seq(items) => items.iter_mut().for_each(|item| mark_keys(item, keys, sources)),
         Value::Map(entries) => {
             for entry in entries {
-                if diagnostic::nearest(&entry.key, keys.iter().copied()).is_some() && entry.value.as_map().is_none() {
+                let is_secret = diagnostic::nearest(&entry.key, keys.iter().copied())
+                    .is_some_and(|key| MAPPINGS.contains(&key) || entry.value.as_map().is_none());
+                if is_secret {
                     mark(&mut entry.value, sources);
                 } else {
                     mark_keys(&mut entry.value, keys, sources);
@@ -366,10 +377,7 @@ fn mark(node: &mut Node, sources: &mut Sources) {
         }
         Value::Seq(items) => items.iter_mut().for_each(|item| mark(item, sources)),
         Value::Map(entries) => {
-            for entry in entries
-                .iter_mut()
-                .filter(|entry| !matches!(entry.key.as_str(), "name" | "roles" | "plan" | "certificates"))
-            {
+            for entry in entries.iter_mut().filter(|entry| !PUBLIC_OF_CONSUMERS.contains(&entry.key.as_str())) {
                 mark(&mut entry.value, sources);
             }
         }

@@ -27,7 +27,7 @@ pub struct BuildContext<'a> {
     pub has_store: bool,
     /// Services that give out tokens.
     pub token_services: &'a [TokenService],
-    /// Where exchanges may be sent in place of the route's upstream.
+    /// Where exchanges may be sent in place of where the route ends.
     pub upstreams: &'a Arc<dyn Upstreams>,
     /// Name of the route, or `None` for requests that match no route.
     pub route: Option<&'a str>,

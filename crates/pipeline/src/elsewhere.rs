@@ -1,8 +1,8 @@
-//! Where an exchange goes in place of its route's upstream, and who knows the way there. Knows no socket and no policy.
+//! Where an exchange goes in place of where its route ends, and who knows the way there. Knows no socket and no policy.
 
 use std::sync::Arc;
 
-/// Where an exchange goes in place of its route's upstream. Only an upstream of the configuration can be named: nothing outside of it is
+/// Where an exchange goes in place of where its route ends. Only an upstream of the configuration can be named: nothing outside of it is
 /// reached, whatever chose it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Elsewhere {

@@ -387,7 +387,7 @@ pub struct Exchange {
     pub route_key: u64,
     /// How long the destination waits before it does anything, nanoseconds.
     pub delay: u64,
-    /// Where it goes in place of its route's upstream. What keeps answers tells them apart by it.
+    /// Where it goes in place of where its route ends. What keeps answers tells them apart by it.
     pub elsewhere: Option<Box<Elsewhere>>,
     /// Fields that another service has for the caller, for the policy that asked it to put into the answer.
     pub for_caller: Option<Arc<Head>>,

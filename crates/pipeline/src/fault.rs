@@ -125,6 +125,8 @@ reasons! {
     CircuitOpen = "circuit_open", Gateway, 503, 14, "The backend is left alone for a while";
     /// The store of accounts does not take what must last.
     StoreUnavailable = "store_unavailable", Gateway, 503, 14, "The store is not available";
+    /// `upstream_auth` has nothing to show the upstream: the token endpoint cannot be asked, or gives no token.
+    NoCredentials = "no_upstream_credentials", Gateway, 503, 14, "The gateway has no credentials for the backend";
     /// Something went wrong in the gateway itself.
     Internal = "internal", Gateway, 500, 13, "Internal error";
     /// The target does not accept connections.

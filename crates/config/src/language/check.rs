@@ -63,6 +63,16 @@ fn tokens(root: &Root, node: &Node, cx: &mut Decoder<'_>) {
             Diagnostic::warning(NO_CREDENTIALS, name.at, message).path(format!("tokens.{}.grants", name.value.0));
         cx.report(found.help("write `users: [{ name: …, password: … }]`, or say with `users: …` where they are known"));
     }
+    let signs = root.tokens.0.iter().find(|(_, service)| service.value.signs());
+    if let (Some((name, _)), Some(store)) = (signs, &root.store)
+        && store.lacks_key()
+    {
+        let message =
+            format!("tokens of `{}` are signed, and `store.key` is missing to seal the keys under", name.value.0);
+        let found = Diagnostic::error(MISSING_KEY, store.at(), message).path("store.key");
+        let help = "write `key: \"${env:DAEMUN_STORE_KEY}\"`; `daemun key new` makes one that will do";
+        cx.report(found.help(help));
+    }
 }
 
 fn addresses(root: &Root, node: &Node, cx: &mut Decoder<'_>) {

@@ -186,3 +186,37 @@ fn a_text_that_cannot_be_read_shows_nothing_that_looks_like_a_key() {
     hidden("a.toml", &format!("[[consumers]]\nname = \"c\"\nkeys = [\"{SECRET}\" \"x\"]\n"));
     hidden("a.toml", &format!("[[consumers]]\nname = \"c\"\nkeys = [\"{SECRET}\"]\nkeys = [\"{SECRET}\"]\n"));
 }
+
+#[test]
+fn what_is_secret_in_the_settings_of_policies_is_not_shown() {
+    for settings in [
+        "csrf: { secret: SECRET }",
+        "csrf: { secret: [SECRET, SECRET-2], cookie: 5 }",
+        "csrf: { sekret: SECRET }",
+        "permission: { service: { url: 'http://a/', send: { authorization: Bearer SECRET }, timeout: 5 } }",
+        "permission: { service: { send: SECRET } }",
+    ] {
+        let settings = settings.replace("SECRET", SECRET);
+        hidden("a.yaml", &format!("policies: {{ {settings} }}\n{FRAME}"));
+        let route = FRAME.replace("answer: {}", &format!("answer: {{}}, policies: {{ {settings} }}"));
+        hidden("a.yaml", &route);
+    }
+}
+
+#[test]
+fn secrets_of_policies_are_hidden_wherever_policies_stand() {
+    for policies in [
+        format!("policies: {{ jwt: {{ keys: {{ secret: {SECRET} }} }} }}"),
+        format!("policies: {{ introspection: {{ client: {{ id: a, secret: {SECRET} }} }} }}"),
+        format!("polices: {{ jwt: {{ keys: {{ secret: {SECRET} }} }} }}"),
+    ] {
+        hidden("a.yaml", &format!("{FRAME}{policies}\n"));
+    }
+    hidden(
+        "a.yaml",
+        &format!(
+            "listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes:\n- name: a\n  answer: {{}}\n  policies:\n    introspection:\n      \
+             client: {{ id: a, client_secret: {SECRET} }}\n"
+        ),
+    );
+}

@@ -127,6 +127,9 @@ fn compile(
     if let Some(router) = &router {
         less_protected(config, registry, router, diagnostics);
     }
+    if routes.len() == config.routes.len() {
+        super::own_paths::check(config, &routes, diagnostics);
+    }
     let upstreams = upstreams.into_iter().collect::<Option<Vec<_>>>();
     let entrances = entrances(config, carry, diagnostics);
     let (router, unmatched, upstreams, entrances) = (router?, unmatched?, upstreams?, entrances?);
@@ -497,7 +500,7 @@ fn scope(params: &[String]) -> Scope<'_> {
 }
 
 /// Policies beside authenticators that keep calls away.
-const GUARDS: &[&str] = &["ip_filter", "bot_filter", "body_limit", "permission", "validate"];
+const GUARDS: &[&str] = &["ip_filter", "bot_filter", "body_limit", "csrf", "permission", "validate"];
 
 /// Warns of routes whose requests, when they fail only its conditions, go to one that asks for less proof of who calls.
 fn less_protected(config: &Config, registry: &[PolicyRow], router: &Router, diagnostics: &mut Diagnostics) {

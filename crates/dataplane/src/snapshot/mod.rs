@@ -1,6 +1,7 @@
 //! One compiled configuration: router, routes with their chains and destinations, upstreams. Immutable, shared by all workers.
 
 mod compile;
+mod own_paths;
 pub(crate) mod failure;
 pub(crate) mod reach;
 pub(crate) mod set;
@@ -159,6 +160,12 @@ impl Snapshot {
     /// Names of the routes, in the order of the configuration.
     pub fn route_names(&self) -> impl Iterator<Item = &str> {
         self.routes.iter().map(|route| route.name.as_ref())
+    }
+
+    /// Whether the configuration has a consumer of this name.
+    #[must_use]
+    pub fn has_consumer(&self, name: &str) -> bool {
+        self.directory.find(name).is_some()
     }
 
     /// The router.

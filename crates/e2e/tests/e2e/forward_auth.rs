@@ -21,6 +21,7 @@ fn yaml(service: &str, one: &Origin, two: &Origin, settings: &str) -> String {
          cors: {{ origins: [\"https://shop.test\"] }}\n  forward_auth: {{ url: \"{service}\", {settings} }}\nroutes:\n  \
          - {{ name: all, match: {{ prefix: / }}, upstream: one }}\n  \
          - {{ name: rewritten, match: {{ prefix: /rewritten }}, upstream: one, rewrite: {{ strip_prefix: /rewritten }} }}\n  \
+         - {{ name: fixed, match: {{ path: /fixed }}, answer: {{ status: 410 }} }}\n  \
          - {{ name: other, match: {{ path: /never }}, upstream: closed }}\n",
         one.url(),
         two.url()
@@ -253,13 +254,16 @@ fn the_service_chooses_among_the_upstreams_that_it_may_and_reaches_nothing_else(
         (format!("http://127.0.0.1:{port}"), "/items?a=b", "/base/items?a=b"),
         (format!("http://127.0.0.1:{port}/base/v2"), "/rewritten/items?a=b", "/base/v2"),
         ("two".to_owned(), "/rewritten/items", "/base/items"),
+        ("two".to_owned(), "/fixed", "/base/fixed"),
     ];
+    let good_calls = good.len() + 2;
     for (to, target, wanted) in good {
         let answer = call(&gateway, target, &format!("X-To: {to}\r\n"));
         assert_eq!((answer.status, answer.text().as_str()), (200, wanted), "{to}");
         assert_eq!(two.take().requests.len(), 1, "{to}");
     }
     assert_eq!(call(&gateway, "/own", "").text(), "/own", "without the header it is the route's own");
+    assert_eq!(call(&gateway, "/fixed", "").status, 410, "as well where that is an answer");
     assert_eq!(reached(&one), ["GET /own"]);
     let bad = [
         "one".to_owned(),
@@ -295,7 +299,7 @@ fn the_service_chooses_among_the_upstreams_that_it_may_and_reaches_nothing_else(
     assert_eq!(reached(&one), ["GET /own"]);
     let line = wait_until("the last is logged", Duration::from_secs(10), || {
         let log = gateway.access_log();
-        (log.len() == 8 + bad.len()).then(|| log.last().cloned()).flatten()
+        (log.len() == good_calls + bad.len()).then(|| log.last().cloned()).flatten()
     });
     assert_eq!((line["path"].as_str(), line["status"].as_u64()), (Some("/items"), Some(503)));
 }

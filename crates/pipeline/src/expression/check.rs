@@ -61,7 +61,7 @@ pub(super) struct Checker<'a> {
 }
 
 const FIELDS: &[(&str, &[&str])] = &[
-    ("request", &["body", "cookie", "header", "host", "id", "method", "path", "query", "scheme"]),
+    ("request", &["body", "cookie", "header", "host", "id", "method", "path", "query", "query_string", "scheme"]),
     ("response", &["header", "status"]),
     ("client", &["ip"]),
     ("consumer", &["claims", "credential", "groups", "name", "roles", "scopes", "tags"]),
@@ -338,6 +338,7 @@ impl<'a> Checker<'a> {
             ("request", "path") => text(Source::Path),
             ("request", "host") => text(Source::Host),
             ("request", "scheme") => text(Source::Scheme),
+            ("request", "query_string") => text(Source::QueryString),
             ("request", "id") => text(Source::Id),
             ("request", "body") if !self.scope.body => wrong_help(
                 node,

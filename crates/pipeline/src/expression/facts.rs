@@ -40,6 +40,7 @@ pub(super) struct Facts<'a> {
 pub(super) enum Source {
     Method,
     Path,
+    QueryString,
     Host,
     Scheme,
     Id,
@@ -150,6 +151,7 @@ impl Source {
             Source::Path => {
                 Cow::Borrowed(facts.place.map_or_else(|| request.head.bytes(request.path), |place| place.path))
             }
+            Source::QueryString => Cow::Borrowed(request.query.map_or(&[], |query| request.head.bytes(query))),
             Source::Host => Cow::Borrowed(request.head.bytes(request.host)),
             Source::Scheme => Cow::Borrowed(if exchange.is_https() { b"https" } else { b"http" }),
             Source::Id => Cow::Borrowed(&exchange.id),

@@ -66,6 +66,7 @@ fn every_variable_is_what_the_page_says() {
         "request.header['x-COUNTRY'] == 'KR, JP' && request.header.host == ''",
         "'X-Country' in request.header && !('x-none' in request.header) && has(request.header.cookie)",
         "request.query['q'] == '1' && request.query.name == 'x y+' && request.query['none'] == ''",
+        "request.query_string == 'q=1&q=%31&n%61me=x+y%2B'",
         "request.cookie['a'] == '1' && request.cookie.b == '\"2\"' && !has(request.cookie.c)",
         "params['id'] == 'a b' && params.rest == 'x' && 'id' in params && !('ix' in params)",
         "client.ip == '10.1.2.3' && in_network(client.ip, '10.0.0.0/8') && !in_network(client.ip, '10.1.2.4')",

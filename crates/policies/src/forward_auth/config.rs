@@ -104,7 +104,7 @@ settings! {
     /// Where calls may go as the service chooses.
     #[derive(Clone, Debug, PartialEq)]
     pub struct ChoiceConfig {
-        /// Header of the service's answer that holds the name of an upstream, or the address of a target with path and query perhaps. An answer without it leaves the call to the route's own upstream.
+        /// Header of the service's answer that holds the name of an upstream, or the address of a target with path and query perhaps. An answer without it leaves the call to where its route ends.
         pub header: FieldName,
         /// Upstreams that it may choose.
         pub among: OneOrMany<Spanned<String>>,

@@ -49,6 +49,8 @@ settings! {
         pub authenticated: bool = "false",
         /// Consumers of the configuration.
         pub consumers: Option<OneOrMany<Spanned<Name>>>,
+        /// Callers that are none of these, by whom their credential names: consumers of a store, or subjects of tokens.
+        pub subjects: Option<OneOrMany<Spanned<String>>>,
         /// Roles, the consumer's or those that its credential gives: one of them, or `{ all: [ … ] }`.
         pub roles: Option<Wanted>,
         /// Groups, as `roles`.
@@ -352,7 +354,7 @@ fn check_rule(rule: &RuleConfig, node: &Node, cx: &mut Decoder<'_>) {
             cx.key(key, |cx| cx.bad_value_help(at, format!("`{key}` is `true` where it is given"), "leave it out"));
         }
     }
-    let of_callers = ["authenticated", "consumers", "roles", "groups", "tags", "scopes", "claims"];
+    let of_callers = ["authenticated", "consumers", "subjects", "roles", "groups", "tags", "scopes", "claims"];
     if let (true, Some(entry)) = (rule.anyone, of_callers.iter().find_map(|key| node.entry(key))) {
         let message = format!("`anyone` asks nothing of the caller, and `{}` does", entry.key);
         cx.report(Diagnostic::error(diagnostic::CONFLICTING_KEYS, entry.key_at, message).help("leave one of them out"));
@@ -376,6 +378,7 @@ fn check_rule(rule: &RuleConfig, node: &Node, cx: &mut Decoder<'_>) {
     }
     for (key, empty) in [
         ("consumers", rule.consumers.as_ref().is_some_and(|list| list.0.is_empty())),
+        ("subjects", rule.subjects.as_ref().is_some_and(|list| list.0.is_empty())),
         ("client_ip", rule.client_ip.as_ref().is_some_and(|list| list.0.is_empty())),
     ] {
         if let (true, Some(at)) = (empty, node.get(key)) {

@@ -36,6 +36,7 @@ struct Methods {
 enum Callers {
     Known,
     Consumers(Box<[ConsumerId]>),
+    Subjects(Box<[Box<str>]>),
     Members {
         kind: Kind,
         all: bool,
@@ -81,13 +82,20 @@ impl Rule {
                     let message = format!("there is no consumer `{}`", name.value.0);
                     let found = Diagnostic::error(diagnostic::UNKNOWN_CONSUMER, name.at, message);
                     let found = found.path(format!("{}.{key}.consumers", ctx.path));
-                    ctx.diagnostics.push(found.did_you_mean(nearest(&name.value.0, known)));
+                    let near = nearest(&name.value.0, known);
+                    ctx.diagnostics.push(match near {
+                        Some(_) => found.did_you_mean(near),
+                        None => found.help("whom only a store or a token knows is named in `subjects`"),
+                    });
                     None
                 }
             });
             let mut ids = found.collect::<Vec<_>>().into_iter().collect::<Option<Vec<_>>>()?;
             ids.sort_unstable_by_key(|id| id.0);
             callers.push(Callers::Consumers(ids.into()));
+        }
+        if let Some(OneOrMany(names)) = settings.subjects {
+            callers.push(Callers::Subjects(names.into_iter().map(|name| name.value.into()).collect()));
         }
         for (kind, wanted) in [(Kind::Role, settings.roles), (Kind::Group, settings.groups), (Kind::Tag, settings.tags)]
         {
@@ -180,8 +188,8 @@ impl Callers {
         let mut names = Vec::with_capacity(wanted.names.len());
         for name in wanted.names {
             let number = members.number(kind, &name.value);
-            // where consumers have none of a kind, credentials bring them along
-            if number.is_none() && members.names(kind).next().is_some() {
+            // where consumers have none of a kind, credentials bring them along; and a store has consumers of its own
+            if number.is_none() && !ctx.has_store && members.names(kind).next().is_some() {
                 let message = format!("no consumer has the {} `{}`", kind.word(), name.value.escape_debug());
                 let found = Diagnostic::warning(diagnostic::UNKNOWN_ROLE, name.at, message);
                 let found = found.path(format!("{}.{key}.{}s", ctx.path, kind.word()));
@@ -198,6 +206,11 @@ impl Callers {
             Callers::Known => exchange.is_known(),
             Callers::Consumers(ids) => {
                 exchange.consumer.is_some_and(|own| ids.binary_search_by_key(&own.0, |id| id.0).is_ok())
+            }
+            Callers::Subjects(names) => {
+                // what names a consumer of the configuration is no subject
+                let subject = exchange.identity.as_ref().filter(|identity| identity.consumer.is_none());
+                subject.is_some_and(|identity| names.iter().any(|name| **name == *identity.subject))
             }
             Callers::Members { kind, all, names } => {
                 let own = exchange.consumer.map(|consumer| members.of(consumer)).unwrap_or_default();
@@ -225,9 +238,17 @@ fn some<T>(all: bool, list: &[T], is: impl FnMut(&T) -> bool) -> bool {
 /// Whether a claim is a value, or a list that has it. Texts are no numbers.
 fn has(claim: &JsonValue, value: &JsonValue) -> bool {
     match claim {
-        JsonValue::Array(items) => items.contains(value),
+        JsonValue::Array(items) => items.iter().any(|item| is(item, value)),
         JsonValue::Null | JsonValue::Bool(_) | JsonValue::Number(_) | JsonValue::String(_) | JsonValue::Object(_) => {
-            claim == value
+            is(claim, value)
         }
+    }
+}
+
+/// Whether two values are the same; numbers also where one is written with a fraction, as `3.0` is.
+fn is(claim: &JsonValue, value: &JsonValue) -> bool {
+    match (claim, value) {
+        (JsonValue::Number(one), JsonValue::Number(other)) if one.is_f64() => one.as_f64() == other.as_f64(),
+        (one, other) => one == other,
     }
 }

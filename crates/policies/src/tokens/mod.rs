@@ -1,8 +1,11 @@
 //! `tokens`: where a route ends in a token service of the gateway's own. Gives out tokens, revokes them, tells what they stand for.
 
+mod access;
 mod config;
 mod form;
 mod login;
+mod published;
+mod signing;
 pub(crate) mod throttle;
 pub(crate) mod users;
 #[cfg(test)]
@@ -12,9 +15,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemun_accounts::{Accounts, Issued, Kind, Refusal, Revoked, Trouble};
+use daemun_accounts::{Accounts, Issued, Kind, Mint, Refusal, Revoked, Trouble};
 use daemun_config::diagnostic::{self, nearest};
-use daemun_config::model::{GrantType, Spanned, TokenService};
+use daemun_config::model::{GrantType, Spanned, TokenFormat, TokenService};
 use daemun_pipeline::{
     Answer, Bodies, BodyNeed, BuildContext, Exchange, Explanation, Fault, Flow, Identity, Method, Phase, Policy,
     PolicyConfig, Reason, Stop, World,
@@ -24,8 +27,10 @@ use serde_json::{Map, Value, json};
 pub use config::{Endpoint, TokensConfig};
 
 use crate::{basic_auth, key_auth};
+use access::Minting;
 use form::Form;
 use login::Login;
+use signing::Signing;
 use throttle::Throttle;
 use users::{Now, Users};
 
@@ -73,6 +78,25 @@ impl PolicyConfig for TokensConfig {
             ctx.error(diagnostic::UNPROTECTED_ENDPOINT, message, Some(help.to_owned()));
             return None;
         }
+        let signing = Signing::of(service, ctx).ok()?;
+        let told = match self.endpoint {
+            Endpoint::Jwks if signing.is_none() => {
+                let message = format!("tokens of `{}` are opaque, so that there are no keys", service.name.value);
+                let help = "sign them with `access: { format: jwt }` at the service, or drop the route";
+                ctx.error(diagnostic::BAD_VALUE, message, Some(help.to_owned()));
+                return None;
+            }
+            Endpoint::Metadata => {
+                let Some(issuer) = &service.issuer else {
+                    let message = format!("`{}` has no `issuer`, which clients would know it by", service.name.value);
+                    let help = "write `issuer: https://api.example.com` at the service";
+                    ctx.error(diagnostic::MISSING_KEY, message, Some(help.to_owned()));
+                    return None;
+                };
+                published::describe(service, issuer, signing.is_some(), ctx.directory)
+            }
+            Endpoint::Token | Endpoint::Revoke | Endpoint::Introspect | Endpoint::Jwks => String::new(),
+        };
         let (keys, _) = key_auth::Known::of(ctx);
         let (clients, _) = basic_auth::Known::of(ctx);
         let users = match service.grants.contains(&GrantType::Password) {
@@ -84,6 +108,8 @@ impl PolicyConfig for TokensConfig {
             name: service.name.value.as_str().into(),
             service: service.clone(),
             endpoint: self.endpoint,
+            signing,
+            metadata: told,
             keys,
             clients,
             users,
@@ -99,6 +125,10 @@ struct Tokens {
     name: Arc<str>,
     service: TokenService,
     endpoint: Endpoint,
+    /// Where access tokens are signed.
+    signing: Option<Arc<Signing>>,
+    /// What is told of the service, where that is asked.
+    metadata: String,
     keys: Arc<crate::per_directory::PerDirectory<key_auth::Known>>,
     clients: Arc<crate::per_directory::PerDirectory<basic_auth::Known>>,
     /// Where tokens are given for passwords.
@@ -118,11 +148,11 @@ impl Policy for Tokens {
     }
 
     fn bodies(&self) -> Bodies {
-        Bodies { request: true, ..Bodies::default() }
+        Bodies { request: !self.endpoint.is_read(), ..Bodies::default() }
     }
 
     fn request_body(&self, _: &Exchange) -> BodyNeed {
-        BodyNeed::Whole { max: form::MOST }
+        if self.endpoint.is_read() { BodyNeed::Untouched } else { BodyNeed::Whole { max: form::MOST } }
     }
 
     fn sees_answers(&self) -> bool {
@@ -130,8 +160,8 @@ impl Policy for Tokens {
     }
 
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
-        if exchange.request.method != Method::Post {
-            return Explanation::stop(&method_not_allowed(), "a token service is asked with POST");
+        if !self.endpoint.takes(exchange.request.method) {
+            return Explanation::stop(&self.method_not_allowed(), self.endpoint.asked_with());
         }
         let (does, name) = (self.endpoint, &self.name);
         let detail = match does {
@@ -153,6 +183,8 @@ impl Policy for Tokens {
             },
             Endpoint::Revoke => format!("the service `{name}` would revoke the token in the body"),
             Endpoint::Introspect => format!("the service `{name}` would tell what the token in the body stands for"),
+            Endpoint::Jwks => format!("the service `{name}` would tell the keys of its tokens"),
+            Endpoint::Metadata => format!("the service `{name}` would tell where it is found"),
         };
         Explanation::stop(&Stop::Answer(Box::new(Answer { status: 200, ..Answer::default() })), detail)
     }
@@ -205,8 +237,22 @@ impl Refused {
     }
 }
 
-fn method_not_allowed() -> Stop {
-    Fault::new(Reason::MethodNotAllowed, "a token service is asked with POST").field("Allow", "POST").into()
+impl Endpoint {
+    /// Whether it is read, by anybody.
+    fn is_read(self) -> bool {
+        match self {
+            Endpoint::Token | Endpoint::Revoke | Endpoint::Introspect => false,
+            Endpoint::Jwks | Endpoint::Metadata => true,
+        }
+    }
+
+    fn takes(self, method: Method) -> bool {
+        if self.is_read() { matches!(method, Method::Get | Method::Head) } else { method == Method::Post }
+    }
+
+    fn asked_with(self) -> &'static str {
+        if self.is_read() { "this is asked for with GET" } else { "a token service is asked with POST" }
+    }
 }
 
 fn trouble(trouble: &Trouble) -> Stop {
@@ -224,7 +270,12 @@ fn trouble(trouble: &Trouble) -> Stop {
             let refused = busy(Reason::RateLimited, "slow_down", "there are too many tokens; let some end first");
             Refused { retry: Some(60), why: "the caller has as many tokens as it may".into(), ..refused }.stop()
         }
-        Trouble::Busy | Trouble::Store(_) | Trouble::NoRandomness | Trouble::None | Trouble::There => {
+        Trouble::Busy
+        | Trouble::Store(_)
+        | Trouble::NoRandomness
+        | Trouble::Unsigned(_)
+        | Trouble::None
+        | Trouble::There => {
             let refused = busy(Reason::StoreUnavailable, "temporarily_unavailable", "tokens cannot be kept just now");
             match refused.stop() {
                 Stop::Fault(fault) => Stop::Fault(fault.cause(trouble)),
@@ -248,9 +299,37 @@ fn millis(duration: Duration) -> u64 {
 
 impl Tokens {
     async fn answer(&self, exchange: &mut Exchange) -> Stop {
-        if exchange.request.method != Method::Post {
-            return method_not_allowed();
+        if !self.endpoint.takes(exchange.request.method) {
+            return self.method_not_allowed();
         }
+        match self.endpoint {
+            Endpoint::Jwks => self.jwks(exchange.wall / 1_000_000).await,
+            Endpoint::Metadata => published::metadata(self.metadata.clone()),
+            Endpoint::Token | Endpoint::Revoke | Endpoint::Introspect => self.asked(exchange).await,
+        }
+    }
+
+    #[cold]
+    fn method_not_allowed(&self) -> Stop {
+        let allowed = if self.endpoint.is_read() { "GET, HEAD" } else { "POST" };
+        Fault::new(Reason::MethodNotAllowed, self.endpoint.asked_with()).field("Allow", allowed).into()
+    }
+
+    async fn jwks(&self, now: u64) -> Stop {
+        let Some(signing) = &self.signing else { return trouble(&Trouble::None) };
+        match signing.published(now).await {
+            Ok((set, age)) => published::keys(set, age),
+            Err(failed) => trouble(&failed),
+        }
+    }
+
+    /// What makes access tokens where they are signed; without it they are opaque.
+    fn minting(&self) -> Option<Minting<'_>> {
+        let (Some(signing), TokenFormat::Jwt(how)) = (&self.signing, &self.service.format) else { return None };
+        Some(Minting { signing, how, directory: &self.keys.directory, world: &*self.world })
+    }
+
+    async fn asked(&self, exchange: &mut Exchange) -> Stop {
         let form = match Form::of(exchange) {
             Ok(form) => form,
             Err(why) => return Refused::malformed(why).stop(),
@@ -259,6 +338,7 @@ impl Tokens {
             Endpoint::Token => self.token(exchange, &form).await,
             Endpoint::Revoke => self.revoke(exchange, &form).await,
             Endpoint::Introspect => self.introspect(exchange, &form),
+            Endpoint::Jwks | Endpoint::Metadata => self.method_not_allowed(),
         }
     }
 
@@ -286,7 +366,9 @@ impl Tokens {
                 };
                 exchange.remark = Some(format!("tokens for `{}`, by {}", caller.subject, caller.credential).into());
                 let asked = caller.ask(&self.name, &self.service, scopes);
-                self.accounts.issue(asked, now).await
+                let minting = self.minting();
+                let mint = minting.as_ref().map(|minting| minting as &dyn Mint);
+                self.accounts.issue_by(mint, asked, now).await
             }
             Login::Refresh(token) => self.refresh(exchange, form, &token, lifetimes, now).await,
         };
@@ -314,7 +396,10 @@ impl Tokens {
         if held.is_some_and(|identity| self.is_gone(&identity)) {
             return Err(Refusal::Revoked.into());
         }
-        let given = self.accounts.refresh(token.as_bytes(), &self.name, (access, refresh), scopes, most, now).await;
+        let minting = self.minting();
+        let mint = minting.as_ref().map(|minting| minting as &dyn Mint);
+        let (token, lifetimes) = ((token.as_bytes(), &*self.name), (access, refresh));
+        let given = self.accounts.refresh_by(mint, token, lifetimes, scopes, most, now).await;
         match given {
             Ok((issued, identity)) => {
                 exchange.remark = Some(format!("tokens for `{}`, by a refresh token", identity.subject).into());
@@ -376,6 +461,13 @@ impl Tokens {
         }
         if let Some(issuer) = &self.service.issuer {
             told.insert("iss".to_owned(), issuer.as_str().into());
+        }
+        if token.kind == Kind::Access
+            && let TokenFormat::Jwt(how) = &self.service.format
+        {
+            told.insert("aud".to_owned(), how.audience.as_slice().into());
+            told.insert("jti".to_owned(), token.name().into());
+            told.insert("client_id".to_owned(), access::client_of(&identity).into());
         }
         answer(&Value::Object(told))
     }

@@ -1,0 +1,487 @@
+//! What a token says of its bearer: which claims must be there, and which tell who calls. Shared by the policies that are given claims;
+//! knows not how they were proven.
+
+use std::fmt;
+use std::time::Duration;
+
+use daemun_config::decode::{Decoder, JsonValue, Key, SchemaBuilder, Setting, text};
+use daemun_config::diagnostic::{BAD_VALUE, Diagnostic};
+use daemun_config::tree::{At, Node, Value as Tree};
+use daemun_pipeline::Identity;
+use serde_json::{Map, Value, json};
+
+/// Nanoseconds in a second.
+const SECOND: u64 = 1_000_000_000;
+/// Bytes of the name of a caller.
+const LONGEST_SUBJECT: usize = 512;
+/// Bytes of the path of a claim.
+const LONGEST_PATH: usize = 256;
+
+/// Where in the claims something stands: a claim of exactly this name, or else the names of nested objects with points between them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClaimPath(Box<str>);
+
+impl ClaimPath {
+    fn read(path: &str, at: At, cx: &mut Decoder<'_>) -> Option<Self> {
+        let fits = (1..=LONGEST_PATH).contains(&path.len()) && !path.chars().any(char::is_control);
+        if !fits {
+            let message = "expected the name of a claim, 1 to 256 bytes without control characters";
+            cx.report(Diagnostic::error(BAD_VALUE, at, message).help("write it like `sub` or `realm_access.roles`"));
+            return None;
+        }
+        Some(Self(path.into()))
+    }
+
+    /// A claim of this name.
+    pub(crate) fn named(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// The members of the claims that it may be in.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &str> {
+        [Some(&*self.0), self.0.split('.').next()].into_iter().flatten()
+    }
+
+    /// What stands there.
+    pub(crate) fn find<'c>(&self, claims: &'c Map<String, Value>) -> Option<&'c Value> {
+        if let Some(found) = claims.get(&*self.0) {
+            return Some(found);
+        }
+        let mut names = self.0.split('.');
+        let mut value = claims.get(names.next()?)?;
+        for name in names {
+            value = value.as_object()?.get(name)?;
+        }
+        Some(value)
+    }
+}
+
+impl fmt::Display for ClaimPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Setting for ClaimPath {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        let path = text(node, cx, "the name of a claim")?;
+        Self::read(path, node.at, cx)
+    }
+
+    fn schema(_: &mut SchemaBuilder<'_>) -> JsonValue {
+        json!({ "type": "string", "minLength": 1, "maxLength": LONGEST_PATH, "title": "claim" })
+    }
+}
+
+impl Key for ClaimPath {
+    fn decode_key(key: &str, at: At, cx: &mut Decoder<'_>) -> Option<Self> {
+        Self::read(key, at, cx)
+    }
+}
+
+/// What a claim must be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimValue(Value);
+
+impl Setting for ClaimValue {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        match &node.value {
+            Tree::Bool(value) => Some(Self(Value::Bool(*value))),
+            Tree::String(text) => Some(Self(Value::String(text.text.clone()))),
+            Tree::Number(text) => match text.parse::<i64>() {
+                Ok(number) => Some(Self(number.into())),
+                Err(_) => {
+                    cx.bad_value(node, format!("expected a whole number, found {}", node.found()));
+                    None
+                }
+            },
+            Tree::Null | Tree::Seq(_) | Tree::Map(_) => {
+                cx.wrong_type(node, "a text, a whole number, `true` or `false`");
+                None
+            }
+        }
+    }
+
+    fn schema(_: &mut SchemaBuilder<'_>) -> JsonValue {
+        json!({ "type": ["string", "integer", "boolean"], "title": "value of a claim" })
+    }
+}
+
+/// A claim that must be there with one of these values, or be a list that holds one of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) path: ClaimPath,
+    pub(crate) values: Vec<ClaimValue>,
+}
+
+impl Wanted {
+    fn is_met(&self, claims: &Map<String, Value>) -> bool {
+        let one_of = |found: &Value| self.values.iter().any(|wanted| wanted.0 == *found);
+        match self.path.find(claims) {
+            Some(Value::Array(list)) => list.iter().any(one_of),
+            Some(found) => one_of(found),
+            None => false,
+        }
+    }
+}
+
+/// What is asked of claims.
+#[derive(Debug, Default)]
+pub(crate) struct Rules {
+    /// Who must have issued the token.
+    pub(crate) issuer: Option<Box<str>>,
+    /// Whom it must be for; one of them. Empty: not looked at.
+    pub(crate) audience: Vec<String>,
+    /// Claims that must be there.
+    pub(crate) required: Vec<ClaimPath>,
+    /// Claims and their values.
+    pub(crate) wanted: Vec<Wanted>,
+    /// How much the clocks of issuer and gateway may differ.
+    pub(crate) leeway: Duration,
+    /// How long a token may be valid in all.
+    pub(crate) max_lifetime: Option<Duration>,
+}
+
+/// Why claims are refused; for `explain` and the log, never for the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// A claim that is looked at is not of its type.
+    Type(Box<str>),
+    /// A claim is missing.
+    Missing(Box<str>),
+    Issuer,
+    Audience,
+    /// A claim has none of the values wanted.
+    Value(Box<str>),
+    Expired,
+    NotYet,
+    /// It says that it was issued later than now.
+    Future,
+    TooLong,
+    /// Nothing says who calls, or not in a way that can be used.
+    Subject(Box<str>),
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unfit::Type(name) => write!(f, "its `{name}` is not of the type it must have"),
+            Unfit::Missing(name) => write!(f, "it has no `{name}`"),
+            Unfit::Issuer => f.write_str("its `iss` is not the issuer that is configured"),
+            Unfit::Audience => f.write_str("its `aud` is not the audience that is configured"),
+            Unfit::Value(name) => write!(f, "its `{name}` has none of the values that are configured"),
+            Unfit::Expired => f.write_str("it has expired"),
+            Unfit::NotYet => f.write_str("it is not valid yet"),
+            Unfit::Future => f.write_str("its `iat` lies in the future"),
+            Unfit::TooLong => f.write_str("it is valid for longer than `max_lifetime`"),
+            Unfit::Subject(name) => write!(f, "its `{name}` does not name a caller"),
+        }
+    }
+}
+
+/// From when, and until when not any more, claims hold; nanoseconds of the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) from: u64,
+    pub(crate) until: u64,
+}
+
+impl Span {
+    /// Whether they hold now.
+    #[inline]
+    pub(crate) fn holds(self, now: u64) -> bool {
+        self.from <= now && now < self.until
+    }
+}
+
+impl Rules {
+    /// Says how long claims hold that hold now (RFC 7519, section 4.1).
+    ///
+    /// # Errors
+    /// Why they do not.
+    pub(crate) fn check(&self, claims: &Map<String, Value>, now: u64) -> Result<Span, Unfit> {
+        let span = self.check_times(claims, now)?;
+        self.check_issuer(claims)?;
+        self.check_audience(claims)?;
+        if let Some(missing) = self.required.iter().find(|path| path.find(claims).is_none_or(Value::is_null)) {
+            return Err(Unfit::Missing(missing.0.clone()));
+        }
+        match self.wanted.iter().find(|wanted| !wanted.is_met(claims)) {
+            Some(unmet) => Err(Unfit::Value(unmet.path.0.clone())),
+            None => Ok(span),
+        }
+    }
+
+    /// Whether the issuer is the one that is configured; may be asked of claims that are not proven.
+    pub(crate) fn check_issuer(&self, claims: &Map<String, Value>) -> Result<(), Unfit> {
+        let Some(issuer) = &self.issuer else { return Ok(()) };
+        match claims.get("iss") {
+            Some(Value::String(found)) if **found == **issuer => Ok(()),
+            Some(Value::String(_)) => Err(Unfit::Issuer),
+            Some(_) => Err(Unfit::Type("iss".into())),
+            None => Err(Unfit::Missing("iss".into())),
+        }
+    }
+
+    /// Whether the times are right; may be asked of claims that are not proven.
+    pub(crate) fn check_times(&self, claims: &Map<String, Value>, now: u64) -> Result<Span, Unfit> {
+        let leeway = u64::try_from(self.leeway.as_nanos()).unwrap_or(u64::MAX);
+        let (expires, begins, issued) = (time(claims, "exp")?, time(claims, "nbf")?, time(claims, "iat")?);
+        let span = Span {
+            from: begins.unwrap_or(0).max(issued.unwrap_or(0)).saturating_sub(leeway),
+            until: expires.map_or(u64::MAX, |expires| expires.saturating_add(leeway)),
+        };
+        if now >= span.until {
+            return Err(Unfit::Expired);
+        }
+        if begins.is_some_and(|begins| begins.saturating_sub(leeway) > now) {
+            return Err(Unfit::NotYet);
+        }
+        if issued.is_some_and(|issued| issued.saturating_sub(leeway) > now) {
+            return Err(Unfit::Future);
+        }
+        if let Some(most) = self.max_lifetime {
+            let issued = issued.ok_or_else(|| Unfit::Missing("iat".into()))?;
+            let expires = expires.ok_or_else(|| Unfit::Missing("exp".into()))?;
+            if u128::from(expires.saturating_sub(issued)) > most.as_nanos() {
+                return Err(Unfit::TooLong);
+            }
+        }
+        Ok(span)
+    }
+
+    fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), Unfit> {
+        if self.audience.is_empty() {
+            return Ok(());
+        }
+        let is_ours = |found: &str| self.audience.iter().any(|own| own == found);
+        let found = match claims.get("aud") {
+            Some(Value::String(one)) => is_ours(one),
+            Some(Value::Array(list)) if list.iter().all(Value::is_string) => {
+                list.iter().filter_map(Value::as_str).any(is_ours)
+            }
+            Some(_) => return Err(Unfit::Type("aud".into())),
+            None => return Err(Unfit::Missing("aud".into())),
+        };
+        if found { Ok(()) } else { Err(Unfit::Audience) }
+    }
+}
+
+/// A NumericDate (RFC 7519, section 2) in nanoseconds; years beyond those that can be told are the last of them.
+fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, Unfit> {
+    let Some(value) = claims.get(name) else { return Ok(None) };
+    if let Some(whole) = value.as_u64() {
+        return Ok(Some(whole.saturating_mul(SECOND)));
+    }
+    match value.as_f64() {
+        Some(seconds) if seconds.is_finite() && seconds >= 0.0 => Ok(Some((seconds * 1e9) as u64)),
+        _ => Err(Unfit::Type(name.into())),
+    }
+}
+
+/// Which claims tell who calls.
+#[derive(Debug)]
+pub(crate) struct Telling {
+    /// What the caller is called by; the first that is there.
+    pub(crate) subject: Vec<ClaimPath>,
+    /// Names a consumer of the configuration.
+    pub(crate) consumer: Option<ClaimPath>,
+    pub(crate) roles: Option<ClaimPath>,
+    pub(crate) groups: Option<ClaimPath>,
+    /// The first that is there.
+    pub(crate) scopes: Vec<ClaimPath>,
+}
+
+impl Telling {
+    /// Who calls.
+    ///
+    /// # Errors
+    /// When the claims do not tell.
+    pub(crate) fn identity(&self, claims: Map<String, Value>) -> Result<Identity, Unfit> {
+        let name = |path: &ClaimPath| match path.find(&claims) {
+            Some(Value::String(name)) if (1..=LONGEST_SUBJECT).contains(&name.len()) => Ok(Some(name.as_str().into())),
+            Some(Value::Null) | None => Ok(None),
+            Some(_) => Err(Unfit::Subject(path.0.clone())),
+        };
+        let mut subject: Option<Box<str>> = None;
+        for path in &self.subject {
+            subject = name(path)?;
+            if subject.is_some() {
+                break;
+            }
+        }
+        let consumer = match &self.consumer {
+            Some(path) => Some(name(path)?.ok_or_else(|| Unfit::Missing(path.0.clone()))?),
+            None => None,
+        };
+        // a consumer of the configuration is called by its name, whatever else the token says
+        let subject = match (subject, &consumer) {
+            (Some(subject), _) => subject,
+            (None, Some(consumer)) => consumer.clone(),
+            (None, None) => {
+                return Err(Unfit::Missing(self.subject.first().map_or_else(Box::default, |path| path.0.clone())));
+            }
+        };
+        let listed = |path: &ClaimPath| path.find(&claims).map(list).unwrap_or_default();
+        let scopes = self.scopes.iter().find_map(|path| path.find(&claims)).map(words).unwrap_or_default();
+        let id = claims.get("jti").and_then(Value::as_str).filter(|id| id.len() <= LONGEST_SUBJECT).map(Into::into);
+        Ok(Identity {
+            subject,
+            consumer,
+            roles: self.roles.as_ref().map(listed).unwrap_or_default(),
+            groups: self.groups.as_ref().map(listed).unwrap_or_default(),
+            tags: Vec::new(),
+            scopes,
+            credential: id,
+            claims,
+        })
+    }
+}
+
+/// The texts of a list, or one text.
+fn list(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(one) => vec![one.clone()],
+        Value::Array(list) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
+    }
+}
+
+/// The same, where one text holds words with spaces between them (RFC 6749, section 3.3).
+fn words(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(words) => words.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => list(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000 * SECOND;
+
+    fn claims(text: &str) -> Map<String, Value> {
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn rules() -> Rules {
+        Rules { leeway: Duration::from_secs(30), ..Rules::default() }
+    }
+
+    #[test]
+    fn times_count_with_the_leeway_and_to_the_second() {
+        for (text, expected) in [
+            (r#"{"exp":1800000001}"#, None),
+            (r#"{"exp":1799999971}"#, None),
+            (r#"{"exp":1799999970}"#, Some(Unfit::Expired)),
+            (r#"{"exp":1799999970.5}"#, None),
+            (r#"{"exp":0}"#, Some(Unfit::Expired)),
+            (r#"{"exp":-1}"#, Some(Unfit::Type("exp".into()))),
+            (r#"{"exp":"1900000000"}"#, Some(Unfit::Type("exp".into()))),
+            (r#"{"exp":null}"#, Some(Unfit::Type("exp".into()))),
+            (r#"{"exp":18446744073709551615}"#, None),
+            (r#"{"exp":1e300}"#, None),
+            (r#"{"nbf":1800000030}"#, None),
+            (r#"{"nbf":1800000031}"#, Some(Unfit::NotYet)),
+            (r#"{"iat":1800000030}"#, None),
+            (r#"{"iat":1800000031}"#, Some(Unfit::Future)),
+            (r#"{"iat":[]}"#, Some(Unfit::Type("iat".into()))),
+        ] {
+            assert_eq!(rules().check(&claims(text), NOW).err(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn claims_hold_until_they_expire_and_not_before_they_begin() {
+        let text = r#"{"nbf":1800000010,"iat":1800000020,"exp":1800000100}"#;
+        let span = rules().check(&claims(text), NOW).unwrap();
+        assert_eq!(span, Span { from: 1_799_999_990 * SECOND, until: 1_800_000_130 * SECOND });
+        assert!(span.holds(NOW) && span.holds(1_800_000_129 * SECOND));
+        assert!(!span.holds(1_800_000_130 * SECOND) && !span.holds(1_799_999_989 * SECOND));
+    }
+
+    #[test]
+    fn a_token_that_lives_too_long_is_refused() {
+        let rules = Rules { max_lifetime: Some(Duration::from_secs(60)), ..rules() };
+        for (text, expected) in [
+            (r#"{"iat":1800000000,"exp":1800000060}"#, None),
+            (r#"{"iat":1800000000,"exp":1800000061}"#, Some(Unfit::TooLong)),
+            (r#"{"exp":1800000061}"#, Some(Unfit::Missing("iat".into()))),
+            (r#"{"iat":1800000000}"#, Some(Unfit::Missing("exp".into()))),
+        ] {
+            assert_eq!(rules.check(&claims(text), NOW).err(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn issuer_and_audience_are_compared_whole() {
+        let rules = Rules { issuer: Some("https://a".into()), audience: vec!["x".into(), "y".into()], ..rules() };
+        for (text, expected) in [
+            (r#"{"iss":"https://a","aud":"x"}"#, None),
+            (r#"{"iss":"https://a","aud":["z","y"]}"#, None),
+            (r#"{"iss":"https://a/","aud":"x"}"#, Some(Unfit::Issuer)),
+            (r#"{"aud":"x"}"#, Some(Unfit::Missing("iss".into()))),
+            (r#"{"iss":["https://a"],"aud":"x"}"#, Some(Unfit::Type("iss".into()))),
+            (r#"{"iss":"https://a","aud":"X"}"#, Some(Unfit::Audience)),
+            (r#"{"iss":"https://a","aud":[]}"#, Some(Unfit::Audience)),
+            (r#"{"iss":"https://a","aud":["x",1]}"#, Some(Unfit::Type("aud".into()))),
+            (r#"{"iss":"https://a","aud":{"x":1}}"#, Some(Unfit::Type("aud".into()))),
+            (r#"{"iss":"https://a"}"#, Some(Unfit::Missing("aud".into()))),
+        ] {
+            assert_eq!(rules.check(&claims(text), NOW).err(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn wanted_values_may_stand_alone_or_in_a_list() {
+        let wanted = |path: &str, values: &[Value]| Wanted {
+            path: ClaimPath(path.into()),
+            values: values.iter().cloned().map(ClaimValue).collect(),
+        };
+        let rules = Rules {
+            required: vec![ClaimPath("jti".into())],
+            wanted: vec![wanted("azp", &["web".into(), "app".into()]), wanted("a.b", &[true.into()])],
+            ..rules()
+        };
+        for (text, expected) in [
+            (r#"{"jti":"1","azp":"app","a":{"b":true}}"#, None),
+            (r#"{"jti":"1","azp":["x","web"],"a.b":true}"#, None),
+            (r#"{"jti":null,"azp":"app","a":{"b":true}}"#, Some(Unfit::Missing("jti".into()))),
+            (r#"{"jti":"1","azp":"other","a":{"b":true}}"#, Some(Unfit::Value("azp".into()))),
+            (r#"{"jti":"1","azp":"app","a":{"b":"true"}}"#, Some(Unfit::Value("a.b".into()))),
+            (r#"{"jti":"1","azp":"app"}"#, Some(Unfit::Value("a.b".into()))),
+            (r#"{"jti":"1","a":{"b":true}}"#, Some(Unfit::Value("azp".into()))),
+        ] {
+            assert_eq!(rules.check(&claims(text), NOW).err(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn claims_tell_who_calls() {
+        let path = |path: &str| ClaimPath(path.into());
+        let telling = Telling {
+            subject: vec![path("sub"), path("client_id")],
+            consumer: None,
+            roles: Some(path("realm_access.roles")),
+            groups: Some(path("https://example.com/groups")),
+            scopes: vec![path("scope"), path("scp")],
+        };
+        let text = r#"{"sub":"ann","jti":"7","realm_access":{"roles":["a",1,"b c"]},
+            "https://example.com/groups":"staff of all","scp":["r","w"]}"#;
+        let identity = telling.identity(claims(text)).unwrap();
+        assert_eq!((&*identity.subject, identity.credential.as_deref()), ("ann", Some("7")));
+        assert_eq!(identity.roles, ["a", "b c"]);
+        assert_eq!(identity.groups, ["staff of all"]);
+        assert_eq!(identity.scopes, ["r", "w"]);
+        assert_eq!(identity.claims, claims(text));
+        let of = |text: &str| telling.identity(claims(text)).map(|identity| identity.subject);
+        assert_eq!(of(r#"{"client_id":"job","scope":"a  b"}"#).as_deref(), Ok("job"));
+        assert_eq!(of("{}"), Err(Unfit::Missing("sub".into())));
+        assert_eq!(of(r#"{"sub":""}"#), Err(Unfit::Subject("sub".into())));
+        assert_eq!(of(r#"{"sub":7,"client_id":"x"}"#), Err(Unfit::Subject("sub".into())));
+        let named = Telling { consumer: Some(path("azp")), ..telling };
+        assert_eq!(named.identity(claims(r#"{"azp":"shop"}"#)).unwrap().consumer.as_deref(), Some("shop"));
+        assert_eq!(named.identity(claims(r#"{"sub":"a"}"#)).err(), Some(Unfit::Missing("azp".into())));
+    }
+}

@@ -1,0 +1,111 @@
+//! A signed token in its compact form, taken apart (RFC 7515): what it says is not believed before its signature was verified. Knows no
+//! key and no claim.
+
+use data_encoding::BASE64URL_NOPAD;
+use serde_json::{Map, Value};
+
+use super::algorithm::Algorithm;
+use crate::strict_json::read_object;
+
+/// Bytes of a token's header, decoded.
+const LONGEST_HEADER: usize = 8 << 10;
+/// Bytes of the name of a key.
+const LONGEST_KID: usize = 512;
+
+/// Why a text is no token that can be verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// It is not three parts of base64url with points between them.
+    Parts,
+    /// The header is no JSON object that can be read in one way.
+    Header,
+    /// It says no algorithm, or one that is not verified here, such as `none`.
+    Algorithm,
+    /// It demands what is not understood (`crit`, section 4.1.11), or a payload that is not encoded (RFC 7797).
+    Critical,
+    /// A member of the header that is looked at is no text, or too long.
+    Member,
+}
+
+impl Malformed {
+    /// In words.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Malformed::Parts => "it is not three parts of base64url with points between them",
+            Malformed::Header => "its header is no JSON object that can be read in one way",
+            Malformed::Algorithm => "its `alg` is none that is verified here",
+            Malformed::Critical => "its header demands an extension (`crit`, `b64`) that is not understood",
+            Malformed::Member => "its header has a member that is not of its type",
+        }
+    }
+}
+
+/// What a header says, as far as anything depends on it. Keys that it carries or points to (`jwk`, `jku`, `x5c`, `x5u`) are not looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Algorithm.
+    pub algorithm: Algorithm,
+    /// Name of the key.
+    pub kid: Option<String>,
+    /// Type of the token, in lower case and without `application/`.
+    pub typ: Option<String>,
+}
+
+/// A token, not yet verified.
+#[derive(Clone, Debug)]
+pub struct Jws<'t> {
+    /// Its header.
+    pub header: Header,
+    /// What the signature is over.
+    pub signed: &'t [u8],
+    /// The payload, decoded.
+    pub payload: Vec<u8>,
+    /// The signature, decoded.
+    pub signature: Vec<u8>,
+}
+
+impl<'t> Jws<'t> {
+    /// Takes a token apart. Costs its length; what it allocates is less than that.
+    ///
+    /// # Errors
+    /// When it is malformed.
+    pub fn parse(text: &'t [u8]) -> Result<Jws<'t>, Malformed> {
+        let mut parts = text.split(|&b| b == b'.');
+        let (Some(header), Some(payload), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(Malformed::Parts);
+        };
+        if header.len() > LONGEST_HEADER {
+            return Err(Malformed::Header);
+        }
+        let signed = text.get(..header.len() + 1 + payload.len()).ok_or(Malformed::Parts)?;
+        let header = read_object(&decoded(header)?).ok_or(Malformed::Header)?;
+        Ok(Jws { header: Header::of(&header)?, signed, payload: decoded(payload)?, signature: decoded(signature)? })
+    }
+}
+
+/// Base64url without padding, and no other spelling of the same bytes (RFC 4648, sections 3.5 and 5).
+pub(super) fn decoded(part: &[u8]) -> Result<Vec<u8>, Malformed> {
+    BASE64URL_NOPAD.decode(part).map_err(|_| Malformed::Parts)
+}
+
+impl Header {
+    fn of(members: &Map<String, Value>) -> Result<Header, Malformed> {
+        if members.contains_key("crit") || members.contains_key("b64") {
+            return Err(Malformed::Critical);
+        }
+        let text = |name: &str| match members.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) if text.len() <= LONGEST_KID => Ok(Some(text.as_str())),
+            Some(_) => Err(Malformed::Member),
+        };
+        let algorithm = text("alg")?.and_then(Algorithm::of).ok_or(Malformed::Algorithm)?;
+        let typ = text("typ")?.map(|typ| {
+            let typ = typ.to_ascii_lowercase();
+            typ.strip_prefix("application/").map(str::to_owned).unwrap_or(typ)
+        });
+        Ok(Header { algorithm, kid: text("kid")?.map(str::to_owned), typ })
+    }
+}

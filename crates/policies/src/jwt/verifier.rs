@@ -1,0 +1,134 @@
+//! From the text of a token to who bears it: signature, type, claims, and what is remembered of it. Shared by all routes with the same
+//! settings; knows no request.
+
+use std::sync::Arc;
+
+use daemun_pipeline::Identity;
+use serde_json::{Map, Value};
+
+use super::jws::{Jws, Malformed};
+use super::keys::{KeySet, Unverified};
+use super::remote::Remote;
+use crate::claims::{Rules, Span, Telling, Unfit};
+use crate::strict_json::read_object;
+use crate::token_cache::TokenCache;
+
+/// Where keys come from.
+#[derive(Debug)]
+pub(crate) enum Keys {
+    /// Out of the configuration.
+    Given(Box<KeySet>),
+    /// Published by the issuer.
+    Published(Arc<Remote>),
+}
+
+/// Verifies tokens.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    pub(crate) keys: Keys,
+    pub(crate) rules: Rules,
+    pub(crate) telling: Telling,
+    /// In lower case.
+    pub(crate) types: Box<[String]>,
+    pub(crate) max_size: usize,
+    pub(crate) known: TokenCache,
+}
+
+/// Why a token is not taken; the caller is never told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    TooLong,
+    Malformed(Malformed),
+    /// It is of a type that is not accepted.
+    Type,
+    Unverified(Unverified),
+    /// What it says is no JSON object that can be read in one way.
+    Payload,
+    Unfit(Unfit),
+    /// No keys are there yet to verify it with.
+    NoKeys,
+}
+
+impl Refused {
+    /// In words, behind "the token is not taken:".
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Refused::TooLong => "it is longer than `max_size`".to_owned(),
+            Refused::Malformed(why) => why.words().to_owned(),
+            Refused::Type => "its `typ` is not among `types`".to_owned(),
+            Refused::Unverified(why) => why.words().to_owned(),
+            Refused::Payload => "what it says is no JSON object that can be read in one way".to_owned(),
+            Refused::Unfit(why) => why.to_string(),
+            Refused::NoKeys => "there are no keys yet to verify it with".to_owned(),
+        }
+    }
+}
+
+impl Verifier {
+    /// The bearer of a token that was verified before and still holds. No lock and no allocation.
+    #[inline]
+    pub(crate) fn remembered(&self, token: &[u8], now: u64) -> Option<Arc<Identity>> {
+        match &self.keys {
+            Keys::Given(_) => self.known.find(token, now, |_| true),
+            Keys::Published(remote) => {
+                let keys = remote.keys();
+                let keys = keys.as_deref()?;
+                self.known.find(token, now, |key| keys.holds(key))
+            }
+        }
+    }
+
+    /// The bearer of a token; `remember` is whether it is kept.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub(crate) fn verify(&self, token: &[u8], now: u64, remember: bool) -> Result<Arc<Identity>, Refused> {
+        let (claims, span, key) = self.claims(token, now)?;
+        let identity = Arc::new(self.telling.identity(claims).map_err(Refused::Unfit)?);
+        if remember {
+            self.known.keep(token, span, key, &identity, now);
+        }
+        Ok(identity)
+    }
+
+    /// What a token says, how long it holds, and which key it was verified with.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub(crate) fn claims(&self, token: &[u8], now: u64) -> Result<(Map<String, Value>, Span, u64), Refused> {
+        if token.len() > self.max_size {
+            return Err(Refused::TooLong);
+        }
+        let jws = Jws::parse(token).map_err(Refused::Malformed)?;
+        let fits = |typ: &String| self.types.contains(typ);
+        if jws.header.typ.as_ref().is_some_and(|typ| !fits(typ)) {
+            return Err(Refused::Type);
+        }
+        let published;
+        let keys = match &self.keys {
+            Keys::Given(keys) => &**keys,
+            Keys::Published(remote) => {
+                published = remote.keys();
+                published.as_deref().ok_or(Refused::NoKeys)?
+            }
+        };
+        let key = match keys.verify(&jws) {
+            Ok(key) => key,
+            Err(Unverified::UnknownKey) => return Err(self.of_unknown_key(&jws, now)),
+            Err(why) => return Err(Refused::Unverified(why)),
+        };
+        let claims = read_object(&jws.payload).ok_or(Refused::Payload)?;
+        let span = self.rules.check(&claims, now).map_err(Refused::Unfit)?;
+        Ok((claims, span, key.serial()))
+    }
+
+    /// A token that could not be valid with any key is no reason to ask for more of them.
+    #[cold]
+    fn of_unknown_key(&self, jws: &Jws<'_>, now: u64) -> Refused {
+        let Some(claims) = read_object(&jws.payload) else { return Refused::Payload };
+        match self.rules.check_issuer(&claims).and_then(|()| self.rules.check_times(&claims, now)) {
+            Err(why) => Refused::Unfit(why),
+            Ok(_) => Refused::Unverified(Unverified::UnknownKey),
+        }
+    }
+}
