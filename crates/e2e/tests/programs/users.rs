@@ -321,9 +321,9 @@ fn users_of_a_database_log_in_by_the_hashes_there() {
     let (folder, origin) = (Folder::new(), Origin::echo());
     let running = postgres(&folder);
     let table = format!(
-        "create table users(name text primary key, password_hash text not null, roles text[] not null, off boolean not null default false); \
-         insert into users values ('alice', '{HASH}', '{{clerk,boss}}'), ('shop-app', '{HASH}', '{{}}'), ('dave', '{HASH}', '{{}}', true), \
-         ('eve', 'not a hash', '{{}}')"
+        "create table users(name text primary key, password_hash text not null, roles text[] not null, off boolean not null); \
+         insert into users values ('alice', '{HASH}', '{{clerk,boss}}', false), ('shop-app', '{HASH}', '{{}}', false), ('dave', '{HASH}', '{{}}', true), \
+         ('eve', 'not a hash', '{{}}', false)"
     );
     run(&mut psql(&folder, &table));
     let query = "select name, password_hash, roles, off as disabled from users where name = lower($1)";

@@ -118,7 +118,7 @@ pub(super) fn client_of(identity: &Identity) -> &str {
     match identity.credential.as_deref() {
         Some(credential) => match credential.split_once(':') {
             Some(("client", id)) => id,
-            Some(("key", _)) => &identity.subject,
+            Some(("key" | "user" | "ldap" | "sql", _)) => &identity.subject,
             _ => credential,
         },
         None => &identity.subject,

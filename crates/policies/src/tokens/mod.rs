@@ -393,8 +393,11 @@ impl Tokens {
         let scopes = form.get("scope").map(|scopes| scopes.split_ascii_whitespace().map(str::to_owned).collect());
         let most = self.service.most;
         let held = self.accounts.find(token.as_bytes()).map(|token| token.grant.identity());
-        if held.is_some_and(|identity| self.is_gone(&identity)) {
-            return Err(Refusal::Revoked.into());
+        match held.map_or(Now::Same, |identity| users::as_of_now(Some(&self.keys.directory), &identity)) {
+            Now::Same => {}
+            // what is given out next says who the user is now
+            Now::Changed(identity) => drop(self.accounts.set_identity(token.as_bytes(), identity)),
+            Now::Gone => return Err(Refusal::Revoked.into()),
         }
         let minting = self.minting();
         let mint = minting.as_ref().map(|minting| minting as &dyn Mint);

@@ -222,7 +222,10 @@ fn tokens_end_with_the_user_and_with_the_password_and_follow_the_roles() {
         assert_eq!(call(&bench.build("token_auth: {}").unwrap(), token).0, 401);
         assert_eq!(ask(&bench.build("tokens: shop").unwrap(), &body, 0).1["error"], "invalid_grant");
     }
-    assert_eq!(ask(&chain, &body, 0).0, 200, "none of that has used it up");
+    let (status, told) = ask(&chain, &body, 0);
+    assert_eq!(status, 200, "none of that has used it up");
+    let next = accounts.check(told["access_token"].as_str().unwrap().as_bytes(), "shop", NOW).unwrap();
+    assert_eq!(next.roles, ["clerk"], "a refresh gives tokens for what the user is now");
 }
 
 #[test]
