@@ -354,7 +354,7 @@ impl Tokens {
                 Ok(caller) => Login::Caller(caller),
                 Err(refused) => return refused.stop(),
             },
-            other => other,
+            known @ (Login::Caller(_) | Login::Refresh(_)) => known,
         };
         let given = match login {
             // there is none any more
@@ -396,7 +396,7 @@ impl Tokens {
         match held.map_or(Now::Same, |identity| users::as_of_now(Some(&self.keys.directory), &identity)) {
             Now::Same => {}
             // what is given out next says who the user is now
-            Now::Changed(identity) => drop(self.accounts.set_identity(token.as_bytes(), identity)),
+            Now::Changed(identity) => drop(self.accounts.set_identity(token.as_bytes(), *identity)),
             Now::Gone => return Err(Refusal::Revoked.into()),
         }
         let minting = self.minting();
