@@ -330,7 +330,7 @@ pub(crate) enum Now {
     /// It is as the token says, or no user of the configuration.
     Same,
     /// It has other roles, groups or tags.
-    Changed(Identity),
+    Changed(Box<Identity>),
     /// It is not there any more, is disabled, or has another password.
     Gone,
 }
@@ -344,5 +344,6 @@ pub(crate) fn as_of_now(directory: Option<&Directory>, identity: &Identity) -> N
     if user.roles == identity.roles && user.groups == identity.groups && user.tags == identity.tags {
         return Now::Same;
     }
-    Now::Changed(Identity { scopes: identity.scopes.clone(), claims: identity.claims.clone(), ..identity_of(user) })
+    let (scopes, claims) = (identity.scopes.clone(), identity.claims.clone());
+    Now::Changed(Box::new(Identity { scopes, claims, ..identity_of(user) }))
 }
