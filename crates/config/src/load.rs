@@ -359,7 +359,7 @@ fn named_files(config: &Config) -> Vec<PathBuf> {
         for certificate in &tls.certificates {
             files.extend([certificate.cert.value.clone(), certificate.key.value.clone()]);
         }
-        files.extend(tls.client_ca.iter().map(|file| file.value.clone()));
+        files.extend(tls.client_ca.iter().chain(&tls.client_crl).map(|file| file.value.clone()));
     }
     for upstream in &config.upstreams {
         let tls = &upstream.tls;

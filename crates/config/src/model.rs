@@ -1,16 +1,20 @@
 //! The types of a checked configuration, as the rest of Daemun reads them. Knows nothing of text, only where each value stood.
 
 mod balance;
+mod credentials;
 mod discover;
 mod failure;
 mod health;
+mod tokens;
 
 pub use balance::{Balance, Breaker, HashBy, Outliers, Sticky};
+pub use credentials::{CertificateName, CertificateRule, HmacKey, SecretBytes, SignatureAlgorithm, SigningKey};
 pub use discover::{
     ConsulSource, Discover, DnsRecords, DnsSource, HttpSource, KubernetesSource, PortRef, Secret, Server, Source,
 };
 pub use failure::{Cached, Fallback, FallbackTo, Hedge, Mirror, Retry, RetryOn};
 pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, Probe};
+pub use tokens::{GrantType, StoreConfig, TokenFormat, TokenService};
 
 use std::fmt;
 use std::net::IpAddr;
@@ -59,6 +63,10 @@ pub struct Config {
     pub zone: Option<String>,
     /// Pools of targets.
     pub upstreams: Vec<Upstream>,
+    /// Where accounts last; `None` where there are none beside the configuration's.
+    pub store: Option<StoreConfig>,
+    /// Services that give out tokens.
+    pub tokens: Vec<TokenService>,
     /// Policies of every route.
     pub policies: Vec<PolicyEntry>,
     /// Routes, in file order, files by name.
@@ -147,6 +155,10 @@ pub struct ListenerTls {
     pub client_ca: Option<Spanned<PathBuf>>,
     /// Whether a client may come without a certificate although `client_ca` is set.
     pub client_auth_optional: bool,
+    /// Lists of client certificates that were taken back.
+    pub client_crl: Vec<Spanned<PathBuf>>,
+    /// Whether a client may come whose authority has given none of these lists.
+    pub client_crl_unknown_allowed: bool,
     /// Least protocol version.
     pub min_version: TlsVersion,
 }
@@ -532,6 +544,8 @@ pub enum Destination {
     Redirect(Redirect),
     /// Files of a folder.
     Files(Files),
+    /// What a policy of the route answers, by its name.
+    Policy(&'static str),
 }
 
 /// Files of a folder.
@@ -624,12 +638,20 @@ pub struct Consumer {
     pub groups: Vec<String>,
     /// Tags.
     pub tags: Vec<String>,
+    /// What its calls and tokens may be used for.
+    pub scopes: Vec<String>,
     /// SHA-256 digests of its API keys; a key given in clear is digested while reading, and not kept.
     pub keys: Vec<Spanned<[u8; 32]>>,
     /// In place of the route's.
     pub importance: Option<Importance>,
     /// Its credentials of HTTP Basic.
     pub basic: Vec<BasicCredential>,
+    /// By what its certificates are known.
+    pub certificates: Vec<CertificateRule>,
+    /// Secrets it signs with.
+    pub hmac: Vec<HmacKey>,
+    /// Public keys of what it signs with.
+    pub signing_keys: Vec<SigningKey>,
 }
 
 /// A username and the digest of its password.

@@ -14,6 +14,8 @@ pub struct PolicyDescription {
     pub doc: &'static str,
     /// Whether it tells who calls, so that `authenticate` may name it.
     pub authenticator: bool,
+    /// Whether a route ends in it: then it is a key of routes, not one of `policies`.
+    pub ends: bool,
     /// Why it must run on every request, where it must: then it takes no `when`.
     pub unconditional: Option<&'static str>,
     /// Reads the settings for their findings.
@@ -31,30 +33,21 @@ pub struct Vocabulary<'a> {
 
 /// Policies of the language that this version does not have; naming one that the vocabulary lacks is `not_available`.
 pub const PLANNED_POLICIES: &[&str] = &[
-    "acl",
     "bandwidth",
     "cache",
     "compression",
     "concurrency",
-    "csrf",
     "expressions",
-    "forward_auth",
     "graphql",
-    "hmac_auth",
     "ldap_auth",
     "mirror",
     "mock",
-    "mtls_auth",
     "oidc",
     "quota",
-    "rbac",
     "request_size",
-    "roles",
     "saml",
     "schema_validation",
-    "scopes",
     "script",
-    "token_auth",
     "transform",
     "wasm",
 ];

@@ -274,7 +274,7 @@ fn read(environment: &dyn Environment, path: &Path) -> Result<String, String> {
 }
 
 /// Marks what stands under `consumers` as secret, names and roles apart, and keeps it out of snippets; what an upstream sends to be told
-/// of targets or to check them: tokens and fields; and the `secret` of policies. A misspelt key is meant as well.
+/// of targets or to check them: tokens and fields; the key of the store; and the secrets of policies. A misspelt key is meant as well.
 pub(crate) fn mark_secrets(root: &mut Node, sources: &mut Sources) {
     let Value::Map(entries) = &mut root.value else { return };
     for entry in entries {
@@ -282,24 +282,60 @@ pub(crate) fn mark_secrets(root: &mut Node, sources: &mut Sources) {
             mark(&mut entry.value, sources);
         } else if diagnostic::nearest(&entry.key, ["upstreams"]).is_some() {
             mark_credentials(&mut entry.value, 0, sources);
-        } else if diagnostic::nearest(&entry.key, ["policies", "routes"]).is_some() {
+        } else if diagnostic::nearest(&entry.key, ["store"]).is_some() {
+            mark_keys(&mut entry.value, &["key"], sources);
+        } else if diagnostic::nearest(&entry.key, ["policies"]).is_some() {
             mark_policies(&mut entry.value, sources);
+        } else if diagnostic::nearest(&entry.key, ["routes"]).is_some()
+            && let Value::Seq(routes) = &mut entry.value.value
+        {
+            routes.iter_mut().for_each(|route| mark_policies_of(route, sources));
         }
     }
 }
 
-/// What stands under `secret` or `client_secret`, in whichever policy.
-fn mark_policies(node: &mut Node, sources: &mut Sources) {
+/// What of a consumer may be shown.
+const PUBLIC_OF_CONSUMERS: &[&str] = &["name", "roles", "groups", "tags", "scopes", "plan", "certificates"];
+/// Settings of policies that are secrets, at any depth.
+const POLICY_SECRETS: &[(&str, &[&str])] = &[
+    ("csrf", &["secret"]),
+    ("introspection", &["secret", "client_secret"]),
+    ("jwt", &["secret"]),
+    ("permission", &["send"]),
+    ("upstream_auth", &["password", "key", "client_secret", "secret_access_key", "session_token"]),
+];
+/// Those whose values are mappings of names to secrets.
+const MAPPINGS: &[&str] = &["send"];
+
+fn mark_policies_of(route: &mut Node, sources: &mut Sources) {
+    let Value::Map(entries) = &mut route.value else { return };
+    for entry in entries.iter_mut().filter(|entry| diagnostic::nearest(&entry.key, ["policies"]).is_some()) {
+        mark_policies(&mut entry.value, sources);
+    }
+}
+
+fn mark_policies(policies: &mut Node, sources: &mut Sources) {
+    let Value::Map(entries) = &mut policies.value else { return };
+    for entry in entries {
+        for (_, keys) in POLICY_SECRETS.iter().filter(|(name, _)| diagnostic::nearest(&entry.key, [*name]).is_some()) {
+            mark_keys(&mut entry.value, keys, sources);
+        }
+    }
+}
+
+/// What stands under one of these keys, at any depth.
+fn mark_keys(node: &mut Node, keys: &[&str], sources: &mut Sources) {
     match &mut node.value {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-        Value::Seq(items) => items.iter_mut().for_each(|item| mark_policies(item, sources)),
+        Value::Seq(items) => items.iter_mut().for_each(|item| mark_keys(item, keys, sources)),
         Value::Map(entries) => {
             for entry in entries {
-                let is_secret = ["secret", "client_secret"].contains(&entry.key.as_str());
-                if is_secret && entry.value.as_str().is_some() {
+                let is_secret = diagnostic::nearest(&entry.key, keys.iter().copied())
+                    .is_some_and(|key| MAPPINGS.contains(&key) || entry.value.as_map().is_none());
+                if is_secret {
                     mark(&mut entry.value, sources);
                 } else {
-                    mark_policies(&mut entry.value, sources);
+                    mark_keys(&mut entry.value, keys, sources);
                 }
             }
         }
@@ -335,7 +371,7 @@ fn mark(node: &mut Node, sources: &mut Sources) {
         }
         Value::Seq(items) => items.iter_mut().for_each(|item| mark(item, sources)),
         Value::Map(entries) => {
-            for entry in entries.iter_mut().filter(|entry| !matches!(entry.key.as_str(), "name" | "roles" | "plan")) {
+            for entry in entries.iter_mut().filter(|entry| !PUBLIC_OF_CONSUMERS.contains(&entry.key.as_str())) {
                 mark(&mut entry.value, sources);
             }
         }

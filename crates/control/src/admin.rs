@@ -1,4 +1,4 @@
-//! What this machine may know and do: single requests and the draining of targets, beside all that status shows. Decides by the request alone who asks; see `origin`.
+//! What this machine may know and do: single requests, the draining of targets, who may call, beside all that status shows. Decides by the request alone who asks; see `origin`.
 
 use daemun_dataplane::record::Recent;
 use http::{Request, StatusCode};
@@ -6,7 +6,7 @@ use hyper::body::Body;
 
 use crate::answer::{self, Answer};
 use crate::origin::{Here, check};
-use crate::{MOST_RECENT, Source, drain, status};
+use crate::{MOST_RECENT, Source, accounts, drain, status};
 
 /// Requests that are told unless `limit` says otherwise.
 const RECENT: usize = 50;
@@ -14,10 +14,18 @@ const RECENT: usize = 50;
 const MOST_ID: usize = 256;
 
 /// The answer to any request.
-pub(crate) async fn answer<B: Body>(request: &Request<B>, here: Here, source: &dyn Source) -> Answer {
-    if let Err((status, detail)) = check(request, here) {
+pub(crate) async fn answer<B>(request: Request<B>, here: Here, source: &dyn Source) -> Answer
+where
+    B: Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if let Err((status, detail)) = check(&request, here) {
         return answer::problem(status, detail);
     }
+    if accounts::is_here(request.uri().path()) {
+        return accounts::answer(request, source).await;
+    }
+    let request = &request;
     if let Some(answer) = status::answer(request, source) {
         return answer;
     }

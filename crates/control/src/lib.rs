@@ -6,6 +6,7 @@ mod origin;
 mod server;
 mod status;
 mod drain;
+mod accounts;
 mod admin;
 
 use std::future::Future;
@@ -13,6 +14,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use daemun_accounts::Accounts;
 use daemun_dataplane::record::Recent;
 use daemun_dataplane::{TargetStatus, Unknown, UpstreamStatus};
 
@@ -34,6 +36,18 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// When there is none of this name.
     fn drain(&self, upstream: &str, target: &str, on: bool) -> Result<TargetStatus, Unknown>;
+
+    /// Consumers, credentials and tokens.
+    fn accounts(&self) -> &Arc<Accounts>;
+
+    /// Whether the configuration has a consumer of this name.
+    fn declares(&self, consumer: &str) -> bool;
+
+    /// Wall clock, milliseconds since the Unix epoch.
+    fn now(&self) -> u64;
+
+    /// Tells the operator's log who may call now; never a secret.
+    fn audit(&self, what: &str);
 
     /// Whether requests are served: not while it starts, and not once it drains.
     fn ready(&self) -> bool;
@@ -71,7 +85,7 @@ pub async fn serve_admin(
     let here = listener.here()?;
     let answer = move |request| {
         let source = Arc::clone(&source);
-        async move { admin::answer(&request, here, &*source).await }
+        async move { admin::answer(request, here, &*source).await }
     };
     server::serve(listener, answer, stop).await;
     Ok(())

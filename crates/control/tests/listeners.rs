@@ -3,10 +3,12 @@
 
 use std::future::pending;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use daemun_accounts::text::digest;
+use daemun_accounts::{Accounts, Asked};
 use daemun_control::{Source, Waiting, serve_admin, serve_status};
 use daemun_dataplane::record::{Finished, Metrics, PolicyVerdict, Recent, RouteCells, Setup};
 use daemun_dataplane::{Standing, TargetStatus, Unknown, UpstreamStatus};
@@ -16,6 +18,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Notify;
 
+/// The time at the gateway that is made up.
+const NOW: u64 = 1_800_000_000_000;
+
 /// A gateway that served three requests.
 struct Fake {
     ready: AtomicBool,
@@ -24,6 +29,8 @@ struct Fake {
     /// Told once the id `id-late` may be found.
     late: Notify,
     drains: AtomicBool,
+    accounts: Arc<Accounts>,
+    audit: Mutex<Vec<String>>,
     _route: Arc<RouteCells>,
 }
 
@@ -62,6 +69,8 @@ impl Fake {
             kept,
             late: Notify::new(),
             drains: AtomicBool::new(false),
+            accounts: Arc::new(Accounts::in_memory()),
+            audit: Mutex::default(),
             _route: route,
         })
     }
@@ -101,6 +110,22 @@ impl Source for Fake {
         self.drains.store(on, Ordering::SeqCst);
         target.standing = if on { Standing::Draining } else { Standing::Healthy };
         Ok(target)
+    }
+
+    fn accounts(&self) -> &Arc<Accounts> {
+        &self.accounts
+    }
+
+    fn declares(&self, consumer: &str) -> bool {
+        consumer == "shop-app"
+    }
+
+    fn now(&self) -> u64 {
+        NOW
+    }
+
+    fn audit(&self, what: &str) {
+        self.audit.lock().unwrap().push(what.to_owned());
     }
 
     fn ready(&self) -> bool {
@@ -495,4 +520,137 @@ async fn a_call_that_never_ends_does_not_keep_the_listener() {
     begun.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
     drop(stop);
     tokio::time::timeout(Duration::from_secs(6), server).await.unwrap().unwrap();
+}
+
+async fn send(address: SocketAddr, line: &str, body: &str) -> Reply {
+    let fields = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    raw(address, &format!("{line} HTTP/1.1\r\nHost: {address}\r\n{fields}\r\n{body}")).await
+}
+
+async fn token(source: &Fake, subject: &str, credential: &str) -> String {
+    let asked = Asked {
+        service: "shop".into(),
+        subject: subject.into(),
+        consumer: false,
+        credential: credential.into(),
+        roles: Vec::new(),
+        groups: Vec::new(),
+        scopes: Vec::new(),
+        claims: serde_json::Map::new(),
+        access: 60_000,
+        refresh: None,
+        longest: 60_000,
+        most: 10,
+    };
+    source.accounts.issue(asked, NOW - 1).await.unwrap().access
+}
+
+fn is_good(source: &Fake, token: &str) -> bool {
+    source.accounts.check(token.as_bytes(), "shop", NOW).is_ok()
+}
+
+#[tokio::test]
+async fn admin_makes_consumers_whose_keys_are_shown_once_and_rotated() {
+    let source = Fake::new();
+    let address = admin(&source).await;
+    let made = send(address, "PUT /consumers/partner", r#"{"roles": ["reader"], "scopes": ["read"]}"#).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    let mut keys = Vec::new();
+    for label in ["first", "second"] {
+        let body = format!(r#"{{"kind": "key", "label": "{label}", "expires_in": 3600}}"#);
+        let made = send(address, "POST /consumers/partner/credentials", &body).await;
+        assert_eq!((made.status, &made.json()["expires"]), (201, &(NOW / 1000 + 3600).into()));
+        keys.push((made.json()["id"].as_str().unwrap().to_owned(), made.json()["key"].as_str().unwrap().to_owned()));
+    }
+    for (_, key) in &keys {
+        let held = source.accounts.key(&digest(key.as_bytes())).unwrap();
+        assert!(held.is_good(NOW + 3_599_999) && !held.is_good(NOW + 3_600_000));
+        held.note_use(NOW);
+    }
+    let told = get(address, "/consumers/partner").await;
+    assert_eq!(told.json()["credentials"][0]["last_used"], NOW / 1000);
+    assert!(keys.iter().all(|(id, key)| told.body.contains(id) && !told.body.contains(key)), "{}", told.body);
+    let tokens = [token(&source, "partner", &keys[0].0).await, token(&source, "partner", &keys[1].0).await];
+    let path = keys[0].0.replace(':', "%3A");
+    assert_eq!(ask(address, &format!("DELETE /consumers/partner/credentials/{path}"), "").await.status, 200);
+    assert!(source.accounts.key(&digest(keys[0].1.as_bytes())).is_none());
+    assert!(source.accounts.key(&digest(keys[1].1.as_bytes())).is_some());
+    assert_eq!(tokens.each_ref().map(|token| is_good(&source, token)), [false, true]);
+    let path = format!("PATCH /consumers/partner/credentials/{}", keys[1].0);
+    assert_eq!(send(address, &path, r#"{"disabled": true}"#).await.json()["disabled"], true);
+    assert!(!source.accounts.key(&digest(keys[1].1.as_bytes())).unwrap().is_good(NOW));
+    let changed = send(address, "PUT /consumers/partner", r#"{"groups": ["g"]}"#).await.json();
+    assert_eq!((&changed["roles"][0], &changed["groups"][0]), (&"reader".into(), &"g".into()));
+    assert_eq!(ask(address, "DELETE /consumers/partner", "").await.status, 200);
+    assert_eq!(get(address, "/consumers").await.json()["consumers"], serde_json::json!([]));
+    let audit = source.audit.lock().unwrap().join("\n");
+    assert!(
+        audit.contains("consumer `partner` was made") && keys.iter().all(|(_, key)| !audit.contains(key)),
+        "{audit}"
+    );
+}
+
+#[tokio::test]
+async fn admin_revokes_what_it_is_told_and_nothing_else() {
+    let source = Fake::new();
+    let address = admin(&source).await;
+    let key = "dmn_a_key_of_the_configuration";
+    let id = daemun_accounts::text::id_of("key", &digest(key.as_bytes()));
+    let (one, keyed) = (token(&source, "a", "client:x").await, token(&source, "a", &id).await);
+    let (same, other) = (token(&source, "a", "client:y").await, token(&source, "b", "client:z").await);
+    let good = || [&one, &keyed, &same, &other].map(|token| is_good(&source, token));
+    for (body, left) in [
+        (format!(r#"{{"token": "{one}"}}"#), [false, true, true, true]),
+        (format!(r#"{{"key": "{key}"}}"#), [false, false, true, true]),
+        (format!(r#"{{"subject": "a", "before": {}}}"#, NOW / 1000 - 10), [false, false, true, true]),
+        (r#"{"subject": "a"}"#.to_owned(), [false, false, false, true]),
+        (r#"{"all": true}"#.to_owned(), [false; 4]),
+    ] {
+        assert_eq!(send(address, "POST /revocations", &body).await.status, 200, "{body}");
+        assert_eq!(good(), left, "{body}");
+    }
+    assert!(source.accounts.is_void_key(&digest(key.as_bytes())));
+    let audit = source.audit.lock().unwrap().join("\n");
+    assert!(!audit.contains(key) && !audit.contains("dmt_"), "{audit}");
+}
+
+#[tokio::test]
+async fn what_is_not_understood_about_accounts_changes_nothing() {
+    let source = Fake::new();
+    let address = admin(&source).await;
+    for (line, body, status) in [
+        ("PUT /consumers/shop-app", "{}", 409),
+        ("PUT /consumers/a%20b", "{}", 400),
+        ("PUT /consumers/a", r#"{"role": ["x"]}"#, 400),
+        ("PUT /consumers/a", r#"{"roles": ["x,y"]}"#, 400),
+        ("PUT /consumers/a", r#"{"roles": "x"}"#, 400),
+        ("PUT /consumers/a", r#"{"disabled": 1}"#, 400),
+        ("PUT /consumers/a", "[]", 400),
+        ("PUT /consumers/a", "", 400),
+        ("PUT /consumers/a?x=y", "{}", 400),
+        ("POST /consumers/none/credentials", "{}", 404),
+        ("POST /consumers/none/credentials", r#"{"kind": "password"}"#, 400),
+        ("POST /consumers/none/credentials", r#"{"expires_in": 0}"#, 400),
+        ("POST /revocations", "{}", 400),
+        ("POST /revocations", r#"{"token": "x", "all": true}"#, 400),
+        ("POST /revocations", r#"{"all": false}"#, 400),
+        ("POST /revocations", r#"{"token": "x", "before": 5}"#, 400),
+        ("PATCH /consumers/none/credentials/x", "{}", 404),
+        ("POST /consumers", "{}", 405),
+        ("PUT /consumers//credentials", "{}", 404),
+    ] {
+        let reply = send(address, line, body).await;
+        assert_eq!(reply.status, status, "{line} {body}: {}", reply.body);
+    }
+    let text = format!(
+        "PUT /consumers/a HTTP/1.1\r\nHost: {address}\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{{}}"
+    );
+    assert_eq!(raw(address, &text).await.status, 415);
+    let long = format!(r#"{{"roles": ["{}"]}}"#, "x".repeat(70_000));
+    assert_eq!(send(address, "PUT /consumers/a", &long).await.status, 413);
+    let foreign = "Origin: http://evil.example\r\nContent-Type: application/json\r\nContent-Length: 2\r\n";
+    assert_eq!(ask(address, "PUT /consumers/a", foreign).await.status, 403);
+    assert!(source.accounts.consumers().is_empty() && source.audit.lock().unwrap().is_empty());
+    let open = status(&source).await;
+    assert_eq!(get(open, "/consumers").await.status, 404);
 }

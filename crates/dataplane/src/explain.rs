@@ -96,7 +96,7 @@ pub fn explain_with(snapshot: &Snapshot, request: &ExplainRequest, ids: &mut Ids
     exchange.times.start = clock.now();
     exchange.wall = clock.wall(exchange.times.start);
     if let Err(fault) = run(snapshot, request, ids, &mut exchange, &mut out) {
-        out.status = Some(fault.reason.status());
+        out.status = Some(fault.status());
         out.fault = Some(fault);
     }
     out
@@ -182,12 +182,14 @@ fn destination(
             let location = answer.fields.first().map(|(_, v)| v.as_str()).unwrap_or_default();
             out.destination = Some(format!("redirect {status} to {location}"));
         }
+        Destination::Policy => out.destination = route.chain.names().last().map(str::to_owned),
         Destination::Files(files) => {
             head::check_path(exchange, route.own.rewrite.as_ref())?;
             out.destination = Some(format!("files {}", files.root.value.display()));
         }
         Destination::Upstream(index) => {
-            let Some(upstream) = snapshot.upstreams.get(*index) else { return Ok(()) };
+            let index = exchange.elsewhere.as_ref().map_or(*index, |elsewhere| elsewhere.upstream);
+            let Some(upstream) = snapshot.upstreams.get(index) else { return Ok(()) };
             out.destination = Some(format!("upstream {}", upstream.name));
             let upgrade = upstream::wanted_upgrade(route, exchange, arrived.framing, arrived.upgrade)?;
             head::check_path(exchange, route.own.rewrite.as_ref())?;

@@ -5,6 +5,7 @@ mod worker;
 mod listener;
 pub mod proxy_protocol;
 mod tls;
+mod revocation;
 mod io;
 mod socket;
 mod pipe;

@@ -110,7 +110,7 @@ fn from_fault(fault: &Fault, exchange: &mut Exchange, bodies: &ErrorBodies) -> B
     if exchange.request.grpc {
         return grpc::from_fault(fault, exchange);
     }
-    let status = fault.reason.status();
+    let status = fault.status();
     exchange.response.status = status;
     for (name, value) in &fault.fields {
         exchange.response.head.append(name, value.as_bytes());
@@ -120,7 +120,10 @@ fn from_fault(fault: &Fault, exchange: &mut Exchange, bodies: &ErrorBodies) -> B
         exchange.response.head.append("content-type", replaced.content_type.as_bytes());
         return fill(&replaced.body, fault, &instance).into();
     }
-    exchange.response.head.append("content-type", b"application/problem+json");
+    // OAuth has its errors as plain JSON (RFC 6749, section 5.2)
+    if !fault.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+        exchange.response.head.append("content-type", b"application/problem+json");
+    }
     let mut problem = serde_json::json!({
         "type": format!("https://daemun.dev/problems/{}", fault.reason.code()),
         "title": fault.reason.title(),
@@ -138,7 +141,7 @@ fn from_fault(fault: &Fault, exchange: &mut Exchange, bodies: &ErrorBodies) -> B
 
 /// Puts the fault's values into a configured body, escaped for JSON strings.
 fn fill(template: &str, fault: &Fault, instance: &str) -> String {
-    let status = fault.reason.status().to_string();
+    let status = fault.status().to_string();
     let values = [
         ("${status}", status.as_str()),
         ("${title}", fault.reason.title()),

@@ -11,7 +11,7 @@ use daemun_pipeline::{Carry, Handshake, TlsIdentity};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -75,13 +75,45 @@ fn authorities(
     let roots = roots(&pem, ca, &path, diagnostics)?;
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
     let verifier = if tls.client_auth_optional { verifier.allow_unauthenticated() } else { verifier };
+    let (lists, digests) = revoked(tls, &path, diagnostics)?;
+    let verifier = if lists.is_empty() { verifier } else { verifier.with_crls(lists).enforce_revocation_expiration() };
+    let verifier = if tls.client_crl_unknown_allowed { verifier.allow_unknown_revocation_status() } else { verifier };
     match verifier.build() {
-        Ok(verifier) => Some(Some((hex_digest(&pem), verifier))),
+        // sessions from before a list was exchanged are not resumed: who is on it now has not been looked at since
+        Ok(verifier) => {
+            let rule = format!("{} {digests:?} {}", hex_digest(&pem), tls.client_crl_unknown_allowed);
+            Some(Some((rule, verifier)))
+        }
         Err(error) => {
             diagnostics.error("tls", path, ca.at, error.to_string());
             None
         }
     }
+}
+
+/// The lists of certificates that were taken back, and what tells the files from others.
+fn revoked(
+    tls: &ListenerTls,
+    path: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<(Vec<CertificateRevocationListDer<'static>>, Vec<String>)> {
+    let (mut lists, mut digests, mut complete) = (Vec::new(), Vec::new(), true);
+    for (index, file) in tls.client_crl.iter().enumerate() {
+        let path = format!("{}.client_crl[{index}]", path.trim_end_matches(".client_ca"));
+        let Some(pem) = pem(file, &path, diagnostics) else {
+            complete = false;
+            continue;
+        };
+        match crate::revocation::lists(&pem, file, &path, diagnostics) {
+            Ok(found) => lists.extend(found),
+            Err(why) => {
+                complete = false;
+                let _: Option<()> = unreadable(file, &path, &why, diagnostics);
+            }
+        }
+        digests.push(hex_digest(&pem));
+    }
+    complete.then_some((lists, digests))
 }
 
 /// Sessions that outlive a reload: the compiled settings hold it, and through it what is carried over.

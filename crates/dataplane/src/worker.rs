@@ -239,11 +239,13 @@ impl Worker {
         copy.consumer = exchange.consumer;
         copy.identity.clone_from(&exchange.identity);
         copy.consumer_text = exchange.consumer_text;
+        copy.credentials.clone_from(&exchange.credentials);
         copy.directory = exchange.directory.clone();
         copy.params.clone_from(&exchange.params);
         copy.id.clone_from(&exchange.id);
         copy.trace.clone_from(&exchange.trace);
         copy.route_key = exchange.route_key;
+        copy.elsewhere.clone_from(&exchange.elsewhere);
         copy.times = exchange.times;
         copy.wall = exchange.wall;
         busy
@@ -289,7 +291,7 @@ impl Worker {
         trail: &Trail,
     ) {
         let status = match fault {
-            Some(fault) if !started => fault.reason.status(),
+            Some(fault) if !started => fault.status(),
             Some(_) | None => exchange.response.status,
         };
         self.recorder.finish(&Finished {

@@ -43,6 +43,7 @@ impl Policy for Names {
 }
 
 const ROWS: &[PolicyRow] = &[PolicyRow {
+    ends: false,
     name: "names",
     phase: Phase::Admit,
     manual: "",

@@ -88,6 +88,7 @@ impl Coder for Loud {
 }
 
 const ROWS: &[PolicyRow] = &[PolicyRow {
+    ends: false,
     name: "holds",
     phase: Phase::Transform,
     manual: "",

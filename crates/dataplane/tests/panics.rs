@@ -35,6 +35,7 @@ impl Policy for Panics {
 }
 
 const ROWS: &[PolicyRow] = &[PolicyRow {
+    ends: false,
     name: "panics",
     phase: Phase::Transform,
     manual: "",

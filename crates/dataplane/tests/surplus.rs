@@ -35,6 +35,7 @@ impl Policy for Holds {
 }
 
 const ROWS: &[PolicyRow] = &[PolicyRow {
+    ends: false,
     name: "holds",
     phase: Phase::Transform,
     manual: "",

@@ -63,6 +63,29 @@ impl Certificates {
         self.put(name);
     }
 
+    /// Makes `NAME.crl`, the list of an authority with these certificates on it; valid for 30 days, or only in the year 2020.
+    pub fn revocations(&self, name: &str, authority: &str, revoked: &[&str], expired: bool) {
+        self.0.write("index", "");
+        self.0.write("crlnumber", "01\n");
+        let settings = "[ca]\ndefault_ca=own\n[own]\ndatabase=index\ncrlnumber=crlnumber\ndefault_md=sha256\ncrl_extensions=list\n\
+                        [list]\nauthorityKeyIdentifier=keyid:always\n";
+        self.0.write("list.cnf", settings);
+        let signer = format!("-config list.cnf -cert {authority}.crt -keyfile {authority}.key");
+        for certificate in revoked {
+            self.openssl(&format!("ca {signer} -revoke {certificate}.crt"));
+        }
+        let valid = if expired { "-crl_lastupdate 200101000000Z -crl_nextupdate 210101000000Z" } else { "-crldays 30" };
+        self.openssl(&format!("ca {signer} -gencrl {valid} -out draft.crl"));
+        let rename = std::fs::rename(self.path("draft.crl"), self.path(&format!("{name}.crl")));
+        rename.expect("a writable folder");
+    }
+
+    /// Puts several files behind each other, into one of another name.
+    pub fn join(&self, files: &[&str], to: &str) {
+        let read = |file: &&str| std::fs::read(self.path(file)).expect("a file that was made");
+        self.0.write(to, files.iter().flat_map(read).collect::<Vec<u8>>());
+    }
+
     fn request(&self, subject: &str, alternative: &str) {
         self.0.write("draft.ext", format!("subjectAltName={alternative}\nbasicConstraints=CA:FALSE\n"));
         self.openssl(&format!("req {KEY} -keyout draft.key -out draft.csr -subj {subject}"));

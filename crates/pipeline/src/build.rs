@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use daemun_config::decode::{Decoder, Setting};
 use daemun_config::diagnostic::{BAD_VALUE, Diagnostic, Diagnostics};
-use daemun_config::model::Spanned;
+use daemun_config::model::{Spanned, TokenService};
 use daemun_config::tree::{At, Node};
 
 use crate::carry::Carry;
 use crate::directory::Directory;
+use crate::elsewhere::Upstreams;
 use crate::expression::{Expression, ExpressionError, Scope, Text};
 use crate::world::World;
 
@@ -22,6 +23,12 @@ pub struct BuildContext<'a> {
     pub carry: &'a Carry,
     /// What lies outside an exchange.
     pub world: &'a Arc<dyn World>,
+    /// Whether consumers and credentials may be held in a store beside the configuration.
+    pub has_store: bool,
+    /// Services that give out tokens.
+    pub token_services: &'a [TokenService],
+    /// Where exchanges may be sent in place of where the route ends.
+    pub upstreams: &'a Arc<dyn Upstreams>,
     /// Name of the route, or `None` for requests that match no route.
     pub route: Option<&'a str>,
     /// Whether an authenticator runs on this route.
@@ -60,6 +67,12 @@ impl BuildContext<'_> {
     pub fn condition(&mut self, text: &Spanned<String>, consumer: bool) -> Option<Expression> {
         let scope = Scope { params: self.param_names, consumer, ..Scope::default() };
         self.read("when", text, Expression::parse(&text.value, &scope))
+    }
+
+    /// Reads a condition of the settings, at a key below them, that is asked behind authenticators.
+    pub fn condition_at(&mut self, key: &str, text: &Spanned<String>) -> Option<Expression> {
+        let scope = Scope { params: self.param_names, consumer: true, ..Scope::default() };
+        self.read(key, text, Expression::parse(&text.value, &scope))
     }
 
     fn read<T>(&mut self, key: &str, text: &Spanned<String>, read: Result<T, ExpressionError>) -> Option<T> {

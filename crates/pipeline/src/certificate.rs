@@ -30,6 +30,8 @@ pub struct CertificateNames {
     pub dns_names: Vec<String>,
     /// Alternative names that are URIs.
     pub uris: Vec<String>,
+    /// Alternative names that are e-mail addresses.
+    pub emails: Vec<String>,
 }
 
 impl TlsIdentity {
@@ -55,6 +57,7 @@ impl CertificateNames {
             issuer: distinguished(certificate.issuer()).unwrap_or_default(),
             dns_names: certificate.valid_dns_names().map(str::to_ascii_lowercase).collect(),
             uris: certificate.valid_uri_names().map(str::to_owned).collect(),
+            emails: emails(&der).unwrap_or_default(),
         }
     }
 }
@@ -80,6 +83,130 @@ const KEYWORDS: &[(&[u8], &str)] = &[
     (&[0x55, 4, 5], "serialNumber"),
     (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 1], "emailAddress"),
 ];
+
+/// The encoded identifier of alternative names (RFC 5280, section 4.2.1.6).
+const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
+/// The tag of an alternative name that is an e-mail address: `rfc822Name`.
+const RFC822_NAME: u8 = 0x81;
+
+/// Alternative names that are e-mail addresses: those of the one extension that holds them.
+fn emails(mut der: &[u8]) -> Option<Vec<String>> {
+    let mut certificate = expect(&mut der, SEQUENCE)?;
+    let mut signed = expect(&mut certificate, SEQUENCE)?;
+    let mut extensions = None;
+    while !signed.is_empty() {
+        let (tag, value) = next(&mut signed)?;
+        // `extensions`, tagged 3
+        if tag == 0xa3 {
+            extensions = Some(value);
+        }
+    }
+    let mut all = expect(&mut extensions?, SEQUENCE)?;
+    let mut found = Vec::new();
+    while !all.is_empty() {
+        let mut extension = expect(&mut all, SEQUENCE)?;
+        if expect(&mut extension, OID)? != ALTERNATIVE_NAMES {
+            continue;
+        }
+        let (mut tag, mut value) = next(&mut extension)?;
+        // whether it is critical
+        if tag == 0x01 {
+            (tag, value) = next(&mut extension)?;
+        }
+        let mut names = (tag == 0x04).then_some(value).and_then(|mut held| expect(&mut held, SEQUENCE))?;
+        while !names.is_empty() {
+            let (tag, name) = next(&mut names)?;
+            let name = (tag == RFC822_NAME && name.is_ascii()).then(|| std::str::from_utf8(name).ok());
+            found.extend(name.flatten().map(str::to_owned));
+        }
+    }
+    Some(found)
+}
+
+/// A distinguished name as somebody typed it, in the words in which [`CertificateNames`] has it: keywords in their own case, white space
+/// around parts left out, each character escaped in one way.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn read_name(text: &str) -> Result<String, &'static str> {
+    let mut out = String::new();
+    let mut rest = text.trim();
+    loop {
+        let (kind, behind) = rest.split_once('=').ok_or("each part is written `CN=…`")?;
+        push_kind(kind.trim(), &mut out)?;
+        out.push('=');
+        let (value, separator, behind) = read_value(behind.trim_start())?;
+        if let Some(digits) = value.as_hex {
+            out.push('#');
+            out.push_str(&digits);
+        } else {
+            push_escaped(&value.text, &mut out);
+        }
+        let Some(separator) = separator else { return Ok(out) };
+        out.push(separator);
+        rest = behind.trim_start();
+    }
+}
+
+/// The value of an attribute as typed.
+struct Typed {
+    text: String,
+    /// Its encoding, where that was typed.
+    as_hex: Option<String>,
+}
+
+/// Reads a value up to the separator behind it.
+fn read_value(text: &str) -> Result<(Typed, Option<char>, &str), &'static str> {
+    let mut bytes = Vec::new();
+    // what stands behind the last character that is not white space to be left out
+    let mut kept = 0;
+    let mut chars = text.char_indices();
+    let end = loop {
+        let Some((at, char)) = chars.next() else { break None };
+        match char {
+            ',' | '+' => break Some((at, char)),
+            '\\' => {
+                let (_, escaped) = chars.next().ok_or("it ends within an escape")?;
+                match escaped.to_digit(16) {
+                    Some(high) => {
+                        let low = chars.next().and_then(|(_, low)| low.to_digit(16)).ok_or("an escape is `\\2c`")?;
+                        bytes.extend(u8::try_from(high * 16 + low));
+                    }
+                    None => bytes.extend_from_slice(escaped.encode_utf8(&mut [0; 4]).as_bytes()),
+                }
+                kept = bytes.len();
+            }
+            char => {
+                bytes.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+                if char != ' ' {
+                    kept = bytes.len();
+                }
+            }
+        }
+    };
+    bytes.truncate(kept);
+    let behind = end.and_then(|(at, _)| text.get(at + 1..)).unwrap_or_default();
+    let typed = text.get(..end.map_or(text.len(), |(at, _)| at)).unwrap_or_default().trim_end();
+    let as_hex = typed.strip_prefix('#').map(str::to_ascii_lowercase);
+    if as_hex.as_ref().is_some_and(|digits| digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+        return Err("behind `#` stand hexadecimal digits");
+    }
+    let text = String::from_utf8(bytes).map_err(|_| "its escapes are not UTF-8")?;
+    Ok((Typed { text, as_hex }, end.map(|(_, separator)| separator), behind))
+}
+
+/// Appends the type of an attribute.
+fn push_kind(kind: &str, out: &mut String) -> Result<(), &'static str> {
+    let kind = if kind.eq_ignore_ascii_case("E") { "emailAddress" } else { kind };
+    if let Some((_, keyword)) = KEYWORDS.iter().find(|(_, keyword)| keyword.eq_ignore_ascii_case(kind)) {
+        out.push_str(keyword);
+    } else if kind.contains('.') && kind.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        out.push_str(kind);
+    } else {
+        return Err("a part of it has no keyword that is known, such as `CN`, `O` or `OU`");
+    }
+    Ok(())
+}
 
 /// One attribute of a name: its type, and its value with tag and length.
 struct Attribute<'a> {
@@ -277,12 +404,36 @@ mod tests {
         assert_eq!(text, "CN=#0c01ff");
     }
 
+    #[test]
+    fn a_typed_name_becomes_the_one_that_a_certificate_has() {
+        for (typed, read) in [
+            ("CN=orders,O=Shop", "CN=orders,O=Shop"),
+            (" cn = orders , o=Shop\\, Inc + e = a@b ", "CN=orders,O=Shop\\, Inc+emailAddress=a@b"),
+            ("CN=a\\2cb\\ ,O=\\c3\\a9", "CN=a\\,b\\ ,O=é"),
+            ("1.2.3=#0C01,CN=", "1.2.3=#0c01,CN="),
+            ("CN=a=b", "CN=a=b"),
+        ] {
+            assert_eq!(read_name(typed).as_deref(), Ok(read), "{typed}");
+            assert_eq!(read_name(read).as_deref(), Ok(read), "{read}");
+        }
+        for wrong in ["", "orders", "CN=a,", "XX=a", "CN=a\\", "CN=\\zz1,b", "CN=\\ff", "CN=#xx", "CN=\\a"] {
+            assert!(read_name(wrong).is_err(), "{wrong}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_text_brings_it_down(text in "\\PC{0,60}") {
+            if let Ok(read) = read_name(&text) {
+                prop_assert_eq!(read_name(&read), Ok(read.clone()));
+            }
+        }
+
         #[test]
         fn no_bytes_bring_it_down(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let names = CertificateNames::read(&bytes);
             prop_assert_eq!(names, CertificateNames::default());
-            let _ = (distinguished(&bytes), common_name(&bytes));
+            let _ = (distinguished(&bytes), common_name(&bytes), emails(&bytes));
         }
     }
 }

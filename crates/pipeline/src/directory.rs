@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use daemun_config::model::{CertificateRule, HmacKey, SigningKey};
+
 /// Position of a consumer in the directory of its snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConsumerId(pub u32);
@@ -26,10 +28,18 @@ pub struct Consumer {
     pub groups: Vec<String>,
     /// Tags.
     pub tags: Vec<String>,
+    /// What its calls and tokens may be used for.
+    pub scopes: Vec<String>,
     /// SHA-256 digests of its API keys.
     pub keys: Vec<[u8; 32]>,
     /// Its credentials of HTTP Basic.
     pub basic: Vec<BasicCredential>,
+    /// By what its certificates are known.
+    pub certificates: Vec<CertificateRule>,
+    /// Secrets it signs with.
+    pub hmac: Vec<HmacKey>,
+    /// Public keys of what it signs with.
+    pub signing_keys: Vec<SigningKey>,
 }
 
 /// All known callers.

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use crate::certificate::TlsIdentity;
 use crate::directory::{Consumer, ConsumerId, Directory};
+use crate::elsewhere::Elsewhere;
 use crate::head::{FieldId, Head};
 use crate::identity::Identity;
+use crate::outward::{Credentials, SignedBody};
 
 /// A piece of a head's buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -385,10 +387,18 @@ pub struct Exchange {
     pub route_key: u64,
     /// How long the destination waits before it does anything, nanoseconds.
     pub delay: u64,
+    /// Where it goes in place of where its route ends. What keeps answers tells them apart by it.
+    pub elsewhere: Option<Box<Elsewhere>>,
+    /// Fields that another service has for the caller, for the policy that asked it to put into the answer.
+    pub for_caller: Option<Arc<Head>>,
     /// What is remarked of an answer that is no failure, for the access log: by a policy that lets it pass, or of what it stands in for.
     pub remark: Option<Box<str>>,
     /// Bytes of the request's body, where a policy allows less than its route.
     pub body_limit: Option<u64>,
+    /// What the request's body must be, where its caller signed that.
+    pub signed_body: Option<Box<SignedBody>>,
+    /// What the upstream is shown of who calls it.
+    pub credentials: Option<Arc<dyn Credentials>>,
     /// Content coding agreed on with the caller; behind the way outward, the one that the answer's body is given.
     pub coding: Option<&'static str>,
     /// When each step was done.
@@ -478,9 +488,13 @@ impl Exchange {
         self.listed(|consumer| &consumer.tags, |identity| &identity.tags)
     }
 
-    /// What the caller's credential may be used for.
+    /// What the caller's credential may be used for: what a token says, and else what its consumer may do.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
-        self.listed(|_| &[], |identity| &identity.scopes)
+        let scopes = match &self.identity {
+            Some(identity) => Some(identity.scopes.as_slice()),
+            None => self.consumer().map(|consumer| consumer.scopes.as_slice()),
+        };
+        scopes.unwrap_or_default().iter().map(String::as_str)
     }
 
     fn listed(
@@ -550,8 +564,12 @@ impl Exchange {
         self.trace.clear();
         self.route_key = 0;
         self.delay = 0;
+        self.elsewhere = None;
+        self.for_caller = None;
         self.remark = None;
         self.body_limit = None;
+        self.signed_body = None;
+        self.credentials = None;
         self.coding = None;
         self.times = Times::default();
         self.wall = 0;

@@ -40,7 +40,7 @@ impl Explanation {
     pub fn stop(stop: &crate::Stop, detail: impl Into<String>) -> Explanation {
         let outcome = match stop {
             crate::Stop::Answer(answer) => Outcome::Answer(answer.status),
-            crate::Stop::Fault(fault) => Outcome::Refuse(fault.reason.status(), fault.reason.code()),
+            crate::Stop::Fault(fault) => Outcome::Refuse(fault.status(), fault.reason.code()),
         };
         Explanation { outcome, detail: detail.into() }
     }

@@ -103,14 +103,18 @@ reasons! {
     UpgradeRefused = "upgrade_refused", Gateway, 403, 7, "The upgrade is not allowed here";
     /// Credentials are missing or not known; never says which.
     Unauthenticated = "unauthenticated", Gateway, 401, 16, "Valid credentials are needed";
-    /// Whoever knows the caller, such as the issuer of its token, cannot be asked.
-    CannotAuthenticate = "cannot_authenticate", Gateway, 503, 14, "Who calls cannot be found out now";
+    /// What a token is asked for is no good: a refresh token that has ended, was revoked or was used before.
+    InvalidGrant = "invalid_grant", Client, 400, 16, "What a token is asked for is not good";
     /// The caller may not do this.
     Forbidden = "forbidden", Gateway, 403, 7, "This is not allowed";
+    /// The service that decides does not answer, or not so that it can be understood.
+    Undecided = "undecided", Gateway, 503, 14, "Whether this is allowed cannot be decided";
     /// A limit is used up.
     RateLimited = "rate_limited", Gateway, 429, 8, "Too many requests";
     /// Client connections are at their limit.
     TooManyConnections = "too_many_connections", Gateway, 503, 14, "Too many connections";
+    /// A service that must be asked about the caller cannot be asked, or does not answer as it must.
+    AuthUnavailable = "auth_unavailable", Gateway, 503, 14, "Callers cannot be checked at the moment";
     /// Connections to upstreams are at their limit, or the process is out of descriptors.
     TooManyCalls = "too_many_calls", Gateway, 503, 14, "Too many calls";
     /// The upstream can take no more calls, and this one could not wait, or waited too long.
@@ -119,6 +123,10 @@ reasons! {
     NoTarget = "no_target", Gateway, 503, 14, "No backend is available";
     /// Too many calls to the upstream failed, and its breaker leaves it alone for a while.
     CircuitOpen = "circuit_open", Gateway, 503, 14, "The backend is left alone for a while";
+    /// The store of accounts does not take what must last.
+    StoreUnavailable = "store_unavailable", Gateway, 503, 14, "The store is not available";
+    /// `upstream_auth` has nothing to show the upstream: the token endpoint cannot be asked, or gives no token.
+    NoCredentials = "no_upstream_credentials", Gateway, 503, 14, "The gateway has no credentials for the backend";
     /// Something went wrong in the gateway itself.
     Internal = "internal", Gateway, 500, 13, "Internal error";
     /// The target does not accept connections.
@@ -165,11 +173,13 @@ pub struct Fault {
     /// What the log says in addition.
     pub cause: Option<Box<str>>,
     /// Fields of the answer, such as `Allow`, `Retry-After`, `WWW-Authenticate`.
-    pub fields: Vec<(&'static str, String)>,
+    pub fields: Vec<(Cow<'static, str>, String)>,
     /// Members of the problem document beside those that every one has (RFC 9457, section 3.2).
     pub members: Option<Box<Members>>,
     /// Whether the same call may be tried again: nothing of it can have had an effect.
     pub retry: bool,
+    /// In place of the reason's own status, where the configuration wants another.
+    pub other_status: Option<u16>,
 }
 
 /// Members of a problem document.
@@ -180,7 +190,32 @@ impl Fault {
     /// A fault with what the client reads.
     #[must_use]
     pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Fault {
-        Fault { reason, detail: detail.into(), cause: None, fields: Vec::new(), members: None, retry: false }
+        Fault {
+            reason,
+            detail: detail.into(),
+            cause: None,
+            fields: Vec::new(),
+            members: None,
+            retry: false,
+            other_status: None,
+        }
+    }
+
+    /// HTTP status of the answer.
+    #[must_use]
+    #[inline]
+    pub fn status(&self) -> u16 {
+        match self.other_status {
+            Some(status) => status,
+            None => self.reason.status(),
+        }
+    }
+
+    /// Answers with another status than the reason's own.
+    #[must_use]
+    pub fn with_status(mut self, status: u16) -> Fault {
+        self.other_status = Some(status);
+        self
     }
 
     /// Adds what only the log says.
@@ -192,8 +227,8 @@ impl Fault {
 
     /// Adds a field to the answer.
     #[must_use]
-    pub fn field(mut self, name: &'static str, value: impl Into<String>) -> Fault {
-        self.fields.push((name, value.into()));
+    pub fn field(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Fault {
+        self.fields.push((name.into(), value.into()));
         self
     }
 

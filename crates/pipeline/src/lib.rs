@@ -12,20 +12,24 @@ pub mod build;
 pub mod carry;
 pub mod directory;
 pub mod identity;
+pub mod outward;
 pub mod world;
+pub mod elsewhere;
 pub mod explain;
 pub mod expression;
 
 pub use build::BuildContext;
 pub use carry::Carry;
-pub use certificate::{CertificateNames, TlsIdentity};
+pub use certificate::{CertificateNames, TlsIdentity, read_name};
 pub use directory::{BasicCredential, Consumer, ConsumerId, Directory};
+pub use elsewhere::{Elsewhere, Upstreams};
 pub use exchange::{Client, Ends, Exchange, Handshake, Method, Request, Response, Span, Times};
 pub use explain::{Explanation, Outcome};
 pub use fault::{Fault, Reason, Side};
 pub use head::{FieldId, Head, same_in_any_case};
 pub use identity::Identity;
 pub use line::{Line, Lines, Name};
+pub use outward::{Credentials, Outgoing, SignedBody};
 pub use policy::{
     Answer, Bodies, BodyNeed, Coder, Flow, Phase, Policy, PolicyConfig, PolicyRow, Runtimes, Stop, Verdict,
 };

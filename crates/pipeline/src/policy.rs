@@ -215,6 +215,9 @@ pub trait PolicyConfig: Setting {
     /// Why it must run on every request, where it must: then it takes no `when`.
     const UNCONDITIONAL: Option<&'static str> = None;
 
+    /// Whether a route ends in it: it always answers.
+    const ENDS: bool = false;
+
     /// The compiled runtimes with their phases; findings go into `ctx`. `None` only after an error was reported.
     fn build(self, ctx: &mut BuildContext<'_>) -> Option<Runtimes>;
 }
@@ -228,6 +231,8 @@ pub struct PolicyRow {
     pub phase: Phase,
     /// Manual page, Markdown.
     pub manual: &'static str,
+    /// Whether a route ends in it.
+    pub ends: bool,
     /// Why it must run on every request, where it must.
     pub unconditional: Option<&'static str>,
     /// Checks settings without building.
@@ -246,6 +251,7 @@ impl PolicyRow {
             name: C::NAME,
             phase,
             manual,
+            ends: C::ENDS,
             unconditional: if matches!(phase, Phase::Authenticate) {
                 Some("who calls must not depend on what a caller sends")
             } else {
@@ -270,6 +276,7 @@ impl PolicyRow {
             phase: self.phase.name(),
             doc: first_paragraph(self.manual),
             authenticator: self.phase == Phase::Authenticate,
+            ends: self.ends,
             unconditional: self.unconditional,
             check: self.check,
             schema: self.schema,

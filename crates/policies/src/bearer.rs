@@ -255,7 +255,7 @@ pub(crate) fn refused(has_token: bool, cause: String) -> Stop {
 
 /// Whether a token is valid cannot be told now.
 pub(crate) fn unavailable(cause: String) -> Stop {
-    let fault = Fault::new(Reason::CannotAuthenticate, "whether the token is valid cannot be told at the moment");
+    let fault = Fault::new(Reason::AuthUnavailable, "whether the token is valid cannot be told at the moment");
     Stop::Fault(fault.field("Retry-After", "5").cause(cause))
 }
 

@@ -11,23 +11,38 @@ pub mod canonical_host;
 pub mod body_limit;
 pub mod key_auth;
 pub mod basic_auth;
+pub mod token_auth;
 pub mod jwt;
 pub mod introspection;
+pub mod mtls_auth;
+pub mod hmac_auth;
+pub mod signature_auth;
+pub mod forward_auth;
+pub mod csrf;
+pub mod permission;
 pub mod rate_limit;
 #[cfg(feature = "validate")]
 pub mod validate;
 pub mod headers;
 pub mod transform;
+pub mod upstream_auth;
 pub mod fault_injection;
+pub mod tokens;
 pub mod redirect;
 mod authorization;
+mod base64_text;
 mod bearer;
 mod caller;
 mod claims;
 mod per_directory;
+mod presented;
+mod replay;
 mod representation;
+mod signed_body;
 mod strict_json;
 mod token_cache;
+#[cfg(test)]
+mod service;
 #[cfg(test)]
 mod scripted_world;
 #[cfg(test)]
@@ -50,12 +65,21 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<body_limit::BodyLimitConfig>(Phase::Admit, include_str!("body_limit/README.md")),
     PolicyRow::of::<key_auth::KeyAuthConfig>(Phase::Authenticate, include_str!("key_auth/README.md")),
     PolicyRow::of::<basic_auth::BasicAuthConfig>(Phase::Authenticate, include_str!("basic_auth/README.md")),
+    PolicyRow::of::<token_auth::TokenAuthConfig>(Phase::Authenticate, include_str!("token_auth/README.md")),
     PolicyRow::of::<jwt::JwtConfig>(Phase::Authenticate, include_str!("jwt/README.md")),
     PolicyRow::of::<introspection::IntrospectionConfig>(Phase::Authenticate, include_str!("introspection/README.md")),
+    PolicyRow::of::<mtls_auth::MtlsAuthConfig>(Phase::Authenticate, include_str!("mtls_auth/README.md")),
+    PolicyRow::of::<hmac_auth::HmacAuthConfig>(Phase::Authenticate, include_str!("hmac_auth/README.md")),
+    PolicyRow::of::<signature_auth::SignatureAuthConfig>(Phase::Authenticate, include_str!("signature_auth/README.md")),
+    PolicyRow::of::<forward_auth::ForwardAuthConfig>(Phase::Authenticate, include_str!("forward_auth/README.md")),
+    PolicyRow::of::<csrf::CsrfConfig>(Phase::Authorize, include_str!("csrf/README.md")),
+    PolicyRow::of::<permission::PermissionConfig>(Phase::Authorize, include_str!("permission/README.md")),
     PolicyRow::of::<rate_limit::RateLimitConfig>(Phase::Admit, include_str!("rate_limit/README.md")),
     #[cfg(feature = "validate")]
     PolicyRow::of::<validate::ValidateConfig>(Phase::Transform, include_str!("validate/README.md")),
     PolicyRow::of::<headers::HeadersConfig>(Phase::Transform, include_str!("headers/README.md")),
     PolicyRow::of::<transform::TransformConfig>(Phase::Transform, include_str!("transform/README.md")),
+    PolicyRow::of::<upstream_auth::UpstreamAuthConfig>(Phase::Transform, include_str!("upstream_auth/README.md")),
     PolicyRow::of::<fault_injection::FaultInjectionConfig>(Phase::Transform, include_str!("fault_injection/README.md")),
+    PolicyRow::of::<tokens::TokensConfig>(Phase::Transform, include_str!("tokens/README.md")),
 ];

@@ -1,19 +1,25 @@
 //! Runs policies in memory for tests: exchanges made from text, chains built from settings, and the pages' own examples.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use daemun_config::decode::JsonValue;
 use daemun_config::diagnostic::Diagnostics;
+use daemun_config::model::{GrantType, Spanned, TokenFormat, TokenService};
 use daemun_config::tree::{At, Node};
-use daemun_config::{decode::Decoder, parse_text};
+use daemun_config::{System, Vocabulary, decode::Decoder, parse_text};
 use daemun_pipeline::{
     BasicCredential, BodyNeed, BuildContext, Carry, Consumer, Directory, Exchange, Fault, Flow, Head, Method, Nowhere,
-    Outcome, Phase, Policy, Reason, Request, Span, Stop, Verdict, World,
+    Outcome, Outgoing, Phase, Policy, Reason, Request, Span, Stop, TlsIdentity, Upstreams, Verdict, World,
 };
 
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
 use crate::REGISTRY;
+use crate::service::Service;
 
 /// Nanoseconds in a second.
 pub(crate) const SECOND: u64 = 1_000_000_000;
@@ -28,8 +34,9 @@ pub(crate) fn consumer(name: &str, roles: &[&str], keys: &[&str]) -> Consumer {
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
         groups: Vec::new(),
         tags: Vec::new(),
+        scopes: Vec::new(),
         keys: keys.iter().map(|key| sha256(key)).collect(),
-        basic: Vec::new(),
+        ..Consumer::default()
     }
 }
 
@@ -42,11 +49,30 @@ fn sha256(text: &str) -> [u8; 32] {
     digest(&SHA256, text.as_bytes()).as_ref().try_into().expect("32 bytes")
 }
 
+/// A token service with the settings it has where nothing is said.
+pub(crate) fn token_service(name: &str) -> TokenService {
+    let minutes = |minutes: u64| std::time::Duration::from_secs(minutes * 60);
+    TokenService {
+        name: Spanned { value: name.to_owned(), at: At::default() },
+        grants: vec![GrantType::Key, GrantType::ClientCredentials, GrantType::RefreshToken],
+        format: TokenFormat::Opaque,
+        access: minutes(15),
+        refresh: Some(minutes(60)),
+        longest: minutes(120),
+        key_header: "X-Api-Key".to_owned(),
+        refresh_header: None,
+        issuer: None,
+        most: 1000,
+    }
+}
+
 /// What policies are built with.
 pub(crate) struct Bench {
     pub(crate) directory: Arc<Directory>,
     pub(crate) carry: Carry,
     pub(crate) world: Arc<dyn World>,
+    pub(crate) token_services: Vec<TokenService>,
+    pub(crate) upstreams: Arc<dyn Upstreams>,
     pub(crate) route: Option<String>,
     pub(crate) path: String,
 }
@@ -57,6 +83,8 @@ impl Bench {
             directory: Arc::new(Directory::new(consumers)),
             carry: Carry::default(),
             world: Nowhere::shared(),
+            token_services: vec![token_service("shop")],
+            upstreams: Arc::new(()),
             route: Some("items".to_owned()),
             path: "routes.items.policies".to_owned(),
         }
@@ -83,6 +111,9 @@ impl Bench {
                 directory: &self.directory,
                 carry: &self.carry,
                 world: &self.world,
+                token_services: &self.token_services,
+                has_store: false,
+                upstreams: &self.upstreams,
                 route: self.route.as_deref(),
                 authenticated,
                 body: 10 << 20,
@@ -214,7 +245,7 @@ impl Chain {
 pub(crate) fn status(stop: &Stop) -> u16 {
     match stop {
         Stop::Answer(answer) => answer.status,
-        Stop::Fault(fault) => fault.reason.status(),
+        Stop::Fault(fault) => fault.status(),
     }
 }
 
@@ -247,7 +278,7 @@ pub(crate) fn problem(fault: &Fault) -> JsonValue {
     let mut members = vec![
         ("type", format!("https://daemun.dev/problems/{}", fault.reason.code()).into()),
         ("title", fault.reason.title().into()),
-        ("status", fault.reason.status().into()),
+        ("status", fault.status().into()),
         ("detail", fault.detail.as_ref().into()),
     ];
     members.extend(fault.members.iter().flat_map(|own| own.0.iter().cloned()));
@@ -292,6 +323,28 @@ pub(crate) fn upstream_lines(request: &Request) -> Vec<String> {
     std::iter::once(first).chain(field_lines(&request.head)).collect()
 }
 
+/// The same with what the upstream is shown of who calls it, as the data plane adds it.
+pub(crate) fn sent_lines(exchange: &Exchange) -> Vec<String> {
+    let mut lines = upstream_lines(&exchange.request);
+    let Some(credentials) = &exchange.credentials else { return lines };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let line = &mut lines[0];
+    let mut target = line.split(' ').nth(1).expect("a target").to_owned();
+    if !credentials.query().is_empty() {
+        target.push(if target.contains('?') { '&' } else { '?' });
+        target.push_str(&text(credentials.query()));
+    }
+    *line = format!("{} {target} HTTP/1.1", exchange.request.method_text());
+    let call = Outgoing {
+        method: exchange.request.method_text().as_bytes(),
+        authority: exchange.request.head.bytes(exchange.request.authority),
+        target: target.as_bytes(),
+        wall: exchange.wall,
+    };
+    credentials.fields(&call, &mut |name, value| lines.push(format!("{}: {}", text(name), text(value))));
+    lines
+}
+
 /// Fields, one line each.
 pub(crate) fn field_lines(head: &Head) -> Vec<String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -303,17 +356,19 @@ pub(crate) fn field_lines(head: &Head) -> Vec<String> {
 pub(crate) fn run_page(manual: &str) -> usize {
     let mut consumers = Vec::new();
     let mut chain: Option<Chain> = None;
+    let service = Arc::new(Service::default());
     let mut ran = 0;
     for (info, block) in blocks(manual) {
         match info {
             "yaml consumers" => consumers = consumers_of(&block),
             "yaml settings" => {
-                let bench = Bench::new(consumers.clone());
+                let world = Arc::clone(&service) as Arc<dyn World>;
+                let bench = Bench { world, ..Bench::new(consumers.clone()) };
                 chain = Some(bench.build(&block).unwrap_or_else(|findings| panic!("{findings:#?}\n{block}")));
             }
             "http exchange" => {
                 let chain = chain.as_ref().expect("settings stand before the first exchange");
-                run_exchange(chain, &block);
+                run_exchange(chain, &service, &block);
                 ran += 1;
             }
             other => assert!(!other.contains(' '), "`{other}` is not a block that can be run"),
@@ -341,7 +396,23 @@ fn blocks(manual: &str) -> Vec<(&str, String)> {
     found
 }
 
+/// Consumers as the language reads them.
+fn loaded(block: &str) -> Vec<daemun_config::model::Consumer> {
+    let block: String = block.lines().map(|line| format!("  {line}\n")).collect();
+    let text =
+        format!("listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes: [{{ name: a, answer: {{}} }}]\nconsumers:\n{block}");
+    let loaded = daemun_config::load_text("a.yaml".as_ref(), &text, &System, &Vocabulary::default());
+    let config = loaded.config.unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(&loaded.sources, false)));
+    config.consumers
+}
+
+/// A consumer of YAML, as the language reads it, with nothing but its certificates and keys that sign.
+pub(crate) fn consumer_of(block: &str) -> Consumer {
+    consumers_of(block).pop().expect("a consumer")
+}
+
 fn consumers_of(block: &str) -> Vec<Consumer> {
+    let proofs = loaded(block);
     let node = parse_text(block, &mut Diagnostics::new()).expect("the consumers are YAML");
     let texts = |node: &Node, key: &str| -> Vec<String> {
         let items = node.get(key).and_then(Node::as_seq).unwrap_or_default();
@@ -352,12 +423,26 @@ fn consumers_of(block: &str) -> Vec<Consumer> {
         let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let mut one = consumer(node.get("name").and_then(Node::as_str).expect("a name"), &roles, &keys);
+        (one.groups, one.tags) = (texts(node, "groups"), texts(node, "tags"));
         let text = |node: &Node, key: &str| node.get(key).and_then(Node::as_str).expect("a text").to_owned();
         let logins = node.get("basic").and_then(Node::as_seq).unwrap_or_default();
         one.basic = logins.iter().map(|login| basic(&text(login, "username"), &text(login, "password"))).collect();
+        let own = proofs.iter().find(|known| known.name.value == one.name);
+        let own = own.expect("a consumer of the configuration");
+        one.certificates.clone_from(&own.certificates);
+        one.hmac.clone_from(&own.hmac);
+        one.signing_keys.clone_from(&own.signing_keys);
         one
     };
     node.as_seq().expect("a list of consumers").iter().map(one).collect()
+}
+
+/// What a client has proven that showed a certificate of the folder `mtls_auth/fixtures`.
+pub(crate) fn certificate(name: &str) -> Rc<TlsIdentity> {
+    let path = format!("{}/src/mtls_auth/fixtures/{name}.crt", env!("CARGO_MANIFEST_DIR"));
+    let der = CertificateDer::from_pem_file(path).expect("a certificate").to_vec();
+    let fingerprint = digest(&SHA256, &der).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    Rc::new(TlsIdentity::new(fingerprint, der))
 }
 
 /// A message of an `http exchange` block: its head, and what stands behind an empty line.
@@ -390,6 +475,9 @@ impl Message {
 /// The parts of an `http exchange` block.
 struct Script {
     request: Message,
+    /// What another service is asked, and what it answers.
+    asked: Option<Message>,
+    told: Option<Message>,
     upstream: Option<Message>,
     answer: Message,
     caller: Option<Message>,
@@ -399,6 +487,10 @@ struct Script {
     tls: bool,
     /// The peer is a trusted proxy.
     trusted: bool,
+    /// The certificate that the client showed.
+    certificate: Option<String>,
+    /// Seconds since the Unix epoch.
+    epoch: u64,
     times: usize,
 }
 
@@ -406,6 +498,8 @@ impl Script {
     fn parse(block: &str) -> Script {
         let mut script = Script {
             request: Message::default(),
+            asked: None,
+            told: None,
             upstream: None,
             answer: Message::of("HTTP/1.1 200 OK"),
             caller: None,
@@ -413,6 +507,8 @@ impl Script {
             from: IpAddr::from([192, 0, 2, 1]),
             tls: false,
             trusted: false,
+            certificate: None,
+            epoch: 0,
             times: 1,
         };
         let mut part = "request";
@@ -422,6 +518,8 @@ impl Script {
                 continue;
             }
             match line {
+                "→ service" => script.asked = Some(Message::default()),
+                "← service" => script.told = Some(Message::default()),
                 "→ upstream" => script.upstream = Some(Message::default()),
                 "→ upstream, unchanged" => script.upstream = Some(script.request.clone()),
                 "← upstream" => script.answer = Message::default(),
@@ -440,6 +538,8 @@ impl Script {
         match part {
             "→ upstream" => self.upstream.as_mut().expect("opened"),
             "← upstream" => &mut self.answer,
+            "→ service" => self.asked.as_mut().expect("opened"),
+            "← service" => self.told.as_mut().expect("opened"),
             "← caller" => self.caller.as_mut().expect("opened"),
             "request" => &mut self.request,
             other => panic!("nothing may follow `{other}`"),
@@ -453,6 +553,10 @@ impl Script {
             self.at = (seconds * 1e9) as u64;
         } else if first == "from" {
             self.from = last.parse().expect("an address");
+        } else if first == "certificate" {
+            self.certificate = Some(last.to_owned());
+        } else if first == "epoch" {
+            self.epoch = last.strip_suffix('s').and_then(|n| n.parse().ok()).expect("seconds");
         } else if condition == "over TLS" {
             self.tls = true;
         } else if condition == "through a trusted proxy" {
@@ -464,17 +568,19 @@ impl Script {
     }
 }
 
-fn run_exchange(chain: &Chain, block: &str) {
+fn run_exchange(chain: &Chain, service: &Service, block: &str) {
     let script = Script::parse(block);
     let make = || {
         let mut exchange = chain.exchange(&script.request.lines.join("\n"));
         exchange.client.peer = Some(script.from);
         exchange.client.ip = script.from;
+        exchange.client.peer_text = script.from.to_string().into();
         exchange.client.tls = script.tls;
         exchange.client.trusted = script.trusted;
+        exchange.client.identity = script.certificate.as_deref().map(certificate);
         exchange.id = b"5f3a09c1000000000001".to_vec();
         exchange.times.start = script.at;
-        exchange.wall = WALL + script.at;
+        exchange.wall = if script.epoch > 0 { script.epoch * SECOND } else { WALL + script.at };
         exchange
     };
     for _ in 0..script.times {
@@ -482,12 +588,23 @@ fn run_exchange(chain: &Chain, block: &str) {
         explained.request.body = script.request.body.is_some().then(|| script.request.body().into_bytes());
         let (outcome, detail) = chain.explain(&mut explained);
         let mut exchange = make();
+        if let Some(told) = &script.told {
+            service.answer(&[&told.lines[..], &[String::new(), told.body()]].concat().join("\n"));
+        }
         let (passed, verdict) = chain.inward_with(&mut exchange, script.request.body().as_bytes());
+        let asked: Vec<Vec<String>> = script.asked.iter().map(|asked| asked.lines.clone()).collect();
+        let really_asked = service.asked();
+        if !asked.is_empty() || script.told.is_some() {
+            assert_eq!(really_asked, asked, "{block}");
+        }
+        assert!(service.is_done(), "what the service answers was asked for\n{block}");
+        // what another service decides is not known before it is asked
+        let is_told = script.told.is_some();
         match &verdict {
             Ok(()) => {
                 assert_eq!(outcome, Outcome::Pass, "explain agrees ({detail})\n{block}");
                 // what is made of a body is not known before there is one
-                if script.request.body.is_none() {
+                if script.request.body.is_none() && !is_told {
                     assert_eq!(
                         upstream_lines(&explained.request),
                         upstream_lines(&exchange.request),
@@ -495,7 +612,7 @@ fn run_exchange(chain: &Chain, block: &str) {
                     );
                 }
                 let expected = script.upstream.as_ref().unwrap_or_else(|| panic!("it reaches the upstream\n{block}"));
-                assert_eq!(upstream_lines(&exchange.request), expected.lines, "{block}");
+                assert_eq!(sent_lines(&exchange), expected.lines, "{block}");
                 if let Some(body) = &exchange.request.body {
                     assert_eq!(String::from_utf8_lossy(body), expected.body(), "{block}");
                 }
@@ -507,7 +624,7 @@ fn run_exchange(chain: &Chain, block: &str) {
                     Outcome::Answer(status) | Outcome::Refuse(status, _) => status,
                     Outcome::Pass | Outcome::Skip => 0,
                 };
-                assert_eq!(told, status(stop), "explain agrees ({detail})\n{block}");
+                assert_eq!(told, if is_told { 0 } else { status(stop) }, "explain agrees ({detail})\n{block}");
                 assert!(script.upstream.is_none(), "it does not reach the upstream: {stop:?}\n{block}");
                 respond(stop, &mut exchange);
             }
@@ -562,5 +679,13 @@ pub(crate) fn wait<T>(work: impl Future<Output = T>) -> T {
             std::task::Poll::Ready(done) => return done,
             std::task::Poll::Pending => std::thread::park(),
         }
+    }
+}
+
+/// All that the caller is told of a stop, and not what the log says.
+pub(crate) fn told(stop: Stop) -> String {
+    match stop {
+        Stop::Fault(fault) => format!("{:?}", Fault { cause: None, ..fault }),
+        Stop::Answer(answer) => format!("{answer:?}"),
     }
 }

@@ -33,8 +33,9 @@ fn rows_stand_in_running_order() {
     let names: Vec<&str> = REGISTRY.iter().map(|row| row.name).collect();
     let admit =
         "compress request_id security_headers ip_filter bot_filter cors https_redirect canonical_host body_limit";
-    let order =
-        format!("{admit} key_auth basic_auth jwt introspection rate_limit validate headers transform fault_injection");
+    let known = "key_auth basic_auth token_auth jwt introspection mtls_auth hmac_auth signature_auth forward_auth csrf permission";
+    let last = "rate_limit validate headers transform upstream_auth fault_injection tokens";
+    let order = format!("{admit} {known} {last}");
     assert_eq!(names.join(" "), order);
 }
 
@@ -58,6 +59,23 @@ fn whoever_switches_a_policy_on_that_needs_no_settings_is_told_how() {
         }
     }
     assert!(without.contains(&"https_redirect") && without.len() > 3, "{without:?}");
+}
+
+#[test]
+fn whoever_asks_for_roles_by_another_name_is_told_of_permission() {
+    let policies: Vec<PolicyDescription> = REGISTRY.iter().map(PolicyRow::describe).collect();
+    for (lines, code, help) in [
+        ("policies: { rbac: {} }\nroutes: [{ name: a, answer: {} }]", "unknown_policy", "`permission: { allow: "),
+        ("policies: { acl: {} }\nroutes: [{ name: a, answer: {} }]", "unknown_policy", "`permission: { allow: "),
+        ("routes: [{ name: a, answer: {}, roles: [b] }]", "unknown_key", "`policies: { permission: { allow: "),
+        ("routes: [{ name: a, answer: {}, scopes: [b] }]", "unknown_key", "`policies: { permission: { allow: "),
+    ] {
+        let text = format!("listeners: [{{ bind: 127.0.0.1:0 }}]\n{lines}\n");
+        let loaded = load_text(Path::new("a.yaml"), &text, &System, &Vocabulary { policies: &policies });
+        let found: Vec<_> = loaded.diagnostics.iter().map(|found| (found.code, found.help.clone())).collect();
+        let [(found, told)] = found.as_slice() else { panic!("{lines}: {found:?}") };
+        assert!(*found == code && told.as_deref().unwrap_or_default().contains(help), "{lines}: {told:?}");
+    }
 }
 
 #[test]

@@ -41,6 +41,16 @@ const HABITS: &[(&[&str], &str, &str)] = &[
     ),
     (&["listen", "port", "ports", "bind", "entrypoints"], "listeners", "listeners: [{ bind: 0.0.0.0:8080 }]"),
     (
+        &["acl", "rbac", "roles", "scopes", "authorization", "authz", "opa", "cedar", "casbin", "permissions"],
+        "permission",
+        "permission: { allow: [{ roles: [buyer], methods: [GET] }] }",
+    ),
+    (
+        &["acl", "rbac", "roles", "scopes", "required_scopes", "authorization", "authz", "permissions"],
+        "policies",
+        "policies: { permission: { allow: [{ roles: [buyer] }] } }",
+    ),
+    (
         &["services", "clusters", "backends"],
         "upstreams",
         "upstreams: { NAME: { targets: [\"http://10.0.0.11:9001\"] } }",
@@ -54,7 +64,7 @@ const HABITS: &[(&[&str], &str, &str)] = &[
 ];
 
 /// How a key that is not known here is written, if it is known what it means and `known` has the key for that.
-pub(super) fn meant(key: &str, known: &[&str]) -> Option<&'static str> {
+pub(crate) fn meant(key: &str, known: &[&str]) -> Option<&'static str> {
     let key = key.to_ascii_lowercase().replace('-', "_");
     let fits = |(theirs, ours, _): &&(&[&str], &str, &str)| theirs.contains(&key.as_str()) && known.contains(ours);
     HABITS.iter().find(fits).map(|(_, _, written)| *written)

@@ -12,6 +12,7 @@ use crate::tree::Node;
 /// An address of `http` or `https`: host, port, path and query. No user, no fragment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WebUrl {
+    written: String,
     host: String,
     port: u16,
     tls: bool,
@@ -44,7 +45,14 @@ impl WebUrl {
         }
         let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
         let port = port.unwrap_or(if tls { 443 } else { 80 });
-        Ok(WebUrl { host, port, tls, authority: authority.to_ascii_lowercase(), target })
+        let written = written.to_owned();
+        Ok(WebUrl { written, host, port, tls, authority: authority.to_ascii_lowercase(), target })
+    }
+
+    /// As written; may hold a secret.
+    #[must_use]
+    pub fn written(&self) -> &str {
+        &self.written
     }
 
     /// Whether it is `https`.

@@ -31,6 +31,9 @@ codes! {
     BAD_VALUE = "bad_value":
         "The value has the right type but not a meaning here: a malformed address, host, duration, size or rate, a word \
          that is not one of those allowed, a number out of range. The message says what is expected.";
+    CEDAR = "cedar":
+        "A file of Cedar policies, schema or entities of `permission` cannot be used: it cannot be read, is malformed, does not fit the \
+         schema, or gives a name twice. The message gives the place in the file.";
     CONFLICTING_KEYS = "conflicting_keys":
         "Two keys that exclude each other are both given, such as two destinations of one route, or `path` and `prefix`.";
     CONTRADICTION = "contradiction":
@@ -60,7 +63,7 @@ codes! {
          `files` is needed. The message names what is missing.";
     NEEDS_AUTHENTICATOR = "needs_authenticator":
         "A policy of a route counts or judges consumers, and no authenticator on that route says who calls. Add one, such as \
-         `key_auth`, or switch the policy off there.";
+         `key_auth`, or switch the policy off there. A warning where rules of `permission` ask who calls: they let nobody in.";
     NO_CREDENTIALS = "no_credentials":
         "An authenticator is switched on, and no consumer has a credential it could accept, so that every call is refused.";
     NO_EFFECT = "no_effect":
@@ -99,18 +102,29 @@ codes! {
     TLS = "tls":
         "TLS settings cannot be used together: a certificate and its key do not belong to each other, or a name cannot be \
          asked for.";
+    TLS_EXPIRED = "tls_expired":
+        "A list of `client_crl` has expired: until its authority gives a new one, the clients of that authority are refused, since nobody \
+         can tell which of their certificates were taken back meanwhile.";
     TLS_FILE = "tls_file":
         "A certificate, key or authority file cannot be read or used: it is missing, or is not PEM.";
+    UNKNOWN_CONSUMER = "unknown_consumer":
+        "A rule names a consumer that `consumers` does not define. The nearest name is offered.";
     UNKNOWN_KEY = "unknown_key":
         "The mapping has a key that means nothing there. The nearest known key is offered.";
     UNKNOWN_PARAMETER = "unknown_parameter":
         "A template names a `{parameter}` that the route's path pattern does not have.";
     UNKNOWN_POLICY = "unknown_policy":
         "There is no policy of this name. The nearest name is offered.";
+    UNKNOWN_ROLE = "unknown_role":
+        "A rule names a role, group or tag that no consumer has, although some have others. Only a credential could bring it along.";
+    UNKNOWN_TOKEN_SERVICE = "unknown_token_service":
+        "A route or `token_auth` names a token service that `tokens` does not define, or none where there is not exactly one.";
     UNKNOWN_UPSTREAM = "unknown_upstream":
-        "A route names an upstream that `upstreams` does not define. The nearest name is offered.";
+        "A route or a policy names an upstream that `upstreams` does not define. The nearest name is offered.";
+    UNPROTECTED_ENDPOINT = "unprotected_endpoint":
+        "A route tells what tokens stand for (RFC 7662), and has no authenticator: anybody could ask. Add one, such as `key_auth`.";
     UNUSED_UPSTREAM = "unused_upstream":
-        "An upstream is defined that no route uses.";
+        "An upstream is defined that no route uses, and no policy may send calls to.";
     WRONG_TYPE = "wrong_type":
         "The value is of another type than the key takes: a list instead of a text, a number without its unit, a YAML \
          boolean or number where a text is needed (quote it).";

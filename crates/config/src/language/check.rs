@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
+use super::consumer::ConsumerText;
+use super::credentials::KeyId;
 use super::edge::ListenerProxyText;
 use super::policies::unknown_policy;
 use super::route::{AuthenticateText, RouteText};
@@ -19,6 +21,7 @@ use crate::tree::{At, Node, clip};
 pub(super) fn check(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Option<usize>> {
     existence(root, node, cx);
     addresses(root, node, cx);
+    tokens(root, node, cx);
     proxies(root, node, cx);
     let destinations = upstreams(root, node, cx);
     routes(root, node, cx);
@@ -37,6 +40,16 @@ fn existence(root: &Root, node: &Node, cx: &mut Decoder<'_>) {
     if root.routes.is_empty() && empty("routes") {
         let message = "there is no route, so every request is answered with 404";
         cx.report(Diagnostic::warning(NO_ROUTE, at("routes"), message).path("routes"));
+    }
+}
+
+/// Tokens are kept somewhere.
+fn tokens(root: &Root, node: &Node, cx: &mut Decoder<'_>) {
+    let first = node.get("tokens").and_then(Node::as_map).and_then(<[crate::tree::Entry]>::first);
+    if let Some(first) = first.filter(|_| root.store.is_none() && node.get("store").is_none()) {
+        let found = Diagnostic::error(MISSING_KEY, first.key_at, "`store` is missing: tokens must be kept somewhere");
+        let help = "write `store: { path: daemun.db }`, or `store: memory` to lose them with the process";
+        cx.report(found.path(format!("tokens.{}", first.key)).help(help));
     }
 }
 
@@ -145,6 +158,8 @@ fn upstreams(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Option<usize
         let fallback = upstream.value.fallback.as_ref().and_then(|fallback| fallback.upstream.as_ref());
         named.extend(fallback.map(|to| (to, format!("upstreams.{}.fallback.upstream", name.value.0))));
     }
+    let of_policies = cx.take_upstreams();
+    named.extend(of_policies.iter().map(|(name, path)| (name, path.clone())));
     for (name, path) in named {
         used.insert(&name.value);
         if written.contains(name.value.as_str()) {
@@ -278,6 +293,7 @@ fn consumers(root: &Root, cx: &mut Decoder<'_>) {
     let mut names: HashMap<&str, At> = HashMap::new();
     let mut keys: HashMap<[u8; 32], (usize, At)> = HashMap::new();
     let mut usernames: HashMap<&str, At> = HashMap::new();
+    let mut others: HashMap<String, At> = HashMap::new();
     for (position, consumer) in root.consumers.iter().enumerate() {
         let path = match &consumer.name.0 {
             Some(name) => format!("consumers.{}", name.value.0),
@@ -305,6 +321,7 @@ fn consumers(root: &Root, cx: &mut Decoder<'_>) {
                 cx.report(found.path(format!("{path}.basic.username")).related(first, "first given here"));
             }
         }
+        twice(consumer, &path, &mut others, cx);
         for key in &consumer.keys {
             match keys.get(&key.0.value) {
                 None => {
@@ -319,6 +336,23 @@ fn consumers(root: &Root, cx: &mut Decoder<'_>) {
                     let found = Diagnostic::error(KEY_REUSED, key.0.at, message).path(format!("{path}.keys"));
                     cx.report(found.related(*first, "first given here"));
                 }
+            }
+        }
+    }
+}
+
+/// Reports certificates and ids of keys that stand twice: nobody could say whose they are.
+fn twice(consumer: &ConsumerText, path: &str, known: &mut HashMap<String, At>, cx: &mut Decoder<'_>) {
+    let certificates = consumer.certificates.0.iter().map(|rule| (rule.key(), "certificates", "this certificate"));
+    let id = |id: &Spanned<KeyId>| (format!("id {}", id.value.0), id.at);
+    let secrets = consumer.hmac.0.iter().map(|key| (id(&key.id), "hmac.id", "this id of a key"));
+    let keys = consumer.signing_keys.0.iter().map(|key| (id(&key.id), "signing_keys.id", "this id of a key"));
+    for ((key, at), within, what) in certificates.chain(secrets).chain(keys) {
+        match known.get(&key) {
+            None => _ = known.insert(key, at),
+            Some(first) => {
+                let found = Diagnostic::error(DUPLICATE_NAME, at, format!("{what} is given twice"));
+                cx.report(found.path(format!("{path}.{within}")).related(*first, "first given here"));
             }
         }
     }

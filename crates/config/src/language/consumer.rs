@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
 
+use super::credentials::{CertificateText, HmacText, SigningKeyText};
 use super::gate::ImportanceText;
 use crate::decode::{Decoder, Name, Needed, OneOrMany, SchemaBuilder, Setting, text};
 use crate::diagnostic::{Diagnostic, SHORT_KEY};
@@ -28,6 +29,8 @@ settings! {
         groups: Vec<Name> = "[]",
         /// Tags: free words that rules and expressions can ask for.
         tags: Vec<Name> = "[]",
+        /// What its calls and tokens may be used for (RFC 6749, section 3.3): `[orders:read]`.
+        scopes: Vec<Scope> = "[]",
         /// API keys: texts of at least 16 bytes, best out of a reference like `${env:SHOP_KEY}`, or `{sha256: …}`, the digest that
         /// `daemun key hash` prints.
         pub(super) keys: Vec<KeyDigest> = "[]",
@@ -35,6 +38,12 @@ settings! {
         importance: Option<ImportanceText>,
         /// Credentials of HTTP Basic, for `basic_auth`; one or a list.
         pub(super) basic: OneOrMany<BasicText> = "[]",
+        /// Certificates, for `mtls_auth`; one or a list.
+        pub(super) certificates: OneOrMany<CertificateText> = "[]",
+        /// Secrets that it signs requests with, for `hmac_auth` and `signature_auth`; one or a list.
+        pub(super) hmac: OneOrMany<HmacText> = "[]",
+        /// Public keys that its signatures are verified with, for `signature_auth`; one or a list.
+        pub(super) signing_keys: OneOrMany<SigningKeyText> = "[]",
     }
     not_available { "plan" }
 }
@@ -47,10 +56,34 @@ impl ConsumerText {
             roles: names(self.roles),
             groups: names(self.groups),
             tags: names(self.tags),
+            scopes: self.scopes.into_iter().map(|scope| scope.0).collect(),
             keys: self.keys.into_iter().map(|key| key.0).collect(),
             importance: self.importance.map(ImportanceText::lower),
             basic: self.basic.0.into_iter().map(BasicText::lower).collect(),
+            certificates: self.certificates.0.into_iter().map(CertificateText::lower).collect(),
+            hmac: self.hmac.0.into_iter().map(HmacText::lower).collect(),
+            signing_keys: self.signing_keys.0.into_iter().map(SigningKeyText::lower).collect(),
         })
+    }
+}
+
+/// One scope (RFC 6749, section 3.3).
+struct Scope(String);
+
+impl Setting for Scope {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        let scope = text(node, cx, "a scope")?;
+        let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+        if scope.is_empty() || scope.len() > 256 || !scope.bytes().all(fits) {
+            let help = "a scope is one word of printable ASCII, like `orders:read`";
+            cx.bad_value_help(node, format!("`{}` cannot be a scope", node.shown()), help);
+            return None;
+        }
+        Some(Self(scope.to_owned()))
+    }
+
+    fn schema(s: &mut SchemaBuilder<'_>) -> Json {
+        s.pattern("scope", "What a call may be for: one word, like `orders:read`.", "^[!#-\\[\\]-~]{1,256}$")
     }
 }
 

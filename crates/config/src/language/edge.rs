@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use crate::decode::{
-    Bounded, Decoder, FieldValue, Key, Mapping, NonEmpty, OrOff, SchemaBuilder, Setting, Size, TemplateText, TimeLimit,
-    expression_end, text,
+    Bounded, Decoder, FieldValue, Key, Mapping, NonEmpty, OneOrMany, OrOff, SchemaBuilder, Setting, Size, TemplateText,
+    TimeLimit, expression_end, text,
 };
 use crate::diagnostic::{BAD_VALUE, CONFLICTING_KEYS, Diagnostic, WRONG_TYPE};
 use crate::model::{
@@ -200,6 +200,11 @@ settings! {
         client_ca: Option<Spanned<PathBuf>>,
         /// Whether a client may come without a certificate although `client_ca` is given.
         client_auth: Option<Spanned<ClientAuth>>,
+        /// Lists of client certificates that their authorities have taken back (CRL), PEM files; one or a list. Reloaded when the files
+        /// change. A list that has expired refuses the clients of its authority.
+        client_crl: OneOrMany<Spanned<PathBuf>> = "[]",
+        /// What becomes of a client of whose authority there is no list in `client_crl`.
+        client_crl_unknown: Option<Spanned<UnknownStatus>>,
         /// Least protocol version.
         min_version: MinVersion = "\"1.2\"",
     }
@@ -213,6 +218,17 @@ impl ListenerTlsText {
             let found = found.help("`client_ca` names the authorities that client certificates must chain to");
             cx.key("client_auth", |cx| cx.report(found));
         }
+        if let (Some(first), None) = (self.client_crl.0.first(), &self.client_ca) {
+            let found = Diagnostic::error(CONFLICTING_KEYS, first.at, "`client_crl` is given without `client_ca`");
+            let found = found.help("`client_ca` names the authorities that client certificates must chain to");
+            cx.key("client_crl", |cx| cx.report(found));
+        }
+        if let (Some(given), []) = (&self.client_crl_unknown, self.client_crl.0.as_slice()) {
+            let message = "`client_crl_unknown` is given without `client_crl`";
+            let found = Diagnostic::error(CONFLICTING_KEYS, given.at, message);
+            let found = found.help("without a list, no certificate is taken back");
+            cx.key("client_crl_unknown", |cx| cx.report(found));
+        }
     }
 
     fn lower(self) -> ListenerTls {
@@ -220,11 +236,25 @@ impl ListenerTlsText {
             certificates: self.certificates.0.into_iter().map(CertificateText::lower).collect(),
             client_ca: self.client_ca,
             client_auth_optional: self.client_auth.is_some_and(|given| matches!(given.value, ClientAuth::Optional)),
+            client_crl: self.client_crl.0,
+            client_crl_unknown_allowed: self
+                .client_crl_unknown
+                .is_some_and(|given| matches!(given.value, UnknownStatus::Allow)),
             min_version: match self.min_version {
                 MinVersion::V1_2 => TlsVersion::V1_2,
                 MinVersion::V1_3 => TlsVersion::V1_3,
             },
         }
+    }
+}
+
+settings! {
+    /// What becomes of a client whose certificate no list can tell of.
+    enum UnknownStatus {
+        /// Its handshake fails.
+        Refuse = "refuse",
+        /// It comes in.
+        Allow = "allow",
     }
 }
 

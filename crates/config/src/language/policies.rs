@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::decode::{Decoder, ExpressionText, SchemaBuilder, Setting};
+use crate::decode::{Decoder, ExpressionText, SchemaBuilder, Setting, meant};
 use crate::diagnostic::{BAD_VALUE, Diagnostic, NOT_AVAILABLE, UNKNOWN_POLICY, WRONG_TYPE};
 use crate::model::{PolicyEntry, Spanned};
 use crate::policy::{PLANNED_POLICIES, PolicyDescription};
@@ -29,7 +29,7 @@ impl Setting for PoliciesText {
 
     fn schema(s: &mut SchemaBuilder<'_>) -> Json {
         let mut properties = Map::new();
-        for policy in s.known_policies() {
+        for policy in s.known_policies().iter().filter(|policy| !policy.ends) {
             let settings = (policy.schema)(s);
             let settings = if policy.unconditional.is_some() {
                 settings
@@ -60,6 +60,12 @@ fn condition_schema() -> Json {
 
 fn policy(entry: &Entry, cx: &mut Decoder<'_>) -> Option<PolicyEntry> {
     let known = cx.known_policies().iter().find(|policy| policy.name == entry.key);
+    if known.is_some_and(|policy| policy.ends) {
+        let message = format!("`{}` is where a route ends, and no policy beside others", entry.key);
+        let found = Diagnostic::error(UNKNOWN_POLICY, entry.key_at, message);
+        cx.report(found.help(format!("write it beside the route's `match`: `{}: …`", entry.key)));
+        return None;
+    }
     let Some(policy) = known else {
         unknown_policy(&entry.key, entry.key_at, cx);
         return None;
@@ -121,12 +127,14 @@ pub(super) fn unknown_policy(name: &str, at: At, cx: &mut Decoder<'_>) {
         cx.report(Diagnostic::error(NOT_AVAILABLE, at, message));
         return;
     }
-    let known: Vec<&str> = cx.known_policies().iter().map(|policy| policy.name).collect();
-    let near = cx.suggest(name, known.iter().copied());
+    let known: Vec<&str> = cx.known_policies().iter().filter(|policy| !policy.ends).map(|policy| policy.name).collect();
+    let meant = meant(name, &known);
+    let near = if meant.is_some() { None } else { cx.suggest(name, known.iter().copied()) };
     let mut found = Diagnostic::error(UNKNOWN_POLICY, at, format!("there is no policy `{shown}`"));
-    found = match near {
-        Some(_) => found.did_you_mean(near),
-        None => found.help(format!("the policies are {}", known.join(", "))),
+    found = match (near, meant) {
+        (Some(_), _) => found.did_you_mean(near),
+        (None, Some(meant)) => found.help(format!("write `{meant}`")),
+        (None, None) => found.help(format!("the policies are {}", known.join(", "))),
     };
     cx.report(found);
 }

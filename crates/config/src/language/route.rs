@@ -8,13 +8,14 @@ use super::files::FilesText;
 use super::gate::ImportanceText;
 use super::pattern::{self, Location, PathPrefix, PathTemplate};
 use super::policies::PoliciesText;
+use super::tokens::{EndText, TOKENS};
 use super::upstream::UpstreamTimeoutsText;
 use crate::decode::{
     Decoder, FieldName, FieldValue, Mapping, Name, Needed, NonEmpty, OrOff, SchemaBuilder, Setting, Size, Status,
     TemplateText, text,
 };
 use crate::diagnostic::{self, BAD_VALUE, Diagnostic, UNKNOWN_PARAMETER};
-use crate::model::{Answer, Authenticate, Destination, PathRewrite, Redirect, Rewrite, Route, Spanned};
+use crate::model::{Answer, Authenticate, Destination, PathRewrite, PolicyEntry, Redirect, Rewrite, Route, Spanned};
 use crate::settings;
 use crate::tree::{At, Node};
 
@@ -39,6 +40,8 @@ settings! {
         redirect: Option<RedirectText>,
         /// Files of a folder, instead of an upstream.
         files: Option<FilesText>,
+        /// A token service that is asked here, by its name, instead of an upstream.
+        tokens: Option<EndText>,
         /// What is forwarded in place of the path and query.
         rewrite: Option<RewriteText>,
         /// Time limits that win over the upstream's.
@@ -60,8 +63,8 @@ settings! {
         /// Which calls go first when the upstream can take no more; a consumer's own wins.
         importance: ImportanceText = "normal",
     }
-    exclusive { "upstream", "answer", "redirect", "files" }
-    needs_one { "upstream", "answer", "redirect", "files" }
+    exclusive { "upstream", "answer", "redirect", "files", "tokens" }
+    needs_one { "upstream", "answer", "redirect", "files", "tokens" }
     check RouteText::check;
 }
 
@@ -101,7 +104,7 @@ impl RouteText {
 
     /// Whether it answers, redirects or serves files.
     pub(super) fn goes_elsewhere(&self) -> bool {
-        self.answer.is_some() || self.redirect.is_some() || self.files.is_some()
+        self.answer.is_some() || self.redirect.is_some() || self.files.is_some() || self.tokens.is_some()
     }
 
     /// A pattern that the reading of paths would never let match.
@@ -161,12 +164,19 @@ impl RouteText {
     pub(super) fn lower(self, upstream: Option<usize>) -> Option<Route> {
         let Spanned { value: name, at } = self.name.0?;
         let upstream = upstream.or_else(|| self.upstream.as_ref().map(|_| usize::MAX));
-        let destination = match (upstream, self.answer, self.redirect, self.files) {
+        let mut policies = self.policies.0;
+        let destination = match (upstream, self.answer, self.redirect, self.files, self.tokens) {
             (Some(index), ..) => Destination::Upstream(index),
             (None, Some(answer), ..) => Destination::Answer(answer.lower()),
-            (None, None, Some(redirect), _) => Destination::Redirect(redirect.lower()),
-            (None, None, None, Some(files)) => Destination::Files(files.lower()),
-            (None, None, None, None) => return None,
+            (None, None, Some(redirect), ..) => Destination::Redirect(redirect.lower()),
+            (None, None, None, Some(files), _) => Destination::Files(files.lower()),
+            (None, None, None, None, Some(tokens)) => {
+                let name = Spanned { value: TOKENS.to_owned(), at: tokens.node.at };
+                let (settings, sound) = (Some(tokens.node), tokens.sound);
+                policies.push(PolicyEntry { name, settings, when: None, sound });
+                Destination::Policy(TOKENS)
+            }
+            (None, None, None, None, None) => return None,
         };
         Some(Route {
             name: Spanned { value: name.0, at },
@@ -188,7 +198,7 @@ impl RouteText {
             mirror: self.mirror.map(MirrorText::lower),
             body_limit: self.limits.body.map(|size| size.0),
             upgrades: self.upgrades.into_iter().map(|upgrade| upgrade.0).collect(),
-            policies: self.policies.0,
+            policies,
             authenticate: match self.authenticate {
                 Some(AuthenticateText::Any(names)) => Authenticate::Any(names.0),
                 Some(AuthenticateText::All(_)) | None => Authenticate::All,

@@ -137,7 +137,7 @@ fn files_stay_below_their_root() {
 fn routes_end_in_one_place() {
     route(
         "match: { path: /a }",
-        &["missing_key routes.a: one of `upstream`, `answer`, `redirect` and `files` is missing"],
+        &["missing_key routes.a: one of `upstream`, `answer`, `redirect`, `files` and `tokens` is missing"],
     );
     route(
         "upstream: u, answer: { body: x }",

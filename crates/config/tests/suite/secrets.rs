@@ -192,7 +192,7 @@ fn secrets_of_policies_are_hidden_wherever_policies_stand() {
     for policies in [
         format!("policies: {{ jwt: {{ keys: {{ secret: {SECRET} }} }} }}"),
         format!("policies: {{ introspection: {{ client: {{ id: a, secret: {SECRET} }} }} }}"),
-        format!("polices: {{ jwt: {{ keys: {{ secret: {SECRET} }} }} }}"),
+        format!("policies: {{ jwt: {{ keys: {{ sekret: {SECRET} }} }} }}"),
     ] {
         hidden("a.yaml", &format!("{FRAME}{policies}\n"));
     }
@@ -203,4 +203,20 @@ fn secrets_of_policies_are_hidden_wherever_policies_stand() {
              client: {{ id: a, client_secret: {SECRET} }}\n"
         ),
     );
+}
+
+#[test]
+fn what_is_secret_in_the_settings_of_policies_is_not_shown() {
+    for settings in [
+        "csrf: { secret: SECRET }",
+        "csrf: { secret: [SECRET, SECRET-2], cookie: 5 }",
+        "csrf: { sekret: SECRET }",
+        "permission: { service: { url: 'http://a/', send: { authorization: Bearer SECRET }, timeout: 5 } }",
+        "permission: { service: { send: SECRET } }",
+    ] {
+        let settings = settings.replace("SECRET", SECRET);
+        hidden("a.yaml", &format!("policies: {{ {settings} }}\n{FRAME}"));
+        let route = FRAME.replace("answer: {}", &format!("answer: {{}}, policies: {{ {settings} }}"));
+        hidden("a.yaml", &route);
+    }
 }

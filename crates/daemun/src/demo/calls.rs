@@ -26,6 +26,12 @@ pub(super) fn calls(gateway: &str, status: &str, admin: &str) -> Vec<Call> {
     let of = |options: &str, target: &str| {
         format!("curl -i {options}{}'{gateway}{target}'", if options.is_empty() { "" } else { " " })
     };
+    let given = |name: &str| {
+        format!("{name}=$(curl -s -X POST {KEY} '{gateway}/auth' | sed 's/.*\"{name}_token\":\"\\([^\"]*\\).*/\\1/')")
+    };
+    let (access, refresh) = (given("access"), given("refresh"));
+    let account = format!("curl -i -H \"X-Api-Access-Token: $access\" '{gateway}/account'");
+    let again = format!("-d grant_type=refresh_token -d \"refresh_token=$refresh\" '{gateway}/auth'");
     let report = format!("'{gateway}/orders/report'");
     vec![
         call("an answer of the gateway's own", of("", "/hello"), 200),
@@ -41,6 +47,24 @@ pub(super) fn calls(gateway: &str, status: &str, admin: &str) -> Vec<Call> {
             "one call a minute is allowed: the second of two",
             format!("curl -s -o /dev/null {KEY} {report} --next -i {KEY} {report}"),
             429,
+        ),
+        call("tokens for a key, to be used in its place", format!("curl -i -X POST {KEY} '{gateway}/auth'"), 200),
+        call("with the access token", format!("{access}; {account}"), 200),
+        call(
+            "with an access token that has ended, which takes five seconds here",
+            format!("{access}; sleep 6; {account}"),
+            401,
+        ),
+        call("another pair for the refresh token", format!("{refresh}; curl -i {again}"), 200),
+        call(
+            "a refresh token that is used twice: its whole login is revoked",
+            format!("{refresh}; curl -s -o /dev/null {again}; curl -i {again}"),
+            400,
+        ),
+        call(
+            "an access token that was revoked",
+            format!("{access}; curl -s -o /dev/null -d \"token=$access\" '{gateway}/auth/revoke'; {account}"),
+            401,
         ),
         call("a path that has a route, with another method", of("-X DELETE", "/hello"), 405),
         call("a path that has no route", of("", "/nowhere"), 404),

@@ -4,9 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use daemun_accounts::Accounts;
 use daemun_control::{Listener, Source, Waiting, serve_admin, serve_status};
 use daemun_dataplane::record::{Events, Metrics, Recent};
-use daemun_dataplane::{Gateway, TargetStatus, Unknown, UpstreamStatus};
+use daemun_dataplane::{Clock, Gateway, TargetStatus, Unknown, UpstreamStatus};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -16,6 +17,8 @@ use super::sockets::{Bound, Role, Sockets, Table};
 struct Running {
     gateway: Arc<Gateway>,
     metrics: Arc<Metrics>,
+    accounts: Arc<Accounts>,
+    clock: Clock,
     events: Events,
     ready: AtomicBool,
 }
@@ -36,6 +39,22 @@ impl Source for Running {
             self.events.info("drain", format_args!("target `{target}` of upstream `{upstream}` {what}"));
         }
         Ok(status)
+    }
+
+    fn accounts(&self) -> &Arc<Accounts> {
+        &self.accounts
+    }
+
+    fn declares(&self, consumer: &str) -> bool {
+        self.gateway.snapshot().has_consumer(consumer)
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.wall(self.clock.now()) / 1_000_000
+    }
+
+    fn audit(&self, what: &str) {
+        self.events.info("audit", format_args!("{what}"));
     }
 
     fn ready(&self) -> bool {
@@ -76,8 +95,15 @@ impl Drop for Task {
 }
 
 impl Endpoints {
-    pub(super) fn new(gateway: Arc<Gateway>, metrics: Arc<Metrics>, events: Events) -> Self {
-        let running = Arc::new(Running { gateway, metrics, events: events.clone(), ready: AtomicBool::new(false) });
+    pub(super) fn new(
+        gateway: Arc<Gateway>,
+        metrics: Arc<Metrics>,
+        accounts: Arc<Accounts>,
+        clock: Clock,
+        events: Events,
+    ) -> Self {
+        let ready = AtomicBool::new(false);
+        let running = Arc::new(Running { gateway, metrics, accounts, clock, events: events.clone(), ready });
         Self { running, events, served: Vec::new(), ending: Vec::new() }
     }
 

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemun_accounts::Accounts;
+use daemun_accounts::store::{Durability, Sqlite, StoreError};
 use daemun_config::Loaded;
-use daemun_config::model::{Config, LogTarget, Reload};
+use daemun_config::model::{Config, LogTarget, Reload, StoreConfig};
 use daemun_config::tree::Sources;
 use daemun_dataplane::record::{AccessLog, Events, Metrics};
 use daemun_dataplane::{Clock, Gateway, IdSource, Options, Snapshot};
@@ -74,6 +76,7 @@ pub(crate) struct Process {
     metrics: Arc<Metrics>,
     carry: Arc<Carry>,
     world: Arc<dyn World>,
+    accounts: Arc<Accounts>,
     gateway: Arc<Gateway>,
     sockets: Table,
     endpoints: Endpoints,
@@ -103,6 +106,7 @@ struct Running {
     drain: Duration,
     reload: Reload,
     workers: Option<usize>,
+    store: Option<StoreConfig>,
 }
 
 impl Running {
@@ -113,6 +117,7 @@ impl Running {
             drain: config.timeouts.drain,
             reload: config.reload,
             workers: config.workers,
+            store: config.store.clone(),
         }
     }
 }
@@ -152,6 +157,7 @@ impl Process {
         let carry = Arc::new(Carry::default());
         let world = Outside::start(clock.clone(), events.clone())
             .map_err(|error| Failure::unavailable(format!("no threads for computing: {error}")))?;
+        let accounts = kept_accounts(&carry, loaded.config.as_ref(), &clock, &events)?;
         let mut compiled = Compiled::new(loaded, &carry, &world, &metrics);
         let (config, snapshot) = compiled.sound(output)?;
         let read = Read { began, files: compiled.files, sources: compiled.sources };
@@ -177,7 +183,13 @@ impl Process {
             .map_err(|error| Failure::unavailable(format!("the workers cannot be started: {error}")))?;
         let gateway = Arc::new(gateway);
         targets.publish(coming, &gateway.snapshot());
-        let mut endpoints = Endpoints::new(Arc::clone(&gateway), Arc::clone(&metrics), events.clone());
+        let mut endpoints = Endpoints::new(
+            Arc::clone(&gateway),
+            Arc::clone(&metrics),
+            Arc::clone(&accounts),
+            clock.clone(),
+            events.clone(),
+        );
         endpoints.serve(&sockets).map_err(|error| Failure::unavailable(error.to_string()))?;
         metrics.published(1, clock.wall(clock.now()));
         Ok(Self {
@@ -187,6 +199,7 @@ impl Process {
             metrics,
             carry,
             world,
+            accounts,
             gateway,
             sockets,
             endpoints,
@@ -376,6 +389,13 @@ impl Process {
         if config.workers != self.running.workers {
             self.events.warning("workers", format_args!("the number of workers stays {workers} until a restart"));
         }
+        match &config.store {
+            _ if self.accounts.is_kept() && config.store != self.running.store => {
+                self.events.warning("store", format_args!("the store stays what it was until a restart"));
+            }
+            Some(store) => keep(&self.accounts, store, &self.clock, &self.events)?,
+            None => {}
+        }
         let sockets = self.sockets.open(keys(config), workers).map_err(|refused| messages(&refused).join("; "))?;
         let log = open_log(config, self.log.as_ref(), &self.metrics, &self.events)?;
         let per_worker = sockets.per_worker(workers, Some(&self.sockets)).map_err(|error| error.to_string())?;
@@ -548,6 +568,31 @@ impl Process {
         }
         self.events.info("stop", format_args!("ended"));
     }
+}
+
+/// The accounts, kept where the configuration says.
+fn kept_accounts(
+    carry: &Carry,
+    config: Option<&Config>,
+    clock: &Clock,
+    events: &Events,
+) -> Result<Arc<Accounts>, Failure> {
+    let accounts = Accounts::of(carry);
+    if let Some(store) = config.and_then(|config| config.store.as_ref()) {
+        keep(&accounts, store, clock, events).map_err(Failure::unavailable)?;
+    }
+    Ok(accounts)
+}
+
+/// Opens the store, where there is one and it is not open yet, and has the accounts kept there.
+fn keep(accounts: &Arc<Accounts>, config: &StoreConfig, clock: &Clock, events: &Events) -> Result<(), String> {
+    let Some(path) = config.path.as_ref().filter(|_| !accounts.is_kept()) else { return Ok(()) };
+    let durability = if config.power { Durability::Power } else { Durability::Process };
+    let failed = |error: StoreError| format!("the store cannot be opened: {error}");
+    let store = Sqlite::open(path, durability).map_err(failed)?;
+    let (clock, events) = (clock.clone(), events.clone());
+    let now = move || clock.wall(clock.now()) / 1_000_000;
+    accounts.keep_in(Box::new(store), now, move |what| events.error("store", format_args!("{what}"))).map_err(failed)
 }
 
 /// Does what blocks on a thread for that.

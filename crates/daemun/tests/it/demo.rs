@@ -18,9 +18,9 @@ fn every_call_of_the_demo_gets_the_status_behind_it() {
         if line == "# Ctrl-C ends it" {
             break;
         }
-        lines.extend(line.starts_with("curl ").then_some(line));
+        lines.extend(line.contains("# → ").then_some(line));
     }
-    assert!(lines.len() >= 12, "{lines:#?}");
+    assert!(lines.len() >= 18, "{lines:#?}");
     for line in &lines {
         let expected = line.rsplit_once("# → ").unwrap().1;
         let output = Command::new("sh").arg("-c").arg(line).output().unwrap();

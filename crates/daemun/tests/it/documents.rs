@@ -6,7 +6,7 @@ use daemun::Code;
 
 use crate::support::{Folder, daemun};
 
-const PAGES: [(&str, &str, usize); 14] = [
+const PAGES: &[(&str, &str, usize)] = &[
     ("README.md", include_str!("../../../../README.md"), 1),
     ("README.ko.md", include_str!("../../../../README.ko.md"), 1),
     ("getting-started.md", include_str!("../../../../docs/guide/getting-started.md"), 2),
@@ -16,7 +16,16 @@ const PAGES: [(&str, &str, usize); 14] = [
     ("finding-targets.md", include_str!("../../../../docs/guide/finding-targets.md"), 2),
     ("balancing.md", include_str!("../../../../docs/guide/balancing.md"), 4),
     ("failures.md", include_str!("../../../../docs/guide/failures.md"), 4),
+    ("keys-users-tokens.md", include_str!("../../../../docs/guide/keys-users-tokens.md"), 2),
     ("overload.md", include_str!("../../../../docs/guide/overload.md"), 3),
+    ("permission.md", include_str!("../../../../docs/guide/permission.md"), 1),
+    ("permission.yaml", concat!("```yaml\n", include_str!("../../../../examples/permission.yaml"), "```\n"), 1),
+    ("from-nginx-auth-request.md", include_str!("../../../../docs/guide/from-nginx-auth-request.md"), 1),
+    (
+        "daemun-kept.yaml",
+        concat!("```yaml\n", include_str!("../../../../examples/retailer/daemun-kept.yaml"), "```\n"),
+        1,
+    ),
     ("tokens-of-others.md", include_str!("../../../../docs/guide/tokens-of-others.md"), 2),
     ("jwt.yaml", concat!("```yaml\n", include_str!("../../../../examples/jwt.yaml"), "```\n"), 1),
     ("static-site.yaml", concat!("```yaml\n", include_str!("../../../../examples/static-site.yaml"), "```\n"), 1),
@@ -31,7 +40,7 @@ fn configurations(page: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn every_whole_configuration_in_a_document_is_sound() {
-    for (name, page, least) in PAGES {
+    for &(name, page, least) in PAGES {
         let mut count = 0;
         for text in configurations(page) {
             let folder = Folder::new();

@@ -22,30 +22,34 @@ pub(crate) async fn send(
     exchange: &mut Exchange,
     trail: &mut Trail,
 ) -> Result<Option<Box<Rest>>, Stop> {
-    match &ask.route.destination {
-        Destination::Upstream(index) => {
-            let upstream = find(ask, *index)?;
-            let retry = retry::retry_of(ask.route, upstream);
-            let mirror = mirror::of(ask.route, exchange);
-            let keep = retry.map_or(0, |retry| retry.buffer).max(mirror.map_or(0, |mirror| mirror.buffer));
-            let mut call = Call::new(ask, exchange, keep)?;
-            call.ran = trail.verdicts.ran();
-            let result = through(ask, exchange, upstream, &mut call, trail).await;
-            if let Some(mirror) = mirror {
-                mirror::send(ask, exchange, &call, mirror, trail);
-            }
-            match result {
-                // boxed, so that calls that succeed do not carry the size of this
-                Err(Stop::Fault(fault)) => Box::pin(fall_back(ask, exchange, upstream, &mut call, fault, trail)).await,
-                other => other,
-            }
-        }
-        Destination::Answer(answer) => Err(Stop::Answer(answer.clone())),
-        Destination::Files(files) => {
+    let index = match (&exchange.elsewhere, &ask.route.destination) {
+        (Some(elsewhere), _) => elsewhere.upstream,
+        (None, Destination::Upstream(index)) => *index,
+        (None, Destination::Answer(answer)) => return Err(Stop::Answer(answer.clone())),
+        (None, Destination::Files(files)) => {
             // boxed, so that calls to upstreams do not carry the size of this
-            Box::pin(files::send(ask, exchange, files, trail)).await.map(|()| None)
+            return Box::pin(files::send(ask, exchange, files, trail)).await.map(|()| None);
         }
-        Destination::Redirect(to) => Err(Stop::Answer(Box::new(redirect(to, exchange)))),
+        (None, Destination::Policy) => {
+            let fault = Fault::new(Reason::Internal, "nothing answers here");
+            return Err(fault.cause("the last policy let the request pass").into());
+        }
+        (None, Destination::Redirect(to)) => return Err(Stop::Answer(Box::new(redirect(to, exchange)))),
+    };
+    let upstream = find(ask, index)?;
+    let retry = retry::retry_of(ask.route, upstream);
+    let mirror = mirror::of(ask.route, exchange);
+    let keep = retry.map_or(0, |retry| retry.buffer).max(mirror.map_or(0, |mirror| mirror.buffer));
+    let mut call = Call::new(ask, exchange, keep)?;
+    call.ran = trail.verdicts.ran();
+    let result = through(ask, exchange, upstream, &mut call, trail).await;
+    if let Some(mirror) = mirror {
+        mirror::send(ask, exchange, &call, mirror, trail);
+    }
+    match result {
+        // boxed, so that calls that succeed do not carry the size of this
+        Err(Stop::Fault(fault)) => Box::pin(fall_back(ask, exchange, upstream, &mut call, fault, trail)).await,
+        other => other,
     }
 }
 

@@ -188,6 +188,7 @@ fn request(
     *request.uri_mut() =
         Uri::from_parts(parts).map_err(|_| Fault::new(Reason::BadPath, "the path cannot be sent over HTTP/2"))?;
     *request.headers_mut() = fields(exchange, framing);
+    head::credentials(exchange, upstream, target, rewrite, request.headers_mut());
     Ok(request)
 }
 

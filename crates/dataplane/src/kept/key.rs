@@ -100,6 +100,12 @@ impl Asked<'_> {
     fn put_resource(&self, put: &mut impl FnMut(&[u8])) {
         let request = &self.exchange.request;
         put(request.head.bytes(request.authority));
+        if let Some(elsewhere) = &self.exchange.elsewhere {
+            put(b"elsewhere");
+            put(elsewhere.name.as_bytes());
+            put(if elsewhere.resource.is_some() { b"r" } else { b"" });
+            put(elsewhere.resource.as_deref().unwrap_or_default().as_bytes());
+        }
         let Some(rewrite) = &self.route.own.rewrite else {
             put(request.head.bytes(request.path));
             put(if request.query.is_some() { b"?" } else { b"" });
@@ -285,6 +291,13 @@ mod tests {
         add(digest(&one, &exchange("/a", &[("X-HTTP-Method-Override", "DELETE")])));
         add(digest(&one, &exchange("/a", &[("Origin", "https://a.test")])));
         add(digest(&one, &exchange("/a", &[(&"x".repeat(40), "a")])));
+        for (name, resource) in [("u", None), ("v", None), ("u", Some("/a")), ("u", Some("/b"))] {
+            let mut elsewhere = exchange("/a", &[]);
+            let resource = resource.map(Into::into);
+            elsewhere.elsewhere =
+                Some(Box::new(daemun_pipeline::Elsewhere { upstream: 0, name: name.into(), resource }));
+            add(digest(&one, &elsewhere));
+        }
         let mut tls = exchange("/a", &[]);
         tls.client.tls = true;
         add(digest(&one, &tls));

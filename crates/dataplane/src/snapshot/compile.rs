@@ -11,11 +11,12 @@ use daemun_config::model::{
 use daemun_config::tree::At;
 use daemun_pipeline::expression::{Expression, ExpressionError, Scope, Text};
 use daemun_pipeline::{
-    BasicCredential, BuildContext, Carry, Consumer, Directory, Nowhere, Phase, Policy, PolicyRow, World,
+    BasicCredential, BuildContext, Carry, Consumer, Directory, Nowhere, Phase, Policy, PolicyRow, Upstreams, World,
 };
 
 use super::failure::{Names, OwnFailure};
 use super::template::{Template, split_expressions};
+use super::ways::Ways;
 use super::{Destination, Entrance, Own, PathRewrite, Redirect, Rewrite, Route, Settings, Snapshot, answer, upstream};
 use crate::chain::{Chain, Link};
 use crate::clock::nanos;
@@ -86,10 +87,14 @@ fn compile(
     let directory = Arc::new(directory(config));
     let router = Router::build(config.routes.iter().map(Into::into), config.hosts_fall_through, diagnostics);
     let bodies = config.routes.iter().map(|route| route.body_limit.unwrap_or(config.limits.body));
+    let known: Arc<dyn Upstreams> = Arc::new(Ways::new(&config.upstreams, &upstreams));
     let mut compiler = Compiler {
         registry,
         carry,
         world,
+        token_services: &config.tokens,
+        has_store: config.store.is_some(),
+        upstreams: &known,
         directory: &directory,
         diagnostics,
         names: Names::of(&config.upstreams),
@@ -176,6 +181,9 @@ struct Compiler<'a> {
     registry: &'static [PolicyRow],
     carry: &'a Carry,
     world: &'a Arc<dyn World>,
+    token_services: &'a [model::TokenService],
+    has_store: bool,
+    upstreams: &'a Arc<dyn Upstreams>,
     directory: &'a Arc<Directory>,
     diagnostics: &'a mut Diagnostics,
     names: Names<'a>,
@@ -268,6 +276,9 @@ impl Compiler<'_> {
             directory: self.directory,
             carry: self.carry,
             world: self.world,
+            token_services: self.token_services,
+            has_store: self.has_store,
+            upstreams: self.upstreams,
             route,
             authenticated,
             body: if route.is_some() { self.body } else { self.largest_body },
@@ -308,6 +319,7 @@ impl Compiler<'_> {
                 .location(route, &redirect.to, params)
                 .map(|to| Destination::Redirect(Box::new(Redirect { to, status: redirect.status }))),
             model::Destination::Files(files) => self.files(route, files),
+            model::Destination::Policy(_) => Some(Destination::Policy),
         };
         let rewrite = self.rewrite(route, params);
         let (destination, rewrite, chain) = (destination?, rewrite?, chain?);
@@ -485,7 +497,7 @@ fn scope(params: &[String]) -> Scope<'_> {
 }
 
 /// Policies beside authenticators that keep calls away.
-const GUARDS: &[&str] = &["ip_filter", "bot_filter", "body_limit", "validate"];
+const GUARDS: &[&str] = &["ip_filter", "bot_filter", "body_limit", "csrf", "permission", "validate"];
 
 /// Warns of routes whose requests, when they fail only its conditions, go to one that asks for less proof of who calls.
 fn less_protected(config: &Config, registry: &[PolicyRow], router: &Router, diagnostics: &mut Diagnostics) {
@@ -577,7 +589,12 @@ fn entrances(config: &Config, carry: &Carry, diagnostics: &mut Diagnostics) -> O
 }
 
 fn link(name: &'static str, row: u8, (built, when): Built, any: bool) -> Vec<Link> {
-    built.into_iter().map(|(phase, policy)| Link { name, row, phase, policy, any, when: when.clone() }).collect()
+    let link = |(phase, policy)| {
+        // what an authenticator does behind all of them is no other way to prove who calls
+        let any = any && phase == Phase::Authenticate;
+        Link { name, row, phase, policy, any, when: when.clone() }
+    };
+    built.into_iter().map(link).collect()
 }
 
 fn directory(config: &Config) -> Directory {
@@ -586,12 +603,16 @@ fn directory(config: &Config) -> Directory {
         roles: c.roles.clone(),
         groups: c.groups.clone(),
         tags: c.tags.clone(),
+        scopes: c.scopes.clone(),
         keys: c.keys.iter().map(|k| k.value).collect(),
         basic: c
             .basic
             .iter()
             .map(|known| BasicCredential { username: known.username.value.clone(), password: known.password })
             .collect(),
+        certificates: c.certificates.clone(),
+        hmac: c.hmac.clone(),
+        signing_keys: c.signing_keys.clone(),
     });
     Directory::new(consumers.collect())
 }
@@ -638,6 +659,7 @@ mod tests {
         name: "key_auth",
         phase: Phase::Authenticate,
         manual: "",
+        ends: false,
         unconditional: None,
         check: |_, _| {},
         schema: |_| true.into(),
@@ -653,6 +675,7 @@ mod tests {
             phase: "authenticate",
             doc: "",
             authenticator: true,
+            ends: false,
             unconditional: None,
             check: |_, _| {},
             schema: |_| true.into(),

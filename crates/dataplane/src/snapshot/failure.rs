@@ -106,7 +106,10 @@ impl OwnFailure {
         // what one upstream answered is not given for another
         let of = match config.destination {
             model::Destination::Upstream(index) => upstreams.name(index),
-            model::Destination::Answer(_) | model::Destination::Redirect(_) | model::Destination::Files(_) => "",
+            model::Destination::Answer(_)
+            | model::Destination::Redirect(_)
+            | model::Destination::Files(_)
+            | model::Destination::Policy(_) => "",
         };
         let kept = format!("{owner} to {of}");
         let fallback = |fallback: &model::Fallback| Fallback::compile(fallback, &kept, upstreams, carry);

@@ -6,6 +6,7 @@ pub(crate) mod reach;
 pub(crate) mod set;
 pub(crate) mod template;
 pub(crate) mod upstream;
+pub(crate) mod ways;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -122,6 +123,8 @@ pub(crate) enum Destination {
     Redirect(Box<Redirect>),
     /// Files of a folder.
     Files(Arc<Files>),
+    /// What the last policy of the chain answers.
+    Policy,
 }
 
 /// A redirect, compiled.
@@ -158,6 +161,12 @@ impl Snapshot {
         self.routes.iter().map(|route| route.name.as_ref())
     }
 
+    /// Whether the configuration has a consumer of this name.
+    #[must_use]
+    pub fn has_consumer(&self, name: &str) -> bool {
+        self.directory.find(name).is_some()
+    }
+
     /// The router.
     #[must_use]
     pub fn router(&self) -> &Router {
@@ -184,6 +193,7 @@ impl Snapshot {
     /// Where a route ends, as text.
     #[must_use]
     pub fn destination_of(&self, route: usize) -> String {
+        let last = || self.policies_of(route).last().unwrap_or_default().to_owned();
         match self.routes.get(route).map(|route| &route.destination) {
             Some(Destination::Upstream(index)) => {
                 format!("upstream {}", self.upstreams.get(*index).map_or("", |upstream| upstream.name.as_str()))
@@ -191,6 +201,7 @@ impl Snapshot {
             Some(Destination::Answer(answer)) => format!("answer {}", answer.status),
             Some(Destination::Redirect(redirect)) => format!("redirect {}", redirect.status),
             Some(Destination::Files(files)) => format!("files {}", files.root.value.display()),
+            Some(Destination::Policy) => last(),
             None => String::new(),
         }
     }

@@ -34,8 +34,8 @@ pub(crate) const REQUEST: &str = "GET /items/4711?color=red HTTP/1.1\r\nHost: ww
      Authorization: Basic c2hvcDpjb3JyZWN0IGhvcnNl\r\n";
 
 /// Who calls.
-const CONSUMERS: &str = "consumers:\n  - { name: shop-app, keys: [shop-app-key-0001], basic: [{ username: shop, \
-     password: correct horse }] }\n";
+const CONSUMERS: &str = "consumers:\n  - { name: shop-app, roles: [buyer], keys: [shop-app-key-0001], basic: [{ username: shop, \
+     password: correct horse }] }\n  - { name: nobody, groups: [suspended] }\n";
 
 const BESIDE: &str = "{ targets: [\"http://127.0.0.1:1\"] }";
 
@@ -80,6 +80,11 @@ pub(crate) const TOGETHER: &[&[Feature]] = &[
         policy("security headers", "security_headers: {}"),
         policy("CORS without an origin", "cors: { origins: [\"https://shop.example.com\"] }"),
         policy("an API key that passes", "key_auth: { header: X-Api-Key }"),
+        policy(
+            "rules that let the caller pass",
+            "permission: { deny: [{ groups: suspended }, { when: 'request.header[\"x-user\"] == \"u9\"' }], allow: [{ \
+             consumers: nobody }, { roles: [buyer], methods: [GET] }] }",
+        ),
         policy("a limit that is not reached", "rate_limit: { limit: 1000000/s, by: client_ip }"),
         policy("HTTPS, but for this path", "https_redirect: { except: [/items] }"),
         policy(

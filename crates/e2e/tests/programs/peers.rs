@@ -54,7 +54,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/node")
 }
 
-/// A running Node script that writes JSON lines. Dropping it kills it.
+/// A running program, mostly a Node script, that writes JSON lines. Dropping it kills it.
 pub(crate) struct Script {
     child: Child,
     stdout: Arc<Mutex<Vec<String>>>,
@@ -66,6 +66,11 @@ impl Script {
     pub(crate) fn start(name: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new("node");
         command.arg(folder().join(name)).args(arguments).current_dir(folder());
+        Self::of(command)
+    }
+
+    /// Starts a program.
+    pub(crate) fn of(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = collect(child.stdout.take().unwrap());
@@ -81,13 +86,24 @@ impl Script {
     /// The same of one that takes arguments.
     pub(crate) fn serve_with(name: &str, arguments: &[&str]) -> (Self, u64) {
         let script = Self::start(name, arguments);
-        let first = script.wait_for(&format!("{name} told its port"), |line| line.get("port").is_some());
-        (script, first["port"].as_u64().unwrap())
+        let port = script.port(name);
+        (script, port)
+    }
+
+    /// The port that a server tells.
+    pub(crate) fn port(&self, name: &str) -> u64 {
+        let first = self.wait_for(&format!("{name} told its port"), |line| line.get("port").is_some());
+        first["port"].as_u64().unwrap()
     }
 
     /// Runs a client to its end and returns what it wrote.
     pub(crate) fn run(name: &str, arguments: &[&str]) -> Vec<Value> {
-        let mut script = Self::start(name, arguments);
+        Self::start(name, arguments).end(name)
+    }
+
+    /// Lets a program run to its end and returns what it wrote.
+    pub(crate) fn end(self, name: &str) -> Vec<Value> {
+        let mut script = self;
         let status: ExitStatus =
             wait_until(&format!("{name} ended"), PATIENCE, || script.child.try_wait().ok().flatten());
         // A pipe may still hold what the program wrote last; its reader lets go of the list at the pipe's end.
@@ -95,6 +111,11 @@ impl Script {
         let said = script.said();
         assert!(status.success(), "{name} {status}, wrote {said:#?} and {:#?}", locked(&script.stderr));
         said
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// The lines it has written so far.

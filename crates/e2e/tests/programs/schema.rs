@@ -119,12 +119,23 @@ fn validated(cases: &[Case]) -> Vec<Value> {
     said
 }
 
+/// The examples: files, a folder that is one configuration, and the configurations in folders that hold other files as well.
+fn paths() -> Vec<PathBuf> {
+    let within = |folder: &Path| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let of = |path: PathBuf| -> Vec<PathBuf> {
+        if !path.is_dir() || path.join("10-gateway.yaml").exists() {
+            return vec![path];
+        }
+        within(&path).filter(|path| path.extension().is_some_and(|ending| ending == "yaml")).collect()
+    };
+    within(&root().join("examples")).flat_map(of).collect()
+}
+
 /// Every example as it is written; a folder as the one configuration that its files make.
 fn examples() -> Vec<Case> {
     let policies = policies();
     let mut cases = Vec::new();
-    for entry in std::fs::read_dir(root().join("examples")).unwrap() {
-        let path = entry.unwrap().path();
+    for path in paths() {
         let document = if path.is_dir() {
             load(Some(&path), &Keys, &Vocabulary { policies: &policies }).tree.unwrap()
         } else {

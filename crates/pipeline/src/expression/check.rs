@@ -61,10 +61,10 @@ pub(super) struct Checker<'a> {
 }
 
 const FIELDS: &[(&str, &[&str])] = &[
-    ("request", &["body", "cookie", "header", "host", "id", "method", "path", "query", "scheme"]),
+    ("request", &["body", "cookie", "header", "host", "id", "method", "path", "query", "query_string", "scheme"]),
     ("response", &["header", "status"]),
     ("client", &["ip"]),
-    ("consumer", &["name", "roles"]),
+    ("consumer", &["claims", "credential", "groups", "name", "roles", "scopes", "tags"]),
     ("tls", &["dns_names", "fingerprint", "issuer", "server_name", "subject", "subject_cn", "uris", "version"]),
 ];
 
@@ -246,6 +246,10 @@ impl<'a> Checker<'a> {
             self.put(node, Slot::All(names));
             return Ok(Some(Kind::Map(Box::new(Kind::Text))));
         }
+        if let Some((slot, kind)) = self.claim(node)? {
+            self.put(node, slot);
+            return Ok(Some(kind));
+        }
         let found = match &node.expr {
             Expr::Select(select) => match self.names_of(&select.operand)? {
                 Some(names) if select.test => Some((self.has(names, &select.field), Kind::Bool)),
@@ -334,6 +338,7 @@ impl<'a> Checker<'a> {
             ("request", "path") => text(Source::Path),
             ("request", "host") => text(Source::Host),
             ("request", "scheme") => text(Source::Scheme),
+            ("request", "query_string") => text(Source::QueryString),
             ("request", "id") => text(Source::Id),
             ("request", "body") if !self.scope.body => wrong_help(
                 node,
@@ -350,12 +355,14 @@ impl<'a> Checker<'a> {
             ("tls", "issuer") => text(Source::Issuer),
             ("tls", "dns_names") => list(List::DnsNames),
             ("tls", "uris") => list(List::Uris),
-            ("consumer", "name" | "roles") if !self.scope.consumer => {
-                let help = "a route is chosen before anybody is asked who calls; `when` of a policy of the route may speak of it";
-                wrong_help(node, "who calls is not known yet where this stands", help)
-            }
+            ("consumer", field) if !self.scope.consumer && fields.contains(&field) => self.unknown_caller(node),
             ("consumer", "name") => text(Source::Consumer),
+            ("consumer", "credential") => text(Source::Credential),
             ("consumer", "roles") => list(List::Roles),
+            ("consumer", "groups") => list(List::Groups),
+            ("consumer", "tags") => list(List::Tags),
+            ("consumer", "scopes") => list(List::Scopes),
+            ("consumer", "claims") => Ok(Some((Slot::Claims, Kind::Map(Box::new(Kind::Any))))),
             ("response", "status") => {
                 self.needs_answer(node)?;
                 Ok(Some((Slot::Status, Kind::Int)))
@@ -367,6 +374,33 @@ impl<'a> Checker<'a> {
                 };
                 wrong_help(node, format!("`{root}` has no `{field}`"), help)
             }
+        }
+    }
+
+    fn unknown_caller<T>(&self, node: &IdedExpr) -> Result<T, Wrong> {
+        let help =
+            "a route is chosen before anybody is asked who calls; `when` of a policy of the route may speak of it";
+        wrong_help(node, "who calls is not known yet where this stands", help)
+    }
+
+    /// Resolves what leads into the claims of a caller.
+    fn claim(&self, node: &IdedExpr) -> Result<Option<(Slot, Kind)>, Wrong> {
+        let found = match &node.expr {
+            Expr::Select(select) if select.test => {
+                // claims themselves are always there, which is said where fields are resolved
+                claim_path(&select.operand).map(|path| (Slot::HasClaim(longer(path, &select.field)), Kind::Bool))
+            }
+            Expr::Call(call) if call.func_name == operators::IN => match call.args.as_slice() {
+                [key, of] => literal_text(key)
+                    .zip(claim_path(of).filter(Vec::is_empty))
+                    .map(|(key, path)| (Slot::HasClaim(longer(path, key)), Kind::Bool)),
+                _ => None,
+            },
+            _ => claim_path(node).filter(|path| !path.is_empty()).map(|path| (Slot::Claim(path.into()), Kind::Any)),
+        };
+        match found {
+            Some(_) if !self.scope.consumer => self.unknown_caller(node),
+            found => Ok(found),
         }
     }
 
@@ -665,6 +699,34 @@ fn is_added(one: &Kind, other: &Kind) -> bool {
         (Kind::List(_), Kind::List(_)) => true,
         _ => added(one) && added(other) && one.fits(other),
     }
+}
+
+/// The names that lead to a claim; none for `consumer.claims` itself.
+fn claim_path(node: &IdedExpr) -> Option<Vec<Box<str>>> {
+    match &node.expr {
+        Expr::Select(select) if !select.test => match &select.operand.expr {
+            Expr::Ident(root) => (root == "consumer" && select.field == "claims").then(Vec::new),
+            _ => {
+                let mut path = claim_path(&select.operand)?;
+                path.push(select.field.as_str().into());
+                Some(path)
+            }
+        },
+        Expr::Call(call) if call.func_name == operators::INDEX => match call.args.as_slice() {
+            [of, key] => {
+                let mut path = claim_path(of)?;
+                path.push(literal_text(key)?.into());
+                Some(path)
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn longer(mut path: Vec<Box<str>>, name: &str) -> super::claims::Path {
+    path.push(name.into());
+    path.into()
 }
 
 /// The name that a node begins with.

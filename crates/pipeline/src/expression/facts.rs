@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use super::Stop;
 use super::body::ReadBody;
 use super::check::Tables;
+use super::claims;
 use crate::bounded::Budget;
 use crate::certificate::{CertificateNames, TlsIdentity};
 use crate::exchange::decode;
@@ -39,11 +40,13 @@ pub(super) struct Facts<'a> {
 pub(super) enum Source {
     Method,
     Path,
+    QueryString,
     Host,
     Scheme,
     Id,
     ClientIp,
     Consumer,
+    Credential,
     Fingerprint,
     TlsVersion,
     ServerName,
@@ -71,19 +74,39 @@ pub(super) enum Names {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum List {
     Roles,
+    Groups,
+    Tags,
+    Scopes,
     DnsNames,
     Uris,
 }
 
 impl List {
-    /// Its texts; none where there is no such list.
-    pub(super) fn of<'a>(self, facts: &Facts<'a>) -> &'a [String] {
+    /// Whether a text is in it; in none where there is no such list.
+    #[inline]
+    pub(super) fn has(self, text: &str, facts: &Facts<'_>) -> bool {
+        let listed = |list: &[String]| list.iter().any(|known| **known == *text);
         match self {
-            List::Roles => facts.exchange.consumer().map(|consumer| consumer.roles.as_slice()),
-            List::DnsNames => facts.certificate().map(|names| names.dns_names.as_slice()),
-            List::Uris => facts.certificate().map(|names| names.uris.as_slice()),
+            List::Roles => facts.exchange.has_role(text),
+            List::Groups => facts.exchange.has_group(text),
+            List::Tags => facts.exchange.has_tag(text),
+            List::Scopes => facts.exchange.has_scope(text),
+            List::DnsNames => facts.certificate().is_some_and(|names| listed(&names.dns_names)),
+            List::Uris => facts.certificate().is_some_and(|names| listed(&names.uris)),
         }
-        .unwrap_or_default()
+    }
+
+    /// Its texts; none where there is no such list.
+    pub(super) fn all(self, facts: &Facts<'_>) -> Vec<String> {
+        let exchange = facts.exchange;
+        match self {
+            List::Roles => exchange.roles().map(str::to_owned).collect(),
+            List::Groups => exchange.groups().map(str::to_owned).collect(),
+            List::Tags => exchange.tags().map(str::to_owned).collect(),
+            List::Scopes => exchange.scopes().map(str::to_owned).collect(),
+            List::DnsNames => facts.certificate().map(|names| names.dns_names.clone()).unwrap_or_default(),
+            List::Uris => facts.certificate().map(|names| names.uris.clone()).unwrap_or_default(),
+        }
     }
 }
 
@@ -95,6 +118,12 @@ pub(super) enum Slot {
     Has(Names, Box<str>),
     All(Names),
     List(List),
+    /// What a credential says under these names.
+    Claim(claims::Path),
+    /// Whether it says anything under them.
+    HasClaim(claims::Path),
+    /// All it says.
+    Claims,
     Status,
     Body,
 }
@@ -122,11 +151,16 @@ impl Source {
             Source::Path => {
                 Cow::Borrowed(facts.place.map_or_else(|| request.head.bytes(request.path), |place| place.path))
             }
+            Source::QueryString => Cow::Borrowed(request.query.map_or(&[], |query| request.head.bytes(query))),
             Source::Host => Cow::Borrowed(request.head.bytes(request.host)),
             Source::Scheme => Cow::Borrowed(if exchange.is_https() { b"https" } else { b"http" }),
             Source::Id => Cow::Borrowed(&exchange.id),
             Source::ClientIp => Cow::Owned(facts.client_ip()?.to_canonical().to_string().into_bytes()),
             Source::Consumer => Cow::Borrowed(exchange.consumer_bytes().unwrap_or_default()),
+            Source::Credential => {
+                let credential = exchange.identity.as_deref().and_then(|identity| identity.credential.as_deref());
+                Cow::Borrowed(credential.unwrap_or_default().as_bytes())
+            }
             Source::Fingerprint => {
                 let identity = exchange.client.identity.as_deref();
                 Cow::Borrowed(identity.map(|identity| identity.fingerprint.as_bytes()).unwrap_or_default())

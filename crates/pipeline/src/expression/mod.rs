@@ -3,6 +3,7 @@
 //! Knows no setting and no socket.
 
 mod body;
+mod claims;
 #[allow(clippy::wildcard_enum_match_arm, reason = "each place speaks of a few forms of a language of many")]
 mod check;
 mod cost;

@@ -11,6 +11,7 @@ use regex::Regex;
 
 use super::Stop;
 use super::check::{Tables, literal_int, literal_text, slot_index};
+use super::claims;
 use super::facts::{self, Facts, List, Names, Slot, Source};
 use super::functions::{IN_NETWORK, MATCHES};
 use super::program::Program;
@@ -37,6 +38,15 @@ pub(super) enum Test {
     /// The text is in the list.
     Listed(List, Box<str>),
     In(IpNet),
+    /// The claim is this text.
+    ClaimIs(claims::Path, Box<str>),
+    /// The claim is one of these texts.
+    ClaimOneOf(claims::Path, Box<[Box<str>]>),
+    /// The claim is the same text.
+    ClaimSame(claims::Path, Source),
+    /// The text is in the claim.
+    ClaimHolds(claims::Path, Box<str>),
+    HasClaim(claims::Path),
     Status(Order, i64),
     Program(Box<Program>),
 }
@@ -83,6 +93,7 @@ fn native(node: &IdedExpr, tables: &Tables) -> Option<Test> {
         Expr::Literal(LiteralValue::Boolean(bool)) => Some(Test::Const(*bool.inner())),
         Expr::Ident(_) => match slot(node, tables)? {
             Slot::Has(names, name) => Some(Test::Has(*names, name.clone())),
+            Slot::HasClaim(path) => Some(Test::HasClaim(path.clone())),
             _ => None,
         },
         Expr::Call(call) => call_of(call, tables),
@@ -133,6 +144,18 @@ fn call_of(call: &CallExpr, tables: &Tables) -> Option<Test> {
 }
 
 fn equal(one: &IdedExpr, other: &IdedExpr, tables: &Tables) -> Option<Test> {
+    let claim = |node| match slot(node, tables) {
+        Some(Slot::Claim(path)) => Some(path.clone()),
+        _ => None,
+    };
+    for (path, other) in [(claim(one), other), (claim(other), one)] {
+        let Some(path) = path else { continue };
+        return match (source(other, tables), literal_text(other)) {
+            (Some(source), _) => Some(Test::ClaimSame(path, source)),
+            (None, Some(text)) => Some(Test::ClaimIs(path, text.into())),
+            (None, None) => None,
+        };
+    }
     match (source(one, tables), source(other, tables)) {
         (Some(one), Some(other)) => Some(Test::Same(one, other)),
         (Some(source), None) => Some(Test::Is(source, literal_text(other)?.into())),
@@ -145,8 +168,14 @@ fn among(one: &IdedExpr, other: &IdedExpr, tables: &Tables) -> Option<Test> {
     if let Some(Slot::List(list)) = slot(other, tables) {
         return literal_text(one).map(|text| Test::Listed(*list, text.into()));
     }
+    if let Some(Slot::Claim(path)) = slot(other, tables) {
+        return literal_text(one).map(|text| Test::ClaimHolds(path.clone(), text.into()));
+    }
     let Expr::List(list) = &other.expr else { return None };
     let texts = list.elements.iter().map(|text| literal_text(text).map(Box::from)).collect::<Option<Vec<_>>>()?;
+    if let Some(Slot::Claim(path)) = slot(one, tables) {
+        return Some(Test::ClaimOneOf(path.clone(), texts.into()));
+    }
     Some(Test::OneOf(source(one, tables)?, texts.into()))
 }
 
@@ -205,7 +234,20 @@ impl Test {
                 compiled.is_match(&text)
             }
             Test::Has(names, name) => names.has(name, facts, facts.param_names(tables)),
-            Test::Listed(list, text) => list.of(facts).iter().any(|known| **known == **text),
+            Test::Listed(list, text) => list.has(text, facts),
+            // a claim of another kind than a text is equal to none
+            Test::ClaimIs(path, text) => claims::get(facts, path)?.as_str() == Some(text),
+            Test::ClaimOneOf(path, texts) => {
+                let claim = claims::get(facts, path)?.as_str();
+                claim.is_some_and(|claim| texts.iter().any(|text| *claim == **text))
+            }
+            Test::ClaimSame(path, source) => {
+                let claim = claims::get(facts, path)?.as_str();
+                let text = source.read(facts)?;
+                claim.is_some_and(|claim| *claim.as_bytes() == *text)
+            }
+            Test::ClaimHolds(path, text) => claims::holds(claims::get(facts, path)?, text)?,
+            Test::HasClaim(path) => claims::find(facts, path).is_some(),
             Test::In(net) => net.contains(facts.client_ip()?),
             Test::Status(order, number) => order.holds(facts.exchange.response.status.into(), *number),
             Test::Program(program) => match program.run(facts, tables)? {

@@ -9,6 +9,7 @@ use cel::{Context, Env, Value};
 use super::Stop;
 use super::body;
 use super::check::{Tables, slot_index, slot_name};
+use super::claims;
 use super::cost::{self, MOST_STEPS, Size};
 use super::facts::{Facts, Slot};
 use super::functions::{IN_NETWORK, MATCHES, VALUE};
@@ -45,7 +46,12 @@ impl Program {
         let mut given = Vec::with_capacity(self.slots.len());
         for &index in &self.slots {
             let slot = tables.slots.get(index).ok_or_else(|| Stop::Error("a name is missing".to_owned()))?;
-            given.push((index, read(slot, facts, tables)?));
+            match read(slot, facts, tables) {
+                Ok(value) => given.push((index, value)),
+                // what is not given is an error where it is asked for, and there the other side of `||` may decide
+                Err(Stop::Error(_)) => {}
+                Err(stop @ (Stop::Cost | Stop::Malformed)) => return Err(stop),
+            }
         }
         let sizes = |index: usize| {
             given.iter().find(|(known, _)| *known == index).map(|(_, (_, size))| *size).unwrap_or_default()
@@ -133,10 +139,13 @@ fn read(slot: &Slot, facts: &Facts<'_>, tables: &Tables) -> Result<(Value, Size)
             (Value::from(all), size)
         }
         Slot::List(list) => {
-            let texts = list.of(facts);
+            let texts = list.all(facts);
             let size = Size::flat(texts.iter().map(String::len).sum(), texts.len());
-            (Value::from(texts.to_vec()), size)
+            (Value::from(texts), size)
         }
+        Slot::Claim(path) => claims::read(facts, path)?,
+        Slot::HasClaim(path) => (Value::Bool(claims::find(facts, path).is_some()), Size::text(8)),
+        Slot::Claims => claims::all(facts)?,
         Slot::Status => (Value::Int(facts.exchange.response.status.into()), Size::text(8)),
         Slot::Body => match facts.body {
             Some(body) => body.get(&facts.exchange.request)?,

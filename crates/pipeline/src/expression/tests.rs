@@ -9,6 +9,7 @@ use super::program::Program;
 use super::*;
 use crate::directory::{Consumer, ConsumerId, Directory};
 use crate::exchange::Method;
+use crate::identity::Identity;
 
 /// An exchange: method, path, query and fields.
 fn exchange(method: &str, path: &str, query: &str, fields: &[(&str, &str)]) -> Exchange {
@@ -65,6 +66,7 @@ fn every_variable_is_what_the_page_says() {
         "request.header['x-COUNTRY'] == 'KR, JP' && request.header.host == ''",
         "'X-Country' in request.header && !('x-none' in request.header) && has(request.header.cookie)",
         "request.query['q'] == '1' && request.query.name == 'x y+' && request.query['none'] == ''",
+        "request.query_string == 'q=1&q=%31&n%61me=x+y%2B'",
         "request.cookie['a'] == '1' && request.cookie.b == '\"2\"' && !has(request.cookie.c)",
         "params['id'] == 'a b' && params.rest == 'x' && 'id' in params && !('ix' in params)",
         "client.ip == '10.1.2.3' && in_network(client.ip, '10.0.0.0/8') && !in_network(client.ip, '10.1.2.4')",
@@ -86,6 +88,108 @@ fn every_variable_is_what_the_page_says() {
     ] {
         assert!(holds(text, &exchange), "{text}");
     }
+}
+
+/// The same caller, with what a credential says of it.
+fn with_claims() -> Exchange {
+    let mut exchange = shop();
+    let claims = serde_json::json!({
+        "tenant": "a b", "level": 3, "share": 0.5, "verified": true, "amr": ["pwd", "otp"], "nothing": null,
+        "https://shop.example.com/plan": "gold", "realm": { "roles": ["clerk"] }
+    });
+    let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+    exchange.identity = Some(Arc::new(Identity {
+        subject: "alice".into(),
+        roles: texts(&["clerk"]),
+        groups: texts(&["staff"]),
+        tags: texts(&["internal"]),
+        scopes: texts(&["orders:read", "orders:write"]),
+        claims: claims.as_object().unwrap().clone(),
+        credential: Some("key-7".into()),
+        ..Identity::default()
+    }));
+    exchange
+}
+
+#[test]
+fn what_a_credential_says_can_be_asked_for() {
+    let exchange = with_claims();
+    for text in [
+        "consumer.name == 'app' && consumer.credential == 'key-7'",
+        "'buyer' in consumer.roles && 'clerk' in consumer.roles && consumer.roles.size() == 3",
+        "'staff' in consumer.groups && 'internal' in consumer.tags && !('staff' in consumer.tags)",
+        "'orders:read' in consumer.scopes && consumer.scopes.all(scope, scope.startsWith('orders:'))",
+        "consumer.claims.tenant == 'a b' && 'a b' == consumer.claims['tenant']",
+        "consumer.claims.tenant == params['id'] && consumer.claims.tenant != params.rest",
+        "consumer.claims.tenant in ['x', 'a b'] && !(consumer.claims.level in ['3'])",
+        "consumer.claims.level == 3 && consumer.claims.level > 2 && consumer.claims.level + 1 == 4",
+        "consumer.claims.share < 1.0 && consumer.claims.verified && consumer.claims.verified == true",
+        "'otp' in consumer.claims.amr && consumer.claims.amr[0] == 'pwd' && consumer.claims.amr.size() == 2",
+        "consumer.claims['https://shop.example.com/plan'] == 'gold'",
+        "'clerk' in consumer.claims.realm.roles && 'roles' in consumer.claims['realm'] && consumer.claims.nothing == null",
+        "has(consumer.claims.tenant) && has(consumer.claims.realm.roles) && 'level' in consumer.claims",
+        "!has(consumer.claims.none) && !has(consumer.claims.none.deeper) && !('none' in consumer.claims)",
+        "consumer.claims.exists(name, name == 'amr') && consumer.claims['ten' + 'ant'] == 'a b'",
+        "consumer.claims.level != '3'",
+    ] {
+        assert!(holds(text, &exchange), "{text}");
+    }
+    let scope = Scope { params: &[], any_params: false, consumer: false, answer: false, body: false };
+    for text in
+        ["consumer.claims.a == 'b'", "has(consumer.claims.a)", "'a' in consumer.groups", "consumer.credential == ''"]
+    {
+        let error = Expression::parse(text, &scope).unwrap_err();
+        assert!(error.message.contains("who calls is not known yet"), "{text}: {error:?}");
+    }
+    let value = |text: &str| {
+        let text = Text::parse(text, &Scope { consumer: true, ..Scope::default() }).unwrap();
+        String::from_utf8(text.value(&exchange).unwrap().into_owned()).unwrap()
+    };
+    assert_eq!(
+        value("${consumer.claims.tenant}/${consumer.claims.level}/${consumer.claims.none}/${consumer.credential}"),
+        "a b/3//key-7"
+    );
+}
+
+#[test]
+fn a_claim_that_is_not_there_makes_no_condition_hold() {
+    for exchange in [with_claims(), shop()] {
+        for text in [
+            "consumer.claims.none == 'a'",
+            "consumer.claims.none != 'a'",
+            "!(consumer.claims.none == 'a')",
+            "consumer.claims.none in ['a']",
+            "!(consumer.claims.none in ['a'])",
+            "consumer.claims.none == params['id']",
+            "consumer.claims.none != params['id']",
+            "'a' in consumer.claims.none",
+            "!('a' in consumer.claims.none)",
+            "!('a' in consumer.claims.level)",
+            "consumer.claims.none.deeper != 'a'",
+            "consumer.claims.tenant.deeper != 'a'",
+            "consumer.claims['no' + 'ne'] != 'a'",
+            "!consumer.claims.none",
+            "consumer.claims.none > 3 || false",
+        ] {
+            assert!(!holds(text, &exchange), "{text}");
+            assert!(parse(text).unwrap().test_or(&exchange, true).unwrap(), "{text} is in doubt");
+        }
+    }
+    let nobody = exchange("GET", "/", "", &[]);
+    assert!(holds("!has(consumer.claims.a) && consumer.scopes == [] && consumer.credential == ''", &nobody));
+}
+
+#[test]
+fn claims_that_are_too_large_are_not_gone_through() {
+    let mut exchange = shop();
+    let many = vec![serde_json::Value::from("x".repeat(100)); 20_000];
+    let claims = serde_json::json!({ "many": many, "small": "a" });
+    let claims = claims.as_object().unwrap().clone();
+    exchange.identity = Some(Arc::new(Identity { claims, ..Identity::default() }));
+    let fault = |text: &str| parse(text).unwrap().test(&exchange).unwrap_err().reason;
+    assert_eq!(fault("consumer.claims.many.exists(item, item == 'a')"), Reason::ExpressionCost);
+    assert_eq!(fault("consumer.claims.exists(name, name == 'a')"), Reason::ExpressionCost);
+    assert!(holds("consumer.claims.small == 'a' && !('a' in consumer.claims.many)", &exchange));
 }
 
 #[test]
@@ -490,6 +594,25 @@ fn literal() -> impl Strategy<Value = String> {
         .prop_map(str::to_owned)
 }
 
+fn claim() -> impl Strategy<Value = String> {
+    prop_oneof![Just("a"), Just("b"), Just("c"), Just("d.a"), Just("d.b")]
+        .prop_map(|name| format!("consumer.claims.{name}"))
+}
+
+fn said() -> impl Strategy<Value = serde_json::Value> {
+    use serde_json::json;
+    prop_oneof![
+        Just(json!("")),
+        Just(json!("a")),
+        Just(json!("ab")),
+        Just(json!(7)),
+        Just(json!(true)),
+        Just(json!(null)),
+        Just(json!(["a", 1])),
+        Just(json!({ "a": "ab" })),
+    ]
+}
+
 fn condition() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         (value(), prop_oneof![Just("=="), Just("!=")], value()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),
@@ -502,6 +625,14 @@ fn condition() -> impl Strategy<Value = String> {
         Just("'a' in request.query".to_owned()),
         Just("in_network(client.ip, '10.0.0.0/31')".to_owned()),
         Just("'a' in consumer.roles".to_owned()),
+        Just("'a' in consumer.scopes".to_owned()),
+        Just("has(consumer.claims.a)".to_owned()),
+        (claim(), prop_oneof![Just("=="), Just("!=")], value()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),
+        (value(), prop_oneof![Just("=="), Just("!=")], claim()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),
+        (claim(), proptest::collection::vec(literal(), 0..3))
+            .prop_map(|(a, list)| format!("{a} in [{}]", list.join(","))),
+        (literal(), claim()).prop_map(|(a, claim)| format!("{a} in {claim}")),
+        (claim(), claim()).prop_map(|(a, b)| format!("{a} == {b}")),
         (prop_oneof![Just("=="), Just("!="), Just("<"), Just("<="), Just(">"), Just(">=")], any::<bool>()).prop_map(
             |(op, left)| if left { format!("response.status {op} 200") } else { format!("200 {op} response.status") }
         ),
@@ -523,8 +654,9 @@ fn any_exchange() -> impl Strategy<Value = Exchange> {
     let text = || prop_oneof![Just(""), Just("a"), Just("ab"), Just("b é"), Just("%61"), Just("a+b"), Just("x")];
     let method = prop_oneof![Just("GET"), Just("PUT")];
     let status = prop_oneof![Just(0_u16), Just(200), Just(404)];
-    (method, text(), text(), text(), proptest::option::of(text()), any::<bool>(), status).prop_map(
-        |(method, path, query, a, b, known, status)| {
+    let claims = proptest::option::of(proptest::collection::btree_map("[abcd]", said(), 0..4));
+    (method, text(), text(), text(), proptest::option::of(text()), any::<bool>(), status, claims).prop_map(
+        |(method, path, query, a, b, known, status, claims)| {
             let mut fields = vec![("x-a", a)];
             fields.extend(b.map(|b| ("B", b)));
             let cookie = format!("a={a}; b=1");
@@ -537,6 +669,11 @@ fn any_exchange() -> impl Strategy<Value = Exchange> {
                 exchange.directory = Some(Arc::new(Directory::new(vec![consumer])));
                 exchange.consumer = Some(ConsumerId(0));
                 exchange.client.ip = "10.0.0.1".parse().unwrap();
+            }
+            if let Some(claims) = claims {
+                let identity =
+                    Identity { claims: claims.into_iter().collect(), scopes: vec!["a".into()], ..Identity::default() };
+                exchange.identity = Some(Arc::new(identity));
             }
             exchange.response.status = status;
             exchange

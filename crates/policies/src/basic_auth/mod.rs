@@ -2,7 +2,7 @@
 
 mod config;
 mod passwords;
-mod presented;
+pub(crate) mod presented;
 #[cfg(test)]
 mod tests;
 
@@ -24,11 +24,7 @@ impl PolicyConfig for BasicAuthConfig {
     const NAME: &'static str = "basic_auth";
 
     fn build(self, ctx: &mut BuildContext<'_>) -> Option<Vec<(Phase, Box<dyn Policy>)>> {
-        let mut made = None;
-        let known = PerDirectory::of(ctx, Self::NAME, |directory| {
-            made = Some(Unsendable::of(directory));
-            Known::new(directory)
-        });
+        let (known, made) = Known::of(ctx);
         // reported by the first route that is built with a directory
         let first = made.is_some();
         if first && known.value.passwords.len() == 0 {
@@ -45,13 +41,23 @@ impl PolicyConfig for BasicAuthConfig {
 
 /// What is worked out once for all routes.
 #[derive(Debug)]
-struct Known {
-    passwords: Passwords,
+pub(crate) struct Known {
+    pub(crate) passwords: Passwords,
     /// Each consumer's roles as they are sent, by position; empty for none.
     roles: Box<[Box<str>]>,
 }
 
 impl Known {
+    /// What there is for the directory that is compiled against; with what cannot be sent of it, when it is made.
+    pub(crate) fn of(ctx: &BuildContext<'_>) -> (Arc<PerDirectory<Known>>, Option<Unsendable>) {
+        let mut made = None;
+        let known = PerDirectory::of(ctx, BasicAuthConfig::NAME, |directory| {
+            made = Some(Unsendable::of(directory));
+            Known::new(directory)
+        });
+        (known, made)
+    }
+
     fn new(directory: &Directory) -> Known {
         Known { passwords: Passwords::new(directory), roles: caller::sent_roles(directory) }
     }
@@ -65,6 +71,7 @@ struct BasicAuth {
 }
 
 /// Why a request was not let in; the caller is never told.
+#[derive(Clone, Copy)]
 enum Refused {
     Absent(Absent),
     Unknown,
@@ -79,7 +86,7 @@ impl Policy for BasicAuth {
                 self.note(consumer, exchange);
                 Ok(())
             }
-            Err(_) => Err(self.refusal()),
+            Err(why) => Err(self.refusal(why)),
         })
     }
 
@@ -88,19 +95,27 @@ impl Policy for BasicAuth {
     }
 
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
-        let why = match self.identify(exchange) {
+        match self.identify(exchange) {
             Ok(consumer) => {
                 self.note(consumer, exchange);
                 let name = self.known.directory.get(consumer).map_or("", |consumer| &consumer.name);
-                return Explanation::pass(format!("username and password are those of `{name}`"));
+                Explanation::pass(format!("username and password are those of `{name}`"))
             }
-            Err(Refused::Absent(Absent::None)) => "there is no username and password in the request",
-            Err(Refused::Absent(Absent::Several)) => "there is more than one username and password in the request",
-            Err(Refused::Absent(Absent::Malformed)) => "the credentials are not base64 of `username:password`",
-            Err(Refused::Another) => "username and password are not the authenticated consumer's",
-            Err(Refused::Unknown) => "username and password are not those of a consumer",
-        };
-        Explanation::stop(&self.refusal(), why)
+            Err(why) => Explanation::stop(&self.refusal(why), why.as_str()),
+        }
+    }
+}
+
+impl Refused {
+    /// For the log and `explain`.
+    fn as_str(self) -> &'static str {
+        match self {
+            Refused::Absent(Absent::None) => "there is no username and password in the request",
+            Refused::Absent(Absent::Several) => "there is more than one username and password in the request",
+            Refused::Absent(Absent::Malformed) => "the credentials are not base64 of `username:password`",
+            Refused::Another => "username and password are not the authenticated consumer's",
+            Refused::Unknown => "username and password are not those of a consumer",
+        }
     }
 }
 
@@ -124,8 +139,9 @@ impl BasicAuth {
     }
 
     #[cold]
-    fn refusal(&self) -> Stop {
+    fn refusal(&self, why: Refused) -> Stop {
         let detail = "the request has no username and password that are known here";
-        Stop::Fault(Fault::new(Reason::Unauthenticated, detail).field("WWW-Authenticate", &*self.challenge))
+        let fault = Fault::new(Reason::Unauthenticated, detail).cause(why.as_str());
+        Stop::Fault(fault.field("WWW-Authenticate", &*self.challenge))
     }
 }

@@ -14,17 +14,17 @@ const NOBODY: Login = ([0; 32], None);
 
 /// All credentials of a directory.
 #[derive(Debug)]
-pub(super) struct Passwords(HashMap<Box<[u8]>, Login>);
+pub(crate) struct Passwords(HashMap<Box<[u8]>, Login>);
 
 impl Passwords {
     /// Takes the credentials of all consumers.
-    pub(super) fn new(directory: &Directory) -> Passwords {
+    pub(crate) fn new(directory: &Directory) -> Passwords {
         let all = directory.iter().flat_map(|(id, consumer)| consumer.basic.iter().map(move |login| (id, login)));
         Passwords(all.map(|(id, login)| (login.username.as_bytes().into(), (login.password, Some(id)))).collect())
     }
 
     /// Whose username and password these are; costs one SHA-256 and one comparison in constant time, whatever is wrong.
-    pub(super) fn find(&self, username: &[u8], password: &[u8]) -> Option<ConsumerId> {
+    pub(crate) fn find(&self, username: &[u8], password: &[u8]) -> Option<ConsumerId> {
         let presented = digest(&SHA256, password);
         let (known, consumer) = self.0.get(username).unwrap_or(&NOBODY);
         let same = verify_slices_are_equal(known, presented.as_ref()).is_ok();
@@ -32,7 +32,7 @@ impl Passwords {
     }
 
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 }

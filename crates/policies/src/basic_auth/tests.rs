@@ -3,8 +3,9 @@
 use daemun_pipeline::{Consumer, FieldId, Outcome};
 use proptest::prelude::*;
 
-use super::presented::{MAX, decode};
-use crate::testing::{Bench, Chain, basic, consumer, upstream_lines};
+use super::presented::MAX;
+use crate::base64_text::decode;
+use crate::testing::{Bench, Chain, basic, consumer, told, upstream_lines};
 
 const PASSWORD: &str = "open sesame: now!";
 
@@ -57,7 +58,7 @@ fn the_caller_is_noted_and_the_password_stays_here() {
 #[test]
 fn whatever_is_wrong_is_refused_in_the_same_words() {
     let chain = chain("{ realm: shop }");
-    let refusal = |text: &str| format!("{:?}", chain.inward(&mut chain.exchange(text)).1.unwrap_err());
+    let refusal = |text: &str| told(chain.inward(&mut chain.exchange(text)).1.unwrap_err());
     let missing = refusal("GET / HTTP/1.1");
     assert!(missing.contains("Basic realm=\\\"shop\\\", charset=\\\"UTF-8\\\""), "{missing}");
     let right = encode(format!("shop:{PASSWORD}").as_bytes());

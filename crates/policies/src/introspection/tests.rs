@@ -200,7 +200,7 @@ fn explain_says_who_would_be_asked_and_asks_nobody() {
     let world = Scripted::new(|_| active(1_800_000_600));
     let chain = chain(&world, "");
     let (outcome, detail) = chain.explain(&mut request(&chain, TOKEN, 0));
-    assert_eq!(outcome, Outcome::Refuse(503, "cannot_authenticate"));
+    assert_eq!(outcome, Outcome::Refuse(503, "auth_unavailable"));
     assert!(detail.contains("`id` would be asked") && !detail.contains(TOKEN), "{detail}");
     assert!(world.seen().calls.is_empty());
     assert_eq!(status(&chain, 0), 0);

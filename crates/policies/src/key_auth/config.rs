@@ -4,8 +4,9 @@ use daemun_config::decode::{Decoder, FieldName};
 use daemun_config::diagnostic::{self, Diagnostic};
 use daemun_config::settings;
 use daemun_config::tree::Node;
-use daemun_pipeline::FieldId;
 use daemun_pipeline::head::is_token;
+
+use crate::presented::usable_header;
 
 settings! {
     /// Who calls, by API key. Where keys are looked for: one of `header`, `query` and `authorization` at least.
@@ -30,10 +31,7 @@ fn check(settings: &KeyAuthConfig, node: &Node, cx: &mut Decoder<'_>) {
         cx.report(found.help("give one of `header`, `query` and `authorization`: `key_auth: { header: X-Api-Key }`"));
     }
     if let Some(FieldName(name)) = &settings.header {
-        cx.key("header", |cx| match unusable(name) {
-            Some(help) => cx.bad_value_help(at("header"), format!("a key cannot be read from `{name}`"), help),
-            None => cx.reads_field(at("header"), name),
-        });
+        usable_header(name, at("header"), "header", "a key", cx);
     }
     if let Some(name) = &settings.query
         && (name.is_empty()
@@ -50,19 +48,5 @@ fn check(settings: &KeyAuthConfig, node: &Node, cx: &mut Decoder<'_>) {
     {
         let message = format!("`{scheme}` is not an authorization scheme");
         cx.key("authorization", |cx| cx.bad_value_help(at("authorization"), message, "one word, such as `Bearer`"));
-    }
-}
-
-/// Why a key cannot be read from a header of this name.
-fn unusable(name: &str) -> Option<&'static str> {
-    let id = FieldId::of(name.as_bytes());
-    if id == FieldId::Authorization {
-        Some("write `authorization: Bearer`, with the scheme")
-    } else if id == FieldId::Identity {
-        Some("`X-Consumer-*` headers tell the upstream who calls; a caller's own are removed")
-    } else if id == FieldId::Underscore || id == FieldId::Other {
-        None
-    } else {
-        Some("the header has a meaning of its own; choose another, such as `X-Api-Key`")
     }
 }

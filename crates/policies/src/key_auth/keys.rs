@@ -1,12 +1,8 @@
 //! The digests of all known keys, and whose they are. Knows no key in clear and no request.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{SHA256, digest};
 
 use daemun_pipeline::{ConsumerId, Directory};
-
-/// The longest key that is looked at, in bytes.
-pub(super) const MAX_KEY: usize = 512;
 
 /// A digest and whose key it is of, on one cache line.
 #[derive(Debug)]
@@ -18,9 +14,9 @@ struct Entry {
 
 /// Whose key was found.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Caller {
+pub(crate) struct Caller {
     /// The consumer.
-    pub(super) consumer: ConsumerId,
+    pub(crate) consumer: ConsumerId,
     /// Whether name and roles have room here, one behind the other. Nearly all have.
     is_here: bool,
     name_len: u8,
@@ -47,7 +43,7 @@ impl Caller {
     }
 
     /// Its name and its roles as they are sent; `None` when they are to be looked up.
-    pub(super) fn sent(&self) -> Option<(&[u8], &[u8])> {
+    pub(crate) fn sent(&self) -> Option<(&[u8], &[u8])> {
         let (name, behind) = self.text.split_at_checked(usize::from(self.name_len)).filter(|_| self.is_here)?;
         Some((name, behind.get(..usize::from(self.roles_len))?))
     }
@@ -56,7 +52,7 @@ impl Caller {
 /// All keys of a directory. The first eight bytes of a digest find its place (a digest is as good as random, and its maker cannot steer
 /// it without guessing keys); the whole is then compared in constant time.
 #[derive(Debug)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     /// A power of two in length, at most four fifths full: a key is looked up on one line, or two that lie side by side.
     places: Box<[Option<Entry>]>,
     count: usize,
@@ -64,7 +60,7 @@ pub(super) struct Keys {
 
 impl Keys {
     /// Takes the digests of all consumers; `roles` are theirs as they are sent, by position.
-    pub(super) fn new(directory: &Directory, roles: &[Box<str>]) -> Keys {
+    pub(crate) fn new(directory: &Directory, roles: &[Box<str>]) -> Keys {
         let count = directory.iter().map(|(_, consumer)| consumer.keys.len()).sum::<usize>();
         let size = (count + count / 4 + 1).next_power_of_two().max(8);
         let mut keys = Keys { places: std::iter::repeat_with(|| None).take(size).collect(), count };
@@ -85,10 +81,8 @@ impl Keys {
         }
     }
 
-    /// Whose key this is; costs one SHA-256 whether it is known or not, and allocates nothing.
-    pub(super) fn find(&self, key: &[u8]) -> Option<&Caller> {
-        let digest = digest(&SHA256, key);
-        let wanted = digest.as_ref();
+    /// Whose key this is, by its digest; allocates nothing.
+    pub(crate) fn find(&self, wanted: &[u8; 32]) -> Option<&Caller> {
         let mask = self.places.len() - 1;
         let mut at = self.start(wanted);
         while let Some(entry) = self.places.get(at)? {
@@ -101,7 +95,7 @@ impl Keys {
     }
 
     /// How many keys there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.count
     }
 

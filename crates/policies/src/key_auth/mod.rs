@@ -2,12 +2,13 @@
 
 mod config;
 mod keys;
-mod presented;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
+use daemun_accounts::consumer::Held;
+use daemun_accounts::{Accounts, text};
 use daemun_config::diagnostic;
 use daemun_pipeline::{
     BuildContext, ConsumerId, Directory, Exchange, Explanation, Fault, Flow, Phase, Policy, PolicyConfig, Reason, Stop,
@@ -17,18 +18,15 @@ pub use config::KeyAuthConfig;
 
 use crate::caller::{self, Unsendable};
 use crate::per_directory::PerDirectory;
+use crate::presented::{Absent, Source, Sources};
 use keys::{Caller, Keys};
-use presented::{Absent, Source, Sources};
 
 impl PolicyConfig for KeyAuthConfig {
     const NAME: &'static str = "key_auth";
 
     fn build(self, ctx: &mut BuildContext<'_>) -> Option<Vec<(Phase, Box<dyn Policy>)>> {
-        let mut findings = None;
-        let known = PerDirectory::of(ctx, Self::NAME, |directory| {
-            findings = Some(Findings::of(directory));
-            Known::new(directory)
-        });
+        let accounts = Accounts::of(ctx.carry);
+        let (known, findings) = Known::of(ctx);
         let usable = findings.is_none_or(|findings| findings.report(ctx));
         let challenge = self.challenge();
         let sources = Sources {
@@ -36,7 +34,7 @@ impl PolicyConfig for KeyAuthConfig {
             query: self.query.map(Into::into),
             scheme: self.authorization.map(Into::into),
         };
-        let policy = KeyAuth { sources, known, forward: self.forward, challenge };
+        let policy = KeyAuth { sources, known, accounts, forward: self.forward, challenge };
         usable.then(|| vec![(Phase::Authenticate, Box::new(policy) as Box<dyn Policy>)])
     }
 }
@@ -51,7 +49,7 @@ impl KeyAuthConfig {
 }
 
 /// What is wrong with a directory; reported by the first route that is built with it.
-struct Findings {
+pub(crate) struct Findings {
     no_keys: bool,
     unsendable: Unsendable,
 }
@@ -66,7 +64,7 @@ impl Findings {
 
     /// Says whether the directory can be used.
     fn report(&self, ctx: &mut BuildContext<'_>) -> bool {
-        if self.no_keys {
+        if self.no_keys && !ctx.has_store {
             let help = "give a consumer `keys`, or every call is refused; `daemun key new` makes one";
             ctx.warning(diagnostic::NO_CREDENTIALS, "no consumer has a key", Some(help.to_owned()));
         }
@@ -76,13 +74,23 @@ impl Findings {
 
 /// What is worked out once for all routes.
 #[derive(Debug)]
-struct Known {
-    keys: Keys,
+pub(crate) struct Known {
+    pub(crate) keys: Keys,
     /// Each consumer's roles as they are sent, by position; empty for none.
     roles: Box<[Box<str>]>,
 }
 
 impl Known {
+    /// What there is for the directory that is compiled against; with what is wrong with it, when it is made.
+    pub(crate) fn of(ctx: &BuildContext<'_>) -> (Arc<PerDirectory<Known>>, Option<Findings>) {
+        let mut findings = None;
+        let known = PerDirectory::of(ctx, KeyAuthConfig::NAME, |directory| {
+            findings = Some(Findings::of(directory));
+            Known::new(directory)
+        });
+        (known, findings)
+    }
+
     fn new(directory: &Directory) -> Known {
         let roles = caller::sent_roles(directory);
         Known { keys: Keys::new(directory, &roles), roles }
@@ -101,6 +109,7 @@ impl PerDirectory<Known> {
 struct KeyAuth {
     sources: Sources,
     known: Arc<PerDirectory<Known>>,
+    accounts: Arc<Accounts>,
     forward: bool,
     challenge: Box<str>,
 }
@@ -108,11 +117,8 @@ struct KeyAuth {
 impl Policy for KeyAuth {
     fn on_request<'a>(&'a self, exchange: &'a mut Exchange) -> Flow<'a> {
         Flow::Now(match self.identify(exchange) {
-            Ok((source, caller)) => {
-                self.note(source, caller, exchange);
-                Ok(())
-            }
-            Err(_) => Err(self.refusal()),
+            Ok((source, found)) => self.note(source, found, exchange).map_err(|why| self.refusal(why)),
+            Err(why) => Err(self.refusal(why)),
         })
     }
 
@@ -121,56 +127,103 @@ impl Policy for KeyAuth {
     }
 
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
-        let consumers = self.known.value.keys.len();
-        match self.identify(exchange) {
-            Ok((source, caller)) => {
-                self.note(source, caller, exchange);
-                let name = self.known.directory.get(caller.consumer).map_or("", |consumer| &consumer.name);
-                Explanation::pass(format!("the key is one of `{name}`"))
-            }
-            Err(Refused::Absent(Absent::None)) => Explanation::stop(&self.refusal(), "there is no key in the request"),
-            Err(Refused::Absent(Absent::Several)) => {
-                Explanation::stop(&self.refusal(), "there is more than one key in the request")
-            }
-            Err(Refused::Absent(Absent::TooLong)) => {
-                Explanation::stop(&self.refusal(), "the key is longer than 512 bytes")
-            }
-            Err(Refused::Another) => Explanation::stop(&self.refusal(), "the key is not the authenticated consumer's"),
+        let noted = self.identify(exchange).and_then(|(source, found)| {
+            let name = match &found {
+                Found::Declared(caller) => self.known.directory.get(caller.consumer).map(|known| known.name.clone()),
+                Found::Held(held) => Some(held.identity.subject.to_string()),
+            };
+            self.note(source, found, exchange).map(|()| name.unwrap_or_default())
+        });
+        match noted {
+            Ok(name) => Explanation::pass(format!("the key is one of `{name}`")),
             Err(Refused::Unknown) => {
-                Explanation::stop(&self.refusal(), format!("the key is none of the {consumers} known"))
+                let consumers = self.known.value.keys.len();
+                Explanation::stop(&self.refusal(Refused::Unknown), format!("the key is none of the {consumers} known"))
             }
+            Err(why) => Explanation::stop(&self.refusal(why), why.as_str()),
         }
     }
 }
 
+/// Whose key was found.
+enum Found<'a> {
+    /// A consumer of the configuration.
+    Declared(&'a Caller),
+    /// One of the store.
+    Held(Arc<Held>),
+}
+
 /// Why a request was not let in; the caller is never told.
+#[derive(Clone, Copy)]
 enum Refused {
     Absent(Absent),
     Unknown,
+    /// It has ended, was disabled or revoked.
+    Void,
     /// Another authenticator found another consumer.
     Another,
 }
 
+impl Refused {
+    /// For the log and `explain`.
+    fn as_str(self) -> &'static str {
+        match self {
+            Refused::Absent(Absent::None) => "there is no key in the request",
+            Refused::Absent(Absent::Several) => "there is more than one key in the request",
+            Refused::Absent(Absent::TooLong) => "the key is longer than 512 bytes",
+            Refused::Another => "the key is not the authenticated consumer's",
+            Refused::Unknown => "the key is none of those known",
+            Refused::Void => "the key has expired, or was disabled or revoked",
+        }
+    }
+}
+
 impl KeyAuth {
-    fn identify(&self, exchange: &Exchange) -> Result<(Source, &Caller), Refused> {
-        let found =
-            self.sources.find(&exchange.request, |source, key| Some((source, self.known.value.keys.find(key)?)));
-        let found = found.map_err(Refused::Absent)?.ok_or(Refused::Unknown)?;
-        if caller::agrees(exchange, found.1.consumer) { Ok(found) } else { Err(Refused::Another) }
+    fn identify(&self, exchange: &Exchange) -> Result<(Source, Found<'_>), Refused> {
+        let now = exchange.wall / 1_000_000;
+        let found = self.sources.find(&exchange.request, |source, key| (source, self.look_up(key, now)));
+        let (source, found) = found.map_err(Refused::Absent)?;
+        match found? {
+            Found::Declared(caller) if !caller::agrees(exchange, caller.consumer) => Err(Refused::Another),
+            found @ (Found::Declared(_) | Found::Held(_)) => Ok((source, found)),
+        }
+    }
+
+    /// Costs one SHA-256, whether the key is known or not.
+    #[inline]
+    fn look_up(&self, key: &[u8], now: u64) -> Result<Found<'_>, Refused> {
+        let digest = text::digest(key);
+        if let Some(caller) = self.known.value.keys.find(&digest) {
+            return if self.accounts.is_void_key(&digest) { Err(Refused::Void) } else { Ok(Found::Declared(caller)) };
+        }
+        let held = self.accounts.key(&digest).ok_or(Refused::Unknown)?;
+        if held.is_good(now) { Ok(Found::Held(held)) } else { Err(Refused::Void) }
     }
 
     /// Notes the caller on the exchange and tells the upstream, instead of the key.
-    fn note(&self, source: Source, caller: &Caller, exchange: &mut Exchange) {
+    fn note(&self, source: Source, found: Found<'_>, exchange: &mut Exchange) -> Result<(), Refused> {
+        match found {
+            Found::Declared(caller) => {
+                let (name, roles) = caller.sent().unwrap_or_else(|| self.known.sent(caller.consumer));
+                caller::note(exchange, caller.consumer, name, roles);
+            }
+            Found::Held(held) => {
+                if !caller::note_identity(exchange, &held.identity) {
+                    return Err(Refused::Another);
+                }
+                held.note_use(exchange.wall / 1_000_000);
+            }
+        }
         if !self.forward {
             self.sources.remove(source, &mut exchange.request);
         }
-        let (name, roles) = caller.sent().unwrap_or_else(|| self.known.sent(caller.consumer));
-        caller::note(exchange, caller.consumer, name, roles);
+        Ok(())
     }
 
     #[cold]
-    fn refusal(&self) -> Stop {
+    fn refusal(&self, why: Refused) -> Stop {
         let detail = "the request has no API key that is known here";
-        Stop::Fault(Fault::new(Reason::Unauthenticated, detail).field("WWW-Authenticate", &*self.challenge))
+        let fault = Fault::new(Reason::Unauthenticated, detail).cause(why.as_str());
+        Stop::Fault(fault.field("WWW-Authenticate", &*self.challenge))
     }
 }

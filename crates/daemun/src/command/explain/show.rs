@@ -116,7 +116,7 @@ pub(super) fn json(config: &Config, explained: &Explained, call: &[Line], missed
         explained.params.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
     let fault = explained.fault.as_ref().map(|fault| {
         let fields: serde_json::Map<String, Value> =
-            fault.fields.iter().map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str()))).collect();
+            fault.fields.iter().map(|(name, value)| (name.to_string(), Value::from(value.as_str()))).collect();
         json!({ "reason": fault.reason.code(), "detail": fault.detail, "fields": fields })
     });
     json!({

@@ -60,11 +60,11 @@ pub(crate) fn places(files: &[PathBuf], here: &Path, kind: &dyn Fn(&Path) -> Kin
     places
 }
 
-/// Whether an entry of a configuration folder can be part of the configuration: not an editor's hidden or backup file.
+/// Whether an entry of a folder can be part of the configuration, or of the policies it names: not an editor's hidden or backup file.
 fn is_part(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else { return false };
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-    name == "..data" || (!name.starts_with('.') && matches!(ending, "yaml" | "yml" | "json" | "toml"))
+    name == "..data" || (!name.starts_with('.') && matches!(ending, "yaml" | "yml" | "json" | "toml" | "cedar"))
 }
 
 /// Walks from the root to `path` as the system does, and notes on the way what could lead elsewhere next time.

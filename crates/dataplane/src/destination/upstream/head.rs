@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use daemun_config::model::HostRule;
 use daemun_pipeline::head::Field;
-use daemun_pipeline::{Exchange, Fault, FieldId, Head};
+use daemun_pipeline::{Exchange, Fault, FieldId, Head, Outgoing};
 
 use crate::http1::parse::BodyLength;
 use crate::respond::{push_copied, push_field, push_number};
@@ -57,6 +57,7 @@ pub(crate) fn write(
     out.extend_from_slice(b" HTTP/1.1\r\n");
     push_field(b"host", authority(exchange, upstream, target), out);
     fields(exchange, out);
+    credentials(exchange, upstream, target, rewrite, out);
     match framing {
         BodyLength::Length(n) => {
             out.extend_from_slice(b"content-length: ");
@@ -88,7 +89,7 @@ pub(crate) fn authority<'a>(exchange: &'a Exchange, upstream: &'a Upstream, targ
 
 /// Whether the path that would be sent has one reading, and all that is computed can be; to be asked before anything is sent.
 pub(crate) fn check_path(exchange: &Exchange, rewrite: Option<&Rewrite>) -> Result<(), Fault> {
-    let Some(rewrite) = rewrite else { return Ok(()) };
+    let Some(rewrite) = rewrite.filter(|_| other_resource(exchange).is_none()) else { return Ok(()) };
     for (_, value) in rewrite.query_set.iter().chain(&rewrite.query_add) {
         if value.literal().is_none() {
             value.push(exchange, &mut Vec::new())?;
@@ -105,12 +106,49 @@ pub(crate) fn check_path(exchange: &Exchange, rewrite: Option<&Rewrite>) -> Resu
 
 /// Appends path and query as they are sent.
 pub(crate) fn push_path(exchange: &Exchange, target: &Target, rewrite: Option<&Rewrite>, out: &mut Vec<u8>) {
+    let start = out.len();
     out.extend_from_slice(target.base_path.as_bytes());
     push_resource(exchange, rewrite, out);
+    let parameter = exchange.credentials.as_ref().map_or(&[][..], |credentials| credentials.query());
+    if !parameter.is_empty() {
+        out.push(if out.get(start..).is_some_and(|path| path.contains(&b'?')) { b'&' } else { b'?' });
+        out.extend_from_slice(parameter);
+    }
+}
+
+/// Gives the fields that show the target who calls it to `sink`, where a policy has it so; they are of what is sent.
+#[inline]
+pub(crate) fn credentials(
+    exchange: &Exchange,
+    upstream: &Upstream,
+    target: &Target,
+    rewrite: Option<&Rewrite>,
+    sink: &mut impl FieldSink,
+) {
+    let Some(credentials) = &exchange.credentials else { return };
+    let mut path = Vec::new();
+    push_path(exchange, target, rewrite, &mut path);
+    let call = Outgoing {
+        method: exchange.request.head.bytes(exchange.request.method_span),
+        authority: authority(exchange, upstream, target),
+        target: &path,
+        wall: exchange.wall,
+    };
+    credentials.fields(&call, &mut |name, value| sink.field(name, &[value]));
+}
+
+/// What is sent in place of the request's own path and query, where a policy chose it with the upstream.
+#[inline]
+fn other_resource(exchange: &Exchange) -> Option<&str> {
+    exchange.elsewhere.as_ref().and_then(|elsewhere| elsewhere.resource.as_deref())
 }
 
 /// The same without what stands before it at a target.
 pub(crate) fn push_resource(exchange: &Exchange, rewrite: Option<&Rewrite>, out: &mut Vec<u8>) {
+    if let Some(resource) = other_resource(exchange) {
+        out.extend_from_slice(resource.as_bytes());
+        return;
+    }
     let request = &exchange.request;
     let path = request.head.bytes(request.path);
     let Some(rewrite) = rewrite else {

@@ -53,6 +53,8 @@ pub(crate) fn send(ask: &Ask<'_, '_>, exchange: &Exchange, call: &Call, mirror: 
         return;
     }
     let mut copy = worker.copy(exchange);
+    // they are for whom the call itself is sent to
+    copy.exchange.credentials = None;
     copy.exchange.request.body = call.upload.all(exchange).map(<[u8]>::to_vec);
     // its place among the routes, which live as long as what is held here
     let routes = &ask.local.snapshot.routes;

@@ -1,8 +1,10 @@
 //! TLS on both sides: who may come, which certificate is shown, what is resumed, and which upstreams are trusted.
 
+mod callers;
 mod clients;
 mod certificates;
 mod names;
+mod revocation;
 mod sessions;
 mod upstreams;
 

@@ -112,7 +112,7 @@ fn without_keys_nobody_is_let_in() {
     let told = world.seen().told.clone();
     assert_eq!(told, [format!("keys: the keys of `{ISSUER}` cannot be had: no connection")]);
     let (outcome, detail) = chain.explain(&mut request(&chain, &token));
-    assert_eq!(outcome, Outcome::Refuse(503, "cannot_authenticate"));
+    assert_eq!(outcome, Outcome::Refuse(503, "auth_unavailable"));
     assert!(detail.contains(ISSUER), "{detail}");
 }
 

@@ -1,25 +1,28 @@
-//! The key a request presents: finds it, refuses what could be read in two ways, takes it out. Knows no consumer.
+//! The one credential a request presents: finds it, refuses what could be read in two ways, takes it out. Knows no consumer.
 
+use daemun_config::decode::Decoder;
+use daemun_config::tree::Node;
 use daemun_pipeline::{FieldId, Head, Request, Span};
 
 use crate::authorization::{after_scheme, remove_scheme};
 
-use super::keys::MAX_KEY;
+/// The longest key that is looked at, in bytes.
+pub(crate) const MAX_KEY: usize = 512;
 
 /// Where keys are looked for.
 #[derive(Debug)]
-pub(super) struct Sources {
+pub(crate) struct Sources {
     /// A header, lower case.
-    pub(super) header: Option<Box<str>>,
+    pub(crate) header: Option<Box<str>>,
     /// A query parameter.
-    pub(super) query: Option<Box<str>>,
+    pub(crate) query: Option<Box<str>>,
     /// A scheme of `Authorization`.
-    pub(super) scheme: Option<Box<str>>,
+    pub(crate) scheme: Option<Box<str>>,
 }
 
 /// Where a key was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// In the header.
     Header,
     /// In the query.
@@ -30,7 +33,7 @@ pub(super) enum Source {
 
 /// Why a request has no key to look up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Absent {
+pub(crate) enum Absent {
     /// None is there.
     None,
     /// Keys are in two places, or different ones in one.
@@ -41,7 +44,7 @@ pub(super) enum Absent {
 
 impl Sources {
     /// Finds the one key of a request and hands it to `look_up`. A key in two places, or two different ones in one place, is none.
-    pub(super) fn find<T>(&self, request: &Request, look_up: impl FnOnce(Source, &[u8]) -> T) -> Result<T, Absent> {
+    pub(crate) fn find<T>(&self, request: &Request, look_up: impl FnOnce(Source, &[u8]) -> T) -> Result<T, Absent> {
         let field = self.in_fields(&request.head)?;
         let written = self.in_query(request)?;
         match (field, written) {
@@ -99,7 +102,7 @@ impl Sources {
     }
 
     /// Takes the key out of what is forwarded.
-    pub(super) fn remove(&self, source: Source, request: &mut Request) {
+    pub(crate) fn remove(&self, source: Source, request: &mut Request) {
         match source {
             Source::Header => {
                 if let Some(header) = &self.header {
@@ -172,4 +175,26 @@ fn decoded(written: &[u8]) -> impl Iterator<Item = u8> + '_ {
 
 fn hexadecimal(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+/// Reports a header that a credential cannot be read from.
+pub(crate) fn usable_header(name: &str, node: &Node, key: &str, what: &str, cx: &mut Decoder<'_>) {
+    cx.key(key, |cx| match unusable(name) {
+        Some(help) => cx.bad_value_help(node, format!("{what} cannot be read from `{name}`"), help),
+        None => cx.reads_field(node, name),
+    });
+}
+
+/// Why a credential cannot be read from a header of this name.
+fn unusable(name: &str) -> Option<&'static str> {
+    let id = FieldId::of(name.as_bytes());
+    if id == FieldId::Authorization {
+        Some("write `authorization: Bearer`, with the scheme")
+    } else if id == FieldId::Identity {
+        Some("`X-Consumer-*` headers tell the upstream who calls; a caller's own are removed")
+    } else if id == FieldId::Underscore || id == FieldId::Other {
+        None
+    } else {
+        Some("the header has a meaning of its own; choose another, such as `X-Api-Key`")
+    }
 }

@@ -1,0 +1,132 @@
+//! What a store held, or another process did, comes into memory; the same twice is the same.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwap;
+use daemun_pipeline::Identity;
+use serde_json::{Map, Value};
+
+use super::Accounts;
+use crate::change::{Change, GrantRow, TokenRow};
+use crate::consumer::{Credential, CredentialKind, Held};
+use crate::grant::{Grant, Token};
+
+impl Accounts {
+    /// Takes in what was kept, or what another process did. `grants` holds logins whose tokens may come behind them.
+    pub(super) fn absorb(&self, change: Change, now: u64, grants: &mut Vec<Arc<Grant>>) {
+        match change {
+            Change::Grant(row) => self.absorb_grant(row, now, grants),
+            Change::Token(row) => self.absorb_token(&row, now),
+            Change::Spent(_) | Change::Revoked(_) => {}
+            Change::Void { name, before } => match name.split_once(':') {
+                None => {
+                    self.before.fetch_max(before, Ordering::AcqRel);
+                }
+                Some((kind, name)) => {
+                    if before == u64::MAX || i64::try_from(before).is_ok_and(|before| before == i64::MAX) {
+                        self.voids_keys.store(true, Ordering::Release);
+                        self.mark(kind, name).void_before(u64::MAX);
+                    } else {
+                        self.mark(kind, name).void_before(before);
+                    }
+                }
+            },
+            Change::Consumer(consumer) => self.set_consumer(consumer),
+            Change::NoConsumer(name) => {
+                self.consumers.pin().remove(&name);
+                self.credentials(&name).iter().for_each(|held| self.drop_credential(&held.credential));
+            }
+            Change::Credential(credential) => {
+                let used = self.held_of(&credential).map_or(0, |held| held.used.load(Ordering::Relaxed));
+                self.set_credential(credential, used);
+            }
+            Change::NoCredential(id) => {
+                if let Some(held) = self.held(&id) {
+                    self.drop_credential(&held.credential);
+                }
+            }
+            Change::Used { id, at } => {
+                if let Some(held) = self.held(&id) {
+                    held.used.fetch_max(at, Ordering::Relaxed);
+                    held.written.fetch_max(at, Ordering::Relaxed);
+                }
+            }
+            Change::SigningKey(key) => {
+                self.signing.pin().insert(key.id.clone(), key);
+            }
+        }
+    }
+
+    fn held_of(&self, credential: &Credential) -> Option<Arc<Held>> {
+        match credential.kind {
+            CredentialKind::Key => self.key(&credential.digest),
+            CredentialKind::Client => self.client(&credential.id),
+        }
+    }
+
+    fn absorb_grant(&self, row: GrantRow, now: u64, kept: &mut Vec<Arc<Grant>>) {
+        if let Some(known) = self.grants.pin().get(&row.id).and_then(Weak::upgrade) {
+            known.revoked.fetch_or(row.revoked, Ordering::AcqRel);
+            return;
+        }
+        if row.expires <= now {
+            return;
+        }
+        let said: Value = serde_json::from_str(&row.says).unwrap_or_default();
+        let list = |key: &str| -> Vec<String> {
+            let list = said.get(key).and_then(Value::as_array).into_iter().flatten();
+            list.filter_map(|item| item.as_str().map(str::to_owned)).collect()
+        };
+        let mut identity = Identity {
+            subject: row.subject.as_str().into(),
+            consumer: row.consumer.then(|| row.subject.as_str().into()),
+            roles: list("roles"),
+            groups: list("groups"),
+            tags: Vec::new(),
+            scopes: list("scopes"),
+            claims: said.get("claims").and_then(Value::as_object).cloned().unwrap_or_else(Map::new),
+            credential: Some(row.credential.as_str().into()),
+        };
+        if !row.consumer && self.consumers.pin().contains_key(&row.subject) {
+            let live = self.as_of_store(&row.subject, false);
+            identity = Identity { roles: live.roles, groups: live.groups, tags: live.tags, ..identity };
+        }
+        let grant = Arc::new(Grant {
+            id: row.id,
+            service: row.service.as_str().into(),
+            identity: ArcSwap::new(self.interned.one(identity)),
+            subject: self.mark("subject", &row.subject),
+            credential: self.mark("credential", &row.credential),
+            created: row.created,
+            expires: row.expires,
+            revoked: AtomicBool::new(row.revoked),
+        });
+        self.grants.pin().insert(grant.id, Arc::downgrade(&grant));
+        kept.push(grant);
+        self.last_id.fetch_max(row.id, Ordering::AcqRel);
+    }
+
+    fn absorb_token(&self, row: &TokenRow, now: u64) {
+        if let Some(known) = self.tokens.pin().get(&row.digest) {
+            known.spent.fetch_or(row.spent, Ordering::AcqRel);
+            return;
+        }
+        let Some(grant) = self.grants.pin().get(&row.grant).and_then(Weak::upgrade) else { return };
+        if row.expires <= now {
+            return;
+        }
+        let subject = Arc::clone(&grant.subject);
+        subject.take(1, u32::MAX);
+        let token = Token {
+            id: row.id,
+            grant,
+            kind: row.kind,
+            issued: row.issued,
+            expires: row.expires,
+            spent: AtomicBool::new(row.spent),
+        };
+        self.put(row.digest, token);
+        self.last_id.fetch_max(row.id, Ordering::AcqRel);
+    }
+}

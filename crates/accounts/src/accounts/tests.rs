@@ -1,0 +1,337 @@
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Mutex;
+use std::task::{Context, Poll, Wake, Waker};
+
+use serde_json::Map;
+
+use super::*;
+use crate::consumer::{Credential, CredentialKind};
+use crate::store::{Durability, Sqlite};
+
+const NOW: u64 = 1_800_000_000_000;
+const MINUTE: u64 = 60_000;
+
+/// Waits on this thread for what another one does.
+fn wait<T>(work: impl Future<Output = T>) -> T {
+    struct Unpark(std::thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut work = pin!(work);
+    loop {
+        match work.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(done) => return done,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+/// A folder that is removed behind the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Folder {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("daemun-accounts-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        Folder(folder)
+    }
+
+    fn store(&self) -> Box<dyn Store> {
+        Box::new(Sqlite::open(&self.0.join("daemun.db"), Durability::Process).unwrap())
+    }
+
+    fn open(&self, now: u64) -> Arc<Accounts> {
+        let accounts = Arc::new(Accounts::in_memory());
+        accounts.keep_in(self.store(), move || now, |what| panic!("{what}")).unwrap();
+        accounts
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn asked(subject: &str) -> Asked {
+    Asked {
+        service: "shop".into(),
+        subject: subject.into(),
+        consumer: true,
+        credential: format!("key:{subject}").into(),
+        roles: Vec::new(),
+        groups: Vec::new(),
+        scopes: vec!["read".to_owned(), "write".to_owned()],
+        claims: Map::new(),
+        access: 15 * MINUTE,
+        refresh: Some(60 * MINUTE),
+        longest: 120 * MINUTE,
+        most: 1000,
+    }
+}
+
+fn issue(accounts: &Accounts, subject: &str, now: u64) -> Issued {
+    wait(accounts.issue(asked(subject), now)).unwrap()
+}
+
+fn refresh(accounts: &Accounts, text: &str, now: u64) -> Result<Issued, Trouble> {
+    let lifetimes = (15 * MINUTE, 60 * MINUTE);
+    wait(accounts.refresh(text.as_bytes(), "shop", lifetimes, None, 1000, now)).map(|(issued, _)| issued)
+}
+
+fn check(accounts: &Accounts, issued: &Issued, now: u64) -> Result<Arc<Identity>, Refusal> {
+    accounts.check(issued.access.as_bytes(), "shop", now)
+}
+
+fn refresh_text(issued: &Issued) -> &str {
+    &issued.refresh.as_ref().unwrap().0
+}
+
+#[test]
+fn a_token_is_good_where_it_was_given_for_until_it_ends() {
+    let accounts = Accounts::in_memory();
+    let issued = issue(&accounts, "app", NOW);
+    let identity = check(&accounts, &issued, NOW + 15 * MINUTE - 1).unwrap();
+    assert_eq!((&*identity.subject, identity.consumer.as_deref()), ("app", Some("app")));
+    assert_eq!(identity.scopes, ["read", "write"]);
+    assert_eq!(check(&accounts, &issued, NOW + 15 * MINUTE), Err(Refusal::Expired));
+    assert_eq!(accounts.check(issued.access.as_bytes(), "other", NOW), Err(Refusal::Unknown));
+    assert_eq!(accounts.check(refresh_text(&issued).as_bytes(), "shop", NOW), Err(Refusal::Unknown));
+    assert_eq!(accounts.check(b"dmt_x", "shop", NOW), Err(Refusal::Unknown));
+    assert_eq!(refresh(&accounts, &issued.access, NOW), Err(Refusal::Unknown.into()));
+}
+
+#[test]
+fn a_refresh_token_gives_one_more_pair_and_used_twice_revokes_its_login() {
+    let accounts = Accounts::in_memory();
+    let first = issue(&accounts, "app", NOW);
+    let second = refresh(&accounts, refresh_text(&first), NOW + 1).unwrap();
+    assert!(check(&accounts, &first, NOW + 2).is_ok() && check(&accounts, &second, NOW + 2).is_ok());
+    let other = issue(&accounts, "app", NOW);
+    assert_eq!(refresh(&accounts, refresh_text(&first), NOW + 3), Err(Refusal::Reused.into()));
+    for issued in [&first, &second] {
+        assert_eq!(check(&accounts, issued, NOW + 4), Err(Refusal::Revoked));
+    }
+    assert_eq!(refresh(&accounts, refresh_text(&second), NOW + 4), Err(Refusal::Revoked.into()));
+    assert!(check(&accounts, &other, NOW + 4).is_ok());
+}
+
+#[test]
+fn a_login_does_not_outlast_its_longest_time_however_often_it_is_refreshed() {
+    let accounts = Accounts::in_memory();
+    let mut issued = issue(&accounts, "app", NOW);
+    for step in 1..=2 {
+        issued = refresh(&accounts, refresh_text(&issued), NOW + step * 59 * MINUTE).unwrap();
+    }
+    assert_eq!(issued.refresh.as_ref().unwrap().1, NOW + 120 * MINUTE);
+    assert_eq!(issued.access_expires, NOW + 120 * MINUTE);
+    assert_eq!(refresh(&accounts, refresh_text(&issued), NOW + 120 * MINUTE), Err(Refusal::Expired.into()));
+}
+
+#[test]
+fn less_than_was_given_may_be_asked_for_and_more_may_not() {
+    let accounts = Accounts::in_memory();
+    let issued = issue(&accounts, "app", NOW);
+    let ask = |scope: &str| {
+        let scopes = Some(vec![scope.to_owned()]);
+        wait(accounts.refresh(refresh_text(&issued).as_bytes(), "shop", (1, 1), scopes, 1000, NOW))
+    };
+    assert_eq!(ask("admin").unwrap_err(), Refusal::Scope.into());
+    assert_eq!(ask("read").unwrap().0.scopes, ["read"]);
+}
+
+#[test]
+fn each_revocation_takes_what_it_names_and_nothing_else() {
+    let folder = Folder::new();
+    let mut made = Vec::new();
+    for what in [
+        Revoked::Token(String::new()),
+        Revoked::Credential("key:app".to_owned()),
+        Revoked::Subject("app".to_owned()),
+        Revoked::All,
+    ] {
+        let accounts = folder.open(NOW);
+        let (one, same, other) =
+            (issue(&accounts, "app", NOW), issue(&accounts, "app", NOW), issue(&accounts, "b", NOW));
+        let named =
+            if what == Revoked::Token(String::new()) { Revoked::Token(one.access.clone()) } else { what.clone() };
+        assert!(wait(accounts.revoke(&named, None, NOW)).unwrap());
+        let good = |accounts: &Accounts| [&one, &same, &other].map(|issued| check(accounts, issued, NOW + 1).is_ok());
+        let left = match what {
+            Revoked::Token(_) => [false, true, true],
+            Revoked::Credential(_) | Revoked::Subject(_) => [false, false, true],
+            Revoked::All => [false; 3],
+        };
+        assert_eq!(good(&accounts), left, "{what:?}");
+        drop(accounts);
+        assert_eq!(good(&folder.open(NOW)), left, "{what:?}");
+        made.push(one);
+        // what comes behind a revocation is good, but for a credential, which is void for ever
+        let accounts = folder.open(NOW + 5);
+        let later = issue(&accounts, "c", NOW + 5);
+        assert!(check(&accounts, &later, NOW + 6).is_ok(), "{what:?}");
+    }
+    let accounts = folder.open(NOW);
+    assert!(accounts.is_void_credential("key:app") && !accounts.is_void_credential("key:b"));
+    assert!(!wait(accounts.revoke(&Revoked::Token("dmt_none".to_owned()), None, NOW)).unwrap());
+}
+
+#[test]
+fn what_was_acknowledged_is_there_again_and_what_has_ended_is_not() {
+    let folder = Folder::new();
+    let accounts = folder.open(NOW);
+    let first = issue(&accounts, "app", NOW);
+    let second = refresh(&accounts, refresh_text(&first), NOW).unwrap();
+    drop(accounts);
+    let accounts = folder.open(NOW + MINUTE);
+    assert_eq!(accounts.tokens(), 4);
+    assert_eq!(accounts.tokens_of("app"), 4);
+    assert_eq!(check(&accounts, &second, NOW + MINUTE).unwrap().scopes, ["read", "write"]);
+    assert_eq!(refresh(&accounts, refresh_text(&first), NOW + MINUTE), Err(Refusal::Reused.into()));
+    drop(accounts);
+    assert_eq!(folder.open(NOW + 20 * MINUTE).tokens(), 2);
+    assert_eq!(folder.open(NOW + 200 * MINUTE).tokens(), 0);
+}
+
+#[test]
+fn what_one_process_does_another_one_sees() {
+    let folder = Folder::new();
+    let (one, other) = (folder.open(NOW), folder.open(NOW));
+    let issued = issue(&one, "app", NOW);
+    let until = |what: &dyn Fn() -> bool| {
+        while !what() {
+            std::thread::yield_now();
+        }
+    };
+    until(&|| check(&other, &issued, NOW).is_ok());
+    let back = issue(&other, "app", NOW);
+    until(&|| check(&one, &back, NOW).is_ok());
+    wait(one.revoke(&Revoked::Token(back.access.clone()), None, NOW)).unwrap();
+    until(&|| check(&other, &back, NOW) == Err(Refusal::Revoked));
+    wait(other.revoke(&Revoked::Subject("app".to_owned()), None, NOW)).unwrap();
+    until(&|| check(&one, &issued, NOW) == Err(Refusal::Revoked));
+}
+
+/// A store that fails when it is told to.
+struct Failing(Arc<Mutex<bool>>);
+
+impl Store for Failing {
+    fn apply(&mut self, _: &[Change]) -> Result<(), StoreError> {
+        if *self.0.lock().unwrap() { Err(StoreError("the disk is full".to_owned())) } else { Ok(()) }
+    }
+
+    fn read(&mut self, _: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn has_news(&mut self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    fn forget(&mut self, _: u64, _: usize) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+}
+
+#[test]
+fn what_does_not_last_is_not_given_out_and_what_is_revoked_stays_so() {
+    let fails = Arc::new(Mutex::new(false));
+    let accounts = Arc::new(Accounts::in_memory());
+    accounts.keep_in(Box::new(Failing(Arc::clone(&fails))), || NOW, |_| {}).unwrap();
+    let issued = issue(&accounts, "app", NOW);
+    *fails.lock().unwrap() = true;
+    assert!(matches!(wait(accounts.issue(asked("app"), NOW)), Err(Trouble::Store(_))));
+    assert!(matches!(refresh(&accounts, refresh_text(&issued), NOW), Err(Trouble::Store(_))));
+    assert_eq!((accounts.tokens(), accounts.tokens_of("app")), (2, 2));
+    *fails.lock().unwrap() = false;
+    let next = refresh(&accounts, refresh_text(&issued), NOW).unwrap();
+    *fails.lock().unwrap() = true;
+    assert!(wait(accounts.revoke(&Revoked::Token(next.access.clone()), None, NOW)).is_err());
+    assert_eq!(check(&accounts, &next, NOW), Err(Refusal::Revoked));
+}
+
+#[test]
+fn a_subject_has_so_many_tokens_at_most_and_those_that_end_make_room() {
+    let accounts = Accounts::in_memory();
+    let few = |now| wait(accounts.issue(Asked { most: 4, ..asked("app") }, now));
+    few(NOW).unwrap();
+    few(NOW).unwrap();
+    assert_eq!(few(NOW), Err(Trouble::TooMany));
+    issue(&accounts, "other", NOW);
+    accounts.forget(NOW + 17 * MINUTE);
+    assert_eq!((accounts.tokens(), accounts.tokens_of("app")), (3, 2));
+    few(NOW + 17 * MINUTE).unwrap();
+    accounts.forget(NOW + 300 * MINUTE);
+    accounts.forget(NOW + 300 * MINUTE);
+    assert!(accounts.tokens() < 3);
+}
+
+#[test]
+fn consumers_of_the_store_and_their_credentials_last_and_change_at_once() {
+    let folder = Folder::new();
+    let accounts = folder.open(NOW);
+    let consumer = |roles: &[&str], disabled| Consumer {
+        name: "partner".to_owned(),
+        roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+        disabled,
+        created: NOW,
+        ..Consumer::default()
+    };
+    let key = digest(b"dmn_key");
+    let credential = |expires, disabled| Credential {
+        id: "key:1".to_owned(),
+        consumer: "partner".to_owned(),
+        kind: CredentialKind::Key,
+        digest: key,
+        label: "first".to_owned(),
+        created: NOW,
+        expires,
+        disabled,
+    };
+    assert_eq!(wait(accounts.put_credential(credential(None, false))), Err(Trouble::None));
+    wait(accounts.put_consumer(consumer(&["reader"], false), NOW)).unwrap();
+    wait(accounts.put_credential(credential(Some(NOW + 10), false))).unwrap();
+    let taken = Credential { id: "key:2".to_owned(), ..credential(None, false) };
+    assert_eq!(wait(accounts.put_credential(taken)), Err(Trouble::There));
+    let held = accounts.key(&key).unwrap();
+    assert!(held.is_good(NOW + 9) && !held.is_good(NOW + 10));
+    held.note_use(NOW);
+    assert_eq!(held.identity.roles, ["reader"]);
+    let issued = wait(accounts.issue(Asked { consumer: false, ..asked("partner") }, NOW)).unwrap();
+    wait(accounts.put_consumer(consumer(&["writer"], false), NOW)).unwrap();
+    assert_eq!(check(&accounts, &issued, NOW).unwrap().roles, ["writer"]);
+    assert_eq!(accounts.key(&key).unwrap().identity.roles, ["writer"]);
+    assert_eq!(accounts.key(&key).unwrap().last_use(), Some(NOW));
+    drop(accounts);
+    let accounts = folder.open(NOW);
+    assert_eq!(check(&accounts, &issued, NOW).unwrap().roles, ["writer"]);
+    wait(accounts.put_consumer(consumer(&["writer"], true), NOW)).unwrap();
+    assert!(!accounts.key(&key).unwrap().is_good(NOW));
+    assert_eq!(check(&accounts, &issued, NOW), Err(Refusal::Revoked));
+    wait(accounts.remove_consumer("partner", NOW)).unwrap();
+    drop(accounts);
+    let accounts = folder.open(NOW);
+    assert!(accounts.consumers().is_empty() && accounts.key(&key).is_none());
+}
+
+#[test]
+fn a_database_of_another_program_or_of_a_newer_version_is_refused() {
+    let folder = Folder::new();
+    let path = folder.0.join("other.db");
+    rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE t(x)").unwrap();
+    let error = Sqlite::open(&path, Durability::Power).unwrap_err();
+    assert!(error.0.ends_with("is a database of another program"), "{error}");
+    drop(folder.store());
+    let path = folder.0.join("daemun.db");
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 1000).unwrap();
+    let error = Sqlite::open(&path, Durability::Power).unwrap_err();
+    assert!(error.0.contains("newer version"), "{error}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+}

@@ -1,0 +1,109 @@
+//! What happens to accounts, as stores keep it. A store applies changes in order; reading them back gives the accounts as they were.
+
+use crate::consumer::{Consumer, Credential};
+use crate::grant::Kind;
+use crate::text::Digest;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A login.
+    Grant(GrantRow),
+    /// A token was given out.
+    Token(TokenRow),
+    /// A token was used, or revoked.
+    Spent(i64),
+    /// A login was revoked.
+    Revoked(i64),
+    /// What was issued before a moment is void, of a subject or a credential.
+    Void {
+        /// Which: `subject:NAME`, `credential:ID`, or `all`.
+        name: String,
+        /// Milliseconds since the Unix epoch.
+        before: u64,
+    },
+    /// A consumer is there, or has changed.
+    Consumer(Consumer),
+    /// A consumer is gone, and its credentials.
+    NoConsumer(String),
+    /// A credential is there, or has changed.
+    Credential(Credential),
+    /// A credential is gone.
+    NoCredential(String),
+    /// When a credential was last used.
+    Used {
+        /// Its id.
+        id: String,
+        /// Milliseconds since the Unix epoch.
+        at: u64,
+    },
+    /// A key that tokens are signed with.
+    SigningKey(SigningKeyRow),
+}
+
+/// A login as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GrantRow {
+    /// Id.
+    pub id: i64,
+    /// Token service.
+    pub service: String,
+    /// Who holds it.
+    pub subject: String,
+    /// Whether that is a consumer of the configuration.
+    pub consumer: bool,
+    /// Id of the credential that was shown.
+    pub credential: String,
+    /// Roles, groups, scopes and claims, as JSON.
+    pub says: String,
+    /// Milliseconds since the Unix epoch.
+    pub created: u64,
+    /// When its last token ends at the latest.
+    pub expires: u64,
+    /// Whether it was revoked.
+    pub revoked: bool,
+}
+
+/// A token as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRow {
+    /// Id.
+    pub id: i64,
+    /// Its login.
+    pub grant: i64,
+    /// What it is for.
+    pub kind: Kind,
+    /// SHA-256 of it.
+    pub digest: Digest,
+    /// Milliseconds since the Unix epoch.
+    pub issued: u64,
+    /// When it ends.
+    pub expires: u64,
+    /// Whether it was used or revoked.
+    pub spent: bool,
+}
+
+/// A key that tokens are signed with, as it is kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SigningKeyRow {
+    /// Its `kid`.
+    pub id: String,
+    /// Token service.
+    pub service: String,
+    /// Its algorithm: `ES256`.
+    pub algorithm: String,
+    /// The key, sealed.
+    pub sealed: Vec<u8>,
+    /// Milliseconds since the Unix epoch.
+    pub created: u64,
+    /// From when on it signs.
+    pub from: u64,
+    /// When nothing that it signed is good any more; none while it signs.
+    pub until: Option<u64>,
+}
+
+impl std::fmt::Debug for SigningKeyRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SigningKeyRow").field("id", &self.id).finish_non_exhaustive()
+    }
+}

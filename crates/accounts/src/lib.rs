@@ -1,0 +1,20 @@
+//! Who may call: consumers and credentials that are not in the configuration, and the tokens given out. All that a request needs is in
+//! memory; what must last goes to a store, and is acknowledged once it is there. Knows no policy and no socket.
+
+pub mod text;
+mod mark;
+pub mod grant;
+pub mod consumer;
+mod intern;
+mod expiry;
+pub mod accounts;
+pub mod change;
+mod journal;
+pub mod seal;
+pub mod store;
+
+pub use accounts::{Accounts, Refusal, Revoked, Trouble};
+pub use change::Change;
+pub use consumer::{Consumer, Credential, CredentialKind};
+pub use grant::{Asked, Grant, Issued, Kind, Token};
+pub use store::Store;

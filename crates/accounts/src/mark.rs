@@ -1,0 +1,49 @@
+//! What was issued before a moment is void: one such moment for each subject, client and credential. Shared by all tokens of it, so that a
+//! revocation is one store.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// A moment, and how much that came behind it is live.
+#[derive(Debug, Default)]
+pub(crate) struct Mark {
+    /// Milliseconds since the Unix epoch; what was issued earlier is void.
+    before: AtomicU64,
+    /// Tokens that have not expired.
+    live: AtomicU32,
+}
+
+impl Mark {
+    /// Whether what was issued at this moment is void.
+    #[inline]
+    pub(crate) fn voids(&self, issued: u64) -> bool {
+        issued < self.before.load(Ordering::Acquire)
+    }
+
+    /// Voids what was issued before a moment; never takes back what was void.
+    pub(crate) fn void_before(&self, moment: u64) {
+        self.before.fetch_max(moment, Ordering::AcqRel);
+    }
+
+    /// The moment.
+    pub(crate) fn moment(&self) -> u64 {
+        self.before.load(Ordering::Acquire)
+    }
+
+    /// Takes room for so many tokens; `false` when there would be more than `most`.
+    pub(crate) fn take(&self, count: u32, most: u32) -> bool {
+        let took = self.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, |live| {
+            live.checked_add(count).filter(|live| *live <= most)
+        });
+        took.is_ok()
+    }
+
+    /// Gives room back.
+    pub(crate) fn give(&self, count: u32) {
+        let _ = self.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, |live| Some(live.saturating_sub(count)));
+    }
+
+    /// Tokens that have not expired.
+    pub(crate) fn live(&self) -> u32 {
+        self.live.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,41 @@
+//! Where accounts last. Knows nothing of how they are used.
+
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+#[cfg(feature = "sqlite")]
+pub use sqlite::{Durability, Sqlite};
+
+use crate::change::Change;
+
+/// Keeps changes. One thread owns it.
+pub trait Store: Send {
+    /// Applies changes in order, all of them or none. Once this returns they last.
+    ///
+    /// # Errors
+    /// When that is not so.
+    fn apply(&mut self, changes: &[Change]) -> Result<(), StoreError>;
+
+    /// Gives what this process has not seen yet, in an order in which each refers only to what came before; what is seen again is the same.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn read(&mut self, visit: &mut dyn FnMut(Change)) -> Result<(), StoreError>;
+
+    /// Whether another process has changed something.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    fn has_news(&mut self) -> Result<bool, StoreError>;
+
+    /// Forgets at most so many tokens and logins that ended before a moment; gives how many.
+    ///
+    /// # Errors
+    /// When that fails; nothing is lost by it.
+    fn forget(&mut self, before: u64, most: usize) -> Result<usize, StoreError>;
+}
+
+/// Why a store does not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct StoreError(pub String);

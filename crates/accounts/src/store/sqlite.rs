@@ -1,0 +1,384 @@
+//! The embedded store: SQLite with a write-ahead log.
+//!
+//! Rows are only appended to the ends of their tables, by ids that grow with time, so that a commit writes few pages whatever the
+//! number of tokens. Every row has the number of the commit that last changed it, by which another process that has the store open as well,
+//! as one does that takes over, finds what is new.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags, Row, Transaction, params};
+use serde_json::json;
+
+use super::{Store, StoreError};
+use crate::change::{Change, GrantRow, SigningKeyRow, TokenRow};
+use crate::consumer::{Consumer, Credential, CredentialKind};
+use crate::grant::Kind;
+
+/// How long another process may hold the store.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Tells a store of Daemun from other databases (`PRAGMA application_id`): `dmun`.
+const APPLICATION: i64 = 0x646d_756e;
+
+/// What brings a store from one version to the next, in order; never changed, only added to.
+const MIGRATIONS: [&str; 1] = ["
+CREATE TABLE commits(number INTEGER NOT NULL) STRICT;
+INSERT INTO commits VALUES (0);
+CREATE TABLE grants(
+  id INTEGER PRIMARY KEY, number INTEGER NOT NULL, service TEXT NOT NULL, subject TEXT NOT NULL, consumer INTEGER NOT NULL,
+  credential TEXT NOT NULL, says TEXT NOT NULL, created INTEGER NOT NULL, expires INTEGER NOT NULL, revoked INTEGER NOT NULL) STRICT;
+CREATE INDEX grants_number ON grants(number);
+CREATE INDEX grants_expires ON grants(expires);
+CREATE TABLE tokens(
+  id INTEGER PRIMARY KEY, number INTEGER NOT NULL, grant_id INTEGER NOT NULL, kind INTEGER NOT NULL, digest BLOB NOT NULL,
+  issued INTEGER NOT NULL, expires INTEGER NOT NULL, spent INTEGER NOT NULL) STRICT;
+CREATE INDEX tokens_number ON tokens(number);
+CREATE INDEX tokens_expires ON tokens(expires);
+CREATE TABLE voids(name TEXT PRIMARY KEY, number INTEGER NOT NULL, before INTEGER NOT NULL) STRICT;
+CREATE TABLE consumers(
+  name TEXT PRIMARY KEY, number INTEGER NOT NULL, says TEXT NOT NULL, disabled INTEGER NOT NULL, created INTEGER NOT NULL,
+  gone INTEGER NOT NULL) STRICT;
+CREATE TABLE credentials(
+  id TEXT PRIMARY KEY, number INTEGER NOT NULL, consumer TEXT NOT NULL, kind TEXT NOT NULL, digest BLOB NOT NULL, label TEXT NOT NULL,
+  created INTEGER NOT NULL, expires INTEGER, disabled INTEGER NOT NULL, used INTEGER NOT NULL, gone INTEGER NOT NULL) STRICT;
+CREATE INDEX credentials_consumer ON credentials(consumer);
+CREATE TABLE signing_keys(
+  id TEXT PRIMARY KEY, number INTEGER NOT NULL, service TEXT NOT NULL, algorithm TEXT NOT NULL, sealed BLOB NOT NULL,
+  created INTEGER NOT NULL, since INTEGER NOT NULL, until INTEGER) STRICT;
+"];
+
+/// What acknowledged changes survive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The end of the process, however it ends.
+    Process,
+    /// The end of the power as well.
+    Power,
+}
+
+/// An open store.
+#[derive(Debug)]
+pub struct Sqlite {
+    connection: Connection,
+    /// Number of the last commit that was seen, with all before it.
+    seen: i64,
+    /// What SQLite counts changes of other processes by.
+    version: i64,
+}
+
+impl Sqlite {
+    /// Opens the store at a path, which is made where there is none, with nobody else's access; brings it up to this version.
+    ///
+    /// # Errors
+    /// When it cannot be opened, is none of Daemun's, or was made by a newer version.
+    pub fn open(path: &Path, durability: Durability) -> Result<Sqlite, StoreError> {
+        let told = |error: rusqlite::Error| StoreError(format!("`{}`: {error}", path.display()));
+        make_private(path).map_err(|error| StoreError(format!("`{}`: {error}", path.display())))?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(path, flags).map_err(told)?;
+        connection.busy_timeout(PATIENCE).map_err(told)?;
+        migrate(&mut connection, path)?;
+        connection.pragma_update(None, "journal_mode", "wal").map_err(told)?;
+        let synchronous = match durability {
+            Durability::Process => "normal",
+            Durability::Power => "full",
+        };
+        connection.pragma_update(None, "synchronous", synchronous).map_err(told)?;
+        connection.pragma_update(None, "wal_autocheckpoint", 4_000).map_err(told)?;
+        connection.pragma_update(None, "cache_size", -32_000).map_err(told)?;
+        connection.set_prepared_statement_cache_capacity(32);
+        Ok(Sqlite { connection, seen: 0, version: 0 })
+    }
+
+    fn data_version(&self) -> rusqlite::Result<i64> {
+        self.connection.pragma_query_value(None, "data_version", |row| row.get(0))
+    }
+}
+
+/// Makes the file where there is none, for its owner alone.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(drop)
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let told = |error: rusqlite::Error| StoreError(format!("`{}`: {error}", path.display()));
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(told)?;
+    let number = |name: &str| transaction.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let (application, version) = (number("application_id").map_err(told)?, number("user_version").map_err(told)?);
+    let tables: i64 =
+        transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(told)?;
+    let newest = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    if application != APPLICATION && tables > 0 {
+        return Err(StoreError(format!("`{}` is a database of another program", path.display())));
+    }
+    if version > newest {
+        return Err(StoreError(format!(
+            "`{}` was made by a newer version of Daemun: its format is {version}, and this one knows {newest}",
+            path.display()
+        )));
+    }
+    for migration in MIGRATIONS.iter().skip(usize::try_from(version).unwrap_or(0)) {
+        transaction.execute_batch(migration).map_err(told)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION).map_err(told)?;
+    transaction.pragma_update(None, "user_version", newest).map_err(told)?;
+    transaction.commit().map_err(told)
+}
+
+impl Store for Sqlite {
+    fn apply(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        let behavior = rusqlite::TransactionBehavior::Immediate;
+        let transaction = self.connection.transaction_with_behavior(behavior).map_err(told)?;
+        let number: i64 = transaction
+            .prepare_cached("UPDATE commits SET number = number + 1 RETURNING number")
+            .and_then(|mut next| next.query_row([], |row| row.get(0)))
+            .map_err(told)?;
+        for change in changes {
+            write(&transaction, number, change).map_err(told)?;
+        }
+        transaction.commit().map_err(told)?;
+        if self.seen + 1 == number {
+            self.seen = number;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, visit: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
+        let version = self.data_version().map_err(told)?;
+        let transaction = self.connection.transaction().map_err(told)?;
+        let last: i64 = transaction.query_row("SELECT number FROM commits", [], |row| row.get(0)).map_err(told)?;
+        read(&transaction, self.seen, visit).map_err(told)?;
+        transaction.commit().map_err(told)?;
+        (self.seen, self.version) = (last, version);
+        Ok(())
+    }
+
+    fn has_news(&mut self) -> Result<bool, StoreError> {
+        self.data_version().map(|version| version != self.version).map_err(told)
+    }
+
+    fn forget(&mut self, before: u64, most: usize) -> Result<usize, StoreError> {
+        let (before, most) = (signed(before), i64::try_from(most).unwrap_or(i64::MAX));
+        let mut gone = 0;
+        for table in ["tokens", "grants"] {
+            let statement = format!(
+                "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE expires < ?1 ORDER BY expires LIMIT ?2)"
+            );
+            let mut statement = self.connection.prepare_cached(&statement).map_err(told)?;
+            gone += statement.execute(params![before, most]).map_err(told)?;
+        }
+        Ok(gone)
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the form that `map_err` wants")]
+fn told(error: rusqlite::Error) -> StoreError {
+    StoreError(error.to_string())
+}
+
+fn signed(moment: u64) -> i64 {
+    i64::try_from(moment).unwrap_or(i64::MAX)
+}
+
+fn moment(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+#[allow(clippy::too_many_lines, reason = "one statement for each kind of change")]
+fn write(to: &Transaction<'_>, number: i64, change: &Change) -> rusqlite::Result<()> {
+    let run = |statement: &str, values: &[&dyn rusqlite::ToSql]| -> rusqlite::Result<()> {
+        to.prepare_cached(statement)?.execute(values).map(drop)
+    };
+    match change {
+        Change::Grant(row) => run(
+            "INSERT INTO grants VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            params![
+                row.id,
+                number,
+                row.service,
+                row.subject,
+                row.consumer,
+                row.credential,
+                row.says,
+                signed(row.created),
+                signed(row.expires),
+                row.revoked
+            ],
+        ),
+        Change::Token(row) => run(
+            "INSERT INTO tokens VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            params![
+                row.id,
+                number,
+                row.grant,
+                row.kind == Kind::Refresh,
+                row.digest,
+                signed(row.issued),
+                signed(row.expires),
+                row.spent
+            ],
+        ),
+        Change::Spent(id) => run("UPDATE tokens SET spent = 1, number = ?2 WHERE id = ?1", params![id, number]),
+        Change::Revoked(id) => run("UPDATE grants SET revoked = 1, number = ?2 WHERE id = ?1", params![id, number]),
+        Change::Void { name, before } => run(
+            "INSERT INTO voids VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET number = ?2, before = max(before, ?3)",
+            params![name, number, signed(*before)],
+        ),
+        Change::Consumer(row) => run(
+            "INSERT OR REPLACE INTO consumers VALUES (?1, ?2, ?3, ?4, ?5, 0)",
+            params![
+                row.name,
+                number,
+                json!({ "roles": row.roles, "groups": row.groups, "tags": row.tags, "scopes": row.scopes }).to_string(),
+                row.disabled,
+                signed(row.created)
+            ],
+        ),
+        Change::NoConsumer(name) => {
+            run("UPDATE consumers SET gone = 1, number = ?2 WHERE name = ?1", params![name, number])?;
+            run("UPDATE credentials SET gone = 1, number = ?2 WHERE consumer = ?1", params![name, number])
+        }
+        Change::Credential(row) => run(
+            "INSERT INTO credentials VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, 0) ON CONFLICT DO UPDATE SET number = ?2, \
+             consumer = ?3, kind = ?4, digest = ?5, label = ?6, created = ?7, expires = ?8, disabled = ?9, gone = 0",
+            params![
+                row.id,
+                number,
+                row.consumer,
+                row.kind.as_str(),
+                row.digest,
+                row.label,
+                signed(row.created),
+                row.expires.map(signed),
+                row.disabled
+            ],
+        ),
+        Change::NoCredential(id) => {
+            run("UPDATE credentials SET gone = 1, number = ?2 WHERE id = ?1", params![id, number])
+        }
+        // not told to other processes: each knows the uses it has seen
+        Change::Used { id, at } => {
+            run("UPDATE credentials SET used = max(used, ?2) WHERE id = ?1", params![id, signed(*at)])
+        }
+        Change::SigningKey(row) => run(
+            "INSERT OR REPLACE INTO signing_keys VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            params![
+                row.id,
+                number,
+                row.service,
+                row.algorithm,
+                row.sealed,
+                signed(row.created),
+                signed(row.from),
+                row.until.map(signed)
+            ],
+        ),
+    }
+}
+
+fn read(from: &Transaction<'_>, seen: i64, visit: &mut dyn FnMut(Change)) -> rusqlite::Result<()> {
+    let mut each = |statement: &str, row: fn(&Row<'_>) -> rusqlite::Result<Option<Change>>| -> rusqlite::Result<()> {
+        let mut statement = from.prepare(statement)?;
+        let mut rows = statement.query([seen])?;
+        while let Some(found) = rows.next()? {
+            if let Some(change) = row(found)? {
+                visit(change);
+            }
+        }
+        Ok(())
+    };
+    each("SELECT name, before FROM voids WHERE number > ?1", |row| {
+        Ok(Some(Change::Void { name: row.get(0)?, before: moment(row.get(1)?) }))
+    })?;
+    each("SELECT name, says, disabled, created, gone FROM consumers WHERE number > ?1", |row| consumer(row).map(Some))?;
+    each(
+        "SELECT id, consumer, kind, digest, label, created, expires, disabled, gone FROM credentials WHERE number > ?1",
+        credential,
+    )?;
+    each("SELECT id, used FROM credentials WHERE number > ?1 AND used > 0 AND gone = 0", |row| {
+        Ok(Some(Change::Used { id: row.get(0)?, at: moment(row.get(1)?) }))
+    })?;
+    each(
+        "SELECT id, service, subject, consumer, credential, says, created, expires, revoked FROM grants WHERE number > ?1",
+        |row| grant(row).map(Some),
+    )?;
+    each("SELECT id, grant_id, kind, digest, issued, expires, spent FROM tokens WHERE number > ?1", |row| {
+        let digest: Vec<u8> = row.get(3)?;
+        let Ok(digest) = digest.try_into() else { return Ok(None) };
+        Ok(Some(Change::Token(TokenRow {
+            id: row.get(0)?,
+            grant: row.get(1)?,
+            kind: if row.get(2)? { Kind::Refresh } else { Kind::Access },
+            digest,
+            issued: moment(row.get(4)?),
+            expires: moment(row.get(5)?),
+            spent: row.get(6)?,
+        })))
+    })?;
+    each("SELECT id, service, algorithm, sealed, created, since, until FROM signing_keys WHERE number > ?1", |row| {
+        Ok(Some(Change::SigningKey(SigningKeyRow {
+            id: row.get(0)?,
+            service: row.get(1)?,
+            algorithm: row.get(2)?,
+            sealed: row.get(3)?,
+            created: moment(row.get(4)?),
+            from: moment(row.get(5)?),
+            until: row.get::<_, Option<i64>>(6)?.map(moment),
+        })))
+    })
+}
+
+fn consumer(row: &Row<'_>) -> rusqlite::Result<Change> {
+    let name: String = row.get(0)?;
+    if row.get(4)? {
+        return Ok(Change::NoConsumer(name));
+    }
+    let says: String = row.get(1)?;
+    let says: serde_json::Value = serde_json::from_str(&says).map_err(|error| unreadable(1, error))?;
+    let list = |key: &str| {
+        let list = says.get(key).and_then(serde_json::Value::as_array).into_iter().flatten();
+        list.filter_map(|item| item.as_str().map(str::to_owned)).collect()
+    };
+    let (roles, groups, tags, scopes) = (list("roles"), list("groups"), list("tags"), list("scopes"));
+    let (disabled, created) = (row.get(2)?, moment(row.get(3)?));
+    Ok(Change::Consumer(Consumer { name, roles, groups, tags, scopes, disabled, created }))
+}
+
+fn credential(row: &Row<'_>) -> rusqlite::Result<Option<Change>> {
+    let id: String = row.get(0)?;
+    if row.get(8)? {
+        return Ok(Some(Change::NoCredential(id)));
+    }
+    let (kind, digest): (String, Vec<u8>) = (row.get(2)?, row.get(3)?);
+    let (Some(kind), Ok(digest)) = (CredentialKind::of(&kind), digest.try_into()) else { return Ok(None) };
+    Ok(Some(Change::Credential(Credential {
+        id,
+        consumer: row.get(1)?,
+        kind,
+        digest,
+        label: row.get(4)?,
+        created: moment(row.get(5)?),
+        expires: row.get::<_, Option<i64>>(6)?.map(moment),
+        disabled: row.get(7)?,
+    })))
+}
+
+fn grant(row: &Row<'_>) -> rusqlite::Result<Change> {
+    Ok(Change::Grant(GrantRow {
+        id: row.get(0)?,
+        service: row.get(1)?,
+        subject: row.get(2)?,
+        consumer: row.get(3)?,
+        credential: row.get(4)?,
+        says: row.get(5)?,
+        created: moment(row.get(6)?),
+        expires: moment(row.get(7)?),
+        revoked: row.get(8)?,
+    }))
+}
+
+fn unreadable(column: usize, error: serde_json::Error) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Value::Null.data_type(), Box::new(error))
+}

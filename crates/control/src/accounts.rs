@@ -1,0 +1,390 @@
+//! Consumers and credentials of the store, and revocations, over HTTP. A secret is shown once, in the answer that made it. Whoever asks was
+//! let in before; see `origin`.
+
+use std::sync::Arc;
+
+use daemun_accounts::consumer::Held;
+use daemun_accounts::text::{self, Prefix};
+use daemun_accounts::{Accounts, Consumer, Credential, CredentialKind, Revoked, Trouble};
+use http::header::CONTENT_TYPE;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Body;
+use serde_json::{Map, Value, json};
+
+use crate::Source;
+use crate::admin::decoded;
+use crate::answer::{self, Answer};
+
+/// Bytes of a body at most.
+const MOST: usize = 64 * 1024;
+/// Bytes of a name at most.
+const MOST_NAME: usize = 256;
+/// Items of a list at most.
+const MOST_ITEMS: usize = 256;
+
+/// Whether a path is one of those below.
+pub(crate) fn is_here(path: &str) -> bool {
+    path == "/consumers" || path.starts_with("/consumers/") || path == "/revocations"
+}
+
+/// Why a request is not done.
+type Refused = (StatusCode, &'static str);
+
+const fn bad(detail: &'static str) -> Refused {
+    (StatusCode::BAD_REQUEST, detail)
+}
+
+/// The answer to a request for accounts.
+pub(crate) async fn answer<B>(request: Request<B>, source: &dyn Source) -> Answer
+where
+    B: Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let path = request.uri().path().to_owned();
+    let method = request.method().clone();
+    if request.uri().query().is_some() {
+        return answer::problem(StatusCode::BAD_REQUEST, "there is nothing to be said in a query here");
+    }
+    let body = match body(request, &method).await {
+        Ok(body) => body,
+        Err((status, detail)) => return answer::problem(status, detail),
+    };
+    let mut parts = path
+        .trim_start_matches('/')
+        .split('/')
+        .map(|part| decoded(part).and_then(|part| String::from_utf8(part).ok()).filter(|part| !part.is_empty()));
+    let first = parts.next().flatten();
+    let rest: Vec<Option<String>> = parts.collect();
+    let Some(rest) = rest.into_iter().collect::<Option<Vec<String>>>() else { return answer::not_found() };
+    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+    let asked = Asked { method: &method, body: &body, source, accounts: source.accounts() };
+    let done = match (first.as_deref(), rest.as_slice()) {
+        (Some("revocations"), []) => asked.revocations().await,
+        (Some("consumers"), []) => asked.consumers(),
+        (Some("consumers"), [name]) => asked.consumer(name).await,
+        (Some("consumers"), [name, "credentials"]) => asked.credentials(name).await,
+        (Some("consumers"), [name, "credentials", id]) => asked.credential(name, id).await,
+        _ => return answer::not_found(),
+    };
+    done.unwrap_or_else(|refused| match refused {
+        Stop::Refused((status, detail)) => answer::problem(status, detail),
+        Stop::Method(detail, methods) => answer::only(detail, methods),
+    })
+}
+
+/// The members of a body; none for methods that have none.
+async fn body<B>(request: Request<B>, method: &Method) -> Result<Map<String, Value>, Refused>
+where
+    B: Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let has = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
+    if !has {
+        return if request.body().is_end_stream() { Ok(Map::new()) } else { Err(bad("this method takes no body")) };
+    }
+    // a page of another site cannot send this without asking first
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/json") {
+        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body is JSON: send content-type: application/json"));
+    }
+    let body = Box::pin(Limited::new(request.into_body(), MOST).collect()).await;
+    let body = body.map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "the body has 64 KiB at most"))?.to_bytes();
+    let read: Result<Value, _> = serde_json::from_slice(&body);
+    match read {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(_) | Err(_) => Err(bad("the body is not a JSON object")),
+    }
+}
+
+enum Stop {
+    Refused(Refused),
+    Method(&'static str, &'static str),
+}
+
+impl From<Refused> for Stop {
+    fn from(refused: Refused) -> Stop {
+        Stop::Refused(refused)
+    }
+}
+
+impl From<Trouble> for Stop {
+    fn from(trouble: Trouble) -> Stop {
+        Stop::Refused(match trouble {
+            Trouble::None => (StatusCode::NOT_FOUND, "there is no consumer of this name in the store"),
+            Trouble::There => (StatusCode::CONFLICT, "there is such a credential already"),
+            Trouble::Busy | Trouble::Store(_) | Trouble::NoRandomness | Trouble::TooMany | Trouble::Refused(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the store does not take it just now; what was taken away is in force",
+            ),
+        })
+    }
+}
+
+/// One request.
+struct Asked<'a> {
+    method: &'a Method,
+    body: &'a Map<String, Value>,
+    source: &'a dyn Source,
+    accounts: &'a Arc<Accounts>,
+}
+
+fn created(value: &Value) -> Answer {
+    let mut answer = answer::json(format!("{value:#}\n").into_bytes());
+    *answer.status_mut() = StatusCode::CREATED;
+    answer
+}
+
+fn shown(value: &Value) -> Answer {
+    answer::json(format!("{value:#}\n").into_bytes())
+}
+
+impl Asked<'_> {
+    /// Refuses members that mean nothing here: whoever sends them expects them to matter.
+    fn only(&self, known: &[&str]) -> Result<(), Refused> {
+        if self.body.keys().any(|key| !known.contains(&key.as_str())) {
+            return Err(bad("the body has a member that means nothing here"));
+        }
+        Ok(())
+    }
+
+    fn text(&self, key: &str) -> Result<Option<&str>, Refused> {
+        match self.body.get(key) {
+            None => Ok(None),
+            Some(Value::String(text)) if (1..=MOST_NAME).contains(&text.len()) && !text.contains(char::is_control) => {
+                Ok(Some(text))
+            }
+            Some(_) => Err(bad("a member that is a text has 1 to 256 bytes and no control characters")),
+        }
+    }
+
+    fn flag(&self, key: &str) -> Result<Option<bool>, Refused> {
+        match self.body.get(key) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(_) => Err(bad("a member that is true or false is neither")),
+        }
+    }
+
+    fn seconds(&self, key: &str) -> Result<Option<u64>, Refused> {
+        match self.body.get(key) {
+            None => Ok(None),
+            Some(value) => match value.as_u64().filter(|seconds| (1..=100 * 366 * 86_400).contains(seconds)) {
+                Some(seconds) => Ok(Some(seconds)),
+                None => Err(bad("a time is a whole number of seconds")),
+            },
+        }
+    }
+
+    /// A list of words that can be told in a header.
+    fn list(&self, key: &str) -> Result<Option<Vec<String>>, Refused> {
+        let Some(value) = self.body.get(key) else { return Ok(None) };
+        let wrong = bad("a list holds up to 256 words of printable ASCII without spaces and commas");
+        let items = value.as_array().filter(|items| items.len() <= MOST_ITEMS).ok_or(wrong)?;
+        let word = |text: &&str| {
+            (1..=MOST_NAME).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',')
+        };
+        let words = items.iter().map(|item| item.as_str().filter(word).map(str::to_owned).ok_or(wrong));
+        words.collect::<Result<Vec<String>, Refused>>().map(Some)
+    }
+
+    fn consumers(&self) -> Result<Answer, Stop> {
+        if *self.method != Method::GET {
+            return Err(Stop::Method("GET lists consumers; PUT /consumers/NAME makes one", "GET"));
+        }
+        let all: Vec<Value> = self.accounts.consumers().iter().map(|consumer| self.told(consumer)).collect();
+        Ok(shown(&json!({ "consumers": all })))
+    }
+
+    fn told(&self, consumer: &Consumer) -> Value {
+        json!({
+            "name": consumer.name, "roles": consumer.roles, "groups": consumer.groups, "tags": consumer.tags,
+            "scopes": consumer.scopes, "disabled": consumer.disabled, "created": consumer.created / 1000,
+            "tokens": self.accounts.tokens_of(&consumer.name),
+        })
+    }
+
+    async fn consumer(&self, name: &str) -> Result<Answer, Stop> {
+        let known = self.accounts.consumer(name);
+        let now = self.source.now();
+        match *self.method {
+            Method::GET => {
+                let known = known.ok_or(Trouble::None)?;
+                let mut told = self.told(&known);
+                let credentials: Vec<Value> =
+                    self.accounts.credentials(name).iter().map(|held| credential(held)).collect();
+                if let Some(told) = told.as_object_mut() {
+                    told.insert("credentials".to_owned(), credentials.into());
+                }
+                Ok(shown(&told))
+            }
+            Method::PUT => {
+                self.only(&["roles", "groups", "tags", "scopes", "disabled"])?;
+                let fits = name.len() <= MOST_NAME && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
+                if !fits {
+                    return Err(bad("a name has printable ASCII without spaces and commas").into());
+                }
+                if self.source.declares(name) {
+                    return Err((StatusCode::CONFLICT, "the configuration has a consumer of this name").into());
+                }
+                let is_new = known.is_none();
+                let known = known.unwrap_or_else(|| Consumer { created: now, ..Consumer::default() });
+                let consumer = Consumer {
+                    name: name.to_owned(),
+                    roles: self.list("roles")?.unwrap_or(known.roles),
+                    groups: self.list("groups")?.unwrap_or(known.groups),
+                    tags: self.list("tags")?.unwrap_or(known.tags),
+                    scopes: self.list("scopes")?.unwrap_or(known.scopes),
+                    disabled: self.flag("disabled")?.unwrap_or(known.disabled),
+                    created: known.created,
+                };
+                self.accounts.put_consumer(consumer.clone(), now).await?;
+                let what = if is_new { "was made" } else { "was changed" };
+                self.source.audit(&format!("consumer `{name}` {what}"));
+                let told = self.told(&consumer);
+                Ok(if is_new { created(&told) } else { shown(&told) })
+            }
+            Method::DELETE => {
+                if !self.accounts.remove_consumer(name, now).await? {
+                    return Err(Trouble::None.into());
+                }
+                self.source.audit(&format!("consumer `{name}` was removed, with its credentials and tokens"));
+                Ok(shown(&json!({ "removed": name })))
+            }
+            _ => Err(Stop::Method("only GET, PUT and DELETE are allowed here", "GET, PUT, DELETE")),
+        }
+    }
+
+    /// Makes a credential; what it is is shown in this answer and never again.
+    async fn credentials(&self, consumer: &str) -> Result<Answer, Stop> {
+        if *self.method != Method::POST {
+            return Err(Stop::Method("POST makes a credential; GET /consumers/NAME lists them", "POST"));
+        }
+        self.only(&["kind", "label", "expires_in", "client_id"])?;
+        let kind = match self.text("kind")?.unwrap_or("key") {
+            "key" => CredentialKind::Key,
+            "client" => CredentialKind::Client,
+            _ => return Err(bad("`kind` is `key` or `client`").into()),
+        };
+        let now = self.source.now();
+        let secret = match kind {
+            CredentialKind::Key => Prefix::Key.make(),
+            CredentialKind::Client => Prefix::Secret.make(),
+        };
+        let secret = secret.map_err(|_| Trouble::NoRandomness)?;
+        let digest = text::digest(secret.as_bytes());
+        let id = match (kind, self.text("client_id")?) {
+            (CredentialKind::Key, None) => text::id_of("key", &digest),
+            (CredentialKind::Key, Some(_)) => return Err(bad("`client_id` is for `kind: client`").into()),
+            (CredentialKind::Client, None) => text::id_of("client", &digest),
+            (CredentialKind::Client, Some(id)) if id.contains(':') => {
+                return Err(bad("a `client_id` has no colon").into());
+            }
+            (CredentialKind::Client, Some(id)) => id.to_owned(),
+        };
+        if self.accounts.client(&id).is_some() {
+            return Err(Trouble::There.into());
+        }
+        let made = Credential {
+            id: id.clone(),
+            consumer: consumer.to_owned(),
+            kind,
+            digest,
+            label: self.text("label")?.unwrap_or_default().to_owned(),
+            created: now,
+            expires: self.seconds("expires_in")?.map(|seconds| now.saturating_add(seconds * 1000)),
+            disabled: false,
+        };
+        self.accounts.put_credential(made.clone()).await?;
+        self.source.audit(&format!("credential `{id}` of consumer `{consumer}` was made"));
+        let mut told = json!({
+            "id": id, "consumer": consumer, "kind": kind.as_str(), "label": made.label, "created": now / 1000,
+            "expires": made.expires.map(|moment| moment / 1000),
+        });
+        if let Some(told) = told.as_object_mut() {
+            match kind {
+                CredentialKind::Key => told.insert("key".to_owned(), secret.into()),
+                CredentialKind::Client => told.insert("client_secret".to_owned(), secret.into()),
+            };
+        }
+        Ok(created(&told))
+    }
+
+    async fn credential(&self, consumer: &str, id: &str) -> Result<Answer, Stop> {
+        let known = self.accounts.credentials(consumer).into_iter().find(|held| held.credential.id == id);
+        let none = (StatusCode::NOT_FOUND, "the consumer has no such credential in the store");
+        let known = known.ok_or(none)?;
+        let now = self.source.now();
+        match *self.method {
+            Method::GET => Ok(shown(&credential(&known))),
+            Method::PATCH => {
+                self.only(&["label", "expires_in", "disabled"])?;
+                let mut changed = known.credential.clone();
+                if let Some(label) = self.text("label")? {
+                    label.clone_into(&mut changed.label);
+                }
+                if let Some(seconds) = self.seconds("expires_in")? {
+                    changed.expires = Some(now.saturating_add(seconds * 1000));
+                }
+                changed.disabled = self.flag("disabled")?.unwrap_or(changed.disabled);
+                self.accounts.put_credential(changed).await?;
+                self.source.audit(&format!("credential `{id}` of consumer `{consumer}` was changed"));
+                let held = self.accounts.credentials(consumer).into_iter().find(|held| held.credential.id == id);
+                let held = held.ok_or(none)?;
+                Ok(shown(&credential(&held)))
+            }
+            Method::DELETE => {
+                self.accounts.revoke(&Revoked::Credential(id.to_owned()), None, now).await?;
+                self.source.audit(&format!("credential `{id}` of consumer `{consumer}` was removed, with its tokens"));
+                Ok(shown(&json!({ "removed": id })))
+            }
+            _ => Err(Stop::Method("only GET, PATCH and DELETE are allowed here", "GET, PATCH, DELETE")),
+        }
+    }
+
+    /// Revokes a token, what came of a key or credential, what a subject has, or everything.
+    async fn revocations(&self) -> Result<Answer, Stop> {
+        if *self.method != Method::POST {
+            return Err(Stop::Method("POST revokes", "POST"));
+        }
+        self.only(&["token", "key", "credential", "subject", "all", "before"])?;
+        let now = self.source.now();
+        let before = self.seconds("before")?.map(|seconds| seconds * 1000);
+        let named = ["token", "key", "credential", "subject", "all"];
+        if named.iter().filter(|name| self.body.contains_key(**name)).count() != 1 {
+            return Err(bad("name one of `token`, `key`, `credential`, `subject` and `all`").into());
+        }
+        let (what, told) = if let Some(token) = self.text("token")? {
+            (Revoked::Token(token.to_owned()), "a token".to_owned())
+        } else if let Some(key) = self.text("key")? {
+            let id = text::id_of("key", &text::digest(key.as_bytes()));
+            let told = format!("key `{id}`");
+            (Revoked::Credential(id), told)
+        } else if let Some(id) = self.text("credential")? {
+            (Revoked::Credential(id.to_owned()), format!("credential `{id}`"))
+        } else if let Some(name) = self.text("subject")? {
+            (Revoked::Subject(name.to_owned()), format!("the tokens of `{name}`"))
+        } else if self.flag("all")? == Some(true) {
+            (Revoked::All, "every token".to_owned())
+        } else {
+            return Err(bad("`all` is true where it is given").into());
+        };
+        if before.is_some() && matches!(what, Revoked::Token(_) | Revoked::Credential(_)) {
+            return Err(bad("`before` is for `subject` and `all`").into());
+        }
+        let known = self.accounts.revoke(&what, before, now).await?;
+        self.source.audit(&format!("{told} was revoked"));
+        Ok(shown(&json!({ "revoked": true, "known": known })))
+    }
+}
+
+/// What is told of a credential: never the credential.
+fn credential(held: &Held) -> Value {
+    let of = &held.credential;
+    json!({
+        "id": of.id, "kind": of.kind.as_str(), "label": of.label, "created": of.created / 1000,
+        "expires": of.expires.map(|moment| moment / 1000), "disabled": of.disabled,
+        "last_used": held.last_use().map(|moment| moment / 1000),
+    })
+}

@@ -1,0 +1,237 @@
+//! `mtls_auth`: who calls, by the client certificate that the listener verified. Verifies none itself, and never says why a call was
+//! refused.
+
+mod config;
+mod known;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use daemun_config::diagnostic;
+use daemun_pipeline::{
+    BuildContext, ConsumerId, Exchange, Explanation, Fault, Flow, Identity, Phase, Policy, PolicyConfig, Reason, Stop,
+    TlsIdentity, read_name,
+};
+
+pub use config::{MtlsAuthConfig, SubjectPart, TrustDomain};
+
+use crate::base64_text;
+use crate::caller::{self, Unsendable};
+use crate::per_directory::PerDirectory;
+use known::{Found, Known, Unreadable};
+
+/// What a proxy tells of the certificate (RFC 9440); a caller's own never passes.
+const FIELDS: [&str; 2] = ["client-cert", "client-cert-chain"];
+/// There is no registered scheme for what is proven below HTTP; a 401 must name one (RFC 9110, section 15.5.2).
+const CHALLENGE: &str = "ClientCertificate realm=\"daemun\"";
+
+impl PolicyConfig for MtlsAuthConfig {
+    const NAME: &'static str = "mtls_auth";
+
+    fn build(self, ctx: &mut BuildContext<'_>) -> Option<Vec<(Phase, Box<dyn Policy>)>> {
+        let mut findings = None;
+        let known = PerDirectory::of(ctx, Self::NAME, |directory| {
+            let (known, unreadable) = Known::new(directory);
+            findings = Some(Findings { unreadable, unsendable: Unsendable::of(directory) });
+            known
+        });
+        if known.value.is_empty() && self.subject.is_none() {
+            let help = "give a consumer `certificates`, or say with `subject` what of a certificate names its caller";
+            ctx.warning(diagnostic::NO_CREDENTIALS, "no consumer has a certificate", Some(help.to_owned()));
+        }
+        let mut usable = findings.is_none_or(|findings| findings.report(ctx));
+        let mut issuers = Vec::with_capacity(self.issuers.len());
+        for issuer in &self.issuers {
+            match read_name(issuer) {
+                Ok(name) => issuers.push(name.into()),
+                Err(why) => {
+                    usable = false;
+                    let message = format!("`{}` is not a distinguished name: {why}", issuer.escape_debug());
+                    ctx.error(diagnostic::BAD_VALUE, message, Some("write it like `CN=partners,O=Shop`".to_owned()));
+                }
+            }
+        }
+        let policy = MtlsAuth {
+            known,
+            subject: self.subject.map(|subject| subject.value),
+            trust_domains: self.trust_domains.into_iter().map(|TrustDomain(name)| name.into()).collect(),
+            issuers: issuers.into(),
+            forward: self.forward,
+            removed: FIELDS.map(Into::into),
+        };
+        usable.then(|| vec![(Phase::Authenticate, Box::new(policy) as Box<dyn Policy>)])
+    }
+}
+
+/// What is wrong with a directory; reported by the first route that is built with it.
+struct Findings {
+    unreadable: Vec<Unreadable>,
+    unsendable: Unsendable,
+}
+
+impl Findings {
+    /// Says whether the directory can be used.
+    fn report(&self, ctx: &mut BuildContext<'_>) -> bool {
+        for (name, why) in &self.unreadable {
+            let message =
+                format!("a certificate of consumer `{}` has no distinguished name: {why}", name.escape_debug());
+            let help =
+                "write it like `CN=orders,O=Shop`; `openssl x509 -noout -subject -nameopt RFC2253 -in FILE` prints it";
+            ctx.error(diagnostic::BAD_VALUE, message, Some(help.to_owned()));
+        }
+        self.unsendable.report(ctx) && self.unreadable.is_empty()
+    }
+}
+
+struct MtlsAuth {
+    known: Arc<PerDirectory<Known>>,
+    subject: Option<SubjectPart>,
+    trust_domains: Box<[Box<str>]>,
+    issuers: Box<[Box<str>]>,
+    forward: bool,
+    removed: [Box<str>; 2],
+}
+
+/// Who the certificate says calls.
+enum Caller {
+    Consumer(ConsumerId),
+    Other(Arc<Identity>),
+}
+
+/// Why a request was not let in; the caller is never told.
+#[derive(Clone, Copy)]
+enum Refused {
+    /// There is no certificate.
+    Absent,
+    /// An authority that is not taken issued it.
+    Issuer,
+    /// It is nobody's.
+    Unknown,
+    /// It is of several consumers.
+    Several,
+    /// It does not have the one name that would be the caller's.
+    Nameless,
+    /// Its SPIFFE ID is of another trust domain.
+    Domain,
+    /// Another authenticator found somebody else.
+    Another,
+}
+
+impl Refused {
+    fn why(self) -> &'static str {
+        match self {
+            Refused::Absent => "the client has shown no certificate",
+            Refused::Issuer => "an authority issued the certificate that is none of `issuers`",
+            Refused::Unknown => "the certificate is no consumer's",
+            Refused::Several => "the certificate is of several consumers",
+            Refused::Nameless => "the certificate does not have exactly one name of the kind that `subject` asks for",
+            Refused::Domain => "the certificate has no SPIFFE ID of `trust_domains`",
+            Refused::Another => "the certificate is not the authenticated caller's",
+        }
+    }
+}
+
+impl Policy for MtlsAuth {
+    fn on_request<'a>(&'a self, exchange: &'a mut Exchange) -> Flow<'a> {
+        Flow::Now(match self.authenticate(exchange) {
+            Ok(()) => Ok(()),
+            Err(refused) => Err(refusal(refused)),
+        })
+    }
+
+    fn sees_answers(&self) -> bool {
+        false
+    }
+
+    fn removed_from_requests(&self) -> &[Box<str>] {
+        &self.removed
+    }
+
+    fn explain(&self, exchange: &mut Exchange) -> Explanation {
+        match self.authenticate(exchange) {
+            Ok(()) => Explanation::pass(format!(
+                "the certificate is that of `{}`",
+                exchange.consumer_name().unwrap_or_default().escape_debug()
+            )),
+            Err(refused) => Explanation::stop(&refusal(refused), refused.why()),
+        }
+    }
+}
+
+impl MtlsAuth {
+    fn authenticate(&self, exchange: &mut Exchange) -> Result<(), Refused> {
+        let certificate = exchange.client.identity.clone().ok_or(Refused::Absent)?;
+        let caller = self.identify(&certificate)?;
+        for field in &self.removed {
+            exchange.request.head.remove(field);
+        }
+        match caller {
+            Caller::Consumer(id) if caller::agrees(exchange, id) => {
+                let name = self.known.directory.get(id).map_or("", |known| &known.name);
+                let roles = self.known.value.roles.get(id.0 as usize).map_or("", |roles| roles);
+                caller::note(exchange, id, name.as_bytes(), roles.as_bytes());
+            }
+            Caller::Other(identity) if caller::note_identity(exchange, &identity) => {}
+            Caller::Consumer(_) | Caller::Other(_) => return Err(Refused::Another),
+        }
+        if self.forward {
+            let mut value = b":".to_vec();
+            base64_text::encode(&certificate.der, &mut value);
+            value.push(b':');
+            exchange.request.head.append("Client-Cert", &value);
+        }
+        Ok(())
+    }
+
+    fn identify(&self, certificate: &TlsIdentity) -> Result<Caller, Refused> {
+        let issuer = &certificate.names().issuer;
+        if !self.issuers.is_empty() && !self.issuers.iter().any(|known| **known == **issuer) {
+            return Err(Refused::Issuer);
+        }
+        match self.known.value.find(certificate) {
+            Found::One(id) => return Ok(Caller::Consumer(id)),
+            Found::Several => return Err(Refused::Several),
+            Found::None => {}
+        }
+        let part = self.subject.ok_or(Refused::Unknown)?;
+        let subject = subject(part, certificate).filter(|name| !name.is_empty()).ok_or(Refused::Nameless)?;
+        if !self.trust_domains.is_empty() && !self.is_trusted(subject) {
+            return Err(Refused::Domain);
+        }
+        Ok(Caller::Other(Arc::new(Identity {
+            subject: subject.into(),
+            credential: Some(certificate.fingerprint.as_str().into()),
+            ..Identity::default()
+        })))
+    }
+
+    /// Whether a SPIFFE ID is of one of the trust domains.
+    fn is_trusted(&self, id: &str) -> bool {
+        let domain = id.strip_prefix("spiffe://").map(|rest| rest.split_once('/').map_or(rest, |(domain, _)| domain));
+        domain.is_some_and(|domain| self.trust_domains.iter().any(|known| **known == *domain))
+    }
+}
+
+/// The one name of a kind that a certificate has.
+fn subject(part: SubjectPart, certificate: &TlsIdentity) -> Option<&str> {
+    let names = certificate.names();
+    match part {
+        SubjectPart::SanUri => only(&names.uris),
+        SubjectPart::SanDns => only(&names.dns_names),
+        SubjectPart::SanEmail => only(&names.emails),
+        SubjectPart::Cn => Some(&names.subject_cn),
+        SubjectPart::Dn => Some(&names.subject),
+        SubjectPart::Fingerprint => Some(&certificate.fingerprint),
+    }
+}
+
+fn only(all: &[String]) -> Option<&str> {
+    if let [only] = all { Some(only) } else { None }
+}
+
+#[cold]
+fn refusal(why: Refused) -> Stop {
+    let detail = "the client has no certificate that is known here";
+    Stop::Fault(Fault::new(Reason::Unauthenticated, detail).cause(why.why()).field("WWW-Authenticate", CHALLENGE))
+}

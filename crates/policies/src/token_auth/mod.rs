@@ -1,0 +1,125 @@
+//! `token_auth`: who calls, by an access token of the gateway's own. Holds digests only and never says whether a token was missing, unknown
+//! or has ended.
+
+mod config;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use daemun_accounts::{Accounts, Refusal};
+use daemun_pipeline::{
+    BuildContext, Exchange, Explanation, Fault, Flow, Identity, Phase, Policy, PolicyConfig, Reason, Stop,
+};
+
+pub use config::TokenAuthConfig;
+
+use crate::caller;
+use crate::presented::{Absent, Source, Sources};
+use crate::tokens;
+
+impl PolicyConfig for TokenAuthConfig {
+    const NAME: &'static str = "token_auth";
+
+    fn build(self, ctx: &mut BuildContext<'_>) -> Option<Vec<(Phase, Box<dyn Policy>)>> {
+        let service = tokens::service(self.service.as_ref(), ctx)?;
+        let header: Option<Box<str>> = self.header.map(|name| name.0.into());
+        let scheme = header.is_none().then(|| SCHEME.into());
+        let sources = Sources { header, query: None, scheme };
+        let policy = TokenAuth {
+            service: service.name.value.as_str().into(),
+            sources,
+            accounts: Accounts::of(ctx.carry),
+            forward: self.forward,
+        };
+        Some(vec![(Phase::Authenticate, Box::new(policy) as Box<dyn Policy>)])
+    }
+}
+
+/// The scheme of access tokens (RFC 6750, section 2.1).
+const SCHEME: &str = "Bearer";
+
+struct TokenAuth {
+    service: Arc<str>,
+    sources: Sources,
+    accounts: Arc<Accounts>,
+    forward: bool,
+}
+
+/// Why a request was not let in; the caller is never told.
+#[derive(Clone, Copy)]
+enum Refused {
+    Absent(Absent),
+    Token(Refusal),
+    /// Its holder is not there any more, or another authenticator found another caller.
+    Another,
+}
+
+impl Refused {
+    /// For the log and `explain`.
+    fn as_str(self) -> &'static str {
+        match self {
+            Refused::Absent(Absent::None) => "there is no access token in the request",
+            Refused::Absent(Absent::Several) => "there is more than one access token in the request",
+            Refused::Absent(Absent::TooLong) => "the access token is longer than 512 bytes",
+            Refused::Token(Refusal::Unknown) => "the access token is none that is known here",
+            Refused::Token(Refusal::Expired) => "the access token has expired",
+            Refused::Token(Refusal::Revoked | Refusal::Reused | Refusal::Scope) => "the access token was revoked",
+            Refused::Another => "the access token is of nobody who may call, or not the authenticated consumer's",
+        }
+    }
+}
+
+impl Policy for TokenAuth {
+    fn on_request<'a>(&'a self, exchange: &'a mut Exchange) -> Flow<'a> {
+        Flow::Now(self.admit(exchange).map(drop).map_err(|why| self.refusal(why)))
+    }
+
+    fn removed_from_requests(&self) -> &[Box<str>] {
+        if self.forward { &[] } else { self.sources.header.as_slice() }
+    }
+
+    fn sees_answers(&self) -> bool {
+        false
+    }
+
+    fn explain(&self, exchange: &mut Exchange) -> Explanation {
+        match self.admit(exchange) {
+            Ok(identity) => Explanation::pass(format!("the access token is one of `{}`", identity.subject)),
+            Err(why) => Explanation::stop(&self.refusal(why), why.as_str()),
+        }
+    }
+}
+
+impl TokenAuth {
+    #[inline]
+    fn admit(&self, exchange: &mut Exchange) -> Result<Arc<Identity>, Refused> {
+        let now = exchange.wall / 1_000_000;
+        let found = self
+            .sources
+            .find(&exchange.request, |source, token| (source, self.accounts.check(token, &self.service, now)));
+        let (source, identity) = found.map_err(Refused::Absent)?;
+        let identity = identity.map_err(Refused::Token)?;
+        if !caller::note_identity(exchange, &identity) {
+            return Err(Refused::Another);
+        }
+        if !self.forward && source != Source::Query {
+            self.sources.remove(source, &mut exchange.request);
+        }
+        Ok(identity)
+    }
+
+    /// With `invalid_token` where there was one (RFC 6750, section 3.1).
+    #[cold]
+    fn refusal(&self, why: Refused) -> Stop {
+        let challenge = match why {
+            Refused::Absent(Absent::None) => "Bearer realm=\"daemun\"",
+            Refused::Absent(_) | Refused::Token(_) | Refused::Another => {
+                "Bearer realm=\"daemun\", error=\"invalid_token\""
+            }
+        };
+        let detail = "the request has no access token that is good here";
+        let fault = Fault::new(Reason::Unauthenticated, detail).cause(why.as_str());
+        Stop::Fault(fault.field("WWW-Authenticate", challenge))
+    }
+}

@@ -1,0 +1,370 @@
+//! `tokens`: where a route ends in a token service of the gateway's own. Gives out tokens, revokes them, tells what they stand for.
+
+mod config;
+mod form;
+mod login;
+mod throttle;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemun_accounts::{Accounts, Issued, Kind, Refusal, Revoked, Trouble};
+use daemun_config::diagnostic::{self, nearest};
+use daemun_config::model::{GrantType, Spanned, TokenService};
+use daemun_pipeline::{
+    Answer, Bodies, BodyNeed, BuildContext, Exchange, Explanation, Fault, Flow, Method, Phase, Policy, PolicyConfig,
+    Reason, Stop, World,
+};
+use serde_json::{Map, Value, json};
+
+pub use config::{Endpoint, TokensConfig};
+
+use crate::{basic_auth, key_auth};
+use form::Form;
+use login::Login;
+use throttle::Throttle;
+
+/// The service that a policy means: by its name, or the only one there is. `None` after an error was reported.
+pub(crate) fn service<'a>(named: Option<&Spanned<String>>, ctx: &mut BuildContext<'a>) -> Option<&'a TokenService> {
+    let services = ctx.token_services;
+    let found = match named {
+        Some(name) => services.iter().find(|service| service.name.value == name.value),
+        None if services.len() == 1 => services.first(),
+        None => None,
+    };
+    if found.is_none() {
+        let known = || services.iter().map(|service| service.name.value.as_str());
+        let (message, help) = match named {
+            Some(name) => {
+                let near = nearest(&name.value, known()).map(|near| format!("did you mean `{near}`?"));
+                let help = near.unwrap_or_else(|| "`tokens` at the top defines token services by name".to_owned());
+                (format!("there is no token service `{}`", name.value.escape_debug()), help)
+            }
+            None if services.is_empty() => {
+                let message = "there is no token service".to_owned();
+                (message, "define one at the top: `tokens: { shop: {} }`".to_owned())
+            }
+            None => {
+                let names: Vec<String> = known().map(|name| format!("`{name}`")).collect();
+                let help = format!("say which with `service: …`; there are {}", names.join(", "));
+                ("there are several token services".to_owned(), help)
+            }
+        };
+        ctx.error(diagnostic::UNKNOWN_TOKEN_SERVICE, message, Some(help));
+    }
+    found
+}
+
+impl PolicyConfig for TokensConfig {
+    const NAME: &'static str = "tokens";
+    const UNCONDITIONAL: Option<&'static str> = Some("a route ends in it");
+    const ENDS: bool = true;
+
+    fn build(self, ctx: &mut BuildContext<'_>) -> Option<Vec<(Phase, Box<dyn Policy>)>> {
+        let service = service(Some(&self.service), ctx)?;
+        if self.endpoint == Endpoint::Introspect && !ctx.authenticated {
+            let help = "give the route an authenticator, such as `key_auth`, for those who may ask";
+            let message = "anybody could ask what tokens stand for";
+            ctx.error(diagnostic::UNPROTECTED_ENDPOINT, message, Some(help.to_owned()));
+            return None;
+        }
+        let (keys, _) = key_auth::Known::of(ctx);
+        let (clients, _) = basic_auth::Known::of(ctx);
+        let owner = format!("tokens.{}", service.name.value);
+        let policy = Tokens {
+            name: service.name.value.as_str().into(),
+            service: service.clone(),
+            endpoint: self.endpoint,
+            keys,
+            clients,
+            accounts: Accounts::of(ctx.carry),
+            throttle: ctx.carry.get_or(&owner, "throttle", Throttle::default),
+            world: Arc::clone(ctx.world),
+        };
+        Some(vec![(Phase::Transform, Box::new(policy) as Box<dyn Policy>)])
+    }
+}
+
+struct Tokens {
+    name: Arc<str>,
+    service: TokenService,
+    endpoint: Endpoint,
+    keys: Arc<crate::per_directory::PerDirectory<key_auth::Known>>,
+    clients: Arc<crate::per_directory::PerDirectory<basic_auth::Known>>,
+    accounts: Arc<Accounts>,
+    throttle: Arc<Throttle>,
+    world: Arc<dyn World>,
+}
+
+/// Fields of every answer: what it holds is for whoever asked alone (RFC 6749, section 5.1).
+const PRIVATE: [(&str, &str); 3] =
+    [("content-type", "application/json"), ("cache-control", "no-store"), ("pragma", "no-cache")];
+
+impl Policy for Tokens {
+    fn on_request<'a>(&'a self, exchange: &'a mut Exchange) -> Flow<'a> {
+        Flow::Later(Box::pin(async move { Err(self.answer(exchange).await) }))
+    }
+
+    fn bodies(&self) -> Bodies {
+        Bodies { request: true, ..Bodies::default() }
+    }
+
+    fn request_body(&self, _: &Exchange) -> BodyNeed {
+        BodyNeed::Whole { max: form::MOST }
+    }
+
+    fn sees_answers(&self) -> bool {
+        false
+    }
+
+    fn explain(&self, exchange: &mut Exchange) -> Explanation {
+        if exchange.request.method != Method::Post {
+            return Explanation::stop(&method_not_allowed(), "a token service is asked with POST");
+        }
+        let (does, name) = (self.endpoint, &self.name);
+        let detail = match does {
+            Endpoint::Token => match self.login(exchange, &Form::default()) {
+                Ok(Login::Caller(caller)) => {
+                    format!("the service `{name}` would give tokens to `{}`", caller.subject)
+                }
+                Ok(Login::Refresh(_)) => format!("the service `{name}` would give tokens for a refresh token"),
+                Err(refused) => {
+                    return Explanation::stop(&refused.stop(), format!("the service `{name}`: {}", refused.why));
+                }
+            },
+            Endpoint::Revoke => format!("the service `{name}` would revoke the token in the body"),
+            Endpoint::Introspect => format!("the service `{name}` would tell what the token in the body stands for"),
+        };
+        Explanation::stop(&Stop::Answer(Box::new(Answer { status: 200, ..Answer::default() })), detail)
+    }
+}
+
+/// Why tokens are not given: what the client reads (RFC 6749, section 5.2), and what the log says.
+pub(super) struct Refused {
+    reason: Reason,
+    error: &'static str,
+    detail: &'static str,
+    why: &'static str,
+    retry: Option<u64>,
+}
+
+impl Refused {
+    fn new(reason: Reason, error: &'static str, detail: &'static str, why: &'static str) -> Refused {
+        Refused { reason, error, detail, why, retry: None }
+    }
+
+    fn malformed(why: &'static str) -> Refused {
+        Refused::new(Reason::InvalidRequest, "invalid_request", why, why)
+    }
+
+    fn client(why: &'static str) -> Refused {
+        Refused::new(Reason::Unauthenticated, "invalid_client", "the credentials are not good here", why)
+    }
+
+    fn grant(why: &'static str) -> Refused {
+        Refused::new(Reason::InvalidGrant, "invalid_grant", "what the tokens are asked for is not good here", why)
+    }
+
+    #[cold]
+    fn stop(&self) -> Stop {
+        let mut fault = Fault::new(self.reason, self.detail).cause(self.why);
+        for (name, value) in PRIVATE {
+            fault = fault.field(name, value);
+        }
+        if self.reason == Reason::Unauthenticated {
+            fault = fault.field("WWW-Authenticate", "Basic realm=\"daemun\"");
+        }
+        if let Some(seconds) = self.retry {
+            fault = fault.field("Retry-After", seconds.to_string());
+        }
+        fault.member("error", self.error.into()).member("error_description", self.detail.into()).into()
+    }
+}
+
+fn method_not_allowed() -> Stop {
+    Fault::new(Reason::MethodNotAllowed, "a token service is asked with POST").field("Allow", "POST").into()
+}
+
+fn trouble(trouble: &Trouble) -> Stop {
+    let busy = |reason, error, detail: &'static str| Refused {
+        retry: Some(1),
+        ..Refused::new(reason, error, detail, "there is trouble with the store")
+    };
+    match trouble {
+        Trouble::Refused(Refusal::Scope) => {
+            let detail = "more is asked for than was given";
+            Refused::new(Reason::InvalidRequest, "invalid_scope", detail, detail).stop()
+        }
+        Trouble::Refused(refusal) => Refused::grant(refusal.as_str()).stop(),
+        Trouble::TooMany => {
+            let refused = busy(Reason::RateLimited, "slow_down", "there are too many tokens; let some end first");
+            Refused { retry: Some(60), why: "the caller has as many tokens as it may", ..refused }.stop()
+        }
+        Trouble::Busy | Trouble::Store(_) | Trouble::NoRandomness | Trouble::None | Trouble::There => {
+            let refused = busy(Reason::StoreUnavailable, "temporarily_unavailable", "tokens cannot be kept just now");
+            match refused.stop() {
+                Stop::Fault(fault) => Stop::Fault(fault.cause(trouble)),
+                answer @ Stop::Answer(_) => answer,
+            }
+        }
+    }
+}
+
+fn answer(value: &Value) -> Stop {
+    Stop::Answer(Box::new(Answer {
+        status: 200,
+        fields: PRIVATE.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        body: value.to_string().into(),
+    }))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Tokens {
+    async fn answer(&self, exchange: &mut Exchange) -> Stop {
+        if exchange.request.method != Method::Post {
+            return method_not_allowed();
+        }
+        let form = match Form::of(exchange) {
+            Ok(form) => form,
+            Err(why) => return Refused::malformed(why).stop(),
+        };
+        match self.endpoint {
+            Endpoint::Token => self.token(exchange, &form).await,
+            Endpoint::Revoke => self.revoke(exchange, &form).await,
+            Endpoint::Introspect => self.introspect(exchange, &form),
+        }
+    }
+
+    async fn token(&self, exchange: &mut Exchange, form: &Form) -> Stop {
+        let login = match self.login(exchange, form) {
+            Ok(login) => login,
+            Err(refused) => return refused.stop(),
+        };
+        let now = exchange.wall / 1_000_000;
+        let lifetimes = (millis(self.service.access), self.service.refresh.map(millis));
+        let given = match login {
+            Login::Caller(caller) => {
+                let scopes = match login::scopes(form, &caller.scopes) {
+                    Ok(scopes) => scopes,
+                    Err(refused) => return refused.stop(),
+                };
+                exchange.remark = Some(format!("tokens for `{}`, by {}", caller.subject, caller.credential).into());
+                let asked = caller.ask(&self.name, &self.service, scopes);
+                self.accounts.issue(asked, now).await
+            }
+            Login::Refresh(token) => self.refresh(exchange, form, &token, lifetimes, now).await,
+        };
+        match given {
+            Ok(issued) => answer(&told(&issued, now)),
+            Err(failed) => {
+                exchange.remark = None;
+                trouble(&failed)
+            }
+        }
+    }
+
+    async fn refresh(
+        &self,
+        exchange: &mut Exchange,
+        form: &Form,
+        token: &str,
+        (access, refresh): (u64, Option<u64>),
+        now: u64,
+    ) -> Result<Issued, Trouble> {
+        let Some(refresh) = refresh else { return Err(Refusal::Unknown.into()) };
+        let scopes = form.get("scope").map(|scopes| scopes.split_ascii_whitespace().map(str::to_owned).collect());
+        let most = self.service.most;
+        let given = self.accounts.refresh(token.as_bytes(), &self.name, (access, refresh), scopes, most, now).await;
+        match given {
+            Ok((issued, identity)) => {
+                exchange.remark = Some(format!("tokens for `{}`, by a refresh token", identity.subject).into());
+                Ok(issued)
+            }
+            Err(Trouble::Refused(Refusal::Reused)) => {
+                let address = exchange.client.ip;
+                let what = format!("a refresh token was used twice, from {address}: all of its login is revoked");
+                self.world.tell("token_reused", what);
+                Err(Refusal::Reused.into())
+            }
+            Err(failed) => Err(failed),
+        }
+    }
+
+    /// Answers alike whether there was such a token (RFC 7009, section 2.2). Whoever is known may revoke only what is theirs.
+    async fn revoke(&self, exchange: &mut Exchange, form: &Form) -> Stop {
+        let Some(text) = form.get("token") else { return Refused::malformed("`token` is missing").stop() };
+        let now = exchange.wall / 1_000_000;
+        let Some(token) = self.accounts.find(text.as_bytes()).filter(|token| *token.grant.service == *self.name) else {
+            return answer(&json!({}));
+        };
+        let identity = token.grant.identity();
+        if exchange.is_known() && exchange.consumer_name() != Some(&*identity.subject) {
+            return answer(&json!({}));
+        }
+        match self.accounts.revoke(&Revoked::Token(text.to_owned()), None, now).await {
+            Ok(_) => {
+                exchange.remark = Some(format!("a token of `{}` was revoked", identity.subject).into());
+                answer(&json!({}))
+            }
+            Err(failed) => trouble(&failed),
+        }
+    }
+
+    fn introspect(&self, exchange: &Exchange, form: &Form) -> Stop {
+        let Some(text) = form.get("token") else { return Refused::malformed("`token` is missing").stop() };
+        let now = exchange.wall / 1_000_000;
+        let token = self.accounts.find(text.as_bytes());
+        let good = token.filter(|token| {
+            let unused = token.kind == Kind::Access || !token.is_spent();
+            unused && self.accounts.judge(token, token.kind, &self.name, now).is_ok()
+        });
+        let Some(token) = good else { return answer(&json!({ "active": false })) };
+        let identity = token.grant.identity();
+        let mut told = Map::clone(&identity.claims);
+        told.extend([
+            ("active".to_owned(), true.into()),
+            ("sub".to_owned(), (*identity.subject).into()),
+            ("iat".to_owned(), (token.issued / 1000).into()),
+            ("exp".to_owned(), (token.expires / 1000).into()),
+        ]);
+        if token.kind == Kind::Access {
+            told.insert("token_type".to_owned(), "Bearer".into());
+        }
+        if !identity.scopes.is_empty() {
+            told.insert("scope".to_owned(), identity.scopes.join(" ").into());
+        }
+        if let Some(issuer) = &self.service.issuer {
+            told.insert("iss".to_owned(), issuer.as_str().into());
+        }
+        answer(&Value::Object(told))
+    }
+
+    /// Whether the service gives tokens for this.
+    fn gives_for(&self, grant: GrantType) -> bool {
+        self.service.grants.contains(&grant)
+    }
+}
+
+/// What the client reads (RFC 6749, section 5.1).
+fn told(issued: &Issued, now: u64) -> Value {
+    let mut told = json!({
+        "access_token": issued.access,
+        "token_type": "Bearer",
+        "expires_in": issued.access_expires.saturating_sub(now) / 1000,
+    });
+    if let Some(told) = told.as_object_mut() {
+        if let Some((refresh, expires)) = &issued.refresh {
+            told.insert("refresh_token".to_owned(), refresh.as_str().into());
+            told.insert("refresh_expires_in".to_owned(), (expires.saturating_sub(now) / 1000).into());
+        }
+        if !issued.scopes.is_empty() {
+            told.insert("scope".to_owned(), issued.scopes.join(" ").into());
+        }
+    }
+    told
+}
