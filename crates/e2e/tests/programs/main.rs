@@ -12,3 +12,4 @@ mod retailer;
 mod jose_vectors;
 mod oidc;
 mod oauth;
+mod users;
