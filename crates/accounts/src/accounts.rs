@@ -290,6 +290,13 @@ impl Accounts {
         self.marks.pin().get(&format!("credential:{id}")).is_some_and(|mark| mark.moment() == u64::MAX)
     }
 
+    /// As [`Accounts::is_void_credential`], and one load where nothing of the configuration was revoked.
+    #[must_use]
+    #[inline]
+    pub fn is_void(&self, id: &str) -> bool {
+        self.voids_keys.load(Ordering::Acquire) && self.is_void_credential(id)
+    }
+
     /// How many tokens there are.
     #[must_use]
     pub fn tokens(&self) -> usize {
@@ -546,6 +553,29 @@ impl Accounts {
         changes.push(Change::Void { name, before });
         self.write(changes).await?;
         Ok(known)
+    }
+
+    /// Uses up what is good once: a one-time password, a recovery code. `name` is what is used (`recovery:…`, `totp:…`); for one of a row,
+    /// `moment` says which, and the earlier ones go with it; `u64::MAX` for one that stands alone. Says whether it was still good; that it
+    /// no longer is holds on every worker before this returns, and lasts once it has.
+    ///
+    /// # Errors
+    /// When that cannot be made to last; it is used up all the same.
+    pub async fn use_up(&self, kind: &'static str, name: &str, moment: u64) -> Result<bool, Trouble> {
+        if !self.mark(kind, name).advance(moment) {
+            return Ok(false);
+        }
+        self.write(vec![Change::Void { name: format!("{kind}:{name}"), before: moment }]).await?;
+        Ok(true)
+    }
+
+    /// Says anew who holds the login of a token, where what is known of them has changed.
+    pub fn set_identity(&self, text: &[u8], identity: Identity) -> Arc<Identity> {
+        let identity = self.interned.one(identity);
+        if let Some(token) = self.find(text) {
+            token.grant.identity.store(Arc::clone(&identity));
+        }
+        identity
     }
 
     /// Forgets tokens that have ended, a few at a time; called now and then.

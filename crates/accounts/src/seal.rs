@@ -21,15 +21,22 @@ impl std::fmt::Debug for Seal {
 pub struct Sealed;
 
 impl Seal {
-    /// Under the operator's key (HKDF-SHA256, RFC 5869). `None` when it is too short.
+    /// Of the store, under the operator's key. `None` when it is too short.
     #[must_use]
     pub fn new(key: &[u8]) -> Option<Seal> {
+        Seal::derived(key, b"daemun store", b"signing keys, AES-256-GCM")
+    }
+
+    /// Under a key of its own for each `place` and `purpose`, which is derived from the operator's (HKDF-SHA256, RFC 5869). `None` when
+    /// that is too short.
+    #[must_use]
+    pub fn derived(key: &[u8], place: &[u8], purpose: &[u8]) -> Option<Seal> {
         if key.len() < SHORTEST {
             return None;
         }
-        let extracted = Salt::new(HKDF_SHA256, b"daemun store").extract(key);
+        let extracted = Salt::new(HKDF_SHA256, place).extract(key);
         let mut derived = [0; 32];
-        extracted.expand(&[b"signing keys, AES-256-GCM"], HKDF_SHA256).ok()?.fill(&mut derived).ok()?;
+        extracted.expand(&[purpose], HKDF_SHA256).ok()?.fill(&mut derived).ok()?;
         RandomizedNonceKey::new(&AES_256_GCM, &derived).ok().map(Seal)
     }
 
@@ -76,5 +83,15 @@ mod tests {
             assert_eq!(seal.open("kid-1", &sealed[..cut]), Err(Sealed));
         }
         assert!(Seal::new(&[7; 31]).is_none());
+    }
+
+    #[test]
+    fn each_purpose_has_a_key_of_its_own() {
+        let sealed = Seal::derived(&[7; 32], b"a", b"b").unwrap().seal("x", b"secret").unwrap();
+        for (place, purpose) in [(b"a", b"c"), (b"c", b"b")] {
+            assert_eq!(Seal::derived(&[7; 32], place, purpose).unwrap().open("x", &sealed), Err(Sealed));
+        }
+        assert_eq!(Seal::derived(&[7; 32], b"a", b"b").unwrap().open("x", &sealed).unwrap(), b"secret");
+        assert!(Seal::derived(&[7; 31], b"a", b"b").is_none());
     }
 }

@@ -42,7 +42,6 @@ pub const PLANNED_POLICIES: &[&str] = &[
     "ldap_auth",
     "mirror",
     "mock",
-    "oidc",
     "quota",
     "request_size",
     "saml",

@@ -307,13 +307,19 @@ impl Chain {
         out
     }
 
+    /// Paths that policies answer themselves, with the names of these.
+    pub(crate) fn answers_at(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.links.iter().flat_map(|link| link.policy.answers_at().iter().map(|path| (link.name, &**path)))
+    }
+
     /// Names of the policies, in running order.
     pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.links.iter().map(|link| link.name)
     }
 }
 
-/// The first of two refusals; where both ask for credentials, with every way to give them (RFC 9110, section 11.6.1).
+/// The first of two refusals; where both ask for credentials, with every way to give them (RFC 9110, section 11.6.1). Before one that only
+/// asks for them comes what an authenticator answers itself, such as the way to a login.
 fn both(first: Option<Stop>, next: Stop) -> Stop {
     match (first, next) {
         (None, only) => only,
@@ -323,6 +329,7 @@ fn both(first: Option<Stop>, next: Stop) -> Stop {
             first.fields.extend(next.fields);
             Stop::Fault(first)
         }
+        (Some(Stop::Fault(first)), answer @ Stop::Answer(_)) if first.reason == Reason::Unauthenticated => answer,
         (Some(first), _) => first,
     }
 }

@@ -189,6 +189,11 @@ pub trait Policy: Send + Sync {
         &[]
     }
 
+    /// Paths of GET requests that it answers itself, so that a route that has it must take them.
+    fn answers_at(&self) -> &[Box<str>] {
+        &[]
+    }
+
     /// Whether it answers CORS preflights, so that they never reach what stands behind it.
     fn answers_preflights(&self) -> bool {
         false

@@ -178,12 +178,12 @@ fn same(name: &[u8], header: &str) -> bool {
 }
 
 /// The pairs of all cookies.
-fn cookies(head: &Head) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn cookies(head: &Head) -> impl Iterator<Item = &[u8]> {
     head.values_id(FieldId::Cookie).flat_map(|value| value.split(|&b| b == b';'))
 }
 
 /// The value of a cookie's pair, if it is of this name.
-fn value_of<'p>(pair: &'p [u8], name: &str) -> Option<&'p [u8]> {
+pub(crate) fn value_of<'p>(pair: &'p [u8], name: &str) -> Option<&'p [u8]> {
     let value = pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
     // quotes are no part of what is quoted
     Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))

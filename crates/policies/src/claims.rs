@@ -32,6 +32,16 @@ impl ClaimPath {
         Some(Self(path.into()))
     }
 
+    /// A claim of this name.
+    pub(crate) fn named(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// The members of the claims that it may be in.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &str> {
+        [Some(&*self.0), self.0.split('.').next()].into_iter().flatten()
+    }
+
     /// What stands there.
     pub(crate) fn find<'c>(&self, claims: &'c Map<String, Value>) -> Option<&'c Value> {
         if let Some(found) = claims.get(&*self.0) {

@@ -385,6 +385,23 @@ fn signing_keys_last_and_are_seen_by_another_process() {
 }
 
 #[test]
+fn what_is_good_once_is_used_up_also_after_a_restart() {
+    let folder = Folder::new();
+    let accounts = folder.open(NOW);
+    assert!(wait(accounts.use_up("recovery", "carol:01", u64::MAX)).unwrap());
+    assert!(!wait(accounts.use_up("recovery", "carol:01", u64::MAX)).unwrap());
+    assert!(wait(accounts.use_up("totp", "carol", NOW)).unwrap());
+    drop(accounts);
+    let accounts = folder.open(NOW);
+    assert!(!wait(accounts.use_up("recovery", "carol:01", u64::MAX)).unwrap());
+    assert!(wait(accounts.use_up("recovery", "carol:02", u64::MAX)).unwrap());
+    for (moment, good) in [(NOW - 1, false), (NOW, false), (NOW + 1, true), (NOW + 1, false)] {
+        assert_eq!(wait(accounts.use_up("totp", "carol", moment)), Ok(good), "{moment}");
+    }
+    assert!(wait(accounts.use_up("totp", "dave", NOW)).unwrap());
+}
+
+#[test]
 fn a_database_of_another_program_or_of_a_newer_version_is_refused() {
     let folder = Folder::new();
     let path = folder.0.join("other.db");

@@ -9,9 +9,10 @@ use crate::decode::{
     Bounded, Decoder, FieldName, FieldValue, Name, NonEmpty, OneOrMany, OrOff, SchemaBuilder, Setting, TimeLimit,
     WebUrl, text,
 };
-use crate::diagnostic::{BAD_VALUE, CONFLICTING_KEYS, Diagnostic, MISSING_KEY, SHORT_KEY};
+use crate::diagnostic::{BAD_VALUE, CONFLICTING_KEYS, Diagnostic, MISSING_KEY, NO_EFFECT, SHORT_KEY};
 use crate::model::{
     GrantType, Secret, ServiceUrls, SignedTokens, SigningAlgorithm, Spanned, StoreConfig, TokenFormat, TokenService,
+    UserSource, UserSources,
 };
 use crate::settings;
 use crate::tree::{At, Node};
@@ -108,6 +109,9 @@ settings! {
     pub(super) struct TokenServiceText {
         /// What tokens are given for.
         grants: NonEmpty<GrantText> = "[key, client_credentials, refresh_token]",
+        /// Where users are known whom `password` gives tokens to: one place, or a list of those that are asked in turn while the user is known
+        /// to none.
+        users: UserSources = "embedded",
         /// Access tokens.
         access: AccessText = "{}",
         /// Refresh tokens, or `off`.
@@ -136,8 +140,10 @@ settings! {
         ClientCredentials = "client_credentials",
         /// A refresh token.
         RefreshToken = "refresh_token",
+        /// The name and the password of a user.
+        Password = "password",
     }
-    not_available { "password", "authorization_code" }
+    not_available { "authorization_code" }
 }
 
 settings! {
@@ -336,6 +342,10 @@ impl TokenServiceText {
             let found = Diagnostic::error(CONFLICTING_KEYS, entry.key_at, message);
             cx.key("refresh", |cx| cx.report(found.help("add `refresh_token` to `grants`, or write `refresh: off`")));
         }
+        if let (false, Some(entry)) = (self.gives_for_passwords(), node.entry("users")) {
+            let message = "users are never asked for: `grants` does not have `password`";
+            cx.key("users", |cx| cx.report(Diagnostic::warning(NO_EFFECT, entry.key_at, message)));
+        }
         let longer = |name: &str, lifetime: &TimeLimit, cx: &mut Decoder<'_>| {
             if lifetime.0 > self.login.0 {
                 let at = node.get(name).or_else(|| node.get("login")).unwrap_or(node).at;
@@ -349,12 +359,22 @@ impl TokenServiceText {
         }
     }
 
+    fn gives_for_passwords(&self) -> bool {
+        self.grants.0.contains(&GrantText::Password)
+    }
+
+    /// Whether tokens are given to the configuration's own users and to nobody else who has a password.
+    pub(super) fn needs_users(&self) -> bool {
+        self.gives_for_passwords() && self.users.0.iter().all(|source| *source == UserSource::Embedded)
+    }
+
     pub(super) fn lower(self, name: Spanned<Name>, store: Option<&StoreConfig>) -> TokenService {
         let refreshes = self.grants.0.contains(&GrantText::RefreshToken);
         let grants = self.grants.0.into_iter().map(|grant| match grant {
             GrantText::Key => GrantType::Key,
             GrantText::ClientCredentials => GrantType::ClientCredentials,
             GrantText::RefreshToken => GrantType::RefreshToken,
+            GrantText::Password => GrantType::Password,
         });
         let issuer = self.issuer.map(|url| url.written().to_owned());
         let access = self.access.lifetime.0;
@@ -373,6 +393,7 @@ impl TokenServiceText {
         TokenService {
             name: Spanned { value: name.value.0, at: name.at },
             grants: grants.collect(),
+            users: self.users,
             format,
             access,
             refresh,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Secret, Spanned};
+use super::{Secret, Spanned, UserSources};
 use crate::tree::At;
 
 /// Where accounts last.
@@ -28,6 +28,8 @@ pub enum GrantType {
     ClientCredentials,
     /// For a refresh token (RFC 6749, section 6).
     RefreshToken,
+    /// For the name and password of a user (RFC 6749, section 4.3).
+    Password,
 }
 
 impl GrantType {
@@ -38,6 +40,7 @@ impl GrantType {
             GrantType::Key => "key",
             GrantType::ClientCredentials => "client_credentials",
             GrantType::RefreshToken => "refresh_token",
+            GrantType::Password => "password",
         }
     }
 }
@@ -116,6 +119,8 @@ pub struct TokenService {
     pub name: Spanned<String>,
     /// What tokens are given for.
     pub grants: Vec<GrantType>,
+    /// Where users are known whom tokens are given to.
+    pub users: UserSources,
     /// What access tokens are.
     pub format: TokenFormat,
     /// How long access tokens last.

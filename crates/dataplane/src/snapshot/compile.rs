@@ -127,6 +127,9 @@ fn compile(
     if let Some(router) = &router {
         less_protected(config, registry, router, diagnostics);
     }
+    if routes.len() == config.routes.len() {
+        super::own_paths::check(config, &routes, diagnostics);
+    }
     let upstreams = upstreams.into_iter().collect::<Option<Vec<_>>>();
     let entrances = entrances(config, carry, diagnostics);
     let (router, unmatched, upstreams, entrances) = (router?, unmatched?, upstreams?, entrances?);
@@ -614,7 +617,7 @@ fn directory(config: &Config) -> Directory {
         hmac: c.hmac.clone(),
         signing_keys: c.signing_keys.clone(),
     });
-    Directory::new(consumers.collect())
+    Directory::new(consumers.collect()).with_users(config.users.iter().cloned())
 }
 
 fn settings(config: &Config) -> Settings {

@@ -1,6 +1,7 @@
 //! One compiled configuration: router, routes with their chains and destinations, upstreams. Immutable, shared by all workers.
 
 mod compile;
+mod own_paths;
 pub(crate) mod failure;
 pub(crate) mod reach;
 pub(crate) mod set;

@@ -70,7 +70,7 @@ impl SameSite {
 
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SecretText(pub(super) String);
+pub struct SecretText(pub(crate) String);
 
 impl fmt::Debug for SecretText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,7 +8,7 @@ use crate::cors::Origin;
 ///
 /// # Errors
 /// Why it is not, in words.
-pub(super) fn judge(exchange: &Exchange, origins: &[Origin]) -> Result<(), &'static str> {
+pub(crate) fn judge(exchange: &Exchange, origins: &[Origin]) -> Result<(), &'static str> {
     let head = &exchange.request.head;
     let is_ours = |origin: &[u8]| is_own(exchange, origin) || origins.iter().any(|known| known.matches(origin));
     let mut values = head.values_id(FieldId::Origin);

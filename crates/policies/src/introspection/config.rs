@@ -91,7 +91,7 @@ settings! {
 
 /// The secret of a client. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ClientSecret(pub(super) String);
+pub struct ClientSecret(pub(crate) String);
 
 impl fmt::Debug for ClientSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

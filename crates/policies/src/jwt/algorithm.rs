@@ -99,6 +99,11 @@ impl Algorithm {
         }
     }
 
+    /// Whether it is of a secret that is shared.
+    pub(crate) fn is_shared(self) -> bool {
+        matches!(self.family(), Family::Hmac(..))
+    }
+
     pub(super) fn family(self) -> Family {
         match self {
             Algorithm::Hs256 => Family::Hmac(hmac::HMAC_SHA256, 32),

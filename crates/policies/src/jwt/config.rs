@@ -11,7 +11,7 @@ use daemun_config::diagnostic::{self, Diagnostic};
 use daemun_config::settings;
 use daemun_config::tree::Node;
 
-use super::algorithm::{Algorithm, Family};
+use super::algorithm::Algorithm;
 use super::keys::SHORTEST_SECRET;
 use super::remote::Published;
 use crate::bearer::{Place, check_places, is_in_clear};
@@ -135,7 +135,7 @@ impl JwtConfig {
 
     /// Algorithms that are accepted, of those that the source of keys can have.
     pub(super) fn allowed(&self) -> Vec<Algorithm> {
-        let is_shared = |algorithm: &Algorithm| matches!(algorithm.family(), Family::Hmac(..));
+        let is_shared = |algorithm: &Algorithm| algorithm.is_shared();
         let possible = |algorithm: &Algorithm| match &self.keys {
             Some(KeySource::Secret(_)) => is_shared(algorithm),
             Some(KeySource::File(_)) => true,

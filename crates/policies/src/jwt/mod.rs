@@ -6,10 +6,10 @@ mod config;
 pub(crate) mod der;
 pub mod jws;
 pub mod keys;
-mod remote;
+pub(crate) mod remote;
 #[cfg(test)]
-mod tests;
-mod verifier;
+pub(crate) mod tests;
+pub(crate) mod verifier;
 
 use std::sync::Arc;
 

@@ -10,6 +10,7 @@ use arc_swap::{ArcSwapOption, Guard};
 use bytes::Bytes;
 use daemun_config::decode::WebUrl;
 use daemun_pipeline::{OutAnswer, OutCall, World};
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use super::algorithm::Algorithm;
@@ -37,7 +38,7 @@ const STEP: Duration = Duration::from_secs(30);
 
 /// Where keys are published.
 #[derive(Clone, Debug)]
-pub(super) enum Published {
+pub(crate) enum Published {
     /// A JWK Set.
     At(WebUrl),
     /// What an issuer says of itself (OpenID Connect Discovery 1.0, section 4).
@@ -54,7 +55,7 @@ impl Published {
     ///
     /// # Errors
     /// Why its name is none that can be asked.
-    pub(super) fn by(issuer: &str) -> Result<Published, String> {
+    pub(crate) fn by(issuer: &str) -> Result<Published, String> {
         if issuer.contains(['?', '#']) {
             return Err("it has a query or a fragment".to_owned());
         }
@@ -63,14 +64,14 @@ impl Published {
     }
 
     /// The address that is asked first.
-    pub(super) fn address(&self) -> &WebUrl {
+    pub(crate) fn address(&self) -> &WebUrl {
         match self {
             Published::At(at) | Published::Discovered { at, .. } => at,
         }
     }
 
     /// In words, for the operator; what may be secret of the address is left out.
-    pub(super) fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         match self {
             Published::At(at) => format!("the keys at `{}`", at.host()),
             Published::Discovered { issuer, .. } => format!("the keys of `{issuer}`"),
@@ -79,12 +80,14 @@ impl Published {
 }
 
 /// The keys of an issuer, as far as they are known.
-pub(super) struct Remote {
+pub(crate) struct Remote {
     published: Published,
     ca: Option<PathBuf>,
     allowed: Vec<Algorithm>,
     world: Arc<dyn World>,
     keys: ArcSwapOption<KeySet>,
+    /// What the issuer says of itself.
+    said: ArcSwapOption<Map<String, Value>>,
     state: Mutex<State>,
     /// Which fetch ended last.
     ended: watch::Sender<u64>,
@@ -121,7 +124,7 @@ impl std::fmt::Debug for Remote {
 }
 
 impl Remote {
-    pub(super) fn new(
+    pub(crate) fn new(
         published: Published,
         ca: Option<PathBuf>,
         allowed: Vec<Algorithm>,
@@ -133,6 +136,7 @@ impl Remote {
             allowed,
             world,
             keys: ArcSwapOption::empty(),
+            said: ArcSwapOption::empty(),
             state: Mutex::default(),
             ended: watch::Sender::new(0),
             started: AtomicBool::new(false),
@@ -140,7 +144,7 @@ impl Remote {
     }
 
     /// Begins to fetch, once.
-    pub(super) fn start(self: &Arc<Remote>) {
+    pub(crate) fn start(self: &Arc<Remote>) {
         if !self.started.swap(true, Ordering::Relaxed) {
             self.lock().begin();
             self.world.spawn(Box::pin(keep(Arc::downgrade(self), Arc::clone(&self.world))));
@@ -149,12 +153,17 @@ impl Remote {
 
     /// The keys; none before they were fetched once. No lock.
     #[inline]
-    pub(super) fn keys(&self) -> Guard<Option<Arc<KeySet>>> {
+    pub(crate) fn keys(&self) -> Guard<Option<Arc<KeySet>>> {
         self.keys.load()
     }
 
+    /// What the issuer said of itself when its keys were fetched last; none before that, and of keys that are not discovered.
+    pub(crate) fn said(&self) -> Option<Arc<Map<String, Value>>> {
+        self.said.load_full()
+    }
+
     /// In words.
-    pub(super) fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         self.published.words()
     }
 
@@ -163,7 +172,7 @@ impl Remote {
     }
 
     /// A request comes to wait for keys: from now on it sees every fetch that ends. `None` when too many wait.
-    pub(super) fn wait(self: &Arc<Remote>) -> Option<Waiting> {
+    pub(crate) fn wait(self: &Arc<Remote>) -> Option<Waiting> {
         let mut state = self.lock();
         if state.waiting >= MOST_WAITING {
             return None;
@@ -273,6 +282,7 @@ impl Remote {
         if at.is_https() && !keys.is_https() {
             return Err("its `jwks_uri` is not `https`".to_owned());
         }
+        self.said.store(Some(Arc::new(said)));
         Ok(keys)
     }
 
@@ -333,7 +343,7 @@ async fn keep(remote: Weak<Remote>, world: Arc<dyn World>) {
 }
 
 /// A request that waits for keys.
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     remote: Arc<Remote>,
     ended: watch::Receiver<u64>,
     /// The first fetch that began after the request came.
@@ -343,7 +353,7 @@ pub(super) struct Waiting {
 impl Waiting {
     /// Waits for a fetch that may bring what is missing, which is one that is `under_way` already, or any. Says whether one ended; false
     /// when no other will bring more.
-    pub(super) async fn next(&mut self, under_way: bool) -> bool {
+    pub(crate) async fn next(&mut self, under_way: bool) -> bool {
         if *self.ended.borrow() >= self.enough {
             return false;
         }

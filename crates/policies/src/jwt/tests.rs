@@ -2,5 +2,5 @@
 
 mod claims;
 mod issuer;
-mod signer;
+pub(crate) mod signer;
 mod tokens;

@@ -4,17 +4,18 @@
 use std::sync::Arc;
 
 use daemun_pipeline::Identity;
+use serde_json::{Map, Value};
 
 use super::jws::{Jws, Malformed};
 use super::keys::{KeySet, Unverified};
 use super::remote::Remote;
-use crate::claims::{Rules, Telling, Unfit};
+use crate::claims::{Rules, Span, Telling, Unfit};
 use crate::strict_json::read_object;
 use crate::token_cache::TokenCache;
 
 /// Where keys come from.
 #[derive(Debug)]
-pub(super) enum Keys {
+pub(crate) enum Keys {
     /// Out of the configuration.
     Given(Box<KeySet>),
     /// Published by the issuer.
@@ -23,19 +24,19 @@ pub(super) enum Keys {
 
 /// Verifies tokens.
 #[derive(Debug)]
-pub(super) struct Verifier {
-    pub(super) keys: Keys,
-    pub(super) rules: Rules,
-    pub(super) telling: Telling,
+pub(crate) struct Verifier {
+    pub(crate) keys: Keys,
+    pub(crate) rules: Rules,
+    pub(crate) telling: Telling,
     /// In lower case.
-    pub(super) types: Box<[String]>,
-    pub(super) max_size: usize,
-    pub(super) known: TokenCache,
+    pub(crate) types: Box<[String]>,
+    pub(crate) max_size: usize,
+    pub(crate) known: TokenCache,
 }
 
 /// Why a token is not taken; the caller is never told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
     TooLong,
     Malformed(Malformed),
     /// It is of a type that is not accepted.
@@ -50,7 +51,7 @@ pub(super) enum Refused {
 
 impl Refused {
     /// In words, behind "the token is not taken:".
-    pub(super) fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         match self {
             Refused::TooLong => "it is longer than `max_size`".to_owned(),
             Refused::Malformed(why) => why.words().to_owned(),
@@ -66,7 +67,7 @@ impl Refused {
 impl Verifier {
     /// The bearer of a token that was verified before and still holds. No lock and no allocation.
     #[inline]
-    pub(super) fn remembered(&self, token: &[u8], now: u64) -> Option<Arc<Identity>> {
+    pub(crate) fn remembered(&self, token: &[u8], now: u64) -> Option<Arc<Identity>> {
         match &self.keys {
             Keys::Given(_) => self.known.find(token, now, |_| true),
             Keys::Published(remote) => {
@@ -81,7 +82,20 @@ impl Verifier {
     ///
     /// # Errors
     /// Why it is not taken.
-    pub(super) fn verify(&self, token: &[u8], now: u64, remember: bool) -> Result<Arc<Identity>, Refused> {
+    pub(crate) fn verify(&self, token: &[u8], now: u64, remember: bool) -> Result<Arc<Identity>, Refused> {
+        let (claims, span, key) = self.claims(token, now)?;
+        let identity = Arc::new(self.telling.identity(claims).map_err(Refused::Unfit)?);
+        if remember {
+            self.known.keep(token, span, key, &identity, now);
+        }
+        Ok(identity)
+    }
+
+    /// What a token says, how long it holds, and which key it was verified with.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub(crate) fn claims(&self, token: &[u8], now: u64) -> Result<(Map<String, Value>, Span, u64), Refused> {
         if token.len() > self.max_size {
             return Err(Refused::TooLong);
         }
@@ -105,11 +119,7 @@ impl Verifier {
         };
         let claims = read_object(&jws.payload).ok_or(Refused::Payload)?;
         let span = self.rules.check(&claims, now).map_err(Refused::Unfit)?;
-        let identity = Arc::new(self.telling.identity(claims).map_err(Refused::Unfit)?);
-        if remember {
-            self.known.keep(token, span, key.serial(), &identity, now);
-        }
-        Ok(identity)
+        Ok((claims, span, key.serial()))
     }
 
     /// A token that could not be valid with any key is no reason to ask for more of them.

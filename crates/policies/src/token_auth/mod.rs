@@ -11,7 +11,7 @@ use std::sync::Arc;
 use daemun_accounts::{Accounts, Refusal};
 use daemun_config::model::TokenFormat;
 use daemun_pipeline::{
-    BuildContext, Exchange, Explanation, Fault, Flow, Identity, Phase, Policy, PolicyConfig, Reason, Stop,
+    BuildContext, Directory, Exchange, Explanation, Fault, Flow, Identity, Phase, Policy, PolicyConfig, Reason, Stop,
 };
 
 pub use config::TokenAuthConfig;
@@ -19,6 +19,7 @@ pub use config::TokenAuthConfig;
 use crate::caller;
 use crate::presented::{Absent, MAX_KEY, Source, Sources};
 use crate::tokens;
+use crate::tokens::users::{self, Now};
 
 impl PolicyConfig for TokenAuthConfig {
     const NAME: &'static str = "token_auth";
@@ -108,7 +109,7 @@ impl TokenAuth {
     fn admit(&self, exchange: &mut Exchange) -> Result<Arc<Identity>, Refused> {
         let now = exchange.wall / 1_000_000;
         let found = self.sources.find_up_to(self.longest, &exchange.request, |source, token| {
-            (source, self.accounts.check(token, &self.service, now))
+            (source, self.holder(token, exchange.directory.as_deref(), now))
         });
         let (source, identity) = found.map_err(Refused::Absent)?;
         let identity = identity.map_err(Refused::Token)?;
@@ -119,6 +120,17 @@ impl TokenAuth {
             self.sources.remove(source, &mut exchange.request);
         }
         Ok(identity)
+    }
+
+    /// Whose token this is, as the configuration has them now.
+    #[inline]
+    fn holder(&self, token: &[u8], directory: Option<&Directory>, now: u64) -> Result<Arc<Identity>, Refusal> {
+        let identity = self.accounts.check(token, &self.service, now)?;
+        match users::as_of_now(directory, &identity) {
+            Now::Same => Ok(identity),
+            Now::Changed(identity) => Ok(self.accounts.set_identity(token, *identity)),
+            Now::Gone => Err(Refusal::Revoked),
+        }
     }
 
     /// With `invalid_token` where there was one (RFC 6750, section 3.1).

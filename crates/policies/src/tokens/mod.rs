@@ -6,10 +6,12 @@ mod form;
 mod login;
 mod published;
 mod signing;
-mod throttle;
+pub(crate) mod throttle;
+pub(crate) mod users;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +19,8 @@ use daemun_accounts::{Accounts, Issued, Kind, Mint, Refusal, Revoked, Trouble};
 use daemun_config::diagnostic::{self, nearest};
 use daemun_config::model::{GrantType, Spanned, TokenFormat, TokenService};
 use daemun_pipeline::{
-    Answer, Bodies, BodyNeed, BuildContext, Exchange, Explanation, Fault, Flow, Method, Phase, Policy, PolicyConfig,
-    Reason, Stop, World,
+    Answer, Bodies, BodyNeed, BuildContext, Exchange, Explanation, Fault, Flow, Identity, Method, Phase, Policy,
+    PolicyConfig, Reason, Stop, World,
 };
 use serde_json::{Map, Value, json};
 
@@ -30,6 +32,7 @@ use form::Form;
 use login::Login;
 use signing::Signing;
 use throttle::Throttle;
+use users::{Now, Users};
 
 /// The service that a policy means: by its name, or the only one there is. `None` after an error was reported.
 pub(crate) fn service<'a>(named: Option<&Spanned<String>>, ctx: &mut BuildContext<'a>) -> Option<&'a TokenService> {
@@ -96,6 +99,10 @@ impl PolicyConfig for TokensConfig {
         };
         let (keys, _) = key_auth::Known::of(ctx);
         let (clients, _) = basic_auth::Known::of(ctx);
+        let users = match service.grants.contains(&GrantType::Password) {
+            true => Some(Users::of(&service.users, ctx)?),
+            false => None,
+        };
         let owner = format!("tokens.{}", service.name.value);
         let policy = Tokens {
             name: service.name.value.as_str().into(),
@@ -105,6 +112,7 @@ impl PolicyConfig for TokensConfig {
             metadata: told,
             keys,
             clients,
+            users,
             accounts: Accounts::of(ctx.carry),
             throttle: ctx.carry.get_or(&owner, "throttle", Throttle::default),
             world: Arc::clone(ctx.world),
@@ -123,6 +131,8 @@ struct Tokens {
     metadata: String,
     keys: Arc<crate::per_directory::PerDirectory<key_auth::Known>>,
     clients: Arc<crate::per_directory::PerDirectory<basic_auth::Known>>,
+    /// Where tokens are given for passwords.
+    users: Option<Arc<crate::per_directory::PerDirectory<Users>>>,
     accounts: Arc<Accounts>,
     throttle: Arc<Throttle>,
     world: Arc<dyn World>,
@@ -160,6 +170,13 @@ impl Policy for Tokens {
                     format!("the service `{name}` would give tokens to `{}`", caller.subject)
                 }
                 Ok(Login::Refresh(_)) => format!("the service `{name}` would give tokens for a refresh token"),
+                Ok(Login::Password) => {
+                    format!("the service `{name}` would check the username and the password in the body")
+                }
+                // a form that is not at hand here
+                Err(refused) if self.users.is_some() && refused.error == "invalid_request" => {
+                    format!("the service `{name}` would check the username and the password in the body")
+                }
                 Err(refused) => {
                     return Explanation::stop(&refused.stop(), format!("the service `{name}`: {}", refused.why));
                 }
@@ -178,13 +195,15 @@ pub(super) struct Refused {
     reason: Reason,
     error: &'static str,
     detail: &'static str,
-    why: &'static str,
+    why: Cow<'static, str>,
     retry: Option<u64>,
+    /// Whether a one-time password is missing and nothing else.
+    otp_required: bool,
 }
 
 impl Refused {
     fn new(reason: Reason, error: &'static str, detail: &'static str, why: &'static str) -> Refused {
-        Refused { reason, error, detail, why, retry: None }
+        Refused { reason, error, detail, why: why.into(), retry: None, otp_required: false }
     }
 
     fn malformed(why: &'static str) -> Refused {
@@ -201,7 +220,7 @@ impl Refused {
 
     #[cold]
     fn stop(&self) -> Stop {
-        let mut fault = Fault::new(self.reason, self.detail).cause(self.why);
+        let mut fault = Fault::new(self.reason, self.detail).cause(&self.why);
         for (name, value) in PRIVATE {
             fault = fault.field(name, value);
         }
@@ -210,6 +229,9 @@ impl Refused {
         }
         if let Some(seconds) = self.retry {
             fault = fault.field("Retry-After", seconds.to_string());
+        }
+        if self.otp_required {
+            fault = fault.member("otp_required", true.into());
         }
         fault.member("error", self.error.into()).member("error_description", self.detail.into()).into()
     }
@@ -246,7 +268,7 @@ fn trouble(trouble: &Trouble) -> Stop {
         Trouble::Refused(refusal) => Refused::grant(refusal.as_str()).stop(),
         Trouble::TooMany => {
             let refused = busy(Reason::RateLimited, "slow_down", "there are too many tokens; let some end first");
-            Refused { retry: Some(60), why: "the caller has as many tokens as it may", ..refused }.stop()
+            Refused { retry: Some(60), why: "the caller has as many tokens as it may".into(), ..refused }.stop()
         }
         Trouble::Busy
         | Trouble::Store(_)
@@ -327,7 +349,16 @@ impl Tokens {
         };
         let now = exchange.wall / 1_000_000;
         let lifetimes = (millis(self.service.access), self.service.refresh.map(millis));
+        let login = match login {
+            Login::Password => match self.by_password(exchange, form).await {
+                Ok(caller) => Login::Caller(caller),
+                Err(refused) => return refused.stop(),
+            },
+            other @ (Login::Caller(_) | Login::Refresh(_)) => other,
+        };
         let given = match login {
+            // there is none any more
+            Login::Password => Err(Refusal::Unknown.into()),
             Login::Caller(caller) => {
                 let scopes = match login::scopes(form, &caller.scopes) {
                     Ok(scopes) => scopes,
@@ -361,6 +392,10 @@ impl Tokens {
         let Some(refresh) = refresh else { return Err(Refusal::Unknown.into()) };
         let scopes = form.get("scope").map(|scopes| scopes.split_ascii_whitespace().map(str::to_owned).collect());
         let most = self.service.most;
+        let held = self.accounts.find(token.as_bytes()).map(|token| token.grant.identity());
+        if held.is_some_and(|identity| self.is_gone(&identity)) {
+            return Err(Refusal::Revoked.into());
+        }
         let minting = self.minting();
         let mint = minting.as_ref().map(|minting| minting as &dyn Mint);
         let (token, lifetimes) = ((token.as_bytes(), &*self.name), (access, refresh));
@@ -406,7 +441,8 @@ impl Tokens {
         let token = self.accounts.find(text.as_bytes());
         let good = token.filter(|token| {
             let unused = token.kind == Kind::Access || !token.is_spent();
-            unused && self.accounts.judge(token, token.kind, &self.name, now).is_ok()
+            let good = unused && self.accounts.judge(token, token.kind, &self.name, now).is_ok();
+            good && !self.is_gone(&token.grant.identity())
         });
         let Some(token) = good else { return answer(&json!({ "active": false })) };
         let identity = token.grant.identity();
@@ -434,6 +470,11 @@ impl Tokens {
             told.insert("client_id".to_owned(), access::client_of(&identity).into());
         }
         answer(&Value::Object(told))
+    }
+
+    /// Whether a user of the configuration whom tokens were given to is let in no more.
+    fn is_gone(&self, identity: &Identity) -> bool {
+        matches!(users::as_of_now(Some(&self.keys.directory), identity), Now::Gone)
     }
 
     /// Whether the service gives tokens for this.

@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 
 use crate::jwt::Algorithm;
 
-pub(super) const SECRET: &str = "a secret that is long enough for each of the three algorithms: 64+";
+pub(crate) const SECRET: &str = "a secret that is long enough for each of the three algorithms: 64+";
 
 /// A key that signs.
-pub(super) enum Signer {
+pub(crate) enum Signer {
     Secret(Vec<u8>),
     Rsa(RsaKeyPair),
     Ec(EcdsaKeyPair),
@@ -26,7 +26,7 @@ pub(super) enum Signer {
 
 impl Signer {
     /// A new key that an algorithm can be used with.
-    pub(super) fn new(algorithm: Algorithm) -> Signer {
+    pub(crate) fn new(algorithm: Algorithm) -> Signer {
         let ec = |of: &'static signature::EcdsaSigningAlgorithm| Signer::Ec(EcdsaKeyPair::generate(of).unwrap());
         match algorithm {
             Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => Signer::Secret(SECRET.into()),
@@ -43,12 +43,12 @@ impl Signer {
         }
     }
 
-    pub(super) fn rsa(size: KeySize) -> Signer {
+    pub(crate) fn rsa(size: KeySize) -> Signer {
         Signer::Rsa(RsaKeyPair::generate(size).unwrap())
     }
 
     /// The public key as JWK, or the secret.
-    pub(super) fn jwk(&self) -> Value {
+    pub(crate) fn jwk(&self) -> Value {
         let text = |bytes: &[u8]| BASE64URL_NOPAD.encode(bytes);
         match self {
             Signer::Secret(secret) => json!({ "kty": "oct", "k": text(secret) }),
@@ -73,14 +73,14 @@ impl Signer {
     }
 
     /// The JWK with members of its own.
-    pub(super) fn jwk_with(&self, members: &Value) -> Value {
+    pub(crate) fn jwk_with(&self, members: &Value) -> Value {
         let mut jwk = self.jwk();
         jwk.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
         jwk
     }
 
     /// The public key as PEM.
-    pub(super) fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         let der = match self {
             Signer::Secret(_) => panic!("a secret has no public key"),
             Signer::Rsa(pair) => pair.public_key().as_der().unwrap().as_ref().to_vec(),
@@ -93,14 +93,14 @@ impl Signer {
     }
 
     /// A token with a header of its own; `algorithm` is what it is signed with, whatever the header says.
-    pub(super) fn sign_with(&self, algorithm: Algorithm, header: &str, payload: &str) -> String {
+    pub(crate) fn sign_with(&self, algorithm: Algorithm, header: &str, payload: &str) -> String {
         let signed = format!("{}.{}", encoded(header), encoded(payload));
         let signature = self.signature(algorithm, signed.as_bytes());
         format!("{signed}.{}", BASE64URL_NOPAD.encode(&signature))
     }
 
     /// A token; `extra` are members of its header.
-    pub(super) fn sign(&self, algorithm: Algorithm, extra: &Value, claims: &Value) -> String {
+    pub(crate) fn sign(&self, algorithm: Algorithm, extra: &Value, claims: &Value) -> String {
         let mut header = json!({ "alg": algorithm.name() });
         header.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         self.sign_with(algorithm, &header.to_string(), &claims.to_string())
@@ -136,6 +136,6 @@ impl Signer {
 }
 
 /// Base64url of a text.
-pub(super) fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     BASE64URL_NOPAD.encode(text.as_bytes())
 }

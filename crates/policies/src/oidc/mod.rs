@@ -1,0 +1,409 @@
+//! `oidc`: who calls, by a login at an OpenID provider. A browser without a session is sent there, comes back with a code, and is given a
+//! session in a sealed cookie; nothing of it is kept here. The caller is never told what was wrong.
+
+mod config;
+mod cookies;
+mod login;
+mod provider;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use daemun_config::decode::Mapping;
+use daemun_pipeline::{
+    BuildContext, Exchange, Explanation, Fault, FieldId, Flow, Identity, Method, Phase, Policy, PolicyConfig, Reason,
+    Runtimes, Stop, Verdict,
+};
+use data_encoding::HEXLOWER;
+
+pub use config::{OidcConfig, OwnPath, SessionConfig};
+
+use crate::bearer::{ANOTHER, note_bearer};
+use crate::claims::{ClaimPath, Rules, Span, Telling, Wanted};
+use crate::jwt::Algorithm;
+use crate::jwt::remote::{Published, Remote};
+use crate::jwt::verifier::{Keys, Verifier};
+use crate::replay::Replay;
+use crate::token_cache::TokenCache;
+use cookies::{Cookies, Held, Which};
+use provider::{Failed, Provider};
+use session::{Seals, Session};
+
+/// Nanoseconds in a second.
+const SECOND: u64 = 1_000_000_000;
+/// Sessions that are remembered once they were opened.
+const REMEMBERED: usize = 4096;
+/// Logins that ended within the time they may take, and sessions that were ended by their users.
+const MOST_USED: usize = 1 << 18;
+const MOST_ENDED: usize = 1 << 18;
+/// Bytes of an ID token.
+const LONGEST_TOKEN: usize = 32 << 10;
+
+impl PolicyConfig for OidcConfig {
+    const NAME: &'static str = "oidc";
+
+    fn build(self, ctx: &mut BuildContext<'_>) -> Option<Runtimes> {
+        // what is wrong was reported when the settings were read
+        let published = Published::by(&self.issuer).ok()?;
+        let secrets = || self.session.secret.0.iter().map(|secret| secret.0.as_str());
+        let seals = Seals::new(secrets(), &self.issuer, &self.client_id)?;
+        let allowed: Vec<Algorithm> = Algorithm::ALL.into_iter().filter(|known| !known.is_shared()).collect();
+        let shape = format!("{published:?} {:?} {allowed:?}", self.ca);
+        let world = Arc::clone(ctx.world);
+        let make = || Remote::new(published, self.ca.clone(), allowed, Arc::clone(&world));
+        let remote = ctx.carry.get_or("published keys", &shape, make);
+        remote.start();
+        // what the settings do not show of themselves matters as well
+        let hidden: Vec<&str> = secrets().chain([self.client_secret.0.as_str()]).collect();
+        let print = HEXLOWER.encode(digest(&SHA256, hidden.join("\n").as_bytes()).as_ref());
+        let known = ctx.carry.get_or(Self::NAME, &format!("{self:?} {print}"), || TokenCache::new(REMEMBERED));
+        let spent = format!("{}\n{}", self.issuer, self.client_id);
+        let spent = ctx.carry.get_or("oidc spent", &spent, Spent::default);
+        let strip = Strip(Cookies::new(&self.session.cookie.0));
+        let policy = Oidc {
+            telling: self.telling(),
+            cookies: Cookies::new(&self.session.cookie.0),
+            seals,
+            known,
+            spent,
+            lifetime: self.session.lifetime.0.as_secs(),
+            idle: self.session.idle.0.as_secs(),
+            kept: self.kept(),
+            scopes: self.scopes.0.join(" "),
+            provider: self.provider(remote, world),
+            paths: [self.callback.path().into(), self.logout.path().into()],
+            callback: self.callback,
+            after_logout: self.after_logout,
+        };
+        // behind all authenticators: of several, one that was not asked must not pass them on either
+        Some(vec![(Phase::Authenticate, Box::new(policy)), (Phase::Authorize, Box::new(strip))])
+    }
+}
+
+impl OidcConfig {
+    fn telling(&self) -> Telling {
+        Telling {
+            subject: self.subject.0.clone(),
+            consumer: self.consumer.clone(),
+            roles: self.roles.clone(),
+            groups: self.groups.clone(),
+            scopes: vec![ClaimPath::named("scope")],
+        }
+    }
+
+    /// Names of the claims that a session holds; `None` for all.
+    fn kept(&self) -> Option<Vec<String>> {
+        let listed = self.session.claims.as_ref()?.0.iter().cloned();
+        let told = self.subject.0.iter().chain(&self.consumer).chain(&self.roles).chain(&self.groups);
+        let told = told.flat_map(ClaimPath::members).map(str::to_owned);
+        Some(listed.chain(told).chain(["sub".to_owned(), "scope".to_owned()]).collect())
+    }
+
+    fn provider(&self, remote: Arc<Remote>, world: Arc<dyn daemun_pipeline::World>) -> Provider {
+        let pairs = self.claims.iter().flat_map(|Mapping(pairs)| pairs);
+        let wanted = pairs.map(|(path, values)| Wanted { path: path.value.clone(), values: values.0.clone() });
+        let wanted = Rules { wanted: wanted.collect(), leeway: self.leeway, ..Rules::default() };
+        let rules = Rules {
+            issuer: Some(self.issuer.as_str().into()),
+            audience: vec![self.client_id.clone()],
+            required: ["exp", "iat", "sub"].map(ClaimPath::named).into(),
+            leeway: self.leeway,
+            ..Rules::default()
+        };
+        let verifier = Verifier {
+            keys: Keys::Published(Arc::clone(&remote)),
+            rules,
+            telling: self.telling(),
+            types: Box::new(["jwt".to_owned()]),
+            max_size: LONGEST_TOKEN,
+            known: TokenCache::new(0),
+        };
+        Provider {
+            issuer: self.issuer.clone(),
+            client: self.client_id.clone(),
+            secret: self.client_secret.0.clone(),
+            ca: self.ca.clone(),
+            timeout: self.timeout.0,
+            userinfo: self.userinfo,
+            world,
+            remote,
+            verifier,
+            wanted,
+            told: Mutex::default(),
+        }
+    }
+}
+
+/// What may not be used again.
+struct Spent {
+    logins: Replay,
+    sessions: Replay,
+    /// How many sessions were ended by their users: what is remembered from before is looked at again.
+    ended: AtomicU64,
+}
+
+impl Default for Spent {
+    fn default() -> Spent {
+        Spent { logins: Replay::new(MOST_USED), sessions: Replay::new(MOST_ENDED), ended: AtomicU64::new(0) }
+    }
+}
+
+struct Oidc {
+    provider: Provider,
+    telling: Telling,
+    cookies: Cookies,
+    seals: Seals,
+    known: Arc<TokenCache>,
+    spent: Arc<Spent>,
+    /// Seconds.
+    lifetime: u64,
+    idle: u64,
+    kept: Option<Vec<String>>,
+    scopes: String,
+    /// Of callback and logout.
+    paths: [Box<str>; 2],
+    callback: OwnPath,
+    after_logout: OwnPath,
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Callback,
+    Logout,
+    Else,
+}
+
+/// Why a request has no session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Without {
+    /// There is no cookie.
+    Nothing,
+    /// There are several.
+    Several,
+    /// What it holds cannot be opened.
+    Sealed,
+    /// It has ended.
+    Ended,
+    /// Its claims do not say who calls any more, as the settings want it.
+    Nobody,
+}
+
+impl Without {
+    fn words(self) -> &'static str {
+        match self {
+            Without::Nothing => "there is no session",
+            Without::Several => "there are several cookies for a session",
+            Without::Sealed => "the session's cookie cannot be opened",
+            Without::Ended => "the session has ended",
+            Without::Nobody => "the session does not say who calls",
+        }
+    }
+}
+
+impl Policy for Oidc {
+    fn on_request<'a>(&'a self, exchange: &'a mut Exchange) -> Flow<'a> {
+        match self.asked(exchange) {
+            Asked::Else => {}
+            Asked::Callback => return Flow::Later(Box::pin(async move { Err(self.callback(exchange).await) })),
+            Asked::Logout => return Flow::Now(Err(self.logout(exchange))),
+        }
+        match self.identify(exchange) {
+            Ok(identity) => Flow::Now(admit(exchange, &identity)),
+            Err(without) if may_log_in(exchange, without) => {
+                Flow::Later(Box::pin(async move { Err(self.begin(exchange).await) }))
+            }
+            Err(without) => Flow::Now(Err(refused(without.words()))),
+        }
+    }
+
+    /// Goes on with a session that is in use.
+    fn on_response(&self, exchange: &mut Exchange) -> Verdict {
+        if self.asked(exchange) == Asked::Else
+            && let Some(cookie) = self.renewed(exchange)
+        {
+            exchange.response.head.append("Set-Cookie", cookie.as_bytes());
+        }
+        Ok(())
+    }
+
+    fn answers_at(&self) -> &[Box<str>] {
+        &self.paths
+    }
+
+    fn explain(&self, exchange: &mut Exchange) -> Explanation {
+        let answers = |status: u16| Stop::Answer(Box::new(daemun_pipeline::Answer { status, ..Default::default() }));
+        let issuer = &self.provider.issuer;
+        match self.asked(exchange) {
+            Asked::Callback => {
+                let why = format!(
+                    "`{issuer}` would be asked for what the code of the login stands for, and is not from here"
+                );
+                return Explanation::stop(&refused(""), why);
+            }
+            Asked::Logout => {
+                return match self.may_log_out(exchange) {
+                    Ok(()) => Explanation::stop(&answers(303), "the session would be ended"),
+                    Err((stop, why)) => Explanation::stop(&stop, why),
+                };
+            }
+            Asked::Else => {}
+        }
+        match self.identify(exchange) {
+            Ok(identity) => match admit(exchange, &identity) {
+                Ok(()) => Explanation::pass(format!("the session is of `{}`", identity.subject.escape_debug())),
+                Err(stop) => Explanation::stop(&stop, ANOTHER),
+            },
+            Err(without) if may_log_in(exchange, without) => {
+                let why = format!("{}; the browser would be sent to `{issuer}` to log in", without.words());
+                Explanation::stop(&answers(302), why)
+            }
+            Err(without) => Explanation::stop(&refused(""), without.words()),
+        }
+    }
+}
+
+impl Oidc {
+    fn asked(&self, exchange: &Exchange) -> Asked {
+        let path = exchange.request.path_text();
+        let [callback, logout] = &self.paths;
+        match path {
+            path if path == &**callback => Asked::Callback,
+            path if path == &**logout => Asked::Logout,
+            _ => Asked::Else,
+        }
+    }
+
+    /// Whether the browser's own connection is HTTPS.
+    fn is_secure(&self, exchange: &Exchange) -> bool {
+        exchange.is_https() || self.callback.url.as_ref().is_some_and(daemun_config::decode::WebUrl::is_https)
+    }
+
+    /// Whose session the request is of.
+    fn identify(&self, exchange: &Exchange) -> Result<Arc<Identity>, Without> {
+        let text = match self.cookies.find(exchange, Which::Session, self.is_secure(exchange)) {
+            Held::One(text) => text,
+            Held::None => return Err(Without::Nothing),
+            Held::Several => return Err(Without::Several),
+        };
+        let ended = self.spent.ended.load(Ordering::Acquire);
+        if let Some(known) = self.known.find(text, exchange.wall, |key| key == ended) {
+            return Ok(known);
+        }
+        let (session, newest) = self.open(text, exchange)?;
+        let mut identity = self.telling.identity(session.claims.clone()).map_err(|_| Without::Nobody)?;
+        identity.credential = Some(HEXLOWER.encode(&session.id).into());
+        let identity = Arc::new(identity);
+        if newest && !self.is_old(&session, exchange) {
+            let until = session.ends(self.lifetime, self.idle).min(session.seen + self.idle / 4) * SECOND;
+            self.known.keep(text, Span { from: 0, until }, ended, &identity, exchange.wall);
+        }
+        Ok(identity)
+    }
+
+    /// The session that a cookie holds, if it lasts, and whether it is sealed with the newest secret.
+    fn open(&self, text: &[u8], exchange: &Exchange) -> Result<(Session, bool), Without> {
+        if text.len() > self.cookies.room(Which::Session) {
+            return Err(Without::Sealed);
+        }
+        let (session, newest) = self.seals.open_session(text).ok_or(Without::Sealed)?;
+        let lasts = session.lasts(self.lifetime, self.idle, seconds(exchange));
+        if lasts && !self.spent.sessions.has(&session.id) { Ok((session, newest)) } else { Err(Without::Ended) }
+    }
+
+    /// Whether a session should be told that it is in use.
+    fn is_old(&self, session: &Session, exchange: &Exchange) -> bool {
+        seconds(exchange).saturating_sub(session.seen) >= self.idle / 4
+    }
+
+    /// The cookie of a session that is in use, where the one that the browser has is old.
+    fn renewed(&self, exchange: &Exchange) -> Option<String> {
+        let secure = self.is_secure(exchange);
+        let Held::One(text) = self.cookies.find(exchange, Which::Session, secure) else { return None };
+        let ended = self.spent.ended.load(Ordering::Acquire);
+        if self.known.find(text, exchange.wall, |key| key == ended).is_some() {
+            return None;
+        }
+        let (session, newest) = self.open(text, exchange).ok()?;
+        if newest && !self.is_old(&session, exchange) {
+            return None;
+        }
+        self.session_cookie(&Session { seen: seconds(exchange), ..session }, secure)
+    }
+
+    /// The field that gives a browser its session; `None` when it does not fit into a cookie.
+    fn session_cookie(&self, session: &Session, secure: bool) -> Option<String> {
+        let text = self.seals.seal_session(session)?;
+        let lasts = session.ends(self.lifetime, self.idle).saturating_sub(session.seen);
+        let fits = text.len() <= self.cookies.room(Which::Session);
+        fits.then(|| self.cookies.set(Which::Session, &text, lasts, secure))
+    }
+}
+
+/// Takes the cookies out of what is forwarded.
+struct Strip(Cookies);
+
+impl Policy for Strip {
+    fn on_request<'a>(&'a self, exchange: &'a mut Exchange) -> Flow<'a> {
+        self.0.strip(&mut exchange.request.head);
+        Flow::Now(Ok(()))
+    }
+
+    fn sees_answers(&self) -> bool {
+        false
+    }
+
+    fn explain(&self, exchange: &mut Exchange) -> Explanation {
+        self.0.strip(&mut exchange.request.head);
+        Explanation::pass("cookies of sessions are not passed on")
+    }
+}
+
+fn admit(exchange: &mut Exchange, identity: &Arc<Identity>) -> Verdict {
+    if note_bearer(exchange, identity) { Ok(()) } else { Err(refused(ANOTHER)) }
+}
+
+/// Whether a browser that shows a page can be sent to log in: nothing else could follow. Of several sessions there would be as many after it.
+fn may_log_in(exchange: &Exchange, without: Without) -> bool {
+    let head = &exchange.request.head;
+    let is = |name: &str, wanted: &[u8]| head.values(name).all(|value| value == wanted);
+    let takes = |range: &[u8]| {
+        let media = range.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+        media.eq_ignore_ascii_case(b"text/html")
+    };
+    exchange.request.method == Method::Get
+        && matches!(without, Without::Nothing | Without::Sealed | Without::Ended)
+        && head.get_id(FieldId::Upgrade).is_none()
+        && head.values("accept").flat_map(|value| value.split(|&byte| byte == b',')).any(takes)
+        && is("sec-fetch-mode", b"navigate")
+        && is("sec-fetch-dest", b"document")
+}
+
+/// Wall clock in seconds.
+fn seconds(exchange: &Exchange) -> u64 {
+    exchange.wall / SECOND
+}
+
+#[cold]
+fn refused(cause: &str) -> Stop {
+    let fault = Fault::new(Reason::Unauthenticated, "the request has no session that is valid here");
+    let fault = fault.field("WWW-Authenticate", "Cookie realm=\"daemun\"").field("Cache-Control", "no-store");
+    Stop::Fault(fault.cause(cause))
+}
+
+#[cold]
+fn failed(failed: &Failed) -> Fault {
+    let (reason, detail, why) = match failed {
+        Failed::Away(why) => (Reason::AuthUnavailable, "nobody can be logged in at the moment", why),
+        Failed::Refused(why) => (Reason::Unauthenticated, "the login is not taken; begin again", why),
+    };
+    let fault = Fault::new(reason, detail).cause(why).field("Cache-Control", "no-store");
+    match failed {
+        Failed::Away(_) => fault.field("Retry-After", "5"),
+        Failed::Refused(_) => fault.field("WWW-Authenticate", "Cookie realm=\"daemun\""),
+    }
+}

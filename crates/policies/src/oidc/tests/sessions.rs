@@ -1,0 +1,219 @@
+//! Sessions: how long they last, what breaks them, how they end.
+
+use daemun_pipeline::Outcome;
+use serde_json::json;
+
+use super::bed::{Bed, Browser, ISSUER, settings};
+
+const SESSION: &str = "daemun_session";
+
+#[test]
+fn a_changed_cookie_is_no_session() {
+    let bed = Bed::new();
+    let chain = bed.chain("");
+    let browser = Browser::login(&bed, &chain);
+    let good = browser.cookie(SESSION).to_owned();
+    let status = |value: &str| {
+        let cookies = vec![(SESSION.to_owned(), value.to_owned())];
+        Browser { cookies, ..Browser::default() }.send(&chain, "GET / HTTP/1.1").status
+    };
+    assert_eq!(status(&good), 200);
+    for at in 0..good.len() {
+        let mut changed = good.clone().into_bytes();
+        changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+        assert_eq!(status(&String::from_utf8(changed).unwrap()), 401, "{at}");
+    }
+    for other in [String::new(), "x".to_owned(), good[1..].to_owned(), format!("{good}AAAA"), "A".repeat(5000)] {
+        assert_eq!(status(&other), 401);
+    }
+    let twice = |second: &str| {
+        let cookies = vec![(SESSION.to_owned(), good.clone()), (SESSION.to_owned(), second.to_owned())];
+        Browser { cookies, ..Browser::default() }.page(&chain, "/").status
+    };
+    assert_eq!(twice("planted"), 401, "of several none counts, and nobody is sent round and round");
+}
+
+#[test]
+fn what_is_sealed_for_another_end_is_no_session() {
+    let bed = Bed::new();
+    let chain = bed.chain("");
+    let mut browser = Browser::default();
+    browser.begin(&bed, &chain, "/");
+    let login = browser.cookie("daemun_session_login").to_owned();
+    browser.cookies = vec![(SESSION.to_owned(), login)];
+    assert_eq!(browser.send(&chain, "GET / HTTP/1.1").status, 401, "a login that is under way");
+    let browser = Browser::login(&bed, &chain);
+    let other = settings("", "0123456789abcdef0123456789abcdef");
+    for changed in [
+        other.replace(ISSUER, "https://other.example"),
+        other.replace("shop-web", "other"),
+        settings("", "another secret of 32 bytes or more"),
+    ] {
+        let other = bed.bench.build(&changed).unwrap();
+        assert_eq!(browser.clone().send(&other, "GET / HTTP/1.1").status, 401, "{changed}");
+    }
+}
+
+#[test]
+fn a_session_ends_when_it_is_not_used_and_when_its_time_is_over() {
+    let bed = Bed::new();
+    let chain = bed.chain(", session: { secret: 0123456789abcdef0123456789abcdef, lifetime: 2h, idle: 1h }");
+    let mut browser = Browser::login(&bed, &chain);
+    assert!(!browser.send(&chain, "GET / HTTP/1.1").field("set-cookie").contains(SESSION));
+    let mut idle = browser.clone();
+    idle.later = 3599;
+    assert_eq!(idle.clone().send(&chain, "GET / HTTP/1.1").status, 200);
+    idle.later = 3600;
+    assert_eq!(idle.send(&chain, "GET / HTTP/1.1").status, 401);
+    assert_eq!(idle.page(&chain, "/").status, 302, "it is begun anew");
+    let first = browser.cookie(SESSION).to_owned();
+    browser.later = 899;
+    browser.send(&chain, "GET / HTTP/1.1");
+    assert_eq!(browser.cookie(SESSION), first);
+    for minutes in [15, 60, 110] {
+        browser.later = minutes * 60;
+        let got = browser.send(&chain, "GET / HTTP/1.1");
+        assert_eq!(got.status, 200, "in use after {minutes} minutes");
+        let lasts = [3600, 3600, 600][usize::from(minutes > 15) + usize::from(minutes > 60)];
+        assert!(got.field("set-cookie").contains(&format!("; Max-Age={lasts}; ")), "{}", got.field("set-cookie"));
+    }
+    browser.later = 7199;
+    assert_eq!(browser.clone().send(&chain, "GET / HTTP/1.1").status, 200);
+    browser.later = 7200;
+    assert_eq!(browser.send(&chain, "GET / HTTP/1.1").status, 401, "not longer than it may");
+    let mut early = Browser::login(&bed, &chain);
+    early.later = 0;
+    let shorter = bed.chain(", session: { secret: 0123456789abcdef0123456789abcdef, lifetime: 2m, idle: 1h }");
+    early.later = 120;
+    assert_eq!(early.send(&shorter, "GET / HTTP/1.1").status, 401, "what the settings say counts at once");
+}
+
+#[test]
+fn a_session_of_an_older_secret_goes_on_under_the_newer() {
+    let bed = Bed::new();
+    let (old, new) = ("the older secret, which has 32 bytes", "the newer secret, which has 32 bytes");
+    let chain = |secrets: &str| bed.chain(&format!(", session: {{ secret: {secrets} }}"));
+    let first = chain(&format!("'{old}'"));
+    let mut browser = Browser::login(&bed, &first);
+    let both = chain(&format!("['{new}', '{old}']"));
+    let got = browser.send(&both, "GET / HTTP/1.1");
+    assert_eq!((got.status, got.set_cookies().len()), (200, 1), "it is sealed anew");
+    assert_eq!(browser.send(&chain(&format!("'{new}'")), "GET / HTTP/1.1").status, 200);
+    assert_eq!(browser.send(&first, "GET / HTTP/1.1").status, 401);
+}
+
+#[test]
+fn a_login_begins_a_session_of_its_own() {
+    let bed = Bed::new();
+    let chain = bed.chain("");
+    let (one, two) = (Browser::login(&bed, &chain), Browser::login(&bed, &chain));
+    assert_ne!(one.cookie(SESSION), two.cookie(SESSION));
+    let id = |browser: &Browser| {
+        let got = browser.clone().send(&chain, "GET / HTTP/1.1");
+        got.exchange.identity.unwrap().credential.clone()
+    };
+    assert!(id(&one).is_some() && id(&one) != id(&two));
+    // whatever was there before a login is not what is there after it
+    let mut browser = Browser { cookies: one.cookies.clone(), later: 3600, ..Browser::default() };
+    let state = browser.begin(&bed, &chain, "/");
+    bed.with(|said| said.claims = json!({ "iat": super::bed::NOW + 3600, "exp": super::bed::NOW + 3900 }));
+    assert_eq!(browser.back(&chain, &state).status, 302);
+    assert_ne!(id(&browser), id(&one));
+}
+
+#[test]
+fn whoever_logs_out_is_out_everywhere() {
+    let bed = Bed::new();
+    let chain = bed.chain(", after_logout: /bye");
+    let mut browser = Browser::login(&bed, &chain);
+    let copy = browser.clone();
+    let other = Browser::login(&bed, &chain);
+    assert_eq!(copy.clone().send(&chain, "GET / HTTP/1.1").status, 200);
+    let got = browser.send(&chain, "POST /oidc/logout HTTP/1.1\nOrigin: http://shop.example.com");
+    assert_eq!(got.status, 303);
+    let location = got.field("location");
+    assert!(location.starts_with(&format!("{ISSUER}/end?client_id=shop-web&")), "{location}");
+    assert_eq!(got.parameter("post_logout_redirect_uri"), "http://shop.example.com/bye");
+    assert_eq!(browser.cookies, []);
+    assert_eq!(copy.clone().send(&chain, "GET / HTTP/1.1").status, 401, "a copy of the session is worth nothing");
+    assert_eq!(other.clone().send(&chain, "GET / HTTP/1.1").status, 200, "another one is");
+    let got = browser.send(&chain, "GET /oidc/logout HTTP/1.1");
+    assert_eq!(
+        (got.status, got.field("location").as_str()),
+        (303, "/bye"),
+        "without a session the provider is not asked"
+    );
+}
+
+#[test]
+fn another_site_logs_nobody_out() {
+    let bed = Bed::new();
+    let chain = bed.chain("");
+    for (text, status) in [
+        ("GET /oidc/logout HTTP/1.1\nSec-Fetch-Site: cross-site", 403),
+        ("GET /oidc/logout HTTP/1.1\nSec-Fetch-Site: same-site", 403),
+        ("GET /oidc/logout HTTP/1.1\nReferer: https://evil.example/", 403),
+        ("POST /oidc/logout HTTP/1.1\nOrigin: https://evil.example", 403),
+        ("POST /oidc/logout HTTP/1.1\nOrigin: null", 403),
+        ("PUT /oidc/logout HTTP/1.1", 405),
+        ("GET /oidc/logout HTTP/1.1\nSec-Fetch-Site: same-origin", 303),
+        ("GET /oidc/logout HTTP/1.1\nSec-Fetch-Site: none", 303),
+    ] {
+        let mut browser = Browser::login(&bed, &chain);
+        let explained = browser.explain(&chain, text).0;
+        let got = browser.send(&chain, text);
+        assert_eq!(got.status, status, "{text}");
+        let told = match explained {
+            Outcome::Answer(status) | Outcome::Refuse(status, _) => status,
+            Outcome::Pass | Outcome::Skip => 0,
+        };
+        assert_eq!(told, status, "{text}");
+        let expected = if status == 303 { 401 } else { 200 };
+        assert_eq!(browser.send(&chain, "GET / HTTP/1.1").status, expected, "{text}");
+    }
+    let without = Bed::saying(json!({ "end_session_endpoint": null }));
+    let chain = without.chain("");
+    let got = Browser::login(&without, &chain).send(&chain, "GET /oidc/logout HTTP/1.1");
+    assert_eq!((got.status, got.field("location").as_str()), (303, "/"));
+}
+
+#[test]
+fn a_session_holds_what_it_is_told_to_and_never_more_than_a_cookie() {
+    let bed = Bed::new();
+    let secret = "session: { secret: 0123456789abcdef0123456789abcdef";
+    let all = bed.chain(&format!(", {secret} }}"));
+    bed.with(|said| {
+        said.claims = json!({ "email": "a@b", "team": "x", "realm": { "roles": ["r"] }, "big": "x".repeat(1000) })
+    });
+    bed.with(|said| said.answer = json!({ "scope": "openid profile" }));
+    let claims = |chain: &crate::testing::Chain| {
+        let got = Browser::login(&bed, chain).send(chain, "GET / HTTP/1.1");
+        let identity = got.exchange.identity.unwrap();
+        let mut names: Vec<String> = identity.claims.keys().cloned().collect();
+        names.sort_unstable();
+        (names.join(" "), identity.scopes.join(" "))
+    };
+    assert_eq!(claims(&all), ("big email realm scope sub team".to_owned(), "openid profile".to_owned()));
+    let some = bed.chain(&format!(", roles: realm.roles, {secret}, claims: [email] }}"));
+    assert_eq!(claims(&some).0, "email realm scope sub");
+    bed.with(|said| said.claims = json!({ "big": "x".repeat(4000) }));
+    let mut browser = Browser::default();
+    let state = browser.begin(&bed, &all, "/");
+    let got = browser.back(&all, &state);
+    assert_eq!(got.status, 503);
+    assert!(got.cause.contains("session.claims"), "{}", got.cause);
+    assert_eq!(browser.cookies, []);
+}
+
+#[test]
+fn a_reload_keeps_who_logged_out_out() {
+    let bed = Bed::new();
+    let chain = bed.chain("");
+    let mut browser = Browser::login(&bed, &chain);
+    let copy = browser.clone();
+    browser.send(&chain, "GET /oidc/logout HTTP/1.1");
+    let reloaded = bed.chain(", leeway: 10s");
+    drop(chain);
+    bed.bench.carry.sweep();
+    assert_eq!(copy.clone().send(&reloaded, "GET / HTTP/1.1").status, 401);
+}
