@@ -147,7 +147,7 @@ pub(crate) fn jose_vectors() -> Result<()> {
     go.env("GOMODCACHE", tree::target().join("go")).env("GOFLAGS", "-modcacherw").current_dir(tree::target());
     let told = shell::output(go.args(["mod", "download", "-json", WYCHEPROOF]))?;
     let told: serde_json::Value = serde_json::from_str(&told).context("`go mod download` told no JSON")?;
-    let sources = Path::new(told["Dir"].as_str().context("`go mod download` brought nothing")?);
+    let sources = Path::new(told.get("Dir").and_then(|dir| dir.as_str()).context("`go mod download` brought nothing")?);
     std::fs::create_dir_all(&folder)?;
     for file in WYCHEPROOF_FILES {
         let from = sources.join(file);

@@ -3,6 +3,7 @@
 
 mod absorb;
 mod held;
+mod signing;
 #[cfg(test)]
 mod tests;
 
@@ -17,12 +18,13 @@ use serde_json::json;
 use crate::change::{Change, GrantRow, SigningKeyRow, TokenRow};
 use crate::consumer::{Consumer, Held};
 use crate::expiry::Expiry;
-use crate::grant::{Asked, Grant, Issued, Kind, Token};
+use crate::grant::{Asked, Grant, Issued, Kind, Mint, Token, Wanted, name};
 use crate::intern::Interned;
 use crate::journal::{Around, Journal};
 use crate::mark::Mark;
+use crate::seal::Seal;
 use crate::store::{Store, StoreError};
-use crate::text::{Digest, Prefix, digest};
+use crate::text::{Digest, NoRandomness, Prefix, digest};
 
 /// Tokens that all subjects may have at once; what is beyond is not given out.
 const MOST_TOKENS: usize = 20_000_000;
@@ -92,6 +94,9 @@ pub enum Trouble {
     /// There are no random numbers.
     #[error("the system gives no random numbers")]
     NoRandomness,
+    /// An access token that is to be signed cannot be.
+    #[error("the access token cannot be signed: {0}")]
+    Unsigned(&'static str),
     /// A credential or token that is no good.
     #[error("{}", .0.as_str())]
     Refused(Refusal),
@@ -132,6 +137,9 @@ pub struct Accounts {
     grants: papaya::HashMap<i64, Weak<Grant>>,
     marks: papaya::HashMap<String, Arc<Mark>>,
     signing: papaya::HashMap<String, SigningKeyRow>,
+    /// Goes up when those change.
+    signing_changes: AtomicU64,
+    own_seal: OnceLock<Option<Arc<Seal>>>,
     /// What was issued before is void.
     before: AtomicU64,
     /// Whether keys of the configuration may be void.
@@ -171,6 +179,8 @@ impl Accounts {
             grants: papaya::HashMap::default(),
             marks: papaya::HashMap::default(),
             signing: papaya::HashMap::default(),
+            signing_changes: AtomicU64::new(0),
+            own_seal: OnceLock::new(),
             before: AtomicU64::new(0),
             voids_keys: AtomicBool::new(false),
             count: AtomicUsize::new(0),
@@ -280,6 +290,13 @@ impl Accounts {
         self.marks.pin().get(&format!("credential:{id}")).is_some_and(|mark| mark.moment() == u64::MAX)
     }
 
+    /// As [`Accounts::is_void_credential`], and one load where nothing of the configuration was revoked.
+    #[must_use]
+    #[inline]
+    pub fn is_void(&self, id: &str) -> bool {
+        self.voids_keys.load(Ordering::Acquire) && self.is_void_credential(id)
+    }
+
     /// How many tokens there are.
     #[must_use]
     pub fn tokens(&self) -> usize {
@@ -320,6 +337,14 @@ impl Accounts {
     /// # Errors
     /// When there are too many, or they cannot be made to last.
     pub async fn issue(&self, asked: Asked, now: u64) -> Result<Issued, Trouble> {
+        self.issue_by(None, asked, now).await
+    }
+
+    /// The same with an access token whose text comes from `mint`.
+    ///
+    /// # Errors
+    /// As those of [`Accounts::issue`], and of the mint.
+    pub async fn issue_by(&self, mint: Option<&dyn Mint>, asked: Asked, now: u64) -> Result<Issued, Trouble> {
         let longest = now.saturating_add(asked.longest);
         let identity = Identity {
             subject: asked.subject.clone(),
@@ -355,7 +380,8 @@ impl Accounts {
             expires: longest,
             revoked: false,
         };
-        self.give(grant, vec![Change::Grant(row)], (asked.access, asked.refresh), asked.most, now).await
+        let access = AccessText { mint, scopes: None };
+        self.give(grant, vec![Change::Grant(row)], (asked.access, asked.refresh), access, asked.most, now).await
     }
 
     /// Makes tokens of a login, has them written behind `changes`, and puts them into force.
@@ -364,6 +390,7 @@ impl Accounts {
         grant: Arc<Grant>,
         mut changes: Vec<Change>,
         (access, refresh): (u64, Option<u64>),
+        text: AccessText<'_>,
         most: u32,
         now: u64,
     ) -> Result<Issued, Trouble> {
@@ -373,26 +400,24 @@ impl Accounts {
         }
         // given back when anything below fails, or whoever waits for it leaves
         let room = Room { subject: &grant.subject, count };
-        let mut make = |kind: Kind, lifetime: u64| -> Result<(String, Digest, Token), Trouble> {
-            let prefix = if kind == Kind::Access { Prefix::Access } else { Prefix::Refresh };
-            let text = prefix.make().map_err(|_| Trouble::NoRandomness)?;
-            let (digest, expires) = (digest(text.as_bytes()), now.saturating_add(lifetime).min(grant.expires));
-            let id = self.next_id(now);
-            let token =
-                Token { id, grant: Arc::clone(&grant), kind, issued: now, expires, spent: AtomicBool::new(false) };
-            changes.push(Change::Token(TokenRow {
-                id,
-                grant: grant.id,
-                kind,
-                digest,
-                issued: now,
-                expires,
-                spent: false,
-            }));
-            Ok((text, digest, token))
+        let make = |kind: Kind, lifetime: u64| {
+            let expires = now.saturating_add(lifetime).min(grant.expires);
+            let (id, spent) = (self.next_id(now), AtomicBool::new(false));
+            Token { id, grant: Arc::clone(&grant), kind, issued: now, expires, spent }
         };
-        let access = make(Kind::Access, access)?;
-        let refresh = refresh.map(|lifetime| make(Kind::Refresh, lifetime)).transpose()?;
+        let token = make(Kind::Access, access);
+        let access = text.of(&token).await?;
+        let access = (access.0, access.1, token);
+        changes.push(Change::Token(access.2.row(access.1)));
+        let refresh = match refresh {
+            Some(lifetime) => {
+                let (text, token) = (Prefix::Refresh.make()?, make(Kind::Refresh, lifetime));
+                let digest = digest(text.as_bytes());
+                changes.push(Change::Token(token.row(digest)));
+                Some((text, digest, token))
+            }
+            None => None,
+        };
         self.write(changes).await?;
         room.keep();
         self.grants.pin().insert(grant.id, Arc::downgrade(&grant));
@@ -429,6 +454,22 @@ impl Accounts {
         most: u32,
         now: u64,
     ) -> Result<(Issued, Arc<Identity>), Trouble> {
+        self.refresh_by(None, (text, service), lifetimes, scopes, most, now).await
+    }
+
+    /// The same with an access token whose text comes from `mint`.
+    ///
+    /// # Errors
+    /// As those of [`Accounts::refresh`], and of the mint.
+    pub async fn refresh_by(
+        &self,
+        mint: Option<&dyn Mint>,
+        (text, service): (&[u8], &str),
+        lifetimes: (u64, u64),
+        scopes: Option<Vec<String>>,
+        most: u32,
+        now: u64,
+    ) -> Result<(Issued, Arc<Identity>), Trouble> {
         let token = self.find(text).ok_or(Refusal::Unknown)?;
         self.judge(&token, Kind::Refresh, service, now)?;
         let identity = token.grant.identity();
@@ -442,7 +483,8 @@ impl Accounts {
         let lifetimes = (lifetimes.0, Some(lifetimes.1));
         let unspent = Unspent(Some(&token));
         let grant = Arc::clone(&token.grant);
-        let mut issued = self.give(grant, vec![Change::Spent(token.id)], lifetimes, most, now).await?;
+        let access = AccessText { mint, scopes: scopes.as_deref() };
+        let mut issued = self.give(grant, vec![Change::Spent(token.id)], lifetimes, access, most, now).await?;
         unspent.keep();
         if let Some(scopes) = scopes {
             issued.scopes = scopes;
@@ -513,23 +555,27 @@ impl Accounts {
         Ok(known)
     }
 
-    /// Keys that tokens of a service are signed with, oldest first.
-    #[must_use]
-    pub fn signing_keys(&self, service: &str) -> Vec<SigningKeyRow> {
-        let signing = self.signing.pin();
-        let mut keys: Vec<_> = signing.values().filter(|key| key.service == service).cloned().collect();
-        keys.sort_by(|a, b| (a.from, &a.id).cmp(&(b.from, &b.id)));
-        keys
-    }
-
-    /// Keeps a key that tokens are signed with.
+    /// Uses up what is good once: a one-time password, a recovery code. `name` is what is used (`recovery:…`, `totp:…`); for one of a row,
+    /// `moment` says which, and the earlier ones go with it; `u64::MAX` for one that stands alone. Says whether it was still good; that it
+    /// no longer is holds on every worker before this returns, and lasts once it has.
     ///
     /// # Errors
-    /// When it cannot be made to last.
-    pub async fn put_signing_key(&self, key: SigningKeyRow) -> Result<(), Trouble> {
-        self.write(vec![Change::SigningKey(key.clone())]).await?;
-        self.signing.pin().insert(key.id.clone(), key);
-        Ok(())
+    /// When that cannot be made to last; it is used up all the same.
+    pub async fn use_up(&self, kind: &'static str, name: &str, moment: u64) -> Result<bool, Trouble> {
+        if !self.mark(kind, name).advance(moment) {
+            return Ok(false);
+        }
+        self.write(vec![Change::Void { name: format!("{kind}:{name}"), before: moment }]).await?;
+        Ok(true)
+    }
+
+    /// Says anew who holds the login of a token, where what is known of them has changed.
+    pub fn set_identity(&self, text: &[u8], identity: Identity) -> Arc<Identity> {
+        let identity = self.interned.one(identity);
+        if let Some(token) = self.find(text) {
+            token.grant.identity.store(Arc::clone(&identity));
+        }
+        identity
     }
 
     /// Forgets tokens that have ended, a few at a time; called now and then.
@@ -545,6 +591,42 @@ impl Accounts {
                 }
             }
         }
+    }
+}
+
+/// How the text of an access token comes about.
+struct AccessText<'a> {
+    mint: Option<&'a dyn Mint>,
+    /// What it is wanted for, where that is less than its login is for.
+    scopes: Option<&'a [String]>,
+}
+
+impl AccessText<'_> {
+    async fn of(&self, token: &Token) -> Result<(String, Digest), Trouble> {
+        let text = match self.mint {
+            None => Prefix::Access.make()?,
+            Some(mint) => {
+                let identity = token.grant.identity();
+                let scopes = self.scopes.unwrap_or(&identity.scopes);
+                let (issued, expires) = (token.issued, token.expires);
+                mint.text(Wanted { name: name(token.id), identity: &identity, scopes, issued, expires }).await?
+            }
+        };
+        let digest = digest(text.as_bytes());
+        Ok((text, digest))
+    }
+}
+
+impl From<NoRandomness> for Trouble {
+    fn from(_: NoRandomness) -> Trouble {
+        Trouble::NoRandomness
+    }
+}
+
+impl Token {
+    fn row(&self, digest: Digest) -> TokenRow {
+        let (id, grant, kind) = (self.id, self.grant.id, self.kind);
+        TokenRow { id, grant, kind, digest, issued: self.issued, expires: self.expires, spent: false }
     }
 }
 

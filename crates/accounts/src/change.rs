@@ -17,7 +17,7 @@ pub enum Change {
     Revoked(i64),
     /// What was issued before a moment is void, of a subject or a credential.
     Void {
-        /// Which: `subject:NAME`, `credential:ID`, or `all`.
+        /// Which: `subject:NAME`, `credential:ID`, `recovery:CODE`, `totp:NAME`, or `all`.
         name: String,
         /// Milliseconds since the Unix epoch.
         before: u64,
@@ -39,6 +39,8 @@ pub enum Change {
     },
     /// A key that tokens are signed with.
     SigningKey(SigningKeyRow),
+    /// Such a key is forgotten, by its id; other processes see by its time that it has ended.
+    NoSigningKey(String),
 }
 
 /// A login as it is kept.

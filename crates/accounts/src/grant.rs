@@ -1,5 +1,7 @@
 //! A grant is one login: who it was given to, and for what. Its tokens come and go; revoking it revokes them all.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,6 +9,7 @@ use arc_swap::ArcSwap;
 use daemun_pipeline::Identity;
 use serde_json::{Map, Value};
 
+use crate::accounts::Trouble;
 use crate::mark::Mark;
 
 /// What a token is for.
@@ -66,11 +69,46 @@ pub struct Token {
 }
 
 impl Token {
+    /// Its name, which is no secret and that of no other one.
+    #[must_use]
+    pub fn name(&self) -> String {
+        name(self.id)
+    }
+
     /// Whether it was used, or revoked.
     #[must_use]
     pub fn is_spent(&self) -> bool {
         self.spent.load(Ordering::Acquire)
     }
+}
+
+/// The name of a token: `jti`, where it is signed.
+pub(crate) fn name(id: i64) -> String {
+    format!("{id:016x}")
+}
+
+/// An access token whose text is wanted.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// Its name, that of no other one.
+    pub name: String,
+    /// Who holds it.
+    pub identity: &'a Identity,
+    /// What it may be used for.
+    pub scopes: &'a [String],
+    /// Milliseconds since the Unix epoch.
+    pub issued: u64,
+    /// From this moment on it is void.
+    pub expires: u64,
+}
+
+/// A text that comes later.
+pub type Text<'a> = Pin<Box<dyn Future<Output = Result<String, Trouble>> + Send + 'a>>;
+
+/// Makes the texts of access tokens, where they are to say something themselves.
+pub trait Mint: Send + Sync {
+    /// The text of a token; never the same twice.
+    fn text<'a>(&'a self, wanted: Wanted<'a>) -> Text<'a>;
 }
 
 /// What is asked for.

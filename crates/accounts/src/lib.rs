@@ -14,7 +14,7 @@ pub mod seal;
 pub mod store;
 
 pub use accounts::{Accounts, Refusal, Revoked, Trouble};
-pub use change::Change;
+pub use change::{Change, SigningKeyRow};
 pub use consumer::{Consumer, Credential, CredentialKind};
-pub use grant::{Asked, Grant, Issued, Kind, Token};
+pub use grant::{Asked, Grant, Issued, Kind, Mint, Text, Token, Wanted};
 pub use store::Store;

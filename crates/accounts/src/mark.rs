@@ -24,6 +24,11 @@ impl Mark {
         self.before.fetch_max(moment, Ordering::AcqRel);
     }
 
+    /// As [`Mark::void_before`]; says whether it was not so before.
+    pub(crate) fn advance(&self, moment: u64) -> bool {
+        self.before.fetch_max(moment, Ordering::AcqRel) < moment
+    }
+
     /// The moment.
     pub(crate) fn moment(&self) -> u64 {
         self.before.load(Ordering::Acquire)

@@ -20,6 +20,7 @@ pub(crate) mod target;
 mod targets;
 mod tokens;
 mod upstream;
+pub(crate) mod users;
 
 pub use targets::{TargetList, read_targets};
 
@@ -40,6 +41,7 @@ use policies::PoliciesText;
 use route::RouteText;
 use tokens::{StoreText, TokenServiceText};
 use upstream::UpstreamText;
+use users::UserText;
 
 settings! {
     /// The configuration of a Daemun gateway.
@@ -82,6 +84,8 @@ settings! {
         routes: Vec<Checked<RouteText>> = "[]",
         /// Known callers.
         consumers: Vec<Checked<ConsumerText>> = "[]",
+        /// People who call with a name and a password.
+        users: Vec<Checked<UserText>> = "[]",
         /// Replacement bodies of the gateway's own answers, by status.
         errors: Mapping<Status, ErrorText> = "{}",
     }
@@ -161,6 +165,7 @@ impl Root {
         let places = places(&self.listeners, node);
         let trusted = trusted_proxies(self.trusted_proxies);
         let routes = self.routes.into_iter().zip(destinations).filter(|(route, _)| route.sound);
+        let store = self.store.map(StoreText::lower);
         let config = Config {
             workers: self.workers.and_then(|workers| usize::try_from(workers.get()).ok()),
             reload: match self.reload {
@@ -196,17 +201,18 @@ impl Root {
                 .filter(|(_, upstream)| upstream.sound)
                 .map(|(Spanned { value, at }, upstream)| upstream.value.lower(Spanned { value: value.0, at }))
                 .collect(),
-            store: self.store.map(StoreText::lower),
             tokens: self
                 .tokens
                 .0
                 .into_iter()
                 .filter(|(_, service)| service.sound)
-                .map(|(name, service)| service.value.lower(name))
+                .map(|(name, service)| service.value.lower(name, store.as_ref()))
                 .collect(),
+            store,
             policies: self.policies.0,
             routes: routes.filter_map(|(route, upstream)| route.value.lower(upstream)).collect(),
             consumers: sound(self.consumers).filter_map(ConsumerText::lower).collect(),
+            users: sound(self.users).filter_map(UserText::lower).collect(),
             errors: self.errors.0.into_iter().map(|(status, error)| (status.value.0, error.lower())).collect(),
         };
         let whole = Whole {

@@ -6,7 +6,7 @@ use crate::diagnostic::{DUPLICATE_KEY, DUPLICATE_NAME, Diagnostic, Diagnostics};
 use crate::tree::{At, Entry, Node, Value};
 
 /// Top-level lists whose items come from all files.
-const LISTS: &[&str] = &["listeners", "routes", "consumers"];
+const LISTS: &[&str] = &["listeners", "routes", "consumers", "users"];
 /// Top-level mappings whose entries come from all files.
 const MAPPINGS: &[&str] = &["upstreams", "policies", "plans", "errors"];
 

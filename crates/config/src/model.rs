@@ -5,7 +5,9 @@ mod credentials;
 mod discover;
 mod failure;
 mod health;
+mod password;
 mod tokens;
+mod users;
 
 pub use balance::{Balance, Breaker, HashBy, Outliers, Sticky};
 pub use credentials::{CertificateName, CertificateRule, HmacKey, SecretBytes, SignatureAlgorithm, SigningKey};
@@ -14,7 +16,9 @@ pub use discover::{
 };
 pub use failure::{Cached, Fallback, FallbackTo, Hedge, Mirror, Retry, RetryOn};
 pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, Probe};
-pub use tokens::{GrantType, StoreConfig, TokenFormat, TokenService};
+pub use password::PasswordHash;
+pub use tokens::{GrantType, ServiceUrls, SignedTokens, SigningAlgorithm, StoreConfig, TokenFormat, TokenService};
+pub use users::{User, UserSource};
 
 use std::fmt;
 use std::net::IpAddr;
@@ -22,6 +26,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::language::gate::{Adaptive, Importance, UpstreamLimits};
+pub use crate::language::users::UserSources;
 use crate::tree::{At, Node};
 
 /// A value and where it stood in the text.
@@ -73,6 +78,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Known callers.
     pub consumers: Vec<Consumer>,
+    /// People who call with a name and a password.
+    pub users: Vec<User>,
     /// Replacement bodies of the gateway's own answers, per status.
     pub errors: Vec<(u16, ErrorBody)>,
 }
@@ -84,6 +91,7 @@ impl fmt::Debug for Config {
             .field("upstreams", &self.upstreams.len())
             .field("routes", &self.routes.len())
             .field("consumers", &self.consumers.len())
+            .field("users", &self.users.len())
             .finish_non_exhaustive()
     }
 }

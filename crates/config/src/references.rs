@@ -273,13 +273,16 @@ fn read(environment: &dyn Environment, path: &Path) -> Result<String, String> {
     if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text) }
 }
 
-/// Marks what stands under `consumers` as secret, names and roles apart, and keeps it out of snippets; what an upstream sends to be told
-/// of targets or to check them: tokens and fields; the key of the store; and the secrets of policies. A misspelt key is meant as well.
+/// Marks what stands under `consumers` and `users` as secret, names and roles apart, and keeps it out of snippets; what an upstream sends to
+/// be told of targets or to check them: tokens and fields; what opens places where users are known; the key of the store; and the secrets
+/// of policies. A misspelt key is meant as well.
 pub(crate) fn mark_secrets(root: &mut Node, sources: &mut Sources) {
     let Value::Map(entries) = &mut root.value else { return };
     for entry in entries {
-        if diagnostic::nearest(&entry.key, ["consumers"]).is_some() {
+        if diagnostic::nearest(&entry.key, ["consumers", "users"]).is_some() {
             mark(&mut entry.value, sources);
+        } else if diagnostic::nearest(&entry.key, ["tokens"]).is_some() {
+            mark_keys(&mut entry.value, SOURCE_SECRETS, sources);
         } else if diagnostic::nearest(&entry.key, ["upstreams"]).is_some() {
             mark_credentials(&mut entry.value, 0, sources);
         } else if diagnostic::nearest(&entry.key, ["store"]).is_some() {
@@ -298,6 +301,7 @@ pub(crate) fn mark_secrets(root: &mut Node, sources: &mut Sources) {
 const PUBLIC_OF_CONSUMERS: &[&str] = &["name", "roles", "groups", "tags", "scopes", "plan", "certificates"];
 /// Settings of policies that are secrets, at any depth.
 const POLICY_SECRETS: &[(&str, &[&str])] = &[
+    ("basic_auth", SOURCE_SECRETS),
     ("csrf", &["secret"]),
     ("introspection", &["secret", "client_secret"]),
     ("jwt", &["secret"]),
@@ -306,6 +310,8 @@ const POLICY_SECRETS: &[(&str, &[&str])] = &[
 ];
 /// Those whose values are mappings of names to secrets.
 const MAPPINGS: &[&str] = &["send"];
+/// Settings of places where users are known that are secrets.
+const SOURCE_SECRETS: &[&str] = &["bind_password", "password"];
 
 fn mark_policies_of(route: &mut Node, sources: &mut Sources) {
     let Value::Map(entries) = &mut route.value else { return };

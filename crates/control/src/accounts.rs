@@ -114,7 +114,12 @@ impl From<Trouble> for Stop {
         Stop::Refused(match trouble {
             Trouble::None => (StatusCode::NOT_FOUND, "there is no consumer of this name in the store"),
             Trouble::There => (StatusCode::CONFLICT, "there is such a credential already"),
-            Trouble::Busy | Trouble::Store(_) | Trouble::NoRandomness | Trouble::TooMany | Trouble::Refused(_) => (
+            Trouble::Busy
+            | Trouble::Store(_)
+            | Trouble::NoRandomness
+            | Trouble::Unsigned(_)
+            | Trouble::TooMany
+            | Trouble::Refused(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the store does not take it just now; what was taken away is in force",
             ),

@@ -37,6 +37,9 @@ enum Command {
     /// Make an API key, or the digest of one
     #[command(subcommand)]
     Key(Key),
+    /// Make the hash of a user's password
+    #[command(subcommand)]
+    Password(Password),
     /// Print the JSON Schema of the configuration
     Schema,
     /// Run a gateway with sample backends and keys, and show calls to try
@@ -103,6 +106,12 @@ pub(crate) enum Key {
         /// The key; other users of this machine can see it in the list of processes
         key: Option<String>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Password {
+    /// Print the hash of a password read from standard input
+    Hash,
 }
 
 /// Form of a result.
@@ -175,6 +184,7 @@ fn dispatch(command: Command, output: &mut Output<'_>) -> Result<Code, Failure> 
         Command::Explain(explain) => command::explain::run(&explain, output),
         Command::Routes(routes) => command::routes::run(&routes, output),
         Command::Key(key) => command::key::run(&key, output),
+        Command::Password(password) => command::password::run(&password, output),
         Command::Schema => command::schema::run(output),
         Command::Demo => command::demo::run(output),
         Command::Version => command::version::run(output),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use daemun_config::model::{CertificateRule, HmacKey, SigningKey};
+use daemun_config::model::{CertificateRule, HmacKey, SigningKey, User};
 
 /// Position of a consumer in the directory of its snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +47,7 @@ pub struct Consumer {
 pub struct Directory {
     consumers: Vec<Consumer>,
     by_name: HashMap<String, ConsumerId>,
+    users: HashMap<String, User>,
 }
 
 impl Directory {
@@ -54,7 +55,25 @@ impl Directory {
     #[must_use]
     pub fn new(consumers: Vec<Consumer>) -> Directory {
         let by_name = consumers.iter().zip(0u32..).map(|(c, i)| (c.name.clone(), ConsumerId(i))).collect();
-        Directory { consumers, by_name }
+        Directory { consumers, by_name, users: HashMap::new() }
+    }
+
+    /// With the users of a configuration, who are no consumers.
+    #[must_use]
+    pub fn with_users(mut self, users: impl IntoIterator<Item = User>) -> Directory {
+        self.users = users.into_iter().map(|user| (user.name.value.clone(), user)).collect();
+        self
+    }
+
+    /// Finds a user by name, whether it is let in or not.
+    #[must_use]
+    pub fn user(&self, name: &str) -> Option<&User> {
+        self.users.get(name)
+    }
+
+    /// All users, in no order.
+    pub fn users(&self) -> impl Iterator<Item = &User> {
+        self.users.values()
     }
 
     /// The consumer at a position.

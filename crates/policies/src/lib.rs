@@ -17,6 +17,7 @@ pub mod introspection;
 pub mod oidc;
 pub mod mtls_auth;
 pub mod hmac_auth;
+pub mod signature_auth;
 pub mod forward_auth;
 pub mod csrf;
 pub mod permission;
@@ -71,6 +72,7 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<oidc::OidcConfig>(Phase::Authenticate, include_str!("oidc/README.md")),
     PolicyRow::of::<mtls_auth::MtlsAuthConfig>(Phase::Authenticate, include_str!("mtls_auth/README.md")),
     PolicyRow::of::<hmac_auth::HmacAuthConfig>(Phase::Authenticate, include_str!("hmac_auth/README.md")),
+    PolicyRow::of::<signature_auth::SignatureAuthConfig>(Phase::Authenticate, include_str!("signature_auth/README.md")),
     PolicyRow::of::<forward_auth::ForwardAuthConfig>(Phase::Authenticate, include_str!("forward_auth/README.md")),
     PolicyRow::of::<csrf::CsrfConfig>(Phase::Authorize, include_str!("csrf/README.md")),
     PolicyRow::of::<permission::PermissionConfig>(Phase::Authorize, include_str!("permission/README.md")),

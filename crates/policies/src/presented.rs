@@ -45,12 +45,22 @@ pub(crate) enum Absent {
 impl Sources {
     /// Finds the one key of a request and hands it to `look_up`. A key in two places, or two different ones in one place, is none.
     pub(crate) fn find<T>(&self, request: &Request, look_up: impl FnOnce(Source, &[u8]) -> T) -> Result<T, Absent> {
+        self.find_up_to(MAX_KEY, request, look_up)
+    }
+
+    /// The same where a key in a field may have so many bytes.
+    pub(crate) fn find_up_to<T>(
+        &self,
+        longest: usize,
+        request: &Request,
+        look_up: impl FnOnce(Source, &[u8]) -> T,
+    ) -> Result<T, Absent> {
         let field = self.in_fields(&request.head)?;
         let written = self.in_query(request)?;
         match (field, written) {
             (None, None) => Err(Absent::None),
             (Some(_), Some(_)) => Err(Absent::Several),
-            (Some((_, key)), None) if key.len() > MAX_KEY => Err(Absent::TooLong),
+            (Some((_, key)), None) if key.len() > longest => Err(Absent::TooLong),
             (Some((source, key)), None) => Ok(look_up(source, key)),
             (None, Some(written)) => {
                 let mut key = [0; MAX_KEY];

@@ -1,5 +1,6 @@
 //! The rows of the table, each with the measurement that fills it.
 
+mod callers;
 mod cpu;
 mod faults;
 mod idle;
@@ -23,11 +24,13 @@ pub(super) struct Row {
     pub(super) measure: fn(&Bench) -> Result<Vec<Line>>,
 }
 
-pub(super) const ROWS: [Row; 23] = [
+pub(super) const ROWS: [Row; 25] = [
     Row { name: "plain", title: "plain proxying", measure: cpu::plain },
     Row { name: "logs", title: "with access logs", measure: cpu::logs },
     Row { name: "keys", title: "10,000 keys, a limit per consumer", measure: cpu::keys },
     Row { name: "policies", title: "six policies on one route", measure: cpu::policies },
+    Row { name: "callers", title: "keys and tokens, ten and a million", measure: callers::measure },
+    Row { name: "issue", title: "tokens given out", measure: callers::issue },
     Row { name: "routes", title: "many routes", measure: routes::measure },
     Row { name: "tls", title: "TLS 1.3, keep-alive", measure: cpu::tls },
     Row { name: "handshake-p256", title: "TLS 1.3, full handshakes, P-256", measure: cpu::handshake_p256 },

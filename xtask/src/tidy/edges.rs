@@ -48,7 +48,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
             "daemun",
         ],
     ),
-    ("xtask", &["daemun-config", "daemun-pipeline", "daemun-policies"]),
+    ("xtask", &["daemun-accounts", "daemun-config", "daemun-pipeline", "daemun-policies"]),
 ];
 
 pub(super) fn edges(_: &[File]) -> Result<Vec<Finding>> {

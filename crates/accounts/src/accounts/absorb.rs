@@ -52,9 +52,8 @@ impl Accounts {
                     held.written.fetch_max(at, Ordering::Relaxed);
                 }
             }
-            Change::SigningKey(key) => {
-                self.signing.pin().insert(key.id.clone(), key);
-            }
+            Change::SigningKey(key) => self.set_signing_key(key),
+            Change::NoSigningKey(id) => self.drop_signing_key(&id),
         }
     }
 

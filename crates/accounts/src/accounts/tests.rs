@@ -320,6 +320,87 @@ fn consumers_of_the_store_and_their_credentials_last_and_change_at_once() {
     assert!(accounts.consumers().is_empty() && accounts.key(&key).is_none());
 }
 
+/// Says what it was asked for.
+struct Saying;
+
+impl Mint for Saying {
+    fn text<'a>(&'a self, wanted: Wanted<'a>) -> crate::grant::Text<'a> {
+        let Wanted { name, identity, scopes, .. } = wanted;
+        Box::pin(std::future::ready(match &*identity.subject {
+            "nobody" => Err(Trouble::Unsigned("there is no key")),
+            subject => Ok(format!("{name} {subject} {}", scopes.join("+"))),
+        }))
+    }
+}
+
+#[test]
+fn a_token_whose_text_comes_from_elsewhere_is_like_any_other() {
+    let folder = Folder::new();
+    let accounts = folder.open(NOW);
+    let issued = wait(accounts.issue_by(Some(&Saying), asked("app"), NOW)).unwrap();
+    let token = accounts.find(issued.access.as_bytes()).unwrap();
+    assert_eq!(issued.access, format!("{} app read+write", token.name()));
+    let narrow = Some(vec!["read".to_owned()]);
+    let (from, lifetimes) = ((refresh_text(&issued).as_bytes(), "shop"), (15 * MINUTE, 60 * MINUTE));
+    let next = wait(accounts.refresh_by(Some(&Saying), from, lifetimes, narrow, 1000, NOW)).unwrap().0;
+    assert!(next.access.ends_with(" app read"), "{}", next.access);
+    wait(accounts.revoke(&Revoked::Token(issued.access.clone()), None, NOW)).unwrap();
+    drop(accounts);
+    let accounts = folder.open(NOW);
+    assert_eq!(check(&accounts, &issued, NOW), Err(Refusal::Revoked));
+    assert!(check(&accounts, &next, NOW).is_ok());
+    let failed = wait(accounts.issue_by(Some(&Saying), asked("nobody"), NOW));
+    assert_eq!(failed, Err(Trouble::Unsigned("there is no key")));
+    assert_eq!(accounts.tokens_of("nobody"), 0);
+}
+
+#[test]
+fn signing_keys_last_and_are_seen_by_another_process() {
+    let folder = Folder::new();
+    let (one, other) = (folder.open(NOW), folder.open(NOW));
+    let key = |id: &str, from| SigningKeyRow {
+        id: id.to_owned(),
+        service: "shop".to_owned(),
+        algorithm: "ES256".to_owned(),
+        sealed: vec![1, 2, 3],
+        created: NOW,
+        from,
+        until: None,
+    };
+    let ids = |accounts: &Accounts| accounts.signing_keys("shop").into_iter().map(|key| key.id).collect::<Vec<_>>();
+    let before = other.signing_changes();
+    wait(one.put_signing_key(key("b", NOW + 2))).unwrap();
+    wait(one.put_signing_key(key("a", NOW + 1))).unwrap();
+    while ids(&other) != ["a", "b"] {
+        std::thread::yield_now();
+    }
+    assert!(other.signing_changes() > before && other.signing_keys("other").is_empty());
+    wait(one.put_signing_key(SigningKeyRow { until: Some(NOW + 9), ..key("a", NOW + 1) })).unwrap();
+    while other.signing_keys("shop")[0].until != Some(NOW + 9) {
+        std::thread::yield_now();
+    }
+    wait(one.remove_signing_key("a")).unwrap();
+    drop((one, other));
+    assert_eq!(ids(&folder.open(NOW)), ["b"]);
+}
+
+#[test]
+fn what_is_good_once_is_used_up_also_after_a_restart() {
+    let folder = Folder::new();
+    let accounts = folder.open(NOW);
+    assert!(wait(accounts.use_up("recovery", "carol:01", u64::MAX)).unwrap());
+    assert!(!wait(accounts.use_up("recovery", "carol:01", u64::MAX)).unwrap());
+    assert!(wait(accounts.use_up("totp", "carol", NOW)).unwrap());
+    drop(accounts);
+    let accounts = folder.open(NOW);
+    assert!(!wait(accounts.use_up("recovery", "carol:01", u64::MAX)).unwrap());
+    assert!(wait(accounts.use_up("recovery", "carol:02", u64::MAX)).unwrap());
+    for (moment, good) in [(NOW - 1, false), (NOW, false), (NOW + 1, true), (NOW + 1, false)] {
+        assert_eq!(wait(accounts.use_up("totp", "carol", moment)), Ok(good), "{moment}");
+    }
+    assert!(wait(accounts.use_up("totp", "dave", NOW)).unwrap());
+}
+
 #[test]
 fn a_database_of_another_program_or_of_a_newer_version_is_refused() {
     let folder = Folder::new();

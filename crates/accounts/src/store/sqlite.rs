@@ -275,6 +275,7 @@ fn write(to: &Transaction<'_>, number: i64, change: &Change) -> rusqlite::Result
                 row.until.map(signed)
             ],
         ),
+        Change::NoSigningKey(id) => run("DELETE FROM signing_keys WHERE id = ?1", params![id]),
     }
 }
 

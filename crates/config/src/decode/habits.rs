@@ -60,7 +60,7 @@ const HABITS: &[(&[&str], &str, &str)] = &[
         "routes",
         "routes: [{ name: items, match: { prefix: /items }, upstream: NAME }]",
     ),
-    (&["users", "applications", "clients", "credentials"], "consumers", "consumers: [{ name: shop-app }]"),
+    (&["applications", "clients", "credentials"], "consumers", "consumers: [{ name: shop-app }]"),
 ];
 
 /// How a key that is not known here is written, if it is known what it means and `known` has the key for that.

@@ -34,6 +34,9 @@ codes! {
     CEDAR = "cedar":
         "A file of Cedar policies, schema or entities of `permission` cannot be used: it cannot be read, is malformed, does not fit the \
          schema, or gives a name twice. The message gives the place in the file.";
+    CLEAR_PASSWORD = "clear_password":
+        "A user's password stands in the configuration in clear, or as a plain digest, from which what people choose is guessed. \
+         `daemun password hash` makes the hash to write in its place.";
     CONFLICTING_KEYS = "conflicting_keys":
         "Two keys that exclude each other are both given, such as two destinations of one route, or `path` and `prefix`.";
     CONTRADICTION = "contradiction":

@@ -11,8 +11,8 @@ use super::route::{AuthenticateText, RouteText};
 use super::{Root, UnderscoresText};
 use crate::decode::{Decoder, OrOff};
 use crate::diagnostic::{
-    ADMIN_NOT_LOOPBACK, DUPLICATE_NAME, Diagnostic, KEY_REUSED, MISSING_KEY, NO_EFFECT, NO_LISTENER, NO_ROUTE,
-    NOT_AN_AUTHENTICATOR, PORT_TWICE, UNKNOWN_UPSTREAM, UNUSED_UPSTREAM,
+    ADMIN_NOT_LOOPBACK, DUPLICATE_NAME, Diagnostic, KEY_REUSED, MISSING_KEY, NO_CREDENTIALS, NO_EFFECT, NO_LISTENER,
+    NO_ROUTE, NOT_AN_AUTHENTICATOR, PORT_TWICE, UNKNOWN_UPSTREAM, UNUSED_UPSTREAM,
 };
 use crate::model::{Bind, PolicyEntry, Spanned};
 use crate::tree::{At, Node, clip};
@@ -27,6 +27,7 @@ pub(super) fn check(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Optio
     routes(root, node, cx);
     underscores(root, cx);
     consumers(root, cx);
+    users(root, cx);
     destinations
 }
 
@@ -50,6 +51,22 @@ fn tokens(root: &Root, node: &Node, cx: &mut Decoder<'_>) {
         let found = Diagnostic::error(MISSING_KEY, first.key_at, "`store` is missing: tokens must be kept somewhere");
         let help = "write `store: { path: daemun.db }`, or `store: memory` to lose them with the process";
         cx.report(found.path(format!("tokens.{}", first.key)).help(help));
+    }
+    for (name, _) in root.tokens.0.iter().filter(|(_, service)| root.users.is_empty() && service.value.needs_users()) {
+        let message = "there are no users, so nobody gets tokens for a password";
+        let found =
+            Diagnostic::warning(NO_CREDENTIALS, name.at, message).path(format!("tokens.{}.grants", name.value.0));
+        cx.report(found.help("write `users: [{ name: …, password: … }]`, or say with `users: …` where they are known"));
+    }
+    let signs = root.tokens.0.iter().find(|(_, service)| service.value.signs());
+    if let (Some((name, _)), Some(store)) = (signs, &root.store)
+        && store.lacks_key()
+    {
+        let message =
+            format!("tokens of `{}` are signed, and `store.key` is missing to seal the keys under", name.value.0);
+        let found = Diagnostic::error(MISSING_KEY, store.at(), message).path("store.key");
+        let help = "write `key: \"${env:DAEMUN_STORE_KEY}\"`; `daemun key new` makes one that will do";
+        cx.report(found.help(help));
     }
 }
 
@@ -337,6 +354,30 @@ fn consumers(root: &Root, cx: &mut Decoder<'_>) {
                     cx.report(found.related(*first, "first given here"));
                 }
             }
+        }
+    }
+}
+
+/// A user and a consumer of one name would share limits and permissions.
+fn users(root: &Root, cx: &mut Decoder<'_>) {
+    let named = root.consumers.iter().filter_map(|consumer| consumer.name.0.as_ref());
+    let consumers: HashMap<&str, At> = named.map(|name| (name.value.0.as_str(), name.at)).collect();
+    let mut names: HashMap<&str, At> = HashMap::new();
+    for name in root.users.iter().filter_map(|user| user.name.0.as_ref()) {
+        let (text, path) = (name.value.0.as_str(), format!("users.{}.name", name.value.0));
+        if let Some(first) = names.get(text) {
+            let found = Diagnostic::error(DUPLICATE_NAME, name.at, format!("there are two users `{}`", clip(text)));
+            cx.report(found.path(path).related(*first, "the first is here"));
+            continue;
+        }
+        names.insert(text, name.at);
+        if let Some(consumer) = consumers.get(text) {
+            let message = format!(
+                "a consumer is named `{}` as well, and one would have the permissions of the other",
+                clip(text)
+            );
+            let found = Diagnostic::error(DUPLICATE_NAME, name.at, message).path(path);
+            cx.report(found.related(*consumer, "the consumer is here"));
         }
     }
 }

@@ -68,7 +68,7 @@ impl ConsumerText {
 }
 
 /// One scope (RFC 6749, section 3.3).
-struct Scope(String);
+pub(super) struct Scope(pub(super) String);
 
 impl Setting for Scope {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
@@ -87,7 +87,7 @@ impl Setting for Scope {
     }
 }
 
-fn names(list: Vec<Name>) -> Vec<String> {
+pub(super) fn names(list: Vec<Name>) -> Vec<String> {
     list.into_iter().map(|name| name.0).collect()
 }
 
@@ -192,7 +192,7 @@ settings! {
 }
 
 /// 32 bytes as 64 hexadecimal digits.
-struct HexDigest([u8; 32]);
+pub(super) struct HexDigest(pub(super) [u8; 32]);
 
 impl Setting for HexDigest {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {

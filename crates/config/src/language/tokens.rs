@@ -1,14 +1,19 @@
 //! The store of accounts, and the services that give out tokens.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
 use crate::decode::{
-    Bounded, Decoder, FieldName, FieldValue, Name, NonEmpty, OrOff, SchemaBuilder, Setting, TimeLimit, WebUrl,
+    Bounded, Decoder, FieldName, FieldValue, Name, NonEmpty, OneOrMany, OrOff, SchemaBuilder, Setting, TimeLimit,
+    WebUrl, text,
 };
-use crate::diagnostic::{BAD_VALUE, CONFLICTING_KEYS, Diagnostic, SHORT_KEY};
-use crate::model::{GrantType, Secret, Spanned, StoreConfig, TokenFormat, TokenService};
+use crate::diagnostic::{BAD_VALUE, CONFLICTING_KEYS, Diagnostic, MISSING_KEY, NO_EFFECT, SHORT_KEY};
+use crate::model::{
+    GrantType, Secret, ServiceUrls, SignedTokens, SigningAlgorithm, Spanned, StoreConfig, TokenFormat, TokenService,
+    UserSource, UserSources,
+};
 use crate::settings;
 use crate::tree::{At, Node};
 
@@ -77,6 +82,15 @@ impl Setting for StoreText {
 }
 
 impl StoreText {
+    /// Whether it is a file in which nothing can be sealed.
+    pub(super) fn lacks_key(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| file.key.is_none())
+    }
+
+    pub(super) fn at(&self) -> At {
+        self.at
+    }
+
     pub(super) fn lower(self) -> StoreConfig {
         match self.file {
             None => StoreConfig { at: self.at, path: None, power: false, key: None },
@@ -95,6 +109,9 @@ settings! {
     pub(super) struct TokenServiceText {
         /// What tokens are given for.
         grants: NonEmpty<GrantText> = "[key, client_credentials, refresh_token]",
+        /// Where users are known whom `password` gives tokens to: one place, or a list of those that are asked in turn while the user is known
+        /// to none.
+        users: UserSources = "embedded",
         /// Access tokens.
         access: AccessText = "{}",
         /// Refresh tokens, or `off`.
@@ -103,8 +120,10 @@ settings! {
         login: TimeLimit = "2160h",
         /// Header with the API key that tokens are given for.
         key_header: FieldName = "X-Api-Key",
-        /// The service's own URL, which clients know it by (RFC 8414).
+        /// The service's own URL, which clients know it by (RFC 8414); signed tokens need it.
         issuer: Option<WebUrl>,
+        /// Where clients find it, as its metadata tells them.
+        urls: UrlsText = "{}",
         /// Tokens that one consumer may have at once.
         max_tokens: Bounded<2, 100_000_000> = "100000",
     }
@@ -121,8 +140,10 @@ settings! {
         ClientCredentials = "client_credentials",
         /// A refresh token.
         RefreshToken = "refresh_token",
+        /// The name and the password of a user.
+        Password = "password",
     }
-    not_available { "password", "authorization_code" }
+    not_available { "authorization_code" }
 }
 
 settings! {
@@ -132,16 +153,159 @@ settings! {
         lifetime: TimeLimit = "15m",
         /// What they are.
         format: FormatText = "opaque",
+        /// What they are signed with, where they are signed.
+        algorithm: AlgorithmText = "ES256",
+        /// Whom signed tokens are for, their `aud`; the `issuer` when absent.
+        audience: Option<OneOrMany<AudienceText>>,
+        /// After what time another key signs; `off` keeps the first.
+        rotate: OrOff<TimeLimit> = "720h",
     }
+    check AccessText::check;
 }
 
 settings! {
     /// What access tokens are.
+    #[derive(Clone, Copy, PartialEq, Eq)]
     enum FormatText {
         /// A random text; what it stands for is kept in memory and in the store.
         Opaque = "opaque",
+        /// A signed text that others can verify as well (RFC 9068); it is kept all the same, so that it can be revoked.
+        Jwt = "jwt",
     }
-    not_available { "jwt" }
+}
+
+settings! {
+    /// What signed tokens are signed with.
+    #[derive(Clone, Copy)]
+    enum AlgorithmText {
+        /// ECDSA over P-256 with SHA-256.
+        Es256 = "ES256",
+        /// Ed25519.
+        EdDsa = "EdDSA",
+        /// RSA, PKCS #1 v1.5, with SHA-256; slow, for those who verify nothing else.
+        Rs256 = "RS256",
+    }
+}
+
+settings! {
+    /// Where clients find a service. Each is a URL, or a path that is put behind `issuer`.
+    struct UrlsText {
+        /// Where tokens are asked for.
+        token: UrlText = "/token",
+        /// Where the keys of signed tokens are.
+        jwks: UrlText = "/.well-known/jwks.json",
+        /// Where tokens are revoked; not told when absent.
+        revoke: Option<UrlText>,
+        /// Where it is told what tokens stand for; not told when absent.
+        introspect: Option<UrlText>,
+    }
+}
+
+/// A URL, or a path.
+struct UrlText(String);
+
+impl Setting for UrlText {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        let written = text(node, cx, "a URL, or a path")?;
+        let is_path = written.starts_with('/') && !written.starts_with("//");
+        let is_path = is_path && written.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+        if !is_path && let Err(why) = WebUrl::parse(written) {
+            let message = format!("`{}` is neither a URL nor a path: {why}", crate::tree::clip(written));
+            cx.bad_value_help(node, message, "write `https://api.example.com/auth`, or `/auth`");
+            return None;
+        }
+        Some(Self(written.to_owned()))
+    }
+
+    fn schema(s: &mut SchemaBuilder<'_>) -> Json {
+        s.pattern("URL or path", "A URL of `http` or `https`, or a path.", "^(?:/|[hH][tT][tT][pP][sS]?://)")
+    }
+}
+
+impl UrlText {
+    fn behind(self, issuer: &str) -> String {
+        if self.0.starts_with('/') { format!("{}{}", issuer.trim_end_matches('/'), self.0) } else { self.0 }
+    }
+}
+
+/// How fast keys change at most.
+const FASTEST: Duration = Duration::from_secs(1);
+
+/// Bytes of one audience.
+const LONGEST_AUDIENCE: usize = 256;
+/// Audiences of one service.
+const MOST_AUDIENCES: usize = 16;
+
+/// Whom tokens are for.
+struct AudienceText(String);
+
+impl Setting for AudienceText {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        let written = text(node, cx, "a text")?;
+        if written.is_empty() || written.len() > LONGEST_AUDIENCE {
+            cx.bad_value(
+                node,
+                format!("an audience has 1 to {LONGEST_AUDIENCE} bytes, and this one {}", written.len()),
+            );
+            return None;
+        }
+        Some(Self(written.to_owned()))
+    }
+
+    fn schema(_: &mut SchemaBuilder<'_>) -> Json {
+        json!({ "type": "string", "minLength": 1, "maxLength": LONGEST_AUDIENCE, "title": "audience" })
+    }
+}
+
+impl AccessText {
+    fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
+        if self.format == FormatText::Opaque {
+            for name in ["algorithm", "audience", "rotate"] {
+                if let Some(entry) = node.entry(name) {
+                    let message = format!("`{name}` is of signed tokens, and these are opaque");
+                    let found = Diagnostic::error(CONFLICTING_KEYS, entry.key_at, message);
+                    cx.key(name, |cx| cx.report(found.help("add `format: jwt`")));
+                }
+            }
+            return;
+        }
+        let at = |name: &str| node.get(name).unwrap_or(node);
+        if let OrOff::On(rotate) = self.rotate
+            && rotate.0 < self.lifetime.0.max(FASTEST)
+        {
+            let message = "keys would change faster than tokens end, or than within a second";
+            let help = "make `rotate` at least as long as `lifetime`";
+            cx.key("rotate", |cx| cx.bad_value_help(at("rotate"), message, help));
+        }
+        if let Some(audience) = &self.audience
+            && !(1..=MOST_AUDIENCES).contains(&audience.0.len())
+        {
+            let message = format!("a service has 1 to {MOST_AUDIENCES} audiences, and this one {}", audience.0.len());
+            cx.key("audience", |cx| cx.bad_value(at("audience"), message));
+        }
+    }
+
+    fn lower(self, issuer: Option<&str>, store: Option<&StoreConfig>) -> TokenFormat {
+        if self.format == FormatText::Opaque {
+            return TokenFormat::Opaque;
+        }
+        let issuer = issuer.unwrap_or_default();
+        let audience = self.audience.map(|list| list.0.into_iter().map(|audience| audience.0).collect());
+        TokenFormat::Jwt(Box::new(SignedTokens {
+            issuer: issuer.to_owned(),
+            algorithm: match self.algorithm {
+                AlgorithmText::Es256 => SigningAlgorithm::Es256,
+                AlgorithmText::EdDsa => SigningAlgorithm::EdDsa,
+                AlgorithmText::Rs256 => SigningAlgorithm::Rs256,
+            },
+            audience: audience.unwrap_or_else(|| vec![issuer.to_owned()]),
+            rotate: match self.rotate {
+                OrOff::On(rotate) => Some(rotate.0),
+                OrOff::Off => None,
+            },
+            seal: store.filter(|store| store.path.is_some()).and_then(|store| store.key.clone()),
+        }))
+    }
 }
 
 settings! {
@@ -155,12 +319,32 @@ settings! {
 }
 
 impl TokenServiceText {
+    /// Whether its access tokens are signed.
+    pub(super) fn signs(&self) -> bool {
+        self.access.format == FormatText::Jwt
+    }
+
     fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
+        let access = node.get("access").unwrap_or(node);
+        if self.signs() && node.get("issuer").is_none() {
+            let message = "signed tokens say who issued them, and there is no `issuer`";
+            let found = Diagnostic::error(MISSING_KEY, access.at, message);
+            cx.report(found.help("write `issuer: https://api.example.com` beside `access`"));
+        }
+        if let (Some(issuer), Some(at)) = (&self.issuer, node.get("issuer"))
+            && issuer.written().contains('?')
+        {
+            cx.key("issuer", |cx| cx.bad_value(at, "an issuer has no query (RFC 8414, section 2)"));
+        }
         let refreshes = self.grants.0.contains(&GrantText::RefreshToken);
         if !refreshes && let (OrOff::On(_), Some(entry)) = (&self.refresh, node.entry("refresh")) {
             let message = "refresh tokens are given out, and `grants` takes none";
             let found = Diagnostic::error(CONFLICTING_KEYS, entry.key_at, message);
             cx.key("refresh", |cx| cx.report(found.help("add `refresh_token` to `grants`, or write `refresh: off`")));
+        }
+        if let (false, Some(entry)) = (self.gives_for_passwords(), node.entry("users")) {
+            let message = "users are never asked for: `grants` does not have `password`";
+            cx.key("users", |cx| cx.report(Diagnostic::warning(NO_EFFECT, entry.key_at, message)));
         }
         let longer = |name: &str, lifetime: &TimeLimit, cx: &mut Decoder<'_>| {
             if lifetime.0 > self.login.0 {
@@ -175,15 +359,32 @@ impl TokenServiceText {
         }
     }
 
-    pub(super) fn lower(self, name: Spanned<Name>) -> TokenService {
+    fn gives_for_passwords(&self) -> bool {
+        self.grants.0.contains(&GrantText::Password)
+    }
+
+    /// Whether tokens are given to the configuration's own users and to nobody else who has a password.
+    pub(super) fn needs_users(&self) -> bool {
+        self.gives_for_passwords() && self.users.0.iter().all(|source| *source == UserSource::Embedded)
+    }
+
+    pub(super) fn lower(self, name: Spanned<Name>, store: Option<&StoreConfig>) -> TokenService {
         let refreshes = self.grants.0.contains(&GrantText::RefreshToken);
         let grants = self.grants.0.into_iter().map(|grant| match grant {
             GrantText::Key => GrantType::Key,
             GrantText::ClientCredentials => GrantType::ClientCredentials,
             GrantText::RefreshToken => GrantType::RefreshToken,
+            GrantText::Password => GrantType::Password,
         });
-        let format = match self.access.format {
-            FormatText::Opaque => TokenFormat::Opaque,
+        let issuer = self.issuer.map(|url| url.written().to_owned());
+        let access = self.access.lifetime.0;
+        let format = self.access.lower(issuer.as_deref(), store);
+        let of = issuer.as_deref().unwrap_or_default();
+        let urls = ServiceUrls {
+            token: self.urls.token.behind(of),
+            jwks: self.urls.jwks.behind(of),
+            revoke: self.urls.revoke.map(|url| url.behind(of)),
+            introspect: self.urls.introspect.map(|url| url.behind(of)),
         };
         let (refresh, refresh_header) = match self.refresh {
             OrOff::On(refresh) if refreshes => (Some(refresh.lifetime.0), refresh.header.map(|name| name.0)),
@@ -192,13 +393,15 @@ impl TokenServiceText {
         TokenService {
             name: Spanned { value: name.value.0, at: name.at },
             grants: grants.collect(),
+            users: self.users,
             format,
-            access: self.access.lifetime.0,
+            access,
             refresh,
             longest: self.login.0,
             key_header: self.key_header.0,
             refresh_header,
-            issuer: self.issuer.map(|url| url.written().to_owned()),
+            issuer,
+            urls,
             most: u32::try_from(self.max_tokens.get()).unwrap_or(u32::MAX),
         }
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Secret, Spanned};
+use super::{Secret, Spanned, UserSources};
 use crate::tree::At;
 
 /// Where accounts last.
@@ -28,6 +28,8 @@ pub enum GrantType {
     ClientCredentials,
     /// For a refresh token (RFC 6749, section 6).
     RefreshToken,
+    /// For the name and password of a user (RFC 6749, section 4.3).
+    Password,
 }
 
 impl GrantType {
@@ -38,15 +40,76 @@ impl GrantType {
             GrantType::Key => "key",
             GrantType::ClientCredentials => "client_credentials",
             GrantType::RefreshToken => "refresh_token",
+            GrantType::Password => "password",
         }
     }
 }
 
 /// What access tokens are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenFormat {
     /// A random text; what it stands for is kept here.
     Opaque,
+    /// A signed text that others can verify as well (RFC 9068).
+    Jwt(Box<SignedTokens>),
+}
+
+/// How access tokens are signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedTokens {
+    /// Their `iss`.
+    pub issuer: String,
+    /// What they are signed with.
+    pub algorithm: SigningAlgorithm,
+    /// Their `aud`; never empty.
+    pub audience: Vec<String>,
+    /// After what time another key signs; none where the first one stays.
+    pub rotate: Option<Duration>,
+    /// What keys are sealed under; none where they are in memory alone.
+    pub seal: Option<Secret>,
+}
+
+/// What tokens are signed with (RFC 7518, section 3.1; RFC 8037).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SigningAlgorithm {
+    /// ECDSA over P-256 with SHA-256.
+    Es256,
+    /// Ed25519.
+    EdDsa,
+    /// RSA, PKCS #1 v1.5, with SHA-256.
+    Rs256,
+}
+
+impl SigningAlgorithm {
+    /// As tokens and keys name it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SigningAlgorithm::Es256 => "ES256",
+            SigningAlgorithm::EdDsa => "EdDSA",
+            SigningAlgorithm::Rs256 => "RS256",
+        }
+    }
+
+    /// Reads what [`SigningAlgorithm::as_str`] writes.
+    #[must_use]
+    pub fn of(text: &str) -> Option<SigningAlgorithm> {
+        let all = [SigningAlgorithm::Es256, SigningAlgorithm::EdDsa, SigningAlgorithm::Rs256];
+        all.into_iter().find(|algorithm| algorithm.as_str() == text)
+    }
+}
+
+/// Where clients find a service; without an issuer they are not told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceUrls {
+    /// Where tokens are asked for.
+    pub token: String,
+    /// Where the keys of signed tokens are.
+    pub jwks: String,
+    /// Where tokens are revoked.
+    pub revoke: Option<String>,
+    /// Where it is told what tokens stand for.
+    pub introspect: Option<String>,
 }
 
 /// A service that gives out tokens.
@@ -56,6 +119,8 @@ pub struct TokenService {
     pub name: Spanned<String>,
     /// What tokens are given for.
     pub grants: Vec<GrantType>,
+    /// Where users are known whom tokens are given to.
+    pub users: UserSources,
     /// What access tokens are.
     pub format: TokenFormat,
     /// How long access tokens last.
@@ -70,6 +135,8 @@ pub struct TokenService {
     pub refresh_header: Option<String>,
     /// Who gives the tokens out: the URL of this service.
     pub issuer: Option<String>,
+    /// Where clients find it.
+    pub urls: ServiceUrls,
     /// Tokens that one subject may have at once.
     pub most: u32,
 }

@@ -27,4 +27,5 @@ mod schema;
 mod secrets;
 mod syntax;
 mod upstreams;
+mod users;
 mod values;

@@ -202,3 +202,21 @@ fn what_is_secret_in_the_settings_of_policies_is_not_shown() {
         hidden("a.yaml", &route);
     }
 }
+
+#[test]
+fn secrets_of_policies_are_hidden_wherever_policies_stand() {
+    for policies in [
+        format!("policies: {{ jwt: {{ keys: {{ secret: {SECRET} }} }} }}"),
+        format!("policies: {{ introspection: {{ client: {{ id: a, secret: {SECRET} }} }} }}"),
+        format!("polices: {{ jwt: {{ keys: {{ secret: {SECRET} }} }} }}"),
+    ] {
+        hidden("a.yaml", &format!("{FRAME}{policies}\n"));
+    }
+    hidden(
+        "a.yaml",
+        &format!(
+            "listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes:\n- name: a\n  answer: {{}}\n  policies:\n    introspection:\n      \
+             client: {{ id: a, client_secret: {SECRET} }}\n"
+        ),
+    );
+}

@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod explain;
 pub(crate) mod key;
+pub(crate) mod password;
 pub(crate) mod routes;
 pub(crate) mod schema;
 pub(crate) mod version;

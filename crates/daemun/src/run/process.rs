@@ -157,10 +157,7 @@ impl Process {
         let carry = Arc::new(Carry::default());
         let world = Outside::start(clock.clone(), events.clone())
             .map_err(|error| Failure::unavailable(format!("no threads for computing: {error}")))?;
-        let accounts = Accounts::of(&carry);
-        if let Some(store) = loaded.config.as_ref().and_then(|config| config.store.as_ref()) {
-            keep(&accounts, store, &clock, &events).map_err(Failure::unavailable)?;
-        }
+        let accounts = kept_accounts(&carry, loaded.config.as_ref(), &clock, &events)?;
         let mut compiled = Compiled::new(loaded, &carry, &world, &metrics);
         let (config, snapshot) = compiled.sound(output)?;
         let read = Read { began, files: compiled.files, sources: compiled.sources };
@@ -571,6 +568,20 @@ impl Process {
         }
         self.events.info("stop", format_args!("ended"));
     }
+}
+
+/// The accounts, kept where the configuration says.
+fn kept_accounts(
+    carry: &Carry,
+    config: Option<&Config>,
+    clock: &Clock,
+    events: &Events,
+) -> Result<Arc<Accounts>, Failure> {
+    let accounts = Accounts::of(carry);
+    if let Some(store) = config.and_then(|config| config.store.as_ref()) {
+        keep(&accounts, store, clock, events).map_err(Failure::unavailable)?;
+    }
+    Ok(accounts)
 }
 
 /// Opens the store, where there is one and it is not open yet, and has the accounts kept there.

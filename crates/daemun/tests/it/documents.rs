@@ -6,7 +6,7 @@ use daemun::Code;
 
 use crate::support::{Folder, daemun};
 
-const PAGES: [(&str, &str, usize); 18] = [
+const PAGES: &[(&str, &str, usize)] = &[
     ("README.md", include_str!("../../../../README.md"), 1),
     ("README.ko.md", include_str!("../../../../README.ko.md"), 1),
     ("getting-started.md", include_str!("../../../../docs/guide/getting-started.md"), 2),
@@ -27,6 +27,8 @@ const PAGES: [(&str, &str, usize); 18] = [
         concat!("```yaml\n", include_str!("../../../../examples/retailer/daemun-kept.yaml"), "```\n"),
         1,
     ),
+    ("tokens-of-others.md", include_str!("../../../../docs/guide/tokens-of-others.md"), 2),
+    ("jwt.yaml", concat!("```yaml\n", include_str!("../../../../examples/jwt.yaml"), "```\n"), 1),
     ("static-site.yaml", concat!("```yaml\n", include_str!("../../../../examples/static-site.yaml"), "```\n"), 1),
     ("demo.yaml", concat!("```yaml\n", include_str!("../../../../examples/demo.yaml"), "```\n"), 1),
 ];
@@ -39,7 +41,7 @@ fn configurations(page: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn every_whole_configuration_in_a_document_is_sound() {
-    for (name, page, least) in PAGES {
+    for &(name, page, least) in PAGES {
         let mut count = 0;
         for text in configurations(page) {
             let folder = Folder::new();

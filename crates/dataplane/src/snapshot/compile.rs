@@ -617,7 +617,7 @@ fn directory(config: &Config) -> Directory {
         hmac: c.hmac.clone(),
         signing_keys: c.signing_keys.clone(),
     });
-    Directory::new(consumers.collect())
+    Directory::new(consumers.collect()).with_users(config.users.iter().cloned())
 }
 
 fn settings(config: &Config) -> Settings {

@@ -131,3 +131,34 @@ fn a_body_that_was_not_signed_stays_out_where_another_way_would_do_as_well() {
     assert_eq!(lane.connect().call(format!("{nonce}Content-Length: 0\r\n\r\n")).status, 200);
     assert_eq!(lane.origin.look(|log| log.requests.len()), 2);
 }
+
+#[test]
+fn the_key_and_the_call_of_the_guide_pass_and_no_other_request_does() {
+    let (origin, folder) = (Origin::echo(), Folder::new());
+    let key = blocks("sh", "genpkey").remove(0);
+    shell(&format!("cd '{}'\n{key}", folder.path().display()), &[]);
+    let yaml = blocks("yaml", "signature_auth: {}").remove(0);
+    let yaml = yaml.replace("http://10.0.0.11:9001", &origin.url()).replace("127.0.0.1:8080", "127.0.0.1:0");
+    let folder_path = folder.path().to_owned();
+    let gateway = Gateway::start_in(folder, &yaml);
+    let block = blocks("sh", "-rawin").remove(0).replace("127.0.0.1:8080", &gateway.address().to_string());
+    let script = format!("cd '{}'\n{block}", folder_path.display());
+    let printed = shell(&script, &[]);
+    assert!(printed.starts_with("HTTP/1.1 200"), "{printed}");
+    let request = origin.only_request();
+    assert_eq!((request.target.as_str(), request.field("x-consumer-name")), ("/orders?open=1", Some("partner")));
+    assert!(!request.has("signature") && !request.has("signature-input"), "{}", request.shown());
+    for (changed, status) in [
+        (script.replace("/orders?open=1'", "/orders?open=2'"), "401"),
+        (script.replace("/orders?open=1'", "/orders/x?open=1'"), "401"),
+        (script.replace("curl -i", "curl -i -X DELETE"), "401"),
+        (script.replace("curl -i", "curl -i -d unsigned -X GET"), "401"),
+        (script.replace("date +%s", "date -d '-10 minutes' +%s"), "401"),
+        (script.replace("date +%s", "date -d '-1 minute' +%s"), "200"),
+    ] {
+        assert_ne!(changed, script);
+        let printed = shell(&changed, &[]);
+        assert!(printed.contains(&format!("HTTP/1.1 {status}")), "{changed}\n{printed}");
+    }
+    assert_eq!(origin.look(|log| log.requests.len()), 2);
+}

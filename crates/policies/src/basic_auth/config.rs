@@ -1,6 +1,7 @@
 //! The settings of `basic_auth`.
 
 use daemun_config::decode::Decoder;
+use daemun_config::model::UserSources;
 use daemun_config::settings;
 use daemun_config::tree::Node;
 
@@ -12,6 +13,9 @@ settings! {
         pub realm: String = "daemun",
         /// Whether username and password are passed on to the upstream.
         pub forward: bool = "false",
+        /// Where users are known who may call beside consumers: one place, or a list of those that are asked in turn while the user is known
+        /// to none.
+        pub users: Option<UserSources>,
     }
     check check;
 }

@@ -10,13 +10,15 @@ use std::sync::Arc;
 
 use daemun_config::diagnostic;
 use daemun_pipeline::{
-    BuildContext, ConsumerId, Directory, Exchange, Explanation, Fault, Flow, Phase, Policy, PolicyConfig, Reason, Stop,
+    BuildContext, ConsumerId, Directory, Exchange, Explanation, Fault, Flow, Identity, Phase, Policy, PolicyConfig,
+    Reason, Stop, Verdict,
 };
 
 pub use config::BasicAuthConfig;
 
 use crate::caller::{self, Unsendable};
 use crate::per_directory::PerDirectory;
+use crate::tokens::users::{self, Explained, Users};
 use passwords::Passwords;
 use presented::{Absent, SCHEME};
 
@@ -27,14 +29,22 @@ impl PolicyConfig for BasicAuthConfig {
         let (known, made) = Known::of(ctx);
         // reported by the first route that is built with a directory
         let first = made.is_some();
-        if first && known.value.passwords.len() == 0 {
+        if first && self.users.is_none() && known.value.passwords.len() == 0 {
             let help = "give a consumer `basic: { username: …, password: … }`, or every call is refused";
             ctx.warning(diagnostic::NO_CREDENTIALS, "no consumer has a password", Some(help.to_owned()));
         }
         let usable = made.is_none_or(|unsendable| unsendable.report(ctx));
+        let users = match &self.users {
+            Some(sources) => Some(Users::of(sources, ctx)?),
+            None => None,
+        };
+        if users.as_ref().is_some_and(|users| users.value.are_none()) {
+            let help = "write `users: [{ name: …, password: … }]`, or leave `users` out here";
+            ctx.warning(diagnostic::NO_CREDENTIALS, "there are no users", Some(help.to_owned()));
+        }
         let challenge = format!("{SCHEME} realm=\"{}\", charset=\"UTF-8\"", self.realm).into();
         let removed = if self.forward { Box::from([]) } else { Box::from(["authorization".into()]) };
-        let policy = BasicAuth { known, removed, challenge };
+        let policy = BasicAuth { known, users, removed, challenge };
         usable.then(|| vec![(Phase::Authenticate, Box::new(policy) as Box<dyn Policy>)])
     }
 }
@@ -65,29 +75,51 @@ impl Known {
 
 struct BasicAuth {
     known: Arc<PerDirectory<Known>>,
+    /// Where those are known who are no consumers.
+    users: Option<Arc<PerDirectory<Users>>>,
     /// What does not go on to the upstream; empty where it does.
     removed: Box<[Box<str>]>,
     challenge: Box<str>,
 }
 
 /// Why a request was not let in; the caller is never told.
-#[derive(Clone, Copy)]
+#[derive(Debug)]
 enum Refused {
     Absent(Absent),
     Unknown,
-    /// Another authenticator found another consumer.
+    /// Another authenticator found another caller.
     Another,
+    User(users::Refused),
+}
+
+/// Who a request says it is from.
+enum Shown {
+    /// A consumer, by its password.
+    Consumer(ConsumerId),
+    /// A user whose password was good a short while ago.
+    User(Arc<Identity>),
+    /// Whoever is still to be asked for.
+    Somebody { name: String, password: Vec<u8> },
 }
 
 impl Policy for BasicAuth {
     fn on_request<'a>(&'a self, exchange: &'a mut Exchange) -> Flow<'a> {
-        Flow::Now(match self.identify(exchange) {
-            Ok(consumer) => {
-                self.note(consumer, exchange);
-                Ok(())
-            }
-            Err(why) => Err(self.refusal(why)),
-        })
+        let shown = match self.shown(exchange) {
+            Ok(shown) => shown,
+            Err(why) => return Flow::Now(Err(self.refusal(&why))),
+        };
+        match (shown, &self.users) {
+            (Shown::Consumer(consumer), _) => Flow::Now(self.admit(consumer, exchange)),
+            (Shown::User(identity), _) => Flow::Now(self.admit_user(&identity, exchange)),
+            (Shown::Somebody { .. }, None) => Flow::Now(Err(self.refusal(&Refused::Unknown))),
+            (Shown::Somebody { name, password }, Some(users)) => Flow::Later(Box::pin(async move {
+                let checked = users.value.check_kept(&login(exchange, &name, &password)).await;
+                match checked {
+                    Ok(identity) => self.admit_user(&identity, exchange),
+                    Err(why) => Err(self.refusal(&Refused::User(why))),
+                }
+            })),
+        }
     }
 
     fn removed_from_requests(&self) -> &[Box<str>] {
@@ -95,53 +127,120 @@ impl Policy for BasicAuth {
     }
 
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
-        match self.identify(exchange) {
-            Ok(consumer) => {
-                self.note(consumer, exchange);
-                let name = self.known.directory.get(consumer).map_or("", |consumer| &consumer.name);
-                Explanation::pass(format!("username and password are those of `{name}`"))
+        let shown = match self.shown(exchange) {
+            Ok(shown) => shown,
+            Err(why) => return Explanation::stop(&self.refusal(&why), why.as_str()),
+        };
+        let (admitted, name) = match (shown, &self.users) {
+            (Shown::Consumer(consumer), _) => {
+                let name = self.known.directory.get(consumer).map_or("", |consumer| &consumer.name).to_owned();
+                (self.admit(consumer, exchange), name)
             }
-            Err(why) => Explanation::stop(&self.refusal(why), why.as_str()),
+            (Shown::User(identity), _) => (self.admit_user(&identity, exchange), identity.subject.to_string()),
+            (Shown::Somebody { .. }, None) => (Err(self.refusal(&Refused::Unknown)), String::new()),
+            (Shown::Somebody { name, password }, Some(users)) => {
+                match users.value.explain(&login(exchange, &name, &password)) {
+                    Explained::User(identity) => (self.admit_user(&identity, exchange), identity.subject.to_string()),
+                    Explained::Asked => {
+                        return Explanation::pass("it would be asked whether such a user has this password");
+                    }
+                    Explained::Refused(why) => {
+                        let refused = Refused::User(users::Refused::Wrong(why));
+                        return Explanation::stop(&self.refusal(&refused), why);
+                    }
+                }
+            }
+        };
+        match admitted {
+            Ok(()) => Explanation::pass(format!("username and password are those of `{name}`")),
+            Err(stop) => {
+                let why = if name.is_empty() { Refused::Unknown } else { Refused::Another };
+                Explanation::stop(&stop, why.as_str())
+            }
         }
     }
 }
 
+/// What is asked of users; there is no place for a one-time password.
+fn login<'a>(exchange: &Exchange, name: &'a str, password: &'a [u8]) -> users::Login<'a> {
+    let (address, now, wall) = (exchange.client.ip, exchange.now(), exchange.wall / 1_000_000);
+    users::Login { name, password, otp: None, address, now, wall }
+}
+
 impl Refused {
     /// For the log and `explain`.
-    fn as_str(self) -> &'static str {
+    fn as_str(&self) -> &str {
         match self {
             Refused::Absent(Absent::None) => "there is no username and password in the request",
             Refused::Absent(Absent::Several) => "there is more than one username and password in the request",
             Refused::Absent(Absent::Malformed) => "the credentials are not base64 of `username:password`",
             Refused::Another => "username and password are not the authenticated consumer's",
             Refused::Unknown => "username and password are not those of a consumer",
+            Refused::User(why) => why.why(),
         }
     }
 }
 
 impl BasicAuth {
-    fn identify(&self, exchange: &Exchange) -> Result<ConsumerId, Refused> {
+    fn shown(&self, exchange: &Exchange) -> Result<Shown, Refused> {
         let known = &self.known.value.passwords;
-        let found = presented::find(&exchange.request.head, |username, password| known.find(username, password));
-        let consumer = found.map_err(Refused::Absent)?.ok_or(Refused::Unknown)?;
-        if caller::agrees(exchange, consumer) { Ok(consumer) } else { Err(Refused::Another) }
+        let look_up = |username: &[u8], password: &[u8]| {
+            if let Some(consumer) = known.find(username, password) {
+                return Ok(Shown::Consumer(consumer));
+            }
+            let users = self.users.as_ref().ok_or(Refused::Unknown)?;
+            let name = std::str::from_utf8(username).map_err(|_| Refused::Unknown)?;
+            if let Some(identity) = users.value.cached(&login(exchange, name, password)) {
+                return Ok(Shown::User(identity));
+            }
+            Ok(Shown::Somebody { name: name.to_owned(), password: password.to_owned() })
+        };
+        presented::find(&exchange.request.head, look_up).map_err(Refused::Absent)?
     }
 
-    /// Notes the caller on the exchange and tells the upstream, instead of the password.
-    fn note(&self, consumer: ConsumerId, exchange: &mut Exchange) {
+    fn admit(&self, consumer: ConsumerId, exchange: &mut Exchange) -> Verdict {
+        if !caller::agrees(exchange, consumer) {
+            return Err(self.refusal(&Refused::Another));
+        }
+        self.remove(exchange);
+        let name = self.known.directory.get(consumer).map_or("", |known| &known.name);
+        let roles = self.known.value.roles.get(consumer.0 as usize).map_or("", |roles| roles);
+        caller::note(exchange, consumer, name.as_bytes(), roles.as_bytes());
+        Ok(())
+    }
+
+    fn admit_user(&self, identity: &Arc<Identity>, exchange: &mut Exchange) -> Verdict {
+        if !caller::note_identity(exchange, identity) {
+            return Err(self.refusal(&Refused::Another));
+        }
+        self.remove(exchange);
+        Ok(())
+    }
+
+    /// The upstream is told who calls, instead of the password.
+    fn remove(&self, exchange: &mut Exchange) {
         if !self.removed.is_empty() {
             // all of it: another back end could take another scheme's, or one that is written in another way
             exchange.request.head.remove("authorization");
         }
-        let name = self.known.directory.get(consumer).map_or("", |known| &known.name);
-        let roles = self.known.value.roles.get(consumer.0 as usize).map_or("", |roles| roles);
-        caller::note(exchange, consumer, name.as_bytes(), roles.as_bytes());
     }
 
     #[cold]
-    fn refusal(&self, why: Refused) -> Stop {
-        let detail = "the request has no username and password that are known here";
-        let fault = Fault::new(Reason::Unauthenticated, detail).cause(why.as_str());
-        Stop::Fault(fault.field("WWW-Authenticate", &*self.challenge))
+    fn refusal(&self, why: &Refused) -> Stop {
+        let fault = match why {
+            Refused::User(users::Refused::Slow(seconds)) => {
+                let fault = Fault::new(Reason::RateLimited, "too many credentials were not good; try again later");
+                fault.field("Retry-After", seconds.to_string())
+            }
+            Refused::User(users::Refused::Busy | users::Refused::Unavailable(_)) => {
+                let fault = Fault::new(Reason::AuthUnavailable, "users cannot be checked just now; try again later");
+                fault.field("Retry-After", "1")
+            }
+            Refused::Absent(_) | Refused::Unknown | Refused::Another | Refused::User(_) => {
+                let detail = "the request has no username and password that are known here";
+                Fault::new(Reason::Unauthenticated, detail).field("WWW-Authenticate", &*self.challenge)
+            }
+        };
+        Stop::Fault(fault.cause(why.as_str()))
     }
 }

@@ -15,7 +15,7 @@ use daemun_pipeline::{
 pub use config::{CookieName, CsrfConfig, SameSite, SecretText};
 
 use crate::cors::Origin;
-use token::{Keys, Owner, Token};
+use token::{Keys, LENGTH, Owner, Token};
 
 impl PolicyConfig for CsrfConfig {
     const NAME: &'static str = "csrf";
@@ -204,7 +204,10 @@ impl Csrf {
         let token = match self.held(exchange) {
             Some(token) if token.is_old(now, self.lasts) => token.renewed(now),
             Some(_) => {
-                let text = one_cookie(exchange, self.cookie_name(exchange)).unwrap_or_default().to_vec();
+                let mut text = [0; LENGTH];
+                // a token that is good has this length
+                let held = one_cookie(exchange, self.cookie_name(exchange)).and_then(<[u8]>::first_chunk);
+                text.copy_from_slice(held.unwrap_or(&[0; LENGTH]));
                 exchange.request.head.append(&self.header, &text);
                 return Ok(());
             }

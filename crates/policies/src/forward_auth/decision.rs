@@ -103,6 +103,18 @@ impl Reading {
         }
     }
 
+    /// Names of fields that say what only the service may say of a call.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let of_caller = [&self.consumer, &self.subject, &self.roles, &self.groups, &self.scopes, &self.way];
+        let others = of_caller.into_iter().flatten().map(|name| &**name);
+        others.chain(self.pass.iter().map(Name::as_str))
+    }
+
+    /// Names of fields for the caller that stand in place of the upstream's; cookies stand beside each other.
+    pub(super) fn replaced(&self) -> impl Iterator<Item = &str> {
+        self.to_client.iter().map(Name::as_str).filter(|name| *name != "set-cookie")
+    }
+
     /// Whether answers may have something for the caller of a call that is let in.
     pub(super) fn tells_callers(&self) -> bool {
         !self.to_client.is_empty()
@@ -173,7 +185,10 @@ impl Reading {
             let values = values(answer, name.as_str()).filter_map(text);
             values.map(|value| (name.as_str().into(), value.into()))
         });
-        pairs.filter(|(name, _): &(Box<str>, Box<str>)| **name != *"www-authenticate").collect()
+        // the challenge stands there already, and what describes a body describes another
+        pairs
+            .filter(|(name, _): &(Box<str>, Box<str>)| **name != *"www-authenticate" && !name.starts_with("content-"))
+            .collect()
     }
 
     /// Who calls. Where it is to be said, it must be: later policies would take the caller for nobody.

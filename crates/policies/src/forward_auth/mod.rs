@@ -36,7 +36,7 @@ impl PolicyConfig for ForwardAuthConfig {
     fn build(self, ctx: &mut BuildContext<'_>) -> Option<Vec<(Phase, Box<dyn Policy>)>> {
         let (question, choice, cache) = (Question::new(&self, ctx), Choice::new(&self, ctx), Cache::new(&self, ctx));
         let reading = Reading::new(&self);
-        let removed = reading.pass.iter().map(|name| name.as_str().into()).collect();
+        let removed = reading.names().map(Into::into).collect();
         let policy = ForwardAuth {
             question: question?,
             choice: choice?,
@@ -143,11 +143,14 @@ impl Policy for ForwardAuth {
     }
 
     fn on_response(&self, exchange: &mut Exchange) -> Verdict {
-        if let Some(fields) = exchange.for_caller.clone() {
-            for (_, name, value) in fields.iter() {
-                // the name is one of the settings
-                exchange.response.head.append(std::str::from_utf8(name).unwrap_or_default(), value);
-            }
+        let Some(fields) = exchange.for_caller.clone() else { return Ok(()) };
+        let head = &mut exchange.response.head;
+        for name in self.reading.replaced().filter(|name| fields.get(name).is_some()) {
+            head.remove(name);
+        }
+        for (_, name, value) in fields.iter() {
+            // the name is one of the settings
+            head.append(std::str::from_utf8(name).unwrap_or_default(), value);
         }
         Ok(())
     }
@@ -165,7 +168,7 @@ impl Policy for ForwardAuth {
             let detail = fault.detail.to_string();
             return Explanation::stop(&fault.into(), detail);
         }
-        self.remove_passed(exchange);
+        self.remove_said(exchange);
         let mut detail = format!("would ask `{}`, and go by its answer", self.question.describe());
         if self.choice.is_some() {
             detail.push_str("; it may choose another upstream");
@@ -250,7 +253,7 @@ impl ForwardAuth {
             let why = "the caller that the service names is no consumer, is another than the one authenticated, or has a name that no header holds";
             return Err(fault.cause(why).into());
         }
-        self.remove_passed(exchange);
+        self.remove_said(exchange);
         for (place, value) in &grant.passed {
             if let Some(name) = self.reading.pass.get(*place) {
                 // the value was checked when it was read
@@ -263,7 +266,7 @@ impl ForwardAuth {
     }
 
     /// Takes out what only the service may say, in every spelling that a back end may read as the same.
-    fn remove_passed(&self, exchange: &mut Exchange) {
+    fn remove_said(&self, exchange: &mut Exchange) {
         let head = &mut exchange.request.head;
         for name in &self.removed {
             for field in head.fields.iter_mut().filter(|field| field.name.len() == name.len()) {
@@ -275,7 +278,7 @@ impl ForwardAuth {
 
     fn without_answer(&self, trouble: &Trouble, exchange: &mut Exchange) -> Verdict {
         if self.unavailable == Unavailable::Allow && trouble.is_down {
-            self.remove_passed(exchange);
+            self.remove_said(exchange);
             exchange.remark = Some(format!("let in although the service that decides is down: {}", trouble.why).into());
             return Ok(());
         }

@@ -129,6 +129,20 @@ fn the_status_of_a_service_that_is_down_can_be_chosen_and_openness_must_be() {
 }
 
 #[test]
+fn every_name_of_the_services_own_is_taken_from_callers() {
+    let settings =
+        "pass: [x-p], subject: x-s, roles: x-r, groups: x-g, scopes: x-c, upstream: { header: x-w, among: orders }";
+    let (chain, service) = alone(settings);
+    let own = "X-P: 1\nX-S: root\nX-R: admin\nX-G: staff\nX_C: all\nX-W: products\nX-Fine: yes";
+    service.answer("HTTP/1.1 200 x\nX-S: alice");
+    let mut exchange = chain.exchange(&format!("{GET}\n{own}"));
+    assert_eq!(chain.status(&mut exchange), 0);
+    let lines = upstream_lines(&exchange.request);
+    let left: Vec<&String> = lines.iter().filter(|line| line.to_lowercase().starts_with('x')).collect();
+    assert_eq!(left, ["X-Fine: yes", "X-Consumer-Name: alice"]);
+}
+
+#[test]
 fn a_caller_cannot_say_what_only_the_service_may() {
     let (chain, service) = alone("pass: [x-user, x-tenant-id], send: []");
     let text =
@@ -332,11 +346,12 @@ fn what_the_service_has_for_the_caller_reaches_it_either_way() {
     let mut exchange = chain.exchange(GET);
     let (passed, verdict) = chain.inward(&mut exchange);
     assert!(verdict.is_ok());
-    assert!(exchange.response.head.append("Set-Cookie", b"own=1"));
+    assert!(exchange.response.head.append("Set-Cookie", b"own=1") && exchange.response.head.append("X-Note", b"own"));
     assert!(chain.outward(passed, &mut exchange).is_ok());
     let lines = crate::testing::field_lines(&exchange.response.head);
     assert_eq!(lines, ["Set-Cookie: own=1", "set-cookie: a=1", "set-cookie: b=2", "x-note: hi"]);
-    service.answer("HTTP/1.1 403 x\nX-Note: no\nX-Other: no");
+    let (chain, service) = alone("to_client: [x-note, content-type, www-authenticate]");
+    service.answer("HTTP/1.1 403 x\nX-Note: no\nX-Other: no\nContent-Type: a/b\nWWW-Authenticate: X");
     let Err(Stop::Fault(fault)) = chain.inward(&mut chain.exchange(GET)).1 else { panic!("it is refused") };
     assert_eq!(fault.fields, [("x-note".into(), "no".to_owned())]);
 }

@@ -8,7 +8,7 @@ const BIT_STRING: u8 = 3;
 const INTEGER: u8 = 2;
 
 /// Modulus and exponent, without the zero in front that tells numbers from negative ones. `None` for what is no RSA key.
-pub(super) fn rsa_numbers(spki: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn rsa_numbers(spki: &[u8]) -> Option<(&[u8], &[u8])> {
     let (spki, &[]) = element(spki, SEQUENCE)? else { return None };
     let (algorithm, rest) = element(spki, SEQUENCE)?;
     algorithm.starts_with(RSA).then_some(())?;

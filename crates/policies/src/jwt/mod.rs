@@ -3,7 +3,7 @@
 
 mod algorithm;
 mod config;
-mod der;
+pub(crate) mod der;
 pub mod jws;
 pub mod keys;
 pub(crate) mod remote;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use daemun_pipeline::{Consumer, ConsumerId, Exchange, Identity, Outcome, Stop};
+use proptest::prelude::*;
 use serde_json::json;
 
 use crate::testing::{Bench, Chain, consumer};
@@ -324,4 +325,130 @@ fn rules_of_ten_thousand_consumers_are_decided_by_number() {
     let mut nobody = chain.exchange("GET / HTTP/1.1");
     nobody.consumer = Some(ConsumerId(10_000));
     assert_eq!(chain.status(&mut nobody), 403);
+}
+
+/// A rule as plainly as it can be written down.
+#[derive(Clone, Debug, Default)]
+struct Plain {
+    roles: Option<(bool, Vec<&'static str>)>,
+    groups: Option<(bool, Vec<&'static str>)>,
+    scopes: Option<(bool, Vec<&'static str>)>,
+    consumers: Option<Vec<&'static str>>,
+    tenant: Option<&'static str>,
+    methods: Option<Vec<&'static str>>,
+    authenticated: bool,
+}
+
+/// A call: method, consumer, and what a credential says beside it.
+#[derive(Clone, Debug)]
+struct Called {
+    method: &'static str,
+    consumer: Option<&'static str>,
+    identity: Option<(Vec<&'static str>, Vec<&'static str>, Option<&'static str>)>,
+}
+
+impl Plain {
+    fn yaml(&self) -> String {
+        let mut parts = Vec::new();
+        for (key, wanted) in [("roles", &self.roles), ("groups", &self.groups), ("scopes", &self.scopes)] {
+            parts.extend(wanted.as_ref().map(|(all, names)| match all {
+                true => format!("{key}: {{ all: [{}] }}", names.join(", ")),
+                false => format!("{key}: [{}]", names.join(", ")),
+            }));
+        }
+        parts.extend(self.consumers.as_ref().map(|names| format!("consumers: [{}]", names.join(", "))));
+        parts.extend(self.methods.as_ref().map(|names| format!("methods: [{}]", names.join(", "))));
+        parts.extend(self.tenant.map(|tenant| format!("claims: {{ tenant: {tenant} }}")));
+        parts.extend(self.authenticated.then(|| "authenticated: true".to_owned()));
+        if parts.is_empty() { "{ anyone: true }".to_owned() } else { format!("{{ {} }}", parts.join(", ")) }
+    }
+
+    fn applies(&self, called: &Called) -> bool {
+        let (roles, groups): (&[&str], &[&str]) = match called.consumer {
+            Some("app") => (&["buyer"], &["partners"]),
+            Some("clerk") => (&["buyer", "seller"], &["staff"]),
+            _ => (&[], &[]),
+        };
+        let (brought, scopes, tenant) = called.identity.clone().unwrap_or_default();
+        let roles: Vec<&str> = roles.iter().copied().chain(brought).collect();
+        let fits = |wanted: &Option<(bool, Vec<&str>)>, own: &[&str]| match wanted {
+            None => true,
+            Some((true, names)) => names.iter().all(|name| own.contains(name)),
+            Some((false, names)) => names.iter().any(|name| own.contains(name)),
+        };
+        let method = if called.method == "HEAD" { "GET" } else { called.method };
+        fits(&self.roles, &roles)
+            && fits(&self.groups, groups)
+            && fits(&self.scopes, &scopes)
+            && self.consumers.as_ref().is_none_or(|names| called.consumer.is_some_and(|own| names.contains(&own)))
+            && self.methods.as_ref().is_none_or(|names| names.contains(&method))
+            && self.tenant.is_none_or(|wanted| tenant == Some(wanted))
+            && (!self.authenticated || called.consumer.is_some() || called.identity.is_some())
+    }
+}
+
+fn some_of(names: &'static [&'static str]) -> impl Strategy<Value = Vec<&'static str>> {
+    proptest::collection::vec(proptest::sample::select(names), 1..3)
+}
+
+fn plain() -> impl Strategy<Value = Plain> {
+    let wanted = |names| proptest::option::weighted(0.3, (any::<bool>(), some_of(names)));
+    (
+        wanted(&["buyer", "seller", "outside"]),
+        wanted(&["staff", "partners", "none"]),
+        wanted(&["read", "write"]),
+        proptest::option::weighted(0.2, some_of(&["app", "clerk", "nobody"])),
+        proptest::option::weighted(0.2, proptest::sample::select(&["shop", "mill"][..])),
+        proptest::option::weighted(0.4, some_of(&["GET", "PUT", "PURGE"])),
+        any::<bool>(),
+    )
+        .prop_map(|(roles, groups, scopes, consumers, tenant, methods, authenticated)| Plain {
+            roles,
+            groups,
+            scopes,
+            consumers,
+            tenant,
+            methods,
+            authenticated,
+        })
+}
+
+fn called() -> impl Strategy<Value = Called> {
+    let identity = (
+        proptest::collection::vec(proptest::sample::select(&["buyer", "outside"][..]), 0..3),
+        proptest::collection::vec(proptest::sample::select(&["read", "write"][..]), 0..3),
+        proptest::option::of(proptest::sample::select(&["shop", "mill"][..])),
+    );
+    (
+        proptest::sample::select(&["GET", "HEAD", "PUT", "PURGE", "POST"][..]),
+        proptest::option::of(proptest::sample::select(&["app", "clerk", "nobody"][..])),
+        proptest::option::of(identity),
+    )
+        .prop_map(|(method, consumer, identity)| Called { method, consumer, identity })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn rules_decide_as_they_read(
+        allow in proptest::collection::vec(plain(), 1..4),
+        deny in proptest::collection::vec(plain(), 0..3),
+        called in proptest::collection::vec(called(), 1..6),
+    ) {
+        let list = |rules: &[Plain]| rules.iter().map(Plain::yaml).collect::<Vec<_>>().join(", ");
+        let denied = if deny.is_empty() { String::new() } else { format!(", deny: [{}]", list(&deny)) };
+        let chain = chain(&format!("{{ allow: [{}]{denied} }}", list(&allow)));
+        for called in called {
+            let mut exchange = chain.exchange(&format!("{} / HTTP/1.1", called.method));
+            exchange.consumer = called.consumer.and_then(|name| exchange.directory.as_ref().unwrap().find(name));
+            exchange.identity = called.identity.as_ref().map(|(roles, scopes, tenant)| {
+                let claims = tenant.map(|tenant| ("tenant".to_owned(), json!(tenant)));
+                let claims = claims.into_iter().collect();
+                Arc::new(Identity { roles: texts(roles), scopes: texts(scopes), claims, ..Identity::default() })
+            });
+            let passes = !deny.iter().any(|rule| rule.applies(&called)) && allow.iter().any(|rule| rule.applies(&called));
+            prop_assert_eq!(chain.status(&mut exchange) == 0, passes, "{:?}", called);
+        }
+    }
 }

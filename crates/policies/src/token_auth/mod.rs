@@ -1,5 +1,6 @@
 //! `token_auth`: who calls, by an access token of the gateway's own. Holds digests only and never says whether a token was missing, unknown
-//! or has ended.
+//! or has ended. A signed token is known by its digest like an opaque one: that is one SHA-256 in place of the verification of a signature,
+//! nobody without the token can make its text, and what is asked of it beside that (revoked? ended?) is the same.
 
 mod config;
 #[cfg(test)]
@@ -8,15 +9,17 @@ mod tests;
 use std::sync::Arc;
 
 use daemun_accounts::{Accounts, Refusal};
+use daemun_config::model::TokenFormat;
 use daemun_pipeline::{
-    BuildContext, Exchange, Explanation, Fault, Flow, Identity, Phase, Policy, PolicyConfig, Reason, Stop,
+    BuildContext, Directory, Exchange, Explanation, Fault, Flow, Identity, Phase, Policy, PolicyConfig, Reason, Stop,
 };
 
 pub use config::TokenAuthConfig;
 
 use crate::caller;
-use crate::presented::{Absent, Source, Sources};
+use crate::presented::{Absent, MAX_KEY, Source, Sources};
 use crate::tokens;
+use crate::tokens::users::{self, Now};
 
 impl PolicyConfig for TokenAuthConfig {
     const NAME: &'static str = "token_auth";
@@ -26,15 +29,23 @@ impl PolicyConfig for TokenAuthConfig {
         let header: Option<Box<str>> = self.header.map(|name| name.0.into());
         let scheme = header.is_none().then(|| SCHEME.into());
         let sources = Sources { header, query: None, scheme };
+        let longest = match service.format {
+            TokenFormat::Opaque => MAX_KEY,
+            TokenFormat::Jwt(_) => LONGEST_SIGNED,
+        };
         let policy = TokenAuth {
             service: service.name.value.as_str().into(),
             sources,
             accounts: Accounts::of(ctx.carry),
             forward: self.forward,
+            longest,
         };
         Some(vec![(Phase::Authenticate, Box::new(policy) as Box<dyn Policy>)])
     }
 }
+
+/// Bytes of a signed token at most; longer ones are not given out.
+pub(crate) const LONGEST_SIGNED: usize = 8 << 10;
 
 /// The scheme of access tokens (RFC 6750, section 2.1).
 const SCHEME: &str = "Bearer";
@@ -44,6 +55,8 @@ struct TokenAuth {
     sources: Sources,
     accounts: Arc<Accounts>,
     forward: bool,
+    /// Bytes of a token at most.
+    longest: usize,
 }
 
 /// Why a request was not let in; the caller is never told.
@@ -61,7 +74,7 @@ impl Refused {
         match self {
             Refused::Absent(Absent::None) => "there is no access token in the request",
             Refused::Absent(Absent::Several) => "there is more than one access token in the request",
-            Refused::Absent(Absent::TooLong) => "the access token is longer than 512 bytes",
+            Refused::Absent(Absent::TooLong) => "the access token is longer than any that is given out",
             Refused::Token(Refusal::Unknown) => "the access token is none that is known here",
             Refused::Token(Refusal::Expired) => "the access token has expired",
             Refused::Token(Refusal::Revoked | Refusal::Reused | Refusal::Scope) => "the access token was revoked",
@@ -95,9 +108,9 @@ impl TokenAuth {
     #[inline]
     fn admit(&self, exchange: &mut Exchange) -> Result<Arc<Identity>, Refused> {
         let now = exchange.wall / 1_000_000;
-        let found = self
-            .sources
-            .find(&exchange.request, |source, token| (source, self.accounts.check(token, &self.service, now)));
+        let found = self.sources.find_up_to(self.longest, &exchange.request, |source, token| {
+            (source, self.holder(token, exchange.directory.as_deref(), now))
+        });
         let (source, identity) = found.map_err(Refused::Absent)?;
         let identity = identity.map_err(Refused::Token)?;
         if !caller::note_identity(exchange, &identity) {
@@ -107,6 +120,17 @@ impl TokenAuth {
             self.sources.remove(source, &mut exchange.request);
         }
         Ok(identity)
+    }
+
+    /// Whose token this is, as the configuration has them now.
+    #[inline]
+    fn holder(&self, token: &[u8], directory: Option<&Directory>, now: u64) -> Result<Arc<Identity>, Refusal> {
+        let identity = self.accounts.check(token, &self.service, now)?;
+        match users::as_of_now(directory, &identity) {
+            Now::Same => Ok(identity),
+            Now::Changed(identity) => Ok(self.accounts.set_identity(token, identity)),
+            Now::Gone => Err(Refusal::Revoked),
+        }
     }
 
     /// With `invalid_token` where there was one (RFC 6750, section 3.1).

@@ -63,7 +63,7 @@ fn what_is_no_good_any_more_is_refused_and_explained() {
         (&revoked.access, 0, "the access token was revoked"),
         (refresh, 0, "the access token is none that is known here"),
         ("dmt_x", 0, "the access token is none that is known here"),
-        (&"x".repeat(600), 0, "the access token is longer than 512 bytes"),
+        (&"x".repeat(600), 0, "the access token is longer than any that is given out"),
     ] {
         let text = format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n");
         let mut exchange = chain.exchange(&text);

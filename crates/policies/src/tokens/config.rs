@@ -35,6 +35,10 @@ settings! {
         Revoke = "revoke",
         /// What one stands for (RFC 7662).
         Introspect = "introspect",
+        /// The keys of its signed tokens (RFC 7517).
+        Jwks = "jwks",
+        /// Where it is found and what it does (RFC 8414).
+        Metadata = "metadata",
     }
 }
 

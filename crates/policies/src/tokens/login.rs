@@ -8,6 +8,7 @@ use daemun_pipeline::{Exchange, Reason};
 
 use super::form::Form;
 use super::throttle::Who;
+use super::users;
 use super::{Refused, Tokens, millis};
 use crate::basic_auth::presented;
 use crate::presented::{Absent, Sources};
@@ -18,6 +19,8 @@ pub(super) enum Login {
     Caller(Caller),
     /// Whoever holds this refresh token.
     Refresh(String),
+    /// A user, who is still to be asked for.
+    Password,
 }
 
 /// Somebody with a credential.
@@ -29,6 +32,9 @@ pub(super) struct Caller {
     pub(super) credential: Box<str>,
     /// What it may ask for.
     pub(super) scopes: Vec<String>,
+    /// Roles and groups, where they are not looked up with each call.
+    roles: Vec<String>,
+    groups: Vec<String>,
     /// Whether refresh tokens are given for it: not where the credential is always at hand (RFC 6749, section 4.4.3).
     refreshes: bool,
 }
@@ -40,8 +46,8 @@ impl Caller {
             subject: self.subject,
             consumer: self.consumer,
             credential: self.credential,
-            roles: Vec::new(),
-            groups: Vec::new(),
+            roles: self.roles,
+            groups: self.groups,
             scopes,
             claims: serde_json::Map::new(),
             access: millis(service.access),
@@ -67,7 +73,7 @@ impl Tokens {
     /// Who asks, by what stands in the request. Guessing is slowed down.
     pub(super) fn login(&self, exchange: &Exchange, form: &Form) -> Result<Login, Refused> {
         let asked = match form.get("grant_type") {
-            Some(named) => [GrantType::Key, GrantType::ClientCredentials, GrantType::RefreshToken]
+            Some(named) => [GrantType::Key, GrantType::ClientCredentials, GrantType::RefreshToken, GrantType::Password]
                 .into_iter()
                 .find(|grant| grant.as_str() == named),
             None => Some(self.grant_by_fields(exchange, form)?),
@@ -80,6 +86,7 @@ impl Tokens {
             GrantType::Key => self.by_key(exchange).map(Login::Caller),
             GrantType::ClientCredentials => self.by_client(exchange, form).map(Login::Caller),
             GrantType::RefreshToken => self.by_refresh_token(exchange, form).map(Login::Refresh),
+            GrantType::Password => Ok(Login::Password),
         }
     }
 
@@ -141,6 +148,34 @@ impl Tokens {
         Err(Refused::client("the key is none of those known, or not good any more"))
     }
 
+    /// By username and password of the form (RFC 6749, section 4.3.2), with a one-time password as `otp`.
+    pub(super) async fn by_password(&self, exchange: &Exchange, form: &Form) -> Result<Caller, Refused> {
+        let Some(users) = &self.users else { return Err(Refused::grant("the service knows no users")) };
+        let (Some(name), Some(password)) = (form.get("username"), form.get("password")) else {
+            return Err(Refused::malformed("`username` or `password` is missing"));
+        };
+        let login = users::Login {
+            name,
+            password: password.as_bytes(),
+            otp: form.get("otp"),
+            address: exchange.client.ip,
+            now: exchange.now(),
+            wall: exchange.wall / 1_000_000,
+        };
+        match users.value.check(&login).await {
+            Ok(identity) => Ok(Caller {
+                subject: identity.subject.clone(),
+                consumer: false,
+                credential: identity.credential.clone().unwrap_or_default(),
+                scopes: identity.scopes.clone(),
+                roles: identity.roles.clone(),
+                groups: identity.groups.clone(),
+                refreshes: true,
+            }),
+            Err(refused) => Err(of_user(&refused)),
+        }
+    }
+
     fn held(&self, held: &daemun_accounts::consumer::Held, refreshes: bool) -> Caller {
         let name = &held.credential.consumer;
         Caller {
@@ -148,6 +183,8 @@ impl Tokens {
             consumer: false,
             credential: held.credential.id.as_str().into(),
             scopes: held.identity.scopes.clone(),
+            roles: Vec::new(),
+            groups: Vec::new(),
             refreshes,
         }
     }
@@ -209,7 +246,32 @@ impl Tokens {
 }
 
 fn declared(name: &str, scopes: &[String], credential: Box<str>, refreshes: bool) -> Caller {
-    Caller { subject: name.into(), consumer: true, credential, scopes: scopes.to_vec(), refreshes }
+    let (roles, groups) = (Vec::new(), Vec::new());
+    Caller { subject: name.into(), consumer: true, credential, scopes: scopes.to_vec(), roles, groups, refreshes }
+}
+
+/// What is told of a user who gets no tokens (RFC 6749, section 5.2).
+fn of_user(refused: &users::Refused) -> Refused {
+    let why = refused.why().to_owned().into();
+    let unavailable = "users cannot be checked just now; try again later";
+    let told = |reason, error, detail| Refused::new(reason, error, detail, detail);
+    let told = match refused {
+        users::Refused::Wrong(_) => {
+            told(Reason::InvalidGrant, "invalid_grant", "the username or the password is not good here")
+        }
+        users::Refused::SecondFactor => Refused {
+            otp_required: true,
+            ..told(Reason::InvalidGrant, "invalid_grant", "a one-time password is needed as well, as `otp`")
+        },
+        users::Refused::Slow(seconds) => Refused {
+            retry: Some(*seconds),
+            ..told(Reason::RateLimited, "slow_down", "too many credentials were not good; try again later")
+        },
+        users::Refused::Busy | users::Refused::Unavailable(_) => {
+            Refused { retry: Some(1), ..told(Reason::AuthUnavailable, "temporarily_unavailable", unavailable) }
+        }
+    };
+    Refused { why, ..told }
 }
 
 /// Ids and secrets in HTTP Basic are encoded as in a form (RFC 6749, section 2.3.1).

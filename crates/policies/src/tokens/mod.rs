@@ -1,30 +1,38 @@
 //! `tokens`: where a route ends in a token service of the gateway's own. Gives out tokens, revokes them, tells what they stand for.
 
+mod access;
 mod config;
 mod form;
 mod login;
-mod throttle;
+mod published;
+mod signing;
+pub(crate) mod throttle;
+pub(crate) mod users;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemun_accounts::{Accounts, Issued, Kind, Refusal, Revoked, Trouble};
+use daemun_accounts::{Accounts, Issued, Kind, Mint, Refusal, Revoked, Trouble};
 use daemun_config::diagnostic::{self, nearest};
-use daemun_config::model::{GrantType, Spanned, TokenService};
+use daemun_config::model::{GrantType, Spanned, TokenFormat, TokenService};
 use daemun_pipeline::{
-    Answer, Bodies, BodyNeed, BuildContext, Exchange, Explanation, Fault, Flow, Method, Phase, Policy, PolicyConfig,
-    Reason, Stop, World,
+    Answer, Bodies, BodyNeed, BuildContext, Exchange, Explanation, Fault, Flow, Identity, Method, Phase, Policy,
+    PolicyConfig, Reason, Stop, World,
 };
 use serde_json::{Map, Value, json};
 
 pub use config::{Endpoint, TokensConfig};
 
 use crate::{basic_auth, key_auth};
+use access::Minting;
 use form::Form;
 use login::Login;
+use signing::Signing;
 use throttle::Throttle;
+use users::{Now, Users};
 
 /// The service that a policy means: by its name, or the only one there is. `None` after an error was reported.
 pub(crate) fn service<'a>(named: Option<&Spanned<String>>, ctx: &mut BuildContext<'a>) -> Option<&'a TokenService> {
@@ -70,15 +78,41 @@ impl PolicyConfig for TokensConfig {
             ctx.error(diagnostic::UNPROTECTED_ENDPOINT, message, Some(help.to_owned()));
             return None;
         }
+        let signing = Signing::of(service, ctx).ok()?;
+        let told = match self.endpoint {
+            Endpoint::Jwks if signing.is_none() => {
+                let message = format!("tokens of `{}` are opaque, so that there are no keys", service.name.value);
+                let help = "sign them with `access: { format: jwt }` at the service, or drop the route";
+                ctx.error(diagnostic::BAD_VALUE, message, Some(help.to_owned()));
+                return None;
+            }
+            Endpoint::Metadata => {
+                let Some(issuer) = &service.issuer else {
+                    let message = format!("`{}` has no `issuer`, which clients would know it by", service.name.value);
+                    let help = "write `issuer: https://api.example.com` at the service";
+                    ctx.error(diagnostic::MISSING_KEY, message, Some(help.to_owned()));
+                    return None;
+                };
+                published::describe(service, issuer, signing.is_some(), ctx.directory)
+            }
+            Endpoint::Token | Endpoint::Revoke | Endpoint::Introspect | Endpoint::Jwks => String::new(),
+        };
         let (keys, _) = key_auth::Known::of(ctx);
         let (clients, _) = basic_auth::Known::of(ctx);
+        let users = match service.grants.contains(&GrantType::Password) {
+            true => Some(Users::of(&service.users, ctx)?),
+            false => None,
+        };
         let owner = format!("tokens.{}", service.name.value);
         let policy = Tokens {
             name: service.name.value.as_str().into(),
             service: service.clone(),
             endpoint: self.endpoint,
+            signing,
+            metadata: told,
             keys,
             clients,
+            users,
             accounts: Accounts::of(ctx.carry),
             throttle: ctx.carry.get_or(&owner, "throttle", Throttle::default),
             world: Arc::clone(ctx.world),
@@ -91,8 +125,14 @@ struct Tokens {
     name: Arc<str>,
     service: TokenService,
     endpoint: Endpoint,
+    /// Where access tokens are signed.
+    signing: Option<Arc<Signing>>,
+    /// What is told of the service, where that is asked.
+    metadata: String,
     keys: Arc<crate::per_directory::PerDirectory<key_auth::Known>>,
     clients: Arc<crate::per_directory::PerDirectory<basic_auth::Known>>,
+    /// Where tokens are given for passwords.
+    users: Option<Arc<crate::per_directory::PerDirectory<Users>>>,
     accounts: Arc<Accounts>,
     throttle: Arc<Throttle>,
     world: Arc<dyn World>,
@@ -108,11 +148,11 @@ impl Policy for Tokens {
     }
 
     fn bodies(&self) -> Bodies {
-        Bodies { request: true, ..Bodies::default() }
+        Bodies { request: !self.endpoint.is_read(), ..Bodies::default() }
     }
 
     fn request_body(&self, _: &Exchange) -> BodyNeed {
-        BodyNeed::Whole { max: form::MOST }
+        if self.endpoint.is_read() { BodyNeed::Untouched } else { BodyNeed::Whole { max: form::MOST } }
     }
 
     fn sees_answers(&self) -> bool {
@@ -120,8 +160,8 @@ impl Policy for Tokens {
     }
 
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
-        if exchange.request.method != Method::Post {
-            return Explanation::stop(&method_not_allowed(), "a token service is asked with POST");
+        if !self.endpoint.takes(exchange.request.method) {
+            return Explanation::stop(&self.method_not_allowed(), self.endpoint.asked_with());
         }
         let (does, name) = (self.endpoint, &self.name);
         let detail = match does {
@@ -130,12 +170,21 @@ impl Policy for Tokens {
                     format!("the service `{name}` would give tokens to `{}`", caller.subject)
                 }
                 Ok(Login::Refresh(_)) => format!("the service `{name}` would give tokens for a refresh token"),
+                Ok(Login::Password) => {
+                    format!("the service `{name}` would check the username and the password in the body")
+                }
+                // a form that is not at hand here
+                Err(refused) if self.users.is_some() && refused.error == "invalid_request" => {
+                    format!("the service `{name}` would check the username and the password in the body")
+                }
                 Err(refused) => {
                     return Explanation::stop(&refused.stop(), format!("the service `{name}`: {}", refused.why));
                 }
             },
             Endpoint::Revoke => format!("the service `{name}` would revoke the token in the body"),
             Endpoint::Introspect => format!("the service `{name}` would tell what the token in the body stands for"),
+            Endpoint::Jwks => format!("the service `{name}` would tell the keys of its tokens"),
+            Endpoint::Metadata => format!("the service `{name}` would tell where it is found"),
         };
         Explanation::stop(&Stop::Answer(Box::new(Answer { status: 200, ..Answer::default() })), detail)
     }
@@ -146,13 +195,15 @@ pub(super) struct Refused {
     reason: Reason,
     error: &'static str,
     detail: &'static str,
-    why: &'static str,
+    why: Cow<'static, str>,
     retry: Option<u64>,
+    /// Whether a one-time password is missing and nothing else.
+    otp_required: bool,
 }
 
 impl Refused {
     fn new(reason: Reason, error: &'static str, detail: &'static str, why: &'static str) -> Refused {
-        Refused { reason, error, detail, why, retry: None }
+        Refused { reason, error, detail, why: why.into(), retry: None, otp_required: false }
     }
 
     fn malformed(why: &'static str) -> Refused {
@@ -169,7 +220,7 @@ impl Refused {
 
     #[cold]
     fn stop(&self) -> Stop {
-        let mut fault = Fault::new(self.reason, self.detail).cause(self.why);
+        let mut fault = Fault::new(self.reason, self.detail).cause(&self.why);
         for (name, value) in PRIVATE {
             fault = fault.field(name, value);
         }
@@ -179,12 +230,29 @@ impl Refused {
         if let Some(seconds) = self.retry {
             fault = fault.field("Retry-After", seconds.to_string());
         }
+        if self.otp_required {
+            fault = fault.member("otp_required", true.into());
+        }
         fault.member("error", self.error.into()).member("error_description", self.detail.into()).into()
     }
 }
 
-fn method_not_allowed() -> Stop {
-    Fault::new(Reason::MethodNotAllowed, "a token service is asked with POST").field("Allow", "POST").into()
+impl Endpoint {
+    /// Whether it is read, by anybody.
+    fn is_read(self) -> bool {
+        match self {
+            Endpoint::Token | Endpoint::Revoke | Endpoint::Introspect => false,
+            Endpoint::Jwks | Endpoint::Metadata => true,
+        }
+    }
+
+    fn takes(self, method: Method) -> bool {
+        if self.is_read() { matches!(method, Method::Get | Method::Head) } else { method == Method::Post }
+    }
+
+    fn asked_with(self) -> &'static str {
+        if self.is_read() { "this is asked for with GET" } else { "a token service is asked with POST" }
+    }
 }
 
 fn trouble(trouble: &Trouble) -> Stop {
@@ -200,9 +268,14 @@ fn trouble(trouble: &Trouble) -> Stop {
         Trouble::Refused(refusal) => Refused::grant(refusal.as_str()).stop(),
         Trouble::TooMany => {
             let refused = busy(Reason::RateLimited, "slow_down", "there are too many tokens; let some end first");
-            Refused { retry: Some(60), why: "the caller has as many tokens as it may", ..refused }.stop()
+            Refused { retry: Some(60), why: "the caller has as many tokens as it may".into(), ..refused }.stop()
         }
-        Trouble::Busy | Trouble::Store(_) | Trouble::NoRandomness | Trouble::None | Trouble::There => {
+        Trouble::Busy
+        | Trouble::Store(_)
+        | Trouble::NoRandomness
+        | Trouble::Unsigned(_)
+        | Trouble::None
+        | Trouble::There => {
             let refused = busy(Reason::StoreUnavailable, "temporarily_unavailable", "tokens cannot be kept just now");
             match refused.stop() {
                 Stop::Fault(fault) => Stop::Fault(fault.cause(trouble)),
@@ -226,9 +299,37 @@ fn millis(duration: Duration) -> u64 {
 
 impl Tokens {
     async fn answer(&self, exchange: &mut Exchange) -> Stop {
-        if exchange.request.method != Method::Post {
-            return method_not_allowed();
+        if !self.endpoint.takes(exchange.request.method) {
+            return self.method_not_allowed();
         }
+        match self.endpoint {
+            Endpoint::Jwks => self.jwks(exchange.wall / 1_000_000).await,
+            Endpoint::Metadata => published::metadata(self.metadata.clone()),
+            Endpoint::Token | Endpoint::Revoke | Endpoint::Introspect => self.asked(exchange).await,
+        }
+    }
+
+    #[cold]
+    fn method_not_allowed(&self) -> Stop {
+        let allowed = if self.endpoint.is_read() { "GET, HEAD" } else { "POST" };
+        Fault::new(Reason::MethodNotAllowed, self.endpoint.asked_with()).field("Allow", allowed).into()
+    }
+
+    async fn jwks(&self, now: u64) -> Stop {
+        let Some(signing) = &self.signing else { return trouble(&Trouble::None) };
+        match signing.published(now).await {
+            Ok((set, age)) => published::keys(set, age),
+            Err(failed) => trouble(&failed),
+        }
+    }
+
+    /// What makes access tokens where they are signed; without it they are opaque.
+    fn minting(&self) -> Option<Minting<'_>> {
+        let (Some(signing), TokenFormat::Jwt(how)) = (&self.signing, &self.service.format) else { return None };
+        Some(Minting { signing, how, directory: &self.keys.directory, world: &*self.world })
+    }
+
+    async fn asked(&self, exchange: &mut Exchange) -> Stop {
         let form = match Form::of(exchange) {
             Ok(form) => form,
             Err(why) => return Refused::malformed(why).stop(),
@@ -237,6 +338,7 @@ impl Tokens {
             Endpoint::Token => self.token(exchange, &form).await,
             Endpoint::Revoke => self.revoke(exchange, &form).await,
             Endpoint::Introspect => self.introspect(exchange, &form),
+            Endpoint::Jwks | Endpoint::Metadata => self.method_not_allowed(),
         }
     }
 
@@ -247,7 +349,16 @@ impl Tokens {
         };
         let now = exchange.wall / 1_000_000;
         let lifetimes = (millis(self.service.access), self.service.refresh.map(millis));
+        let login = match login {
+            Login::Password => match self.by_password(exchange, form).await {
+                Ok(caller) => Login::Caller(caller),
+                Err(refused) => return refused.stop(),
+            },
+            other => other,
+        };
         let given = match login {
+            // there is none any more
+            Login::Password => Err(Refusal::Unknown.into()),
             Login::Caller(caller) => {
                 let scopes = match login::scopes(form, &caller.scopes) {
                     Ok(scopes) => scopes,
@@ -255,7 +366,9 @@ impl Tokens {
                 };
                 exchange.remark = Some(format!("tokens for `{}`, by {}", caller.subject, caller.credential).into());
                 let asked = caller.ask(&self.name, &self.service, scopes);
-                self.accounts.issue(asked, now).await
+                let minting = self.minting();
+                let mint = minting.as_ref().map(|minting| minting as &dyn Mint);
+                self.accounts.issue_by(mint, asked, now).await
             }
             Login::Refresh(token) => self.refresh(exchange, form, &token, lifetimes, now).await,
         };
@@ -279,7 +392,14 @@ impl Tokens {
         let Some(refresh) = refresh else { return Err(Refusal::Unknown.into()) };
         let scopes = form.get("scope").map(|scopes| scopes.split_ascii_whitespace().map(str::to_owned).collect());
         let most = self.service.most;
-        let given = self.accounts.refresh(token.as_bytes(), &self.name, (access, refresh), scopes, most, now).await;
+        let held = self.accounts.find(token.as_bytes()).map(|token| token.grant.identity());
+        if held.is_some_and(|identity| self.is_gone(&identity)) {
+            return Err(Refusal::Revoked.into());
+        }
+        let minting = self.minting();
+        let mint = minting.as_ref().map(|minting| minting as &dyn Mint);
+        let (token, lifetimes) = ((token.as_bytes(), &*self.name), (access, refresh));
+        let given = self.accounts.refresh_by(mint, token, lifetimes, scopes, most, now).await;
         match given {
             Ok((issued, identity)) => {
                 exchange.remark = Some(format!("tokens for `{}`, by a refresh token", identity.subject).into());
@@ -321,7 +441,8 @@ impl Tokens {
         let token = self.accounts.find(text.as_bytes());
         let good = token.filter(|token| {
             let unused = token.kind == Kind::Access || !token.is_spent();
-            unused && self.accounts.judge(token, token.kind, &self.name, now).is_ok()
+            let good = unused && self.accounts.judge(token, token.kind, &self.name, now).is_ok();
+            good && !self.is_gone(&token.grant.identity())
         });
         let Some(token) = good else { return answer(&json!({ "active": false })) };
         let identity = token.grant.identity();
@@ -341,7 +462,19 @@ impl Tokens {
         if let Some(issuer) = &self.service.issuer {
             told.insert("iss".to_owned(), issuer.as_str().into());
         }
+        if token.kind == Kind::Access
+            && let TokenFormat::Jwt(how) = &self.service.format
+        {
+            told.insert("aud".to_owned(), how.audience.as_slice().into());
+            told.insert("jti".to_owned(), token.name().into());
+            told.insert("client_id".to_owned(), access::client_of(&identity).into());
+        }
         answer(&Value::Object(told))
+    }
+
+    /// Whether a user of the configuration whom tokens were given to is let in no more.
+    fn is_gone(&self, identity: &Identity) -> bool {
+        matches!(users::as_of_now(Some(&self.keys.directory), identity), Now::Gone)
     }
 
     /// Whether the service gives tokens for this.

@@ -2,10 +2,15 @@ use std::sync::Arc;
 
 use daemun_accounts::consumer::Credential;
 use daemun_accounts::{Accounts, Consumer as Stored, CredentialKind, Revoked, text};
+use daemun_config::model::{ServiceUrls, SignedTokens, SigningAlgorithm, TokenFormat, TokenService};
 use daemun_pipeline::{Consumer, Stop};
+use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
 
-use crate::testing::{Bench, Chain, basic, consumer, wait};
+use crate::jwt::Algorithm;
+use crate::jwt::jws::Jws;
+use crate::jwt::keys::KeySet;
+use crate::testing::{Bench, Chain, basic, consumer, token_service, wait};
 
 const NOW: u64 = 1_800_000_000_000;
 const KEY: &str = "shop-app-key-0001";
@@ -229,4 +234,156 @@ fn whoever_may_ask_is_told_what_a_token_stands_for_and_can_revoke_their_own() {
         assert_eq!(accounts.check(text.as_bytes(), "shop", NOW).is_err(), gone);
     }
     assert_eq!(ask(&revokes, &key, "", 0), (400, json!("invalid_request")));
+}
+
+/// The same with signed tokens.
+fn signing_bench(consumers: Vec<Consumer>) -> (Bench, Arc<Accounts>) {
+    let how = SignedTokens {
+        issuer: "https://api.example.com".to_owned(),
+        algorithm: SigningAlgorithm::Es256,
+        audience: vec!["shop-api".to_owned()],
+        rotate: None,
+        seal: None,
+    };
+    let mut bench = Bench::new(consumers);
+    bench.token_services = vec![TokenService {
+        format: TokenFormat::Jwt(Box::new(how)),
+        issuer: Some("https://api.example.com".to_owned()),
+        urls: ServiceUrls {
+            token: "https://api.example.com/auth".to_owned(),
+            jwks: "https://api.example.com/jwks".to_owned(),
+            revoke: Some("https://api.example.com/revoke".to_owned()),
+            introspect: None,
+        },
+        ..token_service("shop")
+    }];
+    let accounts = Accounts::of(&bench.carry);
+    (bench, accounts)
+}
+
+fn shop() -> Consumer {
+    Consumer {
+        scopes: vec!["read".to_owned(), "write".to_owned()],
+        groups: vec!["staff".to_owned()],
+        basic: vec![basic("shop", "secret")],
+        ..consumer("shop-app", &["buyer"], &[KEY])
+    }
+}
+
+fn read(chain: &Chain) -> (u16, Vec<(String, String)>, Value) {
+    let mut exchange = chain.exchange("GET /jwks HTTP/1.1\r\nHost: a\r\n\r\n");
+    exchange.wall = NOW * 1_000_000;
+    match chain.inward(&mut exchange).1 {
+        Err(Stop::Answer(answer)) => (answer.status, answer.fields, serde_json::from_slice(&answer.body).unwrap()),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn part(token: &str, at: usize) -> Value {
+    serde_json::from_slice(&BASE64URL_NOPAD.decode(token.split('.').nth(at).unwrap().as_bytes()).unwrap()).unwrap()
+}
+
+#[test]
+fn a_signed_token_says_what_it_stands_for_and_is_verified_with_the_published_keys() {
+    let (bench, accounts) = signing_bench(vec![shop()]);
+    let chain = bench.build("tokens: shop").unwrap();
+    let told = token(&chain, &format!("X-Api-Key: {KEY}\r\n"), "");
+    let text = text_of(&told, "access_token");
+    let known = accounts.find(text.as_bytes()).unwrap();
+    assert_eq!(
+        part(text, 1),
+        json!({
+            "iss": "https://api.example.com", "sub": "shop-app", "aud": "shop-api", "client_id": "shop-app",
+            "iat": NOW / 1000, "exp": NOW / 1000 + 900, "jti": known.name(),
+            "scope": "read write", "roles": ["buyer"], "groups": ["staff"],
+        })
+    );
+    let (status, fields, set) = read(&bench.build("tokens: { service: shop, endpoint: jwks }").unwrap());
+    assert_eq!((status, set["keys"].as_array().unwrap().len()), (200, 1));
+    assert!(fields.contains(&("cache-control".to_owned(), "public, max-age=900".to_owned())), "{fields:?}");
+    let keys = KeySet::of_json(set.to_string().as_bytes(), &[Algorithm::Es256], true).unwrap().set;
+    assert!(keys.verify(&Jws::parse(text.as_bytes()).unwrap()).is_ok());
+    assert_eq!(part(text, 0), json!({ "typ": "at+jwt", "alg": "ES256", "kid": set["keys"][0]["kid"] }));
+    // refresh tokens stay opaque, and the next access token is another one
+    let refresh = text_of(&told, "refresh_token");
+    assert!(refresh.starts_with("dmr_"));
+    let next = token(&chain, "", &format!("grant_type=refresh_token&refresh_token={refresh}&scope=read"));
+    assert_eq!(part(text_of(&next, "access_token"), 1)["scope"], "read");
+    assert_ne!(part(text_of(&next, "access_token"), 1)["jti"], part(text, 1)["jti"]);
+    let of_client = token(&chain, "", "grant_type=client_credentials&client_id=shop&client_secret=secret");
+    assert_eq!(part(text_of(&of_client, "access_token"), 1)["client_id"], "shop");
+}
+
+#[test]
+fn a_signed_token_opens_what_an_opaque_one_does_until_it_is_revoked() {
+    let (bench, accounts) = signing_bench(vec![shop()]);
+    let chain = bench.build("tokens: shop").unwrap();
+    let opens = bench.build("token_auth: {}").unwrap();
+    let status = |text: &str, at: u64| {
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {text}\r\n\r\n");
+        let mut exchange = opens.exchange(&request);
+        exchange.wall = (NOW + at) * 1_000_000;
+        let status = opens.status(&mut exchange);
+        assert!(status != 0 || exchange.has_role("buyer") && exchange.has_scope("read"));
+        status
+    };
+    let key = format!("X-Api-Key: {KEY}\r\n");
+    let (one, other) = (token(&chain, &key, ""), token(&chain, &key, ""));
+    let (one, other) = (text_of(&one, "access_token"), text_of(&other, "access_token"));
+    assert_eq!((status(one, 0), status(one, 899_999), status(one, 900_000)), (0, 0, 401));
+    // genuine in every part, and still none that was given out: another text of the same signature, a part exchanged
+    let parts: Vec<&str> = one.split('.').collect();
+    let others: Vec<&str> = other.split('.').collect();
+    for made in [format!("{one}="), format!("{}.{}.{}", parts[0], others[1], parts[2]), parts[..2].join(".") + "."] {
+        assert_eq!(status(&made, 0), 401, "{made}");
+    }
+    wait(accounts.revoke(&Revoked::Token(one.to_owned()), None, NOW)).unwrap();
+    assert_eq!((status(one, 0), status(other, 0)), (401, 0));
+    wait(accounts.revoke(&Revoked::Subject("shop-app".to_owned()), None, NOW)).unwrap();
+    assert_eq!(status(other, 0), 401);
+    assert_eq!(status(&"x".repeat(8193), 0), 401);
+}
+
+#[test]
+fn nothing_is_signed_for_who_is_not_there_any_more_or_has_more_roles_than_fit() {
+    let (mut bench, _accounts) = signing_bench(vec![shop()]);
+    let key = format!("X-Api-Key: {KEY}\r\n");
+    let told = token(&bench.build("tokens: shop").unwrap(), &key, "");
+    let roles: Vec<String> = (0..2000).map(|n| format!("role-{n}")).collect();
+    let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
+    bench.directory = Arc::new(daemun_pipeline::Directory::new(vec![consumer("b", &roles, &[KEY])]));
+    let chain = bench.build("tokens: shop").unwrap();
+    let form = format!("grant_type=refresh_token&refresh_token={}", text_of(&told, "refresh_token"));
+    assert_eq!(ask(&chain, "", &form, 0), (400, json!("invalid_grant")));
+    assert_eq!(ask(&chain, &key, "", 0), (503, json!("temporarily_unavailable")));
+}
+
+#[test]
+fn a_service_tells_where_it_is_found_and_what_it_does() {
+    let (bench, _accounts) = signing_bench(vec![shop()]);
+    let (status, _, told) = read(&bench.build("tokens: { service: shop, endpoint: metadata }").unwrap());
+    assert_eq!(status, 200);
+    assert_eq!(
+        told,
+        json!({
+            "issuer": "https://api.example.com",
+            "token_endpoint": "https://api.example.com/auth",
+            "jwks_uri": "https://api.example.com/jwks",
+            "revocation_endpoint": "https://api.example.com/revoke",
+            "grant_types_supported": ["key", "client_credentials", "refresh_token"],
+            "response_types_supported": [],
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+            "scopes_supported": ["read", "write"],
+        })
+    );
+    let (bench, _accounts) = self::bench();
+    for (endpoint, expected) in [
+        ("jwks", "bad_value routes.items.policies.tokens: tokens of `shop` are opaque, so that there are no keys"),
+        (
+            "metadata",
+            "missing_key routes.items.policies.tokens: `shop` has no `issuer`, which clients would know it by",
+        ),
+    ] {
+        assert_eq!(bench.errors(&format!("tokens: {{ service: shop, endpoint: {endpoint} }}")), [expected]);
+    }
 }

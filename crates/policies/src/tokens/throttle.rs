@@ -12,7 +12,7 @@ const COST: u64 = 2_000_000_000;
 const FREE: u64 = 10;
 
 /// Failures of the last while: for each place, when it has none left that count.
-pub(super) struct Throttle {
+pub(crate) struct Throttle {
     places: Box<[AtomicU64]>,
     secret: RandomState,
 }
@@ -26,7 +26,7 @@ impl Default for Throttle {
 
 /// Who tries.
 #[derive(Clone, Copy, Hash)]
-pub(super) enum Who<'a> {
+pub(crate) enum Who<'a> {
     /// An address; of IPv6, a network of 64 bits.
     Address(u128),
     /// The name that is tried, whether there is one such or not.
@@ -35,7 +35,7 @@ pub(super) enum Who<'a> {
 
 impl Who<'_> {
     /// Whoever has an address.
-    pub(super) fn at(ip: IpAddr) -> Who<'static> {
+    pub(crate) fn at(ip: IpAddr) -> Who<'static> {
         Who::Address(match ip.to_canonical() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
             IpAddr::V6(ip) => ip.to_bits() >> 64 << 64,
@@ -50,14 +50,14 @@ impl Throttle {
     }
 
     /// How many seconds to wait before the next try; `None` for not at all. `now` in nanoseconds of a clock that never goes back.
-    pub(super) fn wait(&self, who: Who<'_>, now: u64) -> Option<u64> {
+    pub(crate) fn wait(&self, who: Who<'_>, now: u64) -> Option<u64> {
         let until = self.place(who)?.load(Ordering::Acquire);
         let over = until.saturating_sub(now).checked_sub(FREE * COST)?;
         (over > 0).then(|| over.div_ceil(1_000_000_000).max(1))
     }
 
     /// Counts a failure.
-    pub(super) fn failed(&self, who: Who<'_>, now: u64) {
+    pub(crate) fn failed(&self, who: Who<'_>, now: u64) {
         let Some(place) = self.place(who) else { return };
         // no further than some minutes, so that a name is not shut out for long
         let next = |until: u64| Some((until.max(now) + COST).min(now + FREE * COST * 4));

@@ -39,7 +39,7 @@ pub(super) struct Service {
 
 /// How decisions are kept.
 struct Kept {
-    /// Names them among those of other policies, and tells when this one is gone.
+    /// Names them among those of other policies, and tells when all are gone that use them.
     owner: Arc<()>,
     /// What they depend on; all that is asked when absent.
     by: Option<Text>,
@@ -78,7 +78,14 @@ impl Service {
                 };
                 let lasts = u64::try_from(cache.lasts.0.as_nanos()).unwrap_or(u64::MAX);
                 let most = usize::try_from(cache.max.get()).unwrap_or(usize::MAX);
-                Some(Kept { owner: Arc::new(()), by, lasts, most })
+                // decisions outlast a reload that changes nothing of how they are asked for
+                let written = by.as_ref().map(Text::text);
+                let (url, ca_file, headers) = (&settings.url, &settings.ca_file, &settings.headers);
+                let sent = digest(&SHA256, format!("{:?}", settings.send).as_bytes());
+                let shape =
+                    format!("{:?} {url:?} {ca_file:?} {headers:?} {sent:?} {written:?} {lasts} {most}", ctx.route);
+                let owner = ctx.carry.get_or("permission.service", &shape, || ());
+                Some(Kept { owner, by, lasts, most })
             }
         };
         let Mapping(send) = settings.send;

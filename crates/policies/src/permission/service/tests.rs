@@ -242,6 +242,24 @@ fn decisions_of_one_policy_are_not_anothers_and_go_with_it() {
 }
 
 #[test]
+fn decisions_outlast_a_reload_that_asks_alike() {
+    let world = Scripted::answering("{\"result\":true}");
+    let mut bench = Bench::new(Vec::new());
+    bench.world = Arc::clone(&world) as Arc<dyn World>;
+    let build = |more: &str| {
+        let settings = format!("permission: {{ service: {{ url: 'http://opa.test/', cache: {{ for: 1h{more} }} }} }}");
+        bench.build(&settings).unwrap()
+    };
+    let ask = |chain: &Chain| {
+        assert_eq!(chain.status(&mut at(chain.exchange("GET / HTTP/1.1"), 1)), 0);
+        world.asked()
+    };
+    let first = build("");
+    assert_eq!((ask(&first), ask(&build("")), ask(&build(", max: 7")), ask(&first)), (1, 1, 2, 1 + 1));
+    assert_eq!(ask(&build(", by: '${request.method}'")), 3);
+}
+
+#[test]
 fn wrong_settings_of_a_service_are_found() {
     let bench = Bench::new(Vec::new());
     for (settings, code) in [

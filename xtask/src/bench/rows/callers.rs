@@ -1,0 +1,201 @@
+//! What it costs to know who calls: keys and tokens of the store, ten of each and a million, and tokens given out.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use daemun_accounts::change::{GrantRow, TokenRow};
+use daemun_accounts::store::{Durability, Sqlite};
+use daemun_accounts::{Change, Consumer, Credential, CredentialKind, Kind, Store as _, text};
+
+use super::super::Bench;
+use super::super::loads::{CONNECTIONS, Load, request, write_requests};
+use super::super::process::{PROXY_CPU, Process, free_addresses};
+use super::super::scenario::key;
+use super::super::stats::{Numbers, Spread};
+use super::super::table::Line;
+
+/// How many callers there are, few and many.
+const FEW: usize = 10;
+const MANY: usize = 1_000_000;
+/// Requests that are sent in turn; each of another caller where there are so many.
+const SENT: usize = 300_000;
+/// Far behind any measurement, milliseconds since the Unix epoch.
+const NEVER: u64 = 4_000_000_000_000;
+/// Rows of a commit while the store is made.
+const COMMIT: usize = 20_000;
+
+/// A gateway with so many callers.
+struct Callers {
+    process: Process,
+    listen: SocketAddr,
+    plain: Load,
+    keys: Load,
+    tokens: Load,
+}
+
+pub(super) fn measure(bench: &Bench) -> Result<Vec<Line>> {
+    let many = if bench.quick { MANY / 10 } else { MANY };
+    let few = Callers::start(bench, FEW)?;
+    let many = Callers::start(bench, many)?;
+    let count = bench.count(SENT as u64);
+    let mut ratios: [Vec<f64>; 4] = Default::default();
+    for round in 0..=bench.rounds() {
+        let cost = |gateway: &Callers, load: &Load| -> Result<f64> {
+            let before = gateway.process.cpu();
+            let done = load.run(&bench.runner, gateway.listen, count)?;
+            let after = gateway.process.cpu();
+            let spent = after.user - before.user + after.system - before.system;
+            Ok(spent / done.completed.max(1) as f64)
+        };
+        let plain = cost(&few, &few.plain)?;
+        let (few_keys, many_keys) = (cost(&few, &few.keys)?, cost(&many, &many.keys)?);
+        let (few_tokens, many_tokens) = (cost(&few, &few.tokens)?, cost(&many, &many.tokens)?);
+        // the first round fills caches and pools
+        if round > 0 {
+            eprintln!(
+                "   plain {plain:.2}, keys {few_keys:.2} and {many_keys:.2}, tokens {few_tokens:.2} and {many_tokens:.2} µs"
+            );
+            let found = [few_keys / plain, many_keys / few_keys, few_tokens / plain, many_tokens / few_tokens];
+            ratios.iter_mut().zip(found).for_each(|(all, ratio)| all.push(ratio));
+        }
+    }
+    let rows = [
+        ("a key of the store, of ten", "plain proxying", 1.05),
+        ("a key of the store, of a million", "one of ten", 1.10),
+        ("an opaque token, of ten", "plain proxying", 1.05),
+        ("an opaque token, of a million", "one of ten", 1.10),
+    ];
+    rows.into_iter()
+        .zip(&ratios)
+        .map(|((what, against, most), ratios)| {
+            let mut line = Line { what: what.to_owned(), unit: "µs CPU", ..Line::default() };
+            line.ratio(Spread::of(ratios).context("no round")?, against, Some(most));
+            Ok(line)
+        })
+        .collect()
+}
+
+/// Pairs of tokens given out in a second, on the one core that workers and store share.
+pub(super) fn issue(bench: &Bench) -> Result<Vec<Line>> {
+    const LEAST: f64 = 5_000.0;
+    let gateway = Callers::start(bench, FEW)?;
+    let asks: Vec<Vec<u8>> = (0..FEW)
+        .map(|caller| request("POST", "bench.example", "/auth", &format!("X-Api-Key: {}\r\n", key(caller)), &[]))
+        .collect();
+    let file = bench.folder.join("issue.requests");
+    write_requests(&file, &asks)?;
+    let load = Load::Closed { requests: file, connections: CONNECTIONS };
+    let mut rates = Vec::new();
+    for round in 0..=bench.rounds() {
+        let done = load.run(&bench.runner, gateway.listen, bench.count(50_000))?;
+        if round > 0 {
+            rates.push(done.completed as f64 / done.seconds.max(1e-9));
+        }
+    }
+    let spread = Spread::of(&rates).context("no round")?;
+    let what = "pairs of opaque tokens given out, kept before they are".to_owned();
+    let mut line = Line { what, unit: "a second, one core", ..Line::default() };
+    line.figure = format!("**{:.0}** ({:.0}–{:.0})", spread.median, spread.low, spread.high);
+    line.target = Some((format!("≥ {LEAST:.0}"), spread.median >= LEAST));
+    Ok(vec![line])
+}
+
+impl Callers {
+    fn start(bench: &Bench, count: usize) -> Result<Callers> {
+        let folder = bench.folder.join(format!("callers-{count}"));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder)?;
+        fill(&folder.join("daemun.db"), count)?;
+        let [listen] = free_addresses()?;
+        let configuration = folder.join("daemun.yaml");
+        std::fs::write(&configuration, yaml(bench, listen))?;
+        let mut command = Command::new(&bench.daemun);
+        command.args(["run", "-c"]).arg(&configuration);
+        let mut process = Process::start(&format!("callers-{count}"), PROXY_CPU, &command, &bench.logs())?;
+        process.listening(listen)?;
+        let load = |name: &str, field: fn(usize) -> String| -> Result<Load> {
+            let file: PathBuf = folder.join(format!("{name}.requests"));
+            let mut callers: Vec<usize> = (0..count).collect();
+            Numbers(1).shuffle(&mut callers);
+            let sent = callers.into_iter().take(SENT);
+            let all: Vec<Vec<u8>> = sent
+                .map(|caller| request("GET", "bench.example", &format!("/{name}/{caller}"), &field(caller), &[]))
+                .collect();
+            write_requests(&file, &all)?;
+            Ok(Load::Closed { requests: file, connections: CONNECTIONS })
+        };
+        Ok(Callers {
+            process,
+            listen,
+            plain: load("plain", |_| String::new())?,
+            keys: load("keys", |caller| format!("X-Api-Key: {}\r\n", key(caller)))?,
+            tokens: load("tokens", |caller| format!("Authorization: Bearer {}\r\n", token(caller)))?,
+        })
+    }
+}
+
+fn yaml(bench: &Bench, listen: SocketAddr) -> String {
+    format!(
+        "workers: 1\naccess_log: off\nlisteners: [{{ bind: \"{listen}\" }}]\nstore: {{ path: daemun.db }}\n\
+         tokens: {{ bench: {{ max_tokens: 10000000 }} }}\nupstreams: {{ origin: {{ targets: [\"http://{}\"] }} }}\nroutes:\n  \
+         - {{ name: login, match: {{ path: /auth }}, tokens: bench }}\n  \
+         - {{ name: plain, match: {{ prefix: /plain }}, upstream: origin }}\n  \
+         - {{ name: keys, match: {{ prefix: /keys }}, upstream: origin, policies: {{ key_auth: {{ header: X-Api-Key }} }} }}\n  \
+         - {{ name: tokens, match: {{ prefix: /tokens }}, upstream: origin, policies: {{ token_auth: {{}} }} }}\n",
+        bench.origin
+    )
+}
+
+/// The text of a caller's access token.
+fn token(caller: usize) -> String {
+    format!("dmt_{}", key(caller + MANY))
+}
+
+/// Makes a store with so many consumers, each with a key and a token.
+fn fill(path: &Path, count: usize) -> Result<()> {
+    let mut store = Sqlite::open(path, Durability::Process)?;
+    let mut changes = Vec::new();
+    for caller in 0..count {
+        let name = format!("consumer-{caller}");
+        let number = i64::try_from(caller)? + 1;
+        changes.push(Change::Consumer(Consumer { name: name.clone(), created: 1, ..Consumer::default() }));
+        changes.push(Change::Credential(Credential {
+            id: format!("key:{caller}"),
+            consumer: name.clone(),
+            kind: CredentialKind::Key,
+            digest: text::digest(key(caller).as_bytes()),
+            label: String::new(),
+            created: 1,
+            expires: None,
+            disabled: false,
+        }));
+        changes.push(Change::Grant(GrantRow {
+            id: number,
+            service: "bench".to_owned(),
+            subject: name,
+            consumer: false,
+            credential: format!("key:{caller}"),
+            says: "{}".to_owned(),
+            created: 1,
+            expires: NEVER,
+            revoked: false,
+        }));
+        changes.push(Change::Token(TokenRow {
+            id: number,
+            grant: number,
+            kind: Kind::Access,
+            digest: text::digest(token(caller).as_bytes()),
+            issued: 1,
+            expires: NEVER,
+            spent: false,
+        }));
+        if changes.len() >= COMMIT {
+            store.apply(&changes)?;
+            changes.clear();
+        }
+    }
+    store.apply(&changes)?;
+    Ok(())
+}
