@@ -206,6 +206,22 @@ fn a_session_holds_what_it_is_told_to_and_never_more_than_a_cookie() {
 }
 
 #[test]
+fn a_session_of_another_route_has_what_this_one_wants_or_is_none() {
+    let bed = Bed::new();
+    let plain = bed.chain("");
+    let strict = bed.chain(", claims: { hd: shop, azp: shop-web }");
+    bed.with(|said| said.claims = json!({ "hd": "shop", "azp": "shop-web" }));
+    assert_eq!(Browser::login(&bed, &strict).page(&strict, "/").status, 200);
+    assert_eq!(Browser::login(&bed, &strict).page(&plain, "/").status, 200);
+    bed.with(|said| said.claims = json!({ "hd": "other" }));
+    let mut browser = Browser::login(&bed, &plain);
+    assert_eq!(browser.page(&plain, "/").status, 200);
+    assert_eq!(browser.page(&strict, "/").status, 401, "and nobody is sent round and round");
+    let state = Browser::default().begin(&bed, &strict, "/");
+    assert!(!state.is_empty());
+}
+
+#[test]
 fn a_reload_keeps_who_logged_out_out() {
     let bed = Bed::new();
     let chain = bed.chain("");
