@@ -54,9 +54,6 @@ fn policy(jwk: &str, cache: u32) -> Option<Box<dyn Policy>> {
         path: "routes.items.policies.jwt".to_owned(),
         at: At::default(),
         param_names: &[],
-        upstreams: &(Arc::new(()) as _),
-        token_services: &[],
-        has_store: false,
     };
     let built = (row.build)(&node, &mut ctx);
     let _ = std::fs::remove_file(&file);
