@@ -206,9 +206,14 @@ impl Rules {
         if let Some(missing) = self.required.iter().find(|path| path.find(claims).is_none_or(Value::is_null)) {
             return Err(Unfit::Missing(missing.0.clone()));
         }
+        self.check_wanted(claims).map(|()| span)
+    }
+
+    /// Whether claims have the values that are wanted, whatever else they say.
+    pub(crate) fn check_wanted(&self, claims: &Map<String, Value>) -> Result<(), Unfit> {
         match self.wanted.iter().find(|wanted| !wanted.is_met(claims)) {
             Some(unmet) => Err(Unfit::Value(unmet.path.0.clone())),
-            None => Ok(span),
+            None => Ok(()),
         }
     }
 

@@ -19,6 +19,7 @@ const PAGES: &[(&str, &str, usize)] = &[
     ("users-and-passwords.md", include_str!("../../../../docs/guide/users-and-passwords.md"), 4),
     ("keys-users-tokens.md", include_str!("../../../../docs/guide/keys-users-tokens.md"), 2),
     ("overload.md", include_str!("../../../../docs/guide/overload.md"), 3),
+    ("login.md", include_str!("../../../../docs/guide/login.md"), 1),
     ("permission.md", include_str!("../../../../docs/guide/permission.md"), 1),
     ("permission.yaml", concat!("```yaml\n", include_str!("../../../../examples/permission.yaml"), "```\n"), 1),
     ("from-nginx-auth-request.md", include_str!("../../../../docs/guide/from-nginx-auth-request.md"), 1),
@@ -46,7 +47,10 @@ fn every_whole_configuration_in_a_document_is_sound() {
         for text in configurations(page) {
             let folder = Folder::new();
             std::fs::create_dir_all(folder.path("public/downloads")).unwrap();
-            let path = folder.write("daemun.yaml", &text.replace("${env:SHOP_APP_KEY}", "a-key-of-the-shop-app"));
+            let text = text.replace("${env:SHOP_APP_KEY}", "a-key-of-the-shop-app");
+            let text = text.replace("${env:OIDC_SECRET}", "what the provider gave out");
+            let text = text.replace("${env:SESSION_SECRET}", "a secret of 32 bytes, or rather more");
+            let path = folder.write("daemun.yaml", &text);
             let ran = daemun(&["check", "-c", &path.display().to_string()]);
             assert_eq!((ran.code, ran.err.as_str()), (Code::Done, ""), "{name}: {text}");
             count += 1;
@@ -73,6 +77,7 @@ fn commands(example: &str) -> String {
 fn an_example_that_needs_files_or_variables_opens_with_the_commands_that_make_them() {
     for (name, example) in [
         ("api-keys.yaml", include_str!("../../../../examples/api-keys.yaml")),
+        ("login.yaml", include_str!("../../../../examples/login.yaml")),
         ("tls.yaml", include_str!("../../../../examples/tls.yaml")),
         ("users.yaml", include_str!("../../../../examples/users.yaml")),
     ] {

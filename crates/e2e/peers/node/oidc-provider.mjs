@@ -1,4 +1,5 @@
-// An OpenID provider: discovery, keys, tokens by client credentials, introspection. `/control/…` changes its keys and lets it be away.
+// An OpenID provider: discovery, keys, tokens by client credentials, introspection, and logins of whoever comes with any name. `/control/…`
+// changes its keys and lets it be away.
 import { createServer } from 'node:http';
 import { generateKeyPairSync } from 'node:crypto';
 import { Provider } from 'oidc-provider';
@@ -24,10 +25,22 @@ const resource = {
   jwt: { sign: { alg: 'ES256' } },
 };
 
+// a site that sends its users here to log in
+const site = {
+  client_id: 'shop-web',
+  client_secret: 'shop-web-secret-0123456789',
+  grant_types: ['authorization_code'],
+  response_types: ['code'],
+  redirect_uris: ['http://shop.example/oidc/callback'],
+  post_logout_redirect_uris: ['http://shop.example/bye'],
+  id_token_signed_response_alg: 'ES256',
+  scope: 'openid profile',
+};
+
 const make = (issuer, keys) => {
   const provider = new Provider(issuer, {
     jwks: { keys },
-    clients: ['shop-app', 'gateway'].map((client_id) => ({
+    clients: [site, ...['shop-app', 'gateway'].map((client_id) => ({
       client_id,
       client_secret: `${client_id}-secret-0123456789`,
       grant_types: ['client_credentials'],
@@ -35,12 +48,15 @@ const make = (issuer, keys) => {
       response_types: [],
       id_token_signed_response_alg: 'ES256',
       scope: 'orders:read orders:write',
-    })),
+    }))],
+    claims: { openid: ['sub'], profile: ['name', 'roles'] },
+    cookies: { keys: ['a key of the tests'] },
+    findAccount: (_, sub) => ({ accountId: sub, claims: () => ({ sub, name: `Name of ${sub}`, roles: ['buyer'] }) }),
     ttl: { ClientCredentials: 600 },
     scopes: ['orders:read', 'orders:write'],
     features: {
       clientCredentials: { enabled: true },
-      devInteractions: { enabled: false },
+      devInteractions: { enabled: true },
       introspection: { enabled: true, allowedPolicy: () => true },
       resourceIndicators: { enabled: true, defaultResource: () => [], getResourceServerInfo: () => resource },
     },

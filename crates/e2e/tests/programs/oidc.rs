@@ -10,13 +10,13 @@ use serde_json::Value;
 use crate::peers::{PATIENCE, Script, all_there};
 
 /// A provider that runs.
-struct Provider {
+pub(crate) struct Provider {
     _script: Script,
-    port: u64,
+    pub(crate) port: u64,
 }
 
 impl Provider {
-    fn start() -> Provider {
+    pub(crate) fn start() -> Provider {
         let (script, port) = Script::serve("oidc-provider.mjs");
         Provider { _script: script, port }
     }
@@ -37,11 +37,11 @@ impl Provider {
     }
 
     /// Changes it; gives the name of its key and how often it was asked for what.
-    fn control(&self, what: &str) -> Value {
+    pub(crate) fn control(&self, what: &str) -> Value {
         self.post(&format!("/control/{what}"), "")
     }
 
-    fn asked(&self, path: &str) -> u64 {
+    pub(crate) fn asked(&self, path: &str) -> u64 {
         self.control("asked")["asked"][path].as_u64().unwrap_or_default()
     }
 
@@ -148,7 +148,7 @@ fn a_provider_that_is_away_opens_nothing_and_closes_nothing() {
     let mut client = lane.connect();
     let refused = get(&mut client, &token);
     assert_eq!((refused.status, refused.field("retry-after")), (503, Some("5")));
-    assert_eq!(refused.json()["type"], "https://daemun.dev/problems/cannot_authenticate");
+    assert_eq!(refused.json()["type"], "https://daemun.dev/problems/auth_unavailable");
     assert!(lane.origin.look(|log| log.requests.is_empty()));
     poll(PATIENCE, || lane.gateway.stderr().contains("cannot be had").then_some(())).expect("the operator is told");
     provider.control("back");

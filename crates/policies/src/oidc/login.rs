@@ -144,9 +144,12 @@ impl Oidc {
 
     /// What of the claims a session holds.
     fn kept_of(&self, claims: Map<String, Value>) -> Map<String, Value> {
-        let is_kept = |name: &String| match &self.kept {
-            Some(kept) => kept.contains(name),
-            None => !OF_TOKENS.contains(&name.as_str()),
+        let is_kept = |name: &String| {
+            let is_listed = match &self.kept.listed {
+                Some(listed) => listed.contains(name),
+                None => !OF_TOKENS.contains(&name.as_str()),
+            };
+            is_listed || self.kept.named.contains(name)
         };
         claims.into_iter().filter(|(name, _)| is_kept(name)).collect()
     }

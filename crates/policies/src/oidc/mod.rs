@@ -95,12 +95,15 @@ impl OidcConfig {
         }
     }
 
-    /// Names of the claims that a session holds; `None` for all.
-    fn kept(&self) -> Option<Vec<String>> {
-        let listed = self.session.claims.as_ref()?.0.iter().cloned();
+    /// The claims that a session holds.
+    fn kept(&self) -> Kept {
         let told = self.subject.0.iter().chain(&self.consumer).chain(&self.roles).chain(&self.groups);
-        let told = told.flat_map(ClaimPath::members).map(str::to_owned);
-        Some(listed.chain(told).chain(["sub".to_owned(), "scope".to_owned()]).collect())
+        let wanted = self.claims.iter().flat_map(|Mapping(pairs)| pairs).map(|(path, _)| &path.value);
+        let named = told.chain(wanted).flat_map(ClaimPath::members).chain(["sub", "scope"]);
+        Kept {
+            listed: self.session.claims.as_ref().map(|list| list.0.clone()),
+            named: named.map(str::to_owned).collect(),
+        }
     }
 
     fn provider(&self, remote: Arc<Remote>, world: Arc<dyn daemun_pipeline::World>) -> Provider {
@@ -162,12 +165,20 @@ struct Oidc {
     /// Seconds.
     lifetime: u64,
     idle: u64,
-    kept: Option<Vec<String>>,
+    kept: Kept,
     scopes: String,
     /// Of callback and logout.
     paths: [Box<str>; 2],
     callback: OwnPath,
     after_logout: OwnPath,
+}
+
+/// Names of the claims that a session holds.
+struct Kept {
+    /// Those that the settings list; `None` for all but what tokens say of themselves.
+    listed: Option<Vec<String>>,
+    /// Those that the settings ask of.
+    named: Vec<String>,
 }
 
 /// What a request asks for.
@@ -189,7 +200,7 @@ enum Without {
     Sealed,
     /// It has ended.
     Ended,
-    /// Its claims do not say who calls any more, as the settings want it.
+    /// Its claims do not say who calls, or not all that is wanted: it may be of another route, or of other settings.
     Nobody,
 }
 
@@ -200,7 +211,7 @@ impl Without {
             Without::Several => "there are several cookies for a session",
             Without::Sealed => "the session's cookie cannot be opened",
             Without::Ended => "the session has ended",
-            Without::Nobody => "the session does not say who calls",
+            Without::Nobody => "the session does not say who calls, or has not the `claims` that are wanted here",
         }
     }
 }
@@ -295,6 +306,7 @@ impl Oidc {
             return Ok(known);
         }
         let (session, newest) = self.open(text, exchange)?;
+        self.provider.wanted.check_wanted(&session.claims).map_err(|_| Without::Nobody)?;
         let mut identity = self.telling.identity(session.claims.clone()).map_err(|_| Without::Nobody)?;
         identity.credential = Some(HEXLOWER.encode(&session.id).into());
         let identity = Arc::new(identity);

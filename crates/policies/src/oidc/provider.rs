@@ -282,7 +282,12 @@ impl Provider {
         }
         let (claims, ..) = found.map_err(|why| match why {
             Refused::NoKeys => self.away("there are no keys of it yet"),
-            why => not_taken(&why),
+            why @ (Refused::TooLong
+            | Refused::Malformed(_)
+            | Refused::Type
+            | Refused::Unverified(_)
+            | Refused::Payload
+            | Refused::Unfit(_)) => not_taken(&why),
         })?;
         self.check(&claims, login)?;
         if let Some(hash) = claims.get("at_hash") {

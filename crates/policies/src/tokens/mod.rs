@@ -354,7 +354,7 @@ impl Tokens {
                 Ok(caller) => Login::Caller(caller),
                 Err(refused) => return refused.stop(),
             },
-            known @ (Login::Caller(_) | Login::Refresh(_)) => known,
+            other @ (Login::Caller(_) | Login::Refresh(_)) => other,
         };
         let given = match login {
             // there is none any more

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::bed::{Bed, Browser, ISSUER, settings};
 
-const SESSION: &str = "daemun_session";
+const SESSION: &str = "daemun-session";
 
 #[test]
 fn a_changed_cookie_is_no_session() {
@@ -39,7 +39,7 @@ fn what_is_sealed_for_another_end_is_no_session() {
     let chain = bed.chain("");
     let mut browser = Browser::default();
     browser.begin(&bed, &chain, "/");
-    let login = browser.cookie("daemun_session_login").to_owned();
+    let login = browser.cookie("daemun-session_login").to_owned();
     browser.cookies = vec![(SESSION.to_owned(), login)];
     assert_eq!(browser.send(&chain, "GET / HTTP/1.1").status, 401, "a login that is under way");
     let browser = Browser::login(&bed, &chain);
@@ -203,6 +203,22 @@ fn a_session_holds_what_it_is_told_to_and_never_more_than_a_cookie() {
     assert_eq!(got.status, 503);
     assert!(got.cause.contains("session.claims"), "{}", got.cause);
     assert_eq!(browser.cookies, []);
+}
+
+#[test]
+fn a_session_of_another_route_has_what_this_one_wants_or_is_none() {
+    let bed = Bed::new();
+    let plain = bed.chain("");
+    let strict = bed.chain(", claims: { hd: shop, azp: shop-web }");
+    bed.with(|said| said.claims = json!({ "hd": "shop", "azp": "shop-web" }));
+    assert_eq!(Browser::login(&bed, &strict).page(&strict, "/").status, 200);
+    assert_eq!(Browser::login(&bed, &strict).page(&plain, "/").status, 200);
+    bed.with(|said| said.claims = json!({ "hd": "other" }));
+    let mut browser = Browser::login(&bed, &plain);
+    assert_eq!(browser.page(&plain, "/").status, 200);
+    assert_eq!(browser.page(&strict, "/").status, 401, "and nobody is sent round and round");
+    let state = Browser::default().begin(&bed, &strict, "/");
+    assert!(!state.is_empty());
 }
 
 #[test]
