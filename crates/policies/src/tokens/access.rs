@@ -113,14 +113,13 @@ impl Serialize for Claims<'_> {
     }
 }
 
-/// The client that asked: by its id, or by the name of whose key was shown.
+/// The client that asked: by its id, or by the name of whose key or password was shown.
 pub(super) fn client_of(identity: &Identity) -> &str {
-    match identity.credential.as_deref() {
-        Some(credential) => match credential.split_once(':') {
-            Some(("client", id)) => id,
-            Some(("key", _)) => &identity.subject,
-            _ => credential,
-        },
-        None => &identity.subject,
+    let Some(credential) = identity.credential.as_deref() else { return &identity.subject };
+    match credential.split_once(':') {
+        Some(("client", id)) => id,
+        Some(_) => &identity.subject,
+        // a client of the store is its own id
+        None => credential,
     }
 }
