@@ -30,8 +30,8 @@ fn store(folder: &Folder) -> String {
 }
 
 fn token(client: &mut Client) -> String {
-    let answer = client
-        .call("POST /auth HTTP/1.1\r\nHost: a\r\nX-Api-Key: shop-app-key-0001\r\nContent-Length: 0\r\n\r\n");
+    let answer =
+        client.call("POST /auth HTTP/1.1\r\nHost: a\r\nX-Api-Key: shop-app-key-0001\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer.json()["access_token"].as_str().unwrap().to_owned()
 }

@@ -98,8 +98,8 @@ impl Serialize for Claims<'_> {
         map.serialize_entry("iat", &(wanted.issued / 1000))?;
         map.serialize_entry("jti", &wanted.name)?;
         map.serialize_entry("client_id", client_of(identity))?;
-        if !wanted.scopes.is_empty() {
-            map.serialize_entry("scope", &wanted.scopes.join(" "))?;
+        if !identity.scopes.is_empty() {
+            map.serialize_entry("scope", &identity.scopes.join(" "))?;
         }
         for (name, list) in [("roles", self.roles), ("groups", self.groups)] {
             if !list.is_empty() {
