@@ -237,7 +237,7 @@ impl Accounts {
         let tokens = self.tokens.pin();
         let token = tokens.get(&digest(text)).ok_or(Refusal::Unknown)?;
         self.judge(token, Kind::Access, service, now)?;
-        Ok(token.grant.identity())
+        Ok(token.identity())
     }
 
     /// The token of a text, of any kind, good or not.
@@ -403,9 +403,9 @@ impl Accounts {
         let make = |kind: Kind, lifetime: u64| {
             let expires = now.saturating_add(lifetime).min(grant.expires);
             let (id, spent) = (self.next_id(now), AtomicBool::new(false));
-            Token { id, grant: Arc::clone(&grant), kind, issued: now, expires, spent }
+            Token { id, grant: Arc::clone(&grant), kind, issued: now, expires, spent, scopes: None }
         };
-        let token = make(Kind::Access, access);
+        let token = Token { scopes: text.scopes.map(<[String]>::to_vec), ..make(Kind::Access, access) };
         let access = text.of(&token).await?;
         let access = (access.0, access.1, token);
         changes.push(Change::Token(access.2.row(access.1)));
@@ -606,10 +606,8 @@ impl AccessText<'_> {
         let text = match self.mint {
             None => Prefix::Access.make()?,
             Some(mint) => {
-                let identity = token.grant.identity();
-                let scopes = self.scopes.unwrap_or(&identity.scopes);
-                let (issued, expires) = (token.issued, token.expires);
-                mint.text(Wanted { name: name(token.id), identity: &identity, scopes, issued, expires }).await?
+                let (identity, issued, expires) = (token.identity(), token.issued, token.expires);
+                mint.text(Wanted { name: name(token.id), identity: &identity, issued, expires }).await?
             }
         };
         let digest = digest(text.as_bytes());
@@ -626,7 +624,8 @@ impl From<NoRandomness> for Trouble {
 impl Token {
     fn row(&self, digest: Digest) -> TokenRow {
         let (id, grant, kind) = (self.id, self.grant.id, self.kind);
-        TokenRow { id, grant, kind, digest, issued: self.issued, expires: self.expires, spent: false }
+        let (issued, expires, scopes) = (self.issued, self.expires, self.scopes.clone());
+        TokenRow { id, grant, kind, digest, issued, expires, spent: false, scopes }
     }
 }
 

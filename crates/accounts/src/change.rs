@@ -83,6 +83,8 @@ pub struct TokenRow {
     pub expires: u64,
     /// Whether it was used or revoked.
     pub spent: bool,
+    /// What it may be used for, where that is less than its login is for.
+    pub scopes: Option<Vec<String>>,
 }
 
 /// A key that tokens are signed with, as it is kept.

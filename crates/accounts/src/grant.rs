@@ -66,9 +66,23 @@ pub struct Token {
     pub expires: u64,
     /// A refresh token that was used, or a token that was revoked.
     pub(crate) spent: AtomicBool,
+    /// What it may be used for, where that is less than its login is for.
+    pub(crate) scopes: Option<Vec<String>>,
 }
 
 impl Token {
+    /// Who holds it, and what it may be used for.
+    #[must_use]
+    #[inline]
+    pub fn identity(&self) -> Arc<Identity> {
+        let identity = self.grant.identity();
+        match &self.scopes {
+            None => identity,
+            // seldom asked for, and what a login is for may change at any time
+            Some(scopes) => Arc::new(Identity { scopes: scopes.clone(), ..Identity::clone(&identity) }),
+        }
+    }
+
     /// Its name, which is no secret and that of no other one.
     #[must_use]
     pub fn name(&self) -> String {
@@ -92,10 +106,8 @@ pub(crate) fn name(id: i64) -> String {
 pub struct Wanted<'a> {
     /// Its name, that of no other one.
     pub name: String,
-    /// Who holds it.
+    /// Who holds it, and what it may be used for.
     pub identity: &'a Identity,
-    /// What it may be used for.
-    pub scopes: &'a [String],
     /// Milliseconds since the Unix epoch.
     pub issued: u64,
     /// From this moment on it is void.

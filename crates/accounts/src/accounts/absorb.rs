@@ -124,6 +124,7 @@ impl Accounts {
             issued: row.issued,
             expires: row.expires,
             spent: AtomicBool::new(row.spent),
+            scopes: row.scopes.clone(),
         };
         self.put(row.digest, token);
         self.last_id.fetch_max(row.id, Ordering::AcqRel);

@@ -136,14 +136,27 @@ fn a_login_does_not_outlast_its_longest_time_however_often_it_is_refreshed() {
 
 #[test]
 fn less_than_was_given_may_be_asked_for_and_more_may_not() {
-    let accounts = Accounts::in_memory();
+    let folder = Folder::new();
+    let accounts = folder.open(NOW);
     let issued = issue(&accounts, "app", NOW);
+    let lifetimes = (15 * MINUTE, 60 * MINUTE);
     let ask = |scope: &str| {
         let scopes = Some(vec![scope.to_owned()]);
-        wait(accounts.refresh(refresh_text(&issued).as_bytes(), "shop", (1, 1), scopes, 1000, NOW))
+        wait(accounts.refresh(refresh_text(&issued).as_bytes(), "shop", lifetimes, scopes, 1000, NOW))
     };
     assert_eq!(ask("admin").unwrap_err(), Refusal::Scope.into());
-    assert_eq!(ask("read").unwrap().0.scopes, ["read"]);
+    let narrow = ask("read").unwrap().0;
+    assert_eq!(
+        (&*narrow.scopes, &*check(&accounts, &narrow, NOW).unwrap().scopes),
+        (&["read".to_owned()][..], &["read".to_owned()][..])
+    );
+    // the login stays what it is (RFC 6749, section 6)
+    let next = refresh(&accounts, refresh_text(&narrow), NOW).unwrap();
+    assert_eq!(check(&accounts, &next, NOW).unwrap().scopes, ["read", "write"]);
+    drop(accounts);
+    let accounts = folder.open(NOW);
+    assert_eq!(check(&accounts, &narrow, NOW).unwrap().scopes, ["read"]);
+    assert_eq!(check(&accounts, &next, NOW).unwrap().scopes, ["read", "write"]);
 }
 
 #[test]
@@ -325,10 +338,10 @@ struct Saying;
 
 impl Mint for Saying {
     fn text<'a>(&'a self, wanted: Wanted<'a>) -> crate::grant::Text<'a> {
-        let Wanted { name, identity, scopes, .. } = wanted;
+        let Wanted { name, identity, .. } = wanted;
         Box::pin(std::future::ready(match &*identity.subject {
             "nobody" => Err(Trouble::Unsigned("there is no key")),
-            subject => Ok(format!("{name} {subject} {}", scopes.join("+"))),
+            subject => Ok(format!("{name} {subject} {}", identity.scopes.join("+"))),
         }))
     }
 }
@@ -415,4 +428,19 @@ fn a_database_of_another_program_or_of_a_newer_version_is_refused() {
     assert!(error.0.contains("newer version"), "{error}");
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_store_of_the_first_version_is_brought_up_to_this_one_and_loses_nothing() {
+    let folder = Folder::new();
+    let accounts = folder.open(NOW);
+    let issued = issue(&accounts, "app", NOW);
+    drop(accounts);
+    let path = folder.0.join("daemun.db");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch("ALTER TABLE tokens DROP COLUMN scopes; PRAGMA user_version = 1").unwrap();
+    drop(old);
+    let accounts = folder.open(NOW);
+    assert_eq!(check(&accounts, &issued, NOW).unwrap().scopes, ["read", "write"]);
+    refresh(&accounts, refresh_text(&issued), NOW).unwrap();
 }

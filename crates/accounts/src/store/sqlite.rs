@@ -22,7 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const APPLICATION: i64 = 0x646d_756e;
 
 /// What brings a store from one version to the next, in order; never changed, only added to.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
 CREATE TABLE commits(number INTEGER NOT NULL) STRICT;
 INSERT INTO commits VALUES (0);
 CREATE TABLE grants(
@@ -46,7 +47,10 @@ CREATE INDEX credentials_consumer ON credentials(consumer);
 CREATE TABLE signing_keys(
   id TEXT PRIMARY KEY, number INTEGER NOT NULL, service TEXT NOT NULL, algorithm TEXT NOT NULL, sealed BLOB NOT NULL,
   created INTEGER NOT NULL, since INTEGER NOT NULL, until INTEGER) STRICT;
-"];
+",
+    // what a token may be used for, words with spaces between them, where that is less than its login is for
+    "ALTER TABLE tokens ADD COLUMN scopes TEXT;",
+];
 
 /// What acknowledged changes survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,7 +212,8 @@ fn write(to: &Transaction<'_>, number: i64, change: &Change) -> rusqlite::Result
             ],
         ),
         Change::Token(row) => run(
-            "INSERT INTO tokens VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO tokens(id, number, grant_id, kind, digest, issued, expires, spent, scopes) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             params![
                 row.id,
                 number,
@@ -217,7 +222,8 @@ fn write(to: &Transaction<'_>, number: i64, change: &Change) -> rusqlite::Result
                 row.digest,
                 signed(row.issued),
                 signed(row.expires),
-                row.spent
+                row.spent,
+                row.scopes.as_ref().map(|scopes| scopes.join(" "))
             ],
         ),
         Change::Spent(id) => run("UPDATE tokens SET spent = 1, number = ?2 WHERE id = ?1", params![id, number]),
@@ -305,7 +311,7 @@ fn read(from: &Transaction<'_>, seen: i64, visit: &mut dyn FnMut(Change)) -> rus
         "SELECT id, service, subject, consumer, credential, says, created, expires, revoked FROM grants WHERE number > ?1",
         |row| grant(row).map(Some),
     )?;
-    each("SELECT id, grant_id, kind, digest, issued, expires, spent FROM tokens WHERE number > ?1", |row| {
+    each("SELECT id, grant_id, kind, digest, issued, expires, spent, scopes FROM tokens WHERE number > ?1", |row| {
         let digest: Vec<u8> = row.get(3)?;
         let Ok(digest) = digest.try_into() else { return Ok(None) };
         Ok(Some(Change::Token(TokenRow {
@@ -316,6 +322,9 @@ fn read(from: &Transaction<'_>, seen: i64, visit: &mut dyn FnMut(Change)) -> rus
             issued: moment(row.get(4)?),
             expires: moment(row.get(5)?),
             spent: row.get(6)?,
+            scopes: row
+                .get::<_, Option<String>>(7)?
+                .map(|scopes| scopes.split_whitespace().map(str::to_owned).collect()),
         })))
     })?;
     each("SELECT id, service, algorithm, sealed, created, since, until FROM signing_keys WHERE number > ?1", |row| {

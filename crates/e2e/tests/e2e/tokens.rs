@@ -126,11 +126,16 @@ fn twenty_kills_under_load_lose_no_acknowledged_token_or_revocation() {
     let known: Arc<Mutex<Known>> = Arc::default();
     for round in 0..20 {
         let gateway = Gateway::start(&yaml(&store(&folder)));
-        let before = known.lock().unwrap().good.len();
+        let counts = || {
+            let known = known.lock().unwrap();
+            (known.good.len(), known.revoked.len())
+        };
+        let before = counts();
         let stop = Arc::new(AtomicBool::new(false));
         let threads: Vec<_> = (0..4).map(|_| work(&gateway, &known, &stop)).collect();
-        wait_until("tokens were given out", Duration::from_secs(30), || {
-            (known.lock().unwrap().good.len() >= before + 20).then_some(())
+        wait_until("tokens were given out and revoked", Duration::from_secs(30), || {
+            let now = counts();
+            (now.0 >= before.0 + 20 && now.1 > before.1).then_some(())
         });
         gateway.signal(Signal::KILL);
         stop.store(true, Ordering::Relaxed);

@@ -98,8 +98,8 @@ impl Serialize for Claims<'_> {
         map.serialize_entry("iat", &(wanted.issued / 1000))?;
         map.serialize_entry("jti", &wanted.name)?;
         map.serialize_entry("client_id", client_of(identity))?;
-        if !wanted.scopes.is_empty() {
-            map.serialize_entry("scope", &wanted.scopes.join(" "))?;
+        if !identity.scopes.is_empty() {
+            map.serialize_entry("scope", &identity.scopes.join(" "))?;
         }
         for (name, list) in [("roles", self.roles), ("groups", self.groups)] {
             if !list.is_empty() {
@@ -113,14 +113,13 @@ impl Serialize for Claims<'_> {
     }
 }
 
-/// The client that asked: by its id, or by the name of whose key was shown.
+/// The client that asked: by its id, or by the name of whose key or password was shown.
 pub(super) fn client_of(identity: &Identity) -> &str {
-    match identity.credential.as_deref() {
-        Some(credential) => match credential.split_once(':') {
-            Some(("client", id)) => id,
-            Some(("key" | "user" | "ldap" | "sql", _)) => &identity.subject,
-            _ => credential,
-        },
-        None => &identity.subject,
+    let Some(credential) = identity.credential.as_deref() else { return &identity.subject };
+    match credential.split_once(':') {
+        Some(("client", id)) => id,
+        Some(_) => &identity.subject,
+        // a client of the store is its own id
+        None => credential,
     }
 }

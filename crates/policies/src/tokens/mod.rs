@@ -445,7 +445,7 @@ impl Tokens {
         let good = token.filter(|token| {
             let unused = token.kind == Kind::Access || !token.is_spent();
             let good = unused && self.accounts.judge(token, token.kind, &self.name, now).is_ok();
-            good && !self.is_gone(&token.grant.identity())
+            good && !self.is_gone(&token.identity())
         });
         let Some(token) = good else { return answer(&json!({ "active": false })) };
         let identity = token.grant.identity();

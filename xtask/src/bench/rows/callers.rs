@@ -190,6 +190,7 @@ fn fill(path: &Path, count: usize) -> Result<()> {
             issued: 1,
             expires: NEVER,
             spent: false,
+            scopes: None,
         }));
         if changes.len() >= COMMIT {
             store.apply(&changes)?;
