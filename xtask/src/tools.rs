@@ -14,7 +14,7 @@ struct Tool {
     why: &'static str,
 }
 
-const TOOLS: [Tool; 15] = [
+const TOOLS: [Tool; 17] = [
     tool("cc", "build-essential", "linking, and the C parts of the TLS provider"),
     tool("openssl", "openssl", "certificates of tests and benchmark"),
     tool("curl", "curl", "the calls that README shows, and downloads of tests"),
@@ -33,6 +33,8 @@ const TOOLS: [Tool; 15] = [
     tool("npm", "npm", "their packages"),
     tool("go", "golang-go", "the module that holds the test vectors of JOSE"),
     tool("chromium", "chromium", "the browser of tests"),
+    tool("slapd", "slapd", "the directory of tests"),
+    tool("pg_ctlcluster", "postgresql", "the database of tests"),
     tool("taskset", "util-linux", "pinning of the benchmark"),
 ];
 

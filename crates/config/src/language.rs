@@ -20,7 +20,8 @@ pub(crate) mod target;
 mod targets;
 mod tokens;
 mod upstream;
-pub(crate) mod users;
+pub(crate) mod user_sources;
+mod users;
 
 pub use targets::{TargetList, read_targets};
 

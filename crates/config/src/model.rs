@@ -18,7 +18,7 @@ pub use failure::{Cached, Fallback, FallbackTo, Hedge, Mirror, Retry, RetryOn};
 pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, Probe};
 pub use password::PasswordHash;
 pub use tokens::{GrantType, ServiceUrls, SignedTokens, SigningAlgorithm, StoreConfig, TokenFormat, TokenService};
-pub use users::{User, UserSource};
+pub use users::{LdapGroups, LdapSource, SqlSource, User, UserSource};
 
 use std::fmt;
 use std::net::IpAddr;
@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::language::gate::{Adaptive, Importance, UpstreamLimits};
-pub use crate::language::users::UserSources;
+pub use crate::language::user_sources::UserSources;
 use crate::tree::{At, Node};
 
 /// A value and where it stood in the text.

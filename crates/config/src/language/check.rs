@@ -52,7 +52,12 @@ fn tokens(root: &Root, node: &Node, cx: &mut Decoder<'_>) {
         let help = "write `store: { path: daemun.db }`, or `store: memory` to lose them with the process";
         cx.report(found.path(format!("tokens.{}", first.key)).help(help));
     }
-    for (name, _) in root.tokens.0.iter().filter(|(_, service)| root.users.is_empty() && service.value.needs_users()) {
+    for (name, _) in root
+        .tokens
+        .0
+        .iter()
+        .filter(|(_, service)| root.users.is_empty() && service.sound && service.value.needs_users())
+    {
         let message = "there are no users, so nobody gets tokens for a password";
         let found =
             Diagnostic::warning(NO_CREDENTIALS, name.at, message).path(format!("tokens.{}.grants", name.value.0));

@@ -1,13 +1,13 @@
-//! Users: people who call with a name and a password, and where they are known. A password in clear is refused, not digested: what people
+//! Users: people who call with a name and a password. A password in clear is refused, not digested: what people
 //! choose is guessed from a plain digest.
 
 use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
 
 use super::consumer::{HexDigest, Scope, Username, names};
-use crate::decode::{Decoder, Name, Needed, OneOrMany, SchemaBuilder, Setting, text};
+use crate::decode::{Decoder, Name, Needed, SchemaBuilder, Setting, text};
 use crate::diagnostic::{CLEAR_PASSWORD, Diagnostic, SHORT_KEY};
-use crate::model::{PasswordHash, SecretBytes, Spanned, User, UserSource};
+use crate::model::{PasswordHash, SecretBytes, Spanned, User};
 use crate::settings;
 use crate::tree::Node;
 
@@ -154,42 +154,6 @@ fn from_base32(text: &[u8]) -> Option<Vec<u8>> {
         bits &= (1 << held) - 1;
     }
     (held < 5 && bits == 0).then_some(bytes)
-}
-
-/// Where users are known: one place, or several that are asked in turn while the user is known to none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UserSources(pub Vec<UserSource>);
-
-settings! {
-    /// Where users are known.
-    enum UserSourceText {
-        /// `users` of this configuration.
-        Embedded = "embedded",
-    }
-}
-
-impl Setting for UserSources {
-    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
-        let OneOrMany(sources) = OneOrMany::<UserSourceText>::decode(node, cx)?;
-        let sources: Vec<UserSource> = sources.into_iter().map(UserSourceText::lower).collect();
-        if sources.is_empty() {
-            cx.bad_value_help(node, "there is no place where users are known", "write `embedded` for those of `users`");
-            return None;
-        }
-        Some(Self(sources))
-    }
-
-    fn schema(s: &mut SchemaBuilder<'_>) -> Json {
-        OneOrMany::<UserSourceText>::schema(s)
-    }
-}
-
-impl UserSourceText {
-    fn lower(self) -> UserSource {
-        match self {
-            UserSourceText::Embedded => UserSource::Embedded,
-        }
-    }
 }
 
 #[cfg(test)]

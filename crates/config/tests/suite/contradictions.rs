@@ -245,3 +245,87 @@ fn a_bound_lies_below_the_one_over_all() {
     upstream(learned, &[&never("concurrency", "concurrency.min", 20)]);
     upstream(&learned.replace("20", "5"), FINE);
 }
+
+/// A token service in a store, with these keys; the store has these beside its path.
+#[track_caller]
+fn tokens(of_store: &str, of_service: &str, expected: &[&str]) {
+    finds(
+        &format!(
+            "store: {{ path: d.db{of_store} }}\ntokens: {{ shop: {{ {of_service} }} }}\n\
+             routes: [{{ name: a, match: {{ path: /a }}, answer: {{ body: a }} }}]\n"
+        ),
+        expected,
+    );
+}
+
+#[test]
+fn signed_tokens_have_an_issuer_and_a_store_that_their_keys_are_sealed_in() {
+    let key = ", key: \"0123456789abcdef0123456789abcdef\"";
+    tokens(key, "issuer: \"https://a.example\", access: { format: jwt }", FINE);
+    tokens(
+        key,
+        "access: { format: jwt }",
+        &["missing_key tokens.shop: signed tokens say who issued them, and there is no `issuer`; write `issuer: \
+           https://api.example.com` beside `access`"],
+    );
+    tokens(
+        "",
+        "issuer: \"https://a.example\", access: { format: jwt }",
+        &[
+            "missing_key store.key: tokens of `shop` are signed, and `store.key` is missing to seal the keys under; write `key: \
+           \"${env:DAEMUN_STORE_KEY}\"`; `daemun key new` makes one that will do",
+        ],
+    );
+}
+
+#[test]
+fn keys_of_signed_tokens_change_no_faster_than_tokens_end_and_opaque_ones_have_none() {
+    let key = ", key: \"0123456789abcdef0123456789abcdef\"";
+    let finding = "bad_value tokens.shop.access.rotate: keys would change faster than tokens end, or than within a second; make \
+                   `rotate` at least as long as `lifetime`";
+    let access = |more: &str| format!("issuer: \"https://a.example\", access: {{ format: jwt, {more} }}");
+    tokens(key, &access("lifetime: 1h, rotate: 59m"), &[finding]);
+    tokens(key, &access("lifetime: 1ms, rotate: 999ms"), &[finding]);
+    tokens(key, &access("lifetime: 1h, rotate: 1h"), FINE);
+    tokens(key, &access("lifetime: 1h, rotate: off"), FINE);
+    tokens(
+        key,
+        "access: { algorithm: ES256 }",
+        &["conflicting_keys tokens.shop.access.algorithm: `algorithm` is of signed tokens, and these are opaque; add \
+           `format: jwt`"],
+    );
+    tokens(
+        key,
+        &access("audience: []"),
+        &["bad_value tokens.shop.access.audience: a service has 1 to 16 audiences, and this one 0"],
+    );
+    tokens(
+        key,
+        "issuer: \"https://a.example?x\"",
+        &["bad_value tokens.shop.issuer: an issuer has no query (RFC 8414, section 2)"],
+    );
+    tokens(
+        key,
+        "urls: { token: auth }",
+        &["bad_value tokens.shop.urls.token: `auth` is neither a URL nor a path: it has no scheme; write \
+           `https://api.example.com/auth`, or `/auth`"],
+    );
+}
+
+#[test]
+fn where_a_service_is_found_stands_behind_its_issuer() {
+    let loaded = load(
+        "listeners: [{ bind: 127.0.0.1:0 }]\nstore: memory\ntokens:\n  shop:\n    issuer: https://a.example/v1/\n    \
+         access: { format: jwt }\n    urls: { jwks: \"https://b.example/keys\", revoke: /revoke }\n\
+         routes: [{ name: a, match: { path: /a }, answer: { body: a } }]\n",
+    );
+    let service = &loaded.config.unwrap().tokens[0];
+    assert_eq!(service.urls.token, "https://a.example/v1/token");
+    assert_eq!(service.urls.jwks, "https://b.example/keys");
+    assert_eq!(
+        (service.urls.revoke.as_deref(), &service.urls.introspect),
+        (Some("https://a.example/v1/revoke"), &None)
+    );
+    let daemun_config::model::TokenFormat::Jwt(how) = &service.format else { panic!("{:?}", service.format) };
+    assert_eq!((how.audience.as_slice(), &how.seal), (&["https://a.example/v1/".to_owned()][..], &None));
+}

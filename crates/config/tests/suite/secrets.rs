@@ -188,6 +188,24 @@ fn a_text_that_cannot_be_read_shows_nothing_that_looks_like_a_key() {
 }
 
 #[test]
+fn secrets_of_policies_are_hidden_wherever_policies_stand() {
+    for policies in [
+        format!("policies: {{ jwt: {{ keys: {{ secret: {SECRET} }} }} }}"),
+        format!("policies: {{ introspection: {{ client: {{ id: a, secret: {SECRET} }} }} }}"),
+        format!("policies: {{ jwt: {{ keys: {{ sekret: {SECRET} }} }} }}"),
+    ] {
+        hidden("a.yaml", &format!("{FRAME}{policies}\n"));
+    }
+    hidden(
+        "a.yaml",
+        &format!(
+            "listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes:\n- name: a\n  answer: {{}}\n  policies:\n    introspection:\n      \
+             client: {{ id: a, client_secret: {SECRET} }}\n"
+        ),
+    );
+}
+
+#[test]
 fn what_is_secret_in_the_settings_of_policies_is_not_shown() {
     for settings in [
         "csrf: { secret: SECRET }",
@@ -201,22 +219,4 @@ fn what_is_secret_in_the_settings_of_policies_is_not_shown() {
         let route = FRAME.replace("answer: {}", &format!("answer: {{}}, policies: {{ {settings} }}"));
         hidden("a.yaml", &route);
     }
-}
-
-#[test]
-fn secrets_of_policies_are_hidden_wherever_policies_stand() {
-    for policies in [
-        format!("policies: {{ jwt: {{ keys: {{ secret: {SECRET} }} }} }}"),
-        format!("policies: {{ introspection: {{ client: {{ id: a, secret: {SECRET} }} }} }}"),
-        format!("polices: {{ jwt: {{ keys: {{ secret: {SECRET} }} }} }}"),
-    ] {
-        hidden("a.yaml", &format!("{FRAME}{policies}\n"));
-    }
-    hidden(
-        "a.yaml",
-        &format!(
-            "listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes:\n- name: a\n  answer: {{}}\n  policies:\n    introspection:\n      \
-             client: {{ id: a, client_secret: {SECRET} }}\n"
-        ),
-    );
 }

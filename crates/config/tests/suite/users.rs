@@ -66,6 +66,114 @@ fn no_two_have_one_name_and_none_has_a_consumers() {
     );
 }
 
+/// The findings of a token service that asks a place for users.
+#[track_caller]
+fn source(text: &str, expected: &[&str]) {
+    finds(
+        &format!("{ROUTE}store: memory\ntokens: {{ shop: {{ grants: [password], refresh: off, users: {text} }} }}"),
+        expected,
+    );
+}
+
+#[test]
+fn a_directory_is_written_so_that_it_can_be_asked_without_giving_anything_away() {
+    let ldap = |more: &str| format!("{{ ldap: {{ base: \"dc=shop\", {more} }} }}");
+    for fine in [
+        "url: ldaps://d.test",
+        "url: \"ldap://[::1]:3389\"",
+        "url: ldap://d.test, start_tls: true",
+        "url: ldap://localhost",
+    ] {
+        source(&ldap(fine), &[]);
+    }
+    source(
+        &ldap("url: ldap://d.test"),
+        &[
+            "insecure tokens.shop.users.ldap.url: passwords go to the directory in clear; write `ldaps:`, or `start_tls: true`",
+        ],
+    );
+    for wrong in ["https://d.test", "ldaps://d.test/dc=shop", "ldaps://", "ldaps://d.test?x", "ldapi:///x"] {
+        source(
+            &ldap(&format!("url: \"{wrong}\"")),
+            &[&format!(
+                "bad_value tokens.shop.users.ldap.url: `{wrong}` is not the address of a directory; write it like \
+                 `ldaps://directory.internal` or `ldap://directory.internal:389`, with nothing behind the port"
+            )],
+        );
+    }
+    source(
+        &ldap("url: ldaps://d.test, start_tls: true"),
+        &[
+            "conflicting_keys tokens.shop.users.ldap.start_tls: `start_tls` is for `ldap:`, and `ldaps:` is secured from the start",
+        ],
+    );
+    source(
+        &ldap("url: ldaps://d.test, filter: (uid=alice)"),
+        &[
+            "bad_value tokens.shop.users.ldap.filter: `(uid=alice)` finds no user; write it like `(uid={username})`, in parentheses and \
+           with `{username}`",
+        ],
+    );
+    source(
+        &ldap("url: ldaps://d.test, bind_dn: cn=a"),
+        &[
+            "missing_key tokens.shop.users.ldap: `bind_dn` and `bind_password` need each other; leave both out to search as nobody in \
+           particular",
+        ],
+    );
+}
+
+#[test]
+fn a_database_is_written_without_its_password_in_the_address() {
+    let sql =
+        |more: &str| format!("{{ sql: {{ query: \"select password_hash from users where name = $1\", {more} }} }}");
+    for fine in [
+        "url: postgres://daemun@db.test/shop, password: s3cret-db",
+        "url: \"postgres://daemun@/shop?host=/run/postgresql\", tls: false",
+        "url: postgresql://daemun@127.0.0.1/shop, tls: false",
+    ] {
+        source(&sql(fine), &[]);
+    }
+    source(
+        &sql("url: postgres://daemun@db.test/shop, tls: false"),
+        &[
+            "insecure tokens.shop.users.sql.tls: hashes of passwords come from the database in clear; leave `tls: false` out",
+        ],
+    );
+    for url in ["postgres://daemun:s3cret@db.test/shop", "postgres://daemun@db.test/shop?password=s3cret"] {
+        source(
+            &sql(&format!("url: \"{url}\"")),
+            &["bad_value tokens.shop.users.sql.url: the address of the database holds a password; give it as \
+               `password: \"${env:DATABASE_PASSWORD}\"` beside `url`"],
+        );
+    }
+    let query = |query: &str| format!("{{ sql: {{ url: postgres://daemun@db.test/shop, query: \"{query}\" }} }}");
+    for wrong in ["select password_hash from users", "select 1 where a = $1 and b = $2"] {
+        source(
+            &query(wrong),
+            &[
+                "bad_value tokens.shop.users.sql.query: the query does not ask for one user: `$1` is the name; write it like \
+               `select password_hash, roles from users where name = $1`",
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_service_that_needs_users_is_warned_of_where_there_are_none() {
+    let help = "write `users: [{ name: …, password: … }]`, or say with `users: …` where they are known";
+    source(
+        "embedded",
+        &[&format!(
+            "no_credentials tokens.shop.grants: there are no users, so nobody gets tokens for a password; {help}"
+        )],
+    );
+    finds(
+        &format!("{ROUTE}store: memory\ntokens: {{ shop: {{ grants: [key], refresh: off, users: embedded }} }}"),
+        &["no_effect tokens.shop.users: users are never asked for: `grants` does not have `password`"],
+    );
+}
+
 #[test]
 fn what_cannot_be_a_second_factor_or_a_name_is_refused() {
     let user = |more: &str| format!("{ROUTE}users: [{{ name: alice, password: \"{HASH}\", {more} }}]");

@@ -16,6 +16,7 @@ const PAGES: &[(&str, &str, usize)] = &[
     ("finding-targets.md", include_str!("../../../../docs/guide/finding-targets.md"), 2),
     ("balancing.md", include_str!("../../../../docs/guide/balancing.md"), 4),
     ("failures.md", include_str!("../../../../docs/guide/failures.md"), 4),
+    ("users-and-passwords.md", include_str!("../../../../docs/guide/users-and-passwords.md"), 4),
     ("keys-users-tokens.md", include_str!("../../../../docs/guide/keys-users-tokens.md"), 2),
     ("overload.md", include_str!("../../../../docs/guide/overload.md"), 3),
     ("login.md", include_str!("../../../../docs/guide/login.md"), 1),
@@ -78,6 +79,7 @@ fn an_example_that_needs_files_or_variables_opens_with_the_commands_that_make_th
         ("api-keys.yaml", include_str!("../../../../examples/api-keys.yaml")),
         ("login.yaml", include_str!("../../../../examples/login.yaml")),
         ("tls.yaml", include_str!("../../../../examples/tls.yaml")),
+        ("users.yaml", include_str!("../../../../examples/users.yaml")),
     ] {
         let folder = Folder::new();
         folder.write(name, example);

@@ -151,7 +151,7 @@ fn a_user_logs_in_comes_back_to_the_page_and_logs_out() {
     let request = lane.origin.look(|log| log.requests.last().cloned()).unwrap();
     assert_eq!(request.field("x-consumer-name"), Some("ann"));
     assert_eq!(request.field("x-consumer-roles"), Some("buyer"));
-    assert!(!request.shown().contains("daemun_session"), "{}", request.shown());
+    assert!(!request.shown().contains("daemun-session"), "{}", request.shown());
     let asked = provider.asked("/token");
     for _ in 0..20 {
         assert_eq!(surfer.ask("GET", &format!("{SITE}/orders"), "").status, 200);
@@ -182,9 +182,9 @@ fn programs_come_with_keys_where_browsers_log_in() {
     let mut surfer = Surfer::new(&lane);
     surfer.begin("/api/a");
     assert_eq!(surfer.login("/api/a").1.status, 200);
-    let session = surfer.cookie("daemun_session").clone();
+    let session = surfer.cookie("daemun-session").clone();
     let with_key = format!(
-        "GET /api/a HTTP/1.1\r\nHost: shop.example\r\nX-Api-Key: 0123456789abcdef\r\nCookie: a=b; daemun_session={session}\r\n\r\n"
+        "GET /api/a HTTP/1.1\r\nHost: shop.example\r\nX-Api-Key: 0123456789abcdef\r\nCookie: a=b; daemun-session={session}\r\n\r\n"
     );
     assert_eq!(lane.connect().call(with_key).status, 200);
     let request = lane.origin.look(|log| log.requests.last().cloned()).unwrap();
@@ -234,7 +234,7 @@ fn a_login_is_of_its_browser_and_its_provider_alone() {
     assert!(url.starts_with(&format!("{SITE}/")) && page.status == 200, "{url}");
     let kept = surfer.clone();
     assert_eq!(surfer.ask("GET", &format!("{SITE}/orders"), "").status, 200);
-    let cookie = surfer.cookie("daemun_session");
+    let cookie = surfer.cookie("daemun-session");
     let last = if cookie.pop() == Some('A') { 'E' } else { 'A' };
     cookie.push(last);
     assert_eq!(surfer.ask("GET", &format!("{SITE}/orders"), "").status, 302, "a changed session");
@@ -283,7 +283,7 @@ fn a_browser_logs_in_and_out() {
     let page = of_case(&said, "in");
     assert_eq!((&page["url"], &page["body"]), (&json!("http://shop.example/orders?page=2"), &json!("/orders?page=2")));
     assert_eq!(page["script"], "", "scripts see no cookie");
-    assert_eq!(page["cookies"], json!([{ "name": "daemun_session", "httpOnly": true, "sameSite": "Lax" }]));
+    assert_eq!(page["cookies"], json!([{ "name": "daemun-session", "httpOnly": true, "sameSite": "Lax" }]));
     let page = of_case(&said, "out");
     assert_eq!((&page["url"], &page["cookies"]), (&json!("http://shop.example/bye"), &json!([])));
 }

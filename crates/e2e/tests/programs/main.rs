@@ -13,3 +13,4 @@ mod jose_vectors;
 mod oidc;
 mod login;
 mod oauth;
+mod users;

@@ -148,7 +148,7 @@ fn a_provider_that_is_away_opens_nothing_and_closes_nothing() {
     let mut client = lane.connect();
     let refused = get(&mut client, &token);
     assert_eq!((refused.status, refused.field("retry-after")), (503, Some("5")));
-    assert_eq!(refused.json()["type"], "https://daemun.dev/problems/cannot_authenticate");
+    assert_eq!(refused.json()["type"], "https://daemun.dev/problems/auth_unavailable");
     assert!(lane.origin.look(|log| log.requests.is_empty()));
     poll(PATIENCE, || lane.gateway.stderr().contains("cannot be had").then_some(())).expect("the operator is told");
     provider.control("back");

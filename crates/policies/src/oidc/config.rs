@@ -81,7 +81,7 @@ settings! {
         /// How long it lasts without a request.
         pub idle: TimeLimit = "1h",
         /// Cookie that holds it; over HTTPS its name begins with `__Host-`.
-        pub cookie: CookieName = "daemun_session",
+        pub cookie: CookieName = "daemun-session",
         /// Claims that it holds beside those that say who calls; all when absent.
         pub claims: Option<OneOrMany<String>>,
     }

@@ -128,7 +128,7 @@ impl TokenAuth {
         let identity = self.accounts.check(token, &self.service, now)?;
         match users::as_of_now(directory, &identity) {
             Now::Same => Ok(identity),
-            Now::Changed(identity) => Ok(self.accounts.set_identity(token, identity)),
+            Now::Changed(identity) => Ok(self.accounts.set_identity(token, *identity)),
             Now::Gone => Err(Refusal::Revoked),
         }
     }

@@ -354,7 +354,7 @@ impl Tokens {
                 Ok(caller) => Login::Caller(caller),
                 Err(refused) => return refused.stop(),
             },
-            other => other,
+            other @ (Login::Caller(_) | Login::Refresh(_)) => other,
         };
         let given = match login {
             // there is none any more

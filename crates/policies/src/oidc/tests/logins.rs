@@ -28,7 +28,7 @@ fn a_browser_is_sent_to_the_provider_and_comes_back_to_its_page() {
     }
     assert_eq!(sent.field("cache-control"), "no-store");
     let [cookie] = sent.set_cookies().try_into().unwrap();
-    assert!(cookie.starts_with("daemun_session_login=") && cookie.ends_with("; HttpOnly; SameSite=Lax"), "{cookie}");
+    assert!(cookie.starts_with("daemun-session_login=") && cookie.ends_with("; HttpOnly; SameSite=Lax"), "{cookie}");
     assert!(cookie.contains("; Path=/; Max-Age=600; ") && !cookie.contains(&sent.parameter("state")), "{cookie}");
     bed.with(|said| said.nonce = sent.parameter("nonce"));
     let back = browser.back(&chain, &sent.parameter("state"));
@@ -55,7 +55,7 @@ fn a_browser_is_sent_to_the_provider_and_comes_back_to_its_page() {
     );
     assert_eq!(page.set_cookies(), [""; 0]);
     let names: Vec<&str> = browser.cookies.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["theme", "daemun_session"], "nothing is left of the login");
+    assert_eq!(names, ["theme", "daemun-session"], "nothing is left of the login");
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn over_https_cookies_are_of_this_host_alone() {
         bed.with(|said| said.nonce = sent.parameter("nonce"));
         let back = browser.back(&chain, &sent.parameter("state"));
         for cookie in sent.set_cookies().iter().chain(&back.set_cookies()) {
-            assert!(cookie.starts_with("__Host-daemun_session") && cookie.ends_with("; Secure"), "{cookie}");
+            assert!(cookie.starts_with("__Host-daemun-session") && cookie.ends_with("; Secure"), "{cookie}");
         }
         assert_eq!(browser.page(&chain, "/").status, 200);
         // one that a neighbour could have set is none
@@ -149,7 +149,7 @@ fn two_pages_that_wait_for_a_login_both_come_back() {
             (sent.parameter("state"), sent.parameter("nonce"))
         })
         .collect();
-    assert!(browser.cookie("daemun_session_login").len() < 4096);
+    assert!(browser.cookie("daemun-session_login").len() < 4096);
     let came: Vec<u16> = begun
         .iter()
         .map(|(state, nonce)| {

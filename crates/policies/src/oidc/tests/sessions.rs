@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::bed::{Bed, Browser, ISSUER, settings};
 
-const SESSION: &str = "daemun_session";
+const SESSION: &str = "daemun-session";
 
 #[test]
 fn a_changed_cookie_is_no_session() {
@@ -39,7 +39,7 @@ fn what_is_sealed_for_another_end_is_no_session() {
     let chain = bed.chain("");
     let mut browser = Browser::default();
     browser.begin(&bed, &chain, "/");
-    let login = browser.cookie("daemun_session_login").to_owned();
+    let login = browser.cookie("daemun-session_login").to_owned();
     browser.cookies = vec![(SESSION.to_owned(), login)];
     assert_eq!(browser.send(&chain, "GET / HTTP/1.1").status, 401, "a login that is under way");
     let browser = Browser::login(&bed, &chain);

@@ -36,7 +36,7 @@ fn names(set: &str) -> BTreeSet<String> {
 
 fn signing(bench: &Bench) -> Arc<Signing> {
     // what the policy was built with is found again by its shape
-    let mut diagnostics = daemun_config::diagnostic::Diagnostics::new();
+    let mut diagnostics = daemun_config::Diagnostics::new();
     let mut ctx = BuildContext {
         diagnostics: &mut diagnostics,
         directory: &bench.directory,

@@ -2,7 +2,13 @@
 //! let in are answered alike and take the same work. Knows no request.
 
 mod cache;
+#[cfg(any(feature = "ldap", feature = "sql"))]
+mod elsewhere;
+#[cfg(feature = "ldap")]
+mod ldap;
 mod second_factor;
+#[cfg(feature = "sql")]
+mod sql;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -10,7 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use daemun_accounts::{Accounts, Trouble};
+use daemun_accounts::{Accounts, Trouble, text};
 use daemun_config::model::{PasswordHash, User, UserSource, UserSources};
 use daemun_pipeline::world::{Busy, compute};
 use daemun_pipeline::{BuildContext, Directory, Identity, World};
@@ -95,9 +101,40 @@ enum Found {
     Right(Identity),
 }
 
+/// A place where users are known.
+enum Source {
+    Embedded,
+    #[cfg(feature = "ldap")]
+    Ldap(ldap::Directory),
+    #[cfg(feature = "sql")]
+    Sql(sql::Database),
+}
+
+impl Source {
+    /// # Errors
+    /// What is wrong with it, by the code of a finding.
+    fn of(settings: &UserSource) -> Result<Source, (&'static str, String)> {
+        match settings {
+            UserSource::Embedded => Ok(Source::Embedded),
+            #[cfg(feature = "ldap")]
+            UserSource::Ldap(settings) => Ok(Source::Ldap(ldap::Directory::new(settings))),
+            #[cfg(feature = "sql")]
+            UserSource::Sql(settings) => {
+                let database = sql::Database::new(settings);
+                database.map(Source::Sql).map_err(|why| (daemun_config::diagnostic::BAD_VALUE, why))
+            }
+            #[cfg(not(all(feature = "ldap", feature = "sql")))]
+            _ => {
+                let why = "this program was built without what asks this place for users".to_owned();
+                Err((daemun_config::diagnostic::NOT_AVAILABLE, why))
+            }
+        }
+    }
+}
+
 /// The places where users are known, for the directory of a snapshot.
 pub(crate) struct Users {
-    sources: Vec<UserSource>,
+    sources: Vec<Source>,
     directory: Arc<Directory>,
     accounts: Arc<Accounts>,
     world: Arc<dyn World>,
@@ -132,11 +169,19 @@ impl Users {
         decoy_output.copy_from_slice(decoy);
         let decoy = usual(ctx.directory.users()).map(|hash| hash.decoy(&decoy_output));
         let decoy = decoy.or_else(|| PasswordHash::parse(USUAL).ok().map(|hash| hash.decoy(&decoy_output)))?;
+        let made: Result<Vec<Source>, _> = sources.0.iter().map(Source::of).collect();
+        let made = match made {
+            Ok(made) => made,
+            Err((code, why)) => {
+                ctx.error(code, why, None);
+                return None;
+            }
+        };
         // asked for before, since what is made while state is asked for cannot ask itself
         let accounts = Accounts::of(ctx.carry);
         let throttle = ctx.carry.get_or("users", "throttle", Throttle::default);
         let users = |_: &Directory| Users {
-            sources: sources.0.clone(),
+            sources: made,
             directory: Arc::clone(ctx.directory),
             accounts,
             world: Arc::clone(ctx.world),
@@ -157,7 +202,7 @@ impl Users {
 
     /// Whether only the configuration knows users.
     fn are_embedded(&self) -> bool {
-        self.sources.iter().all(|source| *source == UserSource::Embedded)
+        self.sources.iter().all(|source| matches!(source, Source::Embedded))
     }
 
     /// Who this is. Hashing runs beside the workers.
@@ -194,7 +239,11 @@ impl Users {
         let mut any_worked = false;
         for source in &self.sources {
             let found = match source {
-                UserSource::Embedded => self.embedded(login).await?,
+                Source::Embedded => self.embedded(login).await?,
+                #[cfg(feature = "ldap")]
+                Source::Ldap(directory) => directory.ask(&*self.world, login.name, login.password).await?,
+                #[cfg(feature = "sql")]
+                Source::Sql(database) => self.in_database(database, login).await?,
             };
             match found {
                 Found::Nobody { worked } => any_worked |= worked,
@@ -236,6 +285,22 @@ impl Users {
         Ok(Found::Right(identity_of(user)))
     }
 
+    #[cfg(feature = "sql")]
+    async fn in_database(&self, database: &sql::Database, login: &Login<'_>) -> Result<Found, Refused> {
+        let Some(known) = database.ask(&*self.world, login.name).await? else {
+            let like = database.like().unwrap_or_else(|| Arc::clone(&self.decoy));
+            self.hash(&like, login.password).await?;
+            return Ok(Found::Nobody { worked: true });
+        };
+        if !self.hash(&known.hash, login.password).await? {
+            return Ok(Found::Wrong("the password is another than that of the database"));
+        }
+        if known.disabled {
+            return Ok(Found::Wrong("the user is disabled in the database"));
+        }
+        Ok(Found::Right(known.identity))
+    }
+
     /// Refuses a user who would share the permissions of a consumer, or whose password was revoked.
     fn let_in(&self, identity: Identity) -> Result<Arc<Identity>, Refused> {
         let name = &*identity.subject;
@@ -275,7 +340,7 @@ impl Users {
 
     /// What `explain` says of a login: it asks nobody, and hashes here for users of the configuration.
     pub(crate) fn explain(&self, login: &Login<'_>) -> Explained {
-        match self.directory.user(login.name).filter(|_| self.sources.first() == Some(&UserSource::Embedded)) {
+        match self.directory.user(login.name).filter(|_| matches!(self.sources.first(), Some(Source::Embedded))) {
             Some(user) if !user.password.is_of(login.password) => Explained::Refused("the password is another"),
             Some(user) if user.disabled => Explained::Refused("the user is disabled"),
             Some(user) if user.has_second_factor() => Explained::Refused(NEEDS_SECOND_FACTOR),
@@ -307,9 +372,19 @@ fn usual<'a>(users: impl Iterator<Item = &'a User>) -> Option<PasswordHash> {
     costs.into_values().max_by_key(|(count, _)| *count).map(|(_, hash)| hash.clone())
 }
 
-/// What tells places from others, without what is secret in them.
+/// What tells places from others; a digest, since some of it is secret.
 fn shape(sources: &[UserSource]) -> String {
-    format!("{sources:?}")
+    let mut all = format!("{sources:?}");
+    for source in sources {
+        let secret = match source {
+            UserSource::Embedded => None,
+            UserSource::Ldap(ldap) => ldap.bind.as_ref().map(|(_, password)| password),
+            UserSource::Sql(sql) => sql.password.as_ref(),
+        };
+        all.push('\0');
+        all.push_str(secret.map_or("", |secret| &secret.0));
+    }
+    text::digest(all.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn identity_of(user: &User) -> Identity {
@@ -330,7 +405,7 @@ pub(crate) enum Now {
     /// It is as the token says, or no user of the configuration.
     Same,
     /// It has other roles, groups or tags.
-    Changed(Identity),
+    Changed(Box<Identity>),
     /// It is not there any more, is disabled, or has another password.
     Gone,
 }
@@ -344,5 +419,6 @@ pub(crate) fn as_of_now(directory: Option<&Directory>, identity: &Identity) -> N
     if user.roles == identity.roles && user.groups == identity.groups && user.tags == identity.tags {
         return Now::Same;
     }
-    Now::Changed(Identity { scopes: identity.scopes.clone(), claims: identity.claims.clone(), ..identity_of(user) })
+    let (scopes, claims) = (identity.scopes.clone(), identity.claims.clone());
+    Now::Changed(Box::new(Identity { scopes, claims, ..identity_of(user) }))
 }
