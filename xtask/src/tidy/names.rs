@@ -11,9 +11,10 @@ use crate::tree::File;
 
 const METRICS_PAGE: &str = "docs/reference/metrics.md";
 
-/// The prefix of every metric, which the names of crates share.
+/// The prefix of every metric, which the names of crates and of a cookie share.
 const PREFIX: &str = "daemun_";
 const CRATES: [&str; 7] = ["config", "control", "dataplane", "e2e", "import", "pipeline", "policies"];
+const COOKIES: [&str; 1] = ["session"];
 
 /// What the text format adds to the name of a histogram.
 const SUFFIXES: [&str; 3] = ["_bucket", "_sum", "_count"];
@@ -57,7 +58,7 @@ fn quoted_metrics(line: &str) -> Vec<String> {
     line.match_indices(&format!("\"{PREFIX}"))
         .filter_map(|(at, _)| line.get(at + 1..))
         .map(leading_name)
-        .filter(|name| !is_crate(name))
+        .filter(|name| !is_no_metric(name))
         .collect()
 }
 
@@ -65,7 +66,7 @@ fn words_with_prefix(line: &str) -> Vec<String> {
     line.match_indices(PREFIX)
         .filter_map(|(at, _)| line.get(at..))
         .map(leading_name)
-        .filter(|name| !is_crate(name))
+        .filter(|name| !is_no_metric(name))
         .collect()
 }
 
@@ -73,8 +74,9 @@ fn leading_name(text: &str) -> String {
     text.chars().take_while(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '_').collect()
 }
 
-fn is_crate(name: &str) -> bool {
-    name.strip_prefix(PREFIX).is_none_or(|rest| rest.is_empty() || CRATES.contains(&rest))
+fn is_no_metric(name: &str) -> bool {
+    let is_known = |rest: &str| rest.is_empty() || CRATES.contains(&rest) || COOKIES.contains(&rest);
+    name.strip_prefix(PREFIX).is_none_or(is_known)
 }
 
 /// The generated pages are what the generator makes of the types and tables in the source.

@@ -280,15 +280,8 @@ impl Provider {
                 }
             }
         }
-        let (claims, ..) = found.map_err(|why| match why {
-            Refused::NoKeys => self.away("there are no keys of it yet"),
-            why @ (Refused::TooLong
-            | Refused::Malformed(_)
-            | Refused::Type
-            | Refused::Unverified(_)
-            | Refused::Payload
-            | Refused::Unfit(_)) => not_taken(&why),
-        })?;
+        let no_keys = || self.away("there are no keys of it yet");
+        let (claims, ..) = found.map_err(|why| if why == Refused::NoKeys { no_keys() } else { not_taken(&why) })?;
         self.check(&claims, login)?;
         if let Some(hash) = claims.get("at_hash") {
             let jws = Jws::parse(token).map_err(|why| not_taken(&Refused::Malformed(why)))?;
