@@ -10,7 +10,7 @@ struct Keys;
 
 impl Environment for Keys {
     fn variable(&self, name: &str) -> Option<String> {
-        name.ends_with("_KEY").then(|| format!("{name} of sufficient length"))
+        ["_KEY", "_SECRET"].iter().any(|end| name.ends_with(end)).then(|| format!("{name} of sufficient length"))
     }
 
     fn read(&self, path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
@@ -30,6 +30,9 @@ const OTHERS: &[(&str, bool)] = &[
     ("introspection", true),
     ("mtls_auth", true),
     ("forward_auth", true),
+    ("oidc", true),
+    ("signature_auth", true),
+    ("basic_auth", true),
     ("token_auth", true),
     ("csrf", false),
     ("permission", false),
