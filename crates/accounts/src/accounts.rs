@@ -31,6 +31,16 @@ const MOST_TOKENS: usize = 20_000_000;
 /// Tokens that are forgotten at once.
 const FORGET: usize = 1_000;
 
+/// Bits of an id that tell processes apart.
+const TAG_BITS: u32 = 10;
+
+/// Chance decides; without any, processes are told apart by their numbers.
+fn tag() -> i64 {
+    let mut bytes = [0; 2];
+    let drawn = aws_lc_rs::rand::fill(&mut bytes).map(|()| u32::from(u16::from_le_bytes(bytes)));
+    i64::from(drawn.unwrap_or_else(|_| std::process::id()) & ((1 << TAG_BITS) - 1))
+}
+
 /// A digest is as good as random, so that its first bytes are its hash.
 #[derive(Default)]
 pub(crate) struct First(u64);
@@ -148,6 +158,8 @@ pub struct Accounts {
     expiry: Expiry,
     interned: Interned,
     last_id: AtomicI64,
+    /// The lowest bits of the ids this process gives out.
+    tag: i64,
     /// When it was last looked at uses of credentials.
     looked: AtomicU64,
     journal: OnceLock<Journal>,
@@ -187,6 +199,7 @@ impl Accounts {
             expiry: Expiry::default(),
             interned: Interned::default(),
             last_id: AtomicI64::new(0),
+            tag: tag(),
             looked: AtomicU64::new(0),
             journal: OnceLock::new(),
         }
@@ -314,12 +327,13 @@ impl Accounts {
         Arc::clone(marks.get_or_insert_with(format!("{kind}:{name}"), Arc::default))
     }
 
-    /// An id that grows with time: milliseconds, then a count.
+    /// An id that grows with time: milliseconds, a count, and what tells this process from another that has the same store open.
     fn next_id(&self, now: u64) -> i64 {
-        let floor = i64::try_from(now << 20).unwrap_or(0);
-        let next = |last: i64| Some(last.max(floor).saturating_add(1));
-        let last = self.last_id.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).unwrap_or(0);
-        last.max(floor).saturating_add(1)
+        let floor = i64::try_from(now << 20).unwrap_or(0) | self.tag;
+        let next = |last: i64| last.saturating_add(1 << TAG_BITS).max(floor);
+        let last = self.last_id.fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| Some(next(last)));
+        // what another process gave out may have been seen meanwhile
+        next(last.unwrap_or(0)) & !((1 << TAG_BITS) - 1) | self.tag
     }
 
     /// Has changes written; done once they last.

@@ -80,23 +80,34 @@ pub(crate) fn note_identity(exchange: &mut Exchange, identity: &Arc<Identity>) -
     }
     exchange.consumer = consumer;
     exchange.identity = Some(Arc::clone(identity));
-    let mut roles = String::new();
-    for role in exchange.roles().filter(|role| is_sendable(role) && !role.contains(',')) {
-        if !roles.is_empty() {
-            roles.push(',');
-        }
-        roles.push_str(role);
-    }
-    for field in exchange.request.head.fields.iter_mut().filter(|field| field.id == FieldId::Identity) {
-        field.removed = true;
-    }
-    let name = exchange.consumer().map_or_else(|| identity.subject.to_string(), |consumer| consumer.name.clone());
     let head = &mut exchange.request.head;
-    exchange.consumer_text = push(head, NAME_FIELD, name.as_bytes());
-    if !roles.is_empty() {
-        push(head, ROLES_FIELD, roles.as_bytes());
+    if told {
+        for field in head.fields.iter_mut().filter(|field| field.id == FieldId::Identity) {
+            field.removed = true;
+        }
     }
+    let directory = consumer.and(exchange.directory.as_ref());
+    let known = directory.zip(consumer).and_then(|(directory, consumer)| directory.get(consumer));
+    exchange.consumer_text = push(head, NAME_FIELD, known.map_or(&*identity.subject, |known| &known.name).as_bytes());
+    let own = known.map(|known| known.roles.as_slice()).unwrap_or_default();
+    push_roles(head, own.iter().chain(&identity.roles));
     true
+}
+
+/// Tells the upstream the roles that can be sent, where there are any.
+fn push_roles<'r>(head: &mut Head, roles: impl Iterator<Item = &'r String>) {
+    let start = head.buf.len();
+    for role in roles.filter(|role| is_sendable(role) && !role.contains(',')) {
+        if head.buf.len() > start {
+            head.buf.push(b',');
+        }
+        head.buf.extend_from_slice(role.as_bytes());
+    }
+    let value = Span::new(start, head.buf.len());
+    if !value.is_empty() {
+        let name = head.store(ROLES_FIELD.as_bytes());
+        head.fields.push(Field { name, value, id: FieldId::Identity, removed: false });
+    }
 }
 
 /// Notes the caller on the exchange and tells the upstream; name and roles as they are sent. Once is enough.
