@@ -10,7 +10,13 @@ struct Keys;
 
 impl Environment for Keys {
     fn variable(&self, name: &str) -> Option<String> {
-        ["_KEY", "_SECRET"].iter().any(|end| name.ends_with(end)).then(|| format!("{name} of sufficient length"))
+        const HASH: &str = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+        match name.rsplit('_').next()? {
+            "HASH" => Some(HASH.to_owned()),
+            "TOTP" => Some("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ".to_owned()),
+            "KEY" | "SECRET" | "PASSWORD" => Some(format!("{name} of sufficient length")),
+            _ => None,
+        }
     }
 
     fn read(&self, path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
