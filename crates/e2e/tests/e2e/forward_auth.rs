@@ -220,8 +220,12 @@ fn a_service_that_fails_in_any_way_lets_nobody_in() {
     let gateway = gateway(&format!("http://{refused}"), &one, &one, "unavailable: 403");
     let answer = call(&gateway, "/", "");
     assert_eq!((answer.status, answer.json()["status"].as_u64()), (403, Some(403)));
-    let metrics = gateway.metrics();
-    assert!(metrics.samples().iter().any(|(name, value)| name.contains("auth_unavailable") && *value > 0.0));
+    // an exchange is counted once its answer is on its way
+    wait_until("the metrics tell why", Duration::from_secs(10), || {
+        let metrics = gateway.metrics();
+        let told = |(name, value): (&String, &f64)| name.contains("auth_unavailable") && *value > 0.0;
+        metrics.samples().iter().any(told).then_some(())
+    });
     assert_eq!(reached(&one), [""; 0], "nothing reached the upstream");
 }
 
