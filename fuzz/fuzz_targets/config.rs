@@ -51,17 +51,8 @@ const WORDS: [&str; 30] = [
     "\u{85}\u{2028}\u{feff}",
 ];
 
-static POLICIES: LazyLock<Vec<PolicyDescription>> = LazyLock::new(|| {
-    let description = |row: &daemun_pipeline::PolicyRow| PolicyDescription {
-        name: row.name,
-        phase: "",
-        doc: "",
-        authenticator: row.name == "key_auth",
-        check: row.check as fn(&Node, &mut Decoder<'_>),
-        schema: row.schema as fn(&mut SchemaBuilder<'_>) -> _,
-    };
-    REGISTRY.iter().map(description).collect()
-});
+static POLICIES: LazyLock<Vec<PolicyDescription>> =
+    LazyLock::new(|| REGISTRY.iter().map(daemun_pipeline::PolicyRow::describe).collect());
 
 fuzz_target!(|data: &[u8]| {
     let Some((form, rest)) = data.split_first() else { return };
@@ -139,7 +130,9 @@ fn tree(input: &mut Unstructured<'_>, depth: usize) -> Result<Node> {
         0 => Value::Null,
         1 => Value::Bool(input.arbitrary()?),
         2 => Value::Number(number(input)?.into()),
-        3..=5 => Value::String(Text { text: text(input)?, quoted: true, reference: false, secret: false }),
+        3..=5 => {
+            Value::String(Text { text: text(input)?, quoted: true, reference: false, secret: false, template: None })
+        }
         6 => {
             let count = input.int_in_range(0..=5)?;
             Value::Seq((0..count).map(|_| tree(input, depth - 1)).collect::<Result<_>>()?)

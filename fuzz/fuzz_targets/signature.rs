@@ -7,11 +7,8 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let Some((form, text)) = data.split_first() else { return };
-    let held = if form % 2 == 0 {
-        hmac_auth::check_reader(text)
-    } else {
-        signature_auth::check_reader(text, &exchange())
-    };
+    let held =
+        if form % 2 == 0 { hmac_auth::check_reader(text) } else { signature_auth::check_reader(text, &exchange()) };
     assert_eq!(held, Ok(()));
 });
 

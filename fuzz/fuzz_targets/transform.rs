@@ -27,6 +27,11 @@ fn policy(settings: &str) -> Box<dyn Policy> {
         diagnostics: &mut diagnostics,
         directory: &Arc::new(Directory::new(Vec::new())),
         carry: &Carry::default(),
+        world: &daemun_pipeline::Nowhere::shared(),
+        token_services: &[],
+        has_store: false,
+        folders: &[],
+        upstreams: &(Arc::new(()) as _),
         route: Some("a"),
         authenticated: false,
         body: 10 << 20,
@@ -41,11 +46,11 @@ fn run(policy: &dyn Policy, kind: &str, body: &[u8]) -> Option<Vec<u8>> {
     let mut exchange = Exchange::default();
     exchange.request.head.append("content-type", kind.as_bytes());
     exchange.request.body = Some(body.to_vec());
-    match policy.on_request(&mut exchange) {
-        Flow::Now(Ok(())) => exchange.request.body,
-        Flow::Now(Err(_)) => None,
+    let passes = match policy.on_request(&mut exchange) {
+        Flow::Now(verdict) => verdict.is_ok(),
         Flow::Later(_) => unreachable!("it never waits"),
-    }
+    };
+    exchange.request.body.take().filter(|_| passes)
 }
 
 fuzz_target!(|data: &[u8]| {

@@ -8,6 +8,8 @@ use daemun_config::model::{Match, Spanned};
 use daemun_config::tree::At;
 use daemun_dataplane::router::path;
 use daemun_dataplane::router::{Captures, Conditions, Outcome, Query, RouteSpec, Router, Verdict};
+use daemun_pipeline::bounded::Budget;
+use daemun_pipeline::expression::{Expression, Place, ReadBody};
 
 #[path = "../../crates/dataplane/src/router/tests/naive.rs"]
 mod naive;
@@ -93,8 +95,13 @@ impl Conditions for Request {
         show(&self.cookies, name, visit);
     }
 
-    fn client_ip(&self) -> IpAddr {
-        self.client_ip
+    fn client_ip(&self) -> Option<IpAddr> {
+        Some(self.client_ip)
+    }
+
+    fn when(&self, when: &Expression, _: u64, place: Place<'_>) -> bool {
+        when.test_at(&self.exchange(), place, &ReadBody::default(), &Budget::default())
+            .expect("a condition that holds or not")
     }
 }
 

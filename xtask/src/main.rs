@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         "load" => load::run(rest),
         "read" => bench::reading::run(rest),
         "shape" => bench::shaping::run(rest),
+        "verify" => bench::verifying::run(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

@@ -168,6 +168,7 @@ impl Root {
         let routes = self.routes.into_iter().zip(destinations).filter(|(route, _)| route.sound);
         let store = self.store.map(StoreText::lower);
         let config = Config {
+            folders: Vec::new(),
             workers: self.workers.and_then(|workers| usize::try_from(workers.get()).ok()),
             reload: match self.reload {
                 ReloadText::Watch => Reload::Watch,

@@ -297,6 +297,9 @@ impl Loader {
             let mut cx = cx.unresolved(&resolved.unresolved);
             read = language::read(tree, &mut cx);
             self.files.extend(cx.take_files());
+            if let Some((config, _)) = &mut read {
+                config.folders.clone_from(&self.folders);
+            }
             workers(read.as_mut().map(|(config, _)| config), environment, &mut self.diagnostics);
             self.diagnostics.remove(|found| {
                 let unresolved = found.code != BAD_REFERENCE && resolved.unresolved.contains(&found.at);

@@ -42,6 +42,8 @@ pub struct Spanned<T> {
 /// `Debug` prints how much there is of what, not the values: some may come out of secrets.
 #[derive(Clone)]
 pub struct Config {
+    /// The folder of each file it was read from, which relative paths in it refer to, by [`crate::tree::At::file`].
+    pub folders: Vec<PathBuf>,
     /// Worker threads; `None`: one per core.
     pub workers: Option<usize>,
     /// Whether a change of the files reloads (SIGHUP always does).

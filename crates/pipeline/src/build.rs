@@ -1,5 +1,6 @@
 //! What a policy may ask for while it is compiled. Knows nothing of the running gateway but what is carried over from it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use daemun_config::decode::{Decoder, Setting};
@@ -37,6 +38,8 @@ pub struct BuildContext<'a> {
     pub body: u64,
     /// Path of the settings in the configuration, for findings.
     pub path: String,
+    /// The folder of each file of the configuration, which relative paths in the settings refer to.
+    pub folders: &'a [PathBuf],
     /// Where the settings stand.
     pub at: At,
     /// Names of the path parameters of the route's pattern, by index of [`crate::Exchange::params`].
@@ -46,7 +49,7 @@ pub struct BuildContext<'a> {
 impl BuildContext<'_> {
     /// Reads settings out of the tree; findings are reported here only if [`daemun_config::load`] did not check them before.
     pub fn decode<T: Setting>(&mut self, node: &Node) -> Option<T> {
-        let mut decoder = Decoder::new(self.diagnostics, &self.path);
+        let mut decoder = Decoder::new(self.diagnostics, &self.path).folders(self.folders);
         T::decode(node, &mut decoder)
     }
 

@@ -36,6 +36,7 @@ fn main() {
         world: &Nowhere::shared(),
         token_services: &[],
         has_store: false,
+        folders: &[],
         upstreams: &(Arc::new(()) as _),
         route: Some("items"),
         authenticated: true,

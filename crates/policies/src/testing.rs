@@ -123,6 +123,7 @@ impl Bench {
                 world: &self.world,
                 token_services: &self.token_services,
                 has_store: false,
+                folders: &[],
                 upstreams: &self.upstreams,
                 route: self.route.as_deref(),
                 authenticated,

@@ -11,8 +11,10 @@ pub(crate) mod reading;
 mod rows;
 mod scenario;
 pub(crate) mod shaping;
+mod signer;
 mod stats;
 mod table;
+pub(crate) mod verifying;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

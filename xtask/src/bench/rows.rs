@@ -6,10 +6,12 @@ mod faults;
 mod idle;
 mod latency;
 mod overload;
+mod passwords;
 mod publish;
 mod reload;
 mod resources;
 mod routes;
+mod tokens;
 mod transform;
 
 use anyhow::Result;
@@ -24,13 +26,17 @@ pub(super) struct Row {
     pub(super) measure: fn(&Bench) -> Result<Vec<Line>>,
 }
 
-pub(super) const ROWS: [Row; 25] = [
+pub(super) const ROWS: [Row; 29] = [
     Row { name: "plain", title: "plain proxying", measure: cpu::plain },
     Row { name: "logs", title: "with access logs", measure: cpu::logs },
     Row { name: "keys", title: "10,000 keys, a limit per consumer", measure: cpu::keys },
     Row { name: "policies", title: "six policies on one route", measure: cpu::policies },
+    Row { name: "permission", title: "key, role and a condition", measure: cpu::permission },
+    Row { name: "jwt", title: "JWTs that were seen before", measure: cpu::jwt },
+    Row { name: "tokens", title: "what a JWT costs", measure: tokens::measure },
     Row { name: "callers", title: "keys and tokens, ten and a million", measure: callers::measure },
     Row { name: "issue", title: "tokens given out", measure: callers::issue },
+    Row { name: "passwords", title: "a flood of passwords", measure: passwords::measure },
     Row { name: "routes", title: "many routes", measure: routes::measure },
     Row { name: "tls", title: "TLS 1.3, keep-alive", measure: cpu::tls },
     Row { name: "handshake-p256", title: "TLS 1.3, full handshakes, P-256", measure: cpu::handshake_p256 },

@@ -65,6 +65,10 @@ pub(super) struct Scenario {
     pub(super) keys: bool,
     /// Has six policies on the route; Daemun only.
     pub(super) policies: bool,
+    /// Asks for a role, and for a condition in CEL, of whoever the key is of; Daemun only.
+    pub(super) permission: bool,
+    /// Verifies tokens with the key in this file; Daemun only.
+    pub(super) jwt: Option<&'static str>,
     /// Writes a line to a file for each request.
     pub(super) access_log: bool,
     /// Passes WebSocket upgrades on.

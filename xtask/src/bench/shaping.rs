@@ -20,7 +20,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let [rounds] = arguments else { bail!("`shape` is for the benchmark") };
     let rounds: usize = rounds.parse()?;
     let document = document();
-    let policy = policy()?;
+    let policy = built("transform", SETTINGS)?;
     let (before, after) = (once(&*policy, &document)?.len(), document.len());
     ensure!(before < after, "the policy does not act");
     for _ in 0..rounds {
@@ -71,11 +71,11 @@ fn document() -> Vec<u8> {
     format!("{{\"user_id\":12345,{customer},\"items\":[{}],\"total\":99.5}}", items.join(",")).into_bytes()
 }
 
-fn policy() -> Result<Box<dyn Policy>> {
+/// The policy `name` with `settings`, on a route that knows who calls.
+pub(super) fn built(name: &str, settings: &str) -> Result<Box<dyn Policy>> {
     let mut diagnostics = Diagnostics::new();
-    let node = parse_text(SETTINGS, &mut diagnostics).context("the settings are no YAML")?;
-    let row =
-        daemun_policies::REGISTRY.iter().find(|row| row.name == "transform").context("there is no `transform`")?;
+    let node = parse_text(settings, &mut diagnostics).context("the settings are no YAML")?;
+    let row = daemun_policies::REGISTRY.iter().find(|row| row.name == name).context("there is no such policy")?;
     let mut ctx = BuildContext {
         diagnostics: &mut diagnostics,
         directory: &Arc::new(Directory::new(Vec::new())),
@@ -83,11 +83,12 @@ fn policy() -> Result<Box<dyn Policy>> {
         world: &daemun_pipeline::Nowhere::shared(),
         token_services: &[],
         has_store: false,
+        folders: &[],
         upstreams: &(Arc::new(()) as _),
         route: Some("items"),
-        authenticated: false,
+        authenticated: true,
         body: 10 << 20,
-        path: "routes.items.policies.transform".to_owned(),
+        path: format!("routes.items.policies.{name}"),
         at: node.at,
         param_names: &[],
     };
@@ -103,7 +104,7 @@ mod tests {
     fn the_policy_acts_on_the_document_that_is_measured() {
         let document = document();
         assert!((4000..4700).contains(&document.len()), "{}", document.len());
-        let out = once(&*policy().unwrap(), &document).unwrap();
+        let out = once(&*built("transform", SETTINGS).unwrap(), &document).unwrap();
         let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(value["customer"]["name"], "Lee");
         assert_eq!((value["userId"].as_u64(), value["items"][3].get("internal")), (Some(12345), None));

@@ -1,6 +1,7 @@
 //! `Config` becomes `Snapshot`: everything that can be decided before a request comes is decided here, and every finding reported.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use daemun_config::Draft;
@@ -94,6 +95,7 @@ fn compile(
         world,
         token_services: &config.tokens,
         has_store: config.store.is_some(),
+        folders: &config.folders,
         upstreams: &known,
         directory: &directory,
         diagnostics,
@@ -186,6 +188,7 @@ struct Compiler<'a> {
     world: &'a Arc<dyn World>,
     token_services: &'a [model::TokenService],
     has_store: bool,
+    folders: &'a [PathBuf],
     upstreams: &'a Arc<dyn Upstreams>,
     directory: &'a Arc<Directory>,
     diagnostics: &'a mut Diagnostics,
@@ -281,6 +284,7 @@ impl Compiler<'_> {
             world: self.world,
             token_services: self.token_services,
             has_store: self.has_store,
+            folders: self.folders,
             upstreams: self.upstreams,
             route,
             authenticated,

@@ -42,6 +42,28 @@ fn check_says_all_that_is_wrong_at_once() {
 }
 
 #[test]
+fn files_that_policies_read_are_looked_for_beside_the_file_that_names_them() {
+    let folder = Folder::new();
+    let elsewhere = Folder::new();
+    let configuration = folder.path().join("daemun.yaml").to_str().unwrap().to_owned();
+    folder.write("partners.txt", "192.0.2.0/24\n");
+    folder.write("keys.json", r#"{"keys":[{"kty":"oct","k":"Y29ycmVjdCBob3JzZSBiYXR0ZXJ5IHN0YXBsZSA0NzEx"}]}"#);
+    folder.write("only.cedar", "permit(principal, action, resource);");
+    folder.write(
+        "daemun.yaml",
+        "listeners: [{ bind: 127.0.0.1:0 }]\nroutes:\n  - name: hello\n    match: { path: /hello }\n    answer: { body: hello }\n    \
+         policies:\n      ip_filter: { allow_file: partners.txt }\n      \
+         jwt: { audience: off, keys: { file: keys.json } }\n      permission: { cedar: { policies: [only.cedar] } }\n",
+    );
+    let (code, stdout, stderr) = run_command(elsewhere.path(), &["check", "-c", &configuration]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    std::fs::remove_file(folder.path().join("partners.txt")).unwrap();
+    let (code, stdout, stderr) = run_command(elsewhere.path(), &["check", "-c", &configuration]);
+    assert_eq!(code, Some(1));
+    assert!(format!("{stdout}{stderr}").contains("partners.txt` cannot be read"), "{stdout}{stderr}");
+}
+
+#[test]
 fn check_warns_of_a_body_limit_that_no_route_lets_act() {
     let warned = |yaml: &str| {
         let (code, stdout, stderr) = run(yaml, &["check"]);

@@ -130,6 +130,7 @@ fn policy(schema: &Value, formats: bool, remotes: &Map<String, Value>) -> Option
         world: &daemun_pipeline::Nowhere::shared(),
         token_services: &[],
         has_store: false,
+        folders: &[],
         upstreams: &(Arc::new(()) as _),
         route: Some("suite"),
         authenticated: false,

@@ -7,6 +7,7 @@ use super::super::loads::{CONNECTIONS, Load, get, own, request, write_requests};
 use super::super::peer::{Peer, Sample};
 use super::super::process::{LOAD_CPU, Process, free_addresses};
 use super::super::scenario::{CONSUMERS, Key, Kind, Scenario, key};
+use super::super::signer::Signer;
 use super::super::stats::{Numbers, Spread, median};
 use super::super::table::Line;
 
@@ -46,21 +47,32 @@ pub(super) fn logs(bench: &Bench) -> Result<Vec<Line>> {
 }
 
 pub(super) fn keys(bench: &Bench) -> Result<Vec<Line>> {
-    let mut all: Vec<Vec<u8>> = (0..CONSUMERS)
-        .map(|consumer| {
-            request(
-                "GET",
-                "bench.example",
-                &format!("/items/{consumer}"),
-                &format!("X-Api-Key: {}\r\n", key(consumer)),
-                &[],
-            )
-        })
-        .collect();
-    Numbers(1).shuffle(&mut all);
-    let load = requests(bench, "keys", &all)?;
+    let load = keyed(bench)?;
     let scenario = Scenario { keys: true, ..Scenario::default() };
     let row = Measure::of("10,000 keys, a limit per consumer", load, 300_000, Some(0.95));
+    measure(bench, &Measure { scenario, against: Against::BareNginx, ..row })
+}
+
+pub(super) fn permission(bench: &Bench) -> Result<Vec<Line>> {
+    let scenario = Scenario { permission: true, ..Scenario::default() };
+    let row = Measure::of("10,000 keys, a role, a condition in CEL", keyed(bench)?, 300_000, Some(0.95));
+    measure(bench, &Measure { scenario, against: Against::BareNginx, ..row })
+}
+
+/// Tokens of so many subjects, each seen before.
+const SUBJECTS: usize = 1_000;
+
+pub(super) fn jwt(bench: &Bench) -> Result<Vec<Line>> {
+    const KEYS: &str = "jwt-cpu.key";
+    let signer = Signer::es256()?;
+    std::fs::write(bench.folder.join(KEYS), signer.key_file()?)?;
+    let of = |number: usize| -> Result<Vec<u8>> {
+        let fields = format!("Authorization: Bearer {}\r\n", signer.token(number)?);
+        Ok(request("GET", "bench.example", &format!("/items/{number}"), &fields, &[]))
+    };
+    let load = requests(bench, "jwt", &(0..SUBJECTS).map(of).collect::<Result<Vec<_>>>()?)?;
+    let scenario = Scenario { jwt: Some(KEYS), ..Scenario::default() };
+    let row = Measure::of("a JWT, one of 1,000 that were seen before", load, 300_000, Some(0.95));
     measure(bench, &Measure { scenario, against: Against::BareNginx, ..row })
 }
 
@@ -143,6 +155,17 @@ pub(super) fn websocket(bench: &Bench) -> Result<Vec<Line>> {
     let scenario = Scenario { websocket: true, ..Scenario::default() };
     let row = Measure::of("WebSocket messages of 64 bytes, there and back", Load::Websocket, 300_000, None);
     measure(bench, &Measure { scenario, origin: Some(address), ..row })
+}
+
+/// A load with the key of each consumer in turn, in an order of chance.
+fn keyed(bench: &Bench) -> Result<Load> {
+    let of = |consumer: usize| {
+        let fields = format!("X-Api-Key: {}\r\n", key(consumer));
+        request("GET", "bench.example", &format!("/items/{consumer}"), &fields, &[])
+    };
+    let mut all: Vec<Vec<u8>> = (0..CONSUMERS).map(of).collect();
+    Numbers(1).shuffle(&mut all);
+    requests(bench, "keys", &all)
 }
 
 /// A load over [`CONNECTIONS`] connections that sends `all` in turn.

@@ -19,12 +19,12 @@ use crate::shell;
 const LENGTHS: (u64, u64) = (2_000, 10_000);
 
 /// Connections of the load: few, for under callgrind each request takes its time.
-const CONNECTIONS: usize = 8;
+pub(super) const CONNECTIONS: usize = 8;
 
 const MOST: f64 = 1.01;
 
 /// A feature, and the lines that configure it: at the top, in the upstream, in the route.
-struct Feature {
+pub(super) struct Feature {
     name: &'static str,
     top: &'static str,
     upstream: &'static str,
@@ -33,7 +33,7 @@ struct Feature {
     most: f64,
 }
 
-const fn feature(name: &'static str) -> Feature {
+pub(super) const fn feature(name: &'static str) -> Feature {
     Feature { name, top: "", upstream: "", route: "", most: MOST }
 }
 
@@ -46,7 +46,7 @@ impl Feature {
         Feature { upstream, ..self }
     }
 
-    const fn route(self, route: &'static str) -> Feature {
+    pub(super) const fn route(self, route: &'static str) -> Feature {
         Feature { route, ..self }
     }
 
@@ -112,7 +112,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-fn per_request(bench: &Bench, valgrind: &Path, load: &Load, feature: &Feature) -> Result<f64> {
+pub(super) fn per_request(bench: &Bench, valgrind: &Path, load: &Load, feature: &Feature) -> Result<f64> {
     let [short, long] = [LENGTHS.0, LENGTHS.1].map(|count| collected(bench, valgrind, load, feature, count));
     let (short, long) = (short?, long?);
     Ok(long.saturating_sub(short) as f64 / (LENGTHS.1 - LENGTHS.0) as f64)

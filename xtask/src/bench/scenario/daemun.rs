@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use super::super::signer::ACCEPTED;
 use super::super::stats::Numbers;
 use super::{Bench, CONSUMERS, Certificate, LIMIT_PER_SECOND, Place, Scenario, key};
 
@@ -14,6 +15,12 @@ pub(super) fn configure(bench: &Bench, scenario: Scenario, place: Place, folder:
     text += "routes:\n  - name: everything\n    match: { prefix: / }\n    upstream: origin\n";
     if scenario.policies {
         write!(text, "{}", policies())?;
+    } else if scenario.permission {
+        text += "    policies:\n      key_auth: { header: X-Api-Key }\n      \
+                 permission: { allow: [{ name: buyers, roles: buyer, when: 'request.path.startsWith(\"/items/\")' }] }\n";
+    } else if let Some(file) = scenario.jwt {
+        let file = bench.folder.join(file);
+        writeln!(text, "    policies: {{ jwt: {{ {ACCEPTED}, keys: {{ file: \"{}\" }} }} }}", file.display())?;
     } else if scenario.keys {
         write!(
             text,
@@ -21,10 +28,10 @@ pub(super) fn configure(bench: &Bench, scenario: Scenario, place: Place, folder:
              rate_limit: {{ limit: {LIMIT_PER_SECOND}/s, burst: {LIMIT_PER_SECOND}, by: consumer }}\n"
         )?;
     }
-    if scenario.keys {
+    if scenario.keys || scenario.permission {
         text += "consumers:\n";
         for index in 0..CONSUMERS {
-            writeln!(text, "  - {{ name: consumer-{index}, keys: [\"{}\"] }}", key(index))?;
+            writeln!(text, "  - {{ name: consumer-{index}, roles: [buyer], keys: [\"{}\"] }}", key(index))?;
         }
     }
     let file = folder.join("daemun.yaml");

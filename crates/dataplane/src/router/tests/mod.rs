@@ -15,7 +15,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use daemun_config::diagnostic::Diagnostics;
 use daemun_config::model::{IpNet, Match, PathMatch, Spanned, ValueMatch};
 use daemun_config::tree::At;
-use daemun_pipeline::Exchange;
 use daemun_pipeline::bounded::Budget;
 use daemun_pipeline::expression::{Expression, Place, ReadBody};
 
@@ -170,25 +169,6 @@ impl Request {
     fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
-    }
-
-    /// The same as expressions see it, without its path.
-    fn exchange(&self) -> Exchange {
-        let mut exchange = Exchange::default();
-        let request = &mut exchange.request;
-        request.method_span = request.head.store(self.method.as_bytes());
-        request.host = request.head.store(self.host.as_bytes());
-        let query: Vec<String> = self.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        request.query = Some(request.head.store(query.join("&").as_bytes()));
-        request.method = daemun_pipeline::Method::Other;
-        for (name, value) in &self.headers {
-            request.head.append(name, value.as_bytes());
-        }
-        for (name, value) in &self.cookies {
-            request.head.append("cookie", format!("{name}={value}").as_bytes());
-        }
-        exchange.client.ip = self.client_ip;
-        exchange
     }
 
     fn read(&self) -> (Reading, Vec<u8>) {

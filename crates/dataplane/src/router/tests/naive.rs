@@ -6,9 +6,31 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use daemun_config::model::{PathMatch, ValueMatch};
+use daemun_pipeline::Exchange;
 use daemun_pipeline::expression::{Expression, Scope};
 
 use super::{Answer, Request, TestRoute};
+
+impl Request {
+    /// The same as expressions see it, without its path.
+    pub(super) fn exchange(&self) -> Exchange {
+        let mut exchange = Exchange::default();
+        let request = &mut exchange.request;
+        request.method_span = request.head.store(self.method.as_bytes());
+        request.host = request.head.store(self.host.as_bytes());
+        let query: Vec<String> = self.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        request.query = Some(request.head.store(query.join("&").as_bytes()));
+        request.method = daemun_pipeline::Method::Other;
+        for (name, value) in &self.headers {
+            request.head.append(name, value.as_bytes());
+        }
+        for (name, value) in &self.cookies {
+            request.head.append("cookie", format!("{name}={value}").as_bytes());
+        }
+        exchange.client.ip = self.client_ip;
+        exchange
+    }
+}
 
 /// The plain segments that each expression the tests use begins with, worked out by hand.
 pub(super) const EXPRESSIONS: [(&str, &[&str]); 7] = [

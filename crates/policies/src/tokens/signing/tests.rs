@@ -44,6 +44,7 @@ fn signing(bench: &Bench) -> Arc<Signing> {
         world: &bench.world,
         token_services: &bench.token_services,
         has_store: false,
+        folders: &[],
         upstreams: &bench.upstreams,
         route: None,
         authenticated: false,
