@@ -3,12 +3,13 @@
 
 mod absorb;
 mod held;
+mod revoking;
 mod signing;
 #[cfg(test)]
 mod tests;
 
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
@@ -16,10 +17,10 @@ use daemun_pipeline::{Carry, Identity};
 use serde_json::json;
 
 use crate::change::{Change, GrantRow, SigningKeyRow, TokenRow};
-use crate::consumer::{Consumer, Held};
+use crate::consumer::{Consumer, CredentialKind, Held};
 use crate::expiry::Expiry;
 use crate::grant::{Asked, Grant, Issued, Kind, Mint, Token, Wanted, name};
-use crate::intern::Interned;
+use crate::intern::{Interned, Texts};
 use crate::journal::{Around, Journal};
 use crate::mark::Mark;
 use crate::seal::Seal;
@@ -141,7 +142,8 @@ pub enum Revoked {
 pub struct Accounts {
     tokens: ByDigest<Arc<Token>>,
     keys: ByDigest<Arc<Held>>,
-    clients: papaya::HashMap<String, Arc<Held>>,
+    /// Credentials of the store, by id.
+    credentials: papaya::HashMap<String, Arc<Held>>,
     consumers: papaya::HashMap<String, Consumer>,
     /// Logins that have not ended, by id.
     grants: papaya::HashMap<i64, Weak<Grant>>,
@@ -150,16 +152,24 @@ pub struct Accounts {
     /// Goes up when those change.
     signing_changes: AtomicU64,
     own_seal: OnceLock<Option<Arc<Seal>>>,
-    /// What was issued before is void.
+    /// Logins that began before are void.
     before: AtomicU64,
+    /// Goes up with each revocation that concerns more than one login.
+    epoch: AtomicU64,
+    services: Texts,
+    /// Held while consumers or credentials of the store change.
+    changing: tokio::sync::Mutex<()>,
     /// Whether keys of the configuration may be void.
     voids_keys: AtomicBool,
     count: AtomicUsize,
     expiry: Expiry,
     interned: Interned,
     last_id: AtomicI64,
-    /// The lowest bits of the ids this process gives out.
+    /// When the youngest login began.
+    youngest: AtomicU64,
+    /// The lowest bits of the ids this process gives out, and what the count above them begins with in each millisecond.
     tag: i64,
+    count_from: i64,
     /// When it was last looked at uses of credentials.
     looked: AtomicU64,
     journal: OnceLock<Journal>,
@@ -186,7 +196,7 @@ impl Accounts {
         Accounts {
             tokens: papaya::HashMap::default(),
             keys: papaya::HashMap::default(),
-            clients: papaya::HashMap::default(),
+            credentials: papaya::HashMap::default(),
             consumers: papaya::HashMap::default(),
             grants: papaya::HashMap::default(),
             marks: papaya::HashMap::default(),
@@ -194,12 +204,17 @@ impl Accounts {
             signing_changes: AtomicU64::new(0),
             own_seal: OnceLock::new(),
             before: AtomicU64::new(0),
+            epoch: AtomicU64::new(1),
+            services: Texts::default(),
+            changing: tokio::sync::Mutex::default(),
             voids_keys: AtomicBool::new(false),
             count: AtomicUsize::new(0),
             expiry: Expiry::default(),
             interned: Interned::default(),
             last_id: AtomicI64::new(0),
+            youngest: AtomicU64::new(0),
             tag: tag(),
+            count_from: tag() << TAG_BITS,
             looked: AtomicU64::new(0),
             journal: OnceLock::new(),
         }
@@ -223,7 +238,7 @@ impl Accounts {
         // logins live as long as their tokens, which come behind them
         let mut grants = Vec::new();
         store.read(&mut |change| self.absorb(change, moment, &mut grants))?;
-        drop(grants);
+        self.drop_empty(&grants);
         let around = Surroundings { accounts: Arc::downgrade(self), now: Box::new(now), tell: Box::new(tell) };
         let journal = Journal::start(store, around).map_err(|error| StoreError(format!("no thread: {error}")))?;
         let _ = self.journal.set(journal);
@@ -272,10 +287,22 @@ impl Accounts {
             return Err(Refusal::Expired);
         }
         let spent = token.kind == Kind::Access && token.spent.load(Ordering::Acquire);
-        if spent || token.issued < self.before.load(Ordering::Acquire) || token.grant.voids(token.issued) {
+        if spent || !self.stands(&token.grant) {
             return Err(Refusal::Revoked);
         }
         Ok(())
+    }
+
+    /// Taken by whoever reads consumers or credentials of the store to change them, until that is done.
+    pub async fn changing(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.changing.lock().await
+    }
+
+    /// Lets go of logins that no token belongs to.
+    fn drop_empty(&self, grants: &[Arc<Grant>]) {
+        for grant in grants.iter().filter(|grant| grant.live.load(Ordering::Acquire) == 0) {
+            self.grants.pin().remove(&grant.id);
+        }
     }
 
     /// The credential of the store that this key is, good or not. Costs nothing where the store has none.
@@ -287,7 +314,7 @@ impl Accounts {
     /// The credential of the store with this client id, good or not.
     #[must_use]
     pub fn client(&self, id: &str) -> Option<Arc<Held>> {
-        self.clients.pin().get(id).cloned()
+        self.held(id).filter(|held| held.credential.kind == CredentialKind::Client)
     }
 
     /// Whether a key of the configuration was revoked, by its digest. One load where none was.
@@ -329,16 +356,16 @@ impl Accounts {
 
     /// An id that grows with time: milliseconds, a count, and what tells this process from another that has the same store open.
     fn next_id(&self, now: u64) -> i64 {
-        let floor = i64::try_from(now << 20).unwrap_or(0) | self.tag;
+        let floor = i64::try_from(now << 20).unwrap_or(0) | self.count_from | self.tag;
         let next = |last: i64| last.saturating_add(1 << TAG_BITS).max(floor);
         let last = self.last_id.fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| Some(next(last)));
         // what another process gave out may have been seen meanwhile
         next(last.unwrap_or(0)) & !((1 << TAG_BITS) - 1) | self.tag
     }
 
-    /// Has changes written; done once they last.
-    async fn write(&self, changes: Vec<Change>) -> Result<(), Trouble> {
-        let Some(journal) = self.journal.get() else { return Ok(()) };
+    /// Has changes written; done once they last. False where another process was first at what is good once.
+    async fn write(&self, changes: Vec<Change>) -> Result<bool, Trouble> {
+        let Some(journal) = self.journal.get() else { return Ok(true) };
         let done = journal.write(changes).map_err(|_| Trouble::Busy)?;
         match done.await {
             Ok(done) => Ok(done?),
@@ -364,25 +391,31 @@ impl Accounts {
             subject: asked.subject.clone(),
             consumer: asked.consumer.then(|| asked.subject.clone()),
             credential: Some(asked.credential.clone()),
-            ..self.as_of_store(&asked.subject, asked.consumer)
-        };
-        let identity = Identity {
-            roles: if asked.roles.is_empty() { identity.roles } else { asked.roles },
-            groups: if asked.groups.is_empty() { identity.groups } else { asked.groups },
-            scopes: asked.scopes,
+            roles: asked.roles,
+            groups: asked.groups,
+            tags: Vec::new(),
+            scopes: asked.scopes.clone(),
             claims: asked.claims,
-            ..identity
         };
+        let (subject, credential) = (self.mark("subject", &asked.subject), self.mark("credential", &asked.credential));
+        // behind revocations that have been, whatever the clock says
+        let voided = |mark: &Mark| Some(mark.moment()).filter(|moment| *moment < u64::MAX).unwrap_or(0);
+        let created = now.max(voided(&subject)).max(voided(&credential)).max(self.before.load(Ordering::Acquire));
+        self.youngest.fetch_max(created, Ordering::AcqRel);
         let grant = Arc::new(Grant {
             id: self.next_id(now),
             service: asked.service,
             identity: ArcSwap::new(self.interned.one(identity)),
-            subject: self.mark("subject", &asked.subject),
-            credential: self.mark("credential", &asked.credential),
-            created: now,
+            subject,
+            credential,
+            created,
             expires: longest,
             revoked: AtomicBool::new(false),
+            stood: AtomicU64::new(0),
+            scopes: asked.scopes.into(),
+            live: AtomicU32::new(0),
         });
+        self.follow(&grant);
         let row = GrantRow {
             id: grant.id,
             service: grant.service.to_string(),
@@ -390,7 +423,7 @@ impl Accounts {
             consumer: asked.consumer,
             credential: asked.credential.into(),
             says: says(&grant.identity()),
-            created: now,
+            created,
             expires: longest,
             revoked: false,
         };
@@ -408,6 +441,10 @@ impl Accounts {
         most: u32,
         now: u64,
     ) -> Result<Issued, Trouble> {
+        if !self.is_kept() {
+            // nothing else comes by that would
+            self.forget(now);
+        }
         let count = if refresh.is_some() { 2 } else { 1 };
         if self.tokens() >= MOST_TOKENS || !grant.subject.take(count, most) {
             return Err(Trouble::TooMany);
@@ -432,9 +469,10 @@ impl Accounts {
             }
             None => None,
         };
-        self.write(changes).await?;
+        if !self.write(changes).await? {
+            return Err(Refusal::Reused.into());
+        }
         room.keep();
-        self.grants.pin().insert(grant.id, Arc::downgrade(&grant));
         let issued = Issued {
             access: access.0,
             access_expires: access.2.expires,
@@ -445,10 +483,18 @@ impl Accounts {
         if let Some((_, digest, token)) = refresh {
             self.put(digest, token);
         }
+        self.grants.pin().insert(grant.id, Arc::downgrade(&grant));
+        // what its consumer and its credential have become meanwhile
+        self.follow(&grant);
+        if !self.has_credential(&grant, now) {
+            self.revoke_grant(&grant).await?;
+            return Err(Refusal::Revoked.into());
+        }
         Ok(issued)
     }
 
     fn put(&self, digest: Digest, token: Token) {
+        token.grant.live.fetch_add(1, Ordering::AcqRel);
         self.expiry.note(token.expires, digest);
         self.tokens.pin().insert(digest, Arc::new(token));
         self.count.fetch_add(1, Ordering::Relaxed);
@@ -486,7 +532,14 @@ impl Accounts {
     ) -> Result<(Issued, Arc<Identity>), Trouble> {
         let token = self.find(text).ok_or(Refusal::Unknown)?;
         self.judge(&token, Kind::Refresh, service, now)?;
+        if !self.has_credential(&token.grant, now) {
+            return Err(Refusal::Revoked.into());
+        }
         let identity = token.grant.identity();
+        if token.is_spent() {
+            self.revoke_grant(&token.grant).await?;
+            return Err(Refusal::Reused.into());
+        }
         if scopes.as_ref().is_some_and(|wanted| wanted.iter().any(|scope| !identity.scopes.contains(scope))) {
             return Err(Refusal::Scope.into());
         }
@@ -498,7 +551,14 @@ impl Accounts {
         let unspent = Unspent(Some(&token));
         let grant = Arc::clone(&token.grant);
         let access = AccessText { mint, scopes: scopes.as_deref() };
-        let mut issued = self.give(grant, vec![Change::Spent(token.id)], lifetimes, access, most, now).await?;
+        let given = self.give(grant, vec![Change::Spend(token.id)], lifetimes, access, most, now).await;
+        if matches!(given, Err(Trouble::Refused(_))) {
+            // another process gave a pair for it, or it was revoked meanwhile
+            unspent.keep();
+            self.revoke_grant(&token.grant).await?;
+            return Err(given.err().unwrap_or(Refusal::Reused.into()));
+        }
+        let mut issued = given?;
         unspent.keep();
         if let Some(scopes) = scopes {
             issued.scopes = scopes;
@@ -506,105 +566,37 @@ impl Accounts {
         Ok((issued, identity))
     }
 
-    async fn revoke_grant(&self, grant: &Grant) -> Result<(), Trouble> {
-        grant.revoked.store(true, Ordering::Release);
-        self.write(vec![Change::Revoked(grant.id)]).await
-    }
-
-    /// Revokes. In force on every worker before this returns; lasts once it has. Gives whether there was anything of it.
-    ///
-    /// # Errors
-    /// When it cannot be made to last; it is in force all the same, until the process ends.
-    pub async fn revoke(&self, what: &Revoked, before: Option<u64>, now: u64) -> Result<bool, Trouble> {
-        // what was issued within this millisecond was issued before
-        let before = before.unwrap_or_else(|| now.saturating_add(1));
-        let (name, known) = match what {
-            Revoked::Token(text) => return self.revoke_token(text).await,
-            Revoked::All => {
-                self.before.fetch_max(before, Ordering::AcqRel);
-                ("all".to_owned(), true)
-            }
-            Revoked::Subject(name) => {
-                let known = self.marks.pin().contains_key(&format!("subject:{name}"));
-                self.mark("subject", name).void_before(before);
-                (format!("subject:{name}"), known)
-            }
-            Revoked::Credential(id) => return self.revoke_credential(id, before).await,
-        };
-        self.write(vec![Change::Void { name, before }]).await?;
-        Ok(known)
-    }
-
-    async fn revoke_token(&self, text: &str) -> Result<bool, Trouble> {
-        let Some(token) = self.find(text.as_bytes()) else { return Ok(false) };
-        if token.kind == Kind::Refresh {
-            self.revoke_grant(&token.grant).await?;
-            return Ok(true);
-        }
-        token.spent.store(true, Ordering::Release);
-        self.write(vec![Change::Spent(token.id)]).await?;
-        Ok(true)
-    }
-
-    /// A credential that is revoked is gone where the store has it, and void for ever where the configuration does.
-    async fn revoke_credential(&self, id: &str, before: u64) -> Result<bool, Trouble> {
-        let held = self.held(id);
-        let name = format!("credential:{id}");
-        let known = held.is_some() || self.marks.pin().contains_key(&name);
-        let mut changes = Vec::new();
-        let before = match held {
-            Some(held) => {
-                self.drop_credential(&held.credential);
-                changes.push(Change::NoCredential(id.to_owned()));
-                before
-            }
-            None => {
-                self.voids_keys.store(true, Ordering::Release);
-                u64::MAX
-            }
-        };
-        self.mark("credential", id).void_before(before);
-        changes.push(Change::Void { name, before });
-        self.write(changes).await?;
-        Ok(known)
-    }
-
-    /// Uses up what is good once: a one-time password, a recovery code. `name` is what is used (`recovery:…`, `totp:…`); for one of a row,
-    /// `moment` says which, and the earlier ones go with it; `u64::MAX` for one that stands alone. Says whether it was still good; that it
-    /// no longer is holds on every worker before this returns, and lasts once it has.
-    ///
-    /// # Errors
-    /// When that cannot be made to last; it is used up all the same.
-    pub async fn use_up(&self, kind: &'static str, name: &str, moment: u64) -> Result<bool, Trouble> {
-        if !self.mark(kind, name).advance(moment) {
-            return Ok(false);
-        }
-        self.write(vec![Change::Void { name: format!("{kind}:{name}"), before: moment }]).await?;
-        Ok(true)
-    }
-
     /// Says anew who holds the login of a token, where what is known of them has changed.
     pub fn set_identity(&self, text: &[u8], identity: Identity) -> Arc<Identity> {
-        let identity = self.interned.one(identity);
-        if let Some(token) = self.find(text) {
-            token.grant.identity.store(Arc::clone(&identity));
-        }
-        identity
+        let Some(token) = self.find(text) else { return Arc::new(identity) };
+        let identity = match &token.scopes {
+            None => identity,
+            // its login is for more
+            Some(_) => Identity { scopes: token.grant.identity().scopes.clone(), ..identity },
+        };
+        token.grant.identity.store(self.interned.one(identity));
+        token.identity()
     }
 
-    /// Forgets tokens that have ended, a few at a time; called now and then.
-    pub fn forget(&self, now: u64) {
+    /// Forgets tokens that have ended, a few at a time; called now and then. Says whether there may be more.
+    pub fn forget(&self, now: u64) -> bool {
         let ended = self.expiry.take(now, FORGET);
         let (tokens, grants) = (self.tokens.pin(), self.grants.pin());
+        let more = ended.len() == FORGET;
         for digest in ended {
-            if let Some(token) = tokens.remove(&digest) {
-                self.count.fetch_sub(1, Ordering::Relaxed);
-                token.grant.subject.give(1);
-                if token.grant.expires <= now || Arc::strong_count(&token.grant) <= 2 {
-                    grants.remove(&token.grant.id);
+            let Some(token) = tokens.remove(&digest) else { continue };
+            let grant = &token.grant;
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            grant.subject.give(1);
+            if grant.live.fetch_sub(1, Ordering::AcqRel) == 1 {
+                grants.remove(&grant.id);
+                // another pair may have come at the same time
+                if grant.live.load(Ordering::Acquire) > 0 {
+                    grants.insert(grant.id, Arc::downgrade(grant));
                 }
             }
         }
+        more
     }
 }
 
@@ -692,6 +684,7 @@ impl Around for Surroundings {
         for change in changes {
             accounts.absorb(change, now, &mut grants);
         }
+        accounts.drop_empty(&grants);
     }
 
     fn now(&self) -> u64 {
@@ -702,10 +695,10 @@ impl Around for Surroundings {
         (self.tell)(what);
     }
 
-    fn due(&self) -> Vec<Change> {
-        let Some(accounts) = self.accounts.upgrade() else { return Vec::new() };
-        accounts.forget((self.now)());
-        accounts.uses((self.now)())
+    fn due(&self) -> (Vec<Change>, bool) {
+        let Some(accounts) = self.accounts.upgrade() else { return (Vec::new(), false) };
+        let more = accounts.forget((self.now)());
+        (accounts.uses((self.now)()), more)
     }
 
     fn is_gone(&self) -> bool {

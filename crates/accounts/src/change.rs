@@ -11,13 +11,23 @@ pub enum Change {
     Grant(GrantRow),
     /// A token was given out.
     Token(TokenRow),
-    /// A token was used, or revoked.
+    /// A refresh token is used. Where it is not good any more, nothing of what whoever asks for it asks for is done; stands first of that.
+    Spend(i64),
+    /// A token was revoked.
     Spent(i64),
     /// A login was revoked.
     Revoked(i64),
     /// What was issued before a moment is void, of a subject or a credential.
     Void {
         /// Which: `subject:NAME`, `credential:ID`, `recovery:CODE`, `totp:NAME`, or `all`.
+        name: String,
+        /// Milliseconds since the Unix epoch.
+        before: u64,
+    },
+    /// What is good once is used up (`recovery:CODE`, `totp:NAME`), up to a moment. Where it was before, nothing of what whoever asks for it
+    /// asks for is done; stands first of that.
+    UseUp {
+        /// Which.
         name: String,
         /// Milliseconds since the Unix epoch.
         before: u64,

@@ -73,19 +73,20 @@ pub struct Credential {
     pub disabled: bool,
 }
 
-/// A credential as requests find it.
+/// A credential as requests find it. What each call looks at stands together.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Held {
-    /// What is known of it.
-    pub credential: Credential,
     /// Who calls with it.
     pub identity: Arc<Identity>,
-    /// Whether its consumer is disabled.
-    pub(crate) disabled: bool,
+    /// From this moment on it is void, milliseconds since the Unix epoch; 0 where it or its consumer is disabled.
+    pub(crate) until: u64,
     /// When it was last used, milliseconds since the Unix epoch, to the minute; 0 for never.
     pub(crate) used: AtomicU64,
     /// Which of its uses was last written.
     pub(crate) written: AtomicU64,
+    /// What is known of it.
+    pub credential: Credential,
 }
 
 /// How exact the last use of a credential is, milliseconds: seldom enough that its line is not written all the time.
@@ -96,7 +97,7 @@ impl Held {
     #[must_use]
     #[inline]
     pub fn is_good(&self, now: u64) -> bool {
-        !self.disabled && !self.credential.disabled && self.credential.expires.is_none_or(|expires| now < expires)
+        now < self.until
     }
 
     /// Notes that it was used.

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use daemun_pipeline::Identity;
@@ -21,21 +21,28 @@ pub enum Kind {
     Refresh,
 }
 
-/// One login.
+/// One login. What each call looks at stands together.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Grant {
-    pub(crate) id: i64,
-    /// The token service it came from.
-    pub service: Arc<str>,
     /// Who holds it.
     pub(crate) identity: ArcSwap<Identity>,
+    /// The token service it came from.
+    pub service: Arc<str>,
+    pub(crate) revoked: AtomicBool,
+    /// Up to which revocation of all it is known to stand.
+    pub(crate) stood: AtomicU64,
+    /// Moment it began, milliseconds since the Unix epoch; what is void from a moment before is void by this, however young its tokens are.
+    pub created: u64,
     pub(crate) subject: Arc<Mark>,
     pub(crate) credential: Arc<Mark>,
-    /// Moment it began, milliseconds since the Unix epoch.
-    pub created: u64,
+    pub(crate) id: i64,
     /// When its last token ends at the latest.
     pub expires: u64,
-    pub(crate) revoked: AtomicBool,
+    /// What it was given for, whatever of that is left.
+    pub(crate) scopes: Box<[String]>,
+    /// Its tokens that are not forgotten.
+    pub(crate) live: AtomicU32,
 }
 
 impl Grant {
@@ -45,27 +52,27 @@ impl Grant {
         self.identity.load_full()
     }
 
-    /// Whether a token of it that was issued at this moment is void.
-    #[inline]
-    pub(crate) fn voids(&self, issued: u64) -> bool {
-        self.revoked.load(Ordering::Acquire) || self.subject.voids(issued) || self.credential.voids(issued)
+    /// Whether its subject or its credential was revoked since it began.
+    pub(crate) fn is_void(&self) -> bool {
+        self.subject.voids(self.created) || self.credential.voids(self.created)
     }
 }
 
-/// A token, without its text.
+/// A token, without its text. What each call looks at stands together.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Token {
-    pub(crate) id: i64,
     /// The login it belongs to.
     pub grant: Arc<Grant>,
-    /// What it is for.
-    pub kind: Kind,
-    /// Milliseconds since the Unix epoch.
-    pub issued: u64,
     /// From this moment on it is void; milliseconds since the Unix epoch.
     pub expires: u64,
     /// A refresh token that was used, or a token that was revoked.
     pub(crate) spent: AtomicBool,
+    /// What it is for.
+    pub kind: Kind,
+    pub(crate) id: i64,
+    /// Milliseconds since the Unix epoch.
+    pub issued: u64,
     /// What it may be used for, where that is less than its login is for.
     pub(crate) scopes: Option<Vec<String>>,
 }

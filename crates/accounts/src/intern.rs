@@ -1,6 +1,6 @@
 //! Identities that are alike are one: a consumer may have very many tokens.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -39,6 +39,23 @@ impl Interned {
         let identity = Arc::new(identity);
         alike.push(Arc::downgrade(&identity));
         identity
+    }
+}
+
+/// Texts that stand in very many places, of which there are few.
+#[derive(Debug, Default)]
+pub(crate) struct Texts(Mutex<HashSet<Arc<str>>>);
+
+impl Texts {
+    /// The one that is like this.
+    pub(crate) fn one(&self, text: &str) -> Arc<str> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(text) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = text.into();
+        known.insert(Arc::clone(&new));
+        new
     }
 }
 

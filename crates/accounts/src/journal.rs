@@ -14,10 +14,15 @@ const QUEUE: usize = 8_192;
 const COMMIT: usize = 4_096;
 /// How long nothing need be asked before other work is done: looking for news, forgetting.
 const IDLE: Duration = Duration::from_millis(100);
-/// Rows that are forgotten at once.
+/// The same for a while after another process has changed something: it is likely to go on.
+const ALERT: Duration = Duration::from_millis(5);
+/// Idle turns of that while.
+const ALERT_TURNS: u32 = 2_000;
+/// Rows that are forgotten at once, and the time between two goes, milliseconds.
 const FORGET: usize = 500;
+const FORGET_EVERY: u64 = 1_000;
 
-type Asked = (Vec<Change>, oneshot::Sender<Result<(), StoreError>>);
+type Asked = (Vec<Change>, oneshot::Sender<Result<bool, StoreError>>);
 
 /// The way to the thread.
 #[derive(Debug)]
@@ -31,8 +36,8 @@ pub(crate) trait Around: Send + 'static {
     fn now(&self) -> u64;
     /// Something does not work.
     fn tell(&self, what: String);
-    /// What should be written now and then.
-    fn due(&self) -> Vec<Change>;
+    /// What should be written now and then, and whether more is due soon.
+    fn due(&self) -> (Vec<Change>, bool);
     /// Whether nobody uses it any more.
     fn is_gone(&self) -> bool;
 }
@@ -51,8 +56,8 @@ impl Journal {
         Ok(Journal(asked))
     }
 
-    /// Hands changes over; the answer comes once they last.
-    pub(crate) fn write(&self, changes: Vec<Change>) -> Result<oneshot::Receiver<Result<(), StoreError>>, NotTaken> {
+    /// Hands changes over; the answer comes once they last, and says whether they were made ([`Store::apply`]).
+    pub(crate) fn write(&self, changes: Vec<Change>) -> Result<oneshot::Receiver<Result<bool, StoreError>>, NotTaken> {
         let (answer, done) = oneshot::channel();
         self.0.try_send((changes, answer)).map_err(|_| NotTaken)?;
         Ok(done)
@@ -62,53 +67,69 @@ impl Journal {
 fn run(mut store: Box<dyn Store>, asks: &Receiver<Asked>, around: &impl Around) {
     let mut fails = false;
     let mut turn = 0_u64;
+    let mut alert = 0_u32;
+    let mut forgot = 0;
     loop {
-        match asks.recv_timeout(IDLE) {
-            Ok(first) => commit(&mut *store, first, asks),
+        let idle = match asks.recv_timeout(if alert > 0 { ALERT } else { IDLE }) {
+            Ok(first) => {
+                commit(&mut *store, first, asks);
+                false
+            }
             Err(RecvTimeoutError::Timeout) if around.is_gone() => return,
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) => true,
             Err(RecvTimeoutError::Disconnected) => return,
-        }
+        };
         // under load as well, but not with each commit
         turn += 1;
-        if turn.is_multiple_of(8) || fails {
-            let looked = look_around(&mut *store, around);
-            if let Err(error) = &looked
-                && !fails
-            {
-                around.tell(format!("the store does not work: {error}"));
-            }
-            fails = looked.is_err();
+        if !(idle || fails || turn.is_multiple_of(8)) {
+            continue;
         }
+        let looked = look_around(&mut *store, around, &mut forgot);
+        if let Err(error) = &looked
+            && !fails
+        {
+            around.tell(format!("the store does not work: {error}"));
+        }
+        fails = looked.is_err();
+        alert = if looked.unwrap_or(false) { ALERT_TURNS } else { alert.saturating_sub(u32::from(idle)) };
     }
 }
 
 /// Commits what is waiting.
 fn commit(store: &mut dyn Store, first: Asked, asks: &Receiver<Asked>) {
-    let (mut changes, mut answers) = (first.0, vec![first.1]);
-    while changes.len() < COMMIT
-        && let Ok((more, answer)) = asks.try_recv()
+    let mut count = first.0.len();
+    let mut all = vec![first];
+    while count < COMMIT
+        && let Ok(more) = asks.try_recv()
     {
-        changes.extend(more);
-        answers.push(answer);
+        count += more.0.len();
+        all.push(more);
     }
+    let changes: Vec<&[Change]> = all.iter().map(|(changes, _)| changes.as_slice()).collect();
     let done = store.apply(&changes);
-    for answer in answers {
+    for (index, (_, answer)) in all.into_iter().enumerate() {
+        let own = done.as_ref().map(|done| done.get(index).copied().unwrap_or(false));
         // whoever asked may have left
-        let _ = answer.send(done.clone());
+        let _ = answer.send(own.map_err(Clone::clone));
     }
 }
 
-fn look_around(store: &mut dyn Store, around: &impl Around) -> Result<(), StoreError> {
-    if store.has_news()? {
+/// Says whether there was anything new.
+fn look_around(store: &mut dyn Store, around: &impl Around, forgot: &mut u64) -> Result<bool, StoreError> {
+    let has_news = store.has_news()?;
+    if has_news {
         let mut news = Vec::new();
         store.read(&mut |change| news.push(change))?;
         around.came(news);
     }
-    let due = around.due();
-    if !due.is_empty() {
-        store.apply(&due)?;
+    let now = around.now();
+    if now.abs_diff(*forgot) >= FORGET_EVERY {
+        let (due, more) = around.due();
+        if !due.is_empty() {
+            store.apply(&[&due])?;
+        }
+        let more = store.forget(now, FORGET)? >= FORGET || more;
+        *forgot = if more { 0 } else { now };
     }
-    store.forget(around.now(), FORGET)?;
-    Ok(())
+    Ok(has_news)
 }

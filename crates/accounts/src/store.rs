@@ -10,11 +10,12 @@ use crate::change::Change;
 
 /// Keeps changes. One thread owns it.
 pub trait Store: Send {
-    /// Applies changes in order, all of them or none. Once this returns they last.
+    /// Applies what several ask for, in order, all of it or none. Once this returns it lasts. Says for each whether it was done: what somebody
+    /// asks for is not where [`Change::Spend`] or [`Change::UseUp`] finds that somebody else was first.
     ///
     /// # Errors
-    /// When that is not so.
-    fn apply(&mut self, changes: &[Change]) -> Result<(), StoreError>;
+    /// When nothing of it lasts.
+    fn apply(&mut self, asked: &[&[Change]]) -> Result<Vec<bool>, StoreError>;
 
     /// Gives what this process has not seen yet, in an order in which each refers only to what came before; what is seen again is the same.
     ///

@@ -59,6 +59,11 @@ where
     let Some(rest) = rest.into_iter().collect::<Option<Vec<String>>>() else { return answer::not_found() };
     let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
     let asked = Asked { method: &method, body: &body, source, accounts: source.accounts() };
+    // what is read to be changed is not changed by another meanwhile
+    let _changing = match method {
+        Method::GET => None,
+        _ => Some(asked.accounts.changing().await),
+    };
     let done = match (first.as_deref(), rest.as_slice()) {
         (Some("revocations"), []) => asked.revocations().await,
         (Some("consumers"), []) => asked.consumers(),
@@ -288,9 +293,6 @@ impl Asked<'_> {
             }
             (CredentialKind::Client, Some(id)) => id.to_owned(),
         };
-        if self.accounts.client(&id).is_some() {
-            return Err(Trouble::There.into());
-        }
         let made = Credential {
             id: id.clone(),
             consumer: consumer.to_owned(),
@@ -301,7 +303,7 @@ impl Asked<'_> {
             expires: self.seconds("expires_in")?.map(|seconds| now.saturating_add(seconds * 1000)),
             disabled: false,
         };
-        self.accounts.put_credential(made.clone()).await?;
+        self.accounts.put_credential(made.clone(), now).await?;
         self.source.audit(&format!("credential `{id}` of consumer `{consumer}` was made"));
         let mut told = json!({
             "id": id, "consumer": consumer, "kind": kind.as_str(), "label": made.label, "created": now / 1000,
@@ -333,7 +335,7 @@ impl Asked<'_> {
                     changed.expires = Some(now.saturating_add(seconds * 1000));
                 }
                 changed.disabled = self.flag("disabled")?.unwrap_or(changed.disabled);
-                self.accounts.put_credential(changed).await?;
+                self.accounts.put_credential(changed, now).await?;
                 self.source.audit(&format!("credential `{id}` of consumer `{consumer}` was changed"));
                 let held = self.accounts.credentials(consumer).into_iter().find(|held| held.credential.id == id);
                 let held = held.ok_or(none)?;

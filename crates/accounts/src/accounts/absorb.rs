@@ -1,6 +1,6 @@
 //! What a store held, or another process did, comes into memory; the same twice is the same.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
@@ -9,7 +9,6 @@ use serde_json::{Map, Value};
 
 use super::Accounts;
 use crate::change::{Change, GrantRow, TokenRow};
-use crate::consumer::{Credential, CredentialKind, Held};
 use crate::grant::{Grant, Token};
 
 impl Accounts {
@@ -18,27 +17,19 @@ impl Accounts {
         match change {
             Change::Grant(row) => self.absorb_grant(row, now, grants),
             Change::Token(row) => self.absorb_token(&row, now),
-            Change::Spent(_) | Change::Revoked(_) => {}
+            Change::Spend(_) | Change::Spent(_) | Change::Revoked(_) | Change::UseUp { .. } => {}
             Change::Void { name, before } => match name.split_once(':') {
-                None => {
-                    self.before.fetch_max(before, Ordering::AcqRel);
+                None => self.void_all(before),
+                // the largest number that a store can keep
+                Some((kind, name)) if i64::try_from(before).is_ok_and(|before| before < i64::MAX) => {
+                    self.void(kind, name, before);
                 }
-                Some((kind, name)) => {
-                    if before == u64::MAX || i64::try_from(before).is_ok_and(|before| before == i64::MAX) {
-                        self.voids_keys.store(true, Ordering::Release);
-                        self.mark(kind, name).void_before(u64::MAX);
-                    } else {
-                        self.mark(kind, name).void_before(before);
-                    }
-                }
+                Some((kind, name)) => self.void(kind, name, u64::MAX),
             },
             Change::Consumer(consumer) => self.set_consumer(consumer),
-            Change::NoConsumer(name) => {
-                self.consumers.pin().remove(&name);
-                self.credentials(&name).iter().for_each(|held| self.drop_credential(&held.credential));
-            }
+            Change::NoConsumer(name) => self.drop_consumer(&name),
             Change::Credential(credential) => {
-                let used = self.held_of(&credential).map_or(0, |held| held.used.load(Ordering::Relaxed));
+                let used = self.held(&credential.id).map_or(0, |held| held.used.load(Ordering::Relaxed));
                 self.set_credential(credential, used);
             }
             Change::NoCredential(id) => {
@@ -57,13 +48,6 @@ impl Accounts {
         }
     }
 
-    fn held_of(&self, credential: &Credential) -> Option<Arc<Held>> {
-        match credential.kind {
-            CredentialKind::Key => self.key(&credential.digest),
-            CredentialKind::Client => self.client(&credential.id),
-        }
-    }
-
     fn absorb_grant(&self, row: GrantRow, now: u64, kept: &mut Vec<Arc<Grant>>) {
         if let Some(known) = self.grants.pin().get(&row.id).and_then(Weak::upgrade) {
             known.revoked.fetch_or(row.revoked, Ordering::AcqRel);
@@ -77,33 +61,35 @@ impl Accounts {
             let list = said.get(key).and_then(Value::as_array).into_iter().flatten();
             list.filter_map(|item| item.as_str().map(str::to_owned)).collect()
         };
-        let mut identity = Identity {
+        let scopes = list("scopes");
+        let identity = Identity {
             subject: row.subject.as_str().into(),
             consumer: row.consumer.then(|| row.subject.as_str().into()),
             roles: list("roles"),
             groups: list("groups"),
             tags: Vec::new(),
-            scopes: list("scopes"),
+            scopes: scopes.clone(),
             claims: said.get("claims").and_then(Value::as_object).cloned().unwrap_or_else(Map::new),
             credential: Some(row.credential.as_str().into()),
         };
-        if !row.consumer && self.consumers.pin().contains_key(&row.subject) {
-            let live = self.as_of_store(&row.subject, false);
-            identity = Identity { roles: live.roles, groups: live.groups, tags: live.tags, ..identity };
-        }
         let grant = Arc::new(Grant {
             id: row.id,
-            service: row.service.as_str().into(),
+            service: self.services.one(&row.service),
             identity: ArcSwap::new(self.interned.one(identity)),
             subject: self.mark("subject", &row.subject),
             credential: self.mark("credential", &row.credential),
             created: row.created,
             expires: row.expires,
             revoked: AtomicBool::new(row.revoked),
+            stood: AtomicU64::new(0),
+            scopes: scopes.into(),
+            live: AtomicU32::new(0),
         });
+        self.follow(&grant);
         self.grants.pin().insert(grant.id, Arc::downgrade(&grant));
         kept.push(grant);
         self.last_id.fetch_max(row.id, Ordering::AcqRel);
+        self.youngest.fetch_max(row.created, Ordering::AcqRel);
     }
 
     fn absorb_token(&self, row: &TokenRow, now: u64) {

@@ -9,25 +9,24 @@ use daemun_pipeline::Identity;
 use super::{Accounts, Trouble};
 use crate::change::Change;
 use crate::consumer::{Consumer, Credential, CredentialKind, Held};
+use crate::grant::Grant;
 
 /// Time between two looks at when credentials were last used, milliseconds, and uses that are written at once.
 const LOOK: u64 = 60_000;
 const MOST_USES: usize = 50_000;
 
+/// Whether an id is of a kind that credentials of the store have; those of users have another one.
+pub(super) fn is_of_store(credential: &str) -> bool {
+    credential.split_once(':').is_none_or(|(kind, _)| matches!(kind, "key" | "client"))
+}
+
 impl Accounts {
-    /// What the store says of a consumer.
-    pub(super) fn as_of_store(&self, subject: &str, of_configuration: bool) -> Identity {
-        let consumers = self.consumers.pin();
-        match consumers.get(subject).filter(|_| !of_configuration) {
-            Some(consumer) => Identity {
-                roles: consumer.roles.clone(),
-                groups: consumer.groups.clone(),
-                tags: consumer.tags.clone(),
-                scopes: consumer.scopes.clone(),
-                ..Identity::default()
-            },
-            None => Identity::default(),
+    /// What the store says of a consumer, where a credential of the store shows that it calls.
+    pub(super) fn as_of_store(&self, subject: &str, of_configuration: bool, credential: &str) -> Option<Consumer> {
+        if of_configuration || !is_of_store(credential) {
+            return None;
         }
+        self.consumer(subject)
     }
 
     /// A consumer of the store.
@@ -47,9 +46,9 @@ impl Accounts {
     /// The credentials of a consumer, oldest first.
     #[must_use]
     pub fn credentials(&self, consumer: &str) -> Vec<Arc<Held>> {
-        let (keys, clients) = (self.keys.pin(), self.clients.pin());
-        let all = keys.values().chain(clients.values()).filter(|held| held.credential.consumer == consumer);
-        let mut all: Vec<Arc<Held>> = all.cloned().collect();
+        let credentials = self.credentials.pin();
+        let mut all: Vec<Arc<Held>> =
+            credentials.values().filter(|held| held.credential.consumer == consumer).cloned().collect();
         all.sort_by(|a, b| (a.credential.created, &a.credential.id).cmp(&(b.credential.created, &b.credential.id)));
         all
     }
@@ -62,15 +61,19 @@ impl Accounts {
     pub async fn put_consumer(&self, consumer: Consumer, now: u64) -> Result<(), Trouble> {
         let mut changes = vec![Change::Consumer(consumer.clone())];
         if consumer.disabled {
-            self.mark("subject", &consumer.name).void_before(now.saturating_add(1));
-            changes.push(Change::Void { name: format!("subject:{}", consumer.name), before: now.saturating_add(1) });
+            let before = self.from_now_on(now);
             // in force at once; what gives more waits until it lasts
             self.set_consumer(consumer.clone());
-            return self.write(changes).await;
+            self.void("subject", &consumer.name, before);
+            changes.push(Change::Void { name: format!("subject:{}", consumer.name), before });
         }
-        self.write(changes).await?;
-        self.set_consumer(consumer);
-        Ok(())
+        let disabled = consumer.disabled;
+        let done = self.write(changes).await;
+        if done.is_ok() || disabled {
+            // once more where it was in force before: what another process did may have come between
+            self.set_consumer(consumer);
+        }
+        done.map(drop)
     }
 
     pub(super) fn set_consumer(&self, consumer: Consumer) {
@@ -80,12 +83,21 @@ impl Accounts {
             self.set_credential(held.credential.clone(), held.used.load(Ordering::Relaxed));
         }
         for grant in self.grants.pin().values().filter_map(Weak::upgrade) {
-            let identity = grant.identity();
-            if identity.consumer.is_none() && *identity.subject == *name {
-                let now = self.as_of_store(&name, false);
-                let changed = Identity { roles: now.roles, groups: now.groups, tags: now.tags, ..(*identity).clone() };
-                grant.identity.store(self.interned.one(changed));
+            if *grant.identity().subject == *name {
+                self.follow(&grant);
             }
+        }
+    }
+
+    /// Lets a login be what its consumer is now: its roles, and no more scopes than that has.
+    pub(super) fn follow(&self, grant: &Grant) {
+        let identity = grant.identity();
+        let credential = identity.credential.as_deref().unwrap_or_default();
+        let Some(now) = self.as_of_store(&identity.subject, identity.consumer.is_some(), credential) else { return };
+        let scopes = grant.scopes.iter().filter(|scope| now.scopes.contains(scope)).cloned().collect();
+        let is = Identity { roles: now.roles, groups: now.groups, tags: now.tags, scopes, ..(*identity).clone() };
+        if is != *identity {
+            grant.identity.store(self.interned.one(is));
         }
     }
 
@@ -94,84 +106,92 @@ impl Accounts {
     /// # Errors
     /// When that cannot be made to last; it is in force all the same, until the process ends.
     pub async fn remove_consumer(&self, name: &str, now: u64) -> Result<bool, Trouble> {
-        let known = self.consumers.pin().remove(name).is_some();
+        let known = self.consumers.pin().contains_key(name);
+        self.drop_consumer(name);
+        let before = self.from_now_on(now);
+        self.void("subject", name, before);
+        let void = Change::Void { name: format!("subject:{name}"), before };
+        let done = self.write(vec![Change::NoConsumer(name.to_owned()), void]).await;
+        // once more: what another process did may have come between
+        self.drop_consumer(name);
+        done.map(|_| known)
+    }
+
+    pub(super) fn drop_consumer(&self, name: &str) {
+        self.consumers.pin().remove(name);
         for held in self.credentials(name) {
             self.drop_credential(&held.credential);
         }
-        let before = now.saturating_add(1);
-        self.mark("subject", name).void_before(before);
-        let void = Change::Void { name: format!("subject:{name}"), before };
-        self.write(vec![Change::NoConsumer(name.to_owned()), void]).await?;
-        Ok(known)
     }
 
-    /// Makes a credential of a consumer, or changes one. Good once this returns.
+    /// Makes a credential of a consumer, or changes one. Good once this returns. With one that is disabled goes what was issued for it.
     ///
     /// # Errors
     /// When there is no such consumer, another credential is the same, or it cannot be made to last.
-    pub async fn put_credential(&self, credential: Credential) -> Result<(), Trouble> {
+    pub async fn put_credential(&self, credential: Credential, now: u64) -> Result<(), Trouble> {
         if !self.consumers.pin().contains_key(&credential.consumer) {
             return Err(Trouble::None);
         }
-        let other = match credential.kind {
-            CredentialKind::Key => self.key(&credential.digest),
-            CredentialKind::Client => self.client(&credential.id),
+        let of_key = (credential.kind == CredentialKind::Key).then(|| self.key(&credential.digest)).flatten();
+        let same = |other: &Arc<Held>| {
+            let other = &other.credential;
+            (&other.consumer, &other.id, other.kind) == (&credential.consumer, &credential.id, credential.kind)
         };
-        if other.is_some_and(|other| {
-            other.credential.consumer != credential.consumer || other.credential.id != credential.id
-        }) {
+        if !of_key.iter().chain(&self.held(&credential.id)).all(same) {
             return Err(Trouble::There);
         }
-        let used = self.held(&credential.id).map_or(0, |held| held.used.load(Ordering::Relaxed));
+        let used = || self.held(&credential.id).map_or(0, |held| held.used.load(Ordering::Relaxed));
+        let mut changes = vec![Change::Credential(credential.clone())];
         if credential.disabled {
-            self.set_credential(credential.clone(), used);
-            return self.write(vec![Change::Credential(credential)]).await;
+            let before = self.from_now_on(now);
+            self.set_credential(credential.clone(), used());
+            self.void("credential", &credential.id, before);
+            changes.push(Change::Void { name: format!("credential:{}", credential.id), before });
         }
-        self.write(vec![Change::Credential(credential.clone())]).await?;
-        self.set_credential(credential, used);
-        Ok(())
+        let done = self.write(changes).await;
+        if done.is_ok() || credential.disabled {
+            let used = used();
+            self.set_credential(credential, used);
+        }
+        done.map(drop)
     }
 
     pub(super) fn set_credential(&self, credential: Credential, used: u64) {
         let consumer = self.consumer(&credential.consumer);
+        let is_good = consumer.as_ref().is_some_and(|consumer| !consumer.disabled) && !credential.disabled;
+        let consumer = consumer.unwrap_or_default();
         let identity = Identity {
             subject: credential.consumer.as_str().into(),
             credential: Some(credential.id.as_str().into()),
-            ..self.as_of_store(&credential.consumer, false)
+            roles: consumer.roles,
+            groups: consumer.groups,
+            tags: consumer.tags,
+            scopes: consumer.scopes,
+            ..Identity::default()
         };
         let held = Arc::new(Held {
             identity: self.interned.one(identity),
-            disabled: consumer.is_none_or(|consumer| consumer.disabled),
+            until: if is_good { credential.expires.unwrap_or(u64::MAX) } else { 0 },
             used: AtomicU64::new(used),
             written: AtomicU64::new(used),
             credential,
         });
-        match held.credential.kind {
-            CredentialKind::Key => {
-                self.keys.pin().insert(held.credential.digest, held);
-            }
-            CredentialKind::Client => {
-                self.clients.pin().insert(held.credential.id.clone(), held);
-            }
+        if held.credential.kind == CredentialKind::Key {
+            self.keys.pin().insert(held.credential.digest, Arc::clone(&held));
         }
+        self.credentials.pin().insert(held.credential.id.clone(), held);
     }
 
+    /// A credential of the store, by its id.
     pub(super) fn held(&self, id: &str) -> Option<Arc<Held>> {
-        if let Some(client) = self.client(id) {
-            return Some(client);
-        }
-        self.keys.pin().values().find(|held| held.credential.id == id).cloned()
+        self.credentials.pin().get(id).cloned()
     }
 
     pub(super) fn drop_credential(&self, credential: &Credential) {
-        match credential.kind {
-            CredentialKind::Key => {
-                self.keys.pin().remove(&credential.digest);
-            }
-            CredentialKind::Client => {
-                self.clients.pin().remove(&credential.id);
-            }
+        if credential.kind == CredentialKind::Key {
+            self.keys.pin().remove(&credential.digest);
         }
+        self.credentials.pin().remove(&credential.id);
     }
 
     /// Uses of credentials that are not written yet; looked for once a minute, since there may be very many credentials.
@@ -180,8 +200,8 @@ impl Accounts {
             return Vec::new();
         }
         self.looked.store(now, Ordering::Relaxed);
-        let (keys, clients) = (self.keys.pin(), self.clients.pin());
-        let unwritten = keys.values().chain(clients.values()).filter_map(|held| {
+        let credentials = self.credentials.pin();
+        let unwritten = credentials.values().filter_map(|held| {
             let used = held.used.load(Ordering::Relaxed);
             (held.written.swap(used, Ordering::Relaxed) != used).then(|| (held.credential.id.clone(), used))
         });

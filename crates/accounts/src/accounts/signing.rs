@@ -54,7 +54,7 @@ impl Accounts {
     /// When that cannot be made to last; then it is there again after a restart.
     pub async fn remove_signing_key(&self, id: &str) -> Result<(), Trouble> {
         self.drop_signing_key(id);
-        self.write(vec![Change::NoSigningKey(id.to_owned())]).await
+        self.write(vec![Change::NoSigningKey(id.to_owned())]).await.map(drop)
     }
 
     pub(super) fn set_signing_key(&self, key: SigningKeyRow) {

@@ -76,6 +76,31 @@ fn asked(subject: &str) -> Asked {
     }
 }
 
+/// A login by a key of the store.
+fn of_key(subject: &str, key: &str) -> Asked {
+    Asked { consumer: false, credential: key.into(), ..asked(subject) }
+}
+
+/// A consumer of the store with a key.
+fn partner(accounts: &Accounts, name: &str, roles: &[&str], scopes: &[&str]) -> Credential {
+    let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let consumer =
+        Consumer { name: name.to_owned(), roles: own(roles), scopes: own(scopes), created: NOW, ..Consumer::default() };
+    wait(accounts.put_consumer(consumer, NOW)).unwrap();
+    let credential = Credential {
+        id: format!("key:{name}"),
+        consumer: name.to_owned(),
+        kind: CredentialKind::Key,
+        digest: digest(name.as_bytes()),
+        label: String::new(),
+        created: NOW,
+        expires: None,
+        disabled: false,
+    };
+    wait(accounts.put_credential(credential.clone(), NOW)).unwrap();
+    credential
+}
+
 fn issue(accounts: &Accounts, subject: &str, now: u64) -> Issued {
     wait(accounts.issue(asked(subject), now)).unwrap()
 }
@@ -165,9 +190,9 @@ fn each_revocation_takes_what_it_names_and_nothing_else() {
     let mut made = Vec::new();
     for what in [
         Revoked::Token(String::new()),
-        Revoked::Credential("key:app".to_owned()),
         Revoked::Subject("app".to_owned()),
         Revoked::All,
+        Revoked::Credential("key:app".to_owned()),
     ] {
         let accounts = folder.open(NOW);
         let (one, same, other) =
@@ -235,8 +260,12 @@ fn what_one_process_does_another_one_sees() {
 struct Failing(Arc<Mutex<bool>>);
 
 impl Store for Failing {
-    fn apply(&mut self, _: &[Change]) -> Result<(), StoreError> {
-        if *self.0.lock().unwrap() { Err(StoreError("the disk is full".to_owned())) } else { Ok(()) }
+    fn apply(&mut self, asked: &[&[Change]]) -> Result<Vec<bool>, StoreError> {
+        if *self.0.lock().unwrap() {
+            Err(StoreError("the disk is full".to_owned()))
+        } else {
+            Ok(vec![true; asked.len()])
+        }
     }
 
     fn read(&mut self, _: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
@@ -307,16 +336,16 @@ fn consumers_of_the_store_and_their_credentials_last_and_change_at_once() {
         expires,
         disabled,
     };
-    assert_eq!(wait(accounts.put_credential(credential(None, false))), Err(Trouble::None));
+    assert_eq!(wait(accounts.put_credential(credential(None, false), NOW)), Err(Trouble::None));
     wait(accounts.put_consumer(consumer(&["reader"], false), NOW)).unwrap();
-    wait(accounts.put_credential(credential(Some(NOW + 10), false))).unwrap();
+    wait(accounts.put_credential(credential(Some(NOW + 10), false), NOW)).unwrap();
     let taken = Credential { id: "key:2".to_owned(), ..credential(None, false) };
-    assert_eq!(wait(accounts.put_credential(taken)), Err(Trouble::There));
+    assert_eq!(wait(accounts.put_credential(taken, NOW)), Err(Trouble::There));
     let held = accounts.key(&key).unwrap();
     assert!(held.is_good(NOW + 9) && !held.is_good(NOW + 10));
     held.note_use(NOW);
     assert_eq!(held.identity.roles, ["reader"]);
-    let issued = wait(accounts.issue(Asked { consumer: false, ..asked("partner") }, NOW)).unwrap();
+    let issued = wait(accounts.issue(of_key("partner", "key:1"), NOW)).unwrap();
     wait(accounts.put_consumer(consumer(&["writer"], false), NOW)).unwrap();
     assert_eq!(check(&accounts, &issued, NOW).unwrap().roles, ["writer"]);
     assert_eq!(accounts.key(&key).unwrap().identity.roles, ["writer"]);
@@ -438,9 +467,192 @@ fn a_store_of_the_first_version_is_brought_up_to_this_one_and_loses_nothing() {
     drop(accounts);
     let path = folder.0.join("daemun.db");
     let old = rusqlite::Connection::open(&path).unwrap();
-    old.execute_batch("ALTER TABLE tokens DROP COLUMN scopes; PRAGMA user_version = 1").unwrap();
+    old.execute_batch(
+        "ALTER TABLE tokens DROP COLUMN scopes; DROP INDEX voids_number; DROP INDEX consumers_number; \
+         DROP INDEX credentials_number; DROP INDEX signing_keys_number; PRAGMA user_version = 1",
+    )
+    .unwrap();
     drop(old);
     let accounts = folder.open(NOW);
     assert_eq!(check(&accounts, &issued, NOW).unwrap().scopes, ["read", "write"]);
     refresh(&accounts, refresh_text(&issued), NOW).unwrap();
+}
+
+/// Forgets the access token of a login and leaves its refresh token.
+fn idle(accounts: &Accounts) {
+    let before = accounts.tokens();
+    accounts.forget(NOW + 16 * MINUTE);
+    assert!(accounts.tokens() < before);
+}
+
+#[test]
+fn an_idle_login_stays_within_reach_of_what_concerns_it() {
+    let folder = Folder::new();
+    let (one, other) = (folder.open(NOW), folder.open(NOW));
+    partner(&one, "app", &["admin"], &["read", "write"]);
+    let issued = wait(one.issue(of_key("app", "key:app"), NOW)).unwrap();
+    let second = wait(one.issue(of_key("app", "key:app"), NOW)).unwrap();
+    while other.tokens() < 4 {
+        std::thread::yield_now();
+    }
+    idle(&one);
+    idle(&other);
+    // its roles
+    partner(&one, "app", &["reader"], &["read"]);
+    let next = refresh(&one, refresh_text(&issued), NOW + 16 * MINUTE).unwrap();
+    let identity = check(&one, &next, NOW + 16 * MINUTE).unwrap();
+    assert_eq!((&*identity.roles, &*identity.scopes), (&["reader".to_owned()][..], &["read".to_owned()][..]));
+    // what another process gives out for it, and takes away
+    while check(&other, &next, NOW + 16 * MINUTE).is_err() {
+        std::thread::yield_now();
+    }
+    wait(other.revoke(&Revoked::Token(refresh_text(&second).to_owned()), None, NOW)).unwrap();
+    while refresh(&one, refresh_text(&second), NOW + 16 * MINUTE) != Err(Refusal::Revoked.into()) {
+        assert!(one.tokens() < 100, "it is given out again and again");
+    }
+}
+
+#[test]
+fn a_refresh_does_not_carry_a_login_over_a_moment_before_which_all_is_void() {
+    for what in [Revoked::Subject("app".to_owned()), Revoked::All] {
+        let accounts = Accounts::in_memory();
+        let first = issue(&accounts, "app", NOW);
+        let second = refresh(&accounts, refresh_text(&first), NOW + 20).unwrap();
+        wait(accounts.revoke(&what, Some(NOW + 10), NOW + 30)).unwrap();
+        assert_eq!(check(&accounts, &second, NOW + 40), Err(Refusal::Revoked));
+        assert_eq!(refresh(&accounts, refresh_text(&second), NOW + 40), Err(Refusal::Revoked.into()));
+    }
+}
+
+#[test]
+fn a_clock_that_was_set_back_lets_nothing_escape_and_shuts_nobody_out() {
+    let accounts = Accounts::in_memory();
+    let ahead = issue(&accounts, "app", NOW + 100);
+    wait(accounts.revoke(&Revoked::Subject("app".to_owned()), None, NOW)).unwrap();
+    assert_eq!(check(&accounts, &ahead, NOW), Err(Refusal::Revoked));
+    let later = issue(&accounts, "app", NOW + 1);
+    assert!(check(&accounts, &later, NOW + 1).is_ok());
+}
+
+#[test]
+fn what_is_good_once_is_so_in_all_processes_together() {
+    let folder = Folder::new();
+    for _ in 0..10 {
+        let (one, other) = (folder.open(NOW), folder.open(NOW));
+        let issued = issue(&one, "app", NOW);
+        while other.find(refresh_text(&issued).as_bytes()).is_none() {
+            std::thread::yield_now();
+        }
+        let first = refresh(&one, refresh_text(&issued), NOW).unwrap();
+        assert_eq!(refresh(&other, refresh_text(&issued), NOW), Err(Refusal::Reused.into()));
+        while check(&one, &first, NOW).is_ok() {
+            std::thread::yield_now();
+        }
+        let code = format!("carol:{}", refresh_text(&issued));
+        let used = [&one, &other].map(|accounts| wait(accounts.use_up("recovery", &code, u64::MAX)).unwrap());
+        assert_eq!(used, [true, false]);
+    }
+}
+
+#[test]
+fn what_nothing_keeps_is_forgotten_too() {
+    let accounts = Accounts::in_memory();
+    let few = |now| wait(accounts.issue(Asked { most: 2, ..asked("app") }, now));
+    few(NOW).unwrap();
+    assert_eq!(few(NOW), Err(Trouble::TooMany));
+    for hours in 1..100 {
+        few(NOW + hours * 61 * MINUTE).unwrap();
+    }
+    assert!(accounts.tokens() <= 4 && accounts.grants.len() <= 2);
+}
+
+#[test]
+fn with_a_credential_goes_what_was_given_for_it() {
+    let folder = Folder::new();
+    let accounts = folder.open(NOW);
+    let key = partner(&accounts, "app", &[], &["read", "write"]);
+    let login = |now| wait(accounts.issue(of_key("app", "key:app"), now));
+    let issued = login(NOW).unwrap();
+    wait(accounts.put_credential(Credential { disabled: true, ..key.clone() }, NOW + 1)).unwrap();
+    assert_eq!(check(&accounts, &issued, NOW + 2), Err(Refusal::Revoked));
+    assert_eq!(refresh(&accounts, refresh_text(&issued), NOW + 2), Err(Refusal::Revoked.into()));
+    assert_eq!(login(NOW + 2), Err(Refusal::Revoked.into()));
+    wait(accounts.put_credential(key.clone(), NOW + 3)).unwrap();
+    let again = login(NOW + 3).unwrap();
+    assert!(check(&accounts, &again, NOW + 3).is_ok());
+    assert_eq!(check(&accounts, &issued, NOW + 3), Err(Refusal::Revoked));
+    // one that ends gives no more, and what it gave ends when it does
+    wait(accounts.put_credential(Credential { expires: Some(NOW + 5), ..key }, NOW + 4)).unwrap();
+    assert!(check(&accounts, &again, NOW + 6).is_ok());
+    assert_eq!(refresh(&accounts, refresh_text(&again), NOW + 6), Err(Refusal::Revoked.into()));
+}
+
+#[test]
+fn a_revocation_that_is_repeated_stands_in_nobodys_way() {
+    let accounts = Accounts::in_memory();
+    partner(&accounts, "app", &[], &[]);
+    let client = Credential {
+        id: "cl".to_owned(),
+        consumer: "app".to_owned(),
+        kind: CredentialKind::Client,
+        digest: [7; 32],
+        label: String::new(),
+        created: NOW,
+        expires: None,
+        disabled: false,
+    };
+    for now in [NOW, NOW + 10] {
+        wait(accounts.put_credential(client.clone(), now)).unwrap();
+        let issued = wait(accounts.issue(of_key("app", "cl"), now)).unwrap();
+        assert!(check(&accounts, &issued, now).is_ok());
+        assert!(wait(accounts.revoke(&Revoked::Credential("cl".to_owned()), None, now + 1)).unwrap());
+        wait(accounts.revoke(&Revoked::Credential("cl".to_owned()), None, now + 2)).unwrap();
+        assert_eq!(check(&accounts, &issued, now + 2), Err(Refusal::Revoked));
+    }
+}
+
+#[test]
+fn what_is_known_anew_of_a_holder_leaves_a_login_what_it_was_given_for() {
+    let accounts = Accounts::in_memory();
+    let issued = issue(&accounts, "app", NOW);
+    let (lifetimes, scopes) = ((15 * MINUTE, 60 * MINUTE), Some(vec!["read".to_owned()]));
+    let narrow =
+        wait(accounts.refresh(refresh_text(&issued).as_bytes(), "shop", lifetimes, scopes, 10, NOW)).unwrap().0;
+    let known = check(&accounts, &narrow, NOW).unwrap();
+    let changed = Identity { roles: vec!["clerk".to_owned()], ..Identity::clone(&known) };
+    assert_eq!(accounts.set_identity(narrow.access.as_bytes(), changed).scopes, ["read"]);
+    let next = refresh(&accounts, refresh_text(&narrow), NOW).unwrap();
+    let known = check(&accounts, &next, NOW).unwrap();
+    assert_eq!((&*known.roles, known.scopes.len()), (&["clerk".to_owned()][..], 2));
+}
+
+#[test]
+fn a_store_with_very_many_used_and_gone_credentials_is_read_in_no_time() {
+    const MANY: u64 = 20_000;
+    let folder = Folder::new();
+    let mut store = folder.store();
+    let id = |n: u64| format!("key:{n}");
+    let mut changes = vec![Change::Consumer(Consumer { name: "app".to_owned(), ..Consumer::default() })];
+    for n in 0..MANY {
+        let digest = digest(&n.to_le_bytes());
+        changes.push(Change::Credential(Credential {
+            id: id(n),
+            consumer: "app".to_owned(),
+            kind: CredentialKind::Key,
+            digest,
+            label: String::new(),
+            created: NOW,
+            expires: None,
+            disabled: false,
+        }));
+        changes.push(Change::Used { id: id(n), at: NOW });
+        if n % 4 == 0 {
+            changes.push(Change::NoCredential(id(n)));
+        }
+    }
+    store.apply(&[&changes]).unwrap();
+    drop(store);
+    let accounts = folder.open(NOW);
+    assert_eq!(accounts.credentials("app").len() as u64, MANY / 4 * 3);
+    assert_eq!(accounts.key(&digest(&1u64.to_le_bytes())).unwrap().last_use(), Some(NOW));
 }

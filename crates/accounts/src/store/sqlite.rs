@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const APPLICATION: i64 = 0x646d_756e;
 
 /// What brings a store from one version to the next, in order; never changed, only added to.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
 CREATE TABLE commits(number INTEGER NOT NULL) STRICT;
 INSERT INTO commits VALUES (0);
@@ -50,6 +50,13 @@ CREATE TABLE signing_keys(
 ",
     // what a token may be used for, words with spaces between them, where that is less than its login is for
     "ALTER TABLE tokens ADD COLUMN scopes TEXT;",
+    // what is new is found without a look at what is not
+    "
+CREATE INDEX voids_number ON voids(number);
+CREATE INDEX consumers_number ON consumers(number);
+CREATE INDEX credentials_number ON credentials(number);
+CREATE INDEX signing_keys_number ON signing_keys(number);
+",
 ];
 
 /// What acknowledged changes survive.
@@ -132,21 +139,29 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
 }
 
 impl Store for Sqlite {
-    fn apply(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+    fn apply(&mut self, asked: &[&[Change]]) -> Result<Vec<bool>, StoreError> {
         let behavior = rusqlite::TransactionBehavior::Immediate;
         let transaction = self.connection.transaction_with_behavior(behavior).map_err(told)?;
         let number: i64 = transaction
             .prepare_cached("UPDATE commits SET number = number + 1 RETURNING number")
             .and_then(|mut next| next.query_row([], |row| row.get(0)))
             .map_err(told)?;
-        for change in changes {
-            write(&transaction, number, change).map_err(told)?;
+        let mut done = Vec::with_capacity(asked.len());
+        for changes in asked {
+            let mut all = true;
+            for change in *changes {
+                all = write(&transaction, number, change).map_err(told)?;
+                if !all {
+                    break;
+                }
+            }
+            done.push(all);
         }
         transaction.commit().map_err(told)?;
         if self.seen + 1 == number {
             self.seen = number;
         }
-        Ok(())
+        Ok(done)
     }
 
     fn read(&mut self, visit: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
@@ -190,11 +205,11 @@ fn moment(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
+/// Says whether nobody else was first.
 #[allow(clippy::too_many_lines, reason = "one statement for each kind of change")]
-fn write(to: &Transaction<'_>, number: i64, change: &Change) -> rusqlite::Result<()> {
-    let run = |statement: &str, values: &[&dyn rusqlite::ToSql]| -> rusqlite::Result<()> {
-        to.prepare_cached(statement)?.execute(values).map(drop)
-    };
+fn write(to: &Transaction<'_>, number: i64, change: &Change) -> rusqlite::Result<bool> {
+    let changed = |statement: &str, values: &[&dyn rusqlite::ToSql]| to.prepare_cached(statement)?.execute(values);
+    let run = |statement: &str, values: &[&dyn rusqlite::ToSql]| changed(statement, values).map(|_| true);
     match change {
         Change::Grant(row) => run(
             "INSERT INTO grants VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
@@ -226,6 +241,14 @@ fn write(to: &Transaction<'_>, number: i64, change: &Change) -> rusqlite::Result
                 row.scopes.as_ref().map(|scopes| scopes.join(" "))
             ],
         ),
+        Change::Spend(id) => {
+            let statement = "UPDATE tokens SET spent = 1, number = ?2 WHERE id = ?1 AND spent = 0";
+            changed(statement, params![id, number]).map(|rows| rows > 0)
+        }
+        Change::UseUp { name, before } => {
+            let statement = "INSERT INTO voids VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET number = ?2, before = ?3 WHERE before < ?3";
+            changed(statement, params![name, number, signed(*before)]).map(|rows| rows > 0)
+        }
         Change::Spent(id) => run("UPDATE tokens SET spent = 1, number = ?2 WHERE id = ?1", params![id, number]),
         Change::Revoked(id) => run("UPDATE grants SET revoked = 1, number = ?2 WHERE id = ?1", params![id, number]),
         Change::Void { name, before } => run(

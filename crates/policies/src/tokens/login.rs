@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use daemun_accounts::{Asked, text};
 use daemun_config::model::{GrantType, TokenService};
-use daemun_pipeline::{Exchange, Reason};
+use daemun_pipeline::{Directory, Exchange, Identity, Reason};
 
 use super::form::Form;
 use super::throttle::Who;
@@ -242,6 +242,19 @@ impl Tokens {
             (None, Some(token)) => Ok(token.to_owned()),
             (None, None) => Err(Refused::malformed("`refresh_token` is missing")),
         }
+    }
+}
+
+/// Whether a consumer of the configuration, where it is one, still has the credential that a login came from.
+pub(super) fn is_still_declared(directory: &Directory, identity: &Identity) -> bool {
+    let Some(name) = identity.consumer.as_deref() else { return true };
+    let Some(consumer) = directory.find(name).and_then(|id| directory.get(id)) else { return false };
+    match identity.credential.as_deref().and_then(|id| id.split_once(':')) {
+        Some(("key", _)) => {
+            consumer.keys.iter().any(|digest| Some(&*text::id_of("key", digest)) == identity.credential.as_deref())
+        }
+        Some(("client", username)) => consumer.basic.iter().any(|known| known.username == username),
+        Some(_) | None => true,
     }
 }
 

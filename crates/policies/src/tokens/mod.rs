@@ -393,6 +393,9 @@ impl Tokens {
         let scopes = form.get("scope").map(|scopes| scopes.split_ascii_whitespace().map(str::to_owned).collect());
         let most = self.service.most;
         let held = self.accounts.find(token.as_bytes()).map(|token| token.grant.identity());
+        if held.as_ref().is_some_and(|identity| !login::is_still_declared(&self.keys.directory, identity)) {
+            return Err(Refusal::Revoked.into());
+        }
         match held.map_or(Now::Same, |identity| users::as_of_now(Some(&self.keys.directory), &identity)) {
             Now::Same => {}
             // what is given out next says who the user is now

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use daemun_accounts::consumer::Credential;
 use daemun_accounts::{Accounts, Consumer as Stored, CredentialKind, Revoked, text};
 use daemun_config::model::{ServiceUrls, SignedTokens, SigningAlgorithm, TokenFormat, TokenService};
-use daemun_pipeline::{Consumer, Stop};
+use daemun_pipeline::{Consumer, Directory, Stop};
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
 
@@ -169,6 +169,21 @@ fn a_revoked_key_of_the_configuration_gives_nothing_and_opens_nothing() {
 }
 
 #[test]
+fn a_login_is_not_refreshed_once_its_credential_is_taken_out_of_the_configuration() {
+    let (mut bench, accounts) = bench();
+    let told = token(&bench.build("tokens: shop").unwrap(), &format!("X-Api-Key: {KEY}\r\n"), "");
+    let body = format!("grant_type=refresh_token&refresh_token={}", text_of(&told, "refresh_token"));
+    for without in [consumer("shop-app", &["buyer"], &["another-key-000001"]), consumer("b", &[], &[])] {
+        bench.directory = Arc::new(Directory::new(vec![without]));
+        let refused = ask(&bench.build("tokens: shop").unwrap(), "", &body, 1);
+        assert_eq!(refused, (400, json!("invalid_grant")));
+    }
+    bench.directory = Arc::new(Directory::new(vec![consumer("shop-app", &["buyer"], &["another-key-000001", KEY])]));
+    let next = token(&bench.build("tokens: shop").unwrap(), "", &body);
+    assert!(accounts.check(text_of(&next, "access_token").as_bytes(), "shop", NOW).is_ok());
+}
+
+#[test]
 fn consumers_of_the_store_call_with_their_keys_and_get_tokens() {
     let (bench, accounts) = bench();
     let partner = Stored {
@@ -188,9 +203,10 @@ fn consumers_of_the_store_call_with_their_keys_and_get_tokens() {
         expires,
         disabled: false,
     };
-    wait(accounts.put_credential(credential(CredentialKind::Key, "key:1", "dmn_first", Some(NOW + 1000)))).unwrap();
-    wait(accounts.put_credential(credential(CredentialKind::Key, "key:2", "dmn_second", None))).unwrap();
-    wait(accounts.put_credential(credential(CredentialKind::Client, "cid", "dms_secret", None))).unwrap();
+    wait(accounts.put_credential(credential(CredentialKind::Key, "key:1", "dmn_first", Some(NOW + 1000)), NOW))
+        .unwrap();
+    wait(accounts.put_credential(credential(CredentialKind::Key, "key:2", "dmn_second", None), NOW)).unwrap();
+    wait(accounts.put_credential(credential(CredentialKind::Client, "cid", "dms_secret", None), NOW)).unwrap();
     let direct = bench.build("key_auth: { header: X-Api-Key }").unwrap();
     let call = |key: &str, at: u64| {
         let mut exchange = direct.exchange(&format!("GET / HTTP/1.1\r\nHost: a\r\nX-Api-Key: {key}\r\n\r\n"));

@@ -193,10 +193,10 @@ fn fill(path: &Path, count: usize) -> Result<()> {
             scopes: None,
         }));
         if changes.len() >= COMMIT {
-            store.apply(&changes)?;
+            store.apply(&[&changes])?;
             changes.clear();
         }
     }
-    store.apply(&changes)?;
+    store.apply(&[&changes])?;
     Ok(())
 }

@@ -1,0 +1,134 @@
+//! What takes something away: in force on every worker when it returns, without anything being looked at twice by those who only call.
+
+use std::sync::atomic::Ordering;
+
+use super::{Accounts, Revoked, Trouble, held};
+use crate::change::Change;
+use crate::grant::{Grant, Kind};
+
+impl Accounts {
+    /// Whether a login was not revoked, nor its subject, its credential or everything since it began. What it depends on is looked at once
+    /// for each revocation.
+    #[inline]
+    pub(super) fn stands(&self, grant: &Grant) -> bool {
+        if grant.revoked.load(Ordering::Acquire) {
+            return false;
+        }
+        // before the marks: one that moves behind this moves the epoch behind that
+        let epoch = self.epoch.load(Ordering::Acquire);
+        if grant.stood.load(Ordering::Relaxed) == epoch {
+            return true;
+        }
+        let stands = grant.created >= self.before.load(Ordering::Acquire) && !grant.is_void();
+        if stands {
+            grant.stood.store(epoch, Ordering::Relaxed);
+        }
+        stands
+    }
+
+    /// Voids the logins of a subject or a credential that began before a moment; in force on every worker when this returns.
+    pub(super) fn void(&self, kind: &str, name: &str, before: u64) {
+        self.mark(kind, name).void_before(before);
+        if kind == "credential" && before == u64::MAX {
+            self.voids_keys.store(true, Ordering::Release);
+        }
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn void_all(&self, before: u64) {
+        self.before.fetch_max(before, Ordering::AcqRel);
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The moment that all logins so far began before, were the clock set back meanwhile.
+    pub(super) fn from_now_on(&self, now: u64) -> u64 {
+        now.max(self.youngest.load(Ordering::Acquire)).saturating_add(1)
+    }
+
+    /// Whether the credential that a login came from is still good. What is not of the store is not known here but where it was revoked.
+    pub(super) fn has_credential(&self, grant: &Grant, now: u64) -> bool {
+        let identity = grant.identity();
+        let credential = identity.credential.as_deref().unwrap_or_default();
+        if identity.consumer.is_some() || !held::is_of_store(credential) {
+            return !self.is_void(credential);
+        }
+        self.held(credential).is_some_and(|held| held.is_good(now))
+    }
+
+    pub(super) async fn revoke_grant(&self, grant: &Grant) -> Result<(), Trouble> {
+        grant.revoked.store(true, Ordering::Release);
+        self.write(vec![Change::Revoked(grant.id)]).await.map(drop)
+    }
+
+    /// Revokes. In force on every worker before this returns; lasts once it has. Gives whether there was anything of it.
+    ///
+    /// # Errors
+    /// When it cannot be made to last; it is in force all the same, until the process ends.
+    pub async fn revoke(&self, what: &Revoked, before: Option<u64>, now: u64) -> Result<bool, Trouble> {
+        let before = before.unwrap_or_else(|| self.from_now_on(now));
+        let (name, known) = match what {
+            Revoked::Token(text) => return self.revoke_token(text).await,
+            Revoked::All => {
+                self.void_all(before);
+                ("all".to_owned(), true)
+            }
+            Revoked::Subject(name) => {
+                let known = self.marks.pin().contains_key(&format!("subject:{name}"));
+                self.void("subject", name, before);
+                (format!("subject:{name}"), known)
+            }
+            Revoked::Credential(id) => return self.revoke_credential(id, before).await,
+        };
+        self.write(vec![Change::Void { name, before }]).await?;
+        Ok(known)
+    }
+
+    async fn revoke_token(&self, text: &str) -> Result<bool, Trouble> {
+        let Some(token) = self.find(text.as_bytes()) else { return Ok(false) };
+        if token.kind == Kind::Refresh {
+            self.revoke_grant(&token.grant).await?;
+            return Ok(true);
+        }
+        token.spent.store(true, Ordering::Release);
+        self.write(vec![Change::Spent(token.id)]).await?;
+        Ok(true)
+    }
+
+    /// A credential that is revoked is gone where the store has it, and void for ever where the configuration may.
+    async fn revoke_credential(&self, id: &str, before: u64) -> Result<bool, Trouble> {
+        let held = self.held(id);
+        let name = format!("credential:{id}");
+        let mark = self.marks.pin().get(&name).map(|mark| mark.moment());
+        let known = held.is_some() || mark.is_some();
+        let mut changes = Vec::new();
+        // one that was the store's is not the configuration's, and may be made anew; the configuration's have a kind before a colon
+        let of_store =
+            held.is_some() || mark.is_some_and(|moment| moment > 0 && moment < u64::MAX) || !id.contains(':');
+        if let Some(held) = &held {
+            self.drop_credential(&held.credential);
+            changes.push(Change::NoCredential(id.to_owned()));
+        }
+        let before = if of_store { before } else { u64::MAX };
+        self.void("credential", id, before);
+        changes.push(Change::Void { name, before });
+        let done = self.write(changes).await;
+        if let Some(held) = self.held(id).filter(|_| held.is_some()) {
+            // another process may have told of it meanwhile
+            self.drop_credential(&held.credential);
+        }
+        done.map(|_| known)
+    }
+
+    /// Uses up what is good once: a one-time password, a recovery code. `name` is what is used (`recovery:…`, `totp:…`); for one of a row,
+    /// `moment` says which, and the earlier ones go with it; `u64::MAX` for one that stands alone. Says whether it was still good; that it
+    /// no longer is holds on every worker before this returns, and lasts once it has.
+    ///
+    /// # Errors
+    /// When that cannot be made to last; it is used up all the same.
+    pub async fn use_up(&self, kind: &'static str, name: &str, moment: u64) -> Result<bool, Trouble> {
+        if !self.mark(kind, name).advance(moment) {
+            return Ok(false);
+        }
+        self.write(vec![Change::UseUp { name: format!("{kind}:{name}"), before: moment }]).await
+    }
+}
