@@ -19,6 +19,8 @@ pub enum Kind {
     Access,
     /// Another pair of tokens, once.
     Refresh,
+    /// The first tokens of its login, once (RFC 6749, section 4.1.2).
+    Code,
 }
 
 /// One login.
@@ -64,7 +66,7 @@ pub struct Token {
     pub issued: u64,
     /// From this moment on it is void; milliseconds since the Unix epoch.
     pub expires: u64,
-    /// A refresh token that was used, or a token that was revoked.
+    /// A refresh token or a code that was used, or a token that was revoked.
     pub(crate) spent: AtomicBool,
     /// What it may be used for, where that is less than its login is for.
     pub(crate) scopes: Option<Vec<String>>,

@@ -17,11 +17,22 @@ const IDLE: Duration = Duration::from_millis(100);
 /// Rows that are forgotten at once.
 const FORGET: usize = 500;
 
-type Asked = (Vec<Change>, oneshot::Sender<Result<(), StoreError>>);
+/// What comes of what is asked.
+type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What the thread is asked.
+enum Ask {
+    /// That changes last.
+    Write(Vec<Change>, Answer<()>),
+    /// That a token be used up, and whether it was not before.
+    Take(i64, Answer<bool>),
+    /// That what other processes did be looked at now.
+    Look(Answer<()>),
+}
 
 /// The way to the thread.
 #[derive(Debug)]
-pub(crate) struct Journal(SyncSender<Asked>);
+pub(crate) struct Journal(SyncSender<Ask>);
 
 /// What the thread tells of beside its answers.
 pub(crate) trait Around: Send + 'static {
@@ -53,18 +64,37 @@ impl Journal {
 
     /// Hands changes over; the answer comes once they last.
     pub(crate) fn write(&self, changes: Vec<Change>) -> Result<oneshot::Receiver<Result<(), StoreError>>, NotTaken> {
+        self.ask(|answer| Ask::Write(changes, answer))
+    }
+
+    /// Uses up a token; the answer, whether it was not used before, comes once that lasts.
+    pub(crate) fn take(&self, token: i64) -> Result<oneshot::Receiver<Result<bool, StoreError>>, NotTaken> {
+        self.ask(|answer| Ask::Take(token, answer))
+    }
+
+    /// Has what other processes did taken in; the answer comes behind it.
+    pub(crate) fn look(&self) -> Result<oneshot::Receiver<Result<(), StoreError>>, NotTaken> {
+        self.ask(Ask::Look)
+    }
+
+    fn ask<T>(&self, ask: impl FnOnce(Answer<T>) -> Ask) -> Result<oneshot::Receiver<Result<T, StoreError>>, NotTaken> {
         let (answer, done) = oneshot::channel();
-        self.0.try_send((changes, answer)).map_err(|_| NotTaken)?;
+        self.0.try_send(ask(answer)).map_err(|_| NotTaken)?;
         Ok(done)
     }
 }
 
-fn run(mut store: Box<dyn Store>, asks: &Receiver<Asked>, around: &impl Around) {
+fn run(mut store: Box<dyn Store>, asks: &Receiver<Ask>, around: &impl Around) {
     let mut fails = false;
     let mut turn = 0_u64;
     loop {
         match asks.recv_timeout(IDLE) {
-            Ok(first) => commit(&mut *store, first, asks),
+            Ok(first) => {
+                let mut next = Some(first);
+                while let Some(ask) = next {
+                    next = serve(&mut *store, ask, asks, around);
+                }
+            }
             Err(RecvTimeoutError::Timeout) if around.is_gone() => return,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
@@ -83,28 +113,57 @@ fn run(mut store: Box<dyn Store>, asks: &Receiver<Asked>, around: &impl Around) 
     }
 }
 
-/// Commits what is waiting.
-fn commit(store: &mut dyn Store, first: Asked, asks: &Receiver<Asked>) {
-    let (mut changes, mut answers) = (first.0, vec![first.1]);
+/// Does what is asked; gives what was found waiting behind it and is no part of it. Whoever asked may have left.
+fn serve(store: &mut dyn Store, ask: Ask, asks: &Receiver<Ask>, around: &impl Around) -> Option<Ask> {
+    match ask {
+        Ask::Write(changes, answer) => return commit(store, changes, answer, asks),
+        Ask::Take(token, answer) => {
+            let _ = answer.send(store.take(token));
+        }
+        Ask::Look(answer) => {
+            let _ = answer.send(look(store, around));
+        }
+    }
+    None
+}
+
+/// Commits what is waiting to be written.
+fn commit(store: &mut dyn Store, mut changes: Vec<Change>, first: Answer<()>, asks: &Receiver<Ask>) -> Option<Ask> {
+    let (mut answers, mut behind) = (vec![first], None);
     while changes.len() < COMMIT
-        && let Ok((more, answer)) = asks.try_recv()
+        && let Ok(ask) = asks.try_recv()
     {
-        changes.extend(more);
-        answers.push(answer);
+        match ask {
+            Ask::Write(more, answer) => {
+                changes.extend(more);
+                answers.push(answer);
+            }
+            other @ (Ask::Take(..) | Ask::Look(_)) => {
+                behind = Some(other);
+                break;
+            }
+        }
     }
     let done = store.apply(&changes);
     for answer in answers {
         // whoever asked may have left
         let _ = answer.send(done.clone());
     }
+    behind
 }
 
-fn look_around(store: &mut dyn Store, around: &impl Around) -> Result<(), StoreError> {
+/// Takes in what other processes did.
+fn look(store: &mut dyn Store, around: &impl Around) -> Result<(), StoreError> {
     if store.has_news()? {
         let mut news = Vec::new();
         store.read(&mut |change| news.push(change))?;
         around.came(news);
     }
+    Ok(())
+}
+
+fn look_around(store: &mut dyn Store, around: &impl Around) -> Result<(), StoreError> {
+    look(store, around)?;
     let due = around.due();
     if !due.is_empty() {
         store.apply(&due)?;

@@ -16,6 +16,12 @@ pub trait Store: Send {
     /// When that is not so.
     fn apply(&mut self, changes: &[Change]) -> Result<(), StoreError>;
 
+    /// Marks a token as used, unless it was, by this process or another; gives whether this was the first use. Once this returns it lasts.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    fn take(&mut self, token: i64) -> Result<bool, StoreError>;
+
     /// Gives what this process has not seen yet, in an order in which each refers only to what came before; what is seen again is the same.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const APPLICATION: i64 = 0x646d_756e;
 
 /// What brings a store from one version to the next, in order; never changed, only added to.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
 CREATE TABLE commits(number INTEGER NOT NULL) STRICT;
 INSERT INTO commits VALUES (0);
@@ -50,6 +50,8 @@ CREATE TABLE signing_keys(
 ",
     // what a token may be used for, words with spaces between them, where that is less than its login is for
     "ALTER TABLE tokens ADD COLUMN scopes TEXT;",
+    // codes are tokens of a kind of their own from here on, which a version before this one would take for refresh tokens
+    "DELETE FROM tokens WHERE kind > 1;",
 ];
 
 /// What acknowledged changes survive.
@@ -95,6 +97,18 @@ impl Sqlite {
         Ok(Sqlite { connection, seen: 0, version: 0 })
     }
 
+    /// Begins to write: nobody else does until it has ended.
+    fn begin(&mut self) -> rusqlite::Result<Transaction<'_>> {
+        self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+    }
+
+    /// Notes a commit of its own, which is no news unless another process committed before it.
+    fn has_seen(&mut self, number: i64) {
+        if self.seen + 1 == number {
+            self.seen = number;
+        }
+    }
+
     fn data_version(&self) -> rusqlite::Result<i64> {
         self.connection.pragma_query_value(None, "data_version", |row| row.get(0))
     }
@@ -133,20 +147,29 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
 
 impl Store for Sqlite {
     fn apply(&mut self, changes: &[Change]) -> Result<(), StoreError> {
-        let behavior = rusqlite::TransactionBehavior::Immediate;
-        let transaction = self.connection.transaction_with_behavior(behavior).map_err(told)?;
-        let number: i64 = transaction
-            .prepare_cached("UPDATE commits SET number = number + 1 RETURNING number")
-            .and_then(|mut next| next.query_row([], |row| row.get(0)))
-            .map_err(told)?;
+        let transaction = self.begin().map_err(told)?;
+        let number = next_number(&transaction).map_err(told)?;
         for change in changes {
             write(&transaction, number, change).map_err(told)?;
         }
         transaction.commit().map_err(told)?;
-        if self.seen + 1 == number {
-            self.seen = number;
-        }
+        self.has_seen(number);
         Ok(())
+    }
+
+    fn take(&mut self, token: i64) -> Result<bool, StoreError> {
+        let transaction = self.begin().map_err(told)?;
+        let number = next_number(&transaction).map_err(told)?;
+        let taken = transaction
+            .prepare_cached("UPDATE tokens SET spent = 1, number = ?2 WHERE id = ?1 AND spent = 0")
+            .and_then(|mut take| take.execute(params![token, number]))
+            .map_err(told)?;
+        if taken == 0 {
+            return transaction.rollback().map(|()| false).map_err(told);
+        }
+        transaction.commit().map_err(told)?;
+        self.has_seen(number);
+        Ok(true)
     }
 
     fn read(&mut self, visit: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
@@ -190,6 +213,25 @@ fn moment(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
+/// The number of a commit.
+fn next_number(transaction: &Transaction<'_>) -> rusqlite::Result<i64> {
+    let mut next = transaction.prepare_cached("UPDATE commits SET number = number + 1 RETURNING number")?;
+    next.query_row([], |row| row.get(0))
+}
+
+/// What a token is for, as it is written.
+fn number_of(kind: Kind) -> i64 {
+    match kind {
+        Kind::Access => 0,
+        Kind::Refresh => 1,
+        Kind::Code => 2,
+    }
+}
+
+fn kind_of(number: i64) -> Option<Kind> {
+    [Kind::Access, Kind::Refresh, Kind::Code].into_iter().find(|kind| number_of(*kind) == number)
+}
+
 #[allow(clippy::too_many_lines, reason = "one statement for each kind of change")]
 fn write(to: &Transaction<'_>, number: i64, change: &Change) -> rusqlite::Result<()> {
     let run = |statement: &str, values: &[&dyn rusqlite::ToSql]| -> rusqlite::Result<()> {
@@ -218,7 +260,7 @@ fn write(to: &Transaction<'_>, number: i64, change: &Change) -> rusqlite::Result
                 row.id,
                 number,
                 row.grant,
-                row.kind == Kind::Refresh,
+                number_of(row.kind),
                 row.digest,
                 signed(row.issued),
                 signed(row.expires),
@@ -313,11 +355,11 @@ fn read(from: &Transaction<'_>, seen: i64, visit: &mut dyn FnMut(Change)) -> rus
     )?;
     each("SELECT id, grant_id, kind, digest, issued, expires, spent, scopes FROM tokens WHERE number > ?1", |row| {
         let digest: Vec<u8> = row.get(3)?;
-        let Ok(digest) = digest.try_into() else { return Ok(None) };
+        let (Ok(digest), Some(kind)) = (digest.try_into(), kind_of(row.get(2)?)) else { return Ok(None) };
         Ok(Some(Change::Token(TokenRow {
             id: row.get(0)?,
             grant: row.get(1)?,
-            kind: if row.get(2)? { Kind::Refresh } else { Kind::Access },
+            kind,
             digest,
             issued: moment(row.get(4)?),
             expires: moment(row.get(5)?),

@@ -27,7 +27,7 @@ fn bench() -> (Bench, Arc<Accounts>) {
 }
 
 /// What a request comes to: its status, and the answer's body.
-fn ask(chain: &Chain, fields: &str, body: &str, at: u64) -> (u16, Value) {
+pub(super) fn ask(chain: &Chain, fields: &str, body: &str, at: u64) -> (u16, Value) {
     let kind = if body.starts_with('{') { "application/json" } else { "application/x-www-form-urlencoded" };
     let text = format!("POST /auth HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\n{fields}\r\n");
     let mut exchange = chain.exchange(&text);
@@ -50,7 +50,7 @@ fn token(chain: &Chain, fields: &str, body: &str) -> Value {
     told
 }
 
-fn text_of<'a>(told: &'a Value, name: &str) -> &'a str {
+pub(super) fn text_of<'a>(told: &'a Value, name: &str) -> &'a str {
     told[name].as_str().unwrap()
 }
 
@@ -254,6 +254,7 @@ fn signing_bench(consumers: Vec<Consumer>) -> (Bench, Arc<Accounts>) {
             jwks: "https://api.example.com/jwks".to_owned(),
             revoke: Some("https://api.example.com/revoke".to_owned()),
             introspect: None,
+            ..ServiceUrls::default()
         },
         ..token_service("shop")
     }];
