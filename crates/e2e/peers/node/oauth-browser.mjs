@@ -77,8 +77,8 @@ const refused = async (work) => {
 for (const [kind, id, redirect, authentication, metadata] of [
   ['public', 'shop-spa', 'https://spa.example/cb', oauth.None(), undefined],
   ['native', 'shop-cli', 'http://127.0.0.1:51004/cb', oauth.None(), undefined],
-  ['confidential', 'web', 'https://web.example/cb?tenant=a', oauth.ClientSecretBasic('web secret: 0123'), 'web secret: 0123'],
-  ['in the form', 'web', 'https://web.example/cb?tenant=a', oauth.ClientSecretPost('web secret: 0123'), 'web secret: 0123'],
+  ['confidential', 'web', 'https://web.example/cb', oauth.ClientSecretBasic('web secret: 0123'), 'web secret: 0123'],
+  ['in the form', 'web', 'https://web.example/cb', oauth.ClientSecretPost('web secret: 0123'), 'web secret: 0123'],
 ]) {
   const config = await client(id, authentication, metadata);
   const server = config.serverMetadata();

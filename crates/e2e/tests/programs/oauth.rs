@@ -103,7 +103,7 @@ pub(crate) fn with_logins(provider: &Provider, issuer: &str, store: &str) -> Str
          consumers:\n  - {{ name: shop-spa, scopes: [read, write], redirect_uris: https://spa.example/cb }}\n  \
          - {{ name: shop-cli, scopes: [read], redirect_uris: \"http://127.0.0.1/cb\" }}\n  \
          - name: web-shop\n    scopes: [read, write]\n    basic: {{ username: web, password: \"web secret: 0123\" }}\n    \
-         redirect_uris: [\"https://web.example/cb?tenant=a\"]\n",
+         redirect_uris: [\"https://web.example/cb\"]\n",
         provider.port
     )
 }
