@@ -1,7 +1,7 @@
 //! One-time codes of logins at an OpenID provider, a program of others: whose they are, how often they are good, and what is left of them when
 //! a gateway ends.
 
-use daemun_e2e::gateway::Folder;
+use daemun_e2e::gateway::{Folder, run_command};
 use daemun_e2e::{Gateway, Response, poll};
 use serde_json::Value;
 
@@ -138,4 +138,47 @@ fn a_login_for_a_client_is_of_its_browser_and_its_provider_alone() {
         location.starts_with(&format!("http://127.0.0.1:{}/", provider.port)).then_some(())
     });
     assert!(back.is_some(), "{}", late.stderr());
+}
+
+#[test]
+fn a_login_that_no_route_ends_is_warned_of_and_explain_says_where_a_browser_would_go() {
+    let folder = Folder::new();
+    let service = "shop: { grants: [authorization_code, refresh_token], issuer: \"https://api.example\", provider: { issuer: \
+                   \"https://accounts.example\", client_id: a, client_secret: the-client-secret, secret: correct horse battery staple 4711 } }";
+    let check = |routes: &str| {
+        folder.write(
+            "daemun.yaml",
+            format!(
+                "listeners: [{{ bind: 127.0.0.1:0 }}]\nstore: memory\ntokens: {{ {service} }}\nroutes: [{routes}]\n\
+                 consumers: [{{ name: spa, redirect_uris: \"{BACK}\" }}]\n"
+            ),
+        );
+        let (code, stdout, stderr) = run_command(folder.path(), &["check", "-c", "daemun.yaml"]);
+        assert_eq!(code, Some(0), "{stdout}{stderr}");
+        format!("{stdout}{stderr}")
+    };
+    let begins = "{ name: begins, match: { path: /authorize }, tokens: { service: shop, endpoint: authorize } }";
+    let ends = "{ name: ends, match: { path: /callback }, tokens: { service: shop, endpoint: callback } }";
+    let said = check(begins);
+    assert!(said.contains("`tokens` answers at `/callback`, and no route that has it takes that path"), "{said}");
+    let said = check(&format!("{begins}, {ends}"));
+    assert!(!said.contains("warning"), "{said}");
+    let explain = |url: &str| {
+        let (code, stdout, stderr) = run_command(folder.path(), &["explain", "-c", "daemun.yaml", "GET", url]);
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(!stdout.contains("the-client-secret") && !stdout.contains("correct horse"), "{stdout}");
+        stdout
+    };
+    let asked = format!(
+        "https://api.example/authorize?response_type=code&client_id=spa&redirect_uri={BACK}&code_challenge={CHALLENGE}&code_challenge_method=S256"
+    );
+    let said = explain(&asked);
+    assert!(
+        said.contains("would send the browser to `https://accounts.example` to log in, for the client `spa`"),
+        "{said}"
+    );
+    let said = explain(&asked.replace(BACK, "https://evil.example/cb"));
+    assert!(said.contains("the `redirect_uri` is none of the client's") && said.contains("400"), "{said}");
+    let said = explain("https://api.example/callback?code=a&state=b");
+    assert!(said.contains("the `state` is of no login that this browser has under way"), "{said}");
 }

@@ -179,6 +179,10 @@ impl Policy for Tokens {
         false
     }
 
+    fn answers_at(&self) -> &[Box<str>] {
+        self.browsers.as_ref().map_or(&[], |browsers| browsers.paths())
+    }
+
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         if !self.endpoint.takes(exchange.request.method) {
             return Explanation::stop(&self.method_not_allowed(), self.endpoint.asked_with());

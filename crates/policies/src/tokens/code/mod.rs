@@ -51,6 +51,8 @@ pub(super) struct Browsers {
     callback: String,
     /// Whether that is HTTPS.
     secure: bool,
+    /// Paths where browsers come.
+    paths: [Box<str>; 2],
     /// Who the service says it is.
     issuer: String,
 }
@@ -112,12 +114,15 @@ impl Browsers {
             telling: telling.clone(),
         };
         let name = &service.name.value;
+        let (authorize, callback) =
+            (WebUrl::parse(&service.urls.authorize).ok()?, WebUrl::parse(&service.urls.callback).ok()?);
         let secrets = settings.secrets.iter().map(|secret| secret.0.as_str());
         Some(Browsers {
             // what is wrong with these was reported when the settings were read
             provider: Provider::begin(provider, ctx)?,
             seals: Seals::new(secrets, issuer, name)?,
-            secure: WebUrl::parse(&service.urls.callback).ok()?.is_https(),
+            secure: callback.is_https(),
+            paths: [authorize, callback].map(|url| url.target().split('?').next().unwrap_or_default().into()),
             telling,
             scopes: settings.scopes.join(" "),
             // services of one site have a cookie each, and not every name can be that of one
@@ -126,6 +131,11 @@ impl Browsers {
             callback: service.urls.callback.clone(),
             issuer: issuer.clone(),
         })
+    }
+
+    /// Paths where browsers come.
+    pub(super) fn paths(&self) -> &[Box<str>] {
+        &self.paths
     }
 
     fn is_secure(&self, exchange: &Exchange) -> bool {
