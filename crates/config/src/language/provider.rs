@@ -3,9 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::{Value as Json, json};
+
 use super::consumer::Scope;
 use super::user_sources::is_here;
-use crate::decode::{ClaimPath, ClaimValue, Decoder, FieldValue, Mapping, OneOrMany, TimeLimit, WebUrl};
+use crate::decode::{
+    ClaimPath, ClaimValue, Decoder, Mapping, OneOrMany, SchemaBuilder, Setting, TimeLimit, WebUrl, text,
+};
 use crate::diagnostic::{Diagnostic, INSECURE, SHORT_KEY};
 use crate::model::{LoginProvider, Secret};
 use crate::settings;
@@ -27,9 +31,9 @@ settings! {
         /// The provider, by its address; it is asked for its endpoints and keys, by OpenID Connect Discovery.
         issuer: WebUrl,
         /// The gateway's name at the provider.
-        client_id: FieldValue,
+        client_id: ShownText,
         /// Its secret there, best out of a reference like `${env:PROVIDER_SECRET}`.
-        client_secret: FieldValue,
+        client_secret: ShownText,
         /// What is asked for; `openid` is among it.
         scopes: OneOrMany<Scope> = "[openid, profile]",
         /// Whether the provider's userinfo endpoint is asked at a login, for what the ID token does not say.
@@ -49,7 +53,7 @@ settings! {
         /// Claim that lists the user's groups.
         groups: Option<ClaimPath>,
         /// Secret that logins under way are sealed with, of at least 32 bytes. Of a list the first seals, and all open.
-        secret: OneOrMany<FieldValue>,
+        secret: OneOrMany<SealText>,
     }
     check ProviderText::check;
 }
@@ -64,11 +68,6 @@ impl ProviderText {
             let message = "logins come over `http`, so that whoever is on the way can read and change them";
             let warning = Diagnostic::warning(INSECURE, at("issuer").at, message);
             cx.key("issuer", |cx| cx.report(warning.help("use `https`")));
-        }
-        for (key, value) in [("client_id", &self.client_id), ("client_secret", &self.client_secret)] {
-            if value.0.is_empty() || value.0.len() > LONGEST {
-                cx.key(key, |cx| cx.bad_value(at(key), format!("it has 1 to {LONGEST} bytes")));
-            }
         }
         cx.key("scopes", |cx| {
             if self.scopes.0.len() > MOST_SCOPES {
@@ -85,18 +84,10 @@ impl ProviderText {
         if self.leeway > LONGEST_LEEWAY {
             cx.key("leeway", |cx| cx.bad_value(at("leeway"), "a leeway is `10m` at most"));
         }
-        cx.key("secret", |cx| self.check_secrets(at("secret"), cx));
-    }
-
-    fn check_secrets(&self, node: &Node, cx: &mut Decoder<'_>) {
         let count = self.secret.0.len();
-        if count == 0 || count > MOST_SECRETS {
-            cx.bad_value(node, format!("expected 1 to {MOST_SECRETS} secrets, found {count}"));
-        }
-        for short in self.secret.0.iter().filter(|secret| secret.0.len() < SHORTEST_SECRET) {
-            let message = format!("the secret has {} bytes, and needs {SHORTEST_SECRET}", short.0.len());
-            let found = Diagnostic::error(SHORT_KEY, node.at, message);
-            cx.report(found.help("`openssl rand -hex 32` makes one; keep it in `${env:LOGIN_SECRET}`"));
+        if count > MOST_SECRETS || at("secret").as_seq().is_some_and(<[Node]>::is_empty) {
+            let message = format!("expected 1 to {MOST_SECRETS} secrets, found {count}");
+            cx.key("secret", |cx| cx.bad_value(at("secret"), message));
         }
     }
 
@@ -117,5 +108,43 @@ impl ProviderText {
             groups: self.groups,
             secrets: self.secret.0.into_iter().map(|secret| Secret(secret.0)).collect(),
         }
+    }
+}
+
+/// What the provider knows the gateway by.
+struct ShownText(String);
+
+impl Setting for ShownText {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        let shown = text(node, cx, "a text")?;
+        if shown.is_empty() || shown.len() > LONGEST {
+            cx.bad_value(node, format!("it has 1 to {LONGEST} bytes"));
+            return None;
+        }
+        Some(Self(shown.to_owned()))
+    }
+
+    fn schema(s: &mut SchemaBuilder<'_>) -> Json {
+        s.or_reference(json!({ "type": "string", "minLength": 1, "maxLength": LONGEST, "title": "text" }))
+    }
+}
+
+/// What logins are sealed with.
+struct SealText(String);
+
+impl Setting for SealText {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        let secret = text(node, cx, "a secret")?;
+        if secret.len() < SHORTEST_SECRET {
+            let message = format!("the secret has {} bytes, and needs {SHORTEST_SECRET}", secret.len());
+            let found = Diagnostic::error(SHORT_KEY, node.at, message);
+            cx.report(found.help("`openssl rand -hex 32` makes one; keep it in `${env:LOGIN_SECRET}`"));
+            return None;
+        }
+        Some(Self(secret.to_owned()))
+    }
+
+    fn schema(s: &mut SchemaBuilder<'_>) -> Json {
+        s.or_reference(json!({ "type": "string", "minLength": SHORTEST_SECRET, "title": "secret" }))
     }
 }

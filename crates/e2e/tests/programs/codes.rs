@@ -23,14 +23,14 @@ fn begins() -> String {
     )
 }
 
-/// Goes on until it is sent to an address that begins so, which it does not ask.
-fn until(surfer: &mut Surfer, method: &str, url: &str, form: &str, stop: &str) -> Result<String, (String, Response)> {
+/// Goes on until it is sent to an address that begins so, which it does not ask, or sees a page: where that is, and the page.
+fn until(surfer: &mut Surfer, method: &str, url: &str, form: &str, stop: &str) -> (String, Option<Response>) {
     let (mut url, mut answer) = (url.to_owned(), surfer.ask(method, url, form));
     for _ in 0..20 {
-        let Some(location) = answer.field("location") else { return Err((url, answer)) };
+        let Some(location) = answer.field("location") else { return (url, Some(answer)) };
         url = absolute(&url, location);
         if url.starts_with(stop) {
-            return Ok(url);
+            return (url, None);
         }
         answer = surfer.ask("GET", &url, "");
     }
@@ -39,17 +39,15 @@ fn until(surfer: &mut Surfer, method: &str, url: &str, form: &str, stop: &str) -
 
 /// Logs in at the provider, up to an address that begins so.
 fn login(surfer: &mut Surfer, stop: &str) -> String {
-    let mut page = until(surfer, "GET", &begins(), "", stop).unwrap_err();
+    let mut at = until(surfer, "GET", &begins(), "", stop);
     for form in ["prompt=login&login=ann&password=any", "prompt=consent"] {
-        let text = page.1.text();
+        let text = at.1.as_ref().unwrap().text();
         let action = text.split("action=\"").nth(1).and_then(|rest| rest.split('"').next());
-        let action = absolute(&page.0, action.unwrap_or_else(|| panic!("no form at {}: {text}", page.0)));
-        match until(surfer, "POST", &action, form, stop) {
-            Ok(url) => return url,
-            Err(next) => page = next,
-        }
+        let action = absolute(&at.0, action.unwrap_or_else(|| panic!("no form at {}: {text}", at.0)));
+        at = until(surfer, "POST", &action, form, stop);
     }
-    panic!("no way to {stop}, at last {}", page.0);
+    assert!(at.1.is_none(), "no way to {stop}, at last {}", at.0);
+    at.0
 }
 
 fn redeem(gateway: &Gateway, code: &str) -> Response {
@@ -81,7 +79,7 @@ fn a_code_is_good_once_for_all_processes_with_its_store_and_after_they_ended() {
     let code = |url: &str| parameter(url, "code").to_owned();
     let one = code(&login(&mut surfer, BACK));
     // the user is known at the provider, and only goes there and back
-    let other = code(&until(&mut surfer, "GET", &begins(), "", BACK).unwrap());
+    let other = code(&until(&mut surfer, "GET", &begins(), "", BACK).0);
     // given out by one, taken by the other, and at once
     let told = redeem(&second, &one);
     assert_eq!(told.status, 200, "{}", told.text());
