@@ -2,6 +2,7 @@
 //! takes something away is in force on every worker before that.
 
 mod absorb;
+mod code;
 mod held;
 mod revoking;
 mod signing;
@@ -15,17 +16,20 @@ use std::sync::{Arc, OnceLock, Weak};
 use arc_swap::ArcSwap;
 use daemun_pipeline::{Carry, Identity};
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use crate::change::{Change, GrantRow, SigningKeyRow, TokenRow};
 use crate::consumer::{Consumer, CredentialKind, Held};
 use crate::expiry::Expiry;
 use crate::grant::{Asked, Grant, Issued, Kind, Mint, Token, Wanted, name};
 use crate::intern::{Interned, Texts};
-use crate::journal::{Around, Journal};
+use crate::journal::{Around, Journal, NotTaken};
 use crate::mark::Mark;
 use crate::seal::Seal;
 use crate::store::{Store, StoreError};
 use crate::text::{Digest, NoRandomness, Prefix, digest};
+
+pub use code::{Bound, Code};
 
 /// Tokens that all subjects may have at once; what is beyond is not given out.
 const MOST_TOKENS: usize = 20_000_000;
@@ -70,7 +74,7 @@ pub enum Refusal {
     Expired,
     /// It, its login, its credential or its subject was revoked.
     Revoked,
-    /// A refresh token that was used before: its login is revoked now.
+    /// A refresh token or a code that was used before: its login is revoked now.
     Reused,
     /// More was asked for than it was given for.
     Scope,
@@ -365,11 +369,9 @@ impl Accounts {
 
     /// Has changes written; done once they last. False where another process was first at what is good once.
     async fn write(&self, changes: Vec<Change>) -> Result<bool, Trouble> {
-        let Some(journal) = self.journal.get() else { return Ok(true) };
-        let done = journal.write(changes).map_err(|_| Trouble::Busy)?;
-        match done.await {
-            Ok(done) => Ok(done?),
-            Err(_) => Err(StoreError("its thread has ended".to_owned()).into()),
+        match self.journal.get() {
+            Some(journal) => answer(journal.write(changes)).await,
+            None => Ok(true),
         }
     }
 
@@ -386,6 +388,14 @@ impl Accounts {
     /// # Errors
     /// As those of [`Accounts::issue`], and of the mint.
     pub async fn issue_by(&self, mint: Option<&dyn Mint>, asked: Asked, now: u64) -> Result<Issued, Trouble> {
+        let (lifetimes, most) = ((asked.access, asked.refresh), asked.most);
+        let (grant, row) = self.begin(asked, now);
+        let access = AccessText { mint, scopes: None };
+        self.give(grant, vec![Change::Grant(row)], lifetimes, access, most, now).await
+    }
+
+    /// A new login, and as it is kept.
+    fn begin(&self, asked: Asked, now: u64) -> (Arc<Grant>, GrantRow) {
         let longest = now.saturating_add(asked.longest);
         let identity = Identity {
             subject: asked.subject.clone(),
@@ -427,8 +437,7 @@ impl Accounts {
             expires: longest,
             revoked: false,
         };
-        let access = AccessText { mint, scopes: None };
-        self.give(grant, vec![Change::Grant(row)], (asked.access, asked.refresh), access, asked.most, now).await
+        (grant, row)
     }
 
     /// Makes tokens of a login, has them written behind `changes`, and puts them into force.
@@ -600,6 +609,14 @@ impl Accounts {
     }
 }
 
+/// What comes of what the store's thread was asked.
+async fn answer<T>(asked: Result<oneshot::Receiver<Result<T, StoreError>>, NotTaken>) -> Result<T, Trouble> {
+    match asked.map_err(|_| Trouble::Busy)?.await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(StoreError("its thread has ended".to_owned()).into()),
+    }
+}
+
 /// How the text of an access token comes about.
 struct AccessText<'a> {
     mint: Option<&'a dyn Mint>,
@@ -653,7 +670,7 @@ impl Drop for Room<'_> {
     }
 }
 
-/// A refresh token that stays good unless another pair was given out for it.
+/// A refresh token or a code that stays good unless something was given out for it.
 struct Unspent<'a>(Option<&'a Token>);
 
 impl Unspent<'_> {

@@ -19,6 +19,8 @@ pub enum Kind {
     Access,
     /// Another pair of tokens, once.
     Refresh,
+    /// The first tokens of its login, once (RFC 6749, section 4.1.2).
+    Code,
 }
 
 /// One login. What each call looks at stands together.
@@ -66,7 +68,7 @@ pub struct Token {
     pub grant: Arc<Grant>,
     /// From this moment on it is void; milliseconds since the Unix epoch.
     pub expires: u64,
-    /// A refresh token that was used, or a token that was revoked.
+    /// A refresh token or a code that was used, or a token that was revoked.
     pub(crate) spent: AtomicBool,
     /// What it is for.
     pub kind: Kind,

@@ -22,11 +22,20 @@ const ALERT_TURNS: u32 = 2_000;
 const FORGET: usize = 500;
 const FORGET_EVERY: u64 = 1_000;
 
-type Asked = (Vec<Change>, oneshot::Sender<Result<bool, StoreError>>);
+/// What comes of what is asked.
+type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What the thread is asked.
+enum Ask {
+    /// That changes last, and whether they were made.
+    Write(Vec<Change>, Answer<bool>),
+    /// That what other processes did be looked at now.
+    Look(Answer<()>),
+}
 
 /// The way to the thread.
 #[derive(Debug)]
-pub(crate) struct Journal(SyncSender<Asked>);
+pub(crate) struct Journal(SyncSender<Ask>);
 
 /// What the thread tells of beside its answers.
 pub(crate) trait Around: Send + 'static {
@@ -58,13 +67,22 @@ impl Journal {
 
     /// Hands changes over; the answer comes once they last, and says whether they were made ([`Store::apply`]).
     pub(crate) fn write(&self, changes: Vec<Change>) -> Result<oneshot::Receiver<Result<bool, StoreError>>, NotTaken> {
+        self.ask(|answer| Ask::Write(changes, answer))
+    }
+
+    /// Has what other processes did taken in; the answer comes behind it.
+    pub(crate) fn look(&self) -> Result<oneshot::Receiver<Result<(), StoreError>>, NotTaken> {
+        self.ask(Ask::Look)
+    }
+
+    fn ask<T>(&self, ask: impl FnOnce(Answer<T>) -> Ask) -> Result<oneshot::Receiver<Result<T, StoreError>>, NotTaken> {
         let (answer, done) = oneshot::channel();
-        self.0.try_send((changes, answer)).map_err(|_| NotTaken)?;
+        self.0.try_send(ask(answer)).map_err(|_| NotTaken)?;
         Ok(done)
     }
 }
 
-fn run(mut store: Box<dyn Store>, asks: &Receiver<Asked>, around: &impl Around) {
+fn run(mut store: Box<dyn Store>, asks: &Receiver<Ask>, around: &impl Around) {
     let mut fails = false;
     let mut turn = 0_u64;
     let mut alert = 0_u32;
@@ -72,7 +90,10 @@ fn run(mut store: Box<dyn Store>, asks: &Receiver<Asked>, around: &impl Around) 
     loop {
         let idle = match asks.recv_timeout(if alert > 0 { ALERT } else { IDLE }) {
             Ok(first) => {
-                commit(&mut *store, first, asks);
+                let mut next = Some(first);
+                while let Some(ask) = next {
+                    next = serve(&mut *store, ask, asks, around);
+                }
                 false
             }
             Err(RecvTimeoutError::Timeout) if around.is_gone() => return,
@@ -95,33 +116,57 @@ fn run(mut store: Box<dyn Store>, asks: &Receiver<Asked>, around: &impl Around) 
     }
 }
 
-/// Commits what is waiting.
-fn commit(store: &mut dyn Store, first: Asked, asks: &Receiver<Asked>) {
-    let mut count = first.0.len();
-    let mut all = vec![first];
+/// Does what is asked; gives what was found waiting behind it and is no part of it. Whoever asked may have left.
+fn serve(store: &mut dyn Store, ask: Ask, asks: &Receiver<Ask>, around: &impl Around) -> Option<Ask> {
+    match ask {
+        Ask::Write(changes, answer) => commit(store, (changes, answer), asks),
+        Ask::Look(answer) => {
+            let _ = answer.send(look(store, around).map(drop));
+            None
+        }
+    }
+}
+
+/// Commits what is waiting to be written.
+fn commit(store: &mut dyn Store, first: (Vec<Change>, Answer<bool>), asks: &Receiver<Ask>) -> Option<Ask> {
+    let (mut count, mut all, mut behind) = (first.0.len(), vec![first], None);
     while count < COMMIT
-        && let Ok(more) = asks.try_recv()
+        && let Ok(ask) = asks.try_recv()
     {
-        count += more.0.len();
-        all.push(more);
+        match ask {
+            Ask::Write(more, answer) => {
+                count += more.len();
+                all.push((more, answer));
+            }
+            other @ Ask::Look(_) => {
+                behind = Some(other);
+                break;
+            }
+        }
     }
     let changes: Vec<&[Change]> = all.iter().map(|(changes, _)| changes.as_slice()).collect();
     let done = store.apply(&changes);
     for (index, (_, answer)) in all.into_iter().enumerate() {
         let own = done.as_ref().map(|done| done.get(index).copied().unwrap_or(false));
-        // whoever asked may have left
         let _ = answer.send(own.map_err(Clone::clone));
     }
+    behind
 }
 
-/// Says whether there was anything new.
-fn look_around(store: &mut dyn Store, around: &impl Around, forgot: &mut u64) -> Result<bool, StoreError> {
+/// Takes in what other processes did; says whether there was anything.
+fn look(store: &mut dyn Store, around: &impl Around) -> Result<bool, StoreError> {
     let has_news = store.has_news()?;
     if has_news {
         let mut news = Vec::new();
         store.read(&mut |change| news.push(change))?;
         around.came(news);
     }
+    Ok(has_news)
+}
+
+/// Looks for news, and forgets what has ended; says whether there was anything new.
+fn look_around(store: &mut dyn Store, around: &impl Around, forgot: &mut u64) -> Result<bool, StoreError> {
+    let has_news = look(store, around)?;
     let now = around.now();
     if now.abs_diff(*forgot) >= FORGET_EVERY {
         let (due, more) = around.due();

@@ -25,6 +25,8 @@ pub enum Prefix {
     Access,
     /// A refresh token.
     Refresh,
+    /// A one-time code of a login.
+    Code,
 }
 
 impl Prefix {
@@ -36,6 +38,7 @@ impl Prefix {
             Prefix::Secret => "dms_",
             Prefix::Access => "dmt_",
             Prefix::Refresh => "dmr_",
+            Prefix::Code => "dmc_",
         }
     }
 
@@ -105,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_text_is_told_from_look_alikes_and_no_two_are_the_same() {
-        for prefix in [Prefix::Key, Prefix::Secret, Prefix::Access, Prefix::Refresh] {
+        for prefix in [Prefix::Key, Prefix::Secret, Prefix::Access, Prefix::Refresh, Prefix::Code] {
             let (one, other) = (prefix.make().unwrap(), prefix.make().unwrap());
             assert_ne!(one, other);
             assert_eq!(one.len(), 40);

@@ -45,6 +45,7 @@
 //! assert_eq!(diagnostics.error_count(), 3); // `limt` is unknown, `limit` is missing, `many` is not a number
 //! ```
 
+mod claims;
 mod containers;
 mod expressions;
 mod habits;
@@ -54,6 +55,7 @@ mod schema;
 mod web;
 mod words;
 
+pub use claims::{ClaimPath, ClaimValue};
 pub(crate) use containers::Checked;
 pub use containers::{Key, Mapping, Needed, NonEmpty, OneOrMany, OrOff};
 pub use expressions::{ExpressionText, FieldTemplate, TemplateText, expression_end};

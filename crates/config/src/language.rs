@@ -15,6 +15,8 @@ mod health;
 mod outliers;
 mod pattern;
 mod policies;
+mod provider;
+mod redirect_uri;
 mod route;
 pub(crate) mod target;
 mod targets;

@@ -17,7 +17,9 @@ pub use discover::{
 pub use failure::{Cached, Fallback, FallbackTo, Hedge, Mirror, Retry, RetryOn};
 pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, Probe};
 pub use password::PasswordHash;
-pub use tokens::{GrantType, ServiceUrls, SignedTokens, SigningAlgorithm, StoreConfig, TokenFormat, TokenService};
+pub use tokens::{
+    GrantType, LoginProvider, ServiceUrls, SignedTokens, SigningAlgorithm, StoreConfig, TokenFormat, TokenService,
+};
 pub use users::{LdapGroups, LdapSource, SqlSource, User, UserSource};
 
 use std::fmt;
@@ -662,6 +664,8 @@ pub struct Consumer {
     pub hmac: Vec<HmacKey>,
     /// Public keys of what it signs with.
     pub signing_keys: Vec<SigningKey>,
+    /// Where browsers may be sent back to with a login of a user.
+    pub redirect_uris: Vec<String>,
 }
 
 /// A username and the digest of its password.

@@ -282,7 +282,7 @@ pub(crate) fn mark_secrets(root: &mut Node, sources: &mut Sources) {
         if diagnostic::nearest(&entry.key, ["consumers", "users"]).is_some() {
             mark(&mut entry.value, sources);
         } else if diagnostic::nearest(&entry.key, ["tokens"]).is_some() {
-            mark_keys(&mut entry.value, SOURCE_SECRETS, sources);
+            mark_keys(&mut entry.value, SERVICE_SECRETS, sources);
         } else if diagnostic::nearest(&entry.key, ["upstreams"]).is_some() {
             mark_credentials(&mut entry.value, 0, sources);
         } else if diagnostic::nearest(&entry.key, ["store"]).is_some() {
@@ -298,13 +298,15 @@ pub(crate) fn mark_secrets(root: &mut Node, sources: &mut Sources) {
 }
 
 /// What of a consumer may be shown.
-const PUBLIC_OF_CONSUMERS: &[&str] = &["name", "roles", "groups", "tags", "scopes", "plan", "certificates"];
+const PUBLIC_OF_CONSUMERS: &[&str] =
+    &["name", "roles", "groups", "tags", "scopes", "plan", "certificates", "redirect_uris"];
 /// Settings of policies that are secrets, at any depth.
 const POLICY_SECRETS: &[(&str, &[&str])] = &[
     ("basic_auth", SOURCE_SECRETS),
     ("csrf", &["secret"]),
     ("introspection", &["secret", "client_secret"]),
     ("jwt", &["secret"]),
+    ("oidc", &["secret", "client_secret"]),
     ("permission", &["send"]),
     ("upstream_auth", &["password", "key", "client_secret", "secret_access_key", "session_token"]),
 ];
@@ -312,6 +314,8 @@ const POLICY_SECRETS: &[(&str, &[&str])] = &[
 const MAPPINGS: &[&str] = &["send"];
 /// Settings of places where users are known that are secrets.
 const SOURCE_SECRETS: &[&str] = &["bind_password", "password"];
+/// The same of a token service, and of the provider that it sends browsers to.
+const SERVICE_SECRETS: &[&str] = &["bind_password", "password", "secret", "client_secret"];
 
 fn mark_policies_of(route: &mut Node, sources: &mut Sources) {
     let Value::Map(entries) = &mut route.value else { return };

@@ -40,6 +40,8 @@ pub struct Consumer {
     pub hmac: Vec<HmacKey>,
     /// Public keys of what it signs with.
     pub signing_keys: Vec<SigningKey>,
+    /// Where browsers may be sent back to with a login of a user.
+    pub redirect_uris: Vec<String>,
 }
 
 /// All known callers.

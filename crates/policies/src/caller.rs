@@ -48,7 +48,7 @@ pub(crate) fn agrees(exchange: &Exchange, consumer: ConsumerId) -> bool {
 }
 
 /// Whether text can be sent in a header.
-fn is_sendable(text: &str) -> bool {
+pub(crate) fn is_sendable(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_value) && text.trim() == text
 }
 

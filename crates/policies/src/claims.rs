@@ -4,108 +4,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use daemun_config::decode::{Decoder, JsonValue, Key, SchemaBuilder, Setting, text};
-use daemun_config::diagnostic::{BAD_VALUE, Diagnostic};
-use daemun_config::tree::{At, Node, Value as Tree};
+pub(crate) use daemun_config::decode::{ClaimPath, ClaimValue};
 use daemun_pipeline::Identity;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;
 /// Bytes of the name of a caller.
 const LONGEST_SUBJECT: usize = 512;
-/// Bytes of the path of a claim.
-const LONGEST_PATH: usize = 256;
-
-/// Where in the claims something stands: a claim of exactly this name, or else the names of nested objects with points between them.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ClaimPath(Box<str>);
-
-impl ClaimPath {
-    fn read(path: &str, at: At, cx: &mut Decoder<'_>) -> Option<Self> {
-        let fits = (1..=LONGEST_PATH).contains(&path.len()) && !path.chars().any(char::is_control);
-        if !fits {
-            let message = "expected the name of a claim, 1 to 256 bytes without control characters";
-            cx.report(Diagnostic::error(BAD_VALUE, at, message).help("write it like `sub` or `realm_access.roles`"));
-            return None;
-        }
-        Some(Self(path.into()))
-    }
-
-    /// A claim of this name.
-    pub(crate) fn named(name: &str) -> Self {
-        Self(name.into())
-    }
-
-    /// The members of the claims that it may be in.
-    pub(crate) fn members(&self) -> impl Iterator<Item = &str> {
-        [Some(&*self.0), self.0.split('.').next()].into_iter().flatten()
-    }
-
-    /// What stands there.
-    pub(crate) fn find<'c>(&self, claims: &'c Map<String, Value>) -> Option<&'c Value> {
-        if let Some(found) = claims.get(&*self.0) {
-            return Some(found);
-        }
-        let mut names = self.0.split('.');
-        let mut value = claims.get(names.next()?)?;
-        for name in names {
-            value = value.as_object()?.get(name)?;
-        }
-        Some(value)
-    }
-}
-
-impl fmt::Display for ClaimPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Setting for ClaimPath {
-    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
-        let path = text(node, cx, "the name of a claim")?;
-        Self::read(path, node.at, cx)
-    }
-
-    fn schema(_: &mut SchemaBuilder<'_>) -> JsonValue {
-        json!({ "type": "string", "minLength": 1, "maxLength": LONGEST_PATH, "title": "claim" })
-    }
-}
-
-impl Key for ClaimPath {
-    fn decode_key(key: &str, at: At, cx: &mut Decoder<'_>) -> Option<Self> {
-        Self::read(key, at, cx)
-    }
-}
-
-/// What a claim must be.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ClaimValue(Value);
-
-impl Setting for ClaimValue {
-    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
-        match &node.value {
-            Tree::Bool(value) => Some(Self(Value::Bool(*value))),
-            Tree::String(text) => Some(Self(Value::String(text.text.clone()))),
-            Tree::Number(text) => match text.parse::<i64>() {
-                Ok(number) => Some(Self(number.into())),
-                Err(_) => {
-                    cx.bad_value(node, format!("expected a whole number, found {}", node.found()));
-                    None
-                }
-            },
-            Tree::Null | Tree::Seq(_) | Tree::Map(_) => {
-                cx.wrong_type(node, "a text, a whole number, `true` or `false`");
-                None
-            }
-        }
-    }
-
-    fn schema(_: &mut SchemaBuilder<'_>) -> JsonValue {
-        json!({ "type": ["string", "integer", "boolean"], "title": "value of a claim" })
-    }
-}
 
 /// A claim that must be there with one of these values, or be a list that holds one of them.
 #[derive(Clone, Debug)]
@@ -116,7 +22,7 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     fn is_met(&self, claims: &Map<String, Value>) -> bool {
-        let one_of = |found: &Value| self.values.iter().any(|wanted| wanted.0 == *found);
+        let one_of = |found: &Value| self.values.iter().any(|wanted| wanted.is(found));
         match self.path.find(claims) {
             Some(Value::Array(list)) => list.iter().any(one_of),
             Some(found) => one_of(found),
@@ -204,7 +110,7 @@ impl Rules {
         self.check_issuer(claims)?;
         self.check_audience(claims)?;
         if let Some(missing) = self.required.iter().find(|path| path.find(claims).is_none_or(Value::is_null)) {
-            return Err(Unfit::Missing(missing.0.clone()));
+            return Err(Unfit::Missing(missing.as_str().into()));
         }
         self.check_wanted(claims).map(|()| span)
     }
@@ -212,7 +118,7 @@ impl Rules {
     /// Whether claims have the values that are wanted, whatever else they say.
     pub(crate) fn check_wanted(&self, claims: &Map<String, Value>) -> Result<(), Unfit> {
         match self.wanted.iter().find(|wanted| !wanted.is_met(claims)) {
-            Some(unmet) => Err(Unfit::Value(unmet.path.0.clone())),
+            Some(unmet) => Err(Unfit::Value(unmet.path.as_str().into())),
             None => Ok(()),
         }
     }
@@ -285,7 +191,7 @@ fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, Unfit> {
 }
 
 /// Which claims tell who calls.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Telling {
     /// What the caller is called by; the first that is there.
     pub(crate) subject: Vec<ClaimPath>,
@@ -306,7 +212,7 @@ impl Telling {
         let name = |path: &ClaimPath| match path.find(&claims) {
             Some(Value::String(name)) if (1..=LONGEST_SUBJECT).contains(&name.len()) => Ok(Some(name.as_str().into())),
             Some(Value::Null) | None => Ok(None),
-            Some(_) => Err(Unfit::Subject(path.0.clone())),
+            Some(_) => Err(Unfit::Subject(path.as_str().into())),
         };
         let mut subject: Option<Box<str>> = None;
         for path in &self.subject {
@@ -316,7 +222,7 @@ impl Telling {
             }
         }
         let consumer = match &self.consumer {
-            Some(path) => Some(name(path)?.ok_or_else(|| Unfit::Missing(path.0.clone()))?),
+            Some(path) => Some(name(path)?.ok_or_else(|| Unfit::Missing(path.as_str().into()))?),
             None => None,
         };
         // a consumer of the configuration is called by its name, whatever else the token says
@@ -324,7 +230,9 @@ impl Telling {
             (Some(subject), _) => subject,
             (None, Some(consumer)) => consumer.clone(),
             (None, None) => {
-                return Err(Unfit::Missing(self.subject.first().map_or_else(Box::default, |path| path.0.clone())));
+                return Err(Unfit::Missing(
+                    self.subject.first().map_or_else(Box::default, |path| path.as_str().into()),
+                ));
             }
         };
         let listed = |path: &ClaimPath| path.find(&claims).map(list).unwrap_or_default();
@@ -441,11 +349,11 @@ mod tests {
     #[test]
     fn wanted_values_may_stand_alone_or_in_a_list() {
         let wanted = |path: &str, values: &[Value]| Wanted {
-            path: ClaimPath(path.into()),
-            values: values.iter().cloned().map(ClaimValue).collect(),
+            path: ClaimPath::named(path),
+            values: values.iter().cloned().map(ClaimValue::of).collect(),
         };
         let rules = Rules {
-            required: vec![ClaimPath("jti".into())],
+            required: vec![ClaimPath::named("jti")],
             wanted: vec![wanted("azp", &["web".into(), "app".into()]), wanted("a.b", &[true.into()])],
             ..rules()
         };
@@ -464,7 +372,7 @@ mod tests {
 
     #[test]
     fn claims_tell_who_calls() {
-        let path = |path: &str| ClaimPath(path.into());
+        let path = ClaimPath::named;
         let telling = Telling {
             subject: vec![path("sub"), path("client_id")],
             consumer: None,

@@ -56,8 +56,10 @@ pub(crate) fn token_service(name: &str) -> TokenService {
         name: Spanned { value: name.to_owned(), at: At::default() },
         grants: vec![GrantType::Key, GrantType::ClientCredentials, GrantType::RefreshToken],
         users: UserSources(vec![UserSource::Embedded]),
+        provider: None,
         format: TokenFormat::Opaque,
         access: minutes(15),
+        code: std::time::Duration::from_secs(30),
         refresh: Some(minutes(60)),
         longest: minutes(120),
         key_header: "X-Api-Key".to_owned(),
@@ -445,6 +447,7 @@ fn consumers_of(block: &str) -> Vec<Consumer> {
         one.certificates.clone_from(&own.certificates);
         one.hmac.clone_from(&own.hmac);
         one.signing_keys.clone_from(&own.signing_keys);
+        one.redirect_uris.clone_from(&own.redirect_uris);
         one
     };
     node.as_seq().expect("a list of consumers").iter().map(one).collect()

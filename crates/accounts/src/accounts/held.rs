@@ -15,18 +15,11 @@ use crate::grant::Grant;
 const LOOK: u64 = 60_000;
 const MOST_USES: usize = 50_000;
 
-/// Whether an id is of a kind that credentials of the store have; those of users have another one.
-pub(super) fn is_of_store(credential: &str) -> bool {
-    credential.split_once(':').is_none_or(|(kind, _)| matches!(kind, "key" | "client"))
-}
-
 impl Accounts {
-    /// What the store says of a consumer, where a credential of the store shows that it calls.
-    pub(super) fn as_of_store(&self, subject: &str, of_configuration: bool, credential: &str) -> Option<Consumer> {
-        if of_configuration || !is_of_store(credential) {
-            return None;
-        }
-        self.consumer(subject)
+    /// What the store says of a consumer, where a credential of it there shows that it calls.
+    fn as_of_store(&self, subject: &str, credential: &str) -> Option<Consumer> {
+        let held = self.held(credential)?;
+        if held.credential.consumer == subject { self.consumer(subject) } else { None }
     }
 
     /// A consumer of the store.
@@ -61,7 +54,7 @@ impl Accounts {
     pub async fn put_consumer(&self, consumer: Consumer, now: u64) -> Result<(), Trouble> {
         let mut changes = vec![Change::Consumer(consumer.clone())];
         if consumer.disabled {
-            let before = self.from_now_on(now);
+            let before = self.behind_all(now);
             // in force at once; what gives more waits until it lasts
             self.set_consumer(consumer.clone());
             self.void("subject", &consumer.name, before);
@@ -92,8 +85,8 @@ impl Accounts {
     /// Lets a login be what its consumer is now: its roles, and no more scopes than that has.
     pub(super) fn follow(&self, grant: &Grant) {
         let identity = grant.identity();
-        let credential = identity.credential.as_deref().unwrap_or_default();
-        let Some(now) = self.as_of_store(&identity.subject, identity.consumer.is_some(), credential) else { return };
+        let credential = identity.credential.as_deref().filter(|_| identity.consumer.is_none());
+        let Some(now) = credential.and_then(|id| self.as_of_store(&identity.subject, id)) else { return };
         let scopes = grant.scopes.iter().filter(|scope| now.scopes.contains(scope)).cloned().collect();
         let is = Identity { roles: now.roles, groups: now.groups, tags: now.tags, scopes, ..(*identity).clone() };
         if is != *identity {
@@ -108,7 +101,7 @@ impl Accounts {
     pub async fn remove_consumer(&self, name: &str, now: u64) -> Result<bool, Trouble> {
         let known = self.consumers.pin().contains_key(name);
         self.drop_consumer(name);
-        let before = self.from_now_on(now);
+        let before = self.behind_all(now);
         self.void("subject", name, before);
         let void = Change::Void { name: format!("subject:{name}"), before };
         let done = self.write(vec![Change::NoConsumer(name.to_owned()), void]).await;
@@ -143,7 +136,7 @@ impl Accounts {
         let used = || self.held(&credential.id).map_or(0, |held| held.used.load(Ordering::Relaxed));
         let mut changes = vec![Change::Credential(credential.clone())];
         if credential.disabled {
-            let before = self.from_now_on(now);
+            let before = self.behind_all(now);
             self.set_credential(credential.clone(), used());
             self.void("credential", &credential.id, before);
             changes.push(Change::Void { name: format!("credential:{}", credential.id), before });

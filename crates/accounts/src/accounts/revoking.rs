@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Accounts, Revoked, Trouble, held};
+use super::{Accounts, Revoked, Trouble};
 use crate::change::Change;
 use crate::grant::{Grant, Kind};
 
@@ -41,7 +41,7 @@ impl Accounts {
     }
 
     /// The moment that all logins so far began before, were the clock set back meanwhile.
-    pub(super) fn from_now_on(&self, now: u64) -> u64 {
+    pub(super) fn behind_all(&self, now: u64) -> u64 {
         now.max(self.youngest.load(Ordering::Acquire)).saturating_add(1)
     }
 
@@ -49,10 +49,14 @@ impl Accounts {
     pub(super) fn has_credential(&self, grant: &Grant, now: u64) -> bool {
         let identity = grant.identity();
         let credential = identity.credential.as_deref().unwrap_or_default();
-        if identity.consumer.is_some() || !held::is_of_store(credential) {
+        if identity.consumer.is_some() {
             return !self.is_void(credential);
         }
-        self.held(credential).is_some_and(|held| held.is_good(now))
+        match self.held(credential).filter(|held| *held.credential.consumer == *identity.subject) {
+            Some(held) => held.is_good(now),
+            // of the store, and gone since; or of a configuration, and void for ever
+            None => grant.credential.moment() == 0,
+        }
     }
 
     pub(super) async fn revoke_grant(&self, grant: &Grant) -> Result<(), Trouble> {
@@ -65,7 +69,7 @@ impl Accounts {
     /// # Errors
     /// When it cannot be made to last; it is in force all the same, until the process ends.
     pub async fn revoke(&self, what: &Revoked, before: Option<u64>, now: u64) -> Result<bool, Trouble> {
-        let before = before.unwrap_or_else(|| self.from_now_on(now));
+        let before = before.unwrap_or_else(|| self.behind_all(now));
         let (name, known) = match what {
             Revoked::Token(text) => return self.revoke_token(text).await,
             Revoked::All => {

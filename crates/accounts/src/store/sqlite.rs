@@ -50,8 +50,8 @@ CREATE TABLE signing_keys(
 ",
     // what a token may be used for, words with spaces between them, where that is less than its login is for
     "ALTER TABLE tokens ADD COLUMN scopes TEXT;",
-    // what is new is found without a look at what is not
-    "
+    // codes are tokens of a kind of their own from here on, which a version before this one would take for refresh tokens
+    "DELETE FROM tokens WHERE kind > 1;
 CREATE INDEX voids_number ON voids(number);
 CREATE INDEX consumers_number ON consumers(number);
 CREATE INDEX credentials_number ON credentials(number);
@@ -205,6 +205,19 @@ fn moment(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
+/// What a token is for, as it is written.
+fn number_of(kind: Kind) -> i64 {
+    match kind {
+        Kind::Access => 0,
+        Kind::Refresh => 1,
+        Kind::Code => 2,
+    }
+}
+
+fn kind_of(number: i64) -> Option<Kind> {
+    [Kind::Access, Kind::Refresh, Kind::Code].into_iter().find(|kind| number_of(*kind) == number)
+}
+
 /// Says whether nobody else was first.
 #[allow(clippy::too_many_lines, reason = "one statement for each kind of change")]
 fn write(to: &Transaction<'_>, number: i64, change: &Change) -> rusqlite::Result<bool> {
@@ -233,7 +246,7 @@ fn write(to: &Transaction<'_>, number: i64, change: &Change) -> rusqlite::Result
                 row.id,
                 number,
                 row.grant,
-                row.kind == Kind::Refresh,
+                number_of(row.kind),
                 row.digest,
                 signed(row.issued),
                 signed(row.expires),
@@ -336,11 +349,11 @@ fn read(from: &Transaction<'_>, seen: i64, visit: &mut dyn FnMut(Change)) -> rus
     )?;
     each("SELECT id, grant_id, kind, digest, issued, expires, spent, scopes FROM tokens WHERE number > ?1", |row| {
         let digest: Vec<u8> = row.get(3)?;
-        let Ok(digest) = digest.try_into() else { return Ok(None) };
+        let (Ok(digest), Some(kind)) = (digest.try_into(), kind_of(row.get(2)?)) else { return Ok(None) };
         Ok(Some(Change::Token(TokenRow {
             id: row.get(0)?,
             grant: row.get(1)?,
-            kind: if row.get(2)? { Kind::Refresh } else { Kind::Access },
+            kind,
             digest,
             issued: moment(row.get(4)?),
             expires: moment(row.get(5)?),

@@ -28,6 +28,7 @@ pub(super) fn check(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Optio
     underscores(root, cx);
     consumers(root, cx);
     users(root, cx);
+    clients(root, cx);
     destinations
 }
 
@@ -384,6 +385,41 @@ fn users(root: &Root, cx: &mut Decoder<'_>) {
             let found = Diagnostic::error(DUPLICATE_NAME, name.at, message).path(path);
             cx.report(found.related(*consumer, "the consumer is here"));
         }
+    }
+}
+
+/// Clients that ask for logins of users are known by one name each, and there is somebody to ask.
+fn clients(root: &Root, cx: &mut Decoder<'_>) {
+    let named =
+        root.consumers.iter().filter_map(|consumer| consumer.name.0.as_ref().map(|name| (name, &consumer.value)));
+    let clients: Vec<_> = named.filter(|(_, consumer)| !consumer.redirect_uris.0.is_empty()).collect();
+    let logins = root.consumers.iter().flat_map(|consumer| consumer.basic.0.iter().map(|basic| &basic.username));
+    let usernames: HashMap<&str, At> = logins.map(|name| (name.value.0.as_str(), name.at)).collect();
+    for (name, _) in clients.iter().filter(|(_, consumer)| consumer.basic.0.is_empty()) {
+        if let Some(other) = usernames.get(name.value.0.as_str()) {
+            let message = format!("two clients would be known by `{}`", clip(&name.value.0));
+            let found = Diagnostic::error(DUPLICATE_NAME, name.at, message);
+            let found = found.path(format!("consumers.{}.name", name.value.0));
+            cx.report(found.related(*other, "the other is known by this username"));
+        }
+    }
+    let is_whole = root.tokens.0.iter().all(|(_, service)| service.sound);
+    let mut services = root.tokens.0.iter().filter(|(_, service)| service.value.gives_for_codes()).peekable();
+    if services.peek().is_none() && is_whole {
+        for (name, _) in &clients {
+            let message =
+                "no token service gives tokens for logins of users, so nothing is ever sent back to `redirect_uris`";
+            let found = Diagnostic::warning(NO_EFFECT, name.at, message);
+            let found = found.path(format!("consumers.{}.redirect_uris", name.value.0));
+            cx.report(found.help("add `authorization_code` to the `grants` of one, and a `provider`"));
+        }
+    }
+    let are_whole = root.consumers.iter().all(|consumer| consumer.sound);
+    for (name, _) in services.filter(|_| clients.is_empty() && are_whole) {
+        let message = "no consumer has `redirect_uris`, so no client can ask for a login";
+        let found =
+            Diagnostic::warning(NO_CREDENTIALS, name.at, message).path(format!("tokens.{}.grants", name.value.0));
+        cx.report(found.help("write `redirect_uris: [https://app.example.com/callback]` at a consumer"));
     }
 }
 

@@ -5,6 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::credentials::{CertificateText, HmacText, SigningKeyText};
 use super::gate::ImportanceText;
+use super::redirect_uri::RedirectText;
 use crate::decode::{Decoder, Name, Needed, OneOrMany, SchemaBuilder, Setting, text};
 use crate::diagnostic::{Diagnostic, SHORT_KEY};
 use crate::model::{BasicCredential, Consumer, Spanned};
@@ -15,6 +16,8 @@ use crate::tree::Node;
 const SHORTEST: usize = 16;
 /// Fewest and most bytes of a password.
 const PASSWORD: std::ops::RangeInclusive<usize> = 8..=512;
+/// Addresses that browsers may be sent back to for one client.
+const MOST_REDIRECTS: usize = 64;
 /// Most bytes of a username.
 const USERNAME: usize = 255;
 
@@ -44,11 +47,22 @@ settings! {
         pub(super) hmac: OneOrMany<HmacText> = "[]",
         /// Public keys that its signatures are verified with, for `signature_auth`; one or a list.
         pub(super) signing_keys: OneOrMany<SigningKeyText> = "[]",
+        /// Where browsers may be sent back to with a login of a user, for a client that asks a token service for one: each address whole.
+        /// Such a client is known by the usernames of `basic`, or without those by its name.
+        pub(super) redirect_uris: OneOrMany<RedirectText> = "[]",
     }
     not_available { "plan" }
+    check ConsumerText::check;
 }
 
 impl ConsumerText {
+    fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
+        if self.redirect_uris.0.len() > MOST_REDIRECTS {
+            let at = node.get("redirect_uris").unwrap_or(node);
+            cx.key("redirect_uris", |cx| cx.bad_value(at, format!("expected {MOST_REDIRECTS} addresses at most")));
+        }
+    }
+
     pub(super) fn lower(self) -> Option<Consumer> {
         let Spanned { value, at } = self.name.0?;
         Some(Consumer {
@@ -63,6 +77,7 @@ impl ConsumerText {
             certificates: self.certificates.0.into_iter().map(CertificateText::lower).collect(),
             hmac: self.hmac.0.into_iter().map(HmacText::lower).collect(),
             signing_keys: self.signing_keys.0.into_iter().map(SigningKeyText::lower).collect(),
+            redirect_uris: self.redirect_uris.0.into_iter().map(|uri| uri.0).collect(),
         })
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
+use super::provider::ProviderText;
 use crate::decode::{
     Bounded, Decoder, FieldName, FieldValue, Name, NonEmpty, OneOrMany, OrOff, SchemaBuilder, Setting, TimeLimit,
     WebUrl, text,
@@ -112,6 +113,10 @@ settings! {
         /// Where users are known whom `password` gives tokens to: one place, or a list of those that are asked in turn while the user is known
         /// to none.
         users: UserSources = "embedded",
+        /// Where users log in with a browser; `authorization_code` needs it.
+        provider: Option<ProviderText>,
+        /// One-time codes, which a login in a browser comes to.
+        code: CodeText = "{}",
         /// Access tokens.
         access: AccessText = "{}",
         /// Refresh tokens, or `off`.
@@ -142,8 +147,27 @@ settings! {
         RefreshToken = "refresh_token",
         /// The name and the password of a user.
         Password = "password",
+        /// The one-time code of a login in a browser, at the `provider`.
+        AuthorizationCode = "authorization_code",
     }
-    not_available { "authorization_code" }
+}
+
+settings! {
+    /// One-time codes.
+    struct CodeText {
+        /// How long one is good; at most `1m`.
+        lifetime: TimeLimit = "30s",
+    }
+    check CodeText::check;
+}
+
+impl CodeText {
+    fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
+        if self.lifetime.0 > LONGEST_CODE {
+            let at = node.get("lifetime").unwrap_or(node);
+            cx.key("lifetime", |cx| cx.bad_value(at, "a code is good for `1m` at most"));
+        }
+    }
 }
 
 settings! {
@@ -198,6 +222,10 @@ settings! {
         revoke: Option<UrlText>,
         /// Where it is told what tokens stand for; not told when absent.
         introspect: Option<UrlText>,
+        /// Where clients send browsers to log in.
+        authorize: UrlText = "/authorize",
+        /// Where the provider sends them back to, as it is registered there; of the same site as `authorize`.
+        callback: UrlText = "/callback",
     }
 }
 
@@ -226,8 +254,16 @@ impl UrlText {
     fn behind(self, issuer: &str) -> String {
         if self.0.starts_with('/') { format!("{}{}", issuer.trim_end_matches('/'), self.0) } else { self.0 }
     }
+
+    /// Scheme, host and port; none for a path.
+    fn site(&self) -> Option<String> {
+        let url = WebUrl::parse(&self.0).ok()?;
+        Some(format!("{} {}", url.is_https(), url.server(None).authority))
+    }
 }
 
+/// Longest time that codes are good: they go straight from the browser to the client.
+const LONGEST_CODE: Duration = Duration::from_secs(60);
 /// How fast keys change at most.
 const FASTEST: Duration = Duration::from_secs(1);
 
@@ -346,6 +382,7 @@ impl TokenServiceText {
             let message = "users are never asked for: `grants` does not have `password`";
             cx.key("users", |cx| cx.report(Diagnostic::warning(NO_EFFECT, entry.key_at, message)));
         }
+        self.check_codes(node, cx);
         let longer = |name: &str, lifetime: &TimeLimit, cx: &mut Decoder<'_>| {
             if lifetime.0 > self.login.0 {
                 let at = node.get(name).or_else(|| node.get("login")).unwrap_or(node).at;
@@ -357,6 +394,49 @@ impl TokenServiceText {
         if let OrOff::On(refresh) = &self.refresh {
             longer("refresh", &refresh.lifetime, cx);
         }
+    }
+
+    /// What a service that gives tokens for codes has beside, and no other one.
+    fn check_codes(&self, node: &Node, cx: &mut Decoder<'_>) {
+        if !self.gives_for_codes() {
+            for name in ["provider", "code"] {
+                if let Some(entry) = node.entry(name) {
+                    let message = format!("`{name}` is never used: `grants` does not have `authorization_code`");
+                    cx.key(name, |cx| cx.report(Diagnostic::warning(NO_EFFECT, entry.key_at, message)));
+                }
+            }
+            return;
+        }
+        let at = node.get("grants").unwrap_or(node).at;
+        for (name, message, help) in [
+            (
+                "provider",
+                "for `authorization_code` users log in somewhere, and there is no `provider`",
+                "write `provider: { issuer: https://accounts.example.com, client_id: …, client_secret: …, secret: … }`",
+            ),
+            (
+                "issuer",
+                "for `authorization_code` the service says who it is, and there is no `issuer`",
+                "write `issuer: https://api.example.com`",
+            ),
+        ] {
+            if node.get(name).is_none() {
+                cx.report(Diagnostic::error(MISSING_KEY, at, message).help(help));
+            }
+        }
+        let of_issuer =
+            || self.issuer.as_ref().map(|issuer| format!("{} {}", issuer.is_https(), issuer.server(None).authority));
+        let site = |url: &UrlText| url.site().or_else(of_issuer);
+        if site(&self.urls.authorize) != site(&self.urls.callback) {
+            let at = node.get("urls").unwrap_or(node);
+            let message = "`authorize` and `callback` are of two sites, and a browser shows its cookie to one alone";
+            cx.key("urls", |cx| cx.bad_value(at, message));
+        }
+    }
+
+    /// Whether it gives tokens for codes of logins.
+    pub(super) fn gives_for_codes(&self) -> bool {
+        self.grants.0.contains(&GrantText::AuthorizationCode)
     }
 
     fn gives_for_passwords(&self) -> bool {
@@ -375,6 +455,7 @@ impl TokenServiceText {
             GrantText::ClientCredentials => GrantType::ClientCredentials,
             GrantText::RefreshToken => GrantType::RefreshToken,
             GrantText::Password => GrantType::Password,
+            GrantText::AuthorizationCode => GrantType::AuthorizationCode,
         });
         let issuer = self.issuer.map(|url| url.written().to_owned());
         let access = self.access.lifetime.0;
@@ -385,6 +466,8 @@ impl TokenServiceText {
             jwks: self.urls.jwks.behind(of),
             revoke: self.urls.revoke.map(|url| url.behind(of)),
             introspect: self.urls.introspect.map(|url| url.behind(of)),
+            authorize: self.urls.authorize.behind(of),
+            callback: self.urls.callback.behind(of),
         };
         let (refresh, refresh_header) = match self.refresh {
             OrOff::On(refresh) if refreshes => (Some(refresh.lifetime.0), refresh.header.map(|name| name.0)),
@@ -394,8 +477,10 @@ impl TokenServiceText {
             name: Spanned { value: name.value.0, at: name.at },
             grants: grants.collect(),
             users: self.users,
+            provider: self.provider.map(|provider| Box::new(provider.lower())),
             format,
             access,
+            code: self.code.lifetime.0,
             refresh,
             longest: self.login.0,
             key_header: self.key_header.0,

@@ -155,7 +155,7 @@ impl LdapText {
 }
 
 /// Whether a connection to it does not leave the machine.
-fn is_here(host: &str) -> bool {
+pub(super) fn is_here(host: &str) -> bool {
     let local = host.is_empty() || host.eq_ignore_ascii_case("localhost") || host.starts_with('/');
     local || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Secret, Spanned, UserSources};
+use crate::decode::{ClaimPath, ClaimValue};
 use crate::tree::At;
 
 /// Where accounts last.
@@ -30,9 +31,20 @@ pub enum GrantType {
     RefreshToken,
     /// For the name and password of a user (RFC 6749, section 4.3).
     Password,
+    /// For the code of a login in a browser (RFC 6749, section 4.1).
+    AuthorizationCode,
 }
 
 impl GrantType {
+    /// All of them.
+    pub const ALL: [GrantType; 5] = [
+        GrantType::Key,
+        GrantType::ClientCredentials,
+        GrantType::RefreshToken,
+        GrantType::Password,
+        GrantType::AuthorizationCode,
+    ];
+
     /// As clients write it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -41,6 +53,7 @@ impl GrantType {
             GrantType::ClientCredentials => "client_credentials",
             GrantType::RefreshToken => "refresh_token",
             GrantType::Password => "password",
+            GrantType::AuthorizationCode => "authorization_code",
         }
     }
 }
@@ -110,6 +123,10 @@ pub struct ServiceUrls {
     pub revoke: Option<String>,
     /// Where it is told what tokens stand for.
     pub introspect: Option<String>,
+    /// Where clients send browsers to log in.
+    pub authorize: String,
+    /// Where the provider sends them back to.
+    pub callback: String,
 }
 
 /// A service that gives out tokens.
@@ -121,10 +138,14 @@ pub struct TokenService {
     pub grants: Vec<GrantType>,
     /// Where users are known whom tokens are given to.
     pub users: UserSources,
+    /// Where users log in with a browser; there where tokens are given for codes.
+    pub provider: Option<Box<LoginProvider>>,
     /// What access tokens are.
     pub format: TokenFormat,
     /// How long access tokens last.
     pub access: Duration,
+    /// How long one-time codes are good.
+    pub code: Duration,
     /// How long refresh tokens last; none are given when absent.
     pub refresh: Option<Duration>,
     /// How long a login lasts, however often it is refreshed.
@@ -139,4 +160,35 @@ pub struct TokenService {
     pub urls: ServiceUrls,
     /// Tokens that one subject may have at once.
     pub most: u32,
+}
+
+/// The OpenID provider that users log in at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoginProvider {
+    /// Its address, without a query.
+    pub issuer: String,
+    /// The gateway's name there.
+    pub client_id: String,
+    /// Its secret there.
+    pub client_secret: Secret,
+    /// What is asked for; `openid` is among it.
+    pub scopes: Vec<String>,
+    /// Whether it is asked for more than the ID token says.
+    pub userinfo: bool,
+    /// Authorities of its certificate; the system's when absent.
+    pub ca: Option<PathBuf>,
+    /// How much the clocks may differ.
+    pub leeway: Duration,
+    /// Time for an answer.
+    pub timeout: Duration,
+    /// Claims that a login must have, each with its values.
+    pub claims: Vec<(ClaimPath, Vec<ClaimValue>)>,
+    /// What a user is called by: the first that is there.
+    pub subject: Vec<ClaimPath>,
+    /// What lists roles.
+    pub roles: Option<ClaimPath>,
+    /// What lists groups.
+    pub groups: Option<ClaimPath>,
+    /// What logins under way are sealed with; the first seals, and all open.
+    pub secrets: Vec<Secret>,
 }

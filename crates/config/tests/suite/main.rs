@@ -20,6 +20,7 @@ mod findings;
 mod folder;
 mod forty;
 mod large;
+mod logins;
 mod page;
 mod properties;
 mod references;

@@ -620,6 +620,7 @@ fn directory(config: &Config) -> Directory {
         certificates: c.certificates.clone(),
         hmac: c.hmac.clone(),
         signing_keys: c.signing_keys.clone(),
+        redirect_uris: c.redirect_uris.clone(),
     });
     Directory::new(consumers.collect()).with_users(config.users.iter().cloned())
 }

@@ -38,6 +38,11 @@ say({ case: 'key', ...(await verify(first.access_token)), status: await call(fir
 const second = await oauth.refreshTokenGrant(config, first.refresh_token);
 say({ case: 'refresh_token', ...(await verify(second.access_token)), status: await call(second.access_token) });
 
+const person = await oauth.genericGrantRequest(config, 'password', { username: 'alice', password: 'password', scope: 'read' });
+say({ case: 'password', ...(await verify(person.access_token)), status: await call(person.access_token) });
+const renewed = await oauth.refreshTokenGrant(config, person.refresh_token);
+say({ case: 'password again', ...(await verify(renewed.access_token)), status: await call(renewed.access_token) });
+
 const auditor = await client({}, 'auditor', 'auditor0123456789');
 const told = await oauth.tokenIntrospection(auditor, second.access_token);
 say({ case: 'introspection', told });
@@ -60,6 +65,7 @@ say({
   case: 'refused',
   twice: await refused(() => oauth.refreshTokenGrant(config, first.refresh_token)),
   scope: await refused(() => oauth.clientCredentialsGrant(config, { scope: 'admin' })),
+  password: await refused(() => oauth.genericGrantRequest(config, 'password', { username: 'alice', password: 'wrong' })),
   forged: await refused(() => verify(forged)),
   forgedStatus: await call(forged),
   audience: await refused(() => verify(machine.access_token, { audience: 'other' })),

@@ -31,7 +31,7 @@ const site = {
   client_secret: 'shop-web-secret-0123456789',
   grant_types: ['authorization_code'],
   response_types: ['code'],
-  redirect_uris: ['http://shop.example/oidc/callback'],
+  redirect_uris: ['http://shop.example/oidc/callback', 'http://shop.example/callback', 'http://auth.shop.test/v1/callback'],
   post_logout_redirect_uris: ['http://shop.example/bye'],
   id_token_signed_response_alg: 'ES256',
   scope: 'openid profile',

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use daemun_e2e::gateway::{Folder, run_command};
 use daemun_e2e::wire::Address;
-use daemun_e2e::{Client, Lane, Response};
+use daemun_e2e::{Client, Gateway, Lane, Response};
 use serde_json::json;
 
 use crate::oidc::Provider;
@@ -31,18 +31,22 @@ type Cookie = (String, String, String, String);
 
 /// A client that does what a browser would.
 #[derive(Clone)]
-struct Surfer {
+pub(crate) struct Surfer {
     gateway: Address,
     cookies: Vec<Cookie>,
 }
 
 impl Surfer {
     fn new(lane: &Lane) -> Surfer {
-        Surfer { gateway: lane.gateway.address().clone(), cookies: Vec::new() }
+        Surfer::at(&lane.gateway)
+    }
+
+    pub(crate) fn at(gateway: &Gateway) -> Surfer {
+        Surfer { gateway: gateway.address().clone(), cookies: Vec::new() }
     }
 
     /// One request; keeps the cookies of its answer.
-    fn ask(&mut self, method: &str, url: &str, form: &str) -> Response {
+    pub(crate) fn ask(&mut self, method: &str, url: &str, form: &str) -> Response {
         let rest = url.strip_prefix("http://").unwrap();
         let (host, target) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
         let address = match host {
@@ -125,7 +129,7 @@ impl Surfer {
 }
 
 /// Where a link of a page leads.
-fn absolute(page: &str, link: &str) -> String {
+pub(crate) fn absolute(page: &str, link: &str) -> String {
     if link.starts_with("http") {
         return link.to_owned();
     }
@@ -133,7 +137,7 @@ fn absolute(page: &str, link: &str) -> String {
     format!("http://{host}{link}")
 }
 
-fn parameter<'u>(url: &'u str, name: &str) -> &'u str {
+pub(crate) fn parameter<'u>(url: &'u str, name: &str) -> &'u str {
     let pairs = url.split(['?', '&']).filter_map(|pair| pair.split_once('='));
     pairs.into_iter().find(|(known, _)| *known == name).unwrap().1
 }

@@ -13,4 +13,5 @@ mod jose_vectors;
 mod oidc;
 mod login;
 mod oauth;
+mod codes;
 mod users;

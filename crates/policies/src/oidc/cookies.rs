@@ -11,14 +11,14 @@ const PREFIX: &str = "__Host-";
 
 /// Names of the cookies.
 #[derive(Debug)]
-pub(super) struct Cookies {
+pub(crate) struct Cookies {
     session: Box<str>,
     login: Box<str>,
 }
 
 /// Which of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Which {
+pub(crate) enum Which {
     /// The session.
     Session,
     /// Logins that are under way.
@@ -27,7 +27,7 @@ pub(super) enum Which {
 
 /// What of a cookie is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Held<'a> {
+pub(crate) enum Held<'a> {
     None,
     One(&'a [u8]),
     /// There are several, of which one could be planted.
@@ -35,7 +35,7 @@ pub(super) enum Held<'a> {
 }
 
 impl Cookies {
-    pub(super) fn new(session: &str) -> Cookies {
+    pub(crate) fn new(session: &str) -> Cookies {
         Cookies { session: session.into(), login: format!("{session}_login").into() }
     }
 
@@ -54,7 +54,7 @@ impl Cookies {
     }
 
     /// The cookie of a request; also of one whose cookies were taken out meanwhile.
-    pub(super) fn find<'e>(&self, exchange: &'e Exchange, which: Which, secure: bool) -> Held<'e> {
+    pub(crate) fn find<'e>(&self, exchange: &'e Exchange, which: Which, secure: bool) -> Held<'e> {
         let head = &exchange.request.head;
         let mut held = Held::None;
         for field in head.fields.iter().filter(|field| field.id == FieldId::Cookie) {
@@ -70,19 +70,19 @@ impl Cookies {
     }
 
     /// Bytes that the value of a cookie may have.
-    pub(super) fn room(&self, which: Which) -> usize {
+    pub(crate) fn room(&self, which: Which) -> usize {
         MOST.saturating_sub(PREFIX.len() + self.base(which).len() + 1)
     }
 
     /// The field that sets a cookie for so many seconds; 0 takes it away.
-    pub(super) fn set(&self, which: Which, value: &str, seconds: u64, secure: bool) -> String {
+    pub(crate) fn set(&self, which: Which, value: &str, seconds: u64, secure: bool) -> String {
         let (prefix, secured) = if secure { (PREFIX, "; Secure") } else { ("", "") };
         let name = self.base(which);
         format!("{prefix}{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secured}")
     }
 
     /// Takes all of them out of what is forwarded, under either name.
-    pub(super) fn strip(&self, head: &mut Head) {
+    pub(crate) fn strip(&self, head: &mut Head) {
         let is_own = |pair: &&[u8]| {
             [Which::Session, Which::Login]
                 .iter()

@@ -5,14 +5,12 @@ use form_urlencoded::Serializer;
 use serde_json::{Map, Value};
 
 use super::cookies::{Held, Which};
-use super::provider::{Failed, clip, with_query};
+use super::provider::{Failed, parameter, with_query};
 use super::session::{self, LOGIN_LASTS, Login, Session};
 use super::{Oidc, failed, seconds};
 use crate::csrf::site;
 use crate::replay::Seen;
 
-/// Bytes of a code.
-const LONGEST_CODE: usize = 4096;
 /// What ID tokens say of themselves and not of who logs in.
 const OF_TOKENS: [&str; 9] = ["iss", "aud", "azp", "exp", "iat", "nbf", "nonce", "at_hash", "c_hash"];
 /// Nothing of a login is kept by anyone on the way, and no page is told where the browser came from.
@@ -98,7 +96,7 @@ impl Oidc {
         if exchange.request.method != Method::Get {
             return Err(Failed::Refused("a provider sends browsers back with GET".to_owned()));
         }
-        let state = self.parameter(exchange, "state")?;
+        let state = parameter(exchange.request.query_text().unwrap_or_default(), "state")?;
         let state = state.ok_or_else(|| Failed::Refused("there is no `state`".to_owned()))?;
         let unknown = || Failed::Refused("the `state` is of no login that this browser has under way".to_owned());
         let at = logins.iter().position(|login| login.is_of(state.as_bytes())).ok_or_else(unknown)?;
@@ -115,21 +113,9 @@ impl Oidc {
 
     /// The cookie of the session that a login begins.
     async fn called_back(&self, exchange: &mut Exchange, login: &Login) -> Result<String, Failed> {
-        let refused = |why: &str| Err(Failed::Refused(why.to_owned()));
-        let endpoints = self.provider.known_endpoints().await?;
-        match self.parameter(exchange, "iss")? {
-            // a code of one issuer must not be taken to another (RFC 9207, section 2.4)
-            Some(issuer) if issuer != self.provider.issuer => return refused("the answer is of another issuer"),
-            None if endpoints.names_itself => return refused("the answer does not say whose it is"),
-            Some(_) | None => {}
-        }
-        if let Some(error) = self.parameter(exchange, "error")? {
-            return Err(Failed::Refused(format!("the provider answers `{}`", clip(&error))));
-        }
-        let code = self.parameter(exchange, "code")?.filter(|code| (1..=LONGEST_CODE).contains(&code.len()));
-        let Some(code) = code else { return refused("there is no `code`, or one that is too long") };
         let redirect = self.redirect(exchange)?;
-        let claims = self.provider.redeem(&endpoints, &code, login, &redirect, exchange.wall).await?;
+        let query = exchange.request.query_text().unwrap_or_default().to_owned();
+        let claims = self.provider.answer(&query, login, &redirect, exchange.wall).await?;
         let claims = self.kept_of(claims);
         let identity = self.telling.identity(claims.clone());
         let identity = identity.map_err(|why| Failed::Refused(format!("the login is not taken: {why}")))?;
@@ -152,16 +138,6 @@ impl Oidc {
             is_listed || self.kept.named.contains(name)
         };
         claims.into_iter().filter(|(name, _)| is_kept(name)).collect()
-    }
-
-    /// A parameter of the query, which stands there once.
-    fn parameter(&self, exchange: &Exchange, name: &str) -> Result<Option<String>, Failed> {
-        let query = exchange.request.query_text().unwrap_or_default();
-        let mut values = form_urlencoded::parse(query.as_bytes()).filter(|(known, _)| known == name);
-        match (values.next(), values.next()) {
-            (_, Some(_)) => Err(Failed::Refused(format!("`{name}` stands twice"))),
-            (first, None) => Ok(first.map(|(_, value)| value.into_owned())),
-        }
     }
 
     /// Whether a page of this site asks to log out, or the user.
@@ -214,13 +190,13 @@ impl Oidc {
 }
 
 /// Sends a browser elsewhere, with cookies.
-fn to_address<const N: usize>(status: u16, to: String, cookies: [String; N]) -> Stop {
+pub(crate) fn to_address<const N: usize>(status: u16, to: String, cookies: [String; N]) -> Stop {
     let mut fields = vec![("Location".to_owned(), to)];
     fields.extend(cookies.map(|cookie| ("Set-Cookie".to_owned(), cookie)));
     fields.extend(PRIVATE.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     Stop::Answer(Box::new(Answer { status, fields, ..Answer::default() }))
 }
 
-fn no_randomness() -> Failed {
+pub(crate) fn no_randomness() -> Failed {
     Failed::Away("there are no random numbers".to_owned())
 }

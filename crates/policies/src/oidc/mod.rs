@@ -2,15 +2,15 @@
 //! session in a sealed cookie; nothing of it is kept here. The caller is never told what was wrong.
 
 mod config;
-mod cookies;
-mod login;
-mod provider;
-mod session;
+pub(crate) mod cookies;
+pub(crate) mod login;
+pub(crate) mod provider;
+pub(crate) mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use daemun_config::decode::Mapping;
@@ -23,14 +23,11 @@ use data_encoding::HEXLOWER;
 pub use config::{OidcConfig, OwnPath, SessionConfig};
 
 use crate::bearer::{ANOTHER, note_bearer};
-use crate::claims::{ClaimPath, Rules, Span, Telling, Wanted};
-use crate::jwt::Algorithm;
-use crate::jwt::remote::{Published, Remote};
-use crate::jwt::verifier::{Keys, Verifier};
+use crate::claims::{ClaimPath, Span, Telling, Wanted};
 use crate::replay::Replay;
 use crate::token_cache::TokenCache;
 use cookies::{Cookies, Held, Which};
-use provider::{Failed, Provider};
+use provider::{Failed, Provider, Settings};
 use session::{Seals, Session};
 
 /// Nanoseconds in a second.
@@ -40,23 +37,15 @@ const REMEMBERED: usize = 4096;
 /// Logins that ended within the time they may take, and sessions that were ended by their users.
 const MOST_USED: usize = 1 << 18;
 const MOST_ENDED: usize = 1 << 18;
-/// Bytes of an ID token.
-const LONGEST_TOKEN: usize = 32 << 10;
 
 impl PolicyConfig for OidcConfig {
     const NAME: &'static str = "oidc";
 
     fn build(self, ctx: &mut BuildContext<'_>) -> Option<Runtimes> {
         // what is wrong was reported when the settings were read
-        let published = Published::by(&self.issuer).ok()?;
+        let provider = self.provider(ctx)?;
         let secrets = || self.session.secret.0.iter().map(|secret| secret.0.as_str());
         let seals = Seals::new(secrets(), &self.issuer, &self.client_id)?;
-        let allowed: Vec<Algorithm> = Algorithm::ALL.into_iter().filter(|known| !known.is_shared()).collect();
-        let shape = format!("{published:?} {:?} {allowed:?}", self.ca);
-        let world = Arc::clone(ctx.world);
-        let make = || Remote::new(published, self.ca.clone(), allowed, Arc::clone(&world));
-        let remote = ctx.carry.get_or("published keys", &shape, make);
-        remote.start();
         // what the settings do not show of themselves matters as well
         let hidden: Vec<&str> = secrets().chain([self.client_secret.0.as_str()]).collect();
         let print = HEXLOWER.encode(digest(&SHA256, hidden.join("\n").as_bytes()).as_ref());
@@ -74,7 +63,7 @@ impl PolicyConfig for OidcConfig {
             idle: self.session.idle.0.as_secs(),
             kept: self.kept(),
             scopes: self.scopes.0.join(" "),
-            provider: self.provider(remote, world),
+            provider,
             paths: [self.callback.path().into(), self.logout.path().into()],
             callback: self.callback,
             after_logout: self.after_logout,
@@ -106,38 +95,21 @@ impl OidcConfig {
         }
     }
 
-    fn provider(&self, remote: Arc<Remote>, world: Arc<dyn daemun_pipeline::World>) -> Provider {
+    fn provider(&self, ctx: &BuildContext<'_>) -> Option<Provider> {
         let pairs = self.claims.iter().flat_map(|Mapping(pairs)| pairs);
         let wanted = pairs.map(|(path, values)| Wanted { path: path.value.clone(), values: values.0.clone() });
-        let wanted = Rules { wanted: wanted.collect(), leeway: self.leeway, ..Rules::default() };
-        let rules = Rules {
-            issuer: Some(self.issuer.as_str().into()),
-            audience: vec![self.client_id.clone()],
-            required: ["exp", "iat", "sub"].map(ClaimPath::named).into(),
-            leeway: self.leeway,
-            ..Rules::default()
-        };
-        let verifier = Verifier {
-            keys: Keys::Published(Arc::clone(&remote)),
-            rules,
-            telling: self.telling(),
-            types: Box::new(["jwt".to_owned()]),
-            max_size: LONGEST_TOKEN,
-            known: TokenCache::new(0),
-        };
-        Provider {
-            issuer: self.issuer.clone(),
-            client: self.client_id.clone(),
-            secret: self.client_secret.0.clone(),
-            ca: self.ca.clone(),
+        let settings = Settings {
+            issuer: &self.issuer,
+            client: &self.client_id,
+            secret: &self.client_secret.0,
+            ca: self.ca.as_ref(),
             timeout: self.timeout.0,
+            leeway: self.leeway,
             userinfo: self.userinfo,
-            world,
-            remote,
-            verifier,
-            wanted,
-            told: Mutex::default(),
-        }
+            wanted: wanted.collect(),
+            telling: self.telling(),
+        };
+        Provider::begin(settings, ctx)
     }
 }
 

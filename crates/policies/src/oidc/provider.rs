@@ -9,28 +9,48 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{self, digest};
 use bytes::Bytes;
 use daemun_config::decode::WebUrl;
-use daemun_pipeline::{OutAnswer, OutCall, World};
+use daemun_pipeline::{BuildContext, OutAnswer, OutCall, World};
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use form_urlencoded::{Serializer, byte_serialize};
 use serde_json::{Map, Value};
 
 use super::session::Login;
-use crate::claims::Rules;
+use crate::claims::{ClaimPath, Rules, Telling, Wanted};
 use crate::jwt::Algorithm;
 use crate::jwt::jws::Jws;
 use crate::jwt::keys::Unverified;
-use crate::jwt::remote::Remote;
-use crate::jwt::verifier::{Refused, Verifier};
+use crate::jwt::remote::{Published, Remote};
+use crate::jwt::verifier::{Keys, Refused, Verifier};
 use crate::strict_json::read_object;
+use crate::token_cache::TokenCache;
 
 /// Bytes of an answer.
 const MOST_BYTES: usize = 256 << 10;
 /// Bytes of a text of the provider that the log holds.
 const CLIP: usize = 128;
+/// Bytes of an ID token.
+const LONGEST_TOKEN: usize = 32 << 10;
+/// Bytes of a code.
+const LONGEST_CODE: usize = 4096;
+
+/// What is known of a provider before it was ever asked.
+pub(crate) struct Settings<'a> {
+    pub(crate) issuer: &'a str,
+    /// This gateway's name and secret there.
+    pub(crate) client: &'a str,
+    pub(crate) secret: &'a str,
+    pub(crate) ca: Option<&'a PathBuf>,
+    pub(crate) timeout: Duration,
+    pub(crate) leeway: Duration,
+    pub(crate) userinfo: bool,
+    /// What a login must say.
+    pub(crate) wanted: Vec<Wanted>,
+    pub(crate) telling: Telling,
+}
 
 /// A provider, and this gateway as its client.
-pub(super) struct Provider {
-    pub(super) issuer: String,
+pub(crate) struct Provider {
+    pub(crate) issuer: String,
     pub(super) client: String,
     pub(super) secret: String,
     pub(super) ca: Option<PathBuf>,
@@ -47,7 +67,7 @@ pub(super) struct Provider {
 
 /// Where a provider is asked what.
 #[derive(Debug)]
-pub(super) struct Endpoints {
+pub(crate) struct Endpoints {
     /// Where browsers are sent.
     pub(super) authorization: String,
     token: WebUrl,
@@ -62,7 +82,7 @@ pub(super) struct Endpoints {
 
 /// Why a login comes to nothing; for the log, never for the caller.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Failed {
+pub(crate) enum Failed {
     /// The provider cannot be asked, or does not answer as it must.
     Away(String),
     /// It is not taken.
@@ -74,6 +94,45 @@ fn refused<T>(why: impl Into<String>) -> Result<T, Failed> {
 }
 
 impl Provider {
+    /// One that is asked for what it says of itself from now on. `None` when its name is none that can be asked.
+    pub(crate) fn begin(settings: Settings<'_>, ctx: &BuildContext<'_>) -> Option<Provider> {
+        let published = Published::by(settings.issuer).ok()?;
+        let allowed: Vec<Algorithm> = Algorithm::ALL.into_iter().filter(|known| !known.is_shared()).collect();
+        let shape = format!("{published:?} {:?} {allowed:?}", settings.ca);
+        let world = Arc::clone(ctx.world);
+        let make = || Remote::new(published, settings.ca.cloned(), allowed, Arc::clone(&world));
+        let remote = ctx.carry.get_or("published keys", &shape, make);
+        remote.start();
+        let rules = Rules {
+            issuer: Some(settings.issuer.into()),
+            audience: vec![settings.client.to_owned()],
+            required: ["exp", "iat", "sub"].map(ClaimPath::named).into(),
+            leeway: settings.leeway,
+            ..Rules::default()
+        };
+        let verifier = Verifier {
+            keys: Keys::Published(Arc::clone(&remote)),
+            rules,
+            telling: settings.telling,
+            types: Box::new(["jwt".to_owned()]),
+            max_size: LONGEST_TOKEN,
+            known: TokenCache::new(0),
+        };
+        Some(Provider {
+            issuer: settings.issuer.to_owned(),
+            client: settings.client.to_owned(),
+            secret: settings.secret.to_owned(),
+            ca: settings.ca.cloned(),
+            timeout: settings.timeout,
+            userinfo: settings.userinfo,
+            world,
+            remote,
+            verifier,
+            wanted: Rules { wanted: settings.wanted, leeway: settings.leeway, ..Rules::default() },
+            told: Mutex::default(),
+        })
+    }
+
     /// Where it is asked, as far as that is known.
     pub(super) fn endpoints(&self) -> Result<Endpoints, Failed> {
         let away = |why: String| Failed::Away(format!("the provider `{}`: {why}", self.issuer));
@@ -103,7 +162,7 @@ impl Provider {
     }
 
     /// The same, once it was asked.
-    pub(super) async fn known_endpoints(&self) -> Result<Endpoints, Failed> {
+    pub(crate) async fn known_endpoints(&self) -> Result<Endpoints, Failed> {
         let found = self.endpoints();
         if self.remote.said().is_some() {
             return found;
@@ -118,7 +177,7 @@ impl Provider {
     }
 
     /// Where a browser is sent to log in (section 3.1.2.1; RFC 7636, section 4.3).
-    pub(super) fn login_at(&self, endpoints: &Endpoints, login: &Login, scopes: &str, redirect: &str) -> String {
+    pub(crate) fn login_at(&self, endpoints: &Endpoints, login: &Login, scopes: &str, redirect: &str) -> String {
         let challenge = BASE64URL_NOPAD.encode(digest(&digest::SHA256, login.verifier.as_bytes()).as_ref());
         let query = Serializer::new(String::new())
             .append_pair("response_type", "code")
@@ -133,8 +192,34 @@ impl Provider {
         with_query(&endpoints.authorization, &query)
     }
 
+    /// What the provider says of who logged in, by the answer that a browser brings in a query.
+    pub(crate) async fn answer(
+        &self,
+        query: &str,
+        login: &Login,
+        redirect: &str,
+        now: u64,
+    ) -> Result<Map<String, Value>, Failed> {
+        let endpoints = self.known_endpoints().await?;
+        match parameter(query, "iss")? {
+            // a code of one issuer must not be taken to another (RFC 9207, section 2.4)
+            Some(issuer) if issuer != self.issuer => return refused("the answer is of another issuer"),
+            None if endpoints.names_itself => return refused("the answer does not say whose it is"),
+            Some(_) | None => {}
+        }
+        if let Some(error) = parameter(query, "error")? {
+            let why = format!("the provider answers `{}`", clip(&error));
+            // it says that it cannot, and not that it will not (RFC 6749, section 4.1.2.1)
+            let is_away = matches!(&*error, "server_error" | "temporarily_unavailable");
+            return Err(if is_away { Failed::Away(why) } else { Failed::Refused(why) });
+        }
+        let code = parameter(query, "code")?.filter(|code| (1..=LONGEST_CODE).contains(&code.len()));
+        let Some(code) = code else { return refused("there is no `code`, or one that is too long") };
+        self.redeem(&endpoints, &code, login, redirect, now).await
+    }
+
     /// What the provider says of who logged in.
-    pub(super) async fn redeem(
+    async fn redeem(
         &self,
         endpoints: &Endpoints,
         code: &str,
@@ -309,6 +394,15 @@ impl Provider {
     }
 }
 
+/// A parameter of a query, which stands there once.
+pub(crate) fn parameter(query: &str, name: &str) -> Result<Option<String>, Failed> {
+    let mut values = form_urlencoded::parse(query.as_bytes()).filter(|(known, _)| known == name);
+    match (values.next(), values.next()) {
+        (_, Some(_)) => refused(format!("`{name}` stands twice")),
+        (first, None) => Ok(first.map(|(_, value)| value.into_owned())),
+    }
+}
+
 /// Whether keys that are not known yet may let a token be taken.
 fn is_of_keys<T>(found: &Result<T, Refused>) -> bool {
     matches!(found, Err(Refused::NoKeys | Refused::Unverified(Unverified::UnknownKey)))
@@ -329,12 +423,12 @@ fn half_hash(algorithm: Algorithm, access: &str) -> String {
 }
 
 /// An address with a query behind the one it may have.
-pub(super) fn with_query(address: &str, query: &str) -> String {
+pub(crate) fn with_query(address: &str, query: &str) -> String {
     let mark = if address.contains('?') { '&' } else { '?' };
     format!("{address}{mark}{query}")
 }
 
 /// The beginning of a text from outside, as the log may hold it.
-pub(super) fn clip(text: &str) -> String {
+fn clip(text: &str) -> String {
     text.chars().take(CLIP).collect::<String>().escape_debug().to_string()
 }

@@ -12,9 +12,9 @@ use crate::replay::Mark;
 use crate::strict_json::read_object;
 
 /// Seconds that a login may take.
-pub(super) const LOGIN_LASTS: u64 = 600;
+pub(crate) const LOGIN_LASTS: u64 = 600;
 /// Logins that one browser may have under way.
-const MOST_LOGINS: usize = 4;
+pub(crate) const MOST_LOGINS: usize = 4;
 /// Bytes of the target that a login returns to.
 const LONGEST_RETURN: usize = 1024;
 /// Seconds that another gateway's clock may be ahead.
@@ -71,10 +71,8 @@ impl Seals {
     /// Logins as their cookie holds them, the oldest left out where they do not fit; `None` when there are no random numbers.
     pub(super) fn seal_logins(&self, logins: &[Login], room: usize) -> Option<String> {
         for from in 0..logins.len() {
-            let logins = logins.get(from..)?.iter().map(|login| {
-                json!({ "s": login.state, "n": login.nonce, "v": login.verifier, "r": login.back, "t": login.begun })
-            });
-            let text = self.seal(&self.of_logins, &json!({ "l": logins.collect::<Vec<_>>() }))?;
+            let logins: Vec<Value> = logins.get(from..)?.iter().map(Login::value).collect();
+            let text = self.seal(&self.of_logins, &json!({ "l": logins }))?;
             if text.len() <= room {
                 return Some(text);
             }
@@ -89,7 +87,7 @@ impl Seals {
             _ => None,
         });
         let mut logins: Vec<Login> = read.unwrap_or_default();
-        logins.retain(|login| login.begun <= now + AHEAD && now.saturating_sub(login.begun) < LOGIN_LASTS);
+        logins.retain(|login| login.lasts(now));
         logins
     }
 }
@@ -126,7 +124,7 @@ impl Session {
 
 /// A login that is under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Login {
+pub(crate) struct Login {
     /// What the provider sends back with the browser.
     pub(super) state: String,
     /// What the ID token must hold.
@@ -141,7 +139,7 @@ pub(super) struct Login {
 
 impl Login {
     /// A new one, that returns to a target of this site; `None` when there are no random numbers.
-    pub(super) fn begin(target: &str, now: u64) -> Option<Login> {
+    pub(crate) fn begin(target: &str, now: u64) -> Option<Login> {
         let path = target.split('?').next().unwrap_or_default();
         let back = [target, path].into_iter().find(|back| back.len() <= LONGEST_RETURN && is_local(back));
         Some(Login {
@@ -153,7 +151,17 @@ impl Login {
         })
     }
 
-    fn read(value: &Value) -> Option<Login> {
+    /// As it is sealed.
+    pub(crate) fn value(&self) -> Value {
+        json!({ "s": self.state, "n": self.nonce, "v": self.verifier, "r": self.back, "t": self.begun })
+    }
+
+    /// Whether it may still end; it may have begun by a clock that is ahead.
+    pub(crate) fn lasts(&self, now: u64) -> bool {
+        self.begun <= now + AHEAD && now.saturating_sub(self.begun) < LOGIN_LASTS
+    }
+
+    pub(crate) fn read(value: &Value) -> Option<Login> {
         let text = |name: &str| value.get(name)?.as_str().map(str::to_owned);
         let begun = value.get("t")?.as_u64()?;
         let back = text("r").filter(|back| is_local(back))?;
@@ -161,12 +169,12 @@ impl Login {
     }
 
     /// Whether the state is this one's.
-    pub(super) fn is_of(&self, state: &[u8]) -> bool {
+    pub(crate) fn is_of(&self, state: &[u8]) -> bool {
         verify_slices_are_equal(self.state.as_bytes(), state).is_ok()
     }
 
     /// What tells it from others.
-    pub(super) fn mark(&self) -> Option<Mark> {
+    pub(crate) fn mark(&self) -> Option<Mark> {
         BASE64URL_NOPAD.decode(self.state.as_bytes()).ok()?.try_into().ok()
     }
 }

@@ -1,6 +1,6 @@
 //! What `oidc` holds beyond its page: a provider that a script plays, and a browser that keeps cookies.
 
-mod bed;
+pub(crate) mod bed;
 mod logins;
 mod sessions;
 mod settings;

@@ -39,6 +39,10 @@ settings! {
         Jwks = "jwks",
         /// Where it is found and what it does (RFC 8414).
         Metadata = "metadata",
+        /// A login of a user, by browsers that clients send (RFC 6749, section 4.1).
+        Authorize = "authorize",
+        /// The same, by browsers that the provider sends back.
+        Callback = "callback",
     }
 }
 

@@ -6,6 +6,7 @@ use daemun_accounts::{Asked, text};
 use daemun_config::model::{GrantType, TokenService};
 use daemun_pipeline::{Directory, Exchange, Identity, Reason};
 
+use super::code::Shown;
 use super::form::Form;
 use super::throttle::Who;
 use super::users;
@@ -21,6 +22,8 @@ pub(super) enum Login {
     Refresh(String),
     /// A user, who is still to be asked for.
     Password,
+    /// A client, with the code of a login.
+    Code(Shown),
 }
 
 /// Somebody with a credential.
@@ -73,9 +76,7 @@ impl Tokens {
     /// Who asks, by what stands in the request. Guessing is slowed down.
     pub(super) fn login(&self, exchange: &Exchange, form: &Form) -> Result<Login, Refused> {
         let asked = match form.get("grant_type") {
-            Some(named) => [GrantType::Key, GrantType::ClientCredentials, GrantType::RefreshToken, GrantType::Password]
-                .into_iter()
-                .find(|grant| grant.as_str() == named),
+            Some(named) => GrantType::ALL.into_iter().find(|grant| grant.as_str() == named),
             None => Some(self.grant_by_fields(exchange, form)?),
         };
         let Some(grant) = asked.filter(|grant| self.gives_for(*grant)) else {
@@ -87,6 +88,7 @@ impl Tokens {
             GrantType::ClientCredentials => self.by_client(exchange, form).map(Login::Caller),
             GrantType::RefreshToken => self.by_refresh_token(exchange, form).map(Login::Refresh),
             GrantType::Password => Ok(Login::Password),
+            GrantType::AuthorizationCode => self.by_code(exchange, form).map(Login::Code),
         }
     }
 
@@ -104,7 +106,7 @@ impl Tokens {
     }
 
     /// Refuses who has failed too often, whatever is tried now.
-    fn may_try(&self, exchange: &Exchange, name: Option<&str>) -> Result<(), Refused> {
+    pub(super) fn may_try(&self, exchange: &Exchange, name: Option<&str>) -> Result<(), Refused> {
         let now = exchange.now();
         let waits = self.throttle.wait(Who::at(exchange.client.ip), now);
         let waits = waits.max(name.and_then(|name| self.throttle.wait(Who::Name(name), now)));
@@ -114,7 +116,7 @@ impl Tokens {
         Err(Refused { retry: Some(seconds), ..refused })
     }
 
-    fn failed(&self, exchange: &Exchange, name: Option<&str>) {
+    pub(super) fn failed(&self, exchange: &Exchange, name: Option<&str>) {
         let now = exchange.now();
         self.throttle.failed(Who::at(exchange.client.ip), now);
         if let Some(name) = name {
@@ -190,7 +192,7 @@ impl Tokens {
     }
 
     /// By HTTP Basic, or by `client_id` and `client_secret` of the form, but not by both (RFC 6749, section 2.3).
-    fn by_client(&self, exchange: &Exchange, form: &Form) -> Result<Caller, Refused> {
+    pub(super) fn by_client(&self, exchange: &Exchange, form: &Form) -> Result<Caller, Refused> {
         let in_form = form.get("client_id").zip(form.get("client_secret"));
         let in_head = presented::find(&exchange.request.head, |id, secret| {
             Some((String::from_utf8(id.to_vec()).ok()?, secret.to_vec()))

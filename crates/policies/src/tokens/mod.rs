@@ -1,6 +1,8 @@
 //! `tokens`: where a route ends in a token service of the gateway's own. Gives out tokens, revokes them, tells what they stand for.
 
 mod access;
+mod clients;
+mod code;
 mod config;
 mod form;
 mod login;
@@ -26,8 +28,11 @@ use serde_json::{Map, Value, json};
 
 pub use config::{Endpoint, TokensConfig};
 
+use crate::per_directory::PerDirectory;
 use crate::{basic_auth, key_auth};
 use access::Minting;
+use clients::Clients;
+use code::Browsers;
 use form::Form;
 use login::Login;
 use signing::Signing;
@@ -95,7 +100,16 @@ impl PolicyConfig for TokensConfig {
                 };
                 published::describe(service, issuer, signing.is_some(), ctx.directory)
             }
-            Endpoint::Token | Endpoint::Revoke | Endpoint::Introspect | Endpoint::Jwks => String::new(),
+            Endpoint::Token
+            | Endpoint::Revoke
+            | Endpoint::Introspect
+            | Endpoint::Jwks
+            | Endpoint::Authorize
+            | Endpoint::Callback => String::new(),
+        };
+        let browsers = match self.endpoint.is_for_browsers() {
+            true => Some(Box::new(Browsers::of(service, ctx)?)),
+            false => None,
         };
         let (keys, _) = key_auth::Known::of(ctx);
         let (clients, _) = basic_auth::Known::of(ctx);
@@ -112,6 +126,8 @@ impl PolicyConfig for TokensConfig {
             metadata: told,
             keys,
             clients,
+            known_clients: PerDirectory::of(ctx, "tokens.clients", Clients::new),
+            browsers,
             users,
             accounts: Accounts::of(ctx.carry),
             throttle: ctx.carry.get_or(&owner, "throttle", Throttle::default),
@@ -129,10 +145,14 @@ struct Tokens {
     signing: Option<Arc<Signing>>,
     /// What is told of the service, where that is asked.
     metadata: String,
-    keys: Arc<crate::per_directory::PerDirectory<key_auth::Known>>,
-    clients: Arc<crate::per_directory::PerDirectory<basic_auth::Known>>,
+    keys: Arc<PerDirectory<key_auth::Known>>,
+    clients: Arc<PerDirectory<basic_auth::Known>>,
+    /// Those that ask for logins of users.
+    known_clients: Arc<PerDirectory<Clients>>,
+    /// Where browsers come.
+    browsers: Option<Box<Browsers>>,
     /// Where tokens are given for passwords.
-    users: Option<Arc<crate::per_directory::PerDirectory<Users>>>,
+    users: Option<Arc<PerDirectory<Users>>>,
     accounts: Arc<Accounts>,
     throttle: Arc<Throttle>,
     world: Arc<dyn World>,
@@ -159,27 +179,25 @@ impl Policy for Tokens {
         false
     }
 
+    fn answers_at(&self) -> &[Box<str>] {
+        self.browsers.as_ref().map_or(&[], |browsers| browsers.paths())
+    }
+
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         if !self.endpoint.takes(exchange.request.method) {
             return Explanation::stop(&self.method_not_allowed(), self.endpoint.asked_with());
         }
         let (does, name) = (self.endpoint, &self.name);
         let detail = match does {
-            Endpoint::Token => match self.login(exchange, &Form::default()) {
-                Ok(Login::Caller(caller)) => {
-                    format!("the service `{name}` would give tokens to `{}`", caller.subject)
-                }
-                Ok(Login::Refresh(_)) => format!("the service `{name}` would give tokens for a refresh token"),
-                Ok(Login::Password) => {
-                    format!("the service `{name}` would check the username and the password in the body")
-                }
-                // a form that is not at hand here
-                Err(refused) if self.users.is_some() && refused.error == "invalid_request" => {
-                    format!("the service `{name}` would check the username and the password in the body")
-                }
+            Endpoint::Token => match self.explain_token(exchange) {
+                Ok(detail) => detail,
                 Err(refused) => {
                     return Explanation::stop(&refused.stop(), format!("the service `{name}`: {}", refused.why));
                 }
+            },
+            Endpoint::Authorize | Endpoint::Callback => match &self.browsers {
+                Some(browsers) => return self.explain_browser(browsers, exchange, does == Endpoint::Authorize),
+                None => String::new(),
             },
             Endpoint::Revoke => format!("the service `{name}` would revoke the token in the body"),
             Endpoint::Introspect => format!("the service `{name}` would tell what the token in the body stands for"),
@@ -242,12 +260,29 @@ impl Endpoint {
     fn is_read(self) -> bool {
         match self {
             Endpoint::Token | Endpoint::Revoke | Endpoint::Introspect => false,
-            Endpoint::Jwks | Endpoint::Metadata => true,
+            Endpoint::Jwks | Endpoint::Metadata | Endpoint::Authorize | Endpoint::Callback => true,
         }
     }
 
+    fn is_for_browsers(self) -> bool {
+        matches!(self, Endpoint::Authorize | Endpoint::Callback)
+    }
+
     fn takes(self, method: Method) -> bool {
-        if self.is_read() { matches!(method, Method::Get | Method::Head) } else { method == Method::Post }
+        match (self.is_read(), method) {
+            (false, method) => method == Method::Post,
+            (true, Method::Get) => true,
+            // whoever asks for the head alone must not use up a login
+            (true, method) => method == Method::Head && !self.is_for_browsers(),
+        }
+    }
+
+    fn allowed(self) -> &'static str {
+        match (self.is_read(), self.is_for_browsers()) {
+            (false, _) => "POST",
+            (true, false) => "GET, HEAD",
+            (true, true) => "GET",
+        }
     }
 
     fn asked_with(self) -> &'static str {
@@ -302,17 +337,25 @@ impl Tokens {
         if !self.endpoint.takes(exchange.request.method) {
             return self.method_not_allowed();
         }
+        if let Some(browsers) = &self.browsers {
+            return match self.endpoint == Endpoint::Callback {
+                true => self.callback(browsers, exchange).await,
+                false => self.authorize(browsers, exchange).await,
+            };
+        }
         match self.endpoint {
             Endpoint::Jwks => self.jwks(exchange.wall / 1_000_000).await,
             Endpoint::Metadata => published::metadata(self.metadata.clone()),
             Endpoint::Token | Endpoint::Revoke | Endpoint::Introspect => self.asked(exchange).await,
+            // these have what they need where they were built
+            Endpoint::Authorize | Endpoint::Callback => self.method_not_allowed(),
         }
     }
 
     #[cold]
     fn method_not_allowed(&self) -> Stop {
-        let allowed = if self.endpoint.is_read() { "GET, HEAD" } else { "POST" };
-        Fault::new(Reason::MethodNotAllowed, self.endpoint.asked_with()).field("Allow", allowed).into()
+        let fault = Fault::new(Reason::MethodNotAllowed, self.endpoint.asked_with());
+        fault.field("Allow", self.endpoint.allowed()).into()
     }
 
     async fn jwks(&self, now: u64) -> Stop {
@@ -338,8 +381,30 @@ impl Tokens {
             Endpoint::Token => self.token(exchange, &form).await,
             Endpoint::Revoke => self.revoke(exchange, &form).await,
             Endpoint::Introspect => self.introspect(exchange, &form),
-            Endpoint::Jwks | Endpoint::Metadata => self.method_not_allowed(),
+            Endpoint::Jwks | Endpoint::Metadata | Endpoint::Authorize | Endpoint::Callback => self.method_not_allowed(),
         }
+    }
+
+    /// What would be given; a form is not at hand.
+    fn explain_token(&self, exchange: &Exchange) -> Result<String, Refused> {
+        let name = &self.name;
+        Ok(match self.login(exchange, &Form::default()) {
+            Ok(Login::Caller(caller)) => format!("the service `{name}` would give tokens to `{}`", caller.subject),
+            Ok(Login::Refresh(_)) => format!("the service `{name}` would give tokens for a refresh token"),
+            Ok(Login::Code(_)) => format!("the service `{name}` would give tokens for a code"),
+            Ok(Login::Password) => {
+                format!("the service `{name}` would check the username and the password in the body")
+            }
+            Err(refused) if refused.error != "invalid_request" => return Err(refused),
+            Err(refused) => match (self.users.is_some(), self.gives_for(GrantType::AuthorizationCode)) {
+                (true, true) => {
+                    format!("the service `{name}` would check the code, or the username and the password, in the body")
+                }
+                (true, false) => format!("the service `{name}` would check the username and the password in the body"),
+                (false, true) => format!("the service `{name}` would check the client and the code in the body"),
+                (false, false) => return Err(refused),
+            },
+        })
     }
 
     async fn token(&self, exchange: &mut Exchange, form: &Form) -> Stop {
@@ -354,7 +419,11 @@ impl Tokens {
                 Ok(caller) => Login::Caller(caller),
                 Err(refused) => return refused.stop(),
             },
-            other @ (Login::Caller(_) | Login::Refresh(_)) => other,
+            Login::Refresh(token) => match self.may_refresh(exchange, form, &token) {
+                Ok(()) => Login::Refresh(token),
+                Err(refused) => return refused.stop(),
+            },
+            other @ (Login::Caller(_) | Login::Code(_)) => other,
         };
         let given = match login {
             // there is none any more
@@ -371,6 +440,7 @@ impl Tokens {
                 self.accounts.issue_by(mint, asked, now).await
             }
             Login::Refresh(token) => self.refresh(exchange, form, &token, lifetimes, now).await,
+            Login::Code(shown) => self.redeem(exchange, &shown, lifetimes, now).await,
         };
         match given {
             Ok(issued) => answer(&told(&issued, now)),
@@ -429,7 +499,7 @@ impl Tokens {
             return answer(&json!({}));
         };
         let identity = token.grant.identity();
-        if exchange.is_known() && exchange.consumer_name() != Some(&*identity.subject) {
+        if exchange.is_known() && !self.is_own(exchange, &identity) {
             return answer(&json!({}));
         }
         match self.accounts.revoke(&Revoked::Token(text.to_owned()), None, now).await {
@@ -439,6 +509,13 @@ impl Tokens {
             }
             Err(failed) => trouble(&failed),
         }
+    }
+
+    /// Whether a token is the caller's: its holder, or the client that it was given to.
+    fn is_own(&self, exchange: &Exchange, identity: &Identity) -> bool {
+        let client = code::of_client(identity).and_then(|id| self.known_clients.value.find(id));
+        exchange.consumer_name() == Some(&*identity.subject)
+            || client.is_some_and(|client| exchange.consumer == Some(client.consumer))
     }
 
     fn introspect(&self, exchange: &Exchange, form: &Form) -> Stop {

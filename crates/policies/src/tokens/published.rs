@@ -37,7 +37,8 @@ pub(super) fn metadata(text: String) -> Stop {
 /// Metadata as they are told (RFC 8414, section 2), of a service that has an issuer.
 pub(super) fn describe(service: &TokenService, issuer: &str, signs: bool, directory: &Directory) -> String {
     let grants: Vec<&str> = service.grants.iter().map(|grant| grant.as_str()).collect();
-    let clients = service.grants.contains(&GrantType::ClientCredentials);
+    let codes = service.grants.contains(&GrantType::AuthorizationCode);
+    let clients = codes || service.grants.contains(&GrantType::ClientCredentials);
     // who shows a key or a refresh token shows no client's credentials beside it
     let others = service.grants.iter().any(|grant| *grant != GrantType::ClientCredentials);
     let ways = [("client_secret_basic", clients), ("client_secret_post", clients), ("none", others)];
@@ -46,7 +47,7 @@ pub(super) fn describe(service: &TokenService, issuer: &str, signs: bool, direct
         "issuer": issuer,
         "token_endpoint": service.urls.token,
         "grant_types_supported": grants,
-        "response_types_supported": [],
+        "response_types_supported": if codes { vec!["code"] } else { Vec::new() },
         "token_endpoint_auth_methods_supported": ways,
     });
     let urls = [
@@ -57,6 +58,12 @@ pub(super) fn describe(service: &TokenService, issuer: &str, signs: bool, direct
     let scopes: BTreeSet<&str> =
         directory.iter().flat_map(|(_, consumer)| consumer.scopes.iter().map(String::as_str)).collect();
     if let Some(told) = told.as_object_mut() {
+        if codes {
+            told.insert("authorization_endpoint".to_owned(), service.urls.authorize.as_str().into());
+            told.insert("response_modes_supported".to_owned(), json!(["query"]));
+            told.insert("code_challenge_methods_supported".to_owned(), json!(["S256"]));
+            told.insert("authorization_response_iss_parameter_supported".to_owned(), true.into());
+        }
         for (name, url) in urls {
             told.extend(url.map(|url| (name.to_owned(), Value::from(url.as_str()))));
         }

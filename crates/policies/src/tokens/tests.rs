@@ -27,7 +27,7 @@ fn bench() -> (Bench, Arc<Accounts>) {
 }
 
 /// What a request comes to: its status, and the answer's body.
-fn ask(chain: &Chain, fields: &str, body: &str, at: u64) -> (u16, Value) {
+pub(super) fn ask(chain: &Chain, fields: &str, body: &str, at: u64) -> (u16, Value) {
     let kind = if body.starts_with('{') { "application/json" } else { "application/x-www-form-urlencoded" };
     let text = format!("POST /auth HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\n{fields}\r\n");
     let mut exchange = chain.exchange(&text);
@@ -50,7 +50,7 @@ fn token(chain: &Chain, fields: &str, body: &str) -> Value {
     told
 }
 
-fn text_of<'a>(told: &'a Value, name: &str) -> &'a str {
+pub(super) fn text_of<'a>(told: &'a Value, name: &str) -> &'a str {
     told[name].as_str().unwrap()
 }
 
@@ -270,6 +270,7 @@ fn signing_bench(consumers: Vec<Consumer>) -> (Bench, Arc<Accounts>) {
             jwks: "https://api.example.com/jwks".to_owned(),
             revoke: Some("https://api.example.com/revoke".to_owned()),
             introspect: None,
+            ..ServiceUrls::default()
         },
         ..token_service("shop")
     }];
@@ -367,7 +368,7 @@ fn nothing_is_signed_for_who_is_not_there_any_more_or_has_more_roles_than_fit() 
     let told = token(&bench.build("tokens: shop").unwrap(), &key, "");
     let roles: Vec<String> = (0..2000).map(|n| format!("role-{n}")).collect();
     let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
-    bench.directory = Arc::new(daemun_pipeline::Directory::new(vec![consumer("b", &roles, &[KEY])]));
+    bench.directory = Arc::new(Directory::new(vec![consumer("b", &roles, &[KEY])]));
     let chain = bench.build("tokens: shop").unwrap();
     let form = format!("grant_type=refresh_token&refresh_token={}", text_of(&told, "refresh_token"));
     assert_eq!(ask(&chain, "", &form, 0), (400, json!("invalid_grant")));

@@ -19,8 +19,8 @@ use super::super::table::Line;
 /// How many callers there are, few and many.
 const FEW: usize = 10;
 const MANY: usize = 1_000_000;
-/// Requests that are sent in turn; each of another caller where there are so many.
-const SENT: usize = 300_000;
+/// Requests of a run with few callers; with many, each calls once.
+const SENT: u64 = 300_000;
 /// Far behind any measurement, milliseconds since the Unix epoch.
 const NEVER: u64 = 4_000_000_000_000;
 /// Rows of a commit while the store is made.
@@ -36,22 +36,22 @@ struct Callers {
 }
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Line>> {
-    let many = if bench.quick { MANY / 10 } else { MANY };
+    let callers = if bench.quick { MANY / 10 } else { MANY };
     let few = Callers::start(bench, FEW)?;
-    let many = Callers::start(bench, many)?;
-    let count = bench.count(SENT as u64);
+    let many = Callers::start(bench, callers)?;
+    let (few_calls, many_calls) = (bench.count(SENT), callers as u64);
     let mut ratios: [Vec<f64>; 4] = Default::default();
     for round in 0..=bench.rounds() {
-        let cost = |gateway: &Callers, load: &Load| -> Result<f64> {
+        let cost = |gateway: &Callers, load: &Load, count: u64| -> Result<f64> {
             let before = gateway.process.cpu();
             let done = load.run(&bench.runner, gateway.listen, count)?;
             let after = gateway.process.cpu();
             let spent = after.user - before.user + after.system - before.system;
             Ok(spent / done.completed.max(1) as f64)
         };
-        let plain = cost(&few, &few.plain)?;
-        let (few_keys, many_keys) = (cost(&few, &few.keys)?, cost(&many, &many.keys)?);
-        let (few_tokens, many_tokens) = (cost(&few, &few.tokens)?, cost(&many, &many.tokens)?);
+        let plain = cost(&few, &few.plain, few_calls)?;
+        let (few_keys, many_keys) = (cost(&few, &few.keys, few_calls)?, cost(&many, &many.keys, many_calls)?);
+        let (few_tokens, many_tokens) = (cost(&few, &few.tokens, few_calls)?, cost(&many, &many.tokens, many_calls)?);
         // the first round fills caches and pools
         if round > 0 {
             eprintln!(
@@ -119,8 +119,8 @@ impl Callers {
             let file: PathBuf = folder.join(format!("{name}.requests"));
             let mut callers: Vec<usize> = (0..count).collect();
             Numbers(1).shuffle(&mut callers);
-            let sent = callers.into_iter().take(SENT);
-            let all: Vec<Vec<u8>> = sent
+            let all: Vec<Vec<u8>> = callers
+                .into_iter()
                 .map(|caller| request("GET", "bench.example", &format!("/{name}/{caller}"), &field(caller), &[]))
                 .collect();
             write_requests(&file, &all)?;

@@ -1,5 +1,6 @@
 //! What others notice of a flood of wrong passwords: their median latency with it and without, on the same gateway.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -44,18 +45,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Line>> {
 
     let plain = bench.folder.join("plain.requests");
     write_requests(&plain, &[get("bench.example", "/items/4711")])?;
-    let guesses = bench.folder.join("guesses.requests");
-    let guess = |n: usize| {
-        let body = format!("grant_type=password&username=guess-{n}&password=wrong-{n}");
-        let fields = format!(
-            "Content-Type: application/x-www-form-urlencoded\r\nX-Forwarded-For: 10.{}.{}.{}\r\n",
-            n >> 16,
-            n >> 8 & 255,
-            n & 255
-        );
-        request("POST", "bench.example", "/auth", &fields, body.as_bytes())
-    };
-    write_requests(&guesses, &(0..NAMES).map(guess).collect::<Vec<_>>())?;
+    let guesses = guesses(bench)?;
 
     let seconds = if bench.quick { 2.0 } else { 5.0 };
     let others = || -> Result<(f64, f64)> {
@@ -102,4 +92,21 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Line>> {
     let mut tail = Line { what: what("p99"), unit: "ratio", ..Line::default() };
     tail.ratio(Spread::of(&tails).context("no pair")?, "without", None);
     Ok(vec![half, tail])
+}
+
+/// Guesses, each of another user and from another address.
+fn guesses(bench: &Bench) -> Result<PathBuf> {
+    let file = bench.folder.join("guesses.requests");
+    let guess = |n: usize| {
+        let body = format!("grant_type=password&username=guess-{n}&password=wrong-{n}");
+        let fields = format!(
+            "Content-Type: application/x-www-form-urlencoded\r\nX-Forwarded-For: 10.{}.{}.{}\r\n",
+            n >> 16,
+            n >> 8 & 255,
+            n & 255
+        );
+        request("POST", "bench.example", "/auth", &fields, body.as_bytes())
+    };
+    write_requests(&file, &(0..NAMES).map(guess).collect::<Vec<_>>())?;
+    Ok(file)
 }

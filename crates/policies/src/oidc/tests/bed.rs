@@ -12,40 +12,40 @@ use crate::jwt::tests::signer::Signer;
 use crate::scripted_world::{Given, Scripted, away, ok};
 use crate::testing::{Bench, Chain, SECOND, WALL, respond};
 
-pub(super) const ISSUER: &str = "https://accounts.example.com";
-pub(super) const NOW: u64 = WALL / SECOND;
+pub(crate) const ISSUER: &str = "https://accounts.example.com";
+pub(crate) const NOW: u64 = WALL / SECOND;
 
 /// What the provider says, which a test may change.
-pub(super) struct Said {
+pub(crate) struct Said {
     /// More of what it says of itself.
-    pub(super) discovered: Value,
+    pub(crate) discovered: Value,
     /// Members of the next ID token beside those it must have; `null` takes one out.
-    pub(super) claims: Value,
+    pub(crate) claims: Value,
     /// Members of the next answer of the token endpoint.
-    pub(super) answer: Value,
-    pub(super) userinfo: Value,
-    pub(super) status: u16,
-    pub(super) away: bool,
+    pub(crate) answer: Value,
+    pub(crate) userinfo: Value,
+    pub(crate) status: u16,
+    pub(crate) away: bool,
     /// Nonce of the login that was begun last.
-    pub(super) nonce: String,
+    pub(crate) nonce: String,
     /// What the token endpoint was asked last: fields and body.
-    pub(super) asked: (Vec<String>, String),
+    pub(crate) asked: (Vec<String>, String),
 }
 
 /// All of it.
-pub(super) struct Bed {
-    pub(super) world: Arc<Scripted>,
-    pub(super) bench: Bench,
-    pub(super) said: Arc<Mutex<Said>>,
+pub(crate) struct Bed {
+    pub(crate) world: Arc<Scripted>,
+    pub(crate) bench: Bench,
+    pub(crate) said: Arc<Mutex<Said>>,
 }
 
 impl Bed {
-    pub(super) fn new() -> Bed {
+    pub(crate) fn new() -> Bed {
         Bed::saying(json!({}))
     }
 
     /// With a provider that says this of itself as well.
-    pub(super) fn saying(discovered: Value) -> Bed {
+    pub(crate) fn saying(discovered: Value) -> Bed {
         let signer = Signer::new(Algorithm::Es256);
         let said = Arc::new(Mutex::new(Said {
             discovered,
@@ -67,7 +67,7 @@ impl Bed {
     }
 
     /// A chain whose provider was asked for its keys; `more` are settings beside those it must have.
-    pub(super) fn chain(&self, more: &str) -> Chain {
+    pub(crate) fn chain(&self, more: &str) -> Chain {
         let before = self.world.seen().calls.len();
         let chain = self.bench.build(&settings(more, "0123456789abcdef0123456789abcdef")).unwrap();
         if before == 0 {
@@ -76,13 +76,13 @@ impl Bed {
         chain
     }
 
-    pub(super) fn with(&self, change: impl FnOnce(&mut Said)) -> &Self {
+    pub(crate) fn with(&self, change: impl FnOnce(&mut Said)) -> &Self {
         change(&mut self.said.lock().unwrap());
         self
     }
 }
 
-pub(super) fn settings(more: &str, secret: &str) -> String {
+pub(crate) fn settings(more: &str, secret: &str) -> String {
     let session = if more.contains("session:") { String::new() } else { format!(", session: {{ secret: {secret} }}") };
     format!("oidc: {{ issuer: '{ISSUER}', client_id: shop-web, client_secret: its secret{session}{more} }}")
 }
@@ -130,25 +130,25 @@ fn provide(signer: &Signer, said: &mut Said, call: &OutCall) -> Result<OutAnswer
 }
 
 /// What came of a request.
-pub(super) struct Got {
-    pub(super) status: u16,
-    pub(super) exchange: Exchange,
+pub(crate) struct Got {
+    pub(crate) status: u16,
+    pub(crate) exchange: Exchange,
     /// What the log says.
-    pub(super) cause: String,
+    pub(crate) cause: String,
 }
 
 impl Got {
-    pub(super) fn field(&self, name: &str) -> String {
+    pub(crate) fn field(&self, name: &str) -> String {
         String::from_utf8_lossy(self.exchange.response.head.get(name).unwrap_or_default()).into_owned()
     }
 
-    pub(super) fn set_cookies(&self) -> Vec<String> {
+    pub(crate) fn set_cookies(&self) -> Vec<String> {
         let all = self.exchange.response.head.values("set-cookie");
         all.map(|value| String::from_utf8_lossy(value).into_owned()).collect()
     }
 
     /// A parameter of where it leads.
-    pub(super) fn parameter(&self, name: &str) -> String {
+    pub(crate) fn parameter(&self, name: &str) -> String {
         let location = self.field("location");
         let query = location.split_once('?').unwrap().1.to_owned();
         let found = form_urlencoded::parse(query.as_bytes()).find(|(known, _)| known == name);
@@ -158,16 +158,16 @@ impl Got {
 
 /// A browser that keeps cookies.
 #[derive(Clone, Default)]
-pub(super) struct Browser {
-    pub(super) cookies: Vec<(String, String)>,
-    pub(super) tls: bool,
+pub(crate) struct Browser {
+    pub(crate) cookies: Vec<(String, String)>,
+    pub(crate) tls: bool,
     /// Seconds that passed.
-    pub(super) later: u64,
+    pub(crate) later: u64,
 }
 
 impl Browser {
     /// Sends a request with its cookies, and keeps what it is given.
-    pub(super) fn send(&mut self, chain: &Chain, text: &str) -> Got {
+    pub(crate) fn send(&mut self, chain: &Chain, text: &str) -> Got {
         let mut exchange = self.exchange(chain, text);
         let (passed, verdict) = chain.inward(&mut exchange);
         let mut cause = String::new();
@@ -203,16 +203,16 @@ impl Browser {
         exchange
     }
 
-    pub(super) fn explain(&self, chain: &Chain, text: &str) -> (Outcome, String) {
+    pub(crate) fn explain(&self, chain: &Chain, text: &str) -> (Outcome, String) {
         chain.explain(&mut self.exchange(chain, text))
     }
 
-    pub(super) fn page(&mut self, chain: &Chain, target: &str) -> Got {
+    pub(crate) fn page(&mut self, chain: &Chain, target: &str) -> Got {
         self.send(chain, &format!("GET {target} HTTP/1.1\nAccept: text/html,*/*;q=0.8"))
     }
 
     /// Asks for a page and is sent to log in; gives the state.
-    pub(super) fn begin(&mut self, bed: &Bed, chain: &Chain, target: &str) -> String {
+    pub(crate) fn begin(&mut self, bed: &Bed, chain: &Chain, target: &str) -> String {
         let got = self.page(chain, target);
         assert_eq!(got.status, 302, "{}", got.cause);
         bed.said.lock().unwrap().nonce = got.parameter("nonce");
@@ -220,12 +220,12 @@ impl Browser {
     }
 
     /// Comes back from the provider.
-    pub(super) fn back(&mut self, chain: &Chain, state: &str) -> Got {
+    pub(crate) fn back(&mut self, chain: &Chain, state: &str) -> Got {
         self.page(chain, &format!("/oidc/callback?code=abc&state={state}"))
     }
 
     /// Logs in.
-    pub(super) fn login(bed: &Bed, chain: &Chain) -> Browser {
+    pub(crate) fn login(bed: &Bed, chain: &Chain) -> Browser {
         let mut browser = Browser::default();
         let state = browser.begin(bed, chain, "/orders");
         let got = browser.back(chain, &state);
@@ -233,7 +233,7 @@ impl Browser {
         browser
     }
 
-    pub(super) fn cookie(&self, name: &str) -> &str {
+    pub(crate) fn cookie(&self, name: &str) -> &str {
         &self.cookies.iter().find(|(known, _)| known == name).unwrap().1
     }
 }

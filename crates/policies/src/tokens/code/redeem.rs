@@ -1,0 +1,129 @@
+//! Tokens for one-time codes (RFC 6749, section 4.1.3), and for the refresh tokens that came of them. Knows no browser.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use daemun_accounts::{Bound, Code, Issued, Mint, Refusal, Trouble};
+use daemun_pipeline::{Exchange, FieldId, Identity};
+use data_encoding::BASE64URL_NOPAD;
+
+use crate::tokens::form::Form;
+use crate::tokens::{Refused, Tokens, millis};
+
+/// Bytes of a verifier (RFC 7636, section 4.1).
+const VERIFIER: std::ops::RangeInclusive<usize> = 43..=128;
+
+/// What a client shows for tokens.
+pub(in crate::tokens) struct Shown {
+    client: String,
+    code: String,
+    redirect: String,
+    /// What its verifier comes to.
+    challenge: String,
+}
+
+/// The client that a login was for; none of a login without a browser.
+pub(in crate::tokens) fn of_client(identity: &Identity) -> Option<&str> {
+    // a client that logs in for itself has no refresh token, and is a consumer
+    identity.credential.as_deref()?.strip_prefix("client:").filter(|_| identity.consumer.is_none())
+}
+
+impl Tokens {
+    /// Whoever asks, and what it shows. The client is known by its secret, or by its name alone where it has none.
+    pub(in crate::tokens) fn by_code(&self, exchange: &Exchange, form: &Form) -> Result<Shown, Refused> {
+        let client = self.client_of(exchange, form)?;
+        let (Some(code), Some(redirect)) = (form.get("code"), form.get("redirect_uri")) else {
+            return Err(Refused::malformed("`code` or `redirect_uri` is missing"));
+        };
+        let Some(verifier) = form.get("code_verifier") else {
+            return Err(Refused::malformed("`code_verifier` is missing: PKCE is needed"));
+        };
+        let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        if !VERIFIER.contains(&verifier.len()) || !verifier.bytes().all(is_unreserved) {
+            return Err(Refused::malformed("`code_verifier` has 43 to 128 letters, digits and `- . _ ~`"));
+        }
+        let challenge = BASE64URL_NOPAD.encode(digest(&SHA256, verifier.as_bytes()).as_ref());
+        Ok(Shown { client, code: code.to_owned(), redirect: redirect.to_owned(), challenge })
+    }
+
+    /// The id of the client that asks (RFC 6749, section 3.2.1).
+    fn client_of(&self, exchange: &Exchange, form: &Form) -> Result<String, Refused> {
+        let named = form.get("client_id");
+        let has_secret =
+            exchange.request.head.get_id(FieldId::Authorization).is_some() || form.get("client_secret").is_some();
+        if has_secret {
+            let caller = self.by_client(exchange, form)?;
+            let id = caller.credential.strip_prefix("client:").unwrap_or(&caller.credential);
+            if named.is_some_and(|named| named != id) {
+                return Err(Refused::malformed("`client_id` is not that of the client's credentials"));
+            }
+            return match self.known_clients.value.find(id) {
+                Some(_) => Ok(id.to_owned()),
+                None => Err(Refused::client("the client has no `redirect_uris`")),
+            };
+        }
+        self.may_try(exchange, None)?;
+        let id = named.ok_or_else(|| Refused::malformed("`client_id` is missing"))?;
+        match self.known_clients.value.find(id) {
+            Some(client) if client.is_confidential => Err(Refused::client("the client's secret is missing")),
+            Some(_) if self.accounts.is_void(&format!("client:{id}")) => Err(Refused::client("the client was revoked")),
+            Some(_) => Ok(id.to_owned()),
+            None => Err(Refused::client("there is no client of this id that has `redirect_uris`")),
+        }
+    }
+
+    /// Gives tokens for a code.
+    pub(in crate::tokens) async fn redeem(
+        &self,
+        exchange: &mut Exchange,
+        shown: &Shown,
+        lifetimes: (u64, Option<u64>),
+        now: u64,
+    ) -> Result<Issued, Trouble> {
+        let minting = self.minting();
+        let mint = minting.as_ref().map(|minting| minting as &dyn Mint);
+        let code = Code {
+            text: &shown.code,
+            bound: Bound { client: &shown.client, redirect: &shown.redirect, challenge: &shown.challenge },
+            service: &self.name,
+            lifetime: millis(self.service.code),
+        };
+        let may = |identity: &Identity| self.let_in(&identity.subject).is_ok();
+        let given = self.accounts.redeem_by(mint, &code, may, lifetimes, self.service.most, now).await;
+        match given {
+            Ok((issued, identity)) => {
+                let client = shown.client.escape_debug();
+                let remark = format!("tokens for `{}`, by a code of the client `{client}`", identity.subject);
+                exchange.remark = Some(remark.into());
+                Ok(issued)
+            }
+            Err(Trouble::Refused(refusal)) => {
+                if refusal == Refusal::Reused {
+                    let address = exchange.client.ip;
+                    let what = format!("a code was used twice, from {address}: all of its login is revoked");
+                    self.world.tell("token_reused", what);
+                }
+                self.failed(exchange, None);
+                Err(refusal.into())
+            }
+            Err(failed) => Err(failed),
+        }
+    }
+
+    /// Whether whoever shows a refresh token may have more for it: one that came of a login in a browser is good for the client of that login
+    /// alone (RFC 6749, section 6), while there is one, and its user may be let in.
+    pub(in crate::tokens) fn may_refresh(&self, exchange: &Exchange, form: &Form, token: &str) -> Result<(), Refused> {
+        let identity: Option<Arc<Identity>> = self.accounts.find(token.as_bytes()).map(|token| token.grant.identity());
+        let Some(identity) = identity else { return Ok(()) };
+        let Some(id) = of_client(&identity) else { return Ok(()) };
+        let Some(client) = self.known_clients.value.find(id) else {
+            return Err(Refused::grant("the client of the login is not there any more"));
+        };
+        let shows = form.get("client_id").is_some() || form.get("client_secret").is_some();
+        let shows = shows || exchange.request.head.get_id(FieldId::Authorization).is_some();
+        if (client.is_confidential || shows) && self.client_of(exchange, form)? != id {
+            return Err(Refused::grant("the refresh token is of another client"));
+        }
+        self.let_in(&identity.subject).map_err(Refused::grant)
+    }
+}
