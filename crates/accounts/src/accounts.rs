@@ -161,6 +161,8 @@ pub struct Accounts {
     /// Goes up with each revocation that concerns more than one login.
     epoch: AtomicU64,
     services: Texts,
+    /// Whether another process is likely to change what the store holds.
+    others: AtomicBool,
     /// Held while consumers or credentials of the store change.
     changing: tokio::sync::Mutex<()>,
     /// Whether keys of the configuration may be void.
@@ -210,6 +212,7 @@ impl Accounts {
             before: AtomicU64::new(0),
             epoch: AtomicU64::new(1),
             services: Texts::default(),
+            others: AtomicBool::new(false),
             changing: tokio::sync::Mutex::default(),
             voids_keys: AtomicBool::new(false),
             count: AtomicUsize::new(0),
@@ -272,6 +275,25 @@ impl Accounts {
         Ok(token.identity())
     }
 
+    /// Tells that another process is about to have the same store open.
+    pub fn expect_others(&self) {
+        self.others.store(self.is_kept(), Ordering::Release);
+    }
+
+    /// Whether what is not known here may be known to another process with the same store, so that a [`Accounts::look`] is worth it.
+    #[must_use]
+    #[inline]
+    pub fn has_others(&self) -> bool {
+        self.others.load(Ordering::Acquire)
+    }
+
+    /// Takes in what other processes did until now. What does not work is told by whoever keeps the store.
+    pub async fn look(&self) {
+        if let Some(journal) = self.journal.get() {
+            let _ = answer(journal.look()).await;
+        }
+    }
+
     /// The token of a text, of any kind, good or not.
     #[must_use]
     pub fn find(&self, text: &[u8]) -> Option<Arc<Token>> {
@@ -304,8 +326,11 @@ impl Accounts {
 
     /// Lets go of logins that no token belongs to.
     fn drop_empty(&self, grants: &[Arc<Grant>]) {
+        let known = self.grants.pin();
         for grant in grants.iter().filter(|grant| grant.live.load(Ordering::Acquire) == 0) {
-            self.grants.pin().remove(&grant.id);
+            if known.get(&grant.id).is_some_and(|other| std::ptr::eq(other.as_ptr(), Arc::as_ptr(grant))) {
+                known.remove(&grant.id);
+            }
         }
     }
 
@@ -478,9 +503,7 @@ impl Accounts {
             }
             None => None,
         };
-        if !self.write(changes).await? {
-            return Err(Refusal::Reused.into());
-        }
+        self.write_of(&grant, changes).await?;
         room.keep();
         let issued = Issued {
             access: access.0,
@@ -492,7 +515,6 @@ impl Accounts {
         if let Some((_, digest, token)) = refresh {
             self.put(digest, token);
         }
-        self.grants.pin().insert(grant.id, Arc::downgrade(&grant));
         // what its consumer and its credential have become meanwhile
         self.follow(&grant);
         if !self.has_credential(&grant, now) {
@@ -502,11 +524,34 @@ impl Accounts {
         Ok(issued)
     }
 
+    /// Has what a login comes to written. It can be found meanwhile: what is written may come back as news before this returns.
+    async fn write_of(&self, grant: &Arc<Grant>, changes: Vec<Change>) -> Result<(), Trouble> {
+        self.grants.pin().insert(grant.id, Arc::downgrade(grant));
+        match self.write(changes).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Refusal::Reused.into()),
+            Err(trouble) => {
+                self.drop_empty(std::slice::from_ref(grant));
+                Err(trouble)
+            }
+        }
+    }
+
+    /// Puts a token that its subject has room for into force.
     fn put(&self, digest: Digest, token: Token) {
         token.grant.live.fetch_add(1, Ordering::AcqRel);
+        let tokens = self.tokens.pin();
         self.expiry.note(token.expires, digest);
-        self.tokens.pin().insert(digest, Arc::new(token));
-        self.count.fetch_add(1, Ordering::Relaxed);
+        match tokens.insert(digest, Arc::new(token)) {
+            None => {
+                self.count.fetch_add(1, Ordering::Relaxed);
+            }
+            // it had come back as news
+            Some(same) => {
+                same.grant.live.fetch_sub(1, Ordering::AcqRel);
+                same.grant.subject.give(1);
+            }
+        }
     }
 
     /// Gives out another pair for a refresh token, which is spent by that; one that was spent before revokes its login. `refresh` is how long
@@ -539,7 +584,12 @@ impl Accounts {
         most: u32,
         now: u64,
     ) -> Result<(Issued, Arc<Identity>), Trouble> {
-        let token = self.find(text).ok_or(Refusal::Unknown)?;
+        let mut found = self.find(text);
+        if found.is_none() && self.has_others() {
+            self.look().await;
+            found = self.find(text);
+        }
+        let token = found.ok_or(Refusal::Unknown)?;
         self.judge(&token, Kind::Refresh, service, now)?;
         if !self.has_credential(&token.grant, now) {
             return Err(Refusal::Revoked.into());
@@ -716,6 +766,16 @@ impl Around for Surroundings {
         let Some(accounts) = self.accounts.upgrade() else { return (Vec::new(), false) };
         let more = accounts.forget((self.now)());
         (accounts.uses((self.now)()), more)
+    }
+
+    fn others(&self) -> bool {
+        self.accounts.upgrade().is_some_and(|accounts| accounts.others.load(Ordering::Acquire))
+    }
+
+    fn set_others(&self, others: bool) {
+        if let Some(accounts) = self.accounts.upgrade() {
+            accounts.others.store(others, Ordering::Release);
+        }
     }
 
     fn is_gone(&self) -> bool {

@@ -47,6 +47,10 @@ pub(crate) trait Around: Send + 'static {
     fn tell(&self, what: String);
     /// What should be written now and then, and whether more is due soon.
     fn due(&self) -> (Vec<Change>, bool);
+    /// Whether another process is likely to change something.
+    fn others(&self) -> bool;
+    /// Says so.
+    fn set_others(&self, others: bool);
     /// Whether nobody uses it any more.
     fn is_gone(&self) -> bool;
 }
@@ -86,8 +90,13 @@ fn run(mut store: Box<dyn Store>, asks: &Receiver<Ask>, around: &impl Around) {
     let mut fails = false;
     let mut turn = 0_u64;
     let mut alert = 0_u32;
+    // whose place this process takes, for one
+    around.set_others(true);
     let mut forgot = 0;
     loop {
+        if alert == 0 && around.others() {
+            alert = ALERT_TURNS;
+        }
         let idle = match asks.recv_timeout(if alert > 0 { ALERT } else { IDLE }) {
             Ok(first) => {
                 let mut next = Some(first);
@@ -112,7 +121,11 @@ fn run(mut store: Box<dyn Store>, asks: &Receiver<Ask>, around: &impl Around) {
             around.tell(format!("the store does not work: {error}"));
         }
         fails = looked.is_err();
+        let before = alert;
         alert = if looked.unwrap_or(false) { ALERT_TURNS } else { alert.saturating_sub(u32::from(idle)) };
+        if (before == 0) != (alert == 0) {
+            around.set_others(alert > 0);
+        }
     }
 }
 

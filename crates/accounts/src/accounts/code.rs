@@ -67,10 +67,9 @@ impl Accounts {
             spent: AtomicBool::new(false),
             scopes: None,
         };
-        self.write(vec![Change::Grant(row), Change::Token(token.row(digest))]).await?;
+        self.write_of(&grant, vec![Change::Grant(row), Change::Token(token.row(digest))]).await?;
         room.keep();
         self.put(digest, token);
-        self.grants.pin().insert(grant.id, Arc::downgrade(&grant));
         Ok(text)
     }
 

@@ -783,3 +783,27 @@ fn a_store_with_very_many_used_and_gone_credentials_is_read_in_no_time() {
     assert_eq!(accounts.credentials("app").len() as u64, MANY / 4 * 3);
     assert_eq!(accounts.key(&digest(&1u64.to_le_bytes())).unwrap().last_use(), Some(NOW));
 }
+
+#[test]
+fn what_comes_back_as_news_is_counted_once_and_stays_within_reach() {
+    const EACH: usize = 150;
+    let folder = Folder::new();
+    let (one, other) = (folder.open(NOW), folder.open(NOW));
+    std::thread::scope(|scope| {
+        for accounts in [&one, &other] {
+            scope.spawn(move || (0..EACH).for_each(|_| drop(issue(accounts, "app", NOW))));
+        }
+    });
+    for accounts in [&one, &other] {
+        while accounts.tokens() < 4 * EACH {
+            std::thread::yield_now();
+        }
+        wait(accounts.look());
+        assert_eq!((accounts.tokens(), accounts.tokens_of("app") as usize), (4 * EACH, 4 * EACH));
+        let grants = accounts.grants.pin();
+        assert_eq!(grants.len(), 2 * EACH);
+        assert!(
+            grants.values().all(|grant| grant.upgrade().is_some_and(|grant| grant.live.load(Ordering::Acquire) == 2))
+        );
+    }
+}

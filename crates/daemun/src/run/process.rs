@@ -500,6 +500,7 @@ impl Process {
                     format_args!("`{program}` was started as process {} to take over", starting.id()),
                 );
                 self.starting = Some(starting);
+                Accounts::of(&self.carry).expect_others();
             }
             Err(error) => self
                 .events

@@ -160,6 +160,24 @@ fn twenty_kills_under_load_lose_no_acknowledged_token_or_revocation() {
 }
 
 #[test]
+fn what_one_of_two_processes_gives_out_the_other_takes_at_once() {
+    let folder = Folder::new();
+    let (one, other) = (Gateway::start(&yaml(&store(&folder))), Gateway::start(&yaml(&store(&folder))));
+    let (mut first, mut second) = (one.connect(), other.connect());
+    for turn in 0..20 {
+        let (from, to) = if turn % 2 == 0 { (&mut first, &mut second) } else { (&mut second, &mut first) };
+        let (access, refresh) = given(&post(from, "/auth", KEY, "").1);
+        assert_eq!(call(to, &access), 200, "turn {turn}");
+        let body = format!("grant_type=refresh_token&refresh_token={refresh}");
+        let (next, _) = given(&post(to, "/auth", "", &body).1);
+        assert_eq!(call(from, &next), 200, "turn {turn}");
+        // once in both of them together
+        assert_eq!(post(from, "/auth", "", &body).0, 400, "turn {turn}");
+        assert_eq!(call(from, &next), 401, "turn {turn}");
+    }
+}
+
+#[test]
 fn what_takes_over_knows_the_tokens_that_were_given_out_and_revoked_before() {
     let folder = Folder::new();
     let gateway = Gateway::start(&yaml(&store(&folder)));

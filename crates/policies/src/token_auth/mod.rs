@@ -85,7 +85,15 @@ impl Refused {
 
 impl Policy for TokenAuth {
     fn on_request<'a>(&'a self, exchange: &'a mut Exchange) -> Flow<'a> {
-        Flow::Now(self.admit(exchange).map(drop).map_err(|why| self.refusal(why)))
+        match self.admit(exchange) {
+            Ok(_) => Flow::Now(Ok(())),
+            // given out a moment ago, by a process whose place this one takes or which takes the place of this one
+            Err(Refused::Token(Refusal::Unknown)) if self.accounts.has_others() => Flow::Later(Box::pin(async move {
+                self.accounts.look().await;
+                self.admit(exchange).map(drop).map_err(|why| self.refusal(why))
+            })),
+            Err(why) => Flow::Now(Err(self.refusal(why))),
+        }
     }
 
     fn removed_from_requests(&self) -> &[Box<str>] {
