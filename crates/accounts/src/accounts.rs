@@ -135,7 +135,23 @@ pub enum Revoked {
     Subject(String),
     /// Everything.
     All,
+    /// Access tokens alone; refresh tokens stay good.
+    Access(Whose),
 }
+
+/// Whose access tokens a revocation names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Those issued for a credential, by its id, which stays good.
+    Credential(String),
+    /// Those of a consumer or a user.
+    Subject(String),
+    /// Everybody's.
+    All,
+}
+
+/// How revocations of access tokens alone begin in the store.
+const ACCESS: &str = "access";
 
 /// All accounts.
 pub struct Accounts {
@@ -150,8 +166,8 @@ pub struct Accounts {
     /// Goes up when those change.
     signing_changes: AtomicU64,
     own_seal: OnceLock<Option<Arc<Seal>>>,
-    /// What was issued before is void.
-    before: AtomicU64,
+    /// Of all tokens: what was issued before is void.
+    all: Mark,
     /// Whether keys of the configuration may be void.
     voids_keys: AtomicBool,
     count: AtomicUsize,
@@ -193,7 +209,7 @@ impl Accounts {
             signing: papaya::HashMap::default(),
             signing_changes: AtomicU64::new(0),
             own_seal: OnceLock::new(),
-            before: AtomicU64::new(0),
+            all: Mark::default(),
             voids_keys: AtomicBool::new(false),
             count: AtomicUsize::new(0),
             expiry: Expiry::default(),
@@ -272,7 +288,7 @@ impl Accounts {
             return Err(Refusal::Expired);
         }
         let spent = token.kind == Kind::Access && token.spent.load(Ordering::Acquire);
-        if spent || token.issued < self.before.load(Ordering::Acquire) || token.grant.voids(token.issued) {
+        if spent || self.all.voids(kind, token.issued) || token.grant.voids(kind, token.issued) {
             return Err(Refusal::Revoked);
         }
         Ok(())
@@ -521,9 +537,10 @@ impl Accounts {
         let (name, known) = match what {
             Revoked::Token(text) => return self.revoke_token(text).await,
             Revoked::All => {
-                self.before.fetch_max(before, Ordering::AcqRel);
+                self.all.void_before(before);
                 ("all".to_owned(), true)
             }
+            Revoked::Access(whose) => return self.revoke_access(whose, before).await,
             Revoked::Subject(name) => {
                 let known = self.marks.pin().contains_key(&format!("subject:{name}"));
                 self.mark("subject", name).void_before(before);
@@ -532,6 +549,23 @@ impl Accounts {
             Revoked::Credential(id) => return self.revoke_credential(id, before).await,
         };
         self.write(vec![Change::Void { name, before }]).await?;
+        Ok(known)
+    }
+
+    async fn revoke_access(&self, whose: &Whose, before: u64) -> Result<bool, Trouble> {
+        let (kind, of) = match whose {
+            Whose::Credential(id) => ("credential", id),
+            Whose::Subject(name) => ("subject", name),
+            Whose::All => {
+                self.all.void_access_before(before);
+                self.write(vec![Change::Void { name: format!("{ACCESS}:all"), before }]).await?;
+                return Ok(true);
+            }
+        };
+        let name = format!("{kind}:{of}");
+        let known = self.marks.pin().contains_key(&name);
+        self.mark(kind, of).void_access_before(before);
+        self.write(vec![Change::Void { name: format!("{ACCESS}:{name}"), before }]).await?;
         Ok(known)
     }
 

@@ -73,6 +73,13 @@ pub struct Credential {
     pub disabled: bool,
 }
 
+impl Credential {
+    /// Whether it is the other one, as it was or is to be.
+    pub(crate) fn is_same(&self, other: &Credential) -> bool {
+        self.id == other.id && self.consumer == other.consumer && self.digest == other.digest
+    }
+}
+
 /// A credential as requests find it.
 #[derive(Debug)]
 pub struct Held {

@@ -45,10 +45,10 @@ impl Grant {
         self.identity.load_full()
     }
 
-    /// Whether a token of it that was issued at this moment is void.
+    /// Whether a token of it, of this kind, that was issued at this moment is void.
     #[inline]
-    pub(crate) fn voids(&self, issued: u64) -> bool {
-        self.revoked.load(Ordering::Acquire) || self.subject.voids(issued) || self.credential.voids(issued)
+    pub(crate) fn voids(&self, kind: Kind, issued: u64) -> bool {
+        self.revoked.load(Ordering::Acquire) || self.subject.voids(kind, issued) || self.credential.voids(kind, issued)
     }
 }
 

@@ -13,6 +13,11 @@ use crate::head::{FieldId, Head};
 use crate::identity::Identity;
 use crate::outward::{Credentials, SignedBody};
 
+/// Tells the upstream who calls.
+pub const CONSUMER_NAME: &str = "X-Consumer-Name";
+/// Tells the upstream what roles the caller has, separated by commas.
+pub const CONSUMER_ROLES: &str = "X-Consumer-Roles";
+
 /// A piece of a head's buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
@@ -436,6 +441,19 @@ impl Exchange {
         let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
+    }
+
+    /// Notes a consumer as the caller, and tells the upstream; name and roles as they are sent. Once is enough.
+    #[inline]
+    pub fn note_consumer(&mut self, consumer: ConsumerId, name: &[u8], roles: &[u8]) {
+        if self.consumer.replace(consumer).is_some() {
+            return;
+        }
+        let head = &mut self.request.head;
+        self.consumer_text = head.tell(CONSUMER_NAME, name);
+        if !roles.is_empty() {
+            head.tell(CONSUMER_ROLES, roles);
+        }
     }
 
     /// Whether an authenticator found out who calls.

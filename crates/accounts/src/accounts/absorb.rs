@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use daemun_pipeline::Identity;
 use serde_json::{Map, Value};
 
-use super::Accounts;
+use super::{ACCESS, Accounts};
 use crate::change::{Change, GrantRow, TokenRow};
 use crate::consumer::{Credential, CredentialKind, Held};
 use crate::grant::{Grant, Token};
@@ -20,9 +20,11 @@ impl Accounts {
             Change::Token(row) => self.absorb_token(&row, now),
             Change::Spent(_) | Change::Revoked(_) => {}
             Change::Void { name, before } => match name.split_once(':') {
-                None => {
-                    self.before.fetch_max(before, Ordering::AcqRel);
-                }
+                None => self.all.void_before(before),
+                Some((ACCESS, whose)) => match whose.split_once(':') {
+                    None => self.all.void_access_before(before),
+                    Some((kind, name)) => self.mark(kind, name).void_access_before(before),
+                },
                 Some((kind, name)) => {
                     if before == u64::MAX || i64::try_from(before).is_ok_and(|before| before == i64::MAX) {
                         self.voids_keys.store(true, Ordering::Release);

@@ -105,11 +105,12 @@ impl Accounts {
         Ok(known)
     }
 
-    /// Makes a credential of a consumer, or changes one. Good once this returns.
+    /// Makes a credential of a consumer, or changes one. Good once this returns; one that is disabled is not, and what was given out for it
+    /// is void.
     ///
     /// # Errors
     /// When there is no such consumer, another credential is the same, or it cannot be made to last.
-    pub async fn put_credential(&self, credential: Credential) -> Result<(), Trouble> {
+    pub async fn put_credential(&self, credential: Credential, now: u64) -> Result<(), Trouble> {
         if !self.consumers.pin().contains_key(&credential.consumer) {
             return Err(Trouble::None);
         }
@@ -117,15 +118,18 @@ impl Accounts {
             CredentialKind::Key => self.key(&credential.digest),
             CredentialKind::Client => self.client(&credential.id),
         };
-        if other.is_some_and(|other| {
-            other.credential.consumer != credential.consumer || other.credential.id != credential.id
-        }) {
+        let known = self.held(&credential.id);
+        // an id is not all of a digest, and whoever gives digests may give two with the same id
+        if [&other, &known].into_iter().flatten().any(|other| !other.credential.is_same(&credential)) {
             return Err(Trouble::There);
         }
-        let used = self.held(&credential.id).map_or(0, |held| held.used.load(Ordering::Relaxed));
+        let used = known.map_or(0, |held| held.used.load(Ordering::Relaxed));
         if credential.disabled {
+            let before = now.saturating_add(1);
             self.set_credential(credential.clone(), used);
-            return self.write(vec![Change::Credential(credential)]).await;
+            self.mark("credential", &credential.id).void_before(before);
+            let void = Change::Void { name: format!("credential:{}", credential.id), before };
+            return self.write(vec![Change::Credential(credential), void]).await;
         }
         self.write(vec![Change::Credential(credential.clone())]).await?;
         self.set_credential(credential, used);
