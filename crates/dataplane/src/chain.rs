@@ -252,6 +252,7 @@ impl Chain {
         if links.any(|link| link.policy.is_shown(exchange)) {
             return None;
         }
+        exchange.anonymous = true;
         exchange.note_consumer(anonymous.consumer, anonymous.name.as_bytes(), anonymous.roles.as_bytes());
         Some(authenticators.end)
     }

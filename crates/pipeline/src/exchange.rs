@@ -372,6 +372,8 @@ pub struct Exchange {
     pub client: Client,
     /// Which consumer of the configuration the caller proved to be.
     pub consumer: Option<ConsumerId>,
+    /// Whether it is the one that calls without a credential are of: then nothing was proved.
+    pub anonymous: bool,
     /// Who the caller is beyond that.
     pub identity: Option<Arc<Identity>>,
     /// Its name, where an authenticator stored it in the request's head; empty where it did not.
@@ -456,7 +458,14 @@ impl Exchange {
         }
     }
 
-    /// Whether an authenticator found out who calls.
+    /// Whether the caller proved who it is: it is known, and not because it showed nothing.
+    #[must_use]
+    #[inline]
+    pub fn is_proven(&self) -> bool {
+        self.is_known() && !self.anonymous
+    }
+
+    /// Whether it is known who calls.
     #[must_use]
     #[inline]
     pub fn is_known(&self) -> bool {
@@ -573,6 +582,7 @@ impl Exchange {
         self.response.body = None;
         self.response.own = false;
         self.consumer = None;
+        self.anonymous = false;
         self.identity = None;
         self.consumer_text = Span::default();
         self.params.clear();

@@ -333,6 +333,10 @@ fn anonymous_caller(
         let help = "`consumers` defines it: `consumers: [{ name: guest, roles: [reader] }]`";
         cx.report(if near.is_some() { found.did_you_mean(near) } else { found.help(help) });
     }
+    if route.ends_in_tokens() {
+        let message = "a token service is asked here, and would tell anybody what it tells those who may ask";
+        cx.report(Diagnostic::error(NOT_AN_AUTHENTICATOR, name.at, message).path(path.clone()));
+    }
     let own = |name: &str| route.policies.0.iter().any(|own| own.name.value == name);
     let inherited = root.policies.0.iter().filter(|global| !own(&global.name.value));
     let is_on = |name: &str| cx.known_policies().iter().any(|policy| policy.name == name && policy.authenticator);

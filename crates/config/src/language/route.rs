@@ -112,6 +112,11 @@ impl RouteText {
         self.answer.is_some() || self.redirect.is_some() || self.files.is_some() || self.tokens.is_some()
     }
 
+    /// Whether a token service is asked here.
+    pub(super) fn ends_in_tokens(&self) -> bool {
+        self.tokens.is_some()
+    }
+
     /// A pattern that the reading of paths would never let match.
     fn check_slashes(&self, cx: &mut Decoder<'_>) {
         let path = self.matches.path.as_ref().map(|path| (&path.value.text, path.at, "path"));

@@ -521,6 +521,16 @@ fn policies_are_known_and_switched_off_where_they_are_on() {
         ],
     );
     route(
+        "answer: {}, policies: { key_auth: {} }, authenticate: { anonymous: nobody }",
+        &[
+            "unknown_consumer routes.a.authenticate.anonymous: there is no consumer `nobody`; `consumers` defines it: `consumers: [{ name: guest, roles: [reader] }]`",
+        ],
+    );
+    route(
+        "answer: {}, policies: { key_auth: {} }, authenticate: { any: [key_auth], all: [key_auth] }",
+        &["conflicting_keys routes.a.authenticate.all: `any` and `all` exclude each other"],
+    );
+    route(
         "answer: {}, authenticate: { any: [key_auth] }",
         &["not_an_authenticator routes.a.authenticate.any: the route does not have the policy `key_auth`"],
     );

@@ -15,7 +15,10 @@ fn yaml(origin: &str) -> String {
          policies:\n      permission: {{ allow: [{{ roles: reader, methods: [GET] }}, {{ roles: buyer }}] }}\n      \
          rate_limit: {{ limit: 2/h, by: consumer }}\n  \
          - {{ name: both, match: {{ path: /both }}, upstream: origin, authenticate: {{ anonymous: guest }} }}\n  \
-         - {{ name: closed, match: {{ path: /closed }}, upstream: origin, authenticate: {{ any: [key_auth, basic_auth] }} }}\n\
+         - {{ name: closed, match: {{ path: /closed }}, upstream: origin, authenticate: {{ any: [key_auth, basic_auth] }} }}\n  \
+         - name: proven\n    match: {{ path: /proven }}\n    upstream: origin\n    \
+         authenticate: {{ any: [key_auth, basic_auth], anonymous: guest }}\n    \
+         policies: {{ permission: {{ allow: [{{ authenticated: true }}] }} }}\n\
          consumers:\n  - {{ name: guest, roles: [reader] }}\n  \
          - {{ name: app, roles: [buyer], keys: [app-key-0000000001], basic: {{ username: app, password: app-password }} }}\n"
     )
@@ -39,7 +42,10 @@ fn who_shows_nothing_is_the_anonymous_consumer_and_who_shows_something_wrong_is_
         // what no authenticator of the route reads is no credential
         ("GET /items/1", "Authorization: Bearer x\r\nX-Api-Key:\r\n", 200, "guest"),
         ("GET /items/1", "", 429, "guest"),
-        ("POST /items/1", "", 403, "guest"),
+        // with a credential it could be let in
+        ("POST /items/1", "", 401, "guest"),
+        ("GET /proven", "", 401, "guest"),
+        ("GET /proven", KEY, 200, "app"),
         ("GET /items/1", "X-Consumer-Name: app\r\nX-Consumer-Roles: buyer\r\n", 429, "guest"),
         ("GET /items/1", "X-Api-Key: wrong-key-0000000001\r\n", 401, ""),
         ("GET /items/1", "Authorization: Basic !!\r\n", 401, ""),
@@ -66,7 +72,10 @@ fn who_shows_nothing_is_the_anonymous_consumer_and_who_shows_something_wrong_is_
         let told = |request| format!("{}:{}", of(request, "x-consumer-name"), of(request, "x-consumer-roles"));
         log.requests.iter().map(told).collect::<Vec<_>>()
     });
-    assert_eq!(told, ["guest:reader", "guest:reader", "app:buyer", "app:buyer", "guest:reader", "app:buyer"]);
+    assert_eq!(
+        told,
+        ["guest:reader", "guest:reader", "app:buyer", "app:buyer", "app:buyer", "guest:reader", "app:buyer"]
+    );
 }
 
 #[test]
@@ -83,7 +92,9 @@ fn explain_tells_that_a_call_is_anonymous_and_check_that_nobody_could_be() {
     assert!(out.contains("401") && !out.contains("guest"), "{out}");
     let wrong = "listeners: [{ bind: 127.0.0.1:0 }]\nroutes:\n  \
                  - { name: a, answer: {}, authenticate: { anonymous: gues } }\n  \
-                 - { name: b, match: { path: /b }, answer: {}, policies: { key_auth: { header: K } }, authenticate: { anonymous: guest } }\n\
+                 - { name: b, match: { path: /b }, answer: {}, policies: { key_auth: { header: K } }, authenticate: { anonymous: guest } }\n  \
+                 - { name: c, match: { path: /c }, tokens: { service: shop, endpoint: introspect }, policies: { key_auth: { header: K } }, authenticate: { anonymous: guest } }\n\
+                 store: memory\ntokens: { shop: {} }\n\
                  consumers: [{ name: guest }, { name: app, keys: [app-key-0000000001] }]\n";
     folder.write("wrong.yaml", wrong);
     let (code, _, err) = run_command(folder.path(), &["check", "-c", "wrong.yaml"]);
@@ -94,5 +105,6 @@ fn explain_tells_that_a_call_is_anonymous_and_check_that_nobody_could_be() {
     ] {
         assert!(err.contains(found), "{err}");
     }
-    assert_eq!(err.matches("error[").count(), 2, "{err}");
+    assert!(err.contains("routes.c.authenticate.anonymous: a token service is asked here"), "{err}");
+    assert_eq!(err.matches("error[").count(), 3, "{err}");
 }
