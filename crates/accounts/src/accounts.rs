@@ -140,7 +140,23 @@ pub enum Revoked {
     Subject(String),
     /// Everything.
     All,
+    /// Access tokens alone; refresh tokens stay good.
+    Access(Whose),
 }
+
+/// Whose access tokens a revocation names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Those issued for a credential, by its id, which stays good.
+    Credential(String),
+    /// Those of a consumer or a user.
+    Subject(String),
+    /// Everybody's.
+    All,
+}
+
+/// How revocations of access tokens alone begin in the store.
+const ACCESS: &str = "access";
 
 /// All accounts.
 pub struct Accounts {
@@ -156,8 +172,8 @@ pub struct Accounts {
     /// Goes up when those change.
     signing_changes: AtomicU64,
     own_seal: OnceLock<Option<Arc<Seal>>>,
-    /// Logins that began before are void.
-    before: AtomicU64,
+    /// Of all logins and tokens.
+    all: Mark,
     /// Goes up with each revocation that concerns more than one login.
     epoch: AtomicU64,
     services: Texts,
@@ -209,7 +225,7 @@ impl Accounts {
             signing: papaya::HashMap::default(),
             signing_changes: AtomicU64::new(0),
             own_seal: OnceLock::new(),
-            before: AtomicU64::new(0),
+            all: Mark::default(),
             epoch: AtomicU64::new(1),
             services: Texts::default(),
             others: AtomicBool::new(false),
@@ -313,7 +329,7 @@ impl Accounts {
             return Err(Refusal::Expired);
         }
         let spent = token.kind == Kind::Access && token.spent.load(Ordering::Acquire);
-        if spent || !self.stands(&token.grant) {
+        if spent || !self.stands(&token.grant) || token.is_before_access() {
             return Err(Refusal::Revoked);
         }
         Ok(())
@@ -435,7 +451,7 @@ impl Accounts {
         let (subject, credential) = (self.mark("subject", &asked.subject), self.mark("credential", &asked.credential));
         // behind revocations that have been, whatever the clock says
         let voided = |mark: &Mark| Some(mark.moment()).filter(|moment| *moment < u64::MAX).unwrap_or(0);
-        let created = now.max(voided(&subject)).max(voided(&credential)).max(self.before.load(Ordering::Acquire));
+        let created = now.max(voided(&subject)).max(voided(&credential)).max(voided(&self.all));
         self.youngest.fetch_max(created, Ordering::AcqRel);
         let grant = Arc::new(Grant {
             id: self.next_id(now),
@@ -447,6 +463,7 @@ impl Accounts {
             expires: longest,
             revoked: AtomicBool::new(false),
             stood: AtomicU64::new(0),
+            access_from: AtomicU64::new(0),
             scopes: asked.scopes.into(),
             live: AtomicU32::new(0),
         });
@@ -485,10 +502,14 @@ impl Accounts {
         }
         // given back when anything below fails, or whoever waits for it leaves
         let room = Room { subject: &grant.subject, count };
+        // behind what has ended access tokens, whatever the clock says
+        let ended = [&self.all, &*grant.subject, &*grant.credential].map(Mark::access_from);
+        let issued = ended.into_iter().fold(now, u64::max);
+        self.youngest.fetch_max(issued, Ordering::AcqRel);
         let make = |kind: Kind, lifetime: u64| {
             let expires = now.saturating_add(lifetime).min(grant.expires);
             let (id, spent) = (self.next_id(now), AtomicBool::new(false));
-            Token { id, grant: Arc::clone(&grant), kind, issued: now, expires, spent, scopes: None }
+            Token { id, grant: Arc::clone(&grant), kind, issued, expires, spent, scopes: None }
         };
         let token = Token { scopes: text.scopes.map(<[String]>::to_vec), ..make(Kind::Access, access) };
         let access = text.of(&token).await?;

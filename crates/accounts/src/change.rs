@@ -19,7 +19,8 @@ pub enum Change {
     Revoked(i64),
     /// What was issued before a moment is void, of a subject or a credential.
     Void {
-        /// Which: `subject:NAME`, `credential:ID`, `recovery:CODE`, `totp:NAME`, or `all`.
+        /// Which: `subject:NAME`, `credential:ID`, `recovery:CODE`, `totp:NAME`, or `all`; `access:` and one of the first two or the last is
+        /// access tokens alone.
         name: String,
         /// Milliseconds since the Unix epoch.
         before: u64,

@@ -73,6 +73,13 @@ pub struct Credential {
     pub disabled: bool,
 }
 
+impl Credential {
+    /// Whether it is the other one, as it was or is to be.
+    pub(crate) fn is_same(&self, other: &Credential) -> bool {
+        self.id == other.id && self.kind == other.kind && self.consumer == other.consumer && self.digest == other.digest
+    }
+}
+
 /// A credential as requests find it. What each call looks at stands together.
 #[derive(Debug)]
 #[repr(C)]

@@ -34,6 +34,8 @@ pub struct Grant {
     pub(crate) revoked: AtomicBool,
     /// Up to which revocation of all it is known to stand.
     pub(crate) stood: AtomicU64,
+    /// From when on its access tokens are not void, as of then.
+    pub(crate) access_from: AtomicU64,
     /// Moment it began, milliseconds since the Unix epoch; what is void from a moment before is void by this, however young its tokens are.
     pub created: u64,
     pub(crate) subject: Arc<Mark>,
@@ -90,6 +92,12 @@ impl Token {
             // seldom asked for, and what a login is for may change at any time
             Some(scopes) => Arc::new(Identity { scopes: scopes.clone(), ..Identity::clone(&identity) }),
         }
+    }
+
+    /// Whether it is an access token and was issued before such were ended.
+    #[inline]
+    pub(crate) fn is_before_access(&self) -> bool {
+        self.kind == Kind::Access && self.issued < self.grant.access_from.load(Ordering::Acquire)
     }
 
     /// Its name, which is no secret and that of no other one.

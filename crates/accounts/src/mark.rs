@@ -1,13 +1,15 @@
-//! What was issued before a moment is void: one such moment for each subject, client and credential. Shared by all tokens of it, so that a
-//! revocation is one store.
+//! Logins that began before a moment are void, and access tokens that were issued before another one: two such moments for each subject, client
+//! and credential. Shared by all tokens of it, so that a revocation is one store.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// A moment, and how much that came behind it is live.
 #[derive(Debug, Default)]
 pub(crate) struct Mark {
-    /// Milliseconds since the Unix epoch; what was issued earlier is void.
+    /// Milliseconds since the Unix epoch; what began earlier is void.
     before: AtomicU64,
+    /// Access tokens that were issued earlier are void, and nothing else is.
+    access_before: AtomicU64,
     /// Tokens that have not expired.
     live: AtomicU32,
 }
@@ -22,6 +24,16 @@ impl Mark {
     /// Voids what was issued before a moment; never takes back what was void.
     pub(crate) fn void_before(&self, moment: u64) {
         self.before.fetch_max(moment, Ordering::AcqRel);
+    }
+
+    /// Voids access tokens that were issued before a moment; never takes back what was void.
+    pub(crate) fn void_access_before(&self, moment: u64) {
+        self.access_before.fetch_max(moment, Ordering::AcqRel);
+    }
+
+    /// From when on access tokens are not void.
+    pub(crate) fn access_from(&self) -> u64 {
+        self.access_before.load(Ordering::Acquire)
     }
 
     /// As [`Mark::void_before`]; says whether it was not so before.

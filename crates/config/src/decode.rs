@@ -64,7 +64,7 @@ pub use scalars::{Bounded, Percent, Period, Rate, Size, TimeLimit, text};
 pub use schema::{Object, SchemaBuilder};
 pub use serde_json::Value as JsonValue;
 pub use web::WebUrl;
-pub use words::{FieldName, FieldValue, Method, Name, RegexText, Status};
+pub use words::{Challenge, FieldName, FieldValue, Method, Name, RegexText, Status};
 
 use std::collections::HashSet;
 use std::fmt::Write as _;

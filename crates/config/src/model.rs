@@ -18,7 +18,8 @@ pub use failure::{Cached, Fallback, FallbackTo, Hedge, Mirror, Retry, RetryOn};
 pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, Probe};
 pub use password::PasswordHash;
 pub use tokens::{
-    GrantType, LoginProvider, ServiceUrls, SignedTokens, SigningAlgorithm, StoreConfig, TokenFormat, TokenService,
+    GrantType, LoginProvider, ServiceUrls, SignedTokens, SigningAlgorithm, StoreConfig, TokenFormat, TokenMember,
+    TokenService,
 };
 pub use users::{LdapGroups, LdapSource, SqlSource, User, UserSource};
 
@@ -481,6 +482,10 @@ pub struct Route {
     pub policies: Vec<PolicyEntry>,
     /// How several authenticators combine.
     pub authenticate: Authenticate,
+    /// The consumer that calls without any credential are of; they are refused when absent.
+    pub anonymous: Option<Spanned<String>>,
+    /// Replacement bodies of the gateway's own answers here, per status; they win over the global ones.
+    pub errors: Vec<(u16, ErrorBody)>,
     /// Whether its calls go first when not all can.
     pub importance: Importance,
 }
@@ -637,6 +642,8 @@ pub enum PathRewrite {
     Template(Spanned<String>),
     /// A prefix of whole segments that is removed.
     StripPrefix(Spanned<String>),
+    /// What stands in place of the route's prefix, which there is.
+    ReplacePrefix(Spanned<String>),
 }
 
 /// A known caller.

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use daemun_accounts::consumer::Held;
-use daemun_accounts::text::{self, Prefix};
-use daemun_accounts::{Accounts, Consumer, Credential, CredentialKind, Revoked, Trouble};
+use daemun_accounts::text::{self, Digest, Prefix};
+use daemun_accounts::{Accounts, Consumer, Credential, CredentialKind, Revoked, Trouble, Whose};
+use data_encoding::HEXLOWER_PERMISSIVE;
 use http::header::CONTENT_TYPE;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
@@ -187,6 +188,19 @@ impl Asked<'_> {
         }
     }
 
+    /// The digest of a credential that its holder has already.
+    fn digest(&self) -> Result<Option<Digest>, Refused> {
+        let Some(written) = self.body.get("sha256") else { return Ok(None) };
+        let wrong = bad("`sha256` is the SHA-256 digest of the credential, 64 hexadecimal digits");
+        let written = written.as_str().filter(|text| text.len() == 64).ok_or(wrong)?;
+        let bytes = HEXLOWER_PERMISSIVE.decode(written.as_bytes()).map_err(|_| wrong)?;
+        let digest = Digest::try_from(bytes).map_err(|_| wrong)?;
+        if digest == text::digest(b"") {
+            return Err(bad("this is the digest of an empty text, which is no credential"));
+        }
+        Ok(Some(digest))
+    }
+
     /// A list of words that can be told in a header.
     fn list(&self, key: &str) -> Result<Option<Vec<String>>, Refused> {
         let Some(value) = self.body.get(key) else { return Ok(None) };
@@ -266,24 +280,30 @@ impl Asked<'_> {
         }
     }
 
-    /// Makes a credential; what it is is shown in this answer and never again.
+    /// Makes a credential, which is shown in this answer and never again, or takes in by its digest one that its holder has already.
     async fn credentials(&self, consumer: &str) -> Result<Answer, Stop> {
         if *self.method != Method::POST {
             return Err(Stop::Method("POST makes a credential; GET /consumers/NAME lists them", "POST"));
         }
-        self.only(&["kind", "label", "expires_in", "client_id"])?;
+        self.only(&["kind", "label", "expires_in", "client_id", "sha256"])?;
         let kind = match self.text("kind")?.unwrap_or("key") {
             "key" => CredentialKind::Key,
             "client" => CredentialKind::Client,
             _ => return Err(bad("`kind` is `key` or `client`").into()),
         };
         let now = self.source.now();
-        let secret = match kind {
-            CredentialKind::Key => Prefix::Key.make(),
-            CredentialKind::Client => Prefix::Secret.make(),
+        let prefix = match kind {
+            CredentialKind::Key => Prefix::Key,
+            CredentialKind::Client => Prefix::Secret,
         };
-        let secret = secret.map_err(|_| Trouble::NoRandomness)?;
-        let digest = text::digest(secret.as_bytes());
+        let (secret, digest) = match self.digest()? {
+            Some(digest) => (None, digest),
+            None => {
+                let secret = prefix.make().map_err(|_| Trouble::NoRandomness)?;
+                let digest = text::digest(secret.as_bytes());
+                (Some(secret), digest)
+            }
+        };
         let id = match (kind, self.text("client_id")?) {
             (CredentialKind::Key, None) => text::id_of("key", &digest),
             (CredentialKind::Key, Some(_)) => return Err(bad("`client_id` is for `kind: client`").into()),
@@ -293,6 +313,9 @@ impl Asked<'_> {
             }
             (CredentialKind::Client, Some(id)) => id.to_owned(),
         };
+        if secret.is_none() {
+            self.may_come(kind, &id, &digest)?;
+        }
         let made = Credential {
             id: id.clone(),
             consumer: consumer.to_owned(),
@@ -304,18 +327,31 @@ impl Asked<'_> {
             disabled: false,
         };
         self.accounts.put_credential(made.clone(), now).await?;
-        self.source.audit(&format!("credential `{id}` of consumer `{consumer}` was made"));
+        let what = if secret.is_some() { "was made" } else { "was taken in by its digest" };
+        self.source.audit(&format!("credential `{id}` of consumer `{consumer}` {what}"));
         let mut told = json!({
             "id": id, "consumer": consumer, "kind": kind.as_str(), "label": made.label, "created": now / 1000,
             "expires": made.expires.map(|moment| moment / 1000),
         });
         if let Some(told) = told.as_object_mut() {
-            match kind {
-                CredentialKind::Key => told.insert("key".to_owned(), secret.into()),
-                CredentialKind::Client => told.insert("client_secret".to_owned(), secret.into()),
+            match (secret, kind) {
+                (Some(secret), CredentialKind::Key) => told.insert("key".to_owned(), secret.into()),
+                (Some(secret), CredentialKind::Client) => told.insert("client_secret".to_owned(), secret.into()),
+                (None, _) => told.insert("advice".to_owned(), UNSEEN.into()),
             };
         }
         Ok(created(&told))
+    }
+
+    /// Refuses a credential of others that would not be good, or would be good for two.
+    fn may_come(&self, kind: CredentialKind, id: &str, digest: &Digest) -> Result<(), Refused> {
+        if kind == CredentialKind::Key && self.source.declares_key(digest) {
+            return Err((StatusCode::CONFLICT, "a consumer of the configuration has this key"));
+        }
+        if self.accounts.is_void_credential(id) {
+            return Err((StatusCode::CONFLICT, "this credential was revoked for ever"));
+        }
+        Ok(())
     }
 
     async fn credential(&self, consumer: &str, id: &str) -> Result<Answer, Stop> {
@@ -355,7 +391,7 @@ impl Asked<'_> {
         if *self.method != Method::POST {
             return Err(Stop::Method("POST revokes", "POST"));
         }
-        self.only(&["token", "key", "credential", "subject", "all", "before"])?;
+        self.only(&["token", "key", "credential", "subject", "all", "before", "tokens"])?;
         let now = self.source.now();
         let before = self.seconds("before")?.map(|seconds| seconds * 1000);
         let named = ["token", "key", "credential", "subject", "all"];
@@ -380,9 +416,27 @@ impl Asked<'_> {
         if before.is_some() && matches!(what, Revoked::Token(_) | Revoked::Credential(_)) {
             return Err(bad("`before` is for `subject` and `all`").into());
         }
+        let (what, told) = match self.text("tokens")? {
+            None | Some("all") => (what, told),
+            Some("access") => (Revoked::Access(whose(what)?), format!("access tokens alone: {told}")),
+            Some(_) => return Err(bad("`tokens` is `all` or `access`").into()),
+        };
         let known = self.accounts.revoke(&what, before, now).await?;
         self.source.audit(&format!("{told} was revoked"));
         Ok(shown(&json!({ "revoked": true, "known": known })))
+    }
+}
+
+/// What is told of a credential that nobody here has seen.
+const UNSEEN: &str = "how good it is cannot be told by its digest: replace one that is short or that a person made up";
+
+/// Whose access tokens are meant.
+fn whose(what: Revoked) -> Result<Whose, Refused> {
+    match what {
+        Revoked::Subject(name) => Ok(Whose::Subject(name)),
+        Revoked::Credential(id) => Ok(Whose::Credential(id)),
+        Revoked::All => Ok(Whose::All),
+        Revoked::Token(_) | Revoked::Access(_) => Err(bad("`tokens` says which of several; a `token` is one")),
     }
 }
 

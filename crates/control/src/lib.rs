@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use daemun_accounts::Accounts;
+use daemun_accounts::text::Digest;
 use daemun_dataplane::record::Recent;
 use daemun_dataplane::{TargetStatus, Unknown, UpstreamStatus};
 
@@ -42,6 +43,9 @@ pub trait Source: Send + Sync + 'static {
 
     /// Whether the configuration has a consumer of this name.
     fn declares(&self, consumer: &str) -> bool;
+
+    /// Whether a consumer of the configuration has this key, by its SHA-256 digest.
+    fn declares_key(&self, digest: &Digest) -> bool;
 
     /// Wall clock, milliseconds since the Unix epoch.
     fn now(&self) -> u64;

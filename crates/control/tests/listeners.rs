@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use daemun_accounts::text::digest;
+use daemun_accounts::text::{Digest, digest};
 use daemun_accounts::{Accounts, Asked};
 use daemun_control::{Source, Waiting, serve_admin, serve_status};
 use daemun_dataplane::record::{Finished, Metrics, PolicyVerdict, Recent, RouteCells, Setup};
@@ -118,6 +118,10 @@ impl Source for Fake {
 
     fn declares(&self, consumer: &str) -> bool {
         consumer == "shop-app"
+    }
+
+    fn declares_key(&self, sought: &Digest) -> bool {
+        *sought == digest(b"a-key-of-the-file")
     }
 
     fn now(&self) -> u64 {
@@ -615,6 +619,76 @@ async fn admin_revokes_what_it_is_told_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn admin_ends_access_tokens_alone() {
+    let source = Fake::new();
+    let address = admin(&source).await;
+    let (one, same, other) = (
+        token(&source, "a", "client:x").await,
+        token(&source, "a", "client:y").await,
+        token(&source, "b", "client:z").await,
+    );
+    let good = || [&one, &same, &other].map(|token| is_good(&source, token));
+    for (body, left) in [
+        (r#"{"credential": "client:x", "tokens": "access"}"#.to_owned(), [false, true, true]),
+        (format!(r#"{{"subject": "a", "tokens": "access", "before": {}}}"#, NOW / 1000 - 10), [false, true, true]),
+        (r#"{"subject": "a", "tokens": "access"}"#.to_owned(), [false, false, true]),
+        (r#"{"all": true, "tokens": "access"}"#.to_owned(), [false; 3]),
+    ] {
+        assert_eq!(send(address, "POST /revocations", &body).await.status, 200, "{body}");
+        assert_eq!(good(), left, "{body}");
+    }
+    assert!(!source.accounts.is_void_credential("client:x"));
+    let audit = source.audit.lock().unwrap().join("\n");
+    assert!(audit.contains("access tokens alone: the tokens of `a` was revoked"), "{audit}");
+}
+
+fn hexadecimal(digest: &Digest) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[tokio::test]
+async fn admin_takes_in_by_its_digest_a_key_that_nobody_here_knows() {
+    let source = Fake::new();
+    let address = admin(&source).await;
+    for name in ["partner", "other"] {
+        assert_eq!(send(address, &format!("PUT /consumers/{name}"), "{}").await.status, 201);
+    }
+    let of = |key: &str| hexadecimal(&digest(key.as_bytes()));
+    let give = |consumer: &'static str, body: String| async move {
+        send(address, &format!("POST /consumers/{consumer}/credentials"), &body).await
+    };
+    let key = "a-key-from-before";
+    let made = give("partner", format!(r#"{{"label": "old", "sha256": "{}"}}"#, of(key).to_uppercase())).await;
+    let told = made.json();
+    assert_eq!((made.status, &told["label"], told.get("key")), (201, &"old".into(), None), "{}", made.body);
+    assert!(told["advice"].as_str().unwrap().contains("replace one that is short"), "{}", made.body);
+    let held = source.accounts.key(&digest(key.as_bytes())).unwrap();
+    assert!(held.is_good(NOW) && held.credential.consumer == "partner");
+    let secret = format!(r#"{{"kind": "client", "client_id": "old-id", "sha256": "{}"}}"#, of("a secret"));
+    assert_eq!(give("partner", secret).await.status, 201);
+    assert_eq!(source.accounts.client("old-id").unwrap().credential.digest, digest(b"a secret"));
+
+    assert_eq!(send(address, "POST /revocations", r#"{"key": "a-leaked-key"}"#).await.status, 200);
+    for (sha256, status) in [
+        (of(key), 409),
+        (of("a-key-of-the-file"), 409),
+        (of("a-leaked-key"), 409),
+        (of(""), 400),
+        (of(key)[1..].to_owned(), 400),
+        (format!("{}g", &of(key)[1..]), 400),
+        (format!("{}00", of(key)), 400),
+        (String::new(), 400),
+    ] {
+        let reply = give("other", format!(r#"{{"sha256": "{sha256}"}}"#)).await;
+        assert_eq!(reply.status, status, "{sha256}: {}", reply.body);
+    }
+    assert_eq!(give("other", r#"{"sha256": 1}"#.to_owned()).await.status, 400);
+    assert!(get(address, "/consumers/other").await.json()["credentials"].as_array().unwrap().is_empty());
+    let audit = source.audit.lock().unwrap().join("\n");
+    assert!(audit.contains("was taken in by its digest") && !audit.contains(&of(key)), "{audit}");
+}
+
+#[tokio::test]
 async fn what_is_not_understood_about_accounts_changes_nothing() {
     let source = Fake::new();
     let address = admin(&source).await;
@@ -635,6 +709,9 @@ async fn what_is_not_understood_about_accounts_changes_nothing() {
         ("POST /revocations", r#"{"token": "x", "all": true}"#, 400),
         ("POST /revocations", r#"{"all": false}"#, 400),
         ("POST /revocations", r#"{"token": "x", "before": 5}"#, 400),
+        ("POST /revocations", r#"{"token": "x", "tokens": "access"}"#, 400),
+        ("POST /revocations", r#"{"subject": "x", "tokens": "refresh"}"#, 400),
+        ("POST /revocations", r#"{"tokens": "access"}"#, 400),
         ("PATCH /consumers/none/credentials/x", "{}", 404),
         ("POST /consumers", "{}", 405),
         ("PUT /consumers//credentials", "{}", 404),

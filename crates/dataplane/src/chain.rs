@@ -1,10 +1,12 @@
 //! A route's policies in running order: inward on the way to the destination, outward in reverse for those that ran inward.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use daemun_pipeline::expression::Expression;
 use daemun_pipeline::{
-    Bodies, BodyNeed, Exchange, Explanation, Fault, Flow, Head, Outcome, Phase, Policy, Reason, Stop, Verdict,
+    Bodies, BodyNeed, ConsumerId, Exchange, Explanation, Fault, Flow, Head, Outcome, Phase, Policy, Reason, Stop,
+    Verdict,
 };
 
 use crate::coded::Coders;
@@ -21,6 +23,8 @@ pub(crate) struct Link {
     pub(crate) policy: Arc<dyn Policy>,
     /// Part of `authenticate: { any: … }`: one of these that stand together must pass.
     pub(crate) any: bool,
+    /// It does not simply run: it is one of several, or the first authenticator that somebody without a credential is let past.
+    pub(crate) apart: bool,
     /// The requests it runs on; all when absent. None of an authenticator, nor of what answers preflights.
     pub(crate) when: Option<Expression>,
 }
@@ -47,10 +51,20 @@ impl Link {
     }
 }
 
+/// Whose calls are that show no credential: a consumer, with name and roles as they are sent.
+#[derive(Clone)]
+pub(crate) struct Anonymous {
+    pub(crate) consumer: ConsumerId,
+    pub(crate) name: Box<str>,
+    pub(crate) roles: Box<str>,
+}
+
 /// A route's policies, sorted by phase and registry order.
 #[derive(Clone, Default)]
 pub(crate) struct Chain {
     links: Vec<Link>,
+    /// Whose calls are that show no credential, and the links that they are let past.
+    anonymous: Option<Box<(Anonymous, Range<usize>)>>,
     /// Which bodies one of them may have a need of.
     pub(crate) bodies: Bodies,
     /// One of them runs outward.
@@ -145,8 +159,14 @@ impl Verdicts {
 }
 
 impl Chain {
-    pub(crate) fn new(mut links: Vec<Link>) -> Chain {
+    pub(crate) fn new(mut links: Vec<Link>, anonymous: Option<Anonymous>) -> Chain {
         links.sort_by_key(|link| (link.phase, link.row));
+        let authenticators = links.partition_point(|link| link.phase < Phase::Authenticate)
+            ..links.partition_point(|link| link.phase <= Phase::Authenticate);
+        let anonymous = anonymous.map(|anonymous| Box::new((anonymous, authenticators.clone())));
+        for (at, link) in links.iter_mut().enumerate() {
+            link.apart = link.any || anonymous.is_some() && at == authenticators.start;
+        }
         // what could not be noted as passed by always runs
         links.iter_mut().skip(u64::BITS as usize).for_each(|link| link.when = None);
         let unwanted = Unwanted {
@@ -160,7 +180,7 @@ impl Chain {
             coded: needs(|bodies| bodies.coded),
         };
         let sees_answers = links.iter().any(|link| link.policy.sees_answers());
-        Chain { links, bodies, sees_answers, unwanted: Arc::new(unwanted) }
+        Chain { links, anonymous, bodies, sees_answers, unwanted: Arc::new(unwanted) }
     }
 
     /// Whether one of the policies answers CORS preflights.
@@ -182,7 +202,7 @@ impl Chain {
             let mut next = at;
             if let Some((row, decision)) = loop {
                 let Some(link) = self.links.get(next) else { break None };
-                if link.any || link.when.is_some() || reader.is_some() {
+                if link.apart || link.when.is_some() || reader.is_some() {
                     break None;
                 }
                 next += 1;
@@ -199,6 +219,11 @@ impl Chain {
             at = next;
             verdicts.ran = at;
             let Some(link) = self.links.get(at) else { return Ok(()) };
+            if let Some(end) = self.lets_past(at, exchange) {
+                (at..end).for_each(|at| verdicts.skip(at));
+                at = end;
+                continue;
+            }
             if link.any {
                 at = self.one_of(at, exchange, verdicts).await?;
                 continue;
@@ -217,6 +242,19 @@ impl Chain {
             verdicts.ran = at;
             verdicts.take(link.row, link.policy.on_request(exchange)).await?;
         }
+    }
+
+    /// Where the authenticators end that begin at `at`, when the call shows none of them anything and is therefore noted as the one of whom
+    /// such calls are.
+    fn lets_past(&self, at: usize, exchange: &mut Exchange) -> Option<usize> {
+        let (anonymous, authenticators) = &**self.anonymous.as_ref().filter(|known| known.1.start == at)?;
+        let mut links = self.links.get(authenticators.clone())?.iter();
+        if links.any(|link| link.policy.is_shown(exchange)) {
+            return None;
+        }
+        exchange.anonymous = true;
+        exchange.note_consumer(anonymous.consumer, anonymous.name.as_bytes(), anonymous.roles.as_bytes());
+        Some(authenticators.end)
     }
 
     /// One of the authenticators from `at` on must pass; the first one's refusal is the answer, with the challenges of the others.
@@ -293,6 +331,13 @@ impl Chain {
         let mut out: Vec<(&'static str, Explanation)> = Vec::new();
         let mut at = 0;
         while let Some(link) = self.links.get(at) {
+            if let Some(end) = self.lets_past(at, exchange) {
+                let name = self.anonymous.as_ref().map_or("", |known| &*known.0.name);
+                let detail = format!("there is no credential in the request, which is therefore one of `{name}`");
+                out.push(("anonymous", Explanation::pass(detail)));
+                at = end;
+                continue;
+            }
             let explanation = link.explain(exchange);
             let passed = matches!(explanation.outcome, Outcome::Pass | Outcome::Skip);
             out.push((link.name, explanation));

@@ -1,6 +1,8 @@
 //! A stop becomes a response: the only place where the gateway's own answers are made. Also the text of status lines and fields, the
 //! same for every answer.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use daemun_config::model::ErrorBody;
 use daemun_pipeline::head::Field;
@@ -85,7 +87,16 @@ pub(crate) fn push_number(n: u64, out: &mut Vec<u8>) {
 
 /// Replacement bodies per status, as configured.
 #[derive(Debug, Default)]
-pub(crate) struct ErrorBodies(pub(crate) Vec<(u16, ErrorBody)>);
+pub(crate) struct ErrorBodies(pub(crate) Vec<(u16, Arc<ErrorBody>)>);
+
+impl ErrorBodies {
+    /// Those of the configuration, with `behind` for the statuses that have none.
+    pub(crate) fn of(own: &[(u16, ErrorBody)], behind: &[(u16, Arc<ErrorBody>)]) -> ErrorBodies {
+        let own = own.iter().map(|(status, body)| (*status, Arc::new(body.clone())));
+        // the first of a status is the one that is found
+        ErrorBodies(own.chain(behind.iter().cloned()).collect())
+    }
+}
 
 /// Makes the exchange's response out of a stop and gives its body. A fault becomes a problem document (RFC 9457).
 pub(crate) fn from_stop(stop: &Stop, exchange: &mut Exchange, bodies: &ErrorBodies) -> Bytes {
@@ -112,16 +123,19 @@ fn from_fault(fault: &Fault, exchange: &mut Exchange, bodies: &ErrorBodies) -> B
     }
     let status = fault.status();
     exchange.response.status = status;
-    for (name, value) in &fault.fields {
+    let replaced = bodies.0.iter().find(|(s, _)| *s == status);
+    let is_type = |name: &str| name.eq_ignore_ascii_case("content-type");
+    // a body in place of the fault's own has its own type
+    for (name, value) in fault.fields.iter().filter(|(name, _)| replaced.is_none() || !is_type(name)) {
         exchange.response.head.append(name, value.as_bytes());
     }
     let instance = String::from_utf8_lossy(&exchange.id).into_owned();
-    if let Some((_, replaced)) = bodies.0.iter().find(|(s, _)| *s == status) {
+    if let Some((_, replaced)) = replaced {
         exchange.response.head.append("content-type", replaced.content_type.as_bytes());
         return fill(&replaced.body, fault, &instance).into();
     }
     // OAuth has its errors as plain JSON (RFC 6749, section 5.2)
-    if !fault.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+    if !fault.fields.iter().any(|(name, _)| is_type(name)) {
         exchange.response.head.append("content-type", b"application/problem+json");
     }
     let mut problem = serde_json::json!({

@@ -142,8 +142,7 @@ pub(crate) async fn serve(
             return go_on(worker, deadline, down, exchange, ledger, rest, trail).await;
         }
         Err(stop) => {
-            let chain = route.map_or(&snapshot.unmatched, |route| &route.chain);
-            answer_stop(worker, &local, deadline, down, exchange, chain, &stop, trail).await;
+            answer_stop(worker, &local, deadline, down, exchange, route, &stop, trail).await;
             if let Stop::Fault(fault) = stop { Some(fault) } else { None }
         }
     };
@@ -279,10 +278,13 @@ async fn answer_stop(
     deadline: &Deadline,
     down: &mut Down<'_>,
     exchange: &mut Exchange,
-    chain: &crate::chain::Chain,
+    route: Option<&Route>,
     stop: &Stop,
     trail: &mut Trail,
 ) {
+    let snapshot = &local.snapshot;
+    let chain = route.map_or(&snapshot.unmatched, |route| &route.chain);
+    let errors = route.map_or(&snapshot.settings.errors, |route| route.errors(&snapshot.settings));
     let gone = matches!(stop, Stop::Fault(fault) if fault.reason.status() == 499);
     if down.started() || gone {
         down.doom();
@@ -291,13 +293,13 @@ async fn answer_stop(
     if matches!(stop, Stop::Fault(fault) if matches!(fault.reason, Reason::BadRequest | Reason::ClientTimeout)) {
         down.doom();
     }
-    let mut body = respond::from_stop(stop, exchange, &local.snapshot.settings.errors);
+    let mut body = respond::from_stop(stop, exchange, errors);
     if chain.bodies.of_answers() {
-        body = outward_with_body(chain, local, exchange, body, trail);
+        body = outward_with_body(chain, errors, exchange, body, trail);
     } else {
         // ends, since each time fewer policies are left
         while let Err(stop) = chain.outward(exchange, &mut trail.verdicts) {
-            body = respond::from_stop(&stop, exchange, &local.snapshot.settings.errors);
+            body = respond::from_stop(&stop, exchange, errors);
         }
     }
     answer(worker, local, deadline, down, exchange, &body, trail).await;
@@ -306,12 +308,11 @@ async fn answer_stop(
 /// Runs the policies outward over an answer of the gateway's own, which they may change whole; gives the body that is sent.
 fn outward_with_body(
     chain: &crate::chain::Chain,
-    local: &Local,
+    errors: &respond::ErrorBodies,
     exchange: &mut Exchange,
     mut body: Bytes,
     trail: &mut Trail,
 ) -> Bytes {
-    let errors = &local.snapshot.settings.errors;
     let ran = trail.verdicts.ran();
     loop {
         exchange.response.body = Some(body.to_vec());

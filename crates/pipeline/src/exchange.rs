@@ -13,6 +13,11 @@ use crate::head::{FieldId, Head};
 use crate::identity::Identity;
 use crate::outward::{Credentials, SignedBody};
 
+/// Tells the upstream who calls.
+pub const CONSUMER_NAME: &str = "X-Consumer-Name";
+/// Tells the upstream what roles the caller has, separated by commas.
+pub const CONSUMER_ROLES: &str = "X-Consumer-Roles";
+
 /// A piece of a head's buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
@@ -367,6 +372,8 @@ pub struct Exchange {
     pub client: Client,
     /// Which consumer of the configuration the caller proved to be.
     pub consumer: Option<ConsumerId>,
+    /// Whether it is the one that calls without a credential are of: then nothing was proved.
+    pub anonymous: bool,
     /// Who the caller is beyond that.
     pub identity: Option<Arc<Identity>>,
     /// Its name, where an authenticator stored it in the request's head; empty where it did not.
@@ -438,7 +445,27 @@ impl Exchange {
         mixed ^ (mixed >> 31)
     }
 
-    /// Whether an authenticator found out who calls.
+    /// Notes a consumer as the caller, and tells the upstream; name and roles as they are sent. Once is enough.
+    #[inline]
+    pub fn note_consumer(&mut self, consumer: ConsumerId, name: &[u8], roles: &[u8]) {
+        if self.consumer.replace(consumer).is_some() {
+            return;
+        }
+        let head = &mut self.request.head;
+        self.consumer_text = head.tell(CONSUMER_NAME, name);
+        if !roles.is_empty() {
+            head.tell(CONSUMER_ROLES, roles);
+        }
+    }
+
+    /// Whether the caller proved who it is: it is known, and not because it showed nothing.
+    #[must_use]
+    #[inline]
+    pub fn is_proven(&self) -> bool {
+        self.is_known() && !self.anonymous
+    }
+
+    /// Whether it is known who calls.
     #[must_use]
     #[inline]
     pub fn is_known(&self) -> bool {
@@ -555,6 +582,7 @@ impl Exchange {
         self.response.body = None;
         self.response.own = false;
         self.consumer = None;
+        self.anonymous = false;
         self.identity = None;
         self.consumer_text = Span::default();
         self.params.clear();

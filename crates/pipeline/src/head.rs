@@ -309,6 +309,15 @@ impl Head {
         Span::new(start, self.buf.len())
     }
 
+    /// Appends a field of the gateway's own that tells who calls, with a value that a header can hold, and says where that lies.
+    #[inline]
+    pub fn tell(&mut self, name: &str, value: &[u8]) -> Span {
+        let name = self.store(name.as_bytes());
+        let value = self.store(value);
+        self.fields.push(Field { name, value, id: FieldId::Identity, removed: false });
+        value
+    }
+
     /// Fields that were not removed: recognised name, name, value.
     pub fn iter(&self) -> impl Iterator<Item = (FieldId, &[u8], &[u8])> {
         self.fields.iter().filter(|f| !f.removed).map(|f| (f.id, self.bytes(f.name), self.bytes(f.value)))

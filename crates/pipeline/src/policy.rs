@@ -160,6 +160,13 @@ pub trait Policy: Send + Sync {
         Bodies::default()
     }
 
+    /// Of an authenticator: whether a request shows it anything, good or bad, so that the caller is somebody in particular. One that cannot
+    /// tell says yes, and is asked who it is.
+    fn is_shown(&self, exchange: &Exchange) -> bool {
+        let _ = exchange;
+        true
+    }
+
     /// What it needs of the request's body; asked before [`Policy::on_request`].
     fn request_body(&self, exchange: &Exchange) -> BodyNeed {
         let _ = exchange;

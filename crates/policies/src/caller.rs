@@ -3,13 +3,9 @@
 use std::sync::Arc;
 
 use daemun_config::diagnostic;
+use daemun_pipeline::exchange::{CONSUMER_NAME, CONSUMER_ROLES};
 use daemun_pipeline::head::{Field, is_value};
 use daemun_pipeline::{BuildContext, Consumer, ConsumerId, Directory, Exchange, FieldId, Head, Identity, Span};
-
-/// Tells the upstream who calls.
-const NAME_FIELD: &str = "X-Consumer-Name";
-/// Tells the upstream what roles the caller has, separated by commas.
-const ROLES_FIELD: &str = "X-Consumer-Roles";
 
 /// Consumers whose name or roles cannot be sent in a header.
 #[derive(Debug)]
@@ -88,7 +84,7 @@ pub(crate) fn note_identity(exchange: &mut Exchange, identity: &Arc<Identity>) -
     }
     let directory = consumer.and(exchange.directory.as_ref());
     let known = directory.zip(consumer).and_then(|(directory, consumer)| directory.get(consumer));
-    exchange.consumer_text = push(head, NAME_FIELD, known.map_or(&*identity.subject, |known| &known.name).as_bytes());
+    exchange.consumer_text = head.tell(CONSUMER_NAME, known.map_or(&*identity.subject, |known| &known.name).as_bytes());
     let own = known.map(|known| known.roles.as_slice()).unwrap_or_default();
     push_roles(head, own.iter().chain(&identity.roles));
     true
@@ -105,7 +101,7 @@ fn push_roles<'r>(head: &mut Head, roles: impl Iterator<Item = &'r String>) {
     }
     let value = Span::new(start, head.buf.len());
     if !value.is_empty() {
-        let name = head.store(ROLES_FIELD.as_bytes());
+        let name = head.store(CONSUMER_ROLES.as_bytes());
         head.fields.push(Field { name, value, id: FieldId::Identity, removed: false });
     }
 }
@@ -116,14 +112,7 @@ pub(crate) fn note(exchange: &mut Exchange, consumer: ConsumerId, name: &[u8], r
     if exchange.identity.is_some() {
         return join(exchange, consumer);
     }
-    if exchange.consumer.replace(consumer).is_some() {
-        return;
-    }
-    let head = &mut exchange.request.head;
-    exchange.consumer_text = push(head, NAME_FIELD, name);
-    if !roles.is_empty() {
-        push(head, ROLES_FIELD, roles);
-    }
+    exchange.note_consumer(consumer, name, roles);
 }
 
 /// Notes a consumer beside an identity that another authenticator found.
@@ -138,14 +127,6 @@ fn join(exchange: &mut Exchange, consumer: ConsumerId) {
         exchange.consumer_text = Span::default();
         note_identity(exchange, &identity);
     }
-}
-
-/// Appends one of the gateway's own fields; the value was checked when the directory was taken in ([`Unsendable`]).
-fn push(head: &mut Head, name: &str, value: &[u8]) -> Span {
-    let name = head.store(name.as_bytes());
-    let value = head.store(value);
-    head.fields.push(Field { name, value, id: FieldId::Identity, removed: false });
-    value
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use daemun_config::decode::JsonValue;
 use daemun_config::diagnostic::Diagnostics;
-use daemun_config::model::{GrantType, ServiceUrls, Spanned, TokenFormat, TokenService, UserSource, UserSources};
+use daemun_config::model::{
+    GrantType, ServiceUrls, Spanned, TokenFormat, TokenMember, TokenService, UserSource, UserSources,
+};
 use daemun_config::tree::{At, Node};
 use daemun_config::{System, Vocabulary, decode::Decoder, parse_text};
 use daemun_pipeline::{
@@ -66,6 +68,8 @@ pub(crate) fn token_service(name: &str) -> TokenService {
         refresh_header: None,
         issuer: None,
         urls: ServiceUrls::default(),
+        answer: TokenMember::ALL.to_vec(),
+        challenge: "Basic realm=\"daemun\"".to_owned(),
         most: 1000,
     }
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use daemun_config::decode::SchemaBuilder;
 use daemun_config::{PolicyDescription, System, Vocabulary, load_text};
-use daemun_pipeline::PolicyRow;
+use daemun_pipeline::{Phase, PolicyRow};
 
 use crate::REGISTRY;
-use crate::testing::run_page;
+use crate::testing::{Bench, consumer, run_page};
 
 #[test]
 fn every_folder_is_a_row_and_every_row_a_folder() {
@@ -38,6 +38,41 @@ fn rows_stand_in_running_order() {
     let last = "rate_limit validate headers transform upstream_auth fault_injection tokens";
     let order = format!("{admit} {known} {then} {last}");
     assert_eq!(names.join(" "), order);
+}
+
+#[test]
+fn an_authenticator_sees_whether_a_credential_is_shown_good_or_bad() {
+    let bench = Bench::new(vec![consumer("a", &[], &["key-of-a-00000001"])]);
+    let asked = "introspection: { url: 'https://id/', client: { id: a, secret: b } }";
+    for (settings, nothing, something) in [
+        ("key_auth: { header: K, query: k }", "K:\nAuthorization: Bearer x", &["K: x", "K: a\nK: b"][..]),
+        ("basic_auth: {}", "Authorization: Bearer x", &["Authorization: Basic !!"]),
+        ("token_auth: {}", "Authorization: Basic x", &["Authorization: Bearer x", "authorization: bearer  dmt_x"]),
+        ("token_auth: { header: T }", "Authorization: Bearer x", &["T: x", "T: x\nT: y"]),
+        ("jwt: { issuer: 'https://id.example', audience: a }", "Authorization: Basic x", &["Authorization: Bearer x"]),
+        (
+            asked,
+            "Authorization: Basic x",
+            &["Authorization: Bearer x", "Authorization: Bearer x\nAuthorization: Bearer y"],
+        ),
+        ("hmac_auth: {}", "Authorization: Bearer x", &["Authorization: Hmac", "Authorization: Signature x"]),
+        ("signature_auth: {}", "Authorization: Bearer x", &["Signature: x", "Signature-Input: x"]),
+    ] {
+        let chain = bench.build(settings).unwrap();
+        let (_, policy) = chain.steps.iter().find(|(phase, _)| *phase == Phase::Authenticate).unwrap();
+        let is_shown = |fields: &str| policy.is_shown(&chain.exchange(&format!("GET / HTTP/1.1\nHost: a\n{fields}")));
+        assert!(!is_shown("X: y") && !is_shown(nothing), "{settings}");
+        for fields in something {
+            assert!(is_shown(fields), "{settings} {fields}");
+        }
+    }
+    let chain = bench.build("key_auth: { query: k }").unwrap();
+    let is_shown =
+        |target: &str| chain.steps[0].1.is_shown(&chain.exchange(&format!("GET {target} HTTP/1.1\nHost: a")));
+    assert!(is_shown("/?k=x") && !is_shown("/?k=") && !is_shown("/"));
+    // one that asks elsewhere does not know before
+    let chain = bench.build("forward_auth: { url: 'http://127.0.0.1:9000/check' }").unwrap();
+    assert!(chain.steps[0].1.is_shown(&chain.exchange("GET / HTTP/1.1\nHost: a")));
 }
 
 #[test]

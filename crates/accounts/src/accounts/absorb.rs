@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use daemun_pipeline::Identity;
 use serde_json::{Map, Value};
 
-use super::Accounts;
+use super::{ACCESS, Accounts};
 use crate::change::{Change, GrantRow, TokenRow};
 use crate::grant::{Grant, Token};
 
@@ -20,6 +20,7 @@ impl Accounts {
             Change::Spend(_) | Change::Spent(_) | Change::Revoked(_) | Change::UseUp { .. } => {}
             Change::Void { name, before } => match name.split_once(':') {
                 None => self.void_all(before),
+                Some((ACCESS, whose)) => self.void_access(whose.split_once(':'), before),
                 // the largest number that a store can keep
                 Some((kind, name)) if i64::try_from(before).is_ok_and(|before| before < i64::MAX) => {
                     self.void(kind, name, before);
@@ -82,6 +83,7 @@ impl Accounts {
             expires: row.expires,
             revoked: AtomicBool::new(row.revoked),
             stood: AtomicU64::new(0),
+            access_from: AtomicU64::new(0),
             scopes: scopes.into(),
             live: AtomicU32::new(0),
         });

@@ -126,10 +126,8 @@ impl Accounts {
             return Err(Trouble::None);
         }
         let of_key = (credential.kind == CredentialKind::Key).then(|| self.key(&credential.digest)).flatten();
-        let same = |other: &Arc<Held>| {
-            let other = &other.credential;
-            (&other.consumer, &other.id, other.kind) == (&credential.consumer, &credential.id, credential.kind)
-        };
+        let same = |other: &Arc<Held>| other.credential.is_same(&credential);
+        // an id is not all of a digest, and whoever gives digests may give two with the same id
         if !of_key.iter().chain(&self.held(&credential.id)).all(same) {
             return Err(Trouble::There);
         }

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Accounts, Revoked, Trouble};
+use super::{ACCESS, Accounts, Revoked, Trouble, Whose};
 use crate::change::Change;
 use crate::grant::{Grant, Kind};
+use crate::mark::Mark;
 
 impl Accounts {
     /// Whether a login was not revoked, nor its subject, its credential or everything since it began. What it depends on is looked at once
@@ -16,12 +17,14 @@ impl Accounts {
         }
         // before the marks: one that moves behind this moves the epoch behind that
         let epoch = self.epoch.load(Ordering::Acquire);
-        if grant.stood.load(Ordering::Relaxed) == epoch {
+        if grant.stood.load(Ordering::Acquire) == epoch {
             return true;
         }
-        let stands = grant.created >= self.before.load(Ordering::Acquire) && !grant.is_void();
+        let stands = !self.all.voids(grant.created) && !grant.is_void();
         if stands {
-            grant.stood.store(epoch, Ordering::Relaxed);
+            let ended = [&self.all, &*grant.subject, &*grant.credential].map(Mark::access_from);
+            grant.access_from.fetch_max(ended.into_iter().fold(0, u64::max), Ordering::AcqRel);
+            grant.stood.store(epoch, Ordering::Release);
         }
         stands
     }
@@ -36,7 +39,16 @@ impl Accounts {
     }
 
     pub(super) fn void_all(&self, before: u64) {
-        self.before.fetch_max(before, Ordering::AcqRel);
+        self.all.void_before(before);
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Voids access tokens of a subject or a credential, or all of them, that were issued before a moment.
+    pub(super) fn void_access(&self, whose: Option<(&str, &str)>, before: u64) {
+        match whose {
+            Some((kind, name)) => self.mark(kind, name).void_access_before(before),
+            None => self.all.void_access_before(before),
+        }
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -76,6 +88,7 @@ impl Accounts {
                 self.void_all(before);
                 ("all".to_owned(), true)
             }
+            Revoked::Access(whose) => return self.revoke_access(whose, before).await,
             Revoked::Subject(name) => {
                 let known = self.marks.pin().contains_key(&format!("subject:{name}"));
                 self.void("subject", name, before);
@@ -84,6 +97,19 @@ impl Accounts {
             Revoked::Credential(id) => return self.revoke_credential(id, before).await,
         };
         self.write(vec![Change::Void { name, before }]).await?;
+        Ok(known)
+    }
+
+    async fn revoke_access(&self, whose: &Whose, before: u64) -> Result<bool, Trouble> {
+        let whose = match whose {
+            Whose::Credential(id) => Some(("credential", id.as_str())),
+            Whose::Subject(name) => Some(("subject", name.as_str())),
+            Whose::All => None,
+        };
+        let name = whose.map_or_else(|| "all".to_owned(), |(kind, of)| format!("{kind}:{of}"));
+        let known = whose.is_none() || self.marks.pin().contains_key(&name);
+        self.void_access(whose, before);
+        self.write(vec![Change::Void { name: format!("{ACCESS}:{name}"), before }]).await?;
         Ok(known)
     }
 

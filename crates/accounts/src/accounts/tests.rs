@@ -204,7 +204,7 @@ fn each_revocation_takes_what_it_names_and_nothing_else() {
         let left = match what {
             Revoked::Token(_) => [false, true, true],
             Revoked::Credential(_) | Revoked::Subject(_) => [false, false, true],
-            Revoked::All => [false; 3],
+            Revoked::All | Revoked::Access(_) => [false; 3],
         };
         assert_eq!(good(&accounts), left, "{what:?}");
         drop(accounts);
@@ -360,6 +360,75 @@ fn consumers_of_the_store_and_their_credentials_last_and_change_at_once() {
     drop(accounts);
     let accounts = folder.open(NOW);
     assert!(accounts.consumers().is_empty() && accounts.key(&key).is_none());
+}
+
+#[test]
+fn a_credential_that_is_disabled_ends_what_was_given_for_it_and_enabled_again_it_gives_anew() {
+    let folder = Folder::new();
+    let accounts = folder.open(NOW);
+    let partner = Consumer { name: "partner".to_owned(), ..Consumer::default() };
+    wait(accounts.put_consumer(partner, NOW)).unwrap();
+    let credential = |name: &str, disabled| Credential {
+        id: format!("key:{name}"),
+        consumer: "partner".to_owned(),
+        kind: CredentialKind::Key,
+        digest: digest(name.as_bytes()),
+        label: String::new(),
+        created: NOW,
+        expires: None,
+        disabled,
+    };
+    let give = |accounts: &Accounts, key: &str, now| {
+        let asked = Asked { consumer: false, credential: format!("key:{key}").into(), ..asked("partner") };
+        wait(accounts.issue(asked, now)).unwrap()
+    };
+    for key in ["one", "two"] {
+        wait(accounts.put_credential(credential(key, false), NOW)).unwrap();
+    }
+    // as when only its first bytes are those of another one
+    let alike = Credential { id: "key:one".to_owned(), ..credential("three", false) };
+    assert_eq!(wait(accounts.put_credential(alike, NOW)), Err(Trouble::There));
+    let (one, two) = (give(&accounts, "one", NOW), give(&accounts, "two", NOW));
+    wait(accounts.put_credential(credential("one", true), NOW)).unwrap();
+    let good = |accounts: &Accounts, issued| check(accounts, issued, NOW + 1).is_ok();
+    assert_eq!([&one, &two].map(|issued| good(&accounts, issued)), [false, true]);
+    assert_eq!(refresh(&accounts, refresh_text(&one), NOW + 1), Err(Refusal::Revoked.into()));
+    drop(accounts);
+    let accounts = folder.open(NOW);
+    let is_good = |accounts: &Accounts| accounts.key(&digest(b"one")).is_some_and(|held| held.is_good(NOW));
+    assert!(!is_good(&accounts) && !good(&accounts, &one) && good(&accounts, &two));
+    wait(accounts.put_credential(credential("one", false), NOW + 2)).unwrap();
+    assert!(is_good(&accounts) && !good(&accounts, &one));
+    assert!(check(&accounts, &give(&accounts, "one", NOW + 2), NOW + 3).is_ok());
+}
+
+#[test]
+fn access_tokens_end_alone_and_their_refresh_tokens_stay_good() {
+    for whose in [Whose::Subject("app".to_owned()), Whose::Credential("key:app".to_owned()), Whose::All] {
+        let folder = Folder::new();
+        let (accounts, elsewhere) = (folder.open(NOW), folder.open(NOW));
+        let (one, other) = (issue(&accounts, "app", NOW), issue(&accounts, "b", NOW));
+        let what = Revoked::Access(whose.clone());
+        assert!(wait(accounts.revoke(&what, None, NOW)).unwrap());
+        let left = whose != Whose::All;
+        let good = |accounts: &Accounts| [&one, &other].map(|issued| check(accounts, issued, NOW + 1).is_ok());
+        assert_eq!(good(&accounts), [false, left], "{whose:?}");
+        while good(&elsewhere) != [false, left] {
+            std::thread::yield_now();
+        }
+        drop((accounts, elsewhere));
+        let accounts = folder.open(NOW + 1);
+        assert_eq!(good(&accounts), [false, left], "{whose:?}");
+        let next = refresh(&accounts, refresh_text(&one), NOW + 1).unwrap();
+        assert!(check(&accounts, &next, NOW + 2).is_ok(), "{whose:?}");
+        assert!(!accounts.is_void_credential("key:app"));
+        // an earlier moment takes nothing back, and all of it goes with what takes all
+        wait(accounts.revoke(&what, Some(NOW), NOW + 2)).unwrap();
+        assert_eq!(good(&accounts), [false, left], "{whose:?}");
+        wait(accounts.revoke(&Revoked::Subject("app".to_owned()), None, NOW + 2)).unwrap();
+        assert_eq!(check(&accounts, &next, NOW + 3), Err(Refusal::Revoked));
+        assert_eq!(refresh(&accounts, refresh_text(&next), NOW + 3), Err(Refusal::Revoked.into()));
+    }
 }
 
 /// Says what it was asked for.

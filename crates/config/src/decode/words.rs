@@ -113,6 +113,37 @@ impl Setting for FieldValue {
     }
 }
 
+/// A value of `WWW-Authenticate`: a scheme, and what belongs to it (RFC 9110, section 11.6.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Challenge(pub String);
+
+/// Bytes of a challenge at most.
+const LONGEST_CHALLENGE: usize = 512;
+
+impl Setting for Challenge {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        let challenge = text(node, cx, "a challenge, such as `Bearer realm=\"api\"`")?;
+        let begins = challenge.split(' ').next().is_some_and(is_token);
+        let is_printable = challenge.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        if !begins || !is_printable || challenge.ends_with(' ') || challenge.len() > LONGEST_CHALLENGE {
+            let message = format!("`{}` is no challenge", node.shown());
+            let help = "write a scheme and its parameters, such as `Bearer realm=\"api\"`, in 512 bytes at most";
+            cx.bad_value_help(node, message, help);
+            return None;
+        }
+        Some(Self(challenge.to_owned()))
+    }
+
+    fn schema(s: &mut SchemaBuilder<'_>) -> Json {
+        let pattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+(?: [ -~]*[!-~])?$";
+        s.pattern(
+            "challenge",
+            "Value of `WWW-Authenticate`: a scheme and its parameters, such as `Bearer realm=\"api\"`.",
+            pattern,
+        )
+    }
+}
+
 /// A request method, upper case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Method(pub String);

@@ -78,7 +78,7 @@ codes! {
     NO_ROUTE = "no_route":
         "The configuration has no route, so every request is answered with 404.";
     NOT_AN_AUTHENTICATOR = "not_an_authenticator":
-        "`authenticate` names a policy that does not tell who calls, or that the route does not have.";
+        "`authenticate` names a policy that does not tell who calls, or that the route does not have; or `anonymous` stands where there is no authenticator.";
     NOT_AVAILABLE = "not_available":
         "The key, value or policy belongs to the language but is not built in this version. It is refused rather than \
          ignored, because a line that protects something must not be dropped silently.";
@@ -111,7 +111,7 @@ codes! {
     TLS_FILE = "tls_file":
         "A certificate, key or authority file cannot be read or used: it is missing, or is not PEM.";
     UNKNOWN_CONSUMER = "unknown_consumer":
-        "A rule names a consumer that `consumers` does not define. The nearest name is offered.";
+        "A rule, or `anonymous`, names a consumer that `consumers` does not define. The nearest name is offered.";
     UNKNOWN_KEY = "unknown_key":
         "The mapping has a key that means nothing there. The nearest known key is offered.";
     UNKNOWN_PARAMETER = "unknown_parameter":

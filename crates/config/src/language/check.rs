@@ -9,10 +9,10 @@ use super::edge::ListenerProxyText;
 use super::policies::unknown_policy;
 use super::route::{AuthenticateText, RouteText};
 use super::{Root, UnderscoresText};
-use crate::decode::{Decoder, OrOff};
+use crate::decode::{Decoder, Name, OrOff};
 use crate::diagnostic::{
     ADMIN_NOT_LOOPBACK, DUPLICATE_NAME, Diagnostic, KEY_REUSED, MISSING_KEY, NO_CREDENTIALS, NO_EFFECT, NO_LISTENER,
-    NO_ROUTE, NOT_AN_AUTHENTICATOR, PORT_TWICE, UNKNOWN_UPSTREAM, UNUSED_UPSTREAM,
+    NO_ROUTE, NOT_AN_AUTHENTICATOR, PORT_TWICE, UNKNOWN_CONSUMER, UNKNOWN_UPSTREAM, UNUSED_UPSTREAM,
 };
 use crate::model::{Bind, PolicyEntry, Spanned};
 use crate::tree::{At, Node, clip};
@@ -285,10 +285,14 @@ fn underscores(root: &Root, cx: &mut Decoder<'_>) {
 ///
 /// `whole`: every policy that it may have is known by name.
 fn authenticate(root: &Root, route: &RouteText, position: usize, whole: bool, cx: &mut Decoder<'_>) {
-    let (names, key) = match &route.authenticate {
-        None => return,
-        Some(AuthenticateText::Any(names)) => (&names.0, "any"),
-        Some(AuthenticateText::All(names)) => (&names.0, "all"),
+    let Some(AuthenticateText { any, all, anonymous }) = &route.authenticate else { return };
+    if let Some(name) = anonymous {
+        anonymous_caller(root, route, position, name, whole, cx);
+    }
+    let (names, key) = match (any, all) {
+        (Some(names), _) => (&names.0, "any"),
+        (None, Some(names)) => (&names.0, "all"),
+        (None, None) => return,
     };
     let path = format!("{}.authenticate.{key}", route_path(route, position));
     for name in names {
@@ -309,6 +313,38 @@ fn authenticate(root: &Root, route: &RouteText, position: usize, whole: bool, cx
             (true, false) => format!("the route does not have the policy `{}`", clip(&name.value)),
         };
         cx.report(Diagnostic::error(NOT_AN_AUTHENTICATOR, name.at, message).path(path.clone()));
+    }
+}
+
+/// Whom calls without a credential are of must be a consumer, and there must be authenticators that would refuse them otherwise.
+fn anonymous_caller(
+    root: &Root,
+    route: &RouteText,
+    position: usize,
+    name: &Spanned<Name>,
+    whole: bool,
+    cx: &mut Decoder<'_>,
+) {
+    let path = format!("{}.authenticate.anonymous", route_path(route, position));
+    let known = || root.consumers.iter().filter_map(|consumer| consumer.name.0.as_ref().map(|name| &*name.value.0));
+    if !known().any(|known| known == name.value.0) {
+        let message = format!("there is no consumer `{}`", clip(&name.value.0));
+        let found = Diagnostic::error(UNKNOWN_CONSUMER, name.at, message).path(path.clone());
+        let near = cx.suggest(&name.value.0, known().take(10_000));
+        let help = "`consumers` defines it: `consumers: [{ name: guest, roles: [reader] }]`";
+        cx.report(if near.is_some() { found.did_you_mean(near) } else { found.help(help) });
+    }
+    if route.ends_in_tokens() {
+        let message = "a token service is asked here, and would tell anybody what it tells those who may ask";
+        cx.report(Diagnostic::error(NOT_AN_AUTHENTICATOR, name.at, message).path(path.clone()));
+    }
+    let own = |name: &str| route.policies.0.iter().any(|own| own.name.value == name);
+    let inherited = root.policies.0.iter().filter(|global| !own(&global.name.value));
+    let is_on = |name: &str| cx.known_policies().iter().any(|policy| policy.name == name && policy.authenticator);
+    let mut on = inherited.chain(&route.policies.0).filter(|policy| policy.settings.is_some());
+    if whole && !on.any(|policy| is_on(&policy.name.value)) {
+        let message = "the route has no authenticator, so that nobody is known there, with a credential or without";
+        cx.report(Diagnostic::error(NOT_AN_AUTHENTICATOR, name.at, message).path(path));
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::conditions::{MatchText, ParameterName};
+use super::edge::ErrorText;
 use super::failure::{FallbackText, MirrorText, RetryText};
 use super::files::FilesText;
 use super::gate::ImportanceText;
@@ -58,10 +59,13 @@ settings! {
         upgrades: Vec<Upgrade> = "[websocket]",
         /// Policies of this route; one of the same name replaces the global one, `off` removes it.
         pub(super) policies: PoliciesText = "{}",
-        /// How several authenticators combine: all must pass, unless `{any: […]}` names those of which one must.
+        /// How several authenticators combine: all must pass, unless `{any: […]}` names those of which one must. With `{anonymous: NAME}`,
+        /// a call that shows no credential is that consumer's.
         pub(super) authenticate: Option<AuthenticateText>,
         /// Which calls go first when the upstream can take no more; a consumer's own wins.
         importance: ImportanceText = "normal",
+        /// Replacement bodies of the gateway's own answers on this route, by status; they win over the global ones.
+        errors: Mapping<Status, ErrorText> = "{}",
     }
     exclusive { "upstream", "answer", "redirect", "files", "tokens" }
     needs_one { "upstream", "answer", "redirect", "files", "tokens" }
@@ -72,6 +76,7 @@ impl RouteText {
     fn check(&self, node: &Node, cx: &mut Decoder<'_>) {
         self.check_slashes(cx);
         self.check_parameters(cx);
+        self.check_replaced(cx);
         if self.upstream.is_none() && self.goes_elsewhere() {
             for key in ["rewrite", "timeouts", "upgrades", "retry", "fallback", "mirror", "importance"] {
                 // which file it is, a rewrite decides
@@ -105,6 +110,11 @@ impl RouteText {
     /// Whether it answers, redirects or serves files.
     pub(super) fn goes_elsewhere(&self) -> bool {
         self.answer.is_some() || self.redirect.is_some() || self.files.is_some() || self.tokens.is_some()
+    }
+
+    /// Whether a token service is asked here.
+    pub(super) fn ends_in_tokens(&self) -> bool {
+        self.tokens.is_some()
     }
 
     /// A pattern that the reading of paths would never let match.
@@ -159,12 +169,24 @@ impl RouteText {
         }
     }
 
+    /// What is replaced is the prefix that the route has.
+    fn check_replaced(&self, cx: &mut Decoder<'_>) {
+        let replaces = self.rewrite.as_ref().and_then(|rewrite| rewrite.replace_prefix.as_ref());
+        if let (Some(replaces), None) = (replaces, &self.matches.prefix) {
+            let message = "`replace_prefix` replaces the `prefix` of `match`, and there is none";
+            let found = Diagnostic::error(diagnostic::MISSING_KEY, replaces.at, message);
+            let found = found.help("write `match: { prefix: /orders }`, or `path` here");
+            cx.key("rewrite", |cx| cx.key("replace_prefix", |cx| cx.report(found)));
+        }
+    }
+
     /// The route, once everything has been checked; `None` if it is not complete. `upstream` is the index of its upstream, `None` as
     /// well for one that is not there or has an error: then the index is one that no upstream has.
     pub(super) fn lower(self, upstream: Option<usize>) -> Option<Route> {
         let Spanned { value: name, at } = self.name.0?;
         let upstream = upstream.or_else(|| self.upstream.as_ref().map(|_| usize::MAX));
         let mut policies = self.policies.0;
+        let (any, anonymous) = self.authenticate.map_or((None, None), |how| (how.any, how.anonymous));
         let destination = match (upstream, self.answer, self.redirect, self.files, self.tokens) {
             (Some(index), ..) => Destination::Upstream(index),
             (None, Some(answer), ..) => Destination::Answer(answer.lower()),
@@ -199,10 +221,9 @@ impl RouteText {
             body_limit: self.limits.body.map(|size| size.0),
             upgrades: self.upgrades.into_iter().map(|upgrade| upgrade.0).collect(),
             policies,
-            authenticate: match self.authenticate {
-                Some(AuthenticateText::Any(names)) => Authenticate::Any(names.0),
-                Some(AuthenticateText::All(_)) | None => Authenticate::All,
-            },
+            authenticate: any.map_or(Authenticate::All, |names| Authenticate::Any(names.0)),
+            anonymous: anonymous.map(|Spanned { value, at }| Spanned { value: value.0, at }),
+            errors: self.errors.0.into_iter().map(|(status, error)| (status.value.0, error.lower())).collect(),
             importance: self.importance.lower(),
         })
     }
@@ -301,10 +322,12 @@ settings! {
         path: Option<Spanned<PathTemplate>>,
         /// A prefix of whole segments that is removed.
         strip_prefix: Option<Spanned<PathPrefix>>,
+        /// What stands in place of the route's `prefix`: with `/v2` for `/orders`, `/orders` becomes `/v2`, and `/orders/7` `/v2/7`.
+        replace_prefix: Option<Spanned<PathPrefix>>,
         /// Changes of the query.
         query: Option<QueryText>,
     }
-    exclusive { "path", "strip_prefix" }
+    exclusive { "path", "strip_prefix", "replace_prefix" }
 }
 
 impl RewriteText {
@@ -312,7 +335,9 @@ impl RewriteText {
         let template = self.path.map(|Spanned { value, at }| PathRewrite::Template(Spanned { value: value.0, at }));
         let strip =
             self.strip_prefix.map(|Spanned { value, at }| PathRewrite::StripPrefix(Spanned { value: value.0, at }));
-        let mut rewrite = Rewrite { path: template.or(strip), ..Rewrite::default() };
+        let replace =
+            self.replace_prefix.map(|Spanned { value, at }| PathRewrite::ReplacePrefix(Spanned { value: value.0, at }));
+        let mut rewrite = Rewrite { path: template.or(strip).or(replace), ..Rewrite::default() };
         if let Some(query) = self.query {
             let plain = |Spanned { value: TemplateText(value), at }| Spanned { value, at };
             let pairs = |mapping: Mapping<ParameterName, Spanned<TemplateText>>| {
@@ -379,11 +404,16 @@ impl Setting for Upgrade {
 }
 
 settings! {
-    /// How several authenticators combine.
-    pub(super) enum AuthenticateText {
-        /// One of these must pass.
-        Any(NonEmpty<Spanned<String>>) = "any",
-        /// All of these must pass.
-        All(NonEmpty<Spanned<String>>) = "all",
+    /// How several authenticators combine, and who calls without a credential.
+    pub(super) struct AuthenticateText {
+        /// Authenticators of which one must pass.
+        pub(super) any: Option<NonEmpty<Spanned<String>>>,
+        /// Authenticators that must all pass, as they do without this.
+        pub(super) all: Option<NonEmpty<Spanned<String>>>,
+        /// The consumer that calls without any credential are of; they are refused when absent. A credential that is not good is refused
+        /// whatever this says.
+        pub(super) anonymous: Option<Spanned<Name>>,
     }
+    exclusive { "any", "all" }
+    needs_one { "any", "all", "anonymous" }
 }

@@ -7,13 +7,13 @@ use serde_json::{Value as Json, json};
 
 use super::provider::ProviderText;
 use crate::decode::{
-    Bounded, Decoder, FieldName, FieldValue, Name, NonEmpty, OneOrMany, OrOff, SchemaBuilder, Setting, TimeLimit,
-    WebUrl, text,
+    Bounded, Challenge, Decoder, FieldName, FieldValue, Name, NonEmpty, OneOrMany, OrOff, SchemaBuilder, Setting,
+    TimeLimit, WebUrl, text,
 };
 use crate::diagnostic::{BAD_VALUE, CONFLICTING_KEYS, Diagnostic, MISSING_KEY, NO_EFFECT, SHORT_KEY};
 use crate::model::{
-    GrantType, Secret, ServiceUrls, SignedTokens, SigningAlgorithm, Spanned, StoreConfig, TokenFormat, TokenService,
-    UserSource, UserSources,
+    GrantType, Secret, ServiceUrls, SignedTokens, SigningAlgorithm, Spanned, StoreConfig, TokenFormat, TokenMember,
+    TokenService, UserSource, UserSources,
 };
 use crate::settings;
 use crate::tree::{At, Node};
@@ -109,7 +109,7 @@ settings! {
     /// A service that gives out tokens; routes with `tokens: NAME` are where it is asked.
     pub(super) struct TokenServiceText {
         /// What tokens are given for.
-        grants: NonEmpty<GrantText> = "[key, client_credentials, refresh_token]",
+        grants: NonEmpty<GrantType> = "[key, client_credentials, refresh_token]",
         /// Where users are known whom `password` gives tokens to: one place, or a list of those that are asked in turn while the user is known
         /// to none.
         users: UserSources = "embedded",
@@ -129,27 +129,14 @@ settings! {
         issuer: Option<WebUrl>,
         /// Where clients find it, as its metadata tells them.
         urls: UrlsText = "{}",
+        /// What the answer with tokens holds, in this order, for clients that know no other; `access_token` is among it.
+        answer: NonEmpty<TokenMember> = "[access_token, token_type, expires_in, refresh_token, refresh_expires_in, scope]",
+        /// What `WWW-Authenticate` asks of a client whose credentials are not good: a scheme and its parameters.
+        challenge: Challenge = "Basic realm=\"daemun\"",
         /// Tokens that one consumer may have at once.
         max_tokens: Bounded<2, 100_000_000> = "100000",
     }
     check TokenServiceText::check;
-}
-
-settings! {
-    /// What tokens are given for.
-    #[derive(Clone, Copy, PartialEq, Eq)]
-    enum GrantText {
-        /// An API key.
-        Key = "key",
-        /// A client's id and secret.
-        ClientCredentials = "client_credentials",
-        /// A refresh token.
-        RefreshToken = "refresh_token",
-        /// The name and the password of a user.
-        Password = "password",
-        /// The one-time code of a login in a browser, at the `provider`.
-        AuthorizationCode = "authorization_code",
-    }
 }
 
 settings! {
@@ -372,7 +359,7 @@ impl TokenServiceText {
         {
             cx.key("issuer", |cx| cx.bad_value(at, "an issuer has no query (RFC 8414, section 2)"));
         }
-        let refreshes = self.grants.0.contains(&GrantText::RefreshToken);
+        let refreshes = self.grants.0.contains(&GrantType::RefreshToken);
         if !refreshes && let (OrOff::On(_), Some(entry)) = (&self.refresh, node.entry("refresh")) {
             let message = "refresh tokens are given out, and `grants` takes none";
             let found = Diagnostic::error(CONFLICTING_KEYS, entry.key_at, message);
@@ -383,6 +370,7 @@ impl TokenServiceText {
             cx.key("users", |cx| cx.report(Diagnostic::warning(NO_EFFECT, entry.key_at, message)));
         }
         self.check_codes(node, cx);
+        self.check_answer(node, cx);
         let longer = |name: &str, lifetime: &TimeLimit, cx: &mut Decoder<'_>| {
             if lifetime.0 > self.login.0 {
                 let at = node.get(name).or_else(|| node.get("login")).unwrap_or(node).at;
@@ -436,11 +424,26 @@ impl TokenServiceText {
 
     /// Whether it gives tokens for codes of logins.
     pub(super) fn gives_for_codes(&self) -> bool {
-        self.grants.0.contains(&GrantText::AuthorizationCode)
+        self.grants.0.contains(&GrantType::AuthorizationCode)
+    }
+
+    fn check_answer(&self, node: &Node, cx: &mut Decoder<'_>) {
+        let (members, at) = (&self.answer.0, node.get("answer").unwrap_or(node));
+        let twice =
+            members.iter().enumerate().find(|(index, member)| members.iter().take(*index).any(|m| m == *member));
+        cx.key("answer", |cx| {
+            if let Some((_, member)) = twice {
+                cx.bad_value(at, format!("`{}` stands twice", member.as_str()));
+            }
+            if !members.contains(&TokenMember::AccessToken) {
+                let help = "add `access_token`";
+                cx.bad_value_help(at, "an answer without the access token is of no use to anybody", help);
+            }
+        });
     }
 
     fn gives_for_passwords(&self) -> bool {
-        self.grants.0.contains(&GrantText::Password)
+        self.grants.0.contains(&GrantType::Password)
     }
 
     /// Whether tokens are given to the configuration's own users and to nobody else who has a password.
@@ -449,14 +452,7 @@ impl TokenServiceText {
     }
 
     pub(super) fn lower(self, name: Spanned<Name>, store: Option<&StoreConfig>) -> TokenService {
-        let refreshes = self.grants.0.contains(&GrantText::RefreshToken);
-        let grants = self.grants.0.into_iter().map(|grant| match grant {
-            GrantText::Key => GrantType::Key,
-            GrantText::ClientCredentials => GrantType::ClientCredentials,
-            GrantText::RefreshToken => GrantType::RefreshToken,
-            GrantText::Password => GrantType::Password,
-            GrantText::AuthorizationCode => GrantType::AuthorizationCode,
-        });
+        let refreshes = self.grants.0.contains(&GrantType::RefreshToken);
         let issuer = self.issuer.map(|url| url.written().to_owned());
         let access = self.access.lifetime.0;
         let format = self.access.lower(issuer.as_deref(), store);
@@ -475,7 +471,7 @@ impl TokenServiceText {
         };
         TokenService {
             name: Spanned { value: name.value.0, at: name.at },
-            grants: grants.collect(),
+            grants: self.grants.0,
             users: self.users,
             provider: self.provider.map(|provider| Box::new(provider.lower())),
             format,
@@ -487,6 +483,8 @@ impl TokenServiceText {
             refresh_header,
             issuer,
             urls,
+            answer: self.answer.0,
+            challenge: self.challenge.0,
             most: u32::try_from(self.max_tokens.get()).unwrap_or(u32::MAX),
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Secret, Spanned, UserSources};
 use crate::decode::{ClaimPath, ClaimValue};
+use crate::settings;
 use crate::tree::At;
 
 /// Where accounts last.
@@ -20,19 +21,65 @@ pub struct StoreConfig {
     pub key: Option<Secret>,
 }
 
-/// What a token service gives out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum GrantType {
-    /// For an API key.
-    Key,
-    /// For a client's id and secret (RFC 6749, section 4.4).
-    ClientCredentials,
-    /// For a refresh token (RFC 6749, section 6).
-    RefreshToken,
-    /// For the name and password of a user (RFC 6749, section 4.3).
-    Password,
-    /// For the code of a login in a browser (RFC 6749, section 4.1).
-    AuthorizationCode,
+settings! {
+    /// What tokens are given for.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum GrantType {
+        /// An API key.
+        Key = "key",
+        /// A client's id and secret (RFC 6749, section 4.4).
+        ClientCredentials = "client_credentials",
+        /// A refresh token (RFC 6749, section 6).
+        RefreshToken = "refresh_token",
+        /// The name and the password of a user (RFC 6749, section 4.3).
+        Password = "password",
+        /// The code of a login in a browser (RFC 6749, section 4.1).
+        AuthorizationCode = "authorization_code",
+    }
+}
+
+settings! {
+    /// A member of the answer that tokens are given in (RFC 6749, section 5.1).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum TokenMember {
+        /// The access token.
+        AccessToken = "access_token",
+        /// How it is shown: `Bearer`.
+        TokenType = "token_type",
+        /// In how many seconds it ends.
+        ExpiresIn = "expires_in",
+        /// The refresh token, where there is one.
+        RefreshToken = "refresh_token",
+        /// In how many seconds that ends.
+        RefreshExpiresIn = "refresh_expires_in",
+        /// What they may be used for, where that is anything.
+        Scope = "scope",
+    }
+}
+
+impl TokenMember {
+    /// All of them, as they stand where nothing else is said.
+    pub const ALL: [TokenMember; 6] = [
+        TokenMember::AccessToken,
+        TokenMember::TokenType,
+        TokenMember::ExpiresIn,
+        TokenMember::RefreshToken,
+        TokenMember::RefreshExpiresIn,
+        TokenMember::Scope,
+    ];
+
+    /// As clients read it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TokenMember::AccessToken => "access_token",
+            TokenMember::TokenType => "token_type",
+            TokenMember::ExpiresIn => "expires_in",
+            TokenMember::RefreshToken => "refresh_token",
+            TokenMember::RefreshExpiresIn => "refresh_expires_in",
+            TokenMember::Scope => "scope",
+        }
+    }
 }
 
 impl GrantType {
@@ -158,6 +205,10 @@ pub struct TokenService {
     pub issuer: Option<String>,
     /// Where clients find it.
     pub urls: ServiceUrls,
+    /// What an answer with tokens holds, in this order; never without the access token.
+    pub answer: Vec<TokenMember>,
+    /// What `WWW-Authenticate` asks of a client whose credentials are not good.
+    pub challenge: String,
     /// Tokens that one subject may have at once.
     pub most: u32,
 }

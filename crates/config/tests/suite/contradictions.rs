@@ -279,6 +279,32 @@ fn signed_tokens_have_an_issuer_and_a_store_that_their_keys_are_sealed_in() {
 }
 
 #[test]
+fn an_answer_with_tokens_has_each_member_once_and_the_access_token_and_a_challenge_has_a_scheme() {
+    tokens("", "answer: [access_token, expires_in], challenge: 'Bearer realm=\"a\"'", FINE);
+    tokens("", "challenge: Negotiate", FINE);
+    tokens(
+        "",
+        "answer: [access_token, expires_in, expires_in]",
+        &["bad_value tokens.shop.answer: `expires_in` stands twice"],
+    );
+    tokens(
+        "",
+        "answer: [refresh_token]",
+        &[
+            "bad_value tokens.shop.answer: an answer without the access token is of no use to anybody; add `access_token`",
+        ],
+    );
+    for wrong in ["realm=\\\"a\\\"", "Bearer ", "", "Bearer r\\n"] {
+        let found = load(&format!(
+            "listeners: [{{ bind: 127.0.0.1:0 }}]\nstore: memory\ntokens: {{ shop: {{ challenge: \"{wrong}\" }} }}\n\
+             routes: [{{ name: a, answer: {{}} }}]\n"
+        ));
+        let paths: Vec<_> = found.diagnostics.iter().map(|found| (found.code, found.path.as_str())).collect();
+        assert_eq!(paths, [("bad_value", "tokens.shop.challenge")], "{wrong}");
+    }
+}
+
+#[test]
 fn keys_of_signed_tokens_change_no_faster_than_tokens_end_and_opaque_ones_have_none() {
     let key = ", key: \"0123456789abcdef0123456789abcdef\"";
     let finding = "bad_value tokens.shop.access.rotate: keys would change faster than tokens end, or than within a second; make \

@@ -337,6 +337,17 @@ fn templates_name_parameters_of_the_path() {
         &["no_effect routes.a.rewrite.strip_prefix: `/a` is not at the beginning of `prefix`, so nothing is removed"],
     );
     route("match: { prefix: /a/b }, upstream: u, rewrite: { strip_prefix: /a }", &[]);
+    route("match: { prefix: /a }, upstream: u, rewrite: { replace_prefix: /b }", &[]);
+    route(
+        "match: { path: /a }, upstream: u, rewrite: { replace_prefix: /b }",
+        &[
+            "missing_key routes.a.rewrite.replace_prefix: `replace_prefix` replaces the `prefix` of `match`, and there is none; write `match: { prefix: /orders }`, or `path` here",
+        ],
+    );
+    route(
+        "match: { prefix: /a }, upstream: u, rewrite: { strip_prefix: /a, replace_prefix: /b }",
+        &["conflicting_keys routes.a.rewrite.replace_prefix: `strip_prefix` and `replace_prefix` exclude each other"],
+    );
     route("redirect: { to: /new }", &[]);
     route("redirect: { to: \"https://{host}{path}?{query}\" }", &[]);
     route(
@@ -510,6 +521,16 @@ fn policies_are_known_and_switched_off_where_they_are_on() {
         ],
     );
     route(
+        "answer: {}, policies: { key_auth: {} }, authenticate: { anonymous: nobody }",
+        &[
+            "unknown_consumer routes.a.authenticate.anonymous: there is no consumer `nobody`; `consumers` defines it: `consumers: [{ name: guest, roles: [reader] }]`",
+        ],
+    );
+    route(
+        "answer: {}, policies: { key_auth: {} }, authenticate: { any: [key_auth], all: [key_auth] }",
+        &["conflicting_keys routes.a.authenticate.all: `any` and `all` exclude each other"],
+    );
+    route(
         "answer: {}, authenticate: { any: [key_auth] }",
         &["not_an_authenticator routes.a.authenticate.any: the route does not have the policy `key_auth`"],
     );
@@ -564,6 +585,18 @@ fn errors_are_for_error_statuses() {
         "errors: { 404: x }\nroutes: [{ name: a, answer: {} }]",
         &[
             "wrong_type errors.404: expected a mapping, found the text `x`; write `key: value` lines below it, or `{ key: value }`; the keys here are `content_type` and `body`",
+        ],
+    );
+}
+
+#[test]
+fn errors_of_a_route_are_for_error_statuses_as_well() {
+    finds("routes: [{ name: a, answer: {}, errors: { 401: { body: x, content_type: text/plain } } }]", &[]);
+    finds(
+        "routes: [{ name: a, answer: {}, errors: { 302: { body: x }, 404: {} } }]",
+        &[
+            "bad_value routes.a.errors.302: `302` is not an error status; error statuses are 400 to 599",
+            "missing_key routes.a.errors.404: `body` is missing",
         ],
     );
 }

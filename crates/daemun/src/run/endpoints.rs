@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use daemun_accounts::Accounts;
+use daemun_accounts::text::Digest;
 use daemun_control::{Listener, Source, Waiting, serve_admin, serve_status};
 use daemun_dataplane::record::{Events, Metrics, Recent};
 use daemun_dataplane::{Clock, Gateway, TargetStatus, Unknown, UpstreamStatus};
@@ -47,6 +48,10 @@ impl Source for Running {
 
     fn declares(&self, consumer: &str) -> bool {
         self.gateway.snapshot().has_consumer(consumer)
+    }
+
+    fn declares_key(&self, digest: &Digest) -> bool {
+        self.gateway.snapshot().has_key(digest)
     }
 
     fn now(&self) -> u64 {

@@ -22,10 +22,15 @@ const PAGES: &[(&str, &str, usize)] = &[
     ("login.md", include_str!("../../../../docs/guide/login.md"), 1),
     ("permission.md", include_str!("../../../../docs/guide/permission.md"), 1),
     ("permission.yaml", concat!("```yaml\n", include_str!("../../../../examples/permission.yaml"), "```\n"), 1),
-    ("from-nginx-auth-request.md", include_str!("../../../../docs/guide/from-nginx-auth-request.md"), 1),
+    ("from-nginx-auth-request.md", include_str!("../../../../docs/guide/from-nginx-auth-request.md"), 2),
     (
         "daemun-kept.yaml",
         concat!("```yaml\n", include_str!("../../../../examples/retailer/daemun-kept.yaml"), "```\n"),
+        1,
+    ),
+    (
+        "daemun-own.yaml",
+        concat!("```yaml\n", include_str!("../../../../examples/retailer/daemun-own.yaml"), "```\n"),
         1,
     ),
     ("tokens-of-others.md", include_str!("../../../../docs/guide/tokens-of-others.md"), 2),

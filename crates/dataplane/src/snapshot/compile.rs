@@ -19,7 +19,7 @@ use super::failure::{Names, OwnFailure};
 use super::template::{Template, split_expressions};
 use super::ways::Ways;
 use super::{Destination, Entrance, Own, PathRewrite, Redirect, Rewrite, Route, Settings, Snapshot, answer, upstream};
-use crate::chain::{Chain, Link};
+use crate::chain::{Anonymous, Chain, Link};
 use crate::clock::nanos;
 use crate::http1::parse::Bounds;
 use crate::record::{LogFields, LogTemplate, Metrics};
@@ -89,6 +89,7 @@ fn compile(
     let router = Router::build(config.routes.iter().map(Into::into), config.hosts_fall_through, diagnostics);
     let bodies = config.routes.iter().map(|route| route.body_limit.unwrap_or(config.limits.body));
     let known: Arc<dyn Upstreams> = Arc::new(Ways::new(&config.upstreams, &upstreams));
+    let settings = settings(config);
     let mut compiler = Compiler {
         registry,
         carry,
@@ -105,6 +106,7 @@ fn compile(
         alike: HashMap::new(),
         body: 0,
         largest_body: bodies.max().unwrap_or(config.limits.body),
+        errors: &settings.errors,
         names_params,
     };
     let global: Vec<&PolicyEntry> = config.policies.iter().filter(|p| p.settings.is_some()).collect();
@@ -116,13 +118,15 @@ fn compile(
         let Some(params) = parameters(router.as_ref(), route, number) else { continue };
         let chain = if !policies {
             None
-        } else if route.policies.is_empty() && route.authenticate == Authenticate::All {
-            let chain = || compiler.chain(&global, &[], &Authenticate::All, None, &[]).map(Arc::new);
+        } else if route.policies.is_empty() && route.authenticate == Authenticate::All && route.anonymous.is_none() {
+            let chain = || compiler.chain(&global, &[], (&Authenticate::All, None), None, &[]).map(Arc::new);
             plain.get_or_insert_with(chain).clone()
         } else {
             let name = route.name.value.as_str();
             compiler.body = route.body_limit.unwrap_or(config.limits.body);
-            compiler.chain(&global, &route.policies, &route.authenticate, Some(name), &params).map(Arc::new)
+            compiler
+                .chain(&global, &route.policies, (&route.authenticate, route.anonymous.as_ref()), Some(name), &params)
+                .map(Arc::new)
         };
         routes.extend(compiler.route(route, &params, chain, metrics));
     }
@@ -136,7 +140,6 @@ fn compile(
     let entrances = entrances(config, carry, diagnostics);
     let (router, unmatched, upstreams, entrances) = (router?, unmatched?, upstreams?, entrances?);
     let tells_ends = upstreams.iter().any(|upstream| upstream.proxy_protocol.is_some());
-    let settings = settings(config);
     let importance = config.consumers.iter().map(|consumer| consumer.importance).collect();
     let snapshot =
         Snapshot { router, routes, unmatched, upstreams, directory, entrances, tells_ends, settings, importance };
@@ -202,6 +205,8 @@ struct Compiler<'a> {
     /// Bytes of a request body that `limits.body` allows on the route whose chain is made, and the most that it allows on any.
     body: u64,
     largest_body: u64,
+    /// Replacement bodies of the gateway's own answers on every route.
+    errors: &'a ErrorBodies,
     /// Whether exchanges must know the names of their path parameters.
     names_params: bool,
 }
@@ -217,14 +222,14 @@ impl Compiler<'_> {
                 links
             });
         }
-        Some(Chain::new(links?))
+        Some(Chain::new(links?, None))
     }
 
     fn chain(
         &mut self,
         global: &[&PolicyEntry],
         own: &[PolicyEntry],
-        authenticate: &Authenticate,
+        (authenticate, anonymous): (&Authenticate, Option<&model::Spanned<String>>),
         route: Option<&str>,
         params: &[String],
     ) -> Option<Chain> {
@@ -249,7 +254,15 @@ impl Compiler<'_> {
                 links
             });
         }
-        links.map(Chain::new)
+        let anonymous = anonymous.and_then(|name| self.anonymous(&name.value));
+        links.map(|links| Chain::new(links, anonymous))
+    }
+
+    /// Who is not there was reported when the configuration was read.
+    fn anonymous(&self, name: &str) -> Option<Anonymous> {
+        let consumer = self.directory.find(name)?;
+        let known = self.directory.get(consumer)?;
+        Some(Anonymous { consumer, name: known.name.as_str().into(), roles: known.roles.join(",").into() })
     }
 
     fn global(&mut self, entry: &PolicyEntry, authenticated: bool) -> Option<Built> {
@@ -356,14 +369,12 @@ impl Compiler<'_> {
         let (connect, response) = (route.timeouts.connect.map(nanos), route.timeouts.response.map(nanos));
         let importance = route.importance;
         let failure = OwnFailure::compile(route, &self.names, self.carry);
-        if rewrite.is_some() || failure.is_some() {
-            let own = Own { body, connect, response, upgrades, rewrite, failure, hash_param, importance, param_names };
-            return Arc::new(own);
-        }
+        let errors = (!route.errors.is_empty()).then(|| Box::new(ErrorBodies::of(&route.errors, &self.errors.0)));
+        let is_alone = rewrite.is_some() || failure.is_some() || errors.is_some();
         let key = (body, connect, response, upgrades.clone(), hash_param, importance, param_names.clone());
-        let alike = self.alike.entry(key);
-        let own = || Own { body, connect, response, upgrades, rewrite, failure, hash_param, importance, param_names };
-        Arc::clone(alike.or_insert_with(|| Arc::new(own())))
+        let own =
+            Own { body, connect, response, upgrades, rewrite, failure, hash_param, importance, param_names, errors };
+        if is_alone { Arc::new(own) } else { Arc::clone(self.alike.entry(key).or_insert_with(|| Arc::new(own))) }
     }
 
     #[allow(clippy::option_option, reason = "outer: an error was reported; inner: nothing is rewritten")]
@@ -374,6 +385,17 @@ impl Compiler<'_> {
             Some(PathRewriteConfig::StripPrefix(prefix)) => {
                 let read = normal_prefix(&prefix.value, route.keep_slashes, route.keep_encoded_slash);
                 Some(PathRewrite::StripPrefix(self.normal(route, "rewrite.strip_prefix", prefix.at, read)?))
+            }
+            Some(PathRewriteConfig::ReplacePrefix(prefix)) => {
+                let read = |prefix: &str| normal_prefix(prefix, route.keep_slashes, route.keep_encoded_slash);
+                // what is wrong with that was reported when the router was built
+                let Some(model::PathMatch::Prefix(from)) = route.matches.path.as_ref().map(|path| &path.value) else {
+                    return None;
+                };
+                let from = read(from).ok()?;
+                let to = self.normal(route, "rewrite.replace_prefix", prefix.at, read(&prefix.value))?;
+                let whole = |prefix: String| prefix.trim_end_matches('/').to_owned();
+                Some(PathRewrite::ReplacePrefix(whole(from), whole(to)))
             }
             Some(PathRewriteConfig::Template(template)) => {
                 let split = split_expressions(&template.value, &scope(params));
@@ -509,7 +531,8 @@ const GUARDS: &[&str] = &["ip_filter", "bot_filter", "body_limit", "csrf", "perm
 /// Warns of routes whose requests, when they fail only its conditions, go to one that asks for less proof of who calls.
 fn less_protected(config: &Config, registry: &[PolicyRow], router: &Router, diagnostics: &mut Diagnostics) {
     // Where no route has anything of its own, all are protected alike.
-    if config.routes.iter().all(|route| route.policies.is_empty() && route.authenticate == Authenticate::All) {
+    let is_plain = |route: &model::Route| route.policies.is_empty() && route.anonymous.is_none();
+    if config.routes.iter().all(|route| is_plain(route) && route.authenticate == Authenticate::All) {
         return;
     }
     let route_at = |index: u32| config.routes.get(usize::try_from(index).ok()?);
@@ -556,7 +579,9 @@ fn proofs<'a>(config: &'a Config, registry: &[PolicyRow], route: &'a model::Rout
         GUARDS.contains(&name) || registry.iter().any(|row| row.name == name && row.phase == Phase::Authenticate)
     };
     let names = inherited.chain(&route.policies).filter(|entry| entry.settings.is_some());
-    let names = names.filter(|entry| is_authenticator(&entry.name.value));
+    // where somebody without a credential is let past, none is asked for
+    let asks = |name: &str| GUARDS.contains(&name) || route.anonymous.is_none();
+    let names = names.filter(|entry| is_authenticator(&entry.name.value) && asks(&entry.name.value));
     let names = names.map(|entry| (entry.name.value.as_str(), entry.when.as_ref().map(|when| when.value.as_str())));
     let (any, all): (BTreeSet<Proof<'_>>, BTreeSet<Proof<'_>>) =
         names.partition(|(name, _)| match &route.authenticate {
@@ -599,7 +624,7 @@ fn link(name: &'static str, row: u8, (built, when): Built, any: bool) -> Vec<Lin
     let link = |(phase, policy)| {
         // what an authenticator does behind all of them is no other way to prove who calls
         let any = any && phase == Phase::Authenticate;
-        Link { name, row, phase, policy, any, when: when.clone() }
+        Link { name, row, phase, policy, any, apart: any, when: when.clone() }
     };
     built.into_iter().map(link).collect()
 }
@@ -645,7 +670,7 @@ fn settings(config: &Config) -> Settings {
         min_rate: times.min_rate,
         min_rate_after: nanos(times.min_rate_after),
         trusted_proxies: config.trusted_proxies.clone(),
-        errors: ErrorBodies(config.errors.clone()),
+        errors: ErrorBodies::of(&config.errors, &[]),
     }
 }
 

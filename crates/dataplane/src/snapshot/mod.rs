@@ -97,12 +97,19 @@ pub(crate) struct Own {
     pub(crate) hash_param: Option<u16>,
     /// Names of its path parameters, where exchanges must know them.
     pub(crate) param_names: Option<Arc<[String]>>,
+    /// Its replacement bodies with the global ones behind them, where it has any.
+    pub(crate) errors: Option<Box<ErrorBodies>>,
 }
 
 /// What an exchange is counted by when it outlives its route.
 pub(crate) type Ledger = (Arc<RouteCells>, Arc<str>);
 
 impl Route {
+    /// Replacement bodies of the gateway's own answers here.
+    pub(crate) fn errors<'a>(&'a self, settings: &'a Settings) -> &'a ErrorBodies {
+        self.own.errors.as_deref().unwrap_or(&settings.errors)
+    }
+
     /// What its exchanges are counted by, and under which name.
     pub(crate) fn entry(&self) -> (&RouteCells, &str) {
         (&self.cells, &self.name)
@@ -154,6 +161,8 @@ pub(crate) enum PathRewrite {
         keep_encoded_slash: bool,
     },
     StripPrefix(String),
+    /// A prefix of whole segments, and what stands in its place; neither ends in a slash.
+    ReplacePrefix(String, String),
 }
 
 impl Snapshot {
@@ -166,6 +175,12 @@ impl Snapshot {
     #[must_use]
     pub fn has_consumer(&self, name: &str) -> bool {
         self.directory.find(name).is_some()
+    }
+
+    /// Whether a consumer of the configuration has this key, by its SHA-256 digest. Goes through all of them.
+    #[must_use]
+    pub fn has_key(&self, digest: &[u8; 32]) -> bool {
+        self.directory.iter().any(|(_, consumer)| consumer.keys.contains(digest))
     }
 
     /// The router.

@@ -28,6 +28,7 @@ mod shaping;
 mod admission;
 mod passwords;
 mod permission;
+mod anonymous;
 mod users;
 mod forward_auth;
 mod tokens;

@@ -89,6 +89,41 @@ fn replaced_bodies_are_used_and_filled_in() {
 }
 
 #[test]
+fn bodies_of_a_route_win_over_those_of_all_and_have_one_type() {
+    let body = |text: &str| format!("{{ content_type: text/{text}, body: {text} }}");
+    let route = |name: &str, more: &str| {
+        format!(
+            "  - {{ name: {name}, match: {{ path: /{name} }}, answer: {{}}, policies: {{ key_auth: {{ header: X-Key }} }}{more} }}\n"
+        )
+    };
+    let yaml = format!(
+        "workers: 1\naccess_log: off\nlisteners: [{{ bind: 127.0.0.1:0 }}]\nstore: memory\ntokens: {{ shop: {{}} }}\n\
+         errors: {{ 401: {}, 404: {} }}\nroutes:\n{}{}{}  \
+         - {{ name: auth, match: {{ path: /auth }}, tokens: {{ service: shop, grants: [key] }}, errors: {{ 401: {} }} }}\n\
+         consumers: [{{ name: a, keys: [a-key-of-somebody] }}]\n",
+        body("all"),
+        body("none"),
+        route("own", &format!(", errors: {{ 401: {} }}", body("own"))),
+        route("other", &format!(", errors: {{ 403: {} }}", body("other"))),
+        route("plain", ""),
+        body("auth"),
+    );
+    let gateway = Gateway::start(&yaml);
+    for (path, status, text) in
+        [("/own", 401, "own"), ("/other", 401, "all"), ("/plain", 401, "all"), ("/nothing", 404, "none")]
+    {
+        let answer = gateway.get(path);
+        assert_eq!((answer.status, &*answer.text()), (status, text), "{path}");
+        assert_eq!(answer.field("content-type"), Some(&*format!("text/{text}")), "{path}");
+    }
+    // what OAuth has as JSON has the type of the body in its place, once
+    let answer = gateway.connect().call("POST /auth HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!((answer.status, &*answer.text()), (401, "auth"));
+    assert_eq!(answer.field("content-type"), Some("text/auth"));
+    assert_eq!(answer.field("www-authenticate"), Some("Basic realm=\"daemun\""));
+}
+
+#[test]
 fn a_refused_request_with_a_body_leaves_the_connection_usable_or_closed() {
     let origin = Origin::echo();
     let yaml = FORWARD_ALL.replace("prefix: /", "path: /known");

@@ -189,6 +189,39 @@ fn rewrites_change_what_is_forwarded() {
 }
 
 #[test]
+fn what_stands_in_place_of_a_prefix_is_followed_by_what_stood_behind_it() {
+    let origin = Origin::echo();
+    let replaced = |name: &str, prefix: &str, to: &str| {
+        format!(
+            "  - {{ name: {name}, match: {{ prefix: \"{prefix}\" }}, upstream: origin, rewrite: {{ replace_prefix: \"{to}\" }} }}\n"
+        )
+    };
+    let text = [
+        replaced("orders", "/orders", "/v1"),
+        replaced("slash", "/shop/", "/v2/shop/"),
+        replaced("root", "/a/b", "/"),
+        replaced("encoded", "/%7Euser", "/상품"),
+    ]
+    .concat();
+    expect(
+        &routes(&origin, &text),
+        &[
+            ("a", "/orders", "/v1"),
+            ("a", "/orders/", "/v1/"),
+            ("a", "/orders/7?x=/orders", "/v1/7?x=/orders"),
+            ("a", "/orders;v=1/7", "/v1/7"),
+            ("a", "/orders/orders/7", "/v1/orders/7"),
+            ("a", "/ordersx", "404"),
+            ("a", "/shop/1", "/v2/shop/1"),
+            ("a", "/a/b", "/"),
+            ("a", "/a/b/", "/"),
+            ("a", "/a/b/c%20d", "/c%20d"),
+            ("a", "/~user/x", "/%EC%83%81%ED%92%88/x"),
+        ],
+    );
+}
+
+#[test]
 fn slashes_are_read_as_the_route_says() {
     let origin = Origin::echo();
     let text = format!(

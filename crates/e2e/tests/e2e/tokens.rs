@@ -75,6 +75,62 @@ fn a_token_is_good_on_every_worker_until_it_is_revoked() {
     assert_eq!(all(&more), HashSet::from([401]));
 }
 
+/// Sends JSON to the admin listener.
+fn admin(gateway: &Gateway, line: &str, body: &str) -> (u16, Value) {
+    let (host, length) = (gateway.admin_address(), body.len());
+    let fields = format!("Host: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}");
+    let answer = Client::connect(host).call(format!("{line} HTTP/1.1\r\n{fields}\r\n\r\n{body}"));
+    (answer.status, answer.json())
+}
+
+#[test]
+fn a_key_from_before_is_taken_in_by_its_digest_and_its_consumer_is_cut_off_and_let_in_again() {
+    let folder = Folder::new();
+    let yaml = yaml(&store(&folder));
+    let gateway = Gateway::start(&yaml);
+    let old = "X-Api-Key: a-key-from-before";
+    // of `a-key-from-before`
+    let digest = "102dc2b78654a95e98f756fda3a801f9fdcf9a8954e9e0eabf83efbcccd44553";
+    assert_eq!(admin(&gateway, "PUT /consumers/partner", "{}").0, 201);
+    let of_partner = "POST /consumers/partner/credentials";
+    assert_eq!(post(&mut gateway.connect(), "/auth", old, "").0, 401);
+    let (status, told) = admin(&gateway, of_partner, &format!(r#"{{"kind": "key", "sha256": "{digest}"}}"#));
+    assert_eq!((status, told.get("key")), (201, None), "{told}");
+    // the file's own
+    let of_file = "21d3a7885988f1be54e40e3bddd98c445cbe635237111353d0bfa963ca72d4e7";
+    assert_eq!(admin(&gateway, of_partner, &format!(r#"{{"sha256": "{of_file}"}}"#)).0, 409);
+    let (access, refresh) = given(&post(&mut gateway.connect(), "/auth", old, "").1);
+    assert_eq!(call(&mut gateway.connect(), &access), 200);
+
+    // access tokens end alone, which lasts
+    let (other, _) = given(&post(&mut gateway.connect(), "/auth", KEY, "").1);
+    let ends = r#"{"subject": "partner", "tokens": "access"}"#;
+    assert_eq!(admin(&gateway, "POST /revocations", ends).0, 200);
+    let mut clients: Vec<Client> = (0..8).map(|_| gateway.connect()).collect();
+    let seen: Vec<u16> = clients.iter_mut().map(|client| call(client, &access)).collect();
+    assert_eq!(seen, [401; 8]);
+    assert_eq!(call(&mut gateway.connect(), &other), 200);
+    gateway.signal(Signal::KILL);
+    let _ = gateway.wait_exit();
+    let gateway = Gateway::start(&yaml);
+    let mut client = gateway.connect();
+    assert_eq!(call(&mut client, &access), 401);
+    let form = format!("grant_type=refresh_token&refresh_token={refresh}");
+    let (next, refresh) = given(&post(&mut client, "/auth", "", &form).1);
+    assert_eq!(call(&mut client, &next), 200);
+
+    // one that is cut off has neither key nor tokens; let in again, its key alone
+    assert_eq!(admin(&gateway, "PUT /consumers/partner", r#"{"disabled": true}"#).0, 200);
+    let form = format!("grant_type=refresh_token&refresh_token={refresh}");
+    let tries = |client: &mut Client| [call(client, &next), post(client, "/auth", "", &form).0];
+    assert_eq!((tries(&mut client), post(&mut client, "/auth", old, "").0), ([401, 400], 401));
+    assert_eq!(call(&mut client, &other), 200);
+    assert_eq!(admin(&gateway, "PUT /consumers/partner", r#"{"disabled": false}"#).0, 200);
+    assert_eq!(tries(&mut client), [401, 400]);
+    let (again, _) = given(&post(&mut client, "/auth", old, "").1);
+    assert_eq!(call(&mut client, &again), 200);
+}
+
 /// What was acknowledged.
 #[derive(Default)]
 struct Known {

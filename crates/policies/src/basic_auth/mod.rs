@@ -126,6 +126,10 @@ impl Policy for BasicAuth {
         &self.removed
     }
 
+    fn is_shown(&self, exchange: &Exchange) -> bool {
+        !matches!(presented::find(&exchange.request.head, |_, _| ()), Err(Absent::None))
+    }
+
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         let shown = match self.shown(exchange) {
             Ok(shown) => shown,

@@ -193,6 +193,10 @@ impl Policy for HmacAuth {
         &self.removed
     }
 
+    fn is_shown(&self, exchange: &Exchange) -> bool {
+        !matches!(Presented::find(&exchange.request.head), Err(Absent::None))
+    }
+
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         let explained = self.verify(exchange).and_then(|verified| {
             let seen = self.replay.as_ref().is_some_and(|replay| replay.has(&verified.mark));

@@ -105,6 +105,10 @@ impl Policy for Introspection {
         self.places.removed()
     }
 
+    fn is_shown(&self, exchange: &Exchange) -> bool {
+        !matches!(self.places.find(&exchange.request), Err(Absent::None))
+    }
+
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         let denied = match self.find(exchange) {
             Ok((_, Some(said))) => match self.admit(exchange, said) {

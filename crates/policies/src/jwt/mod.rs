@@ -167,6 +167,10 @@ impl Policy for Jwt {
         self.places.removed()
     }
 
+    fn is_shown(&self, exchange: &Exchange) -> bool {
+        !matches!(self.places.find(&exchange.request), Err(Absent::None))
+    }
+
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         let found = self.identify(exchange, false);
         let denied = match found.and_then(|identity| self.admit(exchange, &identity).map(|()| identity)) {

@@ -126,6 +126,10 @@ impl Policy for KeyAuth {
         if self.forward { &[] } else { self.sources.header.as_slice() }
     }
 
+    fn is_shown(&self, exchange: &Exchange) -> bool {
+        !matches!(self.sources.find(&exchange.request, |_, _| ()), Err(Absent::None))
+    }
+
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         let noted = self.identify(exchange).and_then(|(source, found)| {
             let name = match &found {

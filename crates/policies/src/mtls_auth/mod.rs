@@ -148,6 +148,10 @@ impl Policy for MtlsAuth {
         &self.removed
     }
 
+    fn is_shown(&self, exchange: &Exchange) -> bool {
+        exchange.client.identity.is_some()
+    }
+
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         match self.authenticate(exchange) {
             Ok(()) => Explanation::pass(format!(

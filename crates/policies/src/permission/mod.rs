@@ -151,7 +151,11 @@ impl Policy for Permission {
             Ok(Ruling::Unmatched) => {
                 let count = self.allow.as_ref().map_or(0, |rules| rules.len());
                 let rules = if count == 1 { "the only rule" } else { "none of the rules" };
-                let who = if exchange.is_known() { "" } else { ", and nobody is known to call" };
+                let who = match (exchange.is_known(), exchange.anonymous) {
+                    (true, false) => "",
+                    (true, true) => ", and the call is anonymous",
+                    (false, _) => ", and nobody is known to call",
+                };
                 return Explanation::stop(&self.unmatched(exchange), format!("{rules} of `allow` applies{who}"));
             }
             Err(fault) => return failed(fault),
@@ -218,7 +222,7 @@ impl Permission {
     fn heard(&self, opinion: Opinion, exchange: &Exchange, why: impl FnOnce() -> String) -> Verdict {
         match opinion {
             Opinion::Allows => Ok(()),
-            Opinion::HasNone if !exchange.is_known() => Err(self.unknown(&why())),
+            Opinion::HasNone if !exchange.is_proven() => Err(self.unknown(&why())),
             Opinion::HasNone | Opinion::Denies => Err(forbidden(&why())),
         }
     }
@@ -228,7 +232,7 @@ impl Permission {
     fn unmatched(&self, exchange: &Exchange) -> Stop {
         let helps = |rule: &Rule| rule.needs_caller() && rule.is_of_request(exchange);
         let mut rules = self.allow.iter().flatten();
-        if !exchange.is_known() && rules.any(helps) {
+        if !exchange.is_proven() && rules.any(helps) {
             return self.unknown("no rule of `allow` applies to a caller that is not known");
         }
         forbidden("no rule of `allow` applies")

@@ -203,7 +203,7 @@ impl Callers {
     #[inline]
     fn include(&self, exchange: &Exchange, members: &Members) -> bool {
         match self {
-            Callers::Known => exchange.is_known(),
+            Callers::Known => exchange.is_proven(),
             Callers::Consumers(ids) => {
                 exchange.consumer.is_some_and(|own| ids.binary_search_by_key(&own.0, |id| id.0).is_ok())
             }

@@ -151,7 +151,7 @@ impl Subject {
                 match position.and_then(|position| keys.value.get(position)) {
                     Some(key) => *key,
                     // one beyond the configuration, by the name it is told by; nobody is one caller
-                    None => exchange.consumer_name().map_or(Key::new(0, 0), consumer_key),
+                    None => exchange.consumer_name().map_or(Key::new(0, 0), subject_key),
                 }
             }
             Subject::ClientIp { mask, .. } => callers.key(network(exchange.client.ip, *mask)),
@@ -184,10 +184,16 @@ fn consumer_keys(directory: &Directory) -> Box<[Key]> {
 
 /// The same for one name in every process, so that a consumer keeps its bucket wherever it is declared.
 fn consumer_key(name: &str) -> Key {
-    let half = |which: u8| {
-        let mut hasher = DefaultHasher::new();
-        (which, name).hash(&mut hasher);
-        hasher.finish()
-    };
-    Key::new(half(0), half(1))
+    Key::new(half(0, name), half(1, name))
+}
+
+/// Of a caller beyond the configuration: one that has a consumer's name is another caller, and uses up nothing of the consumer's.
+fn subject_key(name: &str) -> Key {
+    Key::new(half(2, name), half(3, name))
+}
+
+fn half(which: u8, name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (which, name).hash(&mut hasher);
+    hasher.finish()
 }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use daemun_accounts::text::digest;
+use daemun_accounts::{Accounts, Consumer as Stored, Credential, CredentialKind};
 use daemun_pipeline::{Carry, Directory, Outcome, Phase};
 use daemun_seeded::{Random, seeds};
 use proptest::prelude::*;
 
 use super::buckets::{Buckets, Key};
 use super::gcra::{Gcra, seconds, units};
-use crate::testing::{Bench, Chain, SECOND, consumer};
+use crate::testing::{Bench, Chain, SECOND, consumer, wait};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -359,6 +361,30 @@ fn what_is_written_once_is_counted_once() {
     assert_eq!(passed(&shared, 1, "192.0.2.2"), 0, "the first route is used up for everyone");
     assert_eq!(passed(&shared, 2, "192.0.2.3"), 2, "the second route has its own");
     assert_eq!(passed(&own, 1, "192.0.2.1"), 2, "a limit of the route's own counts for itself");
+}
+
+#[test]
+fn a_caller_beyond_the_configuration_uses_up_nothing_of_a_consumer_whose_name_it_has() {
+    let bench = bench();
+    let accounts = Accounts::of(&bench.carry);
+    let (stored, key) = (Stored { name: "a".to_owned(), ..Stored::default() }, "key-of-another-a-1");
+    wait(accounts.put_consumer(stored, 1)).unwrap();
+    let credential = Credential {
+        id: "key:1".to_owned(),
+        consumer: "a".to_owned(),
+        kind: CredentialKind::Key,
+        digest: digest(key.as_bytes()),
+        label: String::new(),
+        created: 1,
+        expires: None,
+        disabled: false,
+    };
+    wait(accounts.put_credential(credential, 1)).unwrap();
+    let chain = bench.build("{ key_auth: { header: K }, rate_limit: { limit: 3/s, by: consumer } }").unwrap();
+    let other = format!("GET / HTTP/1.1\nK: {key}");
+    assert_eq!(passed(&chain, &other, "::1"), 3);
+    assert_eq!(passed(&chain, "GET / HTTP/1.1\nK: key-of-a-00000001", "::1"), 3);
+    assert_eq!(passed(&chain, &other, "::1"), 0);
 }
 
 #[test]

@@ -177,6 +177,10 @@ impl Policy for SignatureAuth {
         &self.removed
     }
 
+    fn is_shown(&self, exchange: &Exchange) -> bool {
+        !matches!(Presented::find(&exchange.request.head, self.tag.as_deref()), Err(Absent::None))
+    }
+
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         let explained = self.verify(exchange).and_then(|verified| {
             let seen = self.replay.as_ref().is_some_and(|replay| replay.has(&verified.mark));

@@ -1,6 +1,6 @@
 //! The settings of `token_auth`.
 
-use daemun_config::decode::{Decoder, FieldName};
+use daemun_config::decode::{Challenge, Decoder, FieldName};
 use daemun_config::model::Spanned;
 use daemun_config::settings;
 use daemun_config::tree::Node;
@@ -15,6 +15,9 @@ settings! {
         pub service: Option<Spanned<String>>,
         /// Request header that holds the token; `Authorization: Bearer` when absent.
         pub header: Option<FieldName>,
+        /// What `WWW-Authenticate` asks of a call without a good token, whatever is wrong with it; `Bearer realm="daemun"` when absent, with
+        /// `error="invalid_token"` where there is a token.
+        pub challenge: Option<Challenge>,
         /// Whether the token is passed on to the upstream.
         pub forward: bool = "false",
     }

@@ -38,6 +38,7 @@ impl PolicyConfig for TokenAuthConfig {
             sources,
             accounts: Accounts::of(ctx.carry),
             forward: self.forward,
+            challenge: self.challenge.map(|challenge| challenge.0.into()),
             longest,
         };
         Some(vec![(Phase::Authenticate, Box::new(policy) as Box<dyn Policy>)])
@@ -55,6 +56,8 @@ struct TokenAuth {
     sources: Sources,
     accounts: Arc<Accounts>,
     forward: bool,
+    /// In place of the usual ones.
+    challenge: Option<Box<str>>,
     /// Bytes of a token at most.
     longest: usize,
 }
@@ -104,6 +107,10 @@ impl Policy for TokenAuth {
         false
     }
 
+    fn is_shown(&self, exchange: &Exchange) -> bool {
+        !matches!(self.sources.find(&exchange.request, |_, _| ()), Err(Absent::None))
+    }
+
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         match self.admit(exchange) {
             Ok(identity) => Explanation::pass(format!("the access token is one of `{}`", identity.subject)),
@@ -144,7 +151,7 @@ impl TokenAuth {
     /// With `invalid_token` where there was one (RFC 6750, section 3.1).
     #[cold]
     fn refusal(&self, why: Refused) -> Stop {
-        let challenge = match why {
+        let usual = match why {
             Refused::Absent(Absent::None) => "Bearer realm=\"daemun\"",
             Refused::Absent(_) | Refused::Token(_) | Refused::Another => {
                 "Bearer realm=\"daemun\", error=\"invalid_token\""
@@ -152,6 +159,6 @@ impl TokenAuth {
         };
         let detail = "the request has no access token that is good here";
         let fault = Fault::new(Reason::Unauthenticated, detail).cause(why.as_str());
-        Stop::Fault(fault.field("WWW-Authenticate", challenge))
+        Stop::Fault(fault.field("WWW-Authenticate", self.challenge.as_deref().unwrap_or(usual)))
     }
 }

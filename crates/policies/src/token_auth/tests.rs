@@ -1,5 +1,5 @@
 use daemun_accounts::{Accounts, Asked, Issued, Revoked};
-use daemun_pipeline::Outcome;
+use daemun_pipeline::{Outcome, Stop};
 
 use crate::testing::{Bench, consumer, token_service, upstream_lines, wait};
 
@@ -73,6 +73,31 @@ fn what_is_no_good_any_more_is_refused_and_explained() {
         let mut exchange = chain.exchange(&text);
         exchange.wall = (NOW + at) * 1_000_000;
         assert_eq!(chain.explain(&mut exchange), (Outcome::Refuse(401, "unauthenticated"), why.to_owned()));
+    }
+}
+
+#[test]
+fn a_challenge_of_its_own_is_the_same_whatever_is_wrong() {
+    let (bench, _accounts) = bench();
+    let asked = |settings: &str, field: &str| {
+        let chain = bench.build(&format!("token_auth: {settings}")).unwrap();
+        let mut exchange = chain.exchange(&format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n"));
+        match chain.inward(&mut exchange).1 {
+            Err(Stop::Fault(fault)) => fault.fields,
+            other => panic!("{other:?}"),
+        }
+    };
+    let field = |value: &str| vec![("WWW-Authenticate".into(), value.to_owned())];
+    for sent in ["", "X-T: dmt_none\r\n", "X-T: a\r\nX-T: b\r\n"] {
+        let own = asked(r#"{ header: X-T, challenge: 'Bearer realm="retailer"' }"#, sent);
+        assert_eq!(own, field("Bearer realm=\"retailer\""), "{sent}");
+    }
+    assert_eq!(asked("{ header: X-T }", ""), field("Bearer realm=\"daemun\""));
+    let error = field("Bearer realm=\"daemun\", error=\"invalid_token\"");
+    assert_eq!(asked("{ header: X-T }", "X-T: dmt_none\r\n"), error);
+    for wrong in ["''", "'realm=\"a b'", "'Bearer realm=\"한\"'", "'Bearer '", &format!("'{}'", "x".repeat(600))] {
+        let found = bench.errors(&format!("token_auth: {{ challenge: {wrong} }}"));
+        assert!(found[0].starts_with("bad_value routes.items.policies.token_auth.challenge: `"), "{wrong}: {found:?}");
     }
 }
 

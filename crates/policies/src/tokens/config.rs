@@ -1,7 +1,8 @@
 //! The settings of `tokens`: which service, and what of it.
 
-use daemun_config::decode::{Decoder, JsonValue, SchemaBuilder, Setting, text};
-use daemun_config::model::Spanned;
+use daemun_config::decode::{Decoder, JsonValue, NonEmpty, SchemaBuilder, Setting, text};
+use daemun_config::diagnostic::{CONFLICTING_KEYS, Diagnostic};
+use daemun_config::model::{GrantType, Spanned};
 use daemun_config::settings;
 use daemun_config::tree::Node;
 
@@ -12,6 +13,8 @@ pub struct TokensConfig {
     pub service: Spanned<String>,
     /// What is asked of it.
     pub endpoint: Endpoint,
+    /// What tokens are given for here; what the service gives them for when absent.
+    pub grants: Option<Vec<GrantType>>,
 }
 
 settings! {
@@ -22,6 +25,17 @@ settings! {
         service: Spanned<String>,
         /// What is asked of it.
         endpoint: Endpoint = "token",
+        /// What tokens are given for here, of what the service gives them for; all of that when absent. One alone is asked for without
+        /// `grant_type`.
+        grants: Option<NonEmpty<GrantType>>,
+    }
+    check check;
+}
+
+fn check(settings: &TokensText, node: &Node, cx: &mut Decoder<'_>) {
+    if let (false, Some(entry)) = (settings.endpoint == Endpoint::Token, node.entry("grants")) {
+        let message = "`grants` is of `endpoint: token`, and no tokens are given here";
+        cx.key("grants", |cx| cx.report(Diagnostic::error(CONFLICTING_KEYS, entry.key_at, message)));
     }
 }
 
@@ -49,11 +63,12 @@ settings! {
 impl Setting for TokensConfig {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
         if node.as_map().is_some() {
-            let TokensText { service, endpoint } = TokensText::decode(node, cx)?;
-            return Some(Self { service, endpoint });
+            let TokensText { service, endpoint, grants } = TokensText::decode(node, cx)?;
+            return Some(Self { service, endpoint, grants: grants.map(|grants| grants.0) });
         }
         let name = text(node, cx, "the name of a token service")?;
-        Some(Self { service: Spanned { value: name.to_owned(), at: node.at }, endpoint: Endpoint::Token })
+        let service = Spanned { value: name.to_owned(), at: node.at };
+        Some(Self { service, endpoint: Endpoint::Token, grants: None })
     }
 
     fn schema(s: &mut SchemaBuilder<'_>) -> JsonValue {

@@ -19,11 +19,18 @@ pub(super) enum Login {
     /// Somebody with a credential.
     Caller(Caller),
     /// Whoever holds this refresh token.
-    Refresh(String),
+    Refresh(ShownRefresh),
     /// A user, who is still to be asked for.
     Password,
     /// A client, with the code of a login.
     Code(Shown),
+}
+
+/// A refresh token as it was shown.
+pub(super) struct ShownRefresh {
+    pub(super) token: String,
+    /// Whether it stood in a header: no request of OAuth, so that it is refused like any other credential in a header.
+    pub(super) in_head: bool,
 }
 
 /// Somebody with a credential.
@@ -96,6 +103,9 @@ impl Tokens {
     fn grant_by_fields(&self, exchange: &Exchange, form: &Form) -> Result<GrantType, Refused> {
         let has = |name: &str| exchange.request.head.get(name).is_some();
         let refreshes = self.service.refresh_header.as_deref().is_some_and(has) || form.get("refresh_token").is_some();
+        if let Some([only]) = self.grants.as_deref() {
+            return Ok(*only);
+        }
         if refreshes {
             return Ok(GrantType::RefreshToken);
         }
@@ -227,7 +237,7 @@ impl Tokens {
         Err(Refused::client("the client is not known, its secret is another, or it is not good any more"))
     }
 
-    fn by_refresh_token(&self, exchange: &Exchange, form: &Form) -> Result<String, Refused> {
+    fn by_refresh_token(&self, exchange: &Exchange, form: &Form) -> Result<ShownRefresh, Refused> {
         let in_head = self.service.refresh_header.as_deref().and_then(|name| {
             let mut values = exchange.request.head.values(name);
             let first = values.next()?;
@@ -238,10 +248,15 @@ impl Tokens {
                 Err(Refused::malformed("the refresh token stands in two places"))
             }
             (Some((token, false)), None) => {
-                let token = std::str::from_utf8(token).map_err(|_| Refused::grant("the refresh token is malformed"))?;
-                Ok(token.to_owned())
+                let token = std::str::from_utf8(token)
+                    .map_err(|_| Refused::grant("the refresh token is malformed").of_header(true))?;
+                Ok(ShownRefresh { token: token.to_owned(), in_head: true })
             }
-            (None, Some(token)) => Ok(token.to_owned()),
+            (None, Some(token)) => Ok(ShownRefresh { token: token.to_owned(), in_head: false }),
+            // whoever would show it in a header sends no form
+            (None, None) if form.is_empty() && self.service.refresh_header.is_some() => {
+                Err(Refused::grant("there is no refresh token in the request").of_header(true))
+            }
             (None, None) => Err(Refused::malformed("`refresh_token` is missing")),
         }
     }

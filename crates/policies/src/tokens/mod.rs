@@ -8,6 +8,7 @@ mod form;
 mod login;
 mod published;
 mod signing;
+mod told;
 pub(crate) mod throttle;
 pub(crate) mod users;
 #[cfg(test)]
@@ -111,6 +112,13 @@ impl PolicyConfig for TokensConfig {
             true => Some(Box::new(Browsers::of(service, ctx)?)),
             false => None,
         };
+        let unknown = self.grants.iter().flatten().find(|grant| !service.grants.contains(grant));
+        if let Some(grant) = unknown {
+            let (grant, name) = (grant.as_str(), &service.name.value);
+            let help = format!("add `{grant}` to `grants` of `tokens.{name}`, or take it out here");
+            ctx.error(diagnostic::BAD_VALUE, format!("`{name}` gives no tokens for `{grant}`"), Some(help));
+            return None;
+        }
         let (keys, _) = key_auth::Known::of(ctx);
         let (clients, _) = basic_auth::Known::of(ctx);
         let users = match service.grants.contains(&GrantType::Password) {
@@ -122,6 +130,7 @@ impl PolicyConfig for TokensConfig {
             name: service.name.value.as_str().into(),
             service: service.clone(),
             endpoint: self.endpoint,
+            grants: self.grants,
             signing,
             metadata: told,
             keys,
@@ -141,6 +150,8 @@ struct Tokens {
     name: Arc<str>,
     service: TokenService,
     endpoint: Endpoint,
+    /// What tokens are given for here, where that is said.
+    grants: Option<Vec<GrantType>>,
     /// Where access tokens are signed.
     signing: Option<Arc<Signing>>,
     /// What is told of the service, where that is asked.
@@ -192,7 +203,7 @@ impl Policy for Tokens {
             Endpoint::Token => match self.explain_token(exchange) {
                 Ok(detail) => detail,
                 Err(refused) => {
-                    return Explanation::stop(&refused.stop(), format!("the service `{name}`: {}", refused.why));
+                    return Explanation::stop(&self.refuse(&refused), format!("the service `{name}`: {}", refused.why));
                 }
             },
             Endpoint::Authorize | Endpoint::Callback => match &self.browsers {
@@ -236,14 +247,16 @@ impl Refused {
         Refused::new(Reason::InvalidGrant, "invalid_grant", "what the tokens are asked for is not good here", why)
     }
 
+    /// The same of what stood in a header: RFC 6749, section 5.2, has 400 for forms, and clients with a header of their own know 401.
+    fn of_header(self, in_head: bool) -> Refused {
+        if in_head { Refused { reason: Reason::Unauthenticated, ..self } } else { self }
+    }
+
     #[cold]
     fn stop(&self) -> Stop {
         let mut fault = Fault::new(self.reason, self.detail).cause(&self.why);
         for (name, value) in PRIVATE {
             fault = fault.field(name, value);
-        }
-        if self.reason == Reason::Unauthenticated {
-            fault = fault.field("WWW-Authenticate", "Basic realm=\"daemun\"");
         }
         if let Some(seconds) = self.retry {
             fault = fault.field("Retry-After", seconds.to_string());
@@ -321,10 +334,14 @@ fn trouble(trouble: &Trouble) -> Stop {
 }
 
 fn answer(value: &Value) -> Stop {
+    answer_text(value.to_string())
+}
+
+fn answer_text(text: String) -> Stop {
     Stop::Answer(Box::new(Answer {
         status: 200,
         fields: PRIVATE.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-        body: value.to_string().into(),
+        body: text.into(),
     }))
 }
 
@@ -407,24 +424,36 @@ impl Tokens {
         })
     }
 
+    /// What is told of a request whose credentials are not good.
+    #[cold]
+    fn refuse(&self, refused: &Refused) -> Stop {
+        match refused.stop() {
+            Stop::Fault(fault) if refused.reason == Reason::Unauthenticated => {
+                fault.field("WWW-Authenticate", self.service.challenge.as_str()).into()
+            }
+            stop @ (Stop::Fault(_) | Stop::Answer(_)) => stop,
+        }
+    }
+
     async fn token(&self, exchange: &mut Exchange, form: &Form) -> Stop {
         let login = match self.login(exchange, form) {
             Ok(login) => login,
-            Err(refused) => return refused.stop(),
+            Err(refused) => return self.refuse(&refused),
         };
         let now = exchange.wall / 1_000_000;
         let lifetimes = (millis(self.service.access), self.service.refresh.map(millis));
         let login = match login {
             Login::Password => match self.by_password(exchange, form).await {
                 Ok(caller) => Login::Caller(caller),
-                Err(refused) => return refused.stop(),
+                Err(refused) => return self.refuse(&refused),
             },
-            Login::Refresh(token) => match self.may_refresh(exchange, form, &token) {
-                Ok(()) => Login::Refresh(token),
-                Err(refused) => return refused.stop(),
+            Login::Refresh(shown) => match self.may_refresh(exchange, form, &shown.token) {
+                Ok(()) => Login::Refresh(shown),
+                Err(refused) => return self.refuse(&refused),
             },
             other @ (Login::Caller(_) | Login::Code(_)) => other,
         };
+        let in_head = matches!(&login, Login::Refresh(shown) if shown.in_head);
         let given = match login {
             // there is none any more
             Login::Password => Err(Refusal::Unknown.into()),
@@ -439,11 +468,15 @@ impl Tokens {
                 let mint = minting.as_ref().map(|minting| minting as &dyn Mint);
                 self.accounts.issue_by(mint, asked, now).await
             }
-            Login::Refresh(token) => self.refresh(exchange, form, &token, lifetimes, now).await,
+            Login::Refresh(shown) => self.refresh(exchange, form, &shown.token, lifetimes, now).await,
             Login::Code(shown) => self.redeem(exchange, &shown, lifetimes, now).await,
         };
         match given {
-            Ok(issued) => answer(&told(&issued, now)),
+            Ok(issued) => told::answer(&issued, &self.service.answer, now),
+            Err(Trouble::Refused(refusal)) if in_head && refusal != Refusal::Scope => {
+                exchange.remark = None;
+                self.refuse(&Refused::grant(refusal.as_str()).of_header(true))
+            }
             Err(failed) => {
                 exchange.remark = None;
                 trouble(&failed)
@@ -560,27 +593,8 @@ impl Tokens {
         matches!(users::as_of_now(Some(&self.keys.directory), identity), Now::Gone)
     }
 
-    /// Whether the service gives tokens for this.
+    /// Whether tokens are given for this here.
     fn gives_for(&self, grant: GrantType) -> bool {
-        self.service.grants.contains(&grant)
+        self.grants.as_ref().unwrap_or(&self.service.grants).contains(&grant)
     }
-}
-
-/// What the client reads (RFC 6749, section 5.1).
-fn told(issued: &Issued, now: u64) -> Value {
-    let mut told = json!({
-        "access_token": issued.access,
-        "token_type": "Bearer",
-        "expires_in": issued.access_expires.saturating_sub(now) / 1000,
-    });
-    if let Some(told) = told.as_object_mut() {
-        if let Some((refresh, expires)) = &issued.refresh {
-            told.insert("refresh_token".to_owned(), refresh.as_str().into());
-            told.insert("refresh_expires_in".to_owned(), (expires.saturating_sub(now) / 1000).into());
-        }
-        if !issued.scopes.is_empty() {
-            told.insert("scope".to_owned(), issued.scopes.join(" ").into());
-        }
-    }
-    told
 }

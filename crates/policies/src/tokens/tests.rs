@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use daemun_accounts::consumer::Credential;
 use daemun_accounts::{Accounts, Consumer as Stored, CredentialKind, Revoked, text};
-use daemun_config::model::{ServiceUrls, SignedTokens, SigningAlgorithm, TokenFormat, TokenService};
+use daemun_config::model::{ServiceUrls, SignedTokens, SigningAlgorithm, TokenFormat, TokenMember, TokenService};
 use daemun_pipeline::{Consumer, Directory, Stop};
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
@@ -250,6 +250,129 @@ fn whoever_may_ask_is_told_what_a_token_stands_for_and_can_revoke_their_own() {
         assert_eq!(accounts.check(text.as_bytes(), "shop", NOW).is_err(), gone);
     }
     assert_eq!(ask(&revokes, &key, "", 0), (400, json!("invalid_request")));
+}
+
+/// A service for clients that have headers of their own.
+fn replaced() -> (Bench, Arc<Accounts>) {
+    let (mut bench, accounts) = bench();
+    bench.token_services = vec![TokenService {
+        key_header: "X-API-KEY".to_owned(),
+        refresh_header: Some("X-API-REFRESH-TOKEN".to_owned()),
+        answer: vec![TokenMember::AccessToken, TokenMember::RefreshToken, TokenMember::ExpiresIn],
+        challenge: "Bearer realm=\"retailer\"".to_owned(),
+        ..token_service("shop")
+    }];
+    (bench, accounts)
+}
+
+/// Status and challenge of a refusal, and what the log says.
+fn refusal(chain: &Chain, fields: &str, body: &str) -> (u16, Option<String>, String) {
+    let kind = "Content-Type: application/x-www-form-urlencoded";
+    let mut exchange = chain.exchange(&format!("POST /auth HTTP/1.1\r\nHost: a\r\n{kind}\r\n{fields}\r\n"));
+    exchange.wall = NOW * 1_000_000;
+    match chain.inward_with(&mut exchange, body.as_bytes()).1 {
+        Err(Stop::Fault(fault)) => {
+            let challenge = fault.fields.iter().find(|(name, _)| name == "WWW-Authenticate");
+            (fault.status(), challenge.map(|(_, value)| value.clone()), fault.cause.unwrap_or_default().into())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_no_good_in_a_header_is_401_with_the_challenge_and_in_a_form_400() {
+    let (bench, _accounts) = replaced();
+    let chain = bench.build("tokens: shop").unwrap();
+    let told = token(&chain, &format!("X-API-KEY: {KEY}\r\n"), "");
+    let used = text_of(&told, "refresh_token").to_owned();
+    let header = format!("X-API-REFRESH-TOKEN: {used}\r\n");
+    let next = token(&chain, &header, "");
+    let asked = Some("Bearer realm=\"retailer\"".to_owned());
+    for (fields, why) in [
+        ("X-API-REFRESH-TOKEN: dmr_none\r\n", "it is none that is known here"),
+        ("X-API-REFRESH-TOKEN:\r\n", "it is none that is known here"),
+        (&format!("X-API-REFRESH-TOKEN: {}\r\n", text_of(&next, "access_token")), "it is none that is known here"),
+        (&header, "it was used before, so that all of its login is revoked"),
+        ("X-API-KEY: no-such-key-00001\r\n", "the key is none of those known, or not good any more"),
+    ] {
+        assert_eq!(refusal(&chain, fields, ""), (401, asked.clone(), why.to_owned()), "{fields}");
+    }
+    let form = format!("grant_type=refresh_token&refresh_token={used}");
+    assert_eq!(refusal(&chain, "", &form), (400, None, "it was revoked".to_owned()));
+    let twice = format!("{header}{header}");
+    assert_eq!(refusal(&chain, &twice, ""), (400, None, "the refresh token stands in two places".to_owned()));
+    let more = format!("X-API-REFRESH-TOKEN: {}\r\n", text_of(&next, "refresh_token"));
+    assert_eq!(ask(&chain, &more, "scope=admin", 0), (401, json!("invalid_grant")));
+    let fresh = token(&chain, &format!("X-API-KEY: {KEY}\r\n"), "");
+    let more = format!("X-API-REFRESH-TOKEN: {}\r\n", text_of(&fresh, "refresh_token"));
+    assert_eq!(ask(&chain, &more, "scope=admin", 0), (400, json!("invalid_scope")));
+    // no secret of a request is in what is told of it
+    assert!(!format!("{:?}", refusal(&chain, &header, "")).contains(&used));
+}
+
+#[test]
+fn an_answer_holds_the_members_that_are_wanted_in_their_order() {
+    let (mut bench, _accounts) = replaced();
+    let body = |bench: &Bench| {
+        let chain = bench.build("tokens: shop").unwrap();
+        let mut exchange = chain.exchange(&format!("POST /auth HTTP/1.1\r\nHost: a\r\nX-API-KEY: {KEY}\r\n\r\n"));
+        exchange.wall = NOW * 1_000_000;
+        match chain.inward(&mut exchange).1 {
+            Err(Stop::Answer(answer)) => String::from_utf8(answer.body.to_vec()).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let members = |text: &str| {
+        let names = text.trim_matches(['{', '}']).split(',').map(|member| member.split(':').next().unwrap().to_owned());
+        names.collect::<Vec<_>>().join(" ")
+    };
+    let text = body(&bench);
+    assert_eq!(members(&text), r#""access_token" "refresh_token" "expires_in""#);
+    assert!(text.ends_with(r#","expires_in":900}"#), "{text}");
+    bench.token_services[0].answer = TokenMember::ALL.to_vec();
+    let all = r#""access_token" "token_type" "expires_in" "refresh_token" "refresh_expires_in" "scope""#;
+    assert_eq!(members(&body(&bench)), all);
+    bench.token_services[0].refresh = None;
+    assert_eq!(members(&body(&bench)), r#""access_token" "token_type" "expires_in" "scope""#);
+}
+
+#[test]
+fn a_route_gives_for_what_it_says_and_needs_no_grant_type_for_one() {
+    let (bench, _accounts) = replaced();
+    let keys = bench.build("tokens: { service: shop, grants: [key] }").unwrap();
+    let renews = bench.build("tokens: { service: shop, grants: [refresh_token] }").unwrap();
+    let key = format!("X-API-KEY: {KEY}\r\n");
+    let told = token(&keys, &key, "");
+    let refresh = format!("X-API-REFRESH-TOKEN: {}\r\n", text_of(&told, "refresh_token"));
+    let asked = Some("Bearer realm=\"retailer\"".to_owned());
+    for (chain, fields, why) in [
+        (&keys, "", "there is no key in the request"),
+        (&keys, &*refresh, "there is no key in the request"),
+        (&renews, "", "there is no refresh token in the request"),
+        (&renews, &*key, "there is no refresh token in the request"),
+    ] {
+        assert_eq!(refusal(chain, fields, ""), (401, asked.clone(), why.to_owned()), "{fields}");
+    }
+    assert_eq!(refusal(&renews, "", "scope=read").0, 400);
+    for (chain, grant) in [(&keys, "refresh_token"), (&renews, "key"), (&keys, "client_credentials")] {
+        let fields = format!("{key}{refresh}");
+        assert_eq!(ask(chain, &fields, &format!("grant_type={grant}"), 0), (400, json!("unsupported_grant_type")));
+    }
+    token(&renews, &format!("{key}{refresh}"), "");
+    assert_eq!(
+        bench.errors("tokens: { service: shop, grants: [password] }"),
+        ["bad_value routes.items.policies.tokens: `shop` gives no tokens for `password`"]
+    );
+    assert_eq!(
+        bench.errors("tokens: { service: shop, endpoint: revoke, grants: [key] }"),
+        [
+            "conflicting_keys routes.items.policies.tokens.grants: `grants` is of `endpoint: token`, and no tokens are given here"
+        ]
+    );
+    assert_eq!(
+        bench.errors("tokens: { service: shop, grants: [] }"),
+        ["bad_value routes.items.policies.tokens.grants: expected at least one item, found an empty list"]
+    );
 }
 
 /// The same with signed tokens.

@@ -100,7 +100,7 @@ pub(crate) fn check_path(exchange: &Exchange, rewrite: Option<&Rewrite>) -> Resu
             template.check_computed(exchange, *keep_encoded_slash)?;
             template.read(exchange, *keep_slashes).map(|_| ()).map_err(|error| crate::route::bad_path(&error))
         }
-        Some(PathRewrite::Template(_) | PathRewrite::StripPrefix(_)) | None => Ok(()),
+        Some(PathRewrite::Template(_) | PathRewrite::StripPrefix(_) | PathRewrite::ReplacePrefix(..)) | None => Ok(()),
     }
 }
 
@@ -174,6 +174,20 @@ pub(crate) fn push_rewritten(exchange: &Exchange, rewrite: &Rewrite, out: &mut V
             out.extend_from_slice(&template.read(exchange, *keep_slashes).unwrap_or_else(|_| b"/".to_vec()));
         }
         Some(PathRewrite::StripPrefix(prefix)) => push_stripped(path, prefix.trim_end_matches('/').as_bytes(), out),
+        Some(PathRewrite::ReplacePrefix(from, to)) => push_replaced(path, from.as_bytes(), to.as_bytes(), out),
+    }
+}
+
+/// What stands behind the prefix stays as it is: a path without a slash at its end gets none.
+fn push_replaced(path: &[u8], from: &[u8], to: &[u8], out: &mut Vec<u8>) {
+    match behind_prefix(path, from) {
+        Some([]) if to.is_empty() => out.push(b'/'),
+        Some(rest) => {
+            out.extend_from_slice(to);
+            out.extend_from_slice(rest);
+        }
+        // the route would not have been taken
+        None => out.extend_from_slice(path),
     }
 }
 

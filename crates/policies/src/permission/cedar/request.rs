@@ -189,7 +189,7 @@ impl Asking {
             .map(|role| uid(&types.role, role))
             .chain(exchange.groups().map(|group| uid(&types.group, group)))
             .collect();
-        attributes.insert("known".to_owned(), Value::new_bool(exchange.is_known()));
+        attributes.insert("known".to_owned(), Value::new_bool(exchange.is_proven()));
         if let Some(name) = exchange.consumer_bytes() {
             attributes.insert("name".to_owned(), lossy(name));
         }
