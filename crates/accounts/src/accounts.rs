@@ -22,6 +22,7 @@ use crate::grant::{Asked, Grant, Issued, Kind, Mint, Token, Wanted, name};
 use crate::intern::Interned;
 use crate::journal::{Around, Journal};
 use crate::mark::Mark;
+use crate::once::{self, Once, Taken};
 use crate::seal::Seal;
 use crate::store::{Store, StoreError};
 use crate::text::{Digest, NoRandomness, Prefix, digest};
@@ -146,6 +147,7 @@ pub struct Accounts {
     /// Logins that have not ended, by id.
     grants: papaya::HashMap<i64, Weak<Grant>>,
     marks: papaya::HashMap<String, Arc<Mark>>,
+    once: Once,
     signing: papaya::HashMap<String, SigningKeyRow>,
     /// Goes up when those change.
     signing_changes: AtomicU64,
@@ -190,6 +192,7 @@ impl Accounts {
             consumers: papaya::HashMap::default(),
             grants: papaya::HashMap::default(),
             marks: papaya::HashMap::default(),
+            once: Once::default(),
             signing: papaya::HashMap::default(),
             signing_changes: AtomicU64::new(0),
             own_seal: OnceLock::new(),
@@ -580,6 +583,22 @@ impl Accounts {
             return Ok(false);
         }
         self.write(vec![Change::Void { name: format!("{kind}:{name}"), before: moment }]).await?;
+        Ok(true)
+    }
+
+    /// Uses up what is good once and ends by itself, such as an assertion that somebody else issued: `name` is what tells it from all others of
+    /// its kind, and `until` when it is void anyhow, after which it is forgotten. Says whether it was still good, as [`Accounts::use_up`] does.
+    ///
+    /// # Errors
+    /// When that cannot be made to last, or too many are remembered; it is good no more all the same.
+    pub async fn use_once(&self, kind: &'static str, name: &str, until: u64, now: u64) -> Result<bool, Trouble> {
+        let of = once::digest_of(kind, name);
+        match self.once.take(of, until, now) {
+            Taken::First => {}
+            Taken::Again => return Ok(false),
+            Taken::Full => return Err(Trouble::Busy),
+        }
+        self.write(vec![Change::Void { name: once::name(&of, until), before: until }]).await?;
         Ok(true)
     }
 

@@ -17,7 +17,7 @@ pub enum Change {
     Revoked(i64),
     /// What was issued before a moment is void, of a subject or a credential.
     Void {
-        /// Which: `subject:NAME`, `credential:ID`, `recovery:CODE`, `totp:NAME`, or `all`.
+        /// Which: `subject:NAME`, `credential:ID`, `recovery:CODE`, `totp:NAME`, `once:MOMENT:DIGEST`, or `all`.
         name: String,
         /// Milliseconds since the Unix epoch.
         before: u64,

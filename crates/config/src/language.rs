@@ -16,6 +16,7 @@ mod outliers;
 mod pattern;
 mod policies;
 mod route;
+pub(crate) mod saml;
 pub(crate) mod target;
 mod targets;
 mod tokens;

@@ -56,6 +56,7 @@ pub(crate) fn token_service(name: &str) -> TokenService {
         name: Spanned { value: name.to_owned(), at: At::default() },
         grants: vec![GrantType::Key, GrantType::ClientCredentials, GrantType::RefreshToken],
         users: UserSources(vec![UserSource::Embedded]),
+        saml: None,
         format: TokenFormat::Opaque,
         access: minutes(15),
         refresh: Some(minutes(60)),

@@ -11,6 +11,7 @@ use super::Accounts;
 use crate::change::{Change, GrantRow, TokenRow};
 use crate::consumer::{Credential, CredentialKind, Held};
 use crate::grant::{Grant, Token};
+use crate::once;
 
 impl Accounts {
     /// Takes in what was kept, or what another process did. `grants` holds logins whose tokens may come behind them.
@@ -22,6 +23,11 @@ impl Accounts {
             Change::Void { name, before } => match name.split_once(':') {
                 None => {
                     self.before.fetch_max(before, Ordering::AcqRel);
+                }
+                Some((once::KIND, name)) => {
+                    if let Some(of) = once::parse(name) {
+                        self.once.note(of, before, now);
+                    }
                 }
                 Some((kind, name)) => {
                     if before == u64::MAX || i64::try_from(before).is_ok_and(|before| before == i64::MAX) {

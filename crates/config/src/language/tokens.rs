@@ -11,8 +11,8 @@ use crate::decode::{
 };
 use crate::diagnostic::{BAD_VALUE, CONFLICTING_KEYS, Diagnostic, MISSING_KEY, NO_EFFECT, SHORT_KEY};
 use crate::model::{
-    GrantType, Secret, ServiceUrls, SignedTokens, SigningAlgorithm, Spanned, StoreConfig, TokenFormat, TokenService,
-    UserSource, UserSources,
+    GrantType, SamlConfig, Secret, ServiceUrls, SignedTokens, SigningAlgorithm, Spanned, StoreConfig, TokenFormat,
+    TokenService, UserSource, UserSources,
 };
 use crate::settings;
 use crate::tree::{At, Node};
@@ -112,6 +112,8 @@ settings! {
         /// Where users are known whom `password` gives tokens to: one place, or a list of those that are asked in turn while the user is known
         /// to none.
         users: UserSources = "embedded",
+        /// Whose SAML assertions `saml2_bearer` gives tokens for.
+        saml: Option<Box<SamlConfig>>,
         /// Access tokens.
         access: AccessText = "{}",
         /// Refresh tokens, or `off`.
@@ -142,6 +144,8 @@ settings! {
         RefreshToken = "refresh_token",
         /// The name and the password of a user.
         Password = "password",
+        /// A SAML 2.0 assertion (RFC 7522).
+        Saml2Bearer = "saml2_bearer",
     }
     not_available { "authorization_code" }
 }
@@ -346,6 +350,7 @@ impl TokenServiceText {
             let message = "users are never asked for: `grants` does not have `password`";
             cx.key("users", |cx| cx.report(Diagnostic::warning(NO_EFFECT, entry.key_at, message)));
         }
+        self.check_saml(node, cx);
         let longer = |name: &str, lifetime: &TimeLimit, cx: &mut Decoder<'_>| {
             if lifetime.0 > self.login.0 {
                 let at = node.get(name).or_else(|| node.get("login")).unwrap_or(node).at;
@@ -356,6 +361,23 @@ impl TokenServiceText {
         longer("access", &self.access.lifetime, cx);
         if let OrOff::On(refresh) = &self.refresh {
             longer("refresh", &refresh.lifetime, cx);
+        }
+    }
+
+    fn check_saml(&self, node: &Node, cx: &mut Decoder<'_>) {
+        let gives = self.grants.0.contains(&GrantText::Saml2Bearer);
+        match (gives, node.entry("saml")) {
+            (true, None) => {
+                let message = "`grants` has `saml2_bearer`, and nothing says whose assertions are taken";
+                let found = Diagnostic::error(MISSING_KEY, node.get("grants").unwrap_or(node).at, message);
+                let help = "write `saml: { issuer: …, certificates: …, audience: …, recipient: … }`";
+                cx.report(found.help(help));
+            }
+            (false, Some(entry)) => {
+                let message = "no assertion is ever taken: `grants` does not have `saml2_bearer`";
+                cx.key("saml", |cx| cx.report(Diagnostic::warning(NO_EFFECT, entry.key_at, message)));
+            }
+            (true, Some(_)) | (false, None) => {}
         }
     }
 
@@ -375,6 +397,7 @@ impl TokenServiceText {
             GrantText::ClientCredentials => GrantType::ClientCredentials,
             GrantText::RefreshToken => GrantType::RefreshToken,
             GrantText::Password => GrantType::Password,
+            GrantText::Saml2Bearer => GrantType::Saml2Bearer,
         });
         let issuer = self.issuer.map(|url| url.written().to_owned());
         let access = self.access.lifetime.0;
@@ -394,6 +417,7 @@ impl TokenServiceText {
             name: Spanned { value: name.value.0, at: name.at },
             grants: grants.collect(),
             users: self.users,
+            saml: self.saml,
             format,
             access,
             refresh,

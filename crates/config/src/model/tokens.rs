@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Secret, Spanned, UserSources};
+use super::{SamlConfig, Secret, Spanned, UserSources};
 use crate::tree::At;
 
 /// Where accounts last.
@@ -30,6 +30,8 @@ pub enum GrantType {
     RefreshToken,
     /// For the name and password of a user (RFC 6749, section 4.3).
     Password,
+    /// For a SAML assertion (RFC 7522).
+    Saml2Bearer,
 }
 
 impl GrantType {
@@ -41,6 +43,7 @@ impl GrantType {
             GrantType::ClientCredentials => "client_credentials",
             GrantType::RefreshToken => "refresh_token",
             GrantType::Password => "password",
+            GrantType::Saml2Bearer => "urn:ietf:params:oauth:grant-type:saml2-bearer",
         }
     }
 }
@@ -121,6 +124,8 @@ pub struct TokenService {
     pub grants: Vec<GrantType>,
     /// Where users are known whom tokens are given to.
     pub users: UserSources,
+    /// Whose SAML assertions tokens are given for.
+    pub saml: Option<Box<SamlConfig>>,
     /// What access tokens are.
     pub format: TokenFormat,
     /// How long access tokens last.

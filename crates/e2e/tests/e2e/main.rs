@@ -31,6 +31,7 @@ mod permission;
 mod users;
 mod forward_auth;
 mod tokens;
+mod assertions;
 mod signatures;
 mod signed_tokens;
 mod upstream_credentials;

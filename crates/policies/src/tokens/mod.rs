@@ -1,6 +1,11 @@
 //! `tokens`: where a route ends in a token service of the gateway's own. Gives out tokens, revokes them, tells what they stand for.
 
 mod access;
+#[cfg(feature = "saml")]
+mod assertion;
+#[cfg(not(feature = "saml"))]
+#[path = "without_saml.rs"]
+mod assertion;
 mod config;
 mod form;
 mod login;
@@ -28,6 +33,7 @@ pub use config::{Endpoint, TokensConfig};
 
 use crate::{basic_auth, key_auth};
 use access::Minting;
+use assertion::Assertions;
 use form::Form;
 use login::Login;
 use signing::Signing;
@@ -103,6 +109,12 @@ impl PolicyConfig for TokensConfig {
             true => Some(Users::of(&service.users, ctx)?),
             false => None,
         };
+        let assertions = match &service.saml {
+            Some(settings) if self.endpoint == Endpoint::Token && service.grants.contains(&GrantType::Saml2Bearer) => {
+                Some(Assertions::build(settings, ctx)?)
+            }
+            Some(_) | None => None,
+        };
         let owner = format!("tokens.{}", service.name.value);
         let policy = Tokens {
             name: service.name.value.as_str().into(),
@@ -113,6 +125,7 @@ impl PolicyConfig for TokensConfig {
             keys,
             clients,
             users,
+            assertions,
             accounts: Accounts::of(ctx.carry),
             throttle: ctx.carry.get_or(&owner, "throttle", Throttle::default),
             world: Arc::clone(ctx.world),
@@ -133,6 +146,8 @@ struct Tokens {
     clients: Arc<crate::per_directory::PerDirectory<basic_auth::Known>>,
     /// Where tokens are given for passwords.
     users: Option<Arc<crate::per_directory::PerDirectory<Users>>>,
+    /// Where tokens are given for assertions.
+    assertions: Option<Assertions>,
     accounts: Arc<Accounts>,
     throttle: Arc<Throttle>,
     world: Arc<dyn World>,
@@ -152,7 +167,10 @@ impl Policy for Tokens {
     }
 
     fn request_body(&self, _: &Exchange) -> BodyNeed {
-        if self.endpoint.is_read() { BodyNeed::Untouched } else { BodyNeed::Whole { max: form::MOST } }
+        if self.endpoint.is_read() {
+            return BodyNeed::Untouched;
+        }
+        BodyNeed::Whole { max: form::MOST + self.assertions.as_ref().map_or(0, Assertions::longest) }
     }
 
     fn sees_answers(&self) -> bool {
@@ -173,7 +191,13 @@ impl Policy for Tokens {
                 Ok(Login::Password) => {
                     format!("the service `{name}` would check the username and the password in the body")
                 }
+                Ok(Login::Assertion) => format!("the service `{name}` would judge the assertion in the body"),
                 // a form that is not at hand here
+                Err(refused)
+                    if self.users.is_none() && self.assertions.is_some() && refused.error == "invalid_request" =>
+                {
+                    format!("the service `{name}` would judge the assertion in the body")
+                }
                 Err(refused) if self.users.is_some() && refused.error == "invalid_request" => {
                     format!("the service `{name}` would check the username and the password in the body")
                 }
@@ -354,11 +378,15 @@ impl Tokens {
                 Ok(caller) => Login::Caller(caller),
                 Err(refused) => return refused.stop(),
             },
+            Login::Assertion => match self.by_assertion(exchange, form).await {
+                Ok(caller) => Login::Caller(caller),
+                Err(refused) => return refused.stop(),
+            },
             other @ (Login::Caller(_) | Login::Refresh(_)) => other,
         };
         let given = match login {
             // there is none any more
-            Login::Password => Err(Refusal::Unknown.into()),
+            Login::Password | Login::Assertion => Err(Refusal::Unknown.into()),
             Login::Caller(caller) => {
                 let scopes = match login::scopes(form, &caller.scopes) {
                     Ok(scopes) => scopes,
