@@ -232,10 +232,10 @@ fn a_service_that_takes_assertions_says_whose() {
     finds(
         &service("saml2_bearer", &trust(", subject: [], leeway: 11m, max_size: 512B, consumer: \" a\"")),
         &[
-            "bad_value tokens.shop.saml.consumer: expected a name of 1 to 1024 bytes, without control characters and white space at its ends",
             "bad_value tokens.shop.saml.subject: expected 1 to 16 of them, found 0",
             "bad_value tokens.shop.saml.leeway: a leeway is `10m` at most",
             "bad_value tokens.shop.saml.max_size: an assertion has from `1KiB` to `256KiB`",
+            "bad_value tokens.shop.saml.consumer: expected a name of 1 to 1024 bytes, without control characters and white space at its ends",
         ],
     );
 }

@@ -51,7 +51,7 @@ fn judge_encoded(chain: &Chain, token: &str, wall: u64) -> Result<String, String
             assert_eq!(status, 0, "{detail}");
             Ok(exchange.identity.unwrap().subject.to_string())
         }
-        _ => {
+        Outcome::Skip | Outcome::Answer(_) | Outcome::Refuse(..) => {
             assert_eq!(status, 401, "{detail}");
             Err(detail)
         }

@@ -164,7 +164,10 @@ impl<'d> Node<'d> {
             match self.doc.node_kind(id)? {
                 NodeKind::Text(text) | NodeKind::CData(text) => all.push_str(text),
                 NodeKind::Comment(_) => {}
-                _ => return None,
+                NodeKind::Document
+                | NodeKind::Element(_)
+                | NodeKind::ProcessingInstruction(_)
+                | NodeKind::Attribute(..) => return None,
             }
         }
         Some(all)
