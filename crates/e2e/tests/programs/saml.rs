@@ -76,17 +76,8 @@ fn signed(folder: &Folder, key: &str, template: &str) -> String {
     std::fs::read_to_string(folder.path().join("signed.xml")).unwrap()
 }
 
-fn call(client: &mut Client, text: &str) -> u16 {
-    let token = data_encoding::BASE64.encode(text.as_bytes());
-    client.call(format!("GET /direct HTTP/1.1\r\nHost: a\r\nX-Assertion: {token}\r\n\r\n")).status
-}
-
-#[test]
-fn what_xmlsec_signs_is_taken_and_what_is_changed_behind_it_is_not() {
-    if !all_there(&["xmlsec1", "openssl"], &[]) {
-        return;
-    }
-    let folder = Folder::new();
+/// Makes keys, `NAME.key` and `NAME.crt`; where their certificates are.
+fn certificates(folder: &Folder) -> Vec<String> {
     let keys =
         [("rsa", "rsa:2048", ""), ("p256", "ec", "ec_paramgen_curve:P-256"), ("p384", "ec", "ec_paramgen_curve:P-384")];
     for (name, kind, curve) in keys {
@@ -98,8 +89,21 @@ fn what_xmlsec_signs_is_taken_and_what_is_changed_behind_it_is_not() {
         }
         run(folder.path(), "openssl", &make);
     }
-    let files: Vec<String> =
-        keys.iter().map(|(name, ..)| folder.path().join(format!("{name}.crt")).display().to_string()).collect();
+    keys.iter().map(|(name, ..)| folder.path().join(format!("{name}.crt")).display().to_string()).collect()
+}
+
+fn call(client: &mut Client, text: &str) -> u16 {
+    let token = data_encoding::BASE64.encode(text.as_bytes());
+    client.call(format!("GET /direct HTTP/1.1\r\nHost: a\r\nX-Assertion: {token}\r\n\r\n")).status
+}
+
+#[test]
+fn what_xmlsec_signs_is_taken_and_what_is_changed_behind_it_is_not() {
+    if !all_there(&["xmlsec1", "openssl"], &[]) {
+        return;
+    }
+    let folder = Folder::new();
+    let files = certificates(&folder);
     let origin = Origin::echo();
     let gateway = Gateway::start(&format!(
         "workers: 1\naccess_log: off\nlisteners: [{{ bind: 127.0.0.1:0 }}]\nupstreams: {{ origin: {{ targets: [\"{}\"] }} }}\nroutes:\n  \
