@@ -24,7 +24,7 @@ const MOST_KEYS: usize = 128;
 const MOST_TRIED: usize = 4;
 /// Keys that are tried on a signature that names none and is no token's.
 #[cfg(feature = "saml")]
-pub(crate) const MOST_TRIED_BYTES: usize = 8;
+pub(crate) const MOST_SIGNERS: usize = 8;
 /// Bits of an RSA key.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 /// Shortest secret, in bytes: that of HS256.
@@ -449,7 +449,7 @@ impl KeySet {
     #[cfg(feature = "saml")]
     pub(crate) fn verify_bytes(&self, algorithm: Algorithm, signed: &[u8], signature: &[u8]) -> Option<&Key> {
         let possible = self.keys.iter().filter_map(|key| Some((key, key.verifier(algorithm)?)));
-        let mut possible = possible.take(MOST_TRIED_BYTES);
+        let mut possible = possible.take(MOST_SIGNERS);
         possible.find(|(_, verifier)| verifier.verifies_bytes(signed, signature)).map(|(key, _)| &**key)
     }
 }

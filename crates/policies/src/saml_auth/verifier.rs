@@ -11,7 +11,7 @@ use super::said::{self, Said};
 use super::signed::{self, ALGORITHMS};
 use super::{Denied, Refused};
 use crate::claims::{ClaimPath, Rules, Span, Telling, Wanted};
-use crate::jwt::keys::{KeySet, MOST_TRIED_BYTES as MOST_TRIED};
+use crate::jwt::keys::{KeySet, MOST_SIGNERS};
 
 /// Bytes of a file with certificates.
 const MOST_BYTES: u64 = 1 << 20;
@@ -82,8 +82,8 @@ impl Verifier {
                 return None;
             }
         };
-        if keys.len() > MOST_TRIED {
-            let message = format!("the issuer has {} certificates, and {MOST_TRIED} can be tried", keys.len());
+        if keys.len() > MOST_SIGNERS {
+            let message = format!("the issuer has {} certificates, and {MOST_SIGNERS} can be tried", keys.len());
             ctx.error(diagnostic::BAD_VALUE, message, None);
             return None;
         }
