@@ -14,7 +14,7 @@ struct Tool {
     why: &'static str,
 }
 
-const TOOLS: [Tool; 17] = [
+const TOOLS: [Tool; 18] = [
     tool("cc", "build-essential", "linking, and the C parts of the TLS provider"),
     tool("openssl", "openssl", "certificates of tests and benchmark"),
     tool("curl", "curl", "the calls that README shows, and downloads of tests"),
@@ -34,6 +34,7 @@ const TOOLS: [Tool; 17] = [
     tool("go", "golang-go", "the module that holds the test vectors of JOSE"),
     tool("chromium", "chromium", "the browser of tests"),
     tool("slapd", "slapd", "the directory of tests"),
+    tool("xmlsec1", "xmlsec1", "the signer of assertions in tests"),
     tool("pg_ctlcluster", "postgresql", "the database of tests"),
     tool("taskset", "util-linux", "pinning of the benchmark"),
 ];

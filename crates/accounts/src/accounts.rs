@@ -25,6 +25,7 @@ use crate::grant::{Asked, Grant, Issued, Kind, Mint, Token, Wanted, name};
 use crate::intern::{Interned, Texts};
 use crate::journal::{Around, Journal, NotTaken};
 use crate::mark::Mark;
+use crate::once::Once;
 use crate::seal::Seal;
 use crate::store::{Store, StoreError};
 use crate::text::{Digest, NoRandomness, Prefix, digest};
@@ -168,6 +169,7 @@ pub struct Accounts {
     /// Logins that have not ended, by id.
     grants: papaya::HashMap<i64, Weak<Grant>>,
     marks: papaya::HashMap<String, Arc<Mark>>,
+    once: Once,
     signing: papaya::HashMap<String, SigningKeyRow>,
     /// Goes up when those change.
     signing_changes: AtomicU64,
@@ -222,6 +224,7 @@ impl Accounts {
             consumers: papaya::HashMap::default(),
             grants: papaya::HashMap::default(),
             marks: papaya::HashMap::default(),
+            once: Once::default(),
             signing: papaya::HashMap::default(),
             signing_changes: AtomicU64::new(0),
             own_seal: OnceLock::new(),

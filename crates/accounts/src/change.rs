@@ -19,13 +19,13 @@ pub enum Change {
     Revoked(i64),
     /// What was issued before a moment is void, of a subject or a credential.
     Void {
-        /// Which: `subject:NAME`, `credential:ID`, `recovery:CODE`, `totp:NAME`, or `all`; `access:` and one of the first two or the last is
+        /// Which: `subject:NAME`, `credential:ID`, `recovery:CODE`, `totp:NAME`, `once:MOMENT:DIGEST`, or `all`; `access:` and one of the first two or the last is
         /// access tokens alone.
         name: String,
         /// Milliseconds since the Unix epoch.
         before: u64,
     },
-    /// What is good once is used up (`recovery:CODE`, `totp:NAME`), up to a moment. Where it was before, nothing of what whoever asks for it
+    /// What is good once is used up (`recovery:CODE`, `totp:NAME`, `once:MOMENT:DIGEST`), up to a moment. Where it was before, nothing of what whoever asks for it
     /// asks for is done; stands first of that.
     UseUp {
         /// Which.

@@ -7,6 +7,7 @@ pub mod grant;
 pub mod consumer;
 mod intern;
 mod expiry;
+mod once;
 pub mod accounts;
 pub mod change;
 mod journal;

@@ -18,6 +18,7 @@ mod policies;
 mod provider;
 mod redirect_uri;
 mod route;
+pub(crate) mod saml;
 pub(crate) mod target;
 mod targets;
 mod tokens;

@@ -29,6 +29,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::language::gate::{Adaptive, Importance, UpstreamLimits};
+pub use crate::language::saml::{ClaimName, SamlConfig, SamlName, SamlPem};
 pub use crate::language::user_sources::UserSources;
 use crate::tree::{At, Node};
 

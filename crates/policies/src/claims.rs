@@ -21,6 +21,12 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    /// A claim with one of these texts.
+    #[cfg(feature = "saml")]
+    pub(crate) fn of_texts(path: ClaimPath, texts: &[String]) -> Wanted {
+        Wanted { path, values: texts.iter().map(|text| ClaimValue::of(Value::String(text.clone()))).collect() }
+    }
+
     fn is_met(&self, claims: &Map<String, Value>) -> bool {
         let one_of = |found: &Value| self.values.iter().any(|wanted| wanted.is(found));
         match self.path.find(claims) {

@@ -15,6 +15,8 @@ pub mod token_auth;
 pub mod jwt;
 pub mod introspection;
 pub mod oidc;
+#[cfg(feature = "saml")]
+pub mod saml_auth;
 pub mod mtls_auth;
 pub mod hmac_auth;
 pub mod signature_auth;
@@ -70,6 +72,8 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<jwt::JwtConfig>(Phase::Authenticate, include_str!("jwt/README.md")),
     PolicyRow::of::<introspection::IntrospectionConfig>(Phase::Authenticate, include_str!("introspection/README.md")),
     PolicyRow::of::<oidc::OidcConfig>(Phase::Authenticate, include_str!("oidc/README.md")),
+    #[cfg(feature = "saml")]
+    PolicyRow::of::<saml_auth::SamlAuthConfig>(Phase::Authenticate, include_str!("saml_auth/README.md")),
     PolicyRow::of::<mtls_auth::MtlsAuthConfig>(Phase::Authenticate, include_str!("mtls_auth/README.md")),
     PolicyRow::of::<hmac_auth::HmacAuthConfig>(Phase::Authenticate, include_str!("hmac_auth/README.md")),
     PolicyRow::of::<signature_auth::SignatureAuthConfig>(Phase::Authenticate, include_str!("signature_auth/README.md")),

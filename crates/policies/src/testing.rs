@@ -59,6 +59,7 @@ pub(crate) fn token_service(name: &str) -> TokenService {
         grants: vec![GrantType::Key, GrantType::ClientCredentials, GrantType::RefreshToken],
         users: UserSources(vec![UserSource::Embedded]),
         provider: None,
+        saml: None,
         format: TokenFormat::Opaque,
         access: minutes(15),
         code: std::time::Duration::from_secs(30),

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::{ACCESS, Accounts};
 use crate::change::{Change, GrantRow, TokenRow};
 use crate::grant::{Grant, Token};
+use crate::once;
 
 impl Accounts {
     /// Takes in what was kept, or what another process did. `grants` holds logins whose tokens may come behind them.
@@ -21,6 +22,11 @@ impl Accounts {
             Change::Void { name, before } => match name.split_once(':') {
                 None => self.void_all(before),
                 Some((ACCESS, whose)) => self.void_access(whose.split_once(':'), before),
+                Some((once::KIND, name)) => {
+                    if let Some(of) = once::parse(name) {
+                        self.once.note(of, before, now);
+                    }
+                }
                 // the largest number that a store can keep
                 Some((kind, name)) if i64::try_from(before).is_ok_and(|before| before < i64::MAX) => {
                     self.void(kind, name, before);

@@ -6,6 +6,7 @@ use super::{ACCESS, Accounts, Revoked, Trouble, Whose};
 use crate::change::Change;
 use crate::grant::{Grant, Kind};
 use crate::mark::Mark;
+use crate::once::{self, Taken};
 
 impl Accounts {
     /// Whether a login was not revoked, nor its subject, its credential or everything since it began. What it depends on is looked at once
@@ -160,5 +161,20 @@ impl Accounts {
             return Ok(false);
         }
         self.write(vec![Change::UseUp { name: format!("{kind}:{name}"), before: moment }]).await
+    }
+
+    /// Uses up what is good once and ends by itself, such as an assertion that somebody else issued: `name` is what tells it from all others of
+    /// its kind, and `until` when it is void anyhow, after which it is forgotten. Says whether it was still good, as [`Accounts::use_up`] does.
+    ///
+    /// # Errors
+    /// When that cannot be made to last, or too many are remembered; it is good no more all the same.
+    pub async fn use_once(&self, kind: &'static str, name: &str, until: u64, now: u64) -> Result<bool, Trouble> {
+        let of = once::digest_of(kind, name);
+        match self.once.take(of, until, now) {
+            Taken::First => {}
+            Taken::Again => return Ok(false),
+            Taken::Full => return Err(Trouble::Busy),
+        }
+        self.write(vec![Change::UseUp { name: once::name(&of, until), before: until }]).await
     }
 }

@@ -876,3 +876,29 @@ fn what_comes_back_as_news_is_counted_once_and_stays_within_reach() {
         );
     }
 }
+
+#[test]
+fn what_ends_by_itself_is_good_once_also_after_a_restart_and_forgotten_when_it_ended() {
+    let folder = Folder::new();
+    let rows = || {
+        let store = rusqlite::Connection::open(folder.0.join("daemun.db")).unwrap();
+        store.query_row("SELECT count(*) FROM voids", [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let accounts = folder.open(NOW);
+    assert!(wait(accounts.use_once("saml", "issuer _a", NOW + MINUTE, NOW)).unwrap());
+    assert!(!wait(accounts.use_once("saml", "issuer _a", NOW + MINUTE, NOW + 1)).unwrap());
+    assert!(wait(accounts.use_once("saml", "issuer _b", NOW + 9 * MINUTE, NOW)).unwrap());
+    drop(accounts);
+    let accounts = folder.open(NOW + 1);
+    for name in ["issuer _a", "issuer _b"] {
+        assert!(!wait(accounts.use_once("saml", name, NOW + 9 * MINUTE, NOW + 2)).unwrap(), "{name}");
+    }
+    drop(accounts);
+    assert_eq!(rows(), 2);
+    let mut store = folder.store();
+    assert_eq!(store.forget(NOW + MINUTE, 100), Ok(0), "it ends in that moment, and not before");
+    assert_eq!((store.forget(NOW + MINUTE + 1, 100), rows()), (Ok(1), 1));
+    let accounts = folder.open(NOW + 2 * MINUTE);
+    assert!(wait(accounts.use_once("saml", "issuer _a", NOW + 3 * MINUTE, NOW + 2 * MINUTE)).unwrap());
+    assert!(!wait(accounts.use_once("saml", "issuer _b", NOW + 9 * MINUTE, NOW + 2 * MINUTE)).unwrap());
+}

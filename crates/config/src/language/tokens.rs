@@ -12,8 +12,8 @@ use crate::decode::{
 };
 use crate::diagnostic::{BAD_VALUE, CONFLICTING_KEYS, Diagnostic, MISSING_KEY, NO_EFFECT, SHORT_KEY};
 use crate::model::{
-    GrantType, Secret, ServiceUrls, SignedTokens, SigningAlgorithm, Spanned, StoreConfig, TokenFormat, TokenMember,
-    TokenService, UserSource, UserSources,
+    GrantType, SamlConfig, Secret, ServiceUrls, SignedTokens, SigningAlgorithm, Spanned, StoreConfig, TokenFormat,
+    TokenMember, TokenService, UserSource, UserSources,
 };
 use crate::settings;
 use crate::tree::{At, Node};
@@ -117,6 +117,8 @@ settings! {
         provider: Option<ProviderText>,
         /// One-time codes, which a login in a browser comes to.
         code: CodeText = "{}",
+        /// Whose SAML assertions `saml2_bearer` gives tokens for.
+        saml: Option<Box<SamlConfig>>,
         /// Access tokens.
         access: AccessText = "{}",
         /// Refresh tokens, or `off`.
@@ -371,6 +373,7 @@ impl TokenServiceText {
         }
         self.check_codes(node, cx);
         self.check_answer(node, cx);
+        self.check_saml(node, cx);
         let longer = |name: &str, lifetime: &TimeLimit, cx: &mut Decoder<'_>| {
             if lifetime.0 > self.login.0 {
                 let at = node.get(name).or_else(|| node.get("login")).unwrap_or(node).at;
@@ -442,6 +445,23 @@ impl TokenServiceText {
         });
     }
 
+    fn check_saml(&self, node: &Node, cx: &mut Decoder<'_>) {
+        let gives = self.grants.0.contains(&GrantType::Saml2Bearer);
+        match (gives, node.entry("saml")) {
+            (true, None) => {
+                let message = "`grants` has `saml2_bearer`, and nothing says whose assertions are taken";
+                let found = Diagnostic::error(MISSING_KEY, node.get("grants").unwrap_or(node).at, message);
+                let help = "write `saml: { issuer: …, certificates: …, audience: …, recipient: … }`";
+                cx.report(found.help(help));
+            }
+            (false, Some(entry)) => {
+                let message = "no assertion is ever taken: `grants` does not have `saml2_bearer`";
+                cx.key("saml", |cx| cx.report(Diagnostic::warning(NO_EFFECT, entry.key_at, message)));
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+
     fn gives_for_passwords(&self) -> bool {
         self.grants.0.contains(&GrantType::Password)
     }
@@ -474,6 +494,7 @@ impl TokenServiceText {
             grants: self.grants.0,
             users: self.users,
             provider: self.provider.map(|provider| Box::new(provider.lower())),
+            saml: self.saml,
             format,
             access,
             code: self.code.lifetime.0,

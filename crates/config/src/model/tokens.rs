@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Secret, Spanned, UserSources};
+use super::{SamlConfig, Secret, Spanned, UserSources};
 use crate::decode::{ClaimPath, ClaimValue};
 use crate::settings;
 use crate::tree::At;
@@ -35,6 +35,8 @@ settings! {
         Password = "password",
         /// The code of a login in a browser (RFC 6749, section 4.1).
         AuthorizationCode = "authorization_code",
+        /// A SAML 2.0 assertion (RFC 7522).
+        Saml2Bearer = "saml2_bearer",
     }
 }
 
@@ -84,12 +86,13 @@ impl TokenMember {
 
 impl GrantType {
     /// All of them.
-    pub const ALL: [GrantType; 5] = [
+    pub const ALL: [GrantType; 6] = [
         GrantType::Key,
         GrantType::ClientCredentials,
         GrantType::RefreshToken,
         GrantType::Password,
         GrantType::AuthorizationCode,
+        GrantType::Saml2Bearer,
     ];
 
     /// As clients write it.
@@ -101,6 +104,7 @@ impl GrantType {
             GrantType::RefreshToken => "refresh_token",
             GrantType::Password => "password",
             GrantType::AuthorizationCode => "authorization_code",
+            GrantType::Saml2Bearer => "urn:ietf:params:oauth:grant-type:saml2-bearer",
         }
     }
 }
@@ -187,6 +191,8 @@ pub struct TokenService {
     pub users: UserSources,
     /// Where users log in with a browser; there where tokens are given for codes.
     pub provider: Option<Box<LoginProvider>>,
+    /// Whose SAML assertions tokens are given for.
+    pub saml: Option<Box<SamlConfig>>,
     /// What access tokens are.
     pub format: TokenFormat,
     /// How long access tokens last.

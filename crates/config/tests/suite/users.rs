@@ -207,3 +207,35 @@ fn what_cannot_be_a_second_factor_or_a_name_is_refused() {
         ],
     );
 }
+
+#[test]
+fn a_service_that_takes_assertions_says_whose() {
+    let service = |grants: &str, saml: &str| {
+        format!("{ROUTE}store: memory\ntokens: {{ shop: {{ grants: [{grants}], refresh: off{saml} }} }}")
+    };
+    let trust = |more: &str| {
+        format!(
+            ", saml: {{ issuer: https://idp.test, certificates: idp.crt, audience: a, recipient: https://api.test/auth{more} }}"
+        )
+    };
+    finds(&service("saml2_bearer", &trust("")), &[]);
+    finds(&service("saml2_bearer", &trust(", roles: \"http://idp.test/role\", claims: { \"urn:a\": [b, c] }")), &[]);
+    finds(
+        &service("saml2_bearer", ""),
+        &["missing_key tokens.shop: `grants` has `saml2_bearer`, and nothing says whose assertions are taken; \
+           write `saml: { issuer: …, certificates: …, audience: …, recipient: … }`"],
+    );
+    finds(
+        &service("key", &trust("")),
+        &["no_effect tokens.shop.saml: no assertion is ever taken: `grants` does not have `saml2_bearer`"],
+    );
+    finds(
+        &service("saml2_bearer", &trust(", subject: [], leeway: 11m, max_size: 512B, consumer: \" a\"")),
+        &[
+            "bad_value tokens.shop.saml.subject: expected 1 to 16 of them, found 0",
+            "bad_value tokens.shop.saml.leeway: a leeway is `10m` at most",
+            "bad_value tokens.shop.saml.max_size: an assertion has from `1KiB` to `256KiB`",
+            "bad_value tokens.shop.saml.consumer: expected a name of 1 to 1024 bytes, without control characters and white space at its ends",
+        ],
+    );
+}

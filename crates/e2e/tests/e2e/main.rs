@@ -32,6 +32,7 @@ mod anonymous;
 mod users;
 mod forward_auth;
 mod tokens;
+mod assertions;
 mod signatures;
 mod signed_tokens;
 mod upstream_credentials;

@@ -22,6 +22,9 @@ use crate::strict_json::read_object;
 const MOST_KEYS: usize = 128;
 /// Keys that are tried on a token that names none.
 const MOST_TRIED: usize = 4;
+/// Keys that are tried on a signature that names none and is no token's.
+#[cfg(feature = "saml")]
+pub(crate) const MOST_SIGNERS: usize = 8;
 /// Bits of an RSA key.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 /// Shortest secret, in bytes: that of HS256.
@@ -213,7 +216,7 @@ impl Key {
     }
 
     /// Which one it is, as long as the process runs; a key that is fetched again stays the same.
-    pub(super) fn serial(&self) -> u64 {
+    pub(crate) fn serial(&self) -> u64 {
         self.serial
     }
 
@@ -224,10 +227,14 @@ impl Key {
 
 impl Verifier {
     fn verifies(&self, token: &Jws<'_>) -> bool {
+        self.verifies_bytes(token.signed, &token.signature)
+    }
+
+    fn verifies_bytes(&self, signed: &[u8], signature: &[u8]) -> bool {
         match self {
             // in constant time, and of the whole tag only
-            Verifier::Secret(key) => hmac::verify(key, token.signed, &token.signature).is_ok(),
-            Verifier::Public(key) => key.verify_sig(token.signed, &token.signature).is_ok(),
+            Verifier::Secret(key) => hmac::verify(key, signed, signature).is_ok(),
+            Verifier::Public(key) => key.verify_sig(signed, signature).is_ok(),
         }
     }
 }
@@ -436,5 +443,13 @@ impl KeySet {
         let possible = possible.filter_map(|key| Some((key, key.verifier(token.header.algorithm)?)));
         let found = possible.take(MOST_TRIED).find(|(_, verifier)| verifier.verifies(token));
         found.map(|(key, _)| &**key).ok_or(Unverified::UnknownKey)
+    }
+
+    /// The key that bytes are signed with, of whichever there is; for signatures that name none.
+    #[cfg(feature = "saml")]
+    pub(crate) fn verify_bytes(&self, algorithm: Algorithm, signed: &[u8], signature: &[u8]) -> Option<&Key> {
+        let possible = self.keys.iter().filter_map(|key| Some((key, key.verifier(algorithm)?)));
+        let mut possible = possible.take(MOST_SIGNERS);
+        possible.find(|(_, verifier)| verifier.verifies_bytes(signed, signature)).map(|(key, _)| &**key)
     }
 }

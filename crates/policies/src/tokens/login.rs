@@ -6,6 +6,7 @@ use daemun_accounts::{Asked, text};
 use daemun_config::model::{GrantType, TokenService};
 use daemun_pipeline::{Directory, Exchange, Identity, Reason};
 
+use super::assertion::Shown as ShownAssertion;
 use super::code::Shown;
 use super::form::Form;
 use super::throttle::Who;
@@ -24,6 +25,8 @@ pub(super) enum Login {
     Password,
     /// A client, with the code of a login.
     Code(Shown),
+    /// The subject of an assertion, which is still to be judged.
+    Assertion,
 }
 
 /// A refresh token as it was shown.
@@ -47,6 +50,8 @@ pub(super) struct Caller {
     groups: Vec<String>,
     /// Whether refresh tokens are given for it: not where the credential is always at hand (RFC 6749, section 4.4.3).
     refreshes: bool,
+    /// How long its tokens last at most, milliseconds, where the credential says so.
+    most: Option<u64>,
 }
 
 impl Caller {
@@ -62,7 +67,7 @@ impl Caller {
             claims: serde_json::Map::new(),
             access: millis(service.access),
             refresh: service.refresh.filter(|_| self.refreshes).map(millis),
-            longest: millis(service.longest),
+            longest: millis(service.longest).min(self.most.unwrap_or(u64::MAX)),
             most: service.most,
         }
     }
@@ -96,6 +101,7 @@ impl Tokens {
             GrantType::RefreshToken => self.by_refresh_token(exchange, form).map(Login::Refresh),
             GrantType::Password => Ok(Login::Password),
             GrantType::AuthorizationCode => self.by_code(exchange, form).map(Login::Code),
+            GrantType::Saml2Bearer => Ok(Login::Assertion),
         }
     }
 
@@ -183,6 +189,7 @@ impl Tokens {
                 roles: identity.roles.clone(),
                 groups: identity.groups.clone(),
                 refreshes: true,
+                most: None,
             }),
             Err(refused) => Err(of_user(&refused)),
         }
@@ -198,6 +205,66 @@ impl Tokens {
             roles: Vec::new(),
             groups: Vec::new(),
             refreshes,
+            most: None,
+        }
+    }
+
+    /// By an assertion of the form, which is used up by that (RFC 7522, sections 2.1 and 3).
+    pub(super) async fn by_assertion(&self, exchange: &Exchange, form: &Form) -> Result<Caller, Refused> {
+        let Some(assertions) = &self.assertions else { return Err(Refused::grant("the service takes no assertions")) };
+        let text = form.get("assertion").ok_or_else(|| Refused::malformed("`assertion` is missing"))?;
+        self.may_try(exchange, None)?;
+        let now = exchange.wall / 1_000_000;
+        let judged = assertions.judge(text, exchange.wall);
+        let judged = judged.and_then(|shown| self.subject_of(&shown, now).map(|caller| (shown, caller)));
+        let (shown, caller) = judged.map_err(|why| {
+            self.failed(exchange, None);
+            Refused { why: why.into(), ..Refused::grant("") }
+        })?;
+        // what cannot be had does not use it up
+        scopes(form, &caller.scopes)?;
+        match self.accounts.use_once("saml", &shown.name, shown.until, now).await {
+            Ok(true) => Ok(caller),
+            Ok(false) => {
+                self.failed(exchange, None);
+                Err(Refused::grant("the assertion was used before"))
+            }
+            Err(trouble) => {
+                let detail = "tokens cannot be kept just now";
+                let refused = Refused::new(Reason::StoreUnavailable, "temporarily_unavailable", detail, detail);
+                Err(Refused { why: trouble.to_string().into(), retry: Some(1), ..refused })
+            }
+        }
+    }
+
+    /// Who the subject of an assertion is here: a consumer of the configuration where the settings say so, and no consumer elsewhere.
+    fn subject_of(&self, shown: &ShownAssertion, now: u64) -> Result<Caller, String> {
+        let identity = &shown.identity;
+        if self.accounts.is_void_credential(&shown.credential) {
+            return Err("what the issuer says was revoked".to_owned());
+        }
+        let credential: Box<str> = shown.credential.as_str().into();
+        // no refresh tokens: whoever may go on has another assertion (RFC 7521, section 4.1)
+        let most = shown.session_ends.map(|ends| ends.saturating_sub(now));
+        let found = |name: &str| self.keys.directory.find(name).and_then(|id| self.keys.directory.get(id));
+        match identity.consumer.as_deref().map(found) {
+            Some(Some(consumer)) => {
+                Ok(Caller { most, ..declared(&consumer.name, &consumer.scopes, credential, false) })
+            }
+            Some(None) => Err("the assertion names no consumer of the configuration".to_owned()),
+            None if found(&identity.subject).is_some() || self.accounts.consumer(&identity.subject).is_some() => {
+                Err("a consumer has the name of the assertion's subject".to_owned())
+            }
+            None => Ok(Caller {
+                subject: identity.subject.clone(),
+                consumer: false,
+                credential,
+                scopes: identity.scopes.clone(),
+                roles: identity.roles.clone(),
+                groups: identity.groups.clone(),
+                refreshes: false,
+                most,
+            }),
         }
     }
 
@@ -277,7 +344,16 @@ pub(super) fn is_still_declared(directory: &Directory, identity: &Identity) -> b
 
 fn declared(name: &str, scopes: &[String], credential: Box<str>, refreshes: bool) -> Caller {
     let (roles, groups) = (Vec::new(), Vec::new());
-    Caller { subject: name.into(), consumer: true, credential, scopes: scopes.to_vec(), roles, groups, refreshes }
+    Caller {
+        subject: name.into(),
+        consumer: true,
+        credential,
+        scopes: scopes.to_vec(),
+        roles,
+        groups,
+        refreshes,
+        most: None,
+    }
 }
 
 /// What is told of a user who gets no tokens (RFC 6749, section 5.2).

@@ -1,6 +1,11 @@
 //! `tokens`: where a route ends in a token service of the gateway's own. Gives out tokens, revokes them, tells what they stand for.
 
 mod access;
+#[cfg(feature = "saml")]
+mod assertion;
+#[cfg(not(feature = "saml"))]
+#[path = "without_saml.rs"]
+mod assertion;
 mod clients;
 mod code;
 mod config;
@@ -32,6 +37,7 @@ pub use config::{Endpoint, TokensConfig};
 use crate::per_directory::PerDirectory;
 use crate::{basic_auth, key_auth};
 use access::Minting;
+use assertion::Assertions;
 use clients::Clients;
 use code::Browsers;
 use form::Form;
@@ -112,11 +118,7 @@ impl PolicyConfig for TokensConfig {
             true => Some(Box::new(Browsers::of(service, ctx)?)),
             false => None,
         };
-        let unknown = self.grants.iter().flatten().find(|grant| !service.grants.contains(grant));
-        if let Some(grant) = unknown {
-            let (grant, name) = (grant.as_str(), &service.name.value);
-            let help = format!("add `{grant}` to `grants` of `tokens.{name}`, or take it out here");
-            ctx.error(diagnostic::BAD_VALUE, format!("`{name}` gives no tokens for `{grant}`"), Some(help));
+        if !self.has_grants_of(service, ctx) {
             return None;
         }
         let (keys, _) = key_auth::Known::of(ctx);
@@ -124,6 +126,12 @@ impl PolicyConfig for TokensConfig {
         let users = match service.grants.contains(&GrantType::Password) {
             true => Some(Users::of(&service.users, ctx)?),
             false => None,
+        };
+        let assertions = match &service.saml {
+            Some(settings) if self.endpoint == Endpoint::Token && service.grants.contains(&GrantType::Saml2Bearer) => {
+                Some(Assertions::build(settings, ctx)?)
+            }
+            Some(_) | None => None,
         };
         let owner = format!("tokens.{}", service.name.value);
         let policy = Tokens {
@@ -138,11 +146,25 @@ impl PolicyConfig for TokensConfig {
             known_clients: PerDirectory::of(ctx, "tokens.clients", Clients::new),
             browsers,
             users,
+            assertions,
             accounts: Accounts::of(ctx.carry),
             throttle: ctx.carry.get_or(&owner, "throttle", Throttle::default),
             world: Arc::clone(ctx.world),
         };
         Some(vec![(Phase::Transform, Box::new(policy) as Box<dyn Policy>)])
+    }
+}
+
+impl TokensConfig {
+    /// Whether the service gives for what a route gives for.
+    fn has_grants_of(&self, service: &TokenService, ctx: &mut BuildContext<'_>) -> bool {
+        let unknown = self.grants.iter().flatten().find(|grant| !service.grants.contains(grant));
+        if let Some(grant) = unknown {
+            let (grant, name) = (grant.as_str(), &service.name.value);
+            let help = format!("add `{grant}` to `grants` of `tokens.{name}`, or take it out here");
+            ctx.error(diagnostic::BAD_VALUE, format!("`{name}` gives no tokens for `{grant}`"), Some(help));
+        }
+        unknown.is_none()
     }
 }
 
@@ -164,6 +186,8 @@ struct Tokens {
     browsers: Option<Box<Browsers>>,
     /// Where tokens are given for passwords.
     users: Option<Arc<PerDirectory<Users>>>,
+    /// Where tokens are given for assertions.
+    assertions: Option<Assertions>,
     accounts: Arc<Accounts>,
     throttle: Arc<Throttle>,
     world: Arc<dyn World>,
@@ -183,7 +207,10 @@ impl Policy for Tokens {
     }
 
     fn request_body(&self, _: &Exchange) -> BodyNeed {
-        if self.endpoint.is_read() { BodyNeed::Untouched } else { BodyNeed::Whole { max: form::MOST } }
+        if self.endpoint.is_read() {
+            return BodyNeed::Untouched;
+        }
+        BodyNeed::Whole { max: form::MOST + self.assertions.as_ref().map_or(0, Assertions::longest) }
     }
 
     fn sees_answers(&self) -> bool {
@@ -409,19 +436,27 @@ impl Tokens {
             Ok(Login::Caller(caller)) => format!("the service `{name}` would give tokens to `{}`", caller.subject),
             Ok(Login::Refresh(_)) => format!("the service `{name}` would give tokens for a refresh token"),
             Ok(Login::Code(_)) => format!("the service `{name}` would give tokens for a code"),
-            Ok(Login::Password) => {
-                format!("the service `{name}` would check the username and the password in the body")
-            }
+            Ok(Login::Password) => self.in_the_body("the username and the password"),
+            Ok(Login::Assertion) => self.in_the_body("the assertion"),
             Err(refused) if refused.error != "invalid_request" => return Err(refused),
-            Err(refused) => match (self.users.is_some(), self.gives_for(GrantType::AuthorizationCode)) {
-                (true, true) => {
-                    format!("the service `{name}` would check the code, or the username and the password, in the body")
+            Err(refused) => {
+                let what = [
+                    (GrantType::AuthorizationCode, "the client and the code"),
+                    (GrantType::Password, "the username and the password"),
+                    (GrantType::Saml2Bearer, "the assertion"),
+                ];
+                let what: Vec<&str> =
+                    what.into_iter().filter(|(grant, _)| self.gives_for(*grant)).map(|(_, what)| what).collect();
+                if what.is_empty() {
+                    return Err(refused);
                 }
-                (true, false) => format!("the service `{name}` would check the username and the password in the body"),
-                (false, true) => format!("the service `{name}` would check the client and the code in the body"),
-                (false, false) => return Err(refused),
-            },
+                self.in_the_body(&what.join(", or "))
+            }
         })
+    }
+
+    fn in_the_body(&self, what: &str) -> String {
+        format!("the service `{}` would check {what} in the body", self.name)
     }
 
     /// What is told of a request whose credentials are not good.
@@ -451,12 +486,16 @@ impl Tokens {
                 Ok(()) => Login::Refresh(shown),
                 Err(refused) => return self.refuse(&refused),
             },
+            Login::Assertion => match self.by_assertion(exchange, form).await {
+                Ok(caller) => Login::Caller(caller),
+                Err(refused) => return self.refuse(&refused),
+            },
             other @ (Login::Caller(_) | Login::Code(_)) => other,
         };
         let in_head = matches!(&login, Login::Refresh(shown) if shown.in_head);
         let given = match login {
             // there is none any more
-            Login::Password => Err(Refusal::Unknown.into()),
+            Login::Password | Login::Assertion => Err(Refusal::Unknown.into()),
             Login::Caller(caller) => {
                 let scopes = match login::scopes(form, &caller.scopes) {
                     Ok(scopes) => scopes,

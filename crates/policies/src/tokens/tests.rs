@@ -1,3 +1,6 @@
+#[cfg(feature = "saml")]
+mod assertions;
+
 use std::sync::Arc;
 
 use daemun_accounts::consumer::Credential;

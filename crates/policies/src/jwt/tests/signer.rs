@@ -106,7 +106,7 @@ impl Signer {
         self.sign_with(algorithm, &header.to_string(), &claims.to_string())
     }
 
-    fn signature(&self, algorithm: Algorithm, message: &[u8]) -> Vec<u8> {
+    pub(crate) fn signature(&self, algorithm: Algorithm, message: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
         match self {
             Signer::Secret(secret) => {
