@@ -124,3 +124,18 @@ fn calls_are_served_while_many_log_in_at_once() {
         }
     }
 }
+
+#[test]
+fn of_one_time_passwords_that_come_at_once_no_more_are_judged_than_one_after_another() {
+    let origin = Origin::echo();
+    let gateway = Gateway::start(&yaml(&origin, "memory"));
+    let mut crowd: Vec<Client> = (0..24).map(|_| gateway.connect()).collect();
+    for (number, client) in crowd.iter_mut().enumerate() {
+        client.send(login("carol", PASSWORD, &format!("&otp=dmn_recovery_code_of_carol_1{number:03}")));
+    }
+    let statuses: Vec<u16> = crowd.iter_mut().map(|client| client.response().expect("an answer").status).collect();
+    let count = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count();
+    assert_eq!((count(400), count(429)), (2, 22), "{statuses:?}");
+    let right = gateway.connect().call(login("carol", PASSWORD, &format!("&otp={RECOVERY}")));
+    assert_eq!(right.status, 429, "who waits is not told that one is right");
+}

@@ -7,7 +7,7 @@ use daemun_config::model::{GrantType, TokenService};
 use daemun_pipeline::{Exchange, Reason};
 
 use super::form::Form;
-use super::throttle::Who;
+use super::throttle::Try;
 use super::users;
 use super::{Refused, Tokens, millis};
 use crate::basic_auth::presented;
@@ -70,7 +70,7 @@ pub(super) fn scopes(form: &Form, known: &[String]) -> Result<Vec<String>, Refus
 }
 
 impl Tokens {
-    /// Who asks, by what stands in the request. Guessing is slowed down.
+    /// Who asks, by what stands in the request. Guessing passwords is slowed down.
     pub(super) fn login(&self, exchange: &Exchange, form: &Form) -> Result<Login, Refused> {
         let asked = match form.get("grant_type") {
             Some(named) => [GrantType::Key, GrantType::ClientCredentials, GrantType::RefreshToken, GrantType::Password]
@@ -103,27 +103,7 @@ impl Tokens {
         Err(Refused::malformed("there is neither a `grant_type` nor a key"))
     }
 
-    /// Refuses who has failed too often, whatever is tried now.
-    fn may_try(&self, exchange: &Exchange, name: Option<&str>) -> Result<(), Refused> {
-        let now = exchange.now();
-        let waits = self.throttle.wait(Who::at(exchange.client.ip), now);
-        let waits = waits.max(name.and_then(|name| self.throttle.wait(Who::Name(name), now)));
-        let Some(seconds) = waits else { return Ok(()) };
-        let detail = "too many credentials were not good; try again later";
-        let refused = Refused::new(Reason::RateLimited, "slow_down", detail, "guessing is slowed down");
-        Err(Refused { retry: Some(seconds), ..refused })
-    }
-
-    fn failed(&self, exchange: &Exchange, name: Option<&str>) {
-        let now = exchange.now();
-        self.throttle.failed(Who::at(exchange.client.ip), now);
-        if let Some(name) = name {
-            self.throttle.failed(Who::Name(name), now);
-        }
-    }
-
     fn by_key(&self, exchange: &Exchange) -> Result<Caller, Refused> {
-        self.may_try(exchange, None)?;
         let header = Some(self.service.key_header.as_str().into());
         let sources = Sources { header, query: None, scheme: None };
         let found = sources.find(&exchange.request, |_, key| text::digest(key));
@@ -144,7 +124,7 @@ impl Tokens {
             held.note_use(now);
             return Ok(self.held(&held, true));
         }
-        self.failed(exchange, None);
+        // not counted: a key cannot be guessed, and whoever shows wrong ones would shut out all who share the address
         Err(Refused::client("the key is none of those known, or not good any more"))
     }
 
@@ -204,7 +184,10 @@ impl Tokens {
             }
             (Ok(None) | Err(_), _) => return Err(Refused::client("the client's credentials are malformed")),
         };
-        self.may_try(exchange, Some(&id))?;
+        let tried = Try { address: exchange.client.ip, name: &id, now: exchange.now() };
+        if let Some(seconds) = self.throttle.wait(&tried) {
+            return Err(slow(seconds));
+        }
         let now = exchange.wall / 1_000_000;
         let declared_one = self.clients.value.passwords.find(id.as_bytes(), &secret);
         if let Some(consumer) = declared_one.and_then(|consumer| self.clients.directory.get(consumer)) {
@@ -221,7 +204,9 @@ impl Tokens {
             held.note_use(now);
             return Ok(self.held(&held, false));
         }
-        self.failed(exchange, Some(&id));
+        if let Some(seconds) = self.throttle.failed(&tried) {
+            return Err(slow(seconds));
+        }
         Err(Refused::client("the client is not known, its secret is another, or it is not good any more"))
     }
 
@@ -245,6 +230,13 @@ impl Tokens {
     }
 }
 
+/// Refuses who has failed too often, whatever is tried now.
+fn slow(seconds: u64) -> Refused {
+    let detail = "too many credentials were not good; try again later";
+    let refused = Refused::new(Reason::RateLimited, "slow_down", detail, "guessing is slowed down");
+    Refused { retry: Some(seconds), ..refused }
+}
+
 fn declared(name: &str, scopes: &[String], credential: Box<str>, refreshes: bool) -> Caller {
     let (roles, groups) = (Vec::new(), Vec::new());
     Caller { subject: name.into(), consumer: true, credential, scopes: scopes.to_vec(), roles, groups, refreshes }
@@ -256,17 +248,14 @@ fn of_user(refused: &users::Refused) -> Refused {
     let unavailable = "users cannot be checked just now; try again later";
     let told = |reason, error, detail| Refused::new(reason, error, detail, detail);
     let told = match refused {
-        users::Refused::Wrong(_) => {
+        users::Refused::Wrong(_) | users::Refused::WrongSecondFactor => {
             told(Reason::InvalidGrant, "invalid_grant", "the username or the password is not good here")
         }
         users::Refused::SecondFactor => Refused {
             otp_required: true,
             ..told(Reason::InvalidGrant, "invalid_grant", "a one-time password is needed as well, as `otp`")
         },
-        users::Refused::Slow(seconds) => Refused {
-            retry: Some(*seconds),
-            ..told(Reason::RateLimited, "slow_down", "too many credentials were not good; try again later")
-        },
+        users::Refused::Slow(seconds) => slow(*seconds),
         users::Refused::Busy | users::Refused::Unavailable(_) => {
             Refused { retry: Some(1), ..told(Reason::AuthUnavailable, "temporarily_unavailable", unavailable) }
         }

@@ -103,7 +103,6 @@ impl PolicyConfig for TokensConfig {
             true => Some(Users::of(&service.users, ctx)?),
             false => None,
         };
-        let owner = format!("tokens.{}", service.name.value);
         let policy = Tokens {
             name: service.name.value.as_str().into(),
             service: service.clone(),
@@ -114,7 +113,7 @@ impl PolicyConfig for TokensConfig {
             clients,
             users,
             accounts: Accounts::of(ctx.carry),
-            throttle: ctx.carry.get_or(&owner, "throttle", Throttle::default),
+            throttle: Throttle::of(ctx.carry),
             world: Arc::clone(ctx.world),
         };
         Some(vec![(Phase::Transform, Box::new(policy) as Box<dyn Policy>)])

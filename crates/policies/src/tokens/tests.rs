@@ -145,10 +145,20 @@ fn guessing_is_slowed_down_for_the_guesser_and_the_name() {
         assert_eq!(guess(0).0, 401);
     }
     assert_eq!(guess(0), (429, json!("slow_down")));
-    // a key is not tried either by whoever guessed, until time has passed
-    let key = format!("X-Api-Key: {KEY}\r\n");
-    assert_eq!(ask(&chain, &key, "", 0).0, 429);
-    assert_eq!(ask(&chain, &key, "", 3_000).0, 200);
+    let right = "grant_type=client_credentials&client_id=shop&client_secret=a+secret%3Aof+two";
+    assert_eq!(ask(&chain, "", right, 0), (429, json!("slow_down")), "what is right is not told of either");
+    assert_eq!(ask(&chain, "", right, 3_000).0, 200);
+}
+
+#[test]
+fn keys_cannot_be_guessed_so_that_wrong_ones_slow_nobody_down() {
+    let (bench, _accounts) = bench();
+    let chain = bench.build("tokens: shop").unwrap();
+    for _ in 0..100 {
+        assert_eq!(ask(&chain, "X-Api-Key: no-such-key-00001\r\n", "", 0), (401, json!("invalid_client")));
+    }
+    token(&chain, &format!("X-Api-Key: {KEY}\r\n"), "");
+    token(&chain, "", "grant_type=client_credentials&client_id=shop&client_secret=a+secret%3Aof+two");
 }
 
 #[test]
