@@ -1,6 +1,6 @@
 //! HTTP Basic on the wire: who comes in, what the upstream learns, and what nobody learns.
 
-use daemun_e2e::{Client, Lane, Response};
+use daemun_e2e::{Client, Gateway, Lane, Response};
 
 /// `shop:correct horse`, `shop:wrong horse!`, `nobody:correct horse`, `partner:pässwörd` and `shop`.
 const SHOP: &str = "Basic c2hvcDpjb3JyZWN0IGhvcnNl";
@@ -84,4 +84,37 @@ fn where_both_are_asked_for_they_must_be_one_consumers() {
     assert_eq!(get(&mut client, &both(SHOP)).status, 200);
     let request = lane.origin.only_request();
     assert_eq!((request.field("x-consumer-name"), request.field("authorization")), (Some("shop-app"), Some(SHOP)));
+}
+
+/// A gateway that answers consumers by itself, and has an admin listener.
+fn alone() -> Gateway {
+    Gateway::start(
+        "workers: 2\naccess_log: off\nlisteners: [{ bind: 127.0.0.1:0 }]\nadmin: { bind: 127.0.0.1:0 }\nstore: memory\n\
+         tokens: { shop: { grants: [client_credentials], refresh: off } }\nroutes:\n  \
+         - { name: login, match: { path: /auth }, tokens: shop }\n  \
+         - { name: all, answer: { body: in }, policies: { basic_auth: {} } }\nconsumers:\n  \
+         - { name: shop-app, basic: { username: shop, password: correct horse } }\n  \
+         - { name: partner, basic: { username: partner, password: pässwörd } }\n",
+    )
+}
+
+#[test]
+fn a_password_that_was_revoked_opens_nothing_on_any_worker() {
+    let gateway = alone();
+    // as many connections as it takes to have some at each worker
+    let mut clients: Vec<Client> = (0..8).map(|_| gateway.connect()).collect();
+    let mut all = |login: &str| -> Vec<u16> {
+        let mut all: Vec<u16> =
+            clients.iter_mut().map(|client| get(client, &format!("Authorization: {login}\r\n")).status).collect();
+        all.dedup();
+        all
+    };
+    assert_eq!((all(SHOP), all(PARTNER)), (vec![200], vec![200]));
+    let (body, host) = (r#"{"credential": "client:shop"}"#, gateway.admin_address());
+    let answer = Client::connect(host).call(format!(
+        "POST /revocations HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!((all(SHOP), all(PARTNER)), (vec![401], vec![200]));
 }

@@ -8,6 +8,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use daemun_accounts::Accounts;
 use daemun_config::diagnostic;
 use daemun_pipeline::{
     BuildContext, ConsumerId, Directory, Exchange, Explanation, Fault, Flow, Identity, Phase, Policy, PolicyConfig,
@@ -44,7 +45,8 @@ impl PolicyConfig for BasicAuthConfig {
         }
         let challenge = format!("{SCHEME} realm=\"{}\", charset=\"UTF-8\"", self.realm).into();
         let removed = if self.forward { Box::from([]) } else { Box::from(["authorization".into()]) };
-        let policy = BasicAuth { known, users, removed, challenge };
+        let accounts = Accounts::of(ctx.carry);
+        let policy = BasicAuth { known, users, accounts, removed, challenge };
         usable.then(|| vec![(Phase::Authenticate, Box::new(policy) as Box<dyn Policy>)])
     }
 }
@@ -77,6 +79,7 @@ struct BasicAuth {
     known: Arc<PerDirectory<Known>>,
     /// Where those are known who are no consumers.
     users: Option<Arc<PerDirectory<Users>>>,
+    accounts: Arc<Accounts>,
     /// What does not go on to the upstream; empty where it does.
     removed: Box<[Box<str>]>,
     challenge: Box<str>,
@@ -87,6 +90,8 @@ struct BasicAuth {
 enum Refused {
     Absent(Absent),
     Unknown,
+    /// A consumer's, and revoked.
+    Void,
     /// Another authenticator found another caller.
     Another,
     User(users::Refused),
@@ -99,7 +104,7 @@ enum Shown {
     /// A user whose password was good a short while ago.
     User(Arc<Identity>),
     /// Whoever is still to be asked for.
-    Somebody { name: String, password: Vec<u8> },
+    Somebody { name: String, password: Vec<u8>, no_consumer: Refused },
 }
 
 impl Policy for BasicAuth {
@@ -111,8 +116,8 @@ impl Policy for BasicAuth {
         match (shown, &self.users) {
             (Shown::Consumer(consumer), _) => Flow::Now(self.admit(consumer, exchange)),
             (Shown::User(identity), _) => Flow::Now(self.admit_user(&identity, exchange)),
-            (Shown::Somebody { .. }, None) => Flow::Now(Err(self.refusal(&Refused::Unknown))),
-            (Shown::Somebody { name, password }, Some(users)) => Flow::Later(Box::pin(async move {
+            (Shown::Somebody { no_consumer, .. }, None) => Flow::Now(Err(self.refusal(&no_consumer))),
+            (Shown::Somebody { name, password, .. }, Some(users)) => Flow::Later(Box::pin(async move {
                 let checked = users.value.check_kept(&login(exchange, &name, &password)).await;
                 match checked {
                     Ok(identity) => self.admit_user(&identity, exchange),
@@ -137,8 +142,10 @@ impl Policy for BasicAuth {
                 (self.admit(consumer, exchange), name)
             }
             (Shown::User(identity), _) => (self.admit_user(&identity, exchange), identity.subject.to_string()),
-            (Shown::Somebody { .. }, None) => (Err(self.refusal(&Refused::Unknown)), String::new()),
-            (Shown::Somebody { name, password }, Some(users)) => {
+            (Shown::Somebody { no_consumer, .. }, None) => {
+                return Explanation::stop(&self.refusal(&no_consumer), no_consumer.as_str());
+            }
+            (Shown::Somebody { name, password, .. }, Some(users)) => {
                 match users.value.explain(&login(exchange, &name, &password)) {
                     Explained::User(identity) => (self.admit_user(&identity, exchange), identity.subject.to_string()),
                     Explained::Asked => {
@@ -153,10 +160,7 @@ impl Policy for BasicAuth {
         };
         match admitted {
             Ok(()) => Explanation::pass(format!("username and password are those of `{name}`")),
-            Err(stop) => {
-                let why = if name.is_empty() { Refused::Unknown } else { Refused::Another };
-                Explanation::stop(&stop, why.as_str())
-            }
+            Err(stop) => Explanation::stop(&stop, Refused::Another.as_str()),
         }
     }
 }
@@ -176,6 +180,7 @@ impl Refused {
             Refused::Absent(Absent::Malformed) => "the credentials are not base64 of `username:password`",
             Refused::Another => "username and password are not the authenticated consumer's",
             Refused::Unknown => "username and password are not those of a consumer",
+            Refused::Void => "username and password are a consumer's, and were revoked",
             Refused::User(why) => why.why(),
         }
     }
@@ -185,15 +190,17 @@ impl BasicAuth {
     fn shown(&self, exchange: &Exchange) -> Result<Shown, Refused> {
         let known = &self.known.value.passwords;
         let look_up = |username: &[u8], password: &[u8]| {
-            if let Some(consumer) = known.find(username, password) {
-                return Ok(Shown::Consumer(consumer));
-            }
-            let users = self.users.as_ref().ok_or(Refused::Unknown)?;
+            let no_consumer = match known.find(username, password) {
+                Some((_, credential)) if self.accounts.is_void(credential) => Refused::Void,
+                Some((consumer, _)) => return Ok(Shown::Consumer(consumer)),
+                None => Refused::Unknown,
+            };
             let name = std::str::from_utf8(username).map_err(|_| Refused::Unknown)?;
-            if let Some(identity) = users.value.cached(&login(exchange, name, password)) {
+            let users = self.users.as_ref();
+            if let Some(identity) = users.and_then(|users| users.value.cached(&login(exchange, name, password))) {
                 return Ok(Shown::User(identity));
             }
-            Ok(Shown::Somebody { name: name.to_owned(), password: password.to_owned() })
+            Ok(Shown::Somebody { name: name.to_owned(), password: password.to_owned(), no_consumer })
         };
         presented::find(&exchange.request.head, look_up).map_err(Refused::Absent)?
     }
@@ -236,7 +243,7 @@ impl BasicAuth {
                 let fault = Fault::new(Reason::AuthUnavailable, "users cannot be checked just now; try again later");
                 fault.field("Retry-After", "1")
             }
-            Refused::Absent(_) | Refused::Unknown | Refused::Another | Refused::User(_) => {
+            Refused::Absent(_) | Refused::Unknown | Refused::Void | Refused::Another | Refused::User(_) => {
                 let detail = "the request has no username and password that are known here";
                 Fault::new(Reason::Unauthenticated, detail).field("WWW-Authenticate", &*self.challenge)
             }

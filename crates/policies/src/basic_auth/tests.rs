@@ -1,11 +1,12 @@
 //! What `basic_auth` holds beyond its page.
 
+use daemun_accounts::{Accounts, Revoked};
 use daemun_pipeline::{Consumer, FieldId, Outcome};
 use proptest::prelude::*;
 
 use super::presented::MAX;
 use crate::base64_text::decode;
-use crate::testing::{Bench, Chain, basic, consumer, told, upstream_lines};
+use crate::testing::{Bench, Chain, basic, consumer, told, upstream_lines, wait};
 
 const PASSWORD: &str = "open sesame: now!";
 
@@ -98,6 +99,21 @@ fn whatever_is_wrong_is_refused_in_the_same_words() {
             assert_eq!(other, "Basic");
         }
     }
+}
+
+#[test]
+fn a_password_that_was_revoked_is_answered_as_an_unknown_one() {
+    let bench = bench();
+    let (chain, accounts) = (bench.build("basic_auth: {}").unwrap(), Accounts::of(&bench.carry));
+    let ask = |login: &str| chain.inward(&mut chain.exchange(&request(login))).1;
+    let (shop, partner) = (format!("shop:{PASSWORD}"), "partner:pässwörd");
+    assert!(ask(&shop).is_ok());
+    wait(accounts.revoke(&Revoked::Credential("client:shop".to_owned()), None, 1)).unwrap();
+    assert_eq!(told(ask(&shop).unwrap_err()), told(ask("shop:another one").unwrap_err()));
+    assert!(ask(partner).is_ok());
+    let (outcome, detail) = chain.explain(&mut chain.exchange(&request(&shop)));
+    assert_eq!(outcome, Outcome::Refuse(401, "unauthenticated"));
+    assert!(detail.contains("were revoked"), "{detail}");
 }
 
 #[test]

@@ -190,11 +190,11 @@ impl Tokens {
         }
         let now = exchange.wall / 1_000_000;
         let declared_one = self.clients.value.passwords.find(id.as_bytes(), &secret);
-        if let Some(consumer) = declared_one.and_then(|consumer| self.clients.directory.get(consumer)) {
-            let credential = format!("client:{id}");
-            if !self.accounts.is_void_credential(&credential) {
-                return Ok(declared(&consumer.name, &consumer.scopes, credential.into(), false));
-            }
+        let declared_one = declared_one.filter(|(_, credential)| !self.accounts.is_void(credential));
+        if let Some((consumer, credential)) = declared_one
+            && let Some(consumer) = self.clients.directory.get(consumer)
+        {
+            return Ok(declared(&consumer.name, &consumer.scopes, credential.into(), false));
         }
         let digest = text::digest(&secret);
         let held = self.accounts.client(&id).filter(|held| held.is_good(now));
