@@ -118,3 +118,32 @@ fn a_password_that_was_revoked_opens_nothing_on_any_worker() {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!((all(SHOP), all(PARTNER)), (vec![401], vec![200]));
 }
+
+#[test]
+fn who_guesses_is_not_told_which_guess_is_right_by_any_door() {
+    let gateway = alone();
+    let mut client = gateway.connect();
+    let mut number = 0;
+    let mut held = || {
+        // guessed by one door until it is shut; the wait is some seconds
+        loop {
+            number += 1;
+            assert!(number < 1000, "nobody is slowed down");
+            let form = format!("grant_type=client_credentials&client_id=shop&client_secret=guess-{number}");
+            let answer = match number % 2 {
+                0 => get(&mut client, &format!("Authorization: {WRONG}\r\n")),
+                _ => client.call(format!(
+                    "POST /auth HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+                    form.len()
+                )),
+            };
+            match answer.status {
+                401 => {}
+                429 => break assert!(answer.field("retry-after").is_some()),
+                other => panic!("{other}: {}", answer.text()),
+            }
+        }
+        get(&mut client, &format!("Authorization: {SHOP}\r\n")).status == 429
+    };
+    assert!((0..20).any(|_| held()));
+}

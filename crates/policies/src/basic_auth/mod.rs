@@ -19,6 +19,7 @@ pub use config::BasicAuthConfig;
 
 use crate::caller::{self, Unsendable};
 use crate::per_directory::PerDirectory;
+use crate::tokens::throttle::{Throttle, Try};
 use crate::tokens::users::{self, Explained, Users};
 use passwords::Passwords;
 use presented::{Absent, SCHEME};
@@ -46,7 +47,8 @@ impl PolicyConfig for BasicAuthConfig {
         let challenge = format!("{SCHEME} realm=\"{}\", charset=\"UTF-8\"", self.realm).into();
         let removed = if self.forward { Box::from([]) } else { Box::from(["authorization".into()]) };
         let accounts = Accounts::of(ctx.carry);
-        let policy = BasicAuth { known, users, accounts, removed, challenge };
+        let throttle = Throttle::of(ctx.carry);
+        let policy = BasicAuth { known, users, accounts, throttle, removed, challenge };
         usable.then(|| vec![(Phase::Authenticate, Box::new(policy) as Box<dyn Policy>)])
     }
 }
@@ -80,6 +82,7 @@ struct BasicAuth {
     /// Where those are known who are no consumers.
     users: Option<Arc<PerDirectory<Users>>>,
     accounts: Arc<Accounts>,
+    throttle: Arc<Throttle>,
     /// What does not go on to the upstream; empty where it does.
     removed: Box<[Box<str>]>,
     challenge: Box<str>,
@@ -116,7 +119,10 @@ impl Policy for BasicAuth {
         match (shown, &self.users) {
             (Shown::Consumer(consumer), _) => Flow::Now(self.admit(consumer, exchange)),
             (Shown::User(identity), _) => Flow::Now(self.admit_user(&identity, exchange)),
-            (Shown::Somebody { no_consumer, .. }, None) => Flow::Now(Err(self.refusal(&no_consumer))),
+            (Shown::Somebody { name, no_consumer, .. }, None) => {
+                let slow = self.throttle.failed(&tried(exchange, &name)).map(users::Refused::Slow);
+                Flow::Now(Err(self.refusal(&slow.map_or(no_consumer, Refused::User))))
+            }
             (Shown::Somebody { name, password, .. }, Some(users)) => Flow::Later(Box::pin(async move {
                 let checked = users.value.check_kept(&login(exchange, &name, &password)).await;
                 match checked {
@@ -171,6 +177,10 @@ fn login<'a>(exchange: &Exchange, name: &'a str, password: &'a [u8]) -> users::L
     users::Login { name, password, otp: None, address, now, wall }
 }
 
+fn tried<'a>(exchange: &Exchange, name: &'a str) -> Try<'a> {
+    Try { address: exchange.client.ip, name, now: exchange.now() }
+}
+
 impl Refused {
     /// For the log and `explain`.
     fn as_str(&self) -> &str {
@@ -190,12 +200,16 @@ impl BasicAuth {
     fn shown(&self, exchange: &Exchange) -> Result<Shown, Refused> {
         let known = &self.known.value.passwords;
         let look_up = |username: &[u8], password: &[u8]| {
+            let name = std::str::from_utf8(username).map_err(|_| Refused::Unknown)?;
+            // before anything is compared: who guesses is not told by any of it that a guess is right
+            if let Some(seconds) = self.throttle.wait(&tried(exchange, name)) {
+                return Err(Refused::User(users::Refused::Slow(seconds)));
+            }
             let no_consumer = match known.find(username, password) {
                 Some((_, credential)) if self.accounts.is_void(credential) => Refused::Void,
                 Some((consumer, _)) => return Ok(Shown::Consumer(consumer)),
                 None => Refused::Unknown,
             };
-            let name = std::str::from_utf8(username).map_err(|_| Refused::Unknown)?;
             let users = self.users.as_ref();
             if let Some(identity) = users.and_then(|users| users.value.cached(&login(exchange, name, password))) {
                 return Ok(Shown::User(identity));

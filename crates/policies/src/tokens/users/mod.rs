@@ -333,8 +333,10 @@ impl Users {
         Ok(Arc::new(identity))
     }
 
-    /// Who this was a short while ago; no hashing. Only for callers that show no one-time password.
+    /// Who this was a short while ago; no hashing. Only for callers that show no one-time password, and for nobody who has to wait: it would
+    /// tell which guess is right.
     pub(crate) fn cached(&self, login: &Login<'_>) -> Option<Arc<Identity>> {
+        self.may_try(login).ok()?;
         let identity = self.cache.get(&self.cache.tag(login.name, login.password), login.now)?;
         let void = identity.credential.as_deref().is_some_and(|id| self.accounts.is_void(id));
         (!void && self.accounts.consumer(&identity.subject).is_none()).then_some(identity)
