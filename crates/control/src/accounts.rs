@@ -20,6 +20,14 @@ use crate::answer::{self, Answer};
 const MOST: usize = 64 * 1024;
 /// Bytes of a name at most.
 const MOST_NAME: usize = 256;
+/// What a text may have, and what is told where it has more.
+const NAME: (usize, &str) = (MOST_NAME, "a member that is a text has 1 to 256 bytes and no control characters");
+/// As long as a key of the configuration may be.
+const KEY: (usize, &str) = (512, "`key` has 1 to 512 bytes and no control characters");
+/// As long as an id of any kind may be: of a client its username, with what stands before it.
+const CREDENTIAL: (usize, &str) = (512, "`credential` has 1 to 512 bytes and no control characters");
+/// As long as a signed token may be.
+const TOKEN: (usize, &str) = (8 * 1024, "`token` has 1 to 8,192 bytes and no control characters");
 /// Items of a list at most.
 const MOST_ITEMS: usize = 256;
 
@@ -155,12 +163,16 @@ impl Asked<'_> {
     }
 
     fn text(&self, key: &str) -> Result<Option<&str>, Refused> {
+        self.text_of(key, NAME)
+    }
+
+    fn text_of(&self, key: &str, (most, allowed): (usize, &'static str)) -> Result<Option<&str>, Refused> {
         match self.body.get(key) {
             None => Ok(None),
-            Some(Value::String(text)) if (1..=MOST_NAME).contains(&text.len()) && !text.contains(char::is_control) => {
+            Some(Value::String(text)) if (1..=most).contains(&text.len()) && !text.contains(char::is_control) => {
                 Ok(Some(text))
             }
-            Some(_) => Err(bad("a member that is a text has 1 to 256 bytes and no control characters")),
+            Some(_) => Err(bad(allowed)),
         }
     }
 
@@ -360,13 +372,13 @@ impl Asked<'_> {
         if named.iter().filter(|name| self.body.contains_key(**name)).count() != 1 {
             return Err(bad("name one of `token`, `key`, `credential`, `subject` and `all`").into());
         }
-        let (what, told) = if let Some(token) = self.text("token")? {
+        let (what, told) = if let Some(token) = self.text_of("token", TOKEN)? {
             (Revoked::Token(token.to_owned()), "a token".to_owned())
-        } else if let Some(key) = self.text("key")? {
+        } else if let Some(key) = self.text_of("key", KEY)? {
             let id = text::id_of("key", &text::digest(key.as_bytes()));
             let told = format!("key `{id}`");
             (Revoked::Credential(id), told)
-        } else if let Some(id) = self.text("credential")? {
+        } else if let Some(id) = self.text_of("credential", CREDENTIAL)? {
             (Revoked::Credential(id.to_owned()), format!("credential `{id}`"))
         } else if let Some(name) = self.text("subject")? {
             (Revoked::Subject(name.to_owned()), format!("the tokens of `{name}`"))
