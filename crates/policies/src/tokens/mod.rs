@@ -447,7 +447,7 @@ impl Tokens {
             good && !self.is_gone(&token.identity())
         });
         let Some(token) = good else { return answer(&json!({ "active": false })) };
-        let identity = token.grant.identity();
+        let identity = token.identity();
         let mut told = Map::clone(&identity.claims);
         told.extend([
             ("active".to_owned(), true.into()),
@@ -474,9 +474,11 @@ impl Tokens {
         answer(&Value::Object(told))
     }
 
-    /// Whether a user of the configuration whom tokens were given to is let in no more.
+    /// Whether a consumer or user of the configuration whom tokens were given to is let in no more.
     fn is_gone(&self, identity: &Identity) -> bool {
-        matches!(users::as_of_now(Some(&self.keys.directory), identity), Now::Gone)
+        let directory = &self.keys.directory;
+        let undeclared = identity.consumer.as_deref().is_some_and(|name| directory.find(name).is_none());
+        undeclared || matches!(users::as_of_now(Some(directory), identity), Now::Gone)
     }
 
     /// Whether the service gives tokens for this.

@@ -246,6 +246,30 @@ fn whoever_may_ask_is_told_what_a_token_stands_for_and_can_revoke_their_own() {
     assert_eq!(ask(&revokes, &key, "", 0), (400, json!("invalid_request")));
 }
 
+#[test]
+fn whoever_asks_is_told_no_more_scopes_than_a_token_has_and_of_no_consumer_that_is_gone() {
+    let (mut bench, accounts) = bench();
+    let chain = bench.build("tokens: shop").unwrap();
+    let key = "X-Api-Key: other-key-00000001\r\n";
+    let introspect = "{ key_auth: { header: X-Api-Key }, tokens: { service: shop, endpoint: introspect } }";
+    let asks = bench.build(introspect).unwrap();
+    let told =
+        |asks: &Chain, token: &Value, kind: &str| ask(asks, key, &format!("token={}", text_of(token, kind)), 0).1;
+    let wide = token(&chain, &format!("X-Api-Key: {KEY}\r\n"), "");
+    let refresh = format!("grant_type=refresh_token&scope=read&refresh_token={}", text_of(&wide, "refresh_token"));
+    let narrow = token(&chain, "", &refresh);
+    assert_eq!(told(&asks, &narrow, "access_token")["scope"], "read");
+    for (token, kind) in [(&narrow, "refresh_token"), (&wide, "access_token")] {
+        assert_eq!(told(&asks, token, kind)["scope"], "read write", "{kind}");
+    }
+    bench.directory = Bench::new(vec![consumer("b", &[], &["other-key-00000001"])]).directory;
+    let asks = bench.build(introspect).unwrap();
+    for (token, kind) in [(&narrow, "refresh_token"), (&narrow, "access_token"), (&wide, "access_token")] {
+        assert_eq!(told(&asks, token, kind), json!({ "active": false }), "{kind}");
+    }
+    assert!(accounts.check(text_of(&wide, "access_token").as_bytes(), "shop", NOW).is_ok(), "it may come back");
+}
+
 /// The same with signed tokens.
 fn signing_bench(consumers: Vec<Consumer>) -> (Bench, Arc<Accounts>) {
     let how = SignedTokens {
