@@ -147,3 +147,31 @@ fn who_guesses_is_not_told_which_guess_is_right_by_any_door() {
     };
     assert!((0..20).any(|_| held()));
 }
+
+#[test]
+fn who_was_let_in_before_is_not_held_up_by_those_who_guess() {
+    let lane =
+        Lane::start(&yaml("{ basic_auth: {} }", "").replace("upstreams:", "trusted_proxies: [127.0.0.1]\nupstreams:"));
+    let mut client = lane.connect();
+    let mut from = |address: &str, login: &str| {
+        get(&mut client, &format!("X-Forwarded-For: {address}\r\nAuthorization: {login}\r\n")).status
+    };
+    assert_eq!((from("192.0.2.1", SHOP), from("2001:db8:0:1::1", SHOP)), (200, 200));
+    let mut number = 0;
+    let mut held = || {
+        // guessed from everywhere, and there with other names, until a newcomer is held up; the wait is some seconds
+        loop {
+            number += 1;
+            assert!(number < 1000, "nobody is slowed down");
+            from(&format!("198.51.100.{}", number % 250), WRONG);
+            from("192.0.2.1", NOBODY);
+            if from("203.0.113.1", WRONG) == 429 && from("192.0.2.1", NOBODY) == 429 {
+                break;
+            }
+        }
+        // another host of a network that it was let in from, and one of another
+        assert_eq!((from("192.0.2.1", SHOP), from("2001:db8:0:1::2", SHOP)), (200, 200));
+        from("2001:db8:0:2::1", SHOP) == 429 && from("192.0.2.1", PARTNER) == 429
+    };
+    assert!((0..20).any(|_| held()));
+}

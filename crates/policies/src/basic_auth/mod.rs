@@ -19,7 +19,7 @@ pub use config::BasicAuthConfig;
 
 use crate::caller::{self, Unsendable};
 use crate::per_directory::PerDirectory;
-use crate::tokens::throttle::{Throttle, Try};
+use crate::tokens::throttle::{Pair, Throttle, Try};
 use crate::tokens::users::{self, Explained, Users};
 use passwords::Passwords;
 use presented::{Absent, SCHEME};
@@ -103,7 +103,7 @@ enum Refused {
 /// Who a request says it is from.
 enum Shown {
     /// A consumer, by its password.
-    Consumer(ConsumerId),
+    Consumer(ConsumerId, Pair),
     /// A user whose password was good a short while ago.
     User(Arc<Identity>),
     /// Whoever is still to be asked for.
@@ -117,7 +117,10 @@ impl Policy for BasicAuth {
             Err(why) => return Flow::Now(Err(self.refusal(&why))),
         };
         match (shown, &self.users) {
-            (Shown::Consumer(consumer), _) => Flow::Now(self.admit(consumer, exchange)),
+            (Shown::Consumer(consumer, pair), _) => {
+                self.throttle.succeeded(pair);
+                Flow::Now(self.admit(consumer, exchange))
+            }
             (Shown::User(identity), _) => Flow::Now(self.admit_user(&identity, exchange)),
             (Shown::Somebody { name, no_consumer, .. }, None) => {
                 let slow = self.throttle.failed(&tried(exchange, &name)).map(users::Refused::Slow);
@@ -143,7 +146,7 @@ impl Policy for BasicAuth {
             Err(why) => return Explanation::stop(&self.refusal(&why), why.as_str()),
         };
         let (admitted, name) = match (shown, &self.users) {
-            (Shown::Consumer(consumer), _) => {
+            (Shown::Consumer(consumer, _), _) => {
                 let name = self.known.directory.get(consumer).map_or("", |consumer| &consumer.name).to_owned();
                 (self.admit(consumer, exchange), name)
             }
@@ -202,12 +205,13 @@ impl BasicAuth {
         let look_up = |username: &[u8], password: &[u8]| {
             let name = std::str::from_utf8(username).map_err(|_| Refused::Unknown)?;
             // before anything is compared: who guesses is not told by any of it that a guess is right
-            if let Some(seconds) = self.throttle.wait(&tried(exchange, name)) {
+            let tried = tried(exchange, name);
+            if let Some(seconds) = self.throttle.wait(&tried) {
                 return Err(Refused::User(users::Refused::Slow(seconds)));
             }
             let no_consumer = match known.find(username, password) {
                 Some((_, credential)) if self.accounts.is_void(credential) => Refused::Void,
-                Some((consumer, _)) => return Ok(Shown::Consumer(consumer)),
+                Some((consumer, _)) => return Ok(Shown::Consumer(consumer, self.throttle.pair(&tried))),
                 None => Refused::Unknown,
             };
             let users = self.users.as_ref();

@@ -137,6 +137,23 @@ fn who_guesses_has_to_wait_and_is_not_told_which_guess_is_right() {
 }
 
 #[test]
+fn who_was_let_in_before_is_not_held_up_by_those_who_guess() {
+    let chain = chain("{}");
+    let right = format!("shop:{PASSWORD}");
+    assert_eq!(ask(&chain, 1, &right, 0), 0);
+    for other in 2..100 {
+        ask(&chain, other, "shop:a wrong one", 0);
+        ask(&chain, 1, &format!("nobody-{other}:a wrong one"), 0);
+    }
+    assert_eq!((ask(&chain, 100, &right, 0), ask(&chain, 1, "partner:pässwörd", 0)), (429, 429));
+    assert_eq!(ask(&chain, 1, &right, 0), 0);
+    for _ in 0..4 {
+        assert_eq!(ask(&chain, 1, "shop:a wrong one", 0), 401);
+    }
+    assert_eq!(ask(&chain, 1, &right, 0), 429, "who guesses there as well is");
+}
+
+#[test]
 fn what_a_call_shows_that_is_no_login_is_no_guess() {
     let chain = chain("{}");
     for _ in 0..100 {

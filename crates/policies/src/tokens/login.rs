@@ -194,6 +194,7 @@ impl Tokens {
         if let Some((consumer, credential)) = declared_one
             && let Some(consumer) = self.clients.directory.get(consumer)
         {
+            self.throttle.succeeded(self.throttle.pair(&tried));
             return Ok(declared(&consumer.name, &consumer.scopes, credential.into(), false));
         }
         let digest = text::digest(&secret);
@@ -202,6 +203,7 @@ impl Tokens {
             .filter(|held| aws_lc_rs::constant_time::verify_slices_are_equal(&held.credential.digest, &digest).is_ok());
         if let Some(held) = same {
             held.note_use(now);
+            self.throttle.succeeded(self.throttle.pair(&tried));
             return Ok(self.held(&held, false));
         }
         if let Some(seconds) = self.throttle.failed(&tried) {

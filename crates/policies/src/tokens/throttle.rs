@@ -1,5 +1,5 @@
-//! Slows down whoever guesses passwords: failures are counted by address and by the name that is tried, in a table of fixed size. Knows no
-//! password.
+//! Slows down whoever guesses passwords: failures are counted by address, by network and by the name that is tried, in tables of fixed size,
+//! and nobody else's hold up who logged in from an address before. Knows no password.
 
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::net::IpAddr;
@@ -8,23 +8,47 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use daemun_pipeline::Carry;
 
-/// Places of the table. Two that share one slow each other down; whoever guesses cannot choose with whom.
+/// Places of a table. Two that share one slow each other down; whoever guesses cannot choose with whom.
 const PLACES: usize = 1 << 14;
-/// Nanoseconds that each failure costs.
+/// Nanoseconds that each failure costs an address or a name.
 const COST: u64 = 2_000_000_000;
+/// What it costs a network of IPv6, whose owner has as many addresses as they like.
+const NETWORK_COST: u64 = COST / 8;
+/// What it costs who logged in from an address before, which nobody else's failures do.
+const KNOWN_COST: u64 = COST * 3;
 /// Nanoseconds of failures that nobody has to wait for.
 const FREE: u64 = 10 * COST;
 
+type Table = Box<[AtomicU64]>;
+
 /// Failures of the last while: for each place, when it has none left that count.
 pub(crate) struct Throttle {
-    places: Box<[AtomicU64]>,
+    /// Addresses; of IPv6, networks of 64 bits.
+    addresses: Table,
+    /// Networks of IPv6, of 48 bits.
+    networks: Table,
+    names: Table,
+    /// Addresses with names that logged in there.
+    pairs: Table,
+    /// Which pairs have: for each place, the one that did so last.
+    known: Table,
+    /// When nobody has to wait any more.
+    last: AtomicU64,
     secret: RandomState,
 }
 
 impl Default for Throttle {
     fn default() -> Throttle {
-        let places = std::iter::repeat_with(AtomicU64::default).take(PLACES).collect();
-        Throttle { places, secret: RandomState::new() }
+        let table = || std::iter::repeat_with(AtomicU64::default).take(PLACES).collect();
+        Throttle {
+            addresses: table(),
+            networks: table(),
+            names: table(),
+            pairs: table(),
+            known: table(),
+            last: AtomicU64::new(0),
+            secret: RandomState::new(),
+        }
     }
 }
 
@@ -38,12 +62,14 @@ pub(crate) struct Try<'a> {
     pub(crate) now: u64,
 }
 
-/// What failures are counted for.
-#[derive(Clone, Copy, Hash)]
-enum Who<'a> {
-    /// An address; of IPv6, a network of 64 bits.
-    Address(u128),
-    Name(Alike<'a>),
+impl Try<'_> {
+    /// What an address is counted as, and the network of one of IPv6.
+    fn address(&self) -> (u128, Option<u128>) {
+        match self.address.to_canonical() {
+            IpAddr::V4(ip) => (ip.to_ipv6_mapped().to_bits(), None),
+            IpAddr::V6(ip) => (ip.to_bits() >> 64 << 64, Some(ip.to_bits() >> 80 << 80)),
+        }
+    }
 }
 
 /// A name as it is counted: a place may hold names for the same that are written in other letters, or with spaces around.
@@ -56,29 +82,27 @@ impl Hash for Alike<'_> {
     }
 }
 
-/// What was counted before it was known whether it is a failure.
-pub(crate) struct Charge<'a> {
-    place: Option<&'a AtomicU64>,
+/// An address and a name.
+#[derive(Clone, Copy)]
+pub(crate) struct Pair(u64);
+
+/// Where failures are counted, and what one costs there.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    until: &'a AtomicU64,
     cost: u64,
 }
+
+/// What was counted before it was known whether it is a failure.
+pub(crate) struct Charge<'a>(Option<Place<'a>>);
 
 impl Charge<'_> {
     /// Takes it back.
     pub(crate) fn give_back(self) {
-        if let Some(place) = self.place {
-            let less = |until: u64| Some(until.saturating_sub(self.cost));
-            let _ = place.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+        if let Some(Place { until, cost }) = self.0 {
+            let less = |until: u64| Some(until.saturating_sub(cost));
+            let _ = until.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
         }
-    }
-}
-
-impl Try<'_> {
-    fn who(&self) -> [Who<'_>; 2] {
-        let address = match self.address.to_canonical() {
-            IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
-            IpAddr::V6(ip) => ip.to_bits() >> 64 << 64,
-        };
-        [Who::Address(address), Who::Name(Alike(self.name))]
     }
 }
 
@@ -88,34 +112,63 @@ fn wait(until: u64, now: u64) -> Option<u64> {
     (over > 0).then(|| over.div_ceil(1_000_000_000))
 }
 
+fn at(table: &Table, hash: u64) -> Option<&AtomicU64> {
+    table.get(usize::try_from(hash % PLACES as u64).ok()?)
+}
+
 impl Throttle {
     /// The one of the running gateway: for one password there is one, wherever it is shown.
     pub(crate) fn of(carry: &Carry) -> Arc<Throttle> {
         carry.get_or("passwords", "throttle", Throttle::default)
     }
 
-    fn place(&self, who: Who<'_>) -> Option<&AtomicU64> {
-        let hash = usize::try_from(self.secret.hash_one(who) % PLACES as u64).ok()?;
-        self.places.get(hash)
+    /// How many seconds to wait before the next try; `None` for not at all. One load while nobody guesses.
+    #[inline]
+    pub(crate) fn wait(&self, tried: &Try<'_>) -> Option<u64> {
+        if tried.now >= self.last.load(Ordering::Acquire) { None } else { self.wait_of(tried) }
     }
 
-    /// How many seconds to wait before the next try; `None` for not at all.
-    pub(crate) fn wait(&self, tried: &Try<'_>) -> Option<u64> {
-        let places = tried.who().into_iter().filter_map(|who| self.place(who));
-        places.filter_map(|place| wait(place.load(Ordering::Acquire), tried.now)).max()
+    #[cold]
+    fn wait_of(&self, tried: &Try<'_>) -> Option<u64> {
+        let places = match self.of_known(tried) {
+            Some(known) => [Some(known), None, None],
+            None => {
+                let [address, network] = self.of_address(tried);
+                [address, network, self.of_name(tried)]
+            }
+        };
+        places.into_iter().flatten().filter_map(|place| wait(place.until.load(Ordering::Acquire), tried.now)).max()
+    }
+
+    /// The address and the name of a try; one hash.
+    pub(crate) fn pair(&self, tried: &Try<'_>) -> Pair {
+        // no place holds zero before it holds a pair
+        Pair(self.secret.hash_one((tried.address().0, Alike(tried.name))) | 1)
+    }
+
+    /// Notes that the name was let in from the address: others' failures hold it up there no more.
+    pub(crate) fn succeeded(&self, Pair(pair): Pair) {
+        if let Some(place) = at(&self.known, pair).filter(|place| place.load(Ordering::Relaxed) != pair) {
+            place.store(pair, Ordering::Relaxed);
+        }
     }
 
     /// Counts a failure, unless whoever tries has to wait by now: then how many seconds, and the caller is to be told no more than that.
     /// Of tries that come at once no more are judged than of tries that come one after another.
     pub(crate) fn failed(&self, tried: &Try<'_>) -> Option<u64> {
-        let charged = tried.who().map(|who| self.charge(who, COST, tried.now));
-        charged.into_iter().filter_map(Result::err).max()
+        let [address, network] = self.of_address(tried);
+        let known = self.of_known(tried);
+        let of_address = [address, network].map(|place| self.charge(place, tried.now).err());
+        match known {
+            Some(known) => self.charge(Some(known), tried.now).err(),
+            None => of_address.into_iter().flatten().max().max(self.charge(self.of_name(tried), tried.now).err()),
+        }
     }
 
     /// The same for the address alone.
     pub(crate) fn failed_from(&self, tried: &Try<'_>) -> Option<u64> {
-        let [address, _] = tried.who();
-        self.charge(address, COST, tried.now).err()
+        let of_address = self.of_address(tried).map(|place| self.charge(place, tried.now).err());
+        of_address.into_iter().flatten().max().filter(|_| self.of_known(tried).is_none())
     }
 
     /// Counts failures for the name alone, before it is known whether they are some.
@@ -123,14 +176,41 @@ impl Throttle {
     /// # Errors
     /// How many seconds to wait; nothing was counted then.
     pub(crate) fn charge_name(&self, tried: &Try<'_>, failures: u64) -> Result<Charge<'_>, u64> {
-        self.charge(Who::Name(Alike(tried.name)), COST * failures, tried.now)
+        let place = self.of_known(tried).or_else(|| self.of_name(tried));
+        self.charge(place.map(|place| Place { cost: COST * failures, ..place }), tried.now)
     }
 
-    fn charge(&self, who: Who<'_>, cost: u64, now: u64) -> Result<Charge<'_>, u64> {
-        let Some(place) = self.place(who) else { return Ok(Charge { place: None, cost }) };
+    fn of_address(&self, tried: &Try<'_>) -> [Option<Place<'_>>; 2] {
+        let (address, network) = tried.address();
+        let address = at(&self.addresses, self.secret.hash_one(address));
+        let network = network.and_then(|network| at(&self.networks, self.secret.hash_one(network)));
+        [address.map(|until| Place { until, cost: COST }), network.map(|until| Place { until, cost: NETWORK_COST })]
+    }
+
+    fn of_name(&self, tried: &Try<'_>) -> Option<Place<'_>> {
+        let until = at(&self.names, self.secret.hash_one(Alike(tried.name)))?;
+        Some(Place { until, cost: COST })
+    }
+
+    /// The place of a name with its address, where it was let in from there before.
+    fn of_known(&self, tried: &Try<'_>) -> Option<Place<'_>> {
+        let Pair(pair) = self.pair(tried);
+        let known = at(&self.known, pair)?.load(Ordering::Relaxed) == pair;
+        let until = at(&self.pairs, pair).filter(|_| known)?;
+        Some(Place { until, cost: KNOWN_COST })
+    }
+
+    fn charge<'a>(&self, place: Option<Place<'a>>, now: u64) -> Result<Charge<'a>, u64> {
+        let Some(Place { until, cost }) = place else { return Ok(Charge(None)) };
         let next = |until: u64| wait(until, now).is_none().then(|| until.max(now).saturating_add(cost));
-        match place.fetch_update(Ordering::AcqRel, Ordering::Acquire, next) {
-            Ok(_) => Ok(Charge { place: Some(place), cost }),
+        match until.fetch_update(Ordering::AcqRel, Ordering::Acquire, next) {
+            Ok(before) => {
+                let until = before.max(now).saturating_add(cost);
+                if wait(until, now).is_some() {
+                    self.last.fetch_max(until.saturating_sub(FREE), Ordering::AcqRel);
+                }
+                Ok(Charge(place))
+            }
             Err(until) => Err(wait(until, now).unwrap_or(1)),
         }
     }
@@ -191,5 +271,50 @@ mod tests {
             }
         });
         assert_eq!(judged.load(Ordering::Relaxed), 11);
+    }
+
+    #[test]
+    fn who_logged_in_from_an_address_is_held_up_by_nobody_elses_failures() {
+        let throttle = Throttle::default();
+        let alice = tried(1, "alice");
+        throttle.succeeded(throttle.pair(&alice));
+        for other in 2..200 {
+            throttle.failed(&tried(other, "Alice "));
+            throttle.failed(&tried(1, &format!("name-{other}")));
+        }
+        assert_eq!(throttle.wait(&tried(1, "bob")), Some(2));
+        assert_eq!(throttle.wait(&tried(201, "alice")), Some(2));
+        assert_eq!(throttle.wait(&alice), None);
+        let judged = (0..100).filter(|_| throttle.failed(&alice).is_none()).count();
+        assert_eq!((judged, throttle.wait(&alice)), (4, Some(4)), "her own do, and sooner");
+        assert_eq!(throttle.wait(&Try { now: NOW + 2 * COST, ..alice }), None);
+    }
+
+    #[test]
+    fn no_flood_of_names_and_addresses_holds_up_who_logged_in_before() {
+        let throttle = Throttle::default();
+        let alice = tried(1, "alice");
+        throttle.succeeded(throttle.pair(&alice));
+        for number in 0..20 * PLACES as u32 {
+            let name = format!("name-{number}");
+            let from = Try { address: std::net::Ipv4Addr::from_bits(number).into(), name: &name, now: NOW };
+            throttle.failed(&from);
+        }
+        assert!(throttle.wait(&tried(2, "carol")).is_some(), "the tables are not full");
+        assert_eq!(throttle.wait(&alice), None);
+    }
+
+    #[test]
+    fn networks_of_one_owner_are_counted_together() {
+        let throttle = Throttle::default();
+        let from = |network: u16, subnet: u16| -> IpAddr { [0x2001, 0xdb8, network, subnet, 0, 0, 0, 1].into() };
+        let mut judged = 0;
+        for subnet in 0..1000 {
+            let name = format!("name-{subnet}");
+            judged += usize::from(throttle.failed(&Try { address: from(1, subnet), name: &name, now: NOW }).is_none());
+        }
+        assert_eq!(judged, 81);
+        assert_eq!(throttle.wait(&Try { address: from(1, 5000), name: "a", now: NOW }), Some(1));
+        assert_eq!(throttle.wait(&Try { address: from(2, 0), name: "a", now: NOW }), None);
     }
 }

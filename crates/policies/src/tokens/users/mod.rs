@@ -237,6 +237,10 @@ impl Users {
                 Some(seconds) => Err(Refused::Slow(seconds)),
                 None => Err(Refused::WrongSecondFactor),
             },
+            Ok(identity) => {
+                self.throttle.succeeded(self.throttle.pair(&login.tried()));
+                Ok(identity)
+            }
             other => other,
         }
     }

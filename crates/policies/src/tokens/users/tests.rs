@@ -278,9 +278,9 @@ fn basic_lets_users_in_and_hashes_once_in_a_while() {
     }
     assert_eq!(basic(&chain, WRONG, 40_000).0, 429);
     assert_eq!(basic(&chain, ALICE, 40_000).0, 429, "what is kept does not tell either which guess is right");
-    assert_eq!(basic(&chain, ALICE, 43_000), (0, lines));
+    assert_eq!(basic(&chain, ALICE, 45_000), (0, lines));
     wait(accounts.put_consumer(Stored { name: "alice".to_owned(), ..Stored::default() }, NOW)).unwrap();
-    assert_eq!(basic(&chain, ALICE, 43_000).0, 401);
+    assert_eq!(basic(&chain, ALICE, 45_000).0, 401);
 }
 
 #[test]
