@@ -116,7 +116,10 @@ fn a_password_that_was_revoked_opens_nothing_on_any_worker() {
         body.len()
     ));
     assert_eq!(answer.status, 200, "{answer:?}");
-    assert_eq!((all(SHOP), all(PARTNER)), (vec![401], vec![200]));
+    // whoever goes on with it is slowed down as one who guesses
+    let shop = all(SHOP);
+    assert!(shop.iter().all(|status| matches!(status, 401 | 429)), "{shop:?}");
+    assert_eq!(all(PARTNER), [200]);
 }
 
 #[test]
