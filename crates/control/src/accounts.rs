@@ -368,6 +368,10 @@ impl Asked<'_> {
         self.only(&["token", "key", "credential", "subject", "all", "before"])?;
         let now = self.source.now();
         let before = self.seconds("before")?.map(|seconds| seconds * 1000);
+        // what is given out from now on would be void as well, and that cannot be undone
+        if before.is_some_and(|before| before > now) {
+            return Err(bad("`before` is to come: it is a moment that has passed, in seconds since 1970").into());
+        }
         let named = ["token", "key", "credential", "subject", "all"];
         if named.iter().filter(|name| self.body.contains_key(**name)).count() != 1 {
             return Err(bad("name one of `token`, `key`, `credential`, `subject` and `all`").into());

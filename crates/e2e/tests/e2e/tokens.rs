@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use daemun_e2e::gateway::{Folder, Signal};
+use daemun_e2e::wire::Address;
 use daemun_e2e::{Client, Gateway, wait_until};
 use serde_json::Value;
 
@@ -33,6 +34,16 @@ fn post(client: &mut Client, path: &str, field: &str, form: &str) -> (u16, Value
     let length = form.len();
     let answer =
         client.call(format!("POST {path} HTTP/1.1\r\nHost: a\r\n{field}{kind}Content-Length: {length}\r\n\r\n{form}"));
+    (answer.status, answer.json())
+}
+
+/// What the admin listener says of a revocation.
+fn revoke(host: &Address, body: &str) -> (u16, Value) {
+    let length = body.len();
+    let kind = "Content-Type: application/json";
+    let request =
+        format!("POST /revocations HTTP/1.1\r\nHost: {host}\r\n{kind}\r\nContent-Length: {length}\r\n\r\n{body}");
+    let answer = Client::connect(host).call(request);
     (answer.status, answer.json())
 }
 
@@ -65,14 +76,43 @@ fn a_token_is_good_on_every_worker_until_it_is_revoked() {
     assert_eq!(post(&mut client, "/auth", "", &form).0, 400);
     assert_eq!(all(&next), HashSet::from([401]));
     let (more, _) = given(&post(&mut client, "/auth", KEY, "").1);
-    let mut admin = Client::connect(gateway.admin_address());
-    let (body, host) = (r#"{"subject": "shop-app"}"#, gateway.admin_address());
-    let answer = admin.call(format!(
-        "POST /revocations HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    ));
-    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(revoke(gateway.admin_address(), r#"{"subject": "shop-app"}"#).0, 200);
     assert_eq!(all(&more), HashSet::from([401]));
+}
+
+#[test]
+fn wrong_keys_shut_out_no_right_one_of_the_same_address() {
+    let folder = Folder::new();
+    let gateway = Gateway::start(&yaml(&store(&folder)));
+    let mut client = gateway.connect();
+    for number in 0..50 {
+        assert_eq!(post(&mut client, "/auth", &format!("X-Api-Key: no-such-key-0000{number:02}"), "").0, 401);
+    }
+    assert_eq!(post(&mut client, "/auth", KEY, "").0, 200);
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "whether a moment has passed is told by the real clock")]
+fn what_is_given_out_from_now_on_cannot_be_revoked() {
+    let folder = Folder::new();
+    let gateway = Gateway::start(&yaml(&store(&folder)));
+    let mut client = gateway.connect();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    for what in [r#""all": true"#, r#""subject": "shop-app""#] {
+        for ahead in [3600, 1_000_000_000] {
+            let (status, told) = revoke(gateway.admin_address(), &format!("{{{what}, \"before\": {}}}", now + ahead));
+            assert_eq!(status, 400, "{told}");
+            assert!(told["detail"].as_str().unwrap().starts_with("`before` is to come"), "{told}");
+        }
+        let (access, _) = given(&post(&mut client, "/auth", KEY, "").1);
+        assert_eq!(revoke(gateway.admin_address(), &format!("{{{what}, \"before\": {}}}", now - 3600)).0, 200);
+        assert_eq!(call(&mut client, &access), 200);
+    }
+    assert_eq!(revoke(gateway.admin_address(), r#"{"all": true}"#).0, 200);
+    wait_until("what is given out later is good", Duration::from_secs(10), || {
+        let (access, _) = given(&post(&mut client, "/auth", KEY, "").1);
+        (call(&mut client, &access) == 200).then_some(())
+    });
 }
 
 /// What was acknowledged.
