@@ -127,13 +127,18 @@ impl From<Trouble> for Stop {
             | Trouble::NoRandomness
             | Trouble::Unsigned(_)
             | Trouble::TooMany
-            | Trouble::Refused(_) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the store does not take it just now; what was taken away is in force",
-            ),
+            | Trouble::Refused(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the store does not take it just now; nothing was changed")
+            }
         })
     }
 }
+
+/// What is told of what was taken away and could not be written.
+const NOT_KEPT: Refused = (
+    StatusCode::SERVICE_UNAVAILABLE,
+    "the store does not take it just now: it is in force in this process alone, and what was taken away comes back when that ends; ask for it again",
+);
 
 /// One request.
 struct Asked<'a> {
@@ -206,6 +211,21 @@ impl Asked<'_> {
         words.collect::<Result<Vec<String>, Refused>>().map(Some)
     }
 
+    /// Has the log told of what was taken away, which is in force also where it could not be written.
+    fn taken<T>(&self, done: Result<T, Trouble>, what: &str) -> Result<T, Stop> {
+        match done {
+            Ok(done) => {
+                self.source.audit(what);
+                Ok(done)
+            }
+            Err(trouble @ (Trouble::None | Trouble::There)) => Err(trouble.into()),
+            Err(trouble) => {
+                self.source.audit(&format!("{what}, which is not kept: {trouble}"));
+                Err(NOT_KEPT.into())
+            }
+        }
+    }
+
     fn consumers(&self) -> Result<Answer, Stop> {
         if *self.method != Method::GET {
             return Err(Stop::Method("GET lists consumers; PUT /consumers/NAME makes one", "GET"));
@@ -256,17 +276,21 @@ impl Asked<'_> {
                     disabled: self.flag("disabled")?.unwrap_or(known.disabled),
                     created: known.created,
                 };
-                self.accounts.put_consumer(consumer.clone(), now).await?;
-                let what = if is_new { "was made" } else { "was changed" };
-                self.source.audit(&format!("consumer `{name}` {what}"));
+                let done = self.accounts.put_consumer(consumer.clone(), now).await;
+                let what = format!("consumer `{name}` was {}", if is_new { "made" } else { "changed" });
+                match consumer.disabled {
+                    true => self.taken(done, &format!("{what}, and is disabled"))?,
+                    false => done.map(|()| self.source.audit(&what))?,
+                }
                 let told = self.told(&consumer);
                 Ok(if is_new { created(&told) } else { shown(&told) })
             }
             Method::DELETE => {
-                if !self.accounts.remove_consumer(name, now).await? {
+                let done = self.accounts.remove_consumer(name, now).await;
+                if done == Ok(false) {
                     return Err(Trouble::None.into());
                 }
-                self.source.audit(&format!("consumer `{name}` was removed, with its credentials and tokens"));
+                self.taken(done, &format!("consumer `{name}` was removed, with its credentials and tokens"))?;
                 Ok(shown(&json!({ "removed": name })))
             }
             _ => Err(Stop::Method("only GET, PUT and DELETE are allowed here", "GET, PUT, DELETE")),
@@ -345,15 +369,20 @@ impl Asked<'_> {
                     changed.expires = Some(now.saturating_add(seconds * 1000));
                 }
                 changed.disabled = self.flag("disabled")?.unwrap_or(changed.disabled);
-                self.accounts.put_credential(changed).await?;
-                self.source.audit(&format!("credential `{id}` of consumer `{consumer}` was changed"));
+                let disabled = changed.disabled;
+                let done = self.accounts.put_credential(changed).await;
+                let what = format!("credential `{id}` of consumer `{consumer}` was changed");
+                match disabled {
+                    true => self.taken(done, &format!("{what}, and is disabled"))?,
+                    false => done.map(|()| self.source.audit(&what))?,
+                }
                 let held = self.accounts.credentials(consumer).into_iter().find(|held| held.credential.id == id);
                 let held = held.ok_or(none)?;
                 Ok(shown(&credential(&held)))
             }
             Method::DELETE => {
-                self.accounts.revoke(&Revoked::Credential(id.to_owned()), None, now).await?;
-                self.source.audit(&format!("credential `{id}` of consumer `{consumer}` was removed, with its tokens"));
+                let done = self.accounts.revoke(&Revoked::Credential(id.to_owned()), None, now).await;
+                self.taken(done, &format!("credential `{id}` of consumer `{consumer}` was removed, with its tokens"))?;
                 Ok(shown(&json!({ "removed": id })))
             }
             _ => Err(Stop::Method("only GET, PATCH and DELETE are allowed here", "GET, PATCH, DELETE")),
@@ -385,7 +414,7 @@ impl Asked<'_> {
         } else if let Some(id) = self.text_of("credential", CREDENTIAL)? {
             (Revoked::Credential(id.to_owned()), format!("credential `{id}`"))
         } else if let Some(name) = self.text("subject")? {
-            (Revoked::Subject(name.to_owned()), format!("the tokens of `{name}`"))
+            (Revoked::Subject(name.to_owned()), format!("every token of `{name}`"))
         } else if self.flag("all")? == Some(true) {
             (Revoked::All, "every token".to_owned())
         } else {
@@ -394,8 +423,8 @@ impl Asked<'_> {
         if before.is_some() && matches!(what, Revoked::Token(_) | Revoked::Credential(_)) {
             return Err(bad("`before` is for `subject` and `all`").into());
         }
-        let known = self.accounts.revoke(&what, before, now).await?;
-        self.source.audit(&format!("{told} was revoked"));
+        let done = self.accounts.revoke(&what, before, now).await;
+        let known = self.taken(done, &format!("{told} was revoked"))?;
         Ok(shown(&json!({ "revoked": true, "known": known })))
     }
 }

@@ -115,6 +115,34 @@ fn what_is_given_out_from_now_on_cannot_be_revoked() {
     });
 }
 
+#[test]
+fn a_revocation_that_is_not_kept_is_in_force_and_told_and_logged_as_such() {
+    let folder = Folder::new();
+    let path = store(&folder);
+    let gateway = Gateway::start(&yaml(&path));
+    let mut client = gateway.connect();
+    let (access, _) = given(&post(&mut client, "/auth", KEY, "").1);
+    // somebody else writes to the store, and does not end
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for (body, what) in [
+        (format!(r#"{{"token": "{access}"}}"#), "a token was revoked"),
+        (r#"{"subject": "shop-app"}"#.to_owned(), "every token of `shop-app` was revoked"),
+    ] {
+        let (status, told) = revoke(gateway.admin_address(), &body);
+        assert_eq!(status, 503, "{told}");
+        assert!(told["detail"].as_str().unwrap().contains("comes back"), "{told}");
+        assert_eq!(call(&mut client, &access), 401, "it is in force");
+        let line = wait_until("it is logged", Duration::from_secs(10), || {
+            gateway.stderr().lines().find(|line| line.contains(what)).map(str::to_owned)
+        });
+        assert!(line.contains("audit") && line.contains("not kept"), "{line}");
+        assert!(!gateway.stderr().contains(&access));
+    }
+    drop(other);
+    assert_eq!(revoke(gateway.admin_address(), r#"{"subject": "shop-app"}"#).0, 200);
+}
+
 /// What was acknowledged.
 #[derive(Default)]
 struct Known {
