@@ -21,6 +21,14 @@ use crate::answer::{self, Answer};
 const MOST: usize = 64 * 1024;
 /// Bytes of a name at most.
 const MOST_NAME: usize = 256;
+/// What a text may have, and what is told where it has more.
+const NAME: (usize, &str) = (MOST_NAME, "a member that is a text has 1 to 256 bytes and no control characters");
+/// As long as a key of the configuration may be.
+const KEY: (usize, &str) = (512, "`key` has 1 to 512 bytes and no control characters");
+/// As long as an id of any kind may be: of a client its username, with what stands before it.
+const CREDENTIAL: (usize, &str) = (512, "`credential` has 1 to 512 bytes and no control characters");
+/// As long as a signed token may be.
+const TOKEN: (usize, &str) = (8 * 1024, "`token` has 1 to 8,192 bytes and no control characters");
 /// Items of a list at most.
 const MOST_ITEMS: usize = 256;
 
@@ -125,13 +133,18 @@ impl From<Trouble> for Stop {
             | Trouble::NoRandomness
             | Trouble::Unsigned(_)
             | Trouble::TooMany
-            | Trouble::Refused(_) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the store does not take it just now; what was taken away is in force",
-            ),
+            | Trouble::Refused(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the store does not take it just now; nothing was changed")
+            }
         })
     }
 }
+
+/// What is told of what was taken away and could not be written.
+const NOT_KEPT: Refused = (
+    StatusCode::SERVICE_UNAVAILABLE,
+    "the store does not take it just now: it is in force in this process alone, and what was taken away comes back when that ends; ask for it again",
+);
 
 /// One request.
 struct Asked<'a> {
@@ -161,12 +174,16 @@ impl Asked<'_> {
     }
 
     fn text(&self, key: &str) -> Result<Option<&str>, Refused> {
+        self.text_of(key, NAME)
+    }
+
+    fn text_of(&self, key: &str, (most, allowed): (usize, &'static str)) -> Result<Option<&str>, Refused> {
         match self.body.get(key) {
             None => Ok(None),
-            Some(Value::String(text)) if (1..=MOST_NAME).contains(&text.len()) && !text.contains(char::is_control) => {
+            Some(Value::String(text)) if (1..=most).contains(&text.len()) && !text.contains(char::is_control) => {
                 Ok(Some(text))
             }
-            Some(_) => Err(bad("a member that is a text has 1 to 256 bytes and no control characters")),
+            Some(_) => Err(bad(allowed)),
         }
     }
 
@@ -211,6 +228,21 @@ impl Asked<'_> {
         };
         let words = items.iter().map(|item| item.as_str().filter(word).map(str::to_owned).ok_or(wrong));
         words.collect::<Result<Vec<String>, Refused>>().map(Some)
+    }
+
+    /// Has the log told of what was taken away, which is in force also where it could not be written.
+    fn taken<T>(&self, done: Result<T, Trouble>, what: &str) -> Result<T, Stop> {
+        match done {
+            Ok(done) => {
+                self.source.audit(what);
+                Ok(done)
+            }
+            Err(trouble @ (Trouble::None | Trouble::There)) => Err(trouble.into()),
+            Err(trouble) => {
+                self.source.audit(&format!("{what}, which is not kept: {trouble}"));
+                Err(NOT_KEPT.into())
+            }
+        }
     }
 
     fn consumers(&self) -> Result<Answer, Stop> {
@@ -263,17 +295,21 @@ impl Asked<'_> {
                     disabled: self.flag("disabled")?.unwrap_or(known.disabled),
                     created: known.created,
                 };
-                self.accounts.put_consumer(consumer.clone(), now).await?;
-                let what = if is_new { "was made" } else { "was changed" };
-                self.source.audit(&format!("consumer `{name}` {what}"));
+                let done = self.accounts.put_consumer(consumer.clone(), now).await;
+                let what = format!("consumer `{name}` was {}", if is_new { "made" } else { "changed" });
+                match consumer.disabled {
+                    true => self.taken(done, &format!("{what}, and is disabled"))?,
+                    false => done.map(|()| self.source.audit(&what))?,
+                }
                 let told = self.told(&consumer);
                 Ok(if is_new { created(&told) } else { shown(&told) })
             }
             Method::DELETE => {
-                if !self.accounts.remove_consumer(name, now).await? {
+                let done = self.accounts.remove_consumer(name, now).await;
+                if done == Ok(false) {
                     return Err(Trouble::None.into());
                 }
-                self.source.audit(&format!("consumer `{name}` was removed, with its credentials and tokens"));
+                self.taken(done, &format!("consumer `{name}` was removed, with its credentials and tokens"))?;
                 Ok(shown(&json!({ "removed": name })))
             }
             _ => Err(Stop::Method("only GET, PUT and DELETE are allowed here", "GET, PUT, DELETE")),
@@ -371,15 +407,20 @@ impl Asked<'_> {
                     changed.expires = Some(now.saturating_add(seconds * 1000));
                 }
                 changed.disabled = self.flag("disabled")?.unwrap_or(changed.disabled);
-                self.accounts.put_credential(changed, now).await?;
-                self.source.audit(&format!("credential `{id}` of consumer `{consumer}` was changed"));
+                let disabled = changed.disabled;
+                let done = self.accounts.put_credential(changed, now).await;
+                let what = format!("credential `{id}` of consumer `{consumer}` was changed");
+                match disabled {
+                    true => self.taken(done, &format!("{what}, and is disabled"))?,
+                    false => done.map(|()| self.source.audit(&what))?,
+                }
                 let held = self.accounts.credentials(consumer).into_iter().find(|held| held.credential.id == id);
                 let held = held.ok_or(none)?;
                 Ok(shown(&credential(&held)))
             }
             Method::DELETE => {
-                self.accounts.revoke(&Revoked::Credential(id.to_owned()), None, now).await?;
-                self.source.audit(&format!("credential `{id}` of consumer `{consumer}` was removed, with its tokens"));
+                let done = self.accounts.revoke(&Revoked::Credential(id.to_owned()), None, now).await;
+                self.taken(done, &format!("credential `{id}` of consumer `{consumer}` was removed, with its tokens"))?;
                 Ok(shown(&json!({ "removed": id })))
             }
             _ => Err(Stop::Method("only GET, PATCH and DELETE are allowed here", "GET, PATCH, DELETE")),
@@ -394,20 +435,24 @@ impl Asked<'_> {
         self.only(&["token", "key", "credential", "subject", "all", "before", "tokens"])?;
         let now = self.source.now();
         let before = self.seconds("before")?.map(|seconds| seconds * 1000);
+        // what is given out from now on would be void as well, and that cannot be undone
+        if before.is_some_and(|before| before > now) {
+            return Err(bad("`before` is to come: it is a moment that has passed, in seconds since 1970").into());
+        }
         let named = ["token", "key", "credential", "subject", "all"];
         if named.iter().filter(|name| self.body.contains_key(**name)).count() != 1 {
             return Err(bad("name one of `token`, `key`, `credential`, `subject` and `all`").into());
         }
-        let (what, told) = if let Some(token) = self.text("token")? {
+        let (what, told) = if let Some(token) = self.text_of("token", TOKEN)? {
             (Revoked::Token(token.to_owned()), "a token".to_owned())
-        } else if let Some(key) = self.text("key")? {
+        } else if let Some(key) = self.text_of("key", KEY)? {
             let id = text::id_of("key", &text::digest(key.as_bytes()));
             let told = format!("key `{id}`");
             (Revoked::Credential(id), told)
-        } else if let Some(id) = self.text("credential")? {
+        } else if let Some(id) = self.text_of("credential", CREDENTIAL)? {
             (Revoked::Credential(id.to_owned()), format!("credential `{id}`"))
         } else if let Some(name) = self.text("subject")? {
-            (Revoked::Subject(name.to_owned()), format!("the tokens of `{name}`"))
+            (Revoked::Subject(name.to_owned()), format!("every token of `{name}`"))
         } else if self.flag("all")? == Some(true) {
             (Revoked::All, "every token".to_owned())
         } else {
@@ -421,8 +466,8 @@ impl Asked<'_> {
             Some("access") => (Revoked::Access(whose(what)?), format!("access tokens alone: {told}")),
             Some(_) => return Err(bad("`tokens` is `all` or `access`").into()),
         };
-        let known = self.accounts.revoke(&what, before, now).await?;
-        self.source.audit(&format!("{told} was revoked"));
+        let done = self.accounts.revoke(&what, before, now).await;
+        let known = self.taken(done, &format!("{told} was revoked"))?;
         Ok(shown(&json!({ "revoked": true, "known": known })))
     }
 }

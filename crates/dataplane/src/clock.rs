@@ -27,6 +27,8 @@ struct Manual {
     moved: Notify,
 }
 
+/// Nanoseconds between two looks at the wall clock.
+const FOLLOW: u64 = 1_000_000_000;
 /// Wall-clock time at which a manual clock starts: 2026-01-01T00:00:00Z.
 const MANUAL_EPOCH: u64 = 1_767_225_600_000_000_000;
 
@@ -73,12 +75,25 @@ impl Clock {
         }
     }
 
-    /// Follows a wall clock that was set; called now and then.
+    /// Follows a wall clock that is set, or that went on while the machine slept, for as long as it is polled.
+    pub async fn follow_wall(&self) {
+        loop {
+            self.sync_wall();
+            self.wait(self.now().saturating_add(FOLLOW)).await;
+        }
+    }
+
+    /// Reads the wall clock anew.
     #[allow(clippy::disallowed_methods, reason = "this is the clock")]
-    pub fn sync_wall(&self) {
+    fn sync_wall(&self) {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        self.set_wall(u64::try_from(wall).unwrap_or(u64::MAX));
+    }
+
+    /// Takes it to be so late, in nanoseconds since the Unix epoch, until the wall clock is looked at again; nothing on a manual clock.
+    pub fn set_wall(&self, wall: u64) {
         if let Source::System { offset, .. } = &self.0 {
-            let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-            offset.store(u64::try_from(wall).unwrap_or(u64::MAX).wrapping_sub(self.now()), Ordering::Relaxed);
+            offset.store(wall.wrapping_sub(self.now()), Ordering::Relaxed);
         }
     }
 
@@ -117,4 +132,32 @@ fn monotonic() -> u64 {
 #[must_use]
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How far a clock's wall is from the machine's, in seconds.
+    #[allow(clippy::disallowed_methods, reason = "the clock is what is looked at")]
+    fn error(clock: &Clock) -> u64 {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+        u64::try_from(wall).unwrap().abs_diff(clock.wall(clock.now())) / 1_000_000_000
+    }
+
+    // waits take no time
+    #[tokio::test(start_paused = true)]
+    async fn a_wall_clock_that_is_set_is_followed_again_and_again() {
+        const HOUR: u64 = 3_600_000_000_000;
+        let clock = Clock::system();
+        let follows = clock.clone();
+        let following = tokio::spawn(async move { follows.follow_wall().await });
+        for step in [HOUR, HOUR.wrapping_neg()] {
+            clock.set_wall(clock.wall(clock.now()).wrapping_add(step));
+            assert!(error(&clock) > 3_000);
+            clock.wait(clock.now() + 2 * FOLLOW).await;
+            assert!(error(&clock) < 60);
+        }
+        following.abort();
+    }
 }

@@ -352,7 +352,6 @@ impl Worker {
             self.sweeper.notified().await;
             loop {
                 self.clock.wait(self.clock.now().saturating_add(SWEEP)).await;
-                self.clock.sync_wall();
                 let now = self.clock.now();
                 let local = self.local();
                 for upstream in &local.upstreams {

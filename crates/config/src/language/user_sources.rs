@@ -200,8 +200,8 @@ settings! {
         tls: bool = "true",
         /// PEM file with the authorities of the server's certificate; the system's when absent.
         ca_file: Option<PathBuf>,
-        /// Query that gives one row for a user and none for nobody; `$1` is the name. Columns: `password_hash`, and if they are there `name`,
-        /// `roles`, `groups` (lists, or texts with commas) and `disabled`.
+        /// Query that gives one row for a user and none for nobody; `$1` is the name. Columns: `name`, `password_hash`, and if they are
+        /// there `roles`, `groups` (lists, or texts with commas) and `disabled`.
         query: SqlQuery,
         /// Time for one answer.
         timeout: TimeLimit = "5s",
@@ -281,7 +281,7 @@ impl Setting for SqlQuery {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
         let query = text(node, cx, "a query")?;
         if !query.contains("$1") || query.contains("$2") || query.len() > 16 * 1024 {
-            let help = "write it like `select password_hash, roles from users where name = $1`";
+            let help = "write it like `select name, password_hash, roles from users where name = $1`";
             cx.bad_value_help(node, "the query does not ask for one user: `$1` is the name", help);
             return None;
         }

@@ -153,7 +153,7 @@ fn a_database_is_written_without_its_password_in_the_address() {
             &query(wrong),
             &[
                 "bad_value tokens.shop.users.sql.query: the query does not ask for one user: `$1` is the name; write it like \
-               `select password_hash, roles from users where name = $1`",
+               `select name, password_hash, roles from users where name = $1`",
             ],
         );
     }

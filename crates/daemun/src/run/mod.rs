@@ -103,6 +103,9 @@ pub(crate) async fn serve(
     ready: &mut dyn FnMut(&Process, &mut Output<'_>) -> Result<(), Failure>,
 ) -> Result<Code, Failure> {
     let clock = start.clock.clone();
+    // beside everything else, so that it goes on while the process drains
+    let follows = clock.clone();
+    drop(tokio::spawn(async move { follows.follow_wall().await }));
     let mut signals = Signals::new().map_err(|error| Failure::unavailable(format!("no signals: {error}")))?;
     let reading = tokio::select! {
         reading = Reading::of(&source) => reading,
@@ -321,6 +324,36 @@ mod tests {
         assert!(events.flush(LAST_LINES));
         let told = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         assert!(told.contains("error stop: worker 1 ended unexpectedly"), "{told}");
+    }
+
+    #[cfg(debug_assertions)]
+    #[test]
+    fn the_wall_clock_is_followed_by_a_gateway_that_has_no_upstream() {
+        let clock = Clock::system();
+        let began = clock.wall(clock.now());
+        let events = Events::to(clock.clone(), Kept::default()).unwrap();
+        let start = Start { clock: clock.clone(), events, inherited: Inherited::default(), invocation: None };
+        let source = Arc::new(Embedded::new(PathBuf::from("daemun.yaml"), Small));
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut output = Output { out: &mut out, err: &mut err, color: false };
+        let wrong = clock.clone();
+        let mut step = move |process: &Process, _: &mut Output<'_>| {
+            let (gateway, clock) = (process.gateway(), wrong.clone());
+            clock.set_wall(0);
+            drop(tokio::spawn(async move {
+                let right = async {
+                    while clock.wall(clock.now()) < began {
+                        tokio::task::yield_now().await;
+                    }
+                };
+                let _ = within(&clock, Duration::from_secs(20), right).await;
+                gateway.break_worker(1).await;
+            }));
+            Ok(())
+        };
+        let code = block_on(serve(source, start, &mut output, &mut step)).unwrap();
+        assert_eq!(code.unwrap(), Code::Internal);
+        assert!(clock.wall(clock.now()) >= began, "it was not looked at again");
     }
 
     /// A configuration that is read once, and after that not to its end.

@@ -1,6 +1,6 @@
 //! HTTP Basic on the wire: who comes in, what the upstream learns, and what nobody learns.
 
-use daemun_e2e::{Client, Lane, Response};
+use daemun_e2e::{Client, Gateway, Lane, Response};
 
 /// `shop:correct horse`, `shop:wrong horse!`, `nobody:correct horse`, `partner:pässwörd` and `shop`.
 const SHOP: &str = "Basic c2hvcDpjb3JyZWN0IGhvcnNl";
@@ -84,4 +84,97 @@ fn where_both_are_asked_for_they_must_be_one_consumers() {
     assert_eq!(get(&mut client, &both(SHOP)).status, 200);
     let request = lane.origin.only_request();
     assert_eq!((request.field("x-consumer-name"), request.field("authorization")), (Some("shop-app"), Some(SHOP)));
+}
+
+/// A gateway that answers consumers by itself, and has an admin listener.
+fn alone() -> Gateway {
+    Gateway::start(
+        "workers: 2\naccess_log: off\nlisteners: [{ bind: 127.0.0.1:0 }]\nadmin: { bind: 127.0.0.1:0 }\nstore: memory\n\
+         tokens: { shop: { grants: [client_credentials], refresh: off } }\nroutes:\n  \
+         - { name: login, match: { path: /auth }, tokens: shop }\n  \
+         - { name: all, answer: { body: in }, policies: { basic_auth: {} } }\nconsumers:\n  \
+         - { name: shop-app, basic: { username: shop, password: correct horse } }\n  \
+         - { name: partner, basic: { username: partner, password: pässwörd } }\n",
+    )
+}
+
+#[test]
+fn a_password_that_was_revoked_opens_nothing_on_any_worker() {
+    let gateway = alone();
+    // as many connections as it takes to have some at each worker
+    let mut clients: Vec<Client> = (0..8).map(|_| gateway.connect()).collect();
+    let mut all = |login: &str| -> Vec<u16> {
+        let mut all: Vec<u16> =
+            clients.iter_mut().map(|client| get(client, &format!("Authorization: {login}\r\n")).status).collect();
+        all.dedup();
+        all
+    };
+    assert_eq!((all(SHOP), all(PARTNER)), (vec![200], vec![200]));
+    let (body, host) = (r#"{"credential": "client:shop"}"#, gateway.admin_address());
+    let answer = Client::connect(host).call(format!(
+        "POST /revocations HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    // whoever goes on with it is slowed down as one who guesses
+    let shop = all(SHOP);
+    assert!(shop.iter().all(|status| matches!(status, 401 | 429)), "{shop:?}");
+    assert_eq!(all(PARTNER), [200]);
+}
+
+#[test]
+fn who_guesses_is_not_told_which_guess_is_right_by_any_door() {
+    let gateway = alone();
+    let mut client = gateway.connect();
+    let mut number = 0;
+    let mut held = || {
+        // guessed by one door until it is shut; the wait is some seconds
+        loop {
+            number += 1;
+            assert!(number < 1000, "nobody is slowed down");
+            let form = format!("grant_type=client_credentials&client_id=shop&client_secret=guess-{number}");
+            let answer = match number % 2 {
+                0 => get(&mut client, &format!("Authorization: {WRONG}\r\n")),
+                _ => client.call(format!(
+                    "POST /auth HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+                    form.len()
+                )),
+            };
+            match answer.status {
+                401 => {}
+                429 => break assert!(answer.field("retry-after").is_some()),
+                other => panic!("{other}: {}", answer.text()),
+            }
+        }
+        get(&mut client, &format!("Authorization: {SHOP}\r\n")).status == 429
+    };
+    assert!((0..20).any(|_| held()));
+}
+
+#[test]
+fn who_was_let_in_before_is_not_held_up_by_those_who_guess() {
+    let lane =
+        Lane::start(&yaml("{ basic_auth: {} }", "").replace("upstreams:", "trusted_proxies: [127.0.0.1]\nupstreams:"));
+    let mut client = lane.connect();
+    let mut from = |address: &str, login: &str| {
+        get(&mut client, &format!("X-Forwarded-For: {address}\r\nAuthorization: {login}\r\n")).status
+    };
+    assert_eq!((from("192.0.2.1", SHOP), from("2001:db8:0:1::1", SHOP)), (200, 200));
+    let mut number = 0;
+    let mut held = || {
+        // guessed from everywhere, and there with other names, until a newcomer is held up; the wait is some seconds
+        loop {
+            number += 1;
+            assert!(number < 1000, "nobody is slowed down");
+            from(&format!("198.51.100.{}", number % 250), WRONG);
+            from("192.0.2.1", NOBODY);
+            if from("203.0.113.1", WRONG) == 429 && from("192.0.2.1", NOBODY) == 429 {
+                break;
+            }
+        }
+        // another host of a network that it was let in from, and one of another
+        assert_eq!((from("192.0.2.1", SHOP), from("2001:db8:0:1::2", SHOP)), (200, 200));
+        from("2001:db8:0:2::1", SHOP) == 429 && from("192.0.2.1", PARTNER) == 429
+    };
+    assert!((0..20).any(|_| held()));
 }

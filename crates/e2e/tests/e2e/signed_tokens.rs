@@ -109,6 +109,41 @@ fn without_the_key_of_the_store_nothing_starts() {
 }
 
 #[test]
+fn the_admin_listener_revokes_what_is_as_long_as_it_may_be() {
+    let folder = Folder::new();
+    let key = "k".repeat(512);
+    let yaml = yaml(&store(&folder), STORE_KEY, "")
+        .replace("store:", "admin: { bind: 127.0.0.1:0 }\nstore:")
+        .replace("keys: [", &format!("keys: [{key}, "));
+    let gateway = Gateway::start(&yaml);
+    let revoke = |body: &str| {
+        let host = gateway.admin_address();
+        let answer = Client::connect(host).call(format!(
+            "POST /revocations HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        (answer.status, answer.text())
+    };
+    let mut client = gateway.connect();
+    let (one, other) = (token(&mut client), token(&mut client));
+    assert!(one.len() > 300, "{one}");
+    let (status, told) = revoke(&format!(r#"{{"token": "{one}"}}"#));
+    assert_eq!(status, 200, "{told}");
+    assert_eq!((call(&mut client, &one), call(&mut client, &other)), (401, 200));
+    let mut ask =
+        || client.call(format!("POST /auth HTTP/1.1\r\nHost: a\r\nX-Api-Key: {key}\r\nContent-Length: 0\r\n\r\n"));
+    assert_eq!(ask().status, 200);
+    assert_eq!(revoke(&format!(r#"{{"key": "{key}"}}"#)).0, 200);
+    assert_eq!(ask().status, 401);
+    for (member, most) in [("token", 8192), ("key", 512), ("credential", 512), ("subject", 256)] {
+        let (fits, longer) = ("x".repeat(most), "x".repeat(most + 1));
+        assert_eq!(revoke(&format!(r#"{{"{member}": "{fits}"}}"#)).0, 200, "{member}");
+        let (status, told) = revoke(&format!(r#"{{"{member}": "{longer}"}}"#));
+        assert!(status == 400 && told.contains("bytes and no control characters"), "{member}: {told}");
+    }
+}
+
+#[test]
 fn a_revoked_token_is_refused_at_once_on_every_worker() {
     let folder = Folder::new();
     let gateway = Gateway::start(&yaml(&store(&folder), STORE_KEY, ""));

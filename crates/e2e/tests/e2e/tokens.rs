@@ -1,11 +1,12 @@
 //! Tokens of the gateway's own: given out, used, refreshed, revoked, and not lost, whatever happens to the process.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use daemun_e2e::gateway::{Folder, Signal};
+use daemun_e2e::wire::Address;
 use daemun_e2e::{Client, Gateway, wait_until};
 use serde_json::Value;
 
@@ -33,6 +34,16 @@ fn post(client: &mut Client, path: &str, field: &str, form: &str) -> (u16, Value
     let length = form.len();
     let answer =
         client.call(format!("POST {path} HTTP/1.1\r\nHost: a\r\n{field}{kind}Content-Length: {length}\r\n\r\n{form}"));
+    (answer.status, answer.json())
+}
+
+/// What the admin listener says of a revocation.
+fn revoke(host: &Address, body: &str) -> (u16, Value) {
+    let length = body.len();
+    let kind = "Content-Type: application/json";
+    let request =
+        format!("POST /revocations HTTP/1.1\r\nHost: {host}\r\n{kind}\r\nContent-Length: {length}\r\n\r\n{body}");
+    let answer = Client::connect(host).call(request);
     (answer.status, answer.json())
 }
 
@@ -65,13 +76,7 @@ fn a_token_is_good_on_every_worker_until_it_is_revoked() {
     assert_eq!(post(&mut client, "/auth", "", &form).0, 400);
     assert_eq!(all(&next), HashSet::from([401]));
     let (more, _) = given(&post(&mut client, "/auth", KEY, "").1);
-    let mut admin = Client::connect(gateway.admin_address());
-    let (body, host) = (r#"{"subject": "shop-app"}"#, gateway.admin_address());
-    let answer = admin.call(format!(
-        "POST /revocations HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    ));
-    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(revoke(gateway.admin_address(), r#"{"subject": "shop-app"}"#).0, 200);
     assert_eq!(all(&more), HashSet::from([401]));
 }
 
@@ -131,67 +136,229 @@ fn a_key_from_before_is_taken_in_by_its_digest_and_its_consumer_is_cut_off_and_l
     assert_eq!(call(&mut client, &again), 200);
 }
 
+#[test]
+fn wrong_keys_shut_out_no_right_one_of_the_same_address() {
+    let folder = Folder::new();
+    let gateway = Gateway::start(&yaml(&store(&folder)));
+    let mut client = gateway.connect();
+    for number in 0..50 {
+        assert_eq!(post(&mut client, "/auth", &format!("X-Api-Key: no-such-key-0000{number:02}"), "").0, 401);
+    }
+    assert_eq!(post(&mut client, "/auth", KEY, "").0, 200);
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "whether a moment has passed is told by the real clock")]
+fn what_is_given_out_from_now_on_cannot_be_revoked() {
+    let folder = Folder::new();
+    let gateway = Gateway::start(&yaml(&store(&folder)));
+    let mut client = gateway.connect();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    for what in [r#""all": true"#, r#""subject": "shop-app""#] {
+        for ahead in [3600, 1_000_000_000] {
+            let (status, told) = revoke(gateway.admin_address(), &format!("{{{what}, \"before\": {}}}", now + ahead));
+            assert_eq!(status, 400, "{told}");
+            assert!(told["detail"].as_str().unwrap().starts_with("`before` is to come"), "{told}");
+        }
+        let (access, _) = given(&post(&mut client, "/auth", KEY, "").1);
+        assert_eq!(revoke(gateway.admin_address(), &format!("{{{what}, \"before\": {}}}", now - 3600)).0, 200);
+        assert_eq!(call(&mut client, &access), 200);
+    }
+    assert_eq!(revoke(gateway.admin_address(), r#"{"all": true}"#).0, 200);
+    wait_until("what is given out later is good", Duration::from_secs(10), || {
+        let (access, _) = given(&post(&mut client, "/auth", KEY, "").1);
+        (call(&mut client, &access) == 200).then_some(())
+    });
+}
+
+#[test]
+fn a_revocation_that_is_not_kept_is_in_force_and_told_and_logged_as_such() {
+    let folder = Folder::new();
+    let path = store(&folder);
+    let gateway = Gateway::start(&yaml(&path));
+    let mut client = gateway.connect();
+    let (access, _) = given(&post(&mut client, "/auth", KEY, "").1);
+    // somebody else writes to the store, and does not end
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for (body, what) in [
+        (format!(r#"{{"token": "{access}"}}"#), "a token was revoked"),
+        (r#"{"subject": "shop-app"}"#.to_owned(), "every token of `shop-app` was revoked"),
+    ] {
+        let (status, told) = revoke(gateway.admin_address(), &body);
+        assert_eq!(status, 503, "{told}");
+        assert!(told["detail"].as_str().unwrap().contains("comes back"), "{told}");
+        assert_eq!(call(&mut client, &access), 401, "it is in force");
+        let line = wait_until("it is logged", Duration::from_secs(10), || {
+            gateway.stderr().lines().find(|line| line.contains(what)).map(str::to_owned)
+        });
+        assert!(line.contains("audit") && line.contains("not kept"), "{line}");
+        assert!(!gateway.stderr().contains(&access));
+    }
+    drop(other);
+    assert_eq!(revoke(gateway.admin_address(), r#"{"subject": "shop-app"}"#).0, 200);
+}
+
 /// What was acknowledged.
 #[derive(Default)]
 struct Known {
     /// Tokens that are good.
     good: Vec<String>,
-    /// Tokens that were revoked.
-    revoked: Vec<String>,
+    /// Tokens that were revoked by themselves, with their login, with all of their subject, and with the key that they were given for.
+    alone: Vec<String>,
+    with_login: Vec<String>,
+    with_subject: Vec<String>,
+    with_key: Vec<String>,
+    /// Refresh tokens and keys that were revoked.
+    refreshes: Vec<String>,
+    keys: Vec<String>,
 }
 
-/// Asks for tokens and revokes every third, until the gateway is gone.
-fn work(gateway: &Gateway, known: &Arc<Mutex<Known>>, stop: &Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
-    let (address, known, stop) = (gateway.address().clone(), Arc::clone(known), Arc::clone(stop));
-    std::thread::spawn(move || {
-        let mut count = 0_usize;
-        while !stop.load(Ordering::Relaxed) {
-            // the gateway is killed under this: whatever is not acknowledged is not counted
-            let done = std::panic::catch_unwind(|| {
-                let mut client = Client::connect(&address);
-                let mut made = Vec::new();
-                for _ in 0..10 {
-                    let (status, told) = post(&mut client, "/auth", KEY, "");
-                    if status != 200 {
-                        return;
-                    }
-                    let access = given(&told).0;
-                    known.lock().unwrap().good.push(access.clone());
-                    made.push(access);
-                }
-                for token in made.into_iter().step_by(3) {
-                    // from here on it may be revoked
-                    known.lock().unwrap().good.retain(|good| *good != token);
-                    if post(&mut client, "/revoke", "", &format!("token={token}")).0 == 200 {
-                        known.lock().unwrap().revoked.push(token);
-                    }
-                }
-            });
-            count += usize::from(done.is_ok());
-            if done.is_err() {
-                break;
+impl Known {
+    fn revoked(&self) -> [&Vec<String>; 4] {
+        [&self.alone, &self.with_login, &self.with_subject, &self.with_key]
+    }
+
+    /// How many are good, and how many of each kind were revoked.
+    fn counts(&self) -> (usize, [usize; 4]) {
+        (self.good.len(), self.revoked().map(Vec::len))
+    }
+}
+
+/// Consumers whose tokens are revoked together, and keys that are revoked.
+const SUBJECTS: usize = 4;
+const SPARE: usize = 400;
+
+fn spare(number: usize) -> String {
+    format!("spare-key-{number:07}")
+}
+
+/// The same with those consumers.
+fn yaml_of_many(store: &str) -> String {
+    let subjects: String =
+        (0..SUBJECTS).map(|n| format!("  - {{ name: subject-{n}, keys: [subject-key-000000{n}] }}\n")).collect();
+    let keys: Vec<String> = (0..SPARE).map(spare).collect();
+    let spare = format!("  - {{ name: spare, keys: [{}] }}\n", keys.join(", "));
+    let shop = "consumers: [{ name: shop-app, keys: [shop-app-key-0001] }]\n";
+    let many = format!("consumers:\n  - {{ name: shop-app, keys: [shop-app-key-0001] }}\n{subjects}{spare}");
+    yaml(store).replace(shop, &many)
+}
+
+/// One of those who ask for tokens and revoke some.
+struct Worker {
+    address: Address,
+    admin: Address,
+    subject: usize,
+    known: Arc<Mutex<Known>>,
+    next_key: Arc<AtomicUsize>,
+}
+
+impl Worker {
+    /// A pair of tokens for a key; `None` where none is given.
+    fn pair(client: &mut Client, key: &str) -> Option<(String, String)> {
+        let (status, told) = post(client, "/auth", &format!("X-Api-Key: {key}"), "");
+        (status == 200).then(|| given(&told))
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Known)) {
+        note(&mut self.known.lock().unwrap());
+    }
+
+    /// Asks for tokens and revokes some in each way. The gateway is killed under this: what is not acknowledged is not noted.
+    fn round(&self) -> Option<()> {
+        let mut client = Client::connect(&self.address);
+        let mut made = Vec::new();
+        for _ in 0..10 {
+            let (access, _) = Self::pair(&mut client, "shop-app-key-0001")?;
+            self.note(|known| known.good.push(access.clone()));
+            made.push(access);
+        }
+        for token in made.into_iter().step_by(3) {
+            // from here on it may be revoked
+            self.note(|known| known.good.retain(|good| *good != token));
+            if post(&mut client, "/revoke", "", &format!("token={token}")).0 == 200 {
+                self.note(|known| known.alone.push(token));
             }
         }
-        let _ = count;
-    })
+        let (access, refresh) = Self::pair(&mut client, "shop-app-key-0001")?;
+        if post(&mut client, "/revoke", "", &format!("token={refresh}")).0 == 200 {
+            self.note(|known| {
+                known.with_login.push(access);
+                known.refreshes.push(refresh);
+            });
+        }
+        let (access, _) = Self::pair(&mut client, &format!("subject-key-000000{}", self.subject))?;
+        if revoke(&self.admin, &format!(r#"{{"subject": "subject-{}"}}"#, self.subject)).0 == 200 {
+            self.note(|known| known.with_subject.push(access));
+        }
+        let number = self.next_key.fetch_add(1, Ordering::Relaxed);
+        if number < SPARE {
+            let key = spare(number);
+            let (access, _) = Self::pair(&mut client, &key)?;
+            if revoke(&self.admin, &format!(r#"{{"key": "{key}"}}"#)).0 == 200 {
+                self.note(|known| {
+                    known.with_key.push(access);
+                    known.keys.push(key);
+                });
+            }
+        }
+        Some(())
+    }
+
+    fn work(self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.round()));
+            if !matches!(done, Ok(Some(()))) {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether everything that was acknowledged holds.
+fn hold(gateway: &Gateway, known: &Known, round: usize) {
+    let mut client = gateway.connect();
+    for token in &known.good {
+        assert_eq!(call(&mut client, token), 200, "round {round}: {token}");
+    }
+    for (way, tokens) in known.revoked().into_iter().enumerate() {
+        for token in tokens {
+            assert_eq!(call(&mut client, token), 401, "round {round}, revoked in way {way}: {token}");
+        }
+    }
+    for refresh in &known.refreshes {
+        let form = format!("grant_type=refresh_token&refresh_token={refresh}");
+        assert_eq!(post(&mut client, "/auth", "", &form).0, 400, "round {round}: {refresh}");
+    }
+    for key in &known.keys {
+        assert!(Worker::pair(&mut client, key).is_none(), "round {round}: {key}");
+    }
 }
 
 #[test]
-fn twenty_kills_under_load_lose_no_acknowledged_token_or_revocation() {
+fn twenty_kills_under_load_lose_no_acknowledged_token_or_revocation_of_any_kind() {
     let folder = Folder::new();
+    let yaml = yaml_of_many(&store(&folder));
     let known: Arc<Mutex<Known>> = Arc::default();
+    let next_key: Arc<AtomicUsize> = Arc::default();
     for round in 0..20 {
-        let gateway = Gateway::start(&yaml(&store(&folder)));
-        let counts = || {
-            let known = known.lock().unwrap();
-            (known.good.len(), known.revoked.len())
-        };
-        let before = counts();
+        let gateway = Gateway::start(&yaml);
+        let (good, revoked) = known.lock().unwrap().counts();
         let stop = Arc::new(AtomicBool::new(false));
-        let threads: Vec<_> = (0..4).map(|_| work(&gateway, &known, &stop)).collect();
-        wait_until("tokens were given out and revoked", Duration::from_secs(30), || {
-            let now = counts();
-            (now.0 >= before.0 + 20 && now.1 > before.1).then_some(())
+        let threads: Vec<_> = (0..SUBJECTS)
+            .map(|subject| {
+                let (address, admin) = (gateway.address().clone(), gateway.admin_address().clone());
+                let (known, next_key) = (Arc::clone(&known), Arc::clone(&next_key));
+                let (worker, stop) = (Worker { address, admin, subject, known, next_key }, Arc::clone(&stop));
+                std::thread::spawn(move || worker.work(&stop))
+            })
+            .collect();
+        wait_until("tokens were given out and revoked", Duration::from_secs(60), || {
+            let now = known.lock().unwrap().counts();
+            let keys_left = next_key.load(Ordering::Relaxed) < SPARE;
+            let mut more = now.1.iter().zip(revoked).map(|(now, before)| *now > before);
+            (now.0 >= good + 20 && more.by_ref().take(3).all(|more| more) && (more.next() == Some(true) || !keys_left))
+                .then_some(())
         });
         gateway.signal(Signal::KILL);
         stop.store(true, Ordering::Relaxed);
@@ -201,18 +368,11 @@ fn twenty_kills_under_load_lose_no_acknowledged_token_or_revocation() {
         }
         drop(gateway);
         if round % 5 == 4 {
-            let gateway = Gateway::start(&yaml(&store(&folder)));
-            let known = known.lock().unwrap();
-            let mut client = gateway.connect();
-            for (tokens, status) in [(&known.good, 200), (&known.revoked, 401)] {
-                for token in tokens {
-                    assert_eq!(call(&mut client, token), status, "round {round}: {token}");
-                }
-            }
+            hold(&Gateway::start(&yaml), &known.lock().unwrap(), round);
         }
     }
-    let known = known.lock().unwrap();
-    assert!(known.good.len() >= 400 && known.revoked.len() >= 20, "{} {}", known.good.len(), known.revoked.len());
+    let (good, revoked) = known.lock().unwrap().counts();
+    assert!(good >= 400 && revoked.iter().all(|count| *count >= 10), "{good} {revoked:?}");
 }
 
 #[test]

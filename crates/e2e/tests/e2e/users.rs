@@ -2,9 +2,10 @@
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use daemun_e2e::gateway::{Folder, binary};
-use daemun_e2e::{Client, Gateway, Origin, Response};
+use daemun_e2e::{Broken, Client, Gateway, Origin, Response};
 
 const PASSWORD: &str = "correct horse";
 
@@ -101,18 +102,36 @@ fn a_recovery_code_is_good_once_also_after_a_restart() {
     assert_eq!(items(&second, &access), 200, "what was given for it stays good");
 }
 
+/// Of no password that anybody has; checking one takes as long as it may.
+const SLOW: &str =
+    "$argon2id$v=19$m=262144,t=10,p=1$BwcHBwcHBwcHBwcHBwcHBw$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
 #[test]
-fn calls_are_served_while_many_log_in_at_once() {
+fn calls_are_served_while_a_password_is_hashed() {
+    let origin = Origin::echo();
+    let yaml =
+        yaml(&origin, "memory").replace("users:\n", &format!("users:\n  - {{ name: slow, password: \"{SLOW}\" }}\n"));
+    let gateway = Gateway::start(&yaml);
+    let mut client = gateway.connect();
+    // the one worker has it before anything else comes
+    client.send_apart(login("slow", PASSWORD, ""));
+    let mut caller = gateway.connect();
+    for _ in 0..20 {
+        assert_eq!(caller.get("/open").status, 200);
+    }
+    // it takes seconds: if the worker had hashed, this would have been answered before the first of those
+    let early = client.set_timeout(Duration::from_millis(1)).response();
+    assert!(matches!(early, Err(Broken::TimedOut)), "{early:?}");
+    assert_eq!(client.set_patience().response().expect("an answer").status, 400);
+}
+
+#[test]
+fn whoever_logs_in_with_many_others_is_answered() {
     let origin = Origin::echo();
     let gateway = Gateway::start(&yaml(&origin, "memory"));
-    let mut crowd: Vec<Client> = (0..64).map(|_| gateway.connect()).collect();
+    let mut crowd: Vec<Client> = (0..80).map(|_| gateway.connect()).collect();
     for (number, client) in crowd.iter_mut().enumerate() {
         client.send(login(if number % 2 == 0 { "alice" } else { "nobody" }, PASSWORD, ""));
-    }
-    // one worker has them all: if it hashed, these would wait behind them
-    let mut caller = gateway.connect();
-    for _ in 0..100 {
-        assert_eq!(caller.get("/open").status, 200);
     }
     for client in &mut crowd {
         let answer = client.response().expect("every login is answered");
@@ -123,4 +142,19 @@ fn calls_are_served_while_many_log_in_at_once() {
             other => panic!("{other}: {}", answer.text()),
         }
     }
+}
+
+#[test]
+fn of_one_time_passwords_that_come_at_once_no_more_are_judged_than_one_after_another() {
+    let origin = Origin::echo();
+    let gateway = Gateway::start(&yaml(&origin, "memory"));
+    let mut crowd: Vec<Client> = (0..24).map(|_| gateway.connect()).collect();
+    for (number, client) in crowd.iter_mut().enumerate() {
+        client.send(login("carol", PASSWORD, &format!("&otp=dmn_recovery_code_of_carol_1{number:03}")));
+    }
+    let statuses: Vec<u16> = crowd.iter_mut().map(|client| client.response().expect("an answer").status).collect();
+    let count = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count();
+    assert_eq!((count(400), count(429)), (2, 22), "{statuses:?}");
+    let right = gateway.connect().call(login("carol", PASSWORD, &format!("&otp={RECOVERY}")));
+    assert_eq!(right.status, 429, "who waits is not told that one is right");
 }

@@ -347,6 +347,23 @@ fn users_of_a_database_log_in_by_the_hashes_there() {
     assert_eq!(login(&gateway, "eve", "password").status, 503, "what cannot be checked lets nobody in");
     // `alice:password`
     assert_eq!(basic(&gateway, "YWxpY2U6cGFzc3dvcmQ="), 200);
+    // a column of a fixed length has spaces at its end; a user has one name all the same, so that what is revoked is all of theirs
+    run(&mut psql(&folder, "alter table users alter column name type char(12)"));
+    for name in ["alice", "ALICE"] {
+        assert_eq!(told(&gateway, &origin, name, "password"), alice, "{name}");
+    }
+    refused(&gateway, "alice%20", "password");
+    let nameless = query.replace("name, password_hash", "password_hash");
+    let nameless = self::gateway(&origin, &source.replace(query, &nameless));
+    assert_eq!(
+        login(&nameless, "alice", "password").status,
+        503,
+        "a user would have as many names as there are spellings"
+    );
+    wait_until("the log says why", PATIENCE, || {
+        let lines = nameless.access_log();
+        lines.iter().any(|line| line.to_string().contains("gives no column `name`")).then_some(())
+    });
     // every connection ends, and the next login makes one
     run(&mut psql(&folder, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'daemun'"));
     assert_eq!(told(&gateway, &origin, "alice", "password"), alice);

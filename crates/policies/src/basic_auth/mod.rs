@@ -8,6 +8,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use daemun_accounts::Accounts;
 use daemun_config::diagnostic;
 use daemun_pipeline::{
     BuildContext, ConsumerId, Directory, Exchange, Explanation, Fault, Flow, Identity, Phase, Policy, PolicyConfig,
@@ -18,6 +19,7 @@ pub use config::BasicAuthConfig;
 
 use crate::caller::{self, Unsendable};
 use crate::per_directory::PerDirectory;
+use crate::tokens::throttle::{Pair, Throttle, Try};
 use crate::tokens::users::{self, Explained, Users};
 use passwords::Passwords;
 use presented::{Absent, SCHEME};
@@ -44,7 +46,9 @@ impl PolicyConfig for BasicAuthConfig {
         }
         let challenge = format!("{SCHEME} realm=\"{}\", charset=\"UTF-8\"", self.realm).into();
         let removed = if self.forward { Box::from([]) } else { Box::from(["authorization".into()]) };
-        let policy = BasicAuth { known, users, removed, challenge };
+        let accounts = Accounts::of(ctx.carry);
+        let throttle = Throttle::of(ctx.carry);
+        let policy = BasicAuth { known, users, accounts, throttle, removed, challenge };
         usable.then(|| vec![(Phase::Authenticate, Box::new(policy) as Box<dyn Policy>)])
     }
 }
@@ -77,6 +81,8 @@ struct BasicAuth {
     known: Arc<PerDirectory<Known>>,
     /// Where those are known who are no consumers.
     users: Option<Arc<PerDirectory<Users>>>,
+    accounts: Arc<Accounts>,
+    throttle: Arc<Throttle>,
     /// What does not go on to the upstream; empty where it does.
     removed: Box<[Box<str>]>,
     challenge: Box<str>,
@@ -87,6 +93,8 @@ struct BasicAuth {
 enum Refused {
     Absent(Absent),
     Unknown,
+    /// A consumer's, and revoked.
+    Void,
     /// Another authenticator found another caller.
     Another,
     User(users::Refused),
@@ -95,11 +103,11 @@ enum Refused {
 /// Who a request says it is from.
 enum Shown {
     /// A consumer, by its password.
-    Consumer(ConsumerId),
+    Consumer(ConsumerId, Pair),
     /// A user whose password was good a short while ago.
     User(Arc<Identity>),
     /// Whoever is still to be asked for.
-    Somebody { name: String, password: Vec<u8> },
+    Somebody { name: String, password: Vec<u8>, no_consumer: Refused },
 }
 
 impl Policy for BasicAuth {
@@ -109,10 +117,16 @@ impl Policy for BasicAuth {
             Err(why) => return Flow::Now(Err(self.refusal(&why))),
         };
         match (shown, &self.users) {
-            (Shown::Consumer(consumer), _) => Flow::Now(self.admit(consumer, exchange)),
+            (Shown::Consumer(consumer, pair), _) => {
+                self.throttle.succeeded(pair);
+                Flow::Now(self.admit(consumer, exchange))
+            }
             (Shown::User(identity), _) => Flow::Now(self.admit_user(&identity, exchange)),
-            (Shown::Somebody { .. }, None) => Flow::Now(Err(self.refusal(&Refused::Unknown))),
-            (Shown::Somebody { name, password }, Some(users)) => Flow::Later(Box::pin(async move {
+            (Shown::Somebody { name, no_consumer, .. }, None) => {
+                let slow = self.throttle.failed(&tried(exchange, &name)).map(users::Refused::Slow);
+                Flow::Now(Err(self.refusal(&slow.map_or(no_consumer, Refused::User))))
+            }
+            (Shown::Somebody { name, password, .. }, Some(users)) => Flow::Later(Box::pin(async move {
                 let checked = users.value.check_kept(&login(exchange, &name, &password)).await;
                 match checked {
                     Ok(identity) => self.admit_user(&identity, exchange),
@@ -136,13 +150,15 @@ impl Policy for BasicAuth {
             Err(why) => return Explanation::stop(&self.refusal(&why), why.as_str()),
         };
         let (admitted, name) = match (shown, &self.users) {
-            (Shown::Consumer(consumer), _) => {
+            (Shown::Consumer(consumer, _), _) => {
                 let name = self.known.directory.get(consumer).map_or("", |consumer| &consumer.name).to_owned();
                 (self.admit(consumer, exchange), name)
             }
             (Shown::User(identity), _) => (self.admit_user(&identity, exchange), identity.subject.to_string()),
-            (Shown::Somebody { .. }, None) => (Err(self.refusal(&Refused::Unknown)), String::new()),
-            (Shown::Somebody { name, password }, Some(users)) => {
+            (Shown::Somebody { no_consumer, .. }, None) => {
+                return Explanation::stop(&self.refusal(&no_consumer), no_consumer.as_str());
+            }
+            (Shown::Somebody { name, password, .. }, Some(users)) => {
                 match users.value.explain(&login(exchange, &name, &password)) {
                     Explained::User(identity) => (self.admit_user(&identity, exchange), identity.subject.to_string()),
                     Explained::Asked => {
@@ -157,10 +173,7 @@ impl Policy for BasicAuth {
         };
         match admitted {
             Ok(()) => Explanation::pass(format!("username and password are those of `{name}`")),
-            Err(stop) => {
-                let why = if name.is_empty() { Refused::Unknown } else { Refused::Another };
-                Explanation::stop(&stop, why.as_str())
-            }
+            Err(stop) => Explanation::stop(&stop, Refused::Another.as_str()),
         }
     }
 }
@@ -169,6 +182,10 @@ impl Policy for BasicAuth {
 fn login<'a>(exchange: &Exchange, name: &'a str, password: &'a [u8]) -> users::Login<'a> {
     let (address, now, wall) = (exchange.client.ip, exchange.now(), exchange.wall / 1_000_000);
     users::Login { name, password, otp: None, address, now, wall }
+}
+
+fn tried<'a>(exchange: &Exchange, name: &'a str) -> Try<'a> {
+    Try { address: exchange.client.ip, name, now: exchange.now() }
 }
 
 impl Refused {
@@ -180,6 +197,7 @@ impl Refused {
             Refused::Absent(Absent::Malformed) => "the credentials are not base64 of `username:password`",
             Refused::Another => "username and password are not the authenticated consumer's",
             Refused::Unknown => "username and password are not those of a consumer",
+            Refused::Void => "username and password are a consumer's, and were revoked",
             Refused::User(why) => why.why(),
         }
     }
@@ -189,15 +207,22 @@ impl BasicAuth {
     fn shown(&self, exchange: &Exchange) -> Result<Shown, Refused> {
         let known = &self.known.value.passwords;
         let look_up = |username: &[u8], password: &[u8]| {
-            if let Some(consumer) = known.find(username, password) {
-                return Ok(Shown::Consumer(consumer));
-            }
-            let users = self.users.as_ref().ok_or(Refused::Unknown)?;
             let name = std::str::from_utf8(username).map_err(|_| Refused::Unknown)?;
-            if let Some(identity) = users.value.cached(&login(exchange, name, password)) {
+            // before anything is compared: who guesses is not told by any of it that a guess is right
+            let tried = tried(exchange, name);
+            if let Some(seconds) = self.throttle.wait(&tried) {
+                return Err(Refused::User(users::Refused::Slow(seconds)));
+            }
+            let no_consumer = match known.find(username, password) {
+                Some((_, credential)) if self.accounts.is_void(credential) => Refused::Void,
+                Some((consumer, _)) => return Ok(Shown::Consumer(consumer, self.throttle.pair(&tried))),
+                None => Refused::Unknown,
+            };
+            let users = self.users.as_ref();
+            if let Some(identity) = users.and_then(|users| users.value.cached(&login(exchange, name, password))) {
                 return Ok(Shown::User(identity));
             }
-            Ok(Shown::Somebody { name: name.to_owned(), password: password.to_owned() })
+            Ok(Shown::Somebody { name: name.to_owned(), password: password.to_owned(), no_consumer })
         };
         presented::find(&exchange.request.head, look_up).map_err(Refused::Absent)?
     }
@@ -240,7 +265,7 @@ impl BasicAuth {
                 let fault = Fault::new(Reason::AuthUnavailable, "users cannot be checked just now; try again later");
                 fault.field("Retry-After", "1")
             }
-            Refused::Absent(_) | Refused::Unknown | Refused::Another | Refused::User(_) => {
+            Refused::Absent(_) | Refused::Unknown | Refused::Void | Refused::Another | Refused::User(_) => {
                 let detail = "the request has no username and password that are known here";
                 Fault::new(Reason::Unauthenticated, detail).field("WWW-Authenticate", &*self.challenge)
             }

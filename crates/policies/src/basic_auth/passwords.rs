@@ -4,13 +4,19 @@ use std::collections::HashMap;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
-use daemun_pipeline::{ConsumerId, Directory};
+use daemun_pipeline::{BasicCredential, ConsumerId, Directory};
 
-/// The digest of a password, and whose it is.
-type Login = ([u8; 32], Option<ConsumerId>);
+/// A credential.
+#[derive(Debug)]
+struct Login {
+    digest: [u8; 32],
+    consumer: ConsumerId,
+    /// What it is revoked by.
+    id: Box<str>,
+}
 
-/// What an unknown username is compared with, so that it takes the work of a known one.
-const NOBODY: Login = ([0; 32], None);
+/// What the password of an unknown username is compared with, so that it takes the work of a known one.
+const NOBODY: [u8; 32] = [0; 32];
 
 /// All credentials of a directory.
 #[derive(Debug)]
@@ -20,15 +26,21 @@ impl Passwords {
     /// Takes the credentials of all consumers.
     pub(crate) fn new(directory: &Directory) -> Passwords {
         let all = directory.iter().flat_map(|(id, consumer)| consumer.basic.iter().map(move |login| (id, login)));
-        Passwords(all.map(|(id, login)| (login.username.as_bytes().into(), (login.password, Some(id)))).collect())
+        let known = |(consumer, login): (ConsumerId, &BasicCredential)| {
+            let id = format!("client:{}", login.username).into();
+            (login.username.as_bytes().into(), Login { digest: login.password, consumer, id })
+        };
+        Passwords(all.map(known).collect())
     }
 
-    /// Whose username and password these are; costs one SHA-256 and one comparison in constant time, whatever is wrong.
-    pub(crate) fn find(&self, username: &[u8], password: &[u8]) -> Option<ConsumerId> {
+    /// Whose username and password these are, and by what they are revoked; costs one SHA-256 and one comparison in constant time, whatever
+    /// is wrong.
+    pub(crate) fn find(&self, username: &[u8], password: &[u8]) -> Option<(ConsumerId, &str)> {
         let presented = digest(&SHA256, password);
-        let (known, consumer) = self.0.get(username).unwrap_or(&NOBODY);
+        let login = self.0.get(username);
+        let known = login.map_or(&NOBODY, |login| &login.digest);
         let same = verify_slices_are_equal(known, presented.as_ref()).is_ok();
-        consumer.filter(|_| same)
+        login.filter(|_| same).map(|login| (login.consumer, &*login.id))
     }
 
     /// How many there are.

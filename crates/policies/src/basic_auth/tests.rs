@@ -1,11 +1,12 @@
 //! What `basic_auth` holds beyond its page.
 
+use daemun_accounts::{Accounts, Revoked};
 use daemun_pipeline::{Consumer, FieldId, Outcome};
 use proptest::prelude::*;
 
 use super::presented::MAX;
 use crate::base64_text::decode;
-use crate::testing::{Bench, Chain, basic, consumer, told, upstream_lines};
+use crate::testing::{Bench, Chain, basic, consumer, told, upstream_lines, wait};
 
 const PASSWORD: &str = "open sesame: now!";
 
@@ -58,7 +59,14 @@ fn the_caller_is_noted_and_the_password_stays_here() {
 #[test]
 fn whatever_is_wrong_is_refused_in_the_same_words() {
     let chain = chain("{ realm: shop }");
-    let refusal = |text: &str| told(chain.inward(&mut chain.exchange(text)).1.unwrap_err());
+    // each from an address of its own, so that none is slowed down
+    let address = std::cell::Cell::new(0);
+    let refusal = |text: &str| {
+        let mut exchange = chain.exchange(text);
+        address.set(address.get() + 1);
+        exchange.client.ip = [10, 0, 0, address.get()].into();
+        told(chain.inward(&mut exchange).1.unwrap_err())
+    };
     let missing = refusal("GET / HTTP/1.1");
     assert!(missing.contains("Basic realm=\\\"shop\\\", charset=\\\"UTF-8\\\""), "{missing}");
     let right = encode(format!("shop:{PASSWORD}").as_bytes());
@@ -98,6 +106,78 @@ fn whatever_is_wrong_is_refused_in_the_same_words() {
             assert_eq!(other, "Basic");
         }
     }
+}
+
+/// What a call comes to that shows a login from an address, so many milliseconds after the first.
+fn ask(chain: &Chain, address: u8, login: &str, at: u64) -> u16 {
+    let mut exchange = chain.exchange(&request(login));
+    exchange.client.ip = [10, 0, 0, address].into();
+    exchange.times.start = 1_000_000_000 + at * 1_000_000;
+    chain.status(&mut exchange)
+}
+
+#[test]
+fn who_guesses_has_to_wait_and_is_not_told_which_guess_is_right() {
+    let chain = chain("{}");
+    let right = format!("shop:{PASSWORD}");
+    for _ in 0..11 {
+        assert_eq!(ask(&chain, 1, "shop:a wrong one", 0), 401);
+    }
+    for login in [&*right, "shop:a wrong one", "nobody:a wrong one", "partner:pässwörd"] {
+        assert_eq!(ask(&chain, 1, login, 0), 429, "{login}");
+    }
+    assert_eq!(ask(&chain, 2, &right, 0), 429, "the name, from anywhere");
+    assert_eq!(ask(&chain, 2, "partner:pässwörd", 0), 0);
+    assert_eq!(ask(&chain, 1, &right, 2_000), 0);
+    let bench = bench();
+    let (basic, accounts) = (bench.build("basic_auth: {}").unwrap(), Accounts::of(&bench.carry));
+    wait(accounts.revoke(&Revoked::Credential("client:shop".to_owned()), None, 1)).unwrap();
+    let statuses: Vec<u16> = (0..12).map(|_| ask(&basic, 1, &right, 0)).collect();
+    assert_eq!(statuses, [[401; 11].as_slice(), &[429]].concat(), "one that was revoked is a failure like any other");
+}
+
+#[test]
+fn who_was_let_in_before_is_not_held_up_by_those_who_guess() {
+    let chain = chain("{}");
+    let right = format!("shop:{PASSWORD}");
+    assert_eq!(ask(&chain, 1, &right, 0), 0);
+    for other in 2..100 {
+        ask(&chain, other, "shop:a wrong one", 0);
+        ask(&chain, 1, &format!("nobody-{other}:a wrong one"), 0);
+    }
+    assert_eq!((ask(&chain, 100, &right, 0), ask(&chain, 1, "partner:pässwörd", 0)), (429, 429));
+    assert_eq!(ask(&chain, 1, &right, 0), 0);
+    for _ in 0..4 {
+        assert_eq!(ask(&chain, 1, "shop:a wrong one", 0), 401);
+    }
+    assert_eq!(ask(&chain, 1, &right, 0), 429, "who guesses there as well is");
+}
+
+#[test]
+fn what_a_call_shows_that_is_no_login_is_no_guess() {
+    let chain = chain("{}");
+    for _ in 0..100 {
+        assert_eq!(chain.status(&mut chain.exchange("GET / HTTP/1.1")), 401);
+        assert_eq!(chain.status(&mut chain.exchange("GET / HTTP/1.1\nAuthorization: Basic !!")), 401);
+        let (_, detail) = chain.explain(&mut chain.exchange(&request("shop:a wrong one")));
+        assert!(detail.contains("not those of a consumer"), "{detail}");
+    }
+    assert_eq!(chain.status(&mut chain.exchange(&request(&format!("shop:{PASSWORD}")))), 0);
+}
+
+#[test]
+fn a_password_that_was_revoked_is_answered_as_an_unknown_one() {
+    let bench = bench();
+    let (chain, accounts) = (bench.build("basic_auth: {}").unwrap(), Accounts::of(&bench.carry));
+    let ask = |login: &str| chain.inward(&mut chain.exchange(&request(login))).1;
+    let (shop, partner) = (format!("shop:{PASSWORD}"), "partner:pässwörd");
+    assert!(ask(&shop).is_ok());
+    wait(accounts.revoke(&Revoked::Credential("client:shop".to_owned()), None, 1)).unwrap();
+    assert_eq!(told(ask(&shop).unwrap_err()), told(ask("shop:another one").unwrap_err()));
+    assert!(ask(partner).is_ok());
+    let (outcome, detail) = chain.explain(&mut chain.exchange(&request(&shop)));
+    assert_eq!(outcome, Outcome::Refuse(401, "unauthenticated"));
+    assert!(detail.contains("were revoked"), "{detail}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use daemun_pipeline::{Directory, Exchange, Identity, Reason};
 use super::assertion::Shown as ShownAssertion;
 use super::code::Shown;
 use super::form::Form;
-use super::throttle::Who;
+use super::throttle::Try;
 use super::users;
 use super::{Refused, Tokens, millis};
 use crate::basic_auth::presented;
@@ -85,7 +85,7 @@ pub(super) fn scopes(form: &Form, known: &[String]) -> Result<Vec<String>, Refus
 }
 
 impl Tokens {
-    /// Who asks, by what stands in the request. Guessing is slowed down.
+    /// Who asks, by what stands in the request. Guessing passwords is slowed down.
     pub(super) fn login(&self, exchange: &Exchange, form: &Form) -> Result<Login, Refused> {
         let asked = match form.get("grant_type") {
             Some(named) => GrantType::ALL.into_iter().find(|grant| grant.as_str() == named),
@@ -121,27 +121,7 @@ impl Tokens {
         Err(Refused::malformed("there is neither a `grant_type` nor a key"))
     }
 
-    /// Refuses who has failed too often, whatever is tried now.
-    pub(super) fn may_try(&self, exchange: &Exchange, name: Option<&str>) -> Result<(), Refused> {
-        let now = exchange.now();
-        let waits = self.throttle.wait(Who::at(exchange.client.ip), now);
-        let waits = waits.max(name.and_then(|name| self.throttle.wait(Who::Name(name), now)));
-        let Some(seconds) = waits else { return Ok(()) };
-        let detail = "too many credentials were not good; try again later";
-        let refused = Refused::new(Reason::RateLimited, "slow_down", detail, "guessing is slowed down");
-        Err(Refused { retry: Some(seconds), ..refused })
-    }
-
-    pub(super) fn failed(&self, exchange: &Exchange, name: Option<&str>) {
-        let now = exchange.now();
-        self.throttle.failed(Who::at(exchange.client.ip), now);
-        if let Some(name) = name {
-            self.throttle.failed(Who::Name(name), now);
-        }
-    }
-
     fn by_key(&self, exchange: &Exchange) -> Result<Caller, Refused> {
-        self.may_try(exchange, None)?;
         let header = Some(self.service.key_header.as_str().into());
         let sources = Sources { header, query: None, scheme: None };
         let found = sources.find(&exchange.request, |_, key| text::digest(key));
@@ -162,7 +142,7 @@ impl Tokens {
             held.note_use(now);
             return Ok(self.held(&held, true));
         }
-        self.failed(exchange, None);
+        // not counted: a key cannot be guessed, and whoever shows wrong ones would shut out all who share the address
         Err(Refused::client("the key is none of those known, or not good any more"))
     }
 
@@ -213,22 +193,16 @@ impl Tokens {
     pub(super) async fn by_assertion(&self, exchange: &Exchange, form: &Form) -> Result<Caller, Refused> {
         let Some(assertions) = &self.assertions else { return Err(Refused::grant("the service takes no assertions")) };
         let text = form.get("assertion").ok_or_else(|| Refused::malformed("`assertion` is missing"))?;
-        self.may_try(exchange, None)?;
         let now = exchange.wall / 1_000_000;
         let judged = assertions.judge(text, exchange.wall);
         let judged = judged.and_then(|shown| self.subject_of(&shown, now).map(|caller| (shown, caller)));
-        let (shown, caller) = judged.map_err(|why| {
-            self.failed(exchange, None);
-            Refused { why: why.into(), ..Refused::grant("") }
-        })?;
+        // not counted: a signature cannot be guessed
+        let (shown, caller) = judged.map_err(|why| Refused { why: why.into(), ..Refused::grant("") })?;
         // what cannot be had does not use it up
         scopes(form, &caller.scopes)?;
         match self.accounts.use_once("saml", &shown.name, shown.until, now).await {
             Ok(true) => Ok(caller),
-            Ok(false) => {
-                self.failed(exchange, None);
-                Err(Refused::grant("the assertion was used before"))
-            }
+            Ok(false) => Err(Refused::grant("the assertion was used before")),
             Err(trouble) => {
                 let detail = "tokens cannot be kept just now";
                 let refused = Refused::new(Reason::StoreUnavailable, "temporarily_unavailable", detail, detail);
@@ -283,14 +257,18 @@ impl Tokens {
             }
             (Ok(None) | Err(_), _) => return Err(Refused::client("the client's credentials are malformed")),
         };
-        self.may_try(exchange, Some(&id))?;
+        let tried = Try { address: exchange.client.ip, name: &id, now: exchange.now() };
+        if let Some(seconds) = self.throttle.wait(&tried) {
+            return Err(slow(seconds));
+        }
         let now = exchange.wall / 1_000_000;
         let declared_one = self.clients.value.passwords.find(id.as_bytes(), &secret);
-        if let Some(consumer) = declared_one.and_then(|consumer| self.clients.directory.get(consumer)) {
-            let credential = format!("client:{id}");
-            if !self.accounts.is_void_credential(&credential) {
-                return Ok(declared(&consumer.name, &consumer.scopes, credential.into(), false));
-            }
+        let declared_one = declared_one.filter(|(_, credential)| !self.accounts.is_void(credential));
+        if let Some((consumer, credential)) = declared_one
+            && let Some(consumer) = self.clients.directory.get(consumer)
+        {
+            self.throttle.succeeded(self.throttle.pair(&tried));
+            return Ok(declared(&consumer.name, &consumer.scopes, credential.into(), false));
         }
         let digest = text::digest(&secret);
         let held = self.accounts.client(&id).filter(|held| held.is_good(now));
@@ -298,9 +276,12 @@ impl Tokens {
             .filter(|held| aws_lc_rs::constant_time::verify_slices_are_equal(&held.credential.digest, &digest).is_ok());
         if let Some(held) = same {
             held.note_use(now);
+            self.throttle.succeeded(self.throttle.pair(&tried));
             return Ok(self.held(&held, false));
         }
-        self.failed(exchange, Some(&id));
+        if let Some(seconds) = self.throttle.failed(&tried) {
+            return Err(slow(seconds));
+        }
         Err(Refused::client("the client is not known, its secret is another, or it is not good any more"))
     }
 
@@ -342,6 +323,13 @@ pub(super) fn is_still_declared(directory: &Directory, identity: &Identity) -> b
     }
 }
 
+/// Refuses who has failed too often, whatever is tried now.
+fn slow(seconds: u64) -> Refused {
+    let detail = "too many credentials were not good; try again later";
+    let refused = Refused::new(Reason::RateLimited, "slow_down", detail, "guessing is slowed down");
+    Refused { retry: Some(seconds), ..refused }
+}
+
 fn declared(name: &str, scopes: &[String], credential: Box<str>, refreshes: bool) -> Caller {
     let (roles, groups) = (Vec::new(), Vec::new());
     Caller {
@@ -362,17 +350,14 @@ fn of_user(refused: &users::Refused) -> Refused {
     let unavailable = "users cannot be checked just now; try again later";
     let told = |reason, error, detail| Refused::new(reason, error, detail, detail);
     let told = match refused {
-        users::Refused::Wrong(_) => {
+        users::Refused::Wrong(_) | users::Refused::WrongSecondFactor => {
             told(Reason::InvalidGrant, "invalid_grant", "the username or the password is not good here")
         }
         users::Refused::SecondFactor => Refused {
             otp_required: true,
             ..told(Reason::InvalidGrant, "invalid_grant", "a one-time password is needed as well, as `otp`")
         },
-        users::Refused::Slow(seconds) => Refused {
-            retry: Some(*seconds),
-            ..told(Reason::RateLimited, "slow_down", "too many credentials were not good; try again later")
-        },
+        users::Refused::Slow(seconds) => slow(*seconds),
         users::Refused::Busy | users::Refused::Unavailable(_) => {
             Refused { retry: Some(1), ..told(Reason::AuthUnavailable, "temporarily_unavailable", unavailable) }
         }

@@ -133,7 +133,6 @@ impl PolicyConfig for TokensConfig {
             }
             Some(_) | None => None,
         };
-        let owner = format!("tokens.{}", service.name.value);
         let policy = Tokens {
             name: service.name.value.as_str().into(),
             service: service.clone(),
@@ -148,7 +147,7 @@ impl PolicyConfig for TokensConfig {
             users,
             assertions,
             accounts: Accounts::of(ctx.carry),
-            throttle: ctx.carry.get_or(&owner, "throttle", Throttle::default),
+            throttle: Throttle::of(ctx.carry),
             world: Arc::clone(ctx.world),
         };
         Some(vec![(Phase::Transform, Box::new(policy) as Box<dyn Policy>)])
@@ -600,7 +599,7 @@ impl Tokens {
             good && !self.is_gone(&token.identity())
         });
         let Some(token) = good else { return answer(&json!({ "active": false })) };
-        let identity = token.grant.identity();
+        let identity = token.identity();
         let mut told = Map::clone(&identity.claims);
         told.extend([
             ("active".to_owned(), true.into()),
@@ -627,9 +626,11 @@ impl Tokens {
         answer(&Value::Object(told))
     }
 
-    /// Whether a user of the configuration whom tokens were given to is let in no more.
+    /// Whether a consumer or user of the configuration whom tokens were given to is let in no more.
     fn is_gone(&self, identity: &Identity) -> bool {
-        matches!(users::as_of_now(Some(&self.keys.directory), identity), Now::Gone)
+        let directory = &self.keys.directory;
+        !login::is_still_declared(directory, identity)
+            || matches!(users::as_of_now(Some(directory), identity), Now::Gone)
     }
 
     /// Whether tokens are given for this here.

@@ -148,10 +148,20 @@ fn guessing_is_slowed_down_for_the_guesser_and_the_name() {
         assert_eq!(guess(0).0, 401);
     }
     assert_eq!(guess(0), (429, json!("slow_down")));
-    // a key is not tried either by whoever guessed, until time has passed
-    let key = format!("X-Api-Key: {KEY}\r\n");
-    assert_eq!(ask(&chain, &key, "", 0).0, 429);
-    assert_eq!(ask(&chain, &key, "", 3_000).0, 200);
+    let right = "grant_type=client_credentials&client_id=shop&client_secret=a+secret%3Aof+two";
+    assert_eq!(ask(&chain, "", right, 0), (429, json!("slow_down")), "what is right is not told of either");
+    assert_eq!(ask(&chain, "", right, 3_000).0, 200);
+}
+
+#[test]
+fn keys_cannot_be_guessed_so_that_wrong_ones_slow_nobody_down() {
+    let (bench, _accounts) = bench();
+    let chain = bench.build("tokens: shop").unwrap();
+    for _ in 0..100 {
+        assert_eq!(ask(&chain, "X-Api-Key: no-such-key-00001\r\n", "", 0), (401, json!("invalid_client")));
+    }
+    token(&chain, &format!("X-Api-Key: {KEY}\r\n"), "");
+    token(&chain, "", "grant_type=client_credentials&client_id=shop&client_secret=a+secret%3Aof+two");
 }
 
 #[test]
@@ -376,6 +386,30 @@ fn a_route_gives_for_what_it_says_and_needs_no_grant_type_for_one() {
         bench.errors("tokens: { service: shop, grants: [] }"),
         ["bad_value routes.items.policies.tokens.grants: expected at least one item, found an empty list"]
     );
+}
+
+#[test]
+fn whoever_asks_is_told_no_more_scopes_than_a_token_has_and_of_no_consumer_that_is_gone() {
+    let (mut bench, accounts) = bench();
+    let chain = bench.build("tokens: shop").unwrap();
+    let key = "X-Api-Key: other-key-00000001\r\n";
+    let introspect = "{ key_auth: { header: X-Api-Key }, tokens: { service: shop, endpoint: introspect } }";
+    let asks = bench.build(introspect).unwrap();
+    let told =
+        |asks: &Chain, token: &Value, kind: &str| ask(asks, key, &format!("token={}", text_of(token, kind)), 0).1;
+    let wide = token(&chain, &format!("X-Api-Key: {KEY}\r\n"), "");
+    let refresh = format!("grant_type=refresh_token&scope=read&refresh_token={}", text_of(&wide, "refresh_token"));
+    let narrow = token(&chain, "", &refresh);
+    assert_eq!(told(&asks, &narrow, "access_token")["scope"], "read");
+    for (token, kind) in [(&narrow, "refresh_token"), (&wide, "access_token")] {
+        assert_eq!(told(&asks, token, kind)["scope"], "read write", "{kind}");
+    }
+    bench.directory = Bench::new(vec![consumer("b", &[], &["other-key-00000001"])]).directory;
+    let asks = bench.build(introspect).unwrap();
+    for (token, kind) in [(&narrow, "refresh_token"), (&narrow, "access_token"), (&wide, "access_token")] {
+        assert_eq!(told(&asks, token, kind), json!({ "active": false }), "{kind}");
+    }
+    assert!(accounts.check(text_of(&wide, "access_token").as_bytes(), "shop", NOW).is_ok(), "it may come back");
 }
 
 /// The same with signed tokens.

@@ -62,7 +62,6 @@ impl Tokens {
                 None => Err(Refused::client("the client has no `redirect_uris`")),
             };
         }
-        self.may_try(exchange, None)?;
         let id = named.ok_or_else(|| Refused::malformed("`client_id` is missing"))?;
         match self.known_clients.value.find(id) {
             Some(client) if client.is_confidential => Err(Refused::client("the client's secret is missing")),
@@ -103,7 +102,6 @@ impl Tokens {
                     let what = format!("a code was used twice, from {address}: all of its login is revoked");
                     self.world.tell("token_reused", what);
                 }
-                self.failed(exchange, None);
                 Err(refusal.into())
             }
             Err(failed) => Err(failed),

@@ -21,7 +21,7 @@ use daemun_config::model::{PasswordHash, User, UserSource, UserSources};
 use daemun_pipeline::world::{Busy, compute};
 use daemun_pipeline::{BuildContext, Directory, Identity, World};
 
-use super::throttle::{Throttle, Who};
+use super::throttle::{Throttle, Try};
 use crate::per_directory::PerDirectory;
 use cache::Cache;
 
@@ -29,7 +29,7 @@ use cache::Cache;
 const NAME: usize = 255;
 const PASSWORD: usize = 512;
 /// Failures that a wrong one-time password counts for: whoever tries it knows the password.
-const SECOND_FACTOR_COST: u32 = 9;
+const SECOND_FACTOR_COST: u64 = 10;
 /// Checks for `basic_auth` that wait for another of the same place.
 const MOST_WAITING: usize = 1024;
 /// Places that checks for `basic_auth` of one name and password meet in.
@@ -51,6 +51,12 @@ pub(crate) struct Login<'a> {
     pub(crate) wall: u64,
 }
 
+impl Login<'_> {
+    fn tried(&self) -> Try<'_> {
+        Try { address: self.address, name: self.name, now: self.now }
+    }
+}
+
 /// Why a login is not good. The caller is told no more than the variant.
 #[derive(Debug)]
 pub(crate) enum Refused {
@@ -58,6 +64,8 @@ pub(crate) enum Refused {
     Wrong(&'static str),
     /// The password is right, and a one-time password is needed as well.
     SecondFactor,
+    /// The password is right, and the one-time password is not: told as what is wrong is.
+    WrongSecondFactor,
     /// So many seconds must pass before the next try.
     Slow(u64),
     /// Too much waits to be checked.
@@ -72,6 +80,7 @@ impl Refused {
         match self {
             Refused::Wrong(why) => why,
             Refused::SecondFactor => NEEDS_SECOND_FACTOR,
+            Refused::WrongSecondFactor => "the password is right, and the one-time password is not, or was used before",
             Refused::Slow(_) => "guessing is slowed down",
             Refused::Busy => "too many passwords wait to be checked",
             Refused::Unavailable(why) => why,
@@ -99,6 +108,8 @@ enum Found {
     Wrong(&'static str),
     /// There is, and this is the password.
     Right(Identity),
+    /// There is, and these are the password and a one-time password.
+    RightTwice(Identity),
 }
 
 /// A place where users are known.
@@ -179,7 +190,7 @@ impl Users {
         };
         // asked for before, since what is made while state is asked for cannot ask itself
         let accounts = Accounts::of(ctx.carry);
-        let throttle = ctx.carry.get_or("users", "throttle", Throttle::default);
+        let throttle = Throttle::of(ctx.carry);
         let users = |_: &Directory| Users {
             sources: made,
             directory: Arc::clone(ctx.directory),
@@ -210,25 +221,32 @@ impl Users {
     /// # Errors
     /// Why it is nobody, or cannot be told.
     pub(crate) async fn check(&self, login: &Login<'_>) -> Result<Arc<Identity>, Refused> {
-        // a place may hold names for the same that are written in other letters
-        let alike = login.name.to_lowercase();
-        let (address, name) = (Who::at(login.address), Who::Name(&alike));
-        if let Some(seconds) = self.throttle.wait(address, login.now).max(self.throttle.wait(name, login.now)) {
-            return Err(Refused::Slow(seconds));
-        }
+        self.may_try(login)?;
         match self.judge(login).await {
-            Err(Refused::Wrong(why)) => {
-                self.throttle.failed(address, login.now);
-                self.throttle.failed(name, login.now);
-                Err(Refused::Wrong(why))
-            }
+            Err(Refused::Wrong(why)) => match self.throttle.failed(&login.tried()) {
+                Some(seconds) => Err(Refused::Slow(seconds)),
+                None => Err(Refused::Wrong(why)),
+            },
             // whoever knows the password alone could have as much work done as they like
-            Err(Refused::SecondFactor) => {
-                self.throttle.failed(name, login.now);
-                Err(Refused::SecondFactor)
+            Err(Refused::SecondFactor) => match self.throttle.charge_name(&login.tried(), 1) {
+                Err(seconds) => Err(Refused::Slow(seconds)),
+                Ok(_) => Err(Refused::SecondFactor),
+            },
+            // for the name it was counted before
+            Err(Refused::WrongSecondFactor) => match self.throttle.failed_from(&login.tried()) {
+                Some(seconds) => Err(Refused::Slow(seconds)),
+                None => Err(Refused::WrongSecondFactor),
+            },
+            Ok(identity) => {
+                self.throttle.succeeded(self.throttle.pair(&login.tried()));
+                Ok(identity)
             }
             other => other,
         }
+    }
+
+    fn may_try(&self, login: &Login<'_>) -> Result<(), Refused> {
+        self.throttle.wait(&login.tried()).map_or(Ok(()), |seconds| Err(Refused::Slow(seconds)))
     }
 
     async fn judge(&self, login: &Login<'_>) -> Result<Arc<Identity>, Refused> {
@@ -248,7 +266,12 @@ impl Users {
             match found {
                 Found::Nobody { worked } => any_worked |= worked,
                 Found::Wrong(why) => return Err(Refused::Wrong(why)),
-                Found::Right(identity) => return self.let_in(identity),
+                Found::Right(identity) => {
+                    // others that were tried at the same time may have failed meanwhile
+                    self.may_try(login)?;
+                    return self.let_in(identity);
+                }
+                Found::RightTwice(identity) => return self.let_in(identity),
             }
         }
         if !any_worked {
@@ -274,13 +297,14 @@ impl Users {
         }
         if user.has_second_factor() {
             let Some(otp) = login.otp else { return Err(Refused::SecondFactor) };
-            if !second_factor::check(&self.accounts, user, otp, login.wall).await? {
-                let alike = login.name.to_lowercase();
-                for _ in 1..SECOND_FACTOR_COST {
-                    self.throttle.failed(Who::Name(&alike), login.now);
-                }
-                return Ok(Found::Wrong("the password is right, and the one-time password is not, or was used before"));
+            // counted before it is known, so that tries that come at once are counted as well
+            let charge = self.throttle.charge_name(&login.tried(), SECOND_FACTOR_COST).map_err(Refused::Slow)?;
+            let right = second_factor::check(&self.accounts, user, otp, login.wall).await;
+            if let Ok(false) = right {
+                return Err(Refused::WrongSecondFactor);
             }
+            charge.give_back();
+            return right.map(|_| Found::RightTwice(identity_of(user))).map_err(Refused::from);
         }
         Ok(Found::Right(identity_of(user)))
     }
@@ -313,8 +337,10 @@ impl Users {
         Ok(Arc::new(identity))
     }
 
-    /// Who this was a short while ago; no hashing. Only for callers that show no one-time password.
+    /// Who this was a short while ago; no hashing. Only for callers that show no one-time password, and for nobody who has to wait: it would
+    /// tell which guess is right.
     pub(crate) fn cached(&self, login: &Login<'_>) -> Option<Arc<Identity>> {
+        self.may_try(login).ok()?;
         let identity = self.cache.get(&self.cache.tag(login.name, login.password), login.now)?;
         let void = identity.credential.as_deref().is_some_and(|id| self.accounts.is_void(id));
         (!void && self.accounts.consumer(&identity.subject).is_none()).then_some(identity)

@@ -128,6 +128,11 @@ impl Shared {
         }
         let client = self.connect().await.inspect_err(|_| self.tls.forget())?;
         let query = client.prepare(&self.settings.query).await.map_err(|error| told(&error))?;
+        for column in ["password_hash", "name"] {
+            if !query.columns().iter().any(|known| known.name() == column) {
+                return Err(format!("the query gives no column `{column}`"));
+            }
+        }
         let fresh = Arc::new(Kept { client, query });
         *kept = Some(Arc::clone(&fresh));
         Ok((fresh, true))
@@ -146,16 +151,17 @@ impl Shared {
     }
 }
 
-/// What a row says; nothing where it is another's, whose name the database holds for the same.
+/// What a row says; nothing where it is another's, whose name the database holds for the same. The name is that of the row, so that a user
+/// has one, however it was typed.
 fn known(row: &Row, asked: &str) -> Result<Option<Known>, String> {
     let hash = text(row, "password_hash")?.ok_or("the query gives no `password_hash`")?;
     let hash =
         PasswordHash::parse(hash.trim()).map_err(|allowed| format!("`password_hash` of a user is not {allowed}"))?;
-    let name = text(row, "name")?;
-    if name.as_ref().is_some_and(|name| !name.eq_ignore_ascii_case(asked)) {
+    // of a column that is filled up with spaces, without them
+    let name = text(row, "name")?.ok_or("`name` of a user is null")?.trim_end().to_owned();
+    if name.is_empty() || !name.eq_ignore_ascii_case(asked) {
         return Ok(None);
     }
-    let name = name.unwrap_or_else(|| asked.to_owned());
     let disabled = if has(row, "disabled") {
         row.try_get::<_, Option<bool>>("disabled").map_err(|error| told(&error))?.unwrap_or(false)
     } else {
