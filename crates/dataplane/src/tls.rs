@@ -52,8 +52,8 @@ pub(crate) fn server(listener: &Listener, carry: &Carry, diagnostics: &mut Diagn
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // a session must not be resumed under another rule of who may come, so what is kept belongs to that rule
     let shape = format!("{digest:?} {} {:?}", tls.client_auth_optional, tls.min_version);
-    let sessions =
-        carry.get_or("tls sessions", &shape, || Kept(rustls::server::ServerSessionMemoryCache::new(SESSIONS), Due(due)));
+    let sessions = carry
+        .get_or("tls sessions", &shape, || Kept(rustls::server::ServerSessionMemoryCache::new(SESSIONS), Due(due)));
     config.session_storage = sessions;
     if let Ok(ticketer) = aws_lc_rs::Ticketer::new() {
         config.ticketer = carry.get_or("tls tickets", &shape, || Tickets(ticketer, Due(due)));

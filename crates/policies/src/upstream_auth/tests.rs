@@ -253,22 +253,41 @@ fn what_is_no_token_is_refused() {
     }
 }
 
+/// An answer of the upstream, or of the gateway, to a call that was shown a token.
+fn refuse(chain: &Chain, endpoint: &Endpoint, second: u64, own: bool) {
+    let mut exchange = asked(chain, endpoint.at(second));
+    assert!(matches!(chain.steps[0].1.on_request(&mut exchange), Flow::Now(Ok(()))));
+    (exchange.response.status, exchange.response.own) = (401, own);
+    assert!(chain.outward(1, &mut exchange).is_ok());
+}
+
 #[test]
-fn a_token_that_the_upstream_refuses_is_given_up_but_not_while_it_is_young() {
+fn a_token_that_the_upstream_refuses_is_renewed_but_not_while_it_is_young() {
     let endpoint = Endpoint::new([FIRST, SECOND_ONE]);
     let chain = chain(&endpoint, "");
-    let refuse = |second: u64, own: bool| {
-        let mut exchange = asked(&chain, endpoint.at(second));
-        assert!(matches!(chain.steps[0].1.on_request(&mut exchange), Flow::Now(Ok(()))));
-        (exchange.response.status, exchange.response.own) = (401, own);
-        assert!(chain.outward(1, &mut exchange).is_ok());
-    };
     assert_eq!(shown(&chain, &endpoint, 1_000), token("one"));
-    refuse(1_005, false);
-    refuse(1_020, true);
+    refuse(&chain, &endpoint, 1_005, false);
+    refuse(&chain, &endpoint, 1_020, true);
     assert_eq!(shown(&chain, &endpoint, 1_020), token("one"));
-    refuse(1_020, false);
+    assert_eq!(endpoint.work(), 0);
+    refuse(&chain, &endpoint, 1_020, false);
+    assert_eq!(shown(&chain, &endpoint, 1_021), token("one"));
+    assert_eq!((endpoint.work(), endpoint.asked()), (1, 2));
     assert_eq!(shown(&chain, &endpoint, 1_021), token("two"));
+}
+
+#[test]
+fn a_token_that_was_refused_once_is_shown_while_no_other_can_be_had() {
+    let endpoint = Endpoint::new([FIRST, (503, "")]);
+    let chain = chain(&endpoint, "");
+    assert_eq!(shown(&chain, &endpoint, 1_000), token("one"));
+    refuse(&chain, &endpoint, 1_020, false);
+    for second in 1_021..1_095 {
+        assert_eq!(shown(&chain, &endpoint, second), token("one"), "{second}");
+        endpoint.work();
+    }
+    assert!((3..10).contains(&endpoint.asked()), "the endpoint is left alone between tries: {}", endpoint.asked());
+    assert_eq!(shown(&chain, &endpoint, 1_099), Err(503), "it has ended");
 }
 
 #[test]
