@@ -28,6 +28,7 @@ use crate::jwt::Algorithm;
 use crate::jwt::remote::{Published, Remote};
 use crate::jwt::verifier::{Keys, Verifier};
 use crate::replay::Replay;
+use crate::set_cookie::set_cookie;
 use crate::token_cache::TokenCache;
 use cookies::{Cookies, Held, Which};
 use provider::{Failed, Provider};
@@ -237,7 +238,7 @@ impl Policy for Oidc {
         if self.asked(exchange) == Asked::Else
             && let Some(cookie) = self.renewed(exchange)
         {
-            exchange.response.head.append("Set-Cookie", cookie.as_bytes());
+            set_cookie(&mut exchange.response.head, &cookie);
         }
         Ok(())
     }

@@ -172,7 +172,10 @@ impl Browser {
         let (passed, verdict) = chain.inward(&mut exchange);
         let mut cause = String::new();
         match &verdict {
-            Ok(()) => exchange.response.status = 200,
+            Ok(()) => {
+                exchange.response.status = 200;
+                exchange.response.head.append("Cache-Control", b"public, max-age=60");
+            }
             Err(stop) => {
                 if let Stop::Fault(fault) = stop {
                     cause = fault.cause.clone().unwrap_or_default().into();

@@ -59,7 +59,8 @@ fn a_session_ends_when_it_is_not_used_and_when_its_time_is_over() {
     let bed = Bed::new();
     let chain = bed.chain(", session: { secret: 0123456789abcdef0123456789abcdef, lifetime: 2h, idle: 1h }");
     let mut browser = Browser::login(&bed, &chain);
-    assert!(!browser.send(&chain, "GET / HTTP/1.1").field("set-cookie").contains(SESSION));
+    let got = browser.send(&chain, "GET / HTTP/1.1");
+    assert!(!got.field("set-cookie").contains(SESSION) && got.field("cache-control") == "public, max-age=60");
     let mut idle = browser.clone();
     idle.later = 3599;
     assert_eq!(idle.clone().send(&chain, "GET / HTTP/1.1").status, 200);
@@ -76,6 +77,7 @@ fn a_session_ends_when_it_is_not_used_and_when_its_time_is_over() {
         assert_eq!(got.status, 200, "in use after {minutes} minutes");
         let lasts = [3600, 3600, 600][usize::from(minutes > 15) + usize::from(minutes > 60)];
         assert!(got.field("set-cookie").contains(&format!("; Max-Age={lasts}; ")), "{}", got.field("set-cookie"));
+        assert_eq!(got.field("cache-control"), "private, max-age=60", "no cache gives it to others");
     }
     browser.later = 7199;
     assert_eq!(browser.clone().send(&chain, "GET / HTTP/1.1").status, 200);
