@@ -64,9 +64,8 @@ impl Oidc {
 
     /// Scheme, host and port of this site, as the browser knows it.
     fn site(&self, exchange: &Exchange) -> Result<String, Failed> {
-        if let Some(url) = &self.callback.url {
-            let end = url.written().len().saturating_sub(url.target().len());
-            return Ok(url.written().get(..end).unwrap_or_default().to_owned());
+        if let Some(origin) = self.callback.origin() {
+            return Ok(origin.to_owned());
         }
         let authority = exchange.request.text(exchange.request.authority);
         if authority.is_empty() {
@@ -170,7 +169,7 @@ impl Oidc {
             let fault = Fault::new(Reason::MethodNotAllowed, "a session is ended with GET or POST");
             return Err((fault.field("Allow", "GET, POST").into(), "the method is neither GET nor POST"));
         }
-        site::judge(exchange, &[]).map_err(|why| {
+        site::judge(exchange, self.origin.as_slice()).map_err(|why| {
             let fault = Fault::new(Reason::Forbidden, "a session is ended by a page of this site");
             (Stop::Fault(fault.cause(why)), why)
         })

@@ -24,6 +24,7 @@ pub use config::{OidcConfig, OwnPath, SessionConfig};
 
 use crate::bearer::{ANOTHER, note_bearer};
 use crate::claims::{ClaimPath, Rules, Span, Telling, Wanted};
+use crate::cors::Origin;
 use crate::jwt::Algorithm;
 use crate::jwt::remote::{Published, Remote};
 use crate::jwt::verifier::{Keys, Verifier};
@@ -77,6 +78,7 @@ impl PolicyConfig for OidcConfig {
             scopes: self.scopes.0.join(" "),
             provider: self.provider(remote, world),
             paths: [self.callback.path().into(), self.logout.path().into()],
+            origin: self.callback.origin().and_then(Origin::parse),
             callback: self.callback,
             after_logout: self.after_logout,
         };
@@ -171,6 +173,8 @@ struct Oidc {
     /// Of callback and logout.
     paths: [Box<str>; 2],
     callback: OwnPath,
+    /// That of `callback`, where its whole address is written: what browsers call this site, whoever ends their TLS.
+    origin: Option<Origin>,
     after_logout: OwnPath,
 }
 

@@ -148,6 +148,22 @@ fn whoever_logs_out_is_out_everywhere() {
 }
 
 #[test]
+fn behind_another_end_of_tls_a_page_of_the_site_that_callback_names_logs_out() {
+    let bed = Bed::new();
+    let chain = bed.chain(", callback: 'https://Shop.example.com:443/oidc/callback'");
+    for (fields, status) in [
+        ("Origin: https://shop.example.com", 303),
+        ("Referer: https://shop.example.com/orders", 303),
+        ("Origin: https://shop.example.com:8443", 403),
+        ("Origin: https://example.com", 403),
+        ("Referer: https://evil.example/https://shop.example.com", 403),
+    ] {
+        let request = format!("POST /oidc/logout HTTP/1.1\n{fields}");
+        assert_eq!(Browser::default().send(&chain, &request).status, status, "{fields}");
+    }
+}
+
+#[test]
 fn another_site_logs_nobody_out() {
     let bed = Bed::new();
     let chain = bed.chain("");
