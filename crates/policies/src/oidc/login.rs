@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::cookies::{Held, Which};
 use super::provider::{Failed, clip, with_query};
 use super::session::{self, LOGIN_LASTS, Login, Session};
-use super::{Oidc, failed, seconds};
+use super::{Oidc, failed, network, seconds};
 use crate::csrf::site;
 use crate::replay::Seen;
 
@@ -104,8 +104,7 @@ impl Oidc {
         let login = logins.remove(at);
         let mark = login.mark().ok_or_else(unknown)?;
         let now = seconds(exchange);
-        // the login may have begun by a clock that is ahead
-        match self.spent.logins.note(mark, now + 2 * LOGIN_LASTS, now) {
+        match self.spent.logins.note(mark, network(exchange), login.ends(), now) {
             Seen::First => Ok(login),
             Seen::Again => Err(Failed::Refused("the `state` was used before".to_owned())),
             Seen::Full => Err(Failed::Away("too many logins end at once".to_owned())),
@@ -188,9 +187,19 @@ impl Oidc {
         };
         let home = self.after_logout.written.clone();
         let Some((session, _)) = session else { return to_address(303, home, [cookie]) };
-        let until = session.begun.saturating_add(self.lifetime);
-        if self.spent.sessions.note(session.id, until, seconds(exchange)) == Seen::First {
-            self.spent.ended.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+        // a route with another `lifetime` may take it for longer than this one
+        let until = self.spent.sessions.until(session.begun);
+        match self.spent.sessions.note(session.id, network(exchange), until, seconds(exchange)) {
+            Seen::First => {
+                self.spent.ended.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+            }
+            Seen::Again => {}
+            // the browser keeps its cookie, and can ask again
+            Seen::Full => {
+                let fault = Fault::new(Reason::AuthUnavailable, "the session cannot be ended at the moment; try again");
+                let fault = fault.cause("too many sessions were ended to remember another").field("Retry-After", "60");
+                return fault.field("Cache-Control", "no-store").into();
+            }
         }
         let name = self.telling.identity(session.claims).map(|identity| identity.subject).unwrap_or_default();
         exchange.remark = Some(format!("`{}` logged out", name.escape_debug()).into());

@@ -9,6 +9,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -39,9 +40,12 @@ use session::{Seals, Session};
 const SECOND: u64 = 1_000_000_000;
 /// Sessions that are remembered once they were opened.
 const REMEMBERED: usize = 4096;
-/// Logins that ended within the time they may take, and sessions that were ended by their users.
-const MOST_USED: usize = 1 << 18;
+/// Logins of one network that ended within the time they may take, and of how many networks at least.
+const MOST_USED: usize = 1 << 14;
+const USED_SHARES: usize = 16;
+/// Sessions that were ended from one network, and from how many at least.
 const MOST_ENDED: usize = 1 << 18;
+const ENDED_SHARES: usize = 2;
 /// Bytes of an ID token.
 const LONGEST_TOKEN: usize = 32 << 10;
 
@@ -65,6 +69,7 @@ impl PolicyConfig for OidcConfig {
         let known = ctx.carry.get_or(Self::NAME, &format!("{self:?} {print}"), || TokenCache::new(REMEMBERED));
         let spent = format!("{}\n{}", self.issuer, self.client_id);
         let spent = ctx.carry.get_or("oidc spent", &spent, Spent::default);
+        spent.sessions.widen(MOST_ENDED, self.session.lifetime.0.as_secs());
         let strip = Strip(Cookies::new(&self.session.cookie.0));
         let policy = Oidc {
             telling: self.telling(),
@@ -154,7 +159,11 @@ struct Spent {
 
 impl Default for Spent {
     fn default() -> Spent {
-        Spent { logins: Replay::new(MOST_USED), sessions: Replay::new(MOST_ENDED), ended: AtomicU64::new(0) }
+        Spent {
+            logins: Replay::new(MOST_USED, USED_SHARES),
+            sessions: Replay::new(MOST_ENDED, ENDED_SHARES),
+            ended: AtomicU64::new(0),
+        }
     }
 }
 
@@ -398,6 +407,14 @@ fn may_log_in(exchange: &Exchange, without: Without) -> bool {
         && head.values("accept").flat_map(|value| value.split(|&byte| byte == b',')).any(takes)
         && is("sec-fetch-mode", b"navigate")
         && is("sec-fetch-dest", b"document")
+}
+
+/// The network that a request is from: an address, of version 6 the half that its end does not choose.
+fn network(exchange: &Exchange) -> u64 {
+    match exchange.client.ip.to_canonical() {
+        IpAddr::V4(address) => u32::from(address).into(),
+        IpAddr::V6(address) => u64::try_from(u128::from(address) >> 64).unwrap_or_default(),
+    }
 }
 
 /// Wall clock in seconds.

@@ -3,7 +3,7 @@
 use daemun_pipeline::Outcome;
 use serde_json::json;
 
-use super::bed::{Bed, Browser, ISSUER, settings};
+use super::bed::{Bed, Browser, ISSUER, NOW, settings};
 
 const SESSION: &str = "daemun-session";
 
@@ -118,7 +118,7 @@ fn a_login_begins_a_session_of_its_own() {
     // whatever was there before a login is not what is there after it
     let mut browser = Browser { cookies: one.cookies.clone(), later: 3600, ..Browser::default() };
     let state = browser.begin(&bed, &chain, "/");
-    bed.with(|said| said.claims = json!({ "iat": super::bed::NOW + 3600, "exp": super::bed::NOW + 3900 }));
+    bed.with(|said| said.claims = json!({ "iat": NOW + 3600, "exp": NOW + 3900 }));
     assert_eq!(browser.back(&chain, &state).status, 302);
     assert_ne!(id(&browser), id(&one));
 }
@@ -237,6 +237,39 @@ fn a_session_of_another_route_has_what_this_one_wants_or_is_none() {
     assert_eq!(browser.page(&strict, "/").status, 401, "and nobody is sent round and round");
     let state = Browser::default().begin(&bed, &strict, "/");
     assert!(!state.is_empty());
+}
+
+#[test]
+fn who_logged_out_stays_out_where_sessions_last_longer() {
+    let bed = Bed::new();
+    let session = |lifetime: &str| {
+        bed.chain(&format!(", session: {{ secret: 0123456789abcdef0123456789abcdef, lifetime: {lifetime}, idle: 2h }}"))
+    };
+    let (brief, long) = (session("2m"), session("2h"));
+    let mut browser = Browser::login(&bed, &brief);
+    let mut copy = browser.clone();
+    browser.send(&brief, "GET /oidc/logout HTTP/1.1");
+    // others make it forget what is over
+    for n in 0..=255 {
+        bed.spent().sessions.note([n; 16], 1, NOW + 9_000, NOW + 200);
+    }
+    copy.later = 200;
+    assert_eq!(copy.send(&long, "GET / HTTP/1.1").status, 401);
+}
+
+#[test]
+fn a_session_whose_end_cannot_be_remembered_is_not_told_to_be_over() {
+    let bed = Bed::new();
+    let chain = bed.chain("");
+    let mut browser = Browser::login(&bed, &chain);
+    let spent = bed.spent();
+    bed.fill(&chain, &spent.sessions, super::super::MOST_ENDED);
+    let got = browser.send(&chain, "GET /oidc/logout HTTP/1.1");
+    assert_eq!((got.status, got.set_cookies()), (503, Vec::new()), "{}", got.cause);
+    assert_eq!(browser.send(&chain, "GET / HTTP/1.1").status, 200);
+    browser.from = Some([192, 0, 2, 9].into());
+    assert_eq!(browser.send(&chain, "GET /oidc/logout HTTP/1.1").status, 303, "one network does not keep others from it");
+    assert_eq!(browser.send(&chain, "GET / HTTP/1.1").status, 401);
 }
 
 #[test]
