@@ -127,10 +127,10 @@ impl UpstreamAuth {
         })
     }
 
-    /// Takes out what the caller showed.
+    /// Takes out what the caller showed, in every spelling that a back end may read as the same.
     fn clean(&self, exchange: &mut Exchange) {
         for name in &self.removed {
-            exchange.request.head.remove(name);
+            exchange.request.head.remove_alike(name, usize::MAX);
         }
         if let Some(name) = &self.parameter {
             remove_parameter(&mut exchange.request, name);
