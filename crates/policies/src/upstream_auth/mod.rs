@@ -132,6 +132,9 @@ impl UpstreamAuth {
         for name in &self.removed {
             exchange.request.head.remove_alike(name, usize::MAX);
         }
+        if matches!(&self.source, Source::Signed { signer, .. } if signer.is_for_s3()) {
+            sigv4::remove_all(&mut exchange.request.head);
+        }
         if let Some(name) = &self.parameter {
             remove_parameter(&mut exchange.request, name);
         }

@@ -503,6 +503,24 @@ fn the_examples_of_the_s3_manual_pass() {
 }
 
 #[test]
+fn s3_is_sent_no_field_of_aws_that_the_caller_has_chosen() {
+    let sent = |service: &str| {
+        let settings = format!(
+            "{{ service: {service}, region: r, access_key_id: A, secret_access_key: B, session_token: C, payload: unsigned }}"
+        );
+        let chain = Bench::new(Vec::new()).build(&format!("upstream_auth: {{ aws_sigv4: {settings} }}")).unwrap();
+        let fields = "X-Amz-Copy-Source: /other/secret\nx_amz_acl: public-read\nX-AMZ-Meta-A: b\nX-Amz: a\nX-Amzn-B: c";
+        let mut exchange = chain.exchange(&format!("PUT /x HTTP/1.1\nHost: h\n{fields}"));
+        assert_eq!(chain.status(&mut exchange), 0);
+        let names = sent_lines(&exchange).into_iter().skip(2).map(|line| line.split(':').next().unwrap().to_owned());
+        names.collect::<Vec<_>>().join(" ")
+    };
+    let own = "x-amz-content-sha256 x-amz-date x-amz-security-token authorization";
+    assert_eq!(sent("s3"), format!("X-Amz X-Amzn-B {own}"));
+    assert_eq!(sent("dynamodb"), format!("X-Amz-Copy-Source x_amz_acl X-AMZ-Meta-A X-Amz X-Amzn-B {own}"));
+}
+
+#[test]
 fn a_body_is_signed_or_said_not_to_be() {
     let of = |payload: &str, body: &[u8]| {
         let settings = format!(
