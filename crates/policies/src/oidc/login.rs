@@ -5,7 +5,7 @@ use form_urlencoded::Serializer;
 use serde_json::{Map, Value};
 
 use super::cookies::{Held, Which};
-use super::provider::{Failed, clip, with_query};
+use super::provider::{Asked, Failed, clip, with_query};
 use super::session::{self, LOGIN_LASTS, Login, Session};
 use super::{Oidc, failed, network, seconds};
 use crate::csrf::site;
@@ -127,7 +127,8 @@ impl Oidc {
         let code = self.parameter(exchange, "code")?.filter(|code| (1..=LONGEST_CODE).contains(&code.len()));
         let Some(code) = code else { return refused("there is no `code`, or one that is too long") };
         let redirect = self.redirect(exchange)?;
-        let claims = self.provider.redeem(&endpoints, &code, login, &redirect, exchange.wall).await?;
+        let asked = Asked { scopes: &self.scopes, redirect: &redirect };
+        let claims = self.provider.redeem(&endpoints, &code, login, asked, exchange.wall).await?;
         let claims = self.kept_of(claims);
         let identity = self.telling.identity(claims.clone());
         let identity = identity.map_err(|why| Failed::Refused(format!("the login is not taken: {why}")))?;

@@ -211,7 +211,17 @@ fn a_session_holds_what_it_is_told_to_and_never_more_than_a_cookie() {
         names.sort_unstable();
         (names.join(" "), identity.scopes.join(" "))
     };
-    assert_eq!(claims(&all), ("big email realm scope sub team".to_owned(), "openid profile".to_owned()));
+    let names = "big email realm scope sub team".to_owned();
+    assert_eq!(claims(&all), (names.clone(), "openid profile".to_owned()));
+    for (answer, granted) in [
+        (json!({}), "openid profile"),
+        (json!({ "scope": null }), "openid profile"),
+        (json!({ "scope": "openid" }), "openid"),
+        (json!({ "scope": "" }), ""),
+    ] {
+        bed.with(|said| said.answer = answer);
+        assert_eq!(claims(&all), (names.clone(), granted.to_owned()));
+    }
     let some = bed.chain(&format!(", roles: realm.roles, {secret}, claims: [email] }}"));
     assert_eq!(claims(&some).0, "email realm scope sub");
     bed.with(|said| said.claims = json!({ "big": "x".repeat(4000) }));
@@ -268,7 +278,11 @@ fn a_session_whose_end_cannot_be_remembered_is_not_told_to_be_over() {
     assert_eq!((got.status, got.set_cookies()), (503, Vec::new()), "{}", got.cause);
     assert_eq!(browser.send(&chain, "GET / HTTP/1.1").status, 200);
     browser.from = Some([192, 0, 2, 9].into());
-    assert_eq!(browser.send(&chain, "GET /oidc/logout HTTP/1.1").status, 303, "one network does not keep others from it");
+    assert_eq!(
+        browser.send(&chain, "GET /oidc/logout HTTP/1.1").status,
+        303,
+        "one network does not keep others from it"
+    );
     assert_eq!(browser.send(&chain, "GET / HTTP/1.1").status, 401);
 }
 
