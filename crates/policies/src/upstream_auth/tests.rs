@@ -293,7 +293,8 @@ fn a_token_that_was_refused_once_is_shown_while_no_other_can_be_had() {
 #[test]
 fn what_a_back_end_may_read_as_the_gateways_own_does_not_go_on() {
     let chain = Bench::new(Vec::new()).build("upstream_auth: { api_key: { header: X-Api-Key, key: own } }").unwrap();
-    let mut exchange = chain.exchange("GET / HTTP/1.1\nHost: h\nX_Api_Key: a\nx-api.key: b\nX-API-KEY: c\nX-Api-Keys: d");
+    let mut exchange =
+        chain.exchange("GET / HTTP/1.1\nHost: h\nX_Api_Key: a\nx-api.key: b\nX-API-KEY: c\nX-Api-Keys: d");
     assert_eq!(chain.status(&mut exchange), 0);
     assert_eq!(sent_lines(&exchange), ["GET / HTTP/1.1", "Host: h", "X-Api-Keys: d", "x-api-key: own"]);
 }
