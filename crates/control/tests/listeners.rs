@@ -639,7 +639,7 @@ async fn admin_ends_access_tokens_alone() {
     }
     assert!(!source.accounts.is_void_credential("client:x"));
     let audit = source.audit.lock().unwrap().join("\n");
-    assert!(audit.contains("access tokens alone: the tokens of `a` was revoked"), "{audit}");
+    assert!(audit.contains("access tokens alone: every token of `a` was revoked"), "{audit}");
 }
 
 fn hexadecimal(digest: &Digest) -> String {

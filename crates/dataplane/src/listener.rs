@@ -348,6 +348,11 @@ async fn secure(worker: &Rc<Worker>, stream: Stream, mut client: Client, tls: Ar
     client.tls = true;
     client.handshake = Some(Rc::new(crate::tls::handshake(stream.get_ref().1)));
     client.identity = crate::tls::identity(stream.get_ref().1).map(Rc::new);
+    // nobody verifies a certificate again when its session is resumed
+    if client.identity.as_ref().is_some_and(|identity| identity.has_ended(worker.clock.wall(worker.clock.now()))) {
+        worker.recorder.handshake_failed();
+        return;
+    }
     let agreed = stream.get_ref().1.alpn_protocol();
     if agreed == Some(b"h2") {
         return http2::connection(worker, Stream::Tls(Box::new(stream)), Vec::new(), client).await;

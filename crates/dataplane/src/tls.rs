@@ -44,31 +44,40 @@ pub(crate) fn server(listener: &Listener, carry: &Carry, diagnostics: &mut Diagn
             return None;
         }
     };
-    let (digest, builder) = match authorities {
-        None => (None, builder.with_no_client_auth()),
-        Some((digest, verifier)) => (Some(digest), builder.with_client_cert_verifier(verifier)),
+    let (digest, due, builder) = match authorities {
+        None => (None, None, builder.with_no_client_auth()),
+        Some(Clients { rule, due, verifier }) => (Some(rule), due, builder.with_client_cert_verifier(verifier)),
     };
     let mut config = builder.with_cert_resolver(Arc::new(certificates));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // a session must not be resumed under another rule of who may come, so what is kept belongs to that rule
     let shape = format!("{digest:?} {} {:?}", tls.client_auth_optional, tls.min_version);
-    let sessions =
-        carry.get_or("tls sessions", &shape, || Kept(rustls::server::ServerSessionMemoryCache::new(SESSIONS)));
+    let sessions = carry
+        .get_or("tls sessions", &shape, || Kept(rustls::server::ServerSessionMemoryCache::new(SESSIONS), Due(due)));
     config.session_storage = sessions;
     if let Ok(ticketer) = aws_lc_rs::Ticketer::new() {
-        config.ticketer = carry.get_or("tls tickets", &shape, || Tickets(ticketer));
+        config.ticketer = carry.get_or("tls tickets", &shape, || Tickets(ticketer, Due(due)));
     }
     Some(Arc::new(config))
 }
 
-/// Who verifies clients, and what tells its authorities from others, where clients have certificates.
+/// Who verifies clients.
+struct Clients {
+    /// What tells its authorities and lists from others.
+    rule: String,
+    /// When the first of its lists is over, in seconds since the Unix epoch.
+    due: Option<u64>,
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
+/// Who verifies clients, where they have certificates.
 #[allow(clippy::option_option, reason = "outer: an error was reported; inner: clients need no certificate")]
 fn authorities(
     tls: &ListenerTls,
     path: &str,
     provider: &Arc<CryptoProvider>,
     diagnostics: &mut Diagnostics,
-) -> Option<Option<(String, Arc<dyn ClientCertVerifier>)>> {
+) -> Option<Option<Clients>> {
     let Some(ca) = &tls.client_ca else { return Some(None) };
     let path = format!("{path}.client_ca");
     let pem = pem(ca, &path, diagnostics)?;
@@ -76,13 +85,14 @@ fn authorities(
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
     let verifier = if tls.client_auth_optional { verifier.allow_unauthenticated() } else { verifier };
     let (lists, digests) = revoked(tls, &path, diagnostics)?;
+    let due = lists.iter().filter_map(|list| crate::revocation::next_update(list)).min();
     let verifier = if lists.is_empty() { verifier } else { verifier.with_crls(lists).enforce_revocation_expiration() };
     let verifier = if tls.client_crl_unknown_allowed { verifier.allow_unknown_revocation_status() } else { verifier };
     match verifier.build() {
         // sessions from before a list was exchanged are not resumed: who is on it now has not been looked at since
         Ok(verifier) => {
             let rule = format!("{} {digests:?} {}", hex_digest(&pem), tls.client_crl_unknown_allowed);
-            Some(Some((rule, verifier)))
+            Some(Some(Clients { rule, due, verifier }))
         }
         Err(error) => {
             diagnostics.error("tls", path, ca.at, error.to_string());
@@ -116,9 +126,20 @@ fn revoked(
     complete.then_some((lists, digests))
 }
 
+/// When a list of revoked certificates is over, in seconds since the Unix epoch. Of sessions from before none is resumed: a handshake
+/// finds that nobody can say any more whether the client's certificate was taken back.
+#[derive(Clone, Copy, Debug)]
+struct Due(Option<u64>);
+
+impl Due {
+    fn is_over(self) -> bool {
+        self.0.is_some_and(|due| due < UnixTime::now().as_secs())
+    }
+}
+
 /// Sessions that outlive a reload: the compiled settings hold it, and through it what is carried over.
 #[derive(Debug)]
-struct Kept(Arc<dyn rustls::server::StoresServerSessions>);
+struct Kept(Arc<dyn rustls::server::StoresServerSessions>, Due);
 
 impl rustls::server::StoresServerSessions for Kept {
     fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
@@ -126,11 +147,11 @@ impl rustls::server::StoresServerSessions for Kept {
     }
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.0.get(key)
+        self.0.get(key).filter(|_| !self.1.is_over())
     }
 
     fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.0.take(key)
+        self.0.take(key).filter(|_| !self.1.is_over())
     }
 
     fn can_cache(&self) -> bool {
@@ -140,7 +161,7 @@ impl rustls::server::StoresServerSessions for Kept {
 
 /// Ticket keys that outlive a reload.
 #[derive(Debug)]
-struct Tickets(Arc<dyn rustls::server::ProducesTickets>);
+struct Tickets(Arc<dyn rustls::server::ProducesTickets>, Due);
 
 impl rustls::server::ProducesTickets for Tickets {
     fn enabled(&self) -> bool {
@@ -156,7 +177,7 @@ impl rustls::server::ProducesTickets for Tickets {
     }
 
     fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
-        self.0.decrypt(cipher)
+        if self.1.is_over() { None } else { self.0.decrypt(cipher) }
     }
 }
 

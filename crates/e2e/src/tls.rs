@@ -51,13 +51,21 @@ impl Certificates {
 
     /// Like [`Certificates::issue`], valid only in the year 2020.
     pub fn issue_expired(&self, name: &str, authority: &str, alternative: &str) {
+        self.issue_between("200101000000Z", "210101000000Z", name, authority, alternative);
+    }
+
+    /// Like [`Certificates::issue`], valid from 2020 up to a time, in seconds since the Unix epoch.
+    pub fn issue_until(&self, end: u64, name: &str, authority: &str, alternative: &str) {
+        self.issue_between("200101000000Z", &stamp(end), name, authority, alternative);
+    }
+
+    fn issue_between(&self, start: &str, end: &str, name: &str, authority: &str, alternative: &str) {
         self.request(&format!("/CN={name}"), alternative);
         self.0.write("index", "");
         let settings = "[ca]\ndefault_ca=own\n[own]\ndatabase=index\nnew_certs_dir=.\nrand_serial=yes\ndefault_md=sha256\npolicy=any\n\
                         [any]\ncommonName=supplied\n";
         self.0.write("ca.cnf", settings);
-        let signer =
-            format!("-cert {authority}.crt -keyfile {authority}.key -startdate 200101000000Z -enddate 210101000000Z");
+        let signer = format!("-cert {authority}.crt -keyfile {authority}.key -startdate {start} -enddate {end}");
         let files = "-config ca.cnf -in draft.csr -out draft.crt -extfile draft.ext";
         self.openssl(&format!("ca -batch -notext {signer} {files}"));
         self.put(name);
@@ -65,6 +73,16 @@ impl Certificates {
 
     /// Makes `NAME.crl`, the list of an authority with these certificates on it; valid for 30 days, or only in the year 2020.
     pub fn revocations(&self, name: &str, authority: &str, revoked: &[&str], expired: bool) {
+        let valid = if expired { "-crl_lastupdate 200101000000Z -crl_nextupdate 210101000000Z" } else { "-crldays 30" };
+        self.list(name, authority, revoked, valid);
+    }
+
+    /// Like [`Certificates::revocations`], valid from 2020 up to a time, in seconds since the Unix epoch.
+    pub fn revocations_until(&self, end: u64, name: &str, authority: &str) {
+        self.list(name, authority, &[], &format!("-crl_lastupdate 200101000000Z -crl_nextupdate {}", stamp(end)));
+    }
+
+    fn list(&self, name: &str, authority: &str, revoked: &[&str], valid: &str) {
         self.0.write("index", "");
         self.0.write("crlnumber", "01\n");
         let settings = "[ca]\ndefault_ca=own\n[own]\ndatabase=index\ncrlnumber=crlnumber\ndefault_md=sha256\ncrl_extensions=list\n\
@@ -74,7 +92,6 @@ impl Certificates {
         for certificate in revoked {
             self.openssl(&format!("ca {signer} -revoke {certificate}.crt"));
         }
-        let valid = if expired { "-crl_lastupdate 200101000000Z -crl_nextupdate 210101000000Z" } else { "-crldays 30" };
         self.openssl(&format!("ca {signer} -gencrl {valid} -out draft.crl"));
         let rename = std::fs::rename(self.path("draft.crl"), self.path(&format!("{name}.crl")));
         rename.expect("a writable folder");
@@ -176,6 +193,14 @@ impl Certificates {
 }
 
 const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+
+/// A time, in seconds since the Unix epoch, as `openssl ca` takes it.
+fn stamp(seconds: u64) -> String {
+    let output = Command::new("date").args(["-u", "-d", &format!("@{seconds}"), "+%y%m%d%H%M%SZ"]).output();
+    let output = output.expect("`date` of the system");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())

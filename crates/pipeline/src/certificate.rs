@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 use rustls_pki_types::CertificateDer;
 use webpki::EndEntityCert;
 
+use crate::der_time::read_der_time;
+
 /// Identity proven by a client certificate that chains to the listener's `client_ca`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsIdentity {
@@ -14,6 +16,8 @@ pub struct TlsIdentity {
     pub fingerprint: String,
     /// The certificate in DER.
     pub der: Vec<u8>,
+    /// The last second, since the Unix epoch, in which it is valid; 0 when that cannot be read.
+    ends: u64,
     names: OnceCell<Box<CertificateNames>>,
 }
 
@@ -38,7 +42,14 @@ impl TlsIdentity {
     /// The identity of a certificate.
     #[must_use]
     pub fn new(fingerprint: String, der: Vec<u8>) -> TlsIdentity {
-        TlsIdentity { fingerprint, der, names: OnceCell::new() }
+        let ends = not_after(&der).unwrap_or_default();
+        TlsIdentity { fingerprint, der, ends, names: OnceCell::new() }
+    }
+
+    /// Whether it is over by then, in nanoseconds since the Unix epoch: a connection may outlast it, and so may a session that is resumed.
+    #[must_use]
+    pub fn has_ended(&self, wall: u64) -> bool {
+        wall / 1_000_000_000 > self.ends
     }
 
     /// Whom it names; read when it is first asked for.
@@ -60,6 +71,21 @@ impl CertificateNames {
             emails: emails(&der).unwrap_or_default(),
         }
     }
+}
+
+/// When a certificate ends (RFC 5280, section 4.1.2.5).
+fn not_after(mut der: &[u8]) -> Option<u64> {
+    let mut certificate = expect(&mut der, SEQUENCE)?;
+    let mut signed = expect(&mut certificate, SEQUENCE)?;
+    // `version`, tagged 0, is not there in the first one
+    if signed.first() == Some(&0xa0) {
+        next(&mut signed)?;
+    }
+    let (_serial, _algorithm, _issuer) = (next(&mut signed)?, next(&mut signed)?, next(&mut signed)?);
+    let mut validity = expect(&mut signed, SEQUENCE)?;
+    let _from = next(&mut validity)?;
+    let (tag, text) = next(&mut validity)?;
+    read_der_time(tag, text)
 }
 
 const SEQUENCE: u8 = 0x30;
@@ -433,7 +459,7 @@ mod tests {
         fn no_bytes_bring_it_down(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let names = CertificateNames::read(&bytes);
             prop_assert_eq!(names, CertificateNames::default());
-            let _ = (distinguished(&bytes), common_name(&bytes), emails(&bytes));
+            let _ = (distinguished(&bytes), common_name(&bytes), emails(&bytes), not_after(&bytes));
         }
     }
 }

@@ -23,7 +23,7 @@ pub struct Outgoing<'a> {
     pub authority: &'a [u8],
     /// Path as sent, and behind a `?` the query.
     pub target: &'a [u8],
-    /// Wall clock, nanoseconds since the Unix epoch.
+    /// Wall clock when the attempt is sent, nanoseconds since the Unix epoch.
     pub wall: u64,
 }
 

@@ -41,6 +41,7 @@ mod per_directory;
 mod presented;
 mod replay;
 mod representation;
+mod set_cookie;
 mod signed_body;
 mod strict_json;
 mod token_cache;

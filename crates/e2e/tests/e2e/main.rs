@@ -14,6 +14,7 @@ mod http2;
 mod tls;
 mod upstream_lies;
 mod trickling;
+mod logging_out;
 mod mutations;
 mod http1;
 mod bodies;

@@ -118,6 +118,20 @@ fn a_reload_forgets_no_signature() {
 }
 
 #[test]
+fn a_signature_that_one_route_has_let_in_no_other_route_does() {
+    let text = yaml("{ hmac_auth: { replay_entries: 1000, clock_skew: 1m } }", "");
+    let other = "routes: [{ name: other, match: { headers: { x-way: other } }, upstream: origin, \
+                 policies: { hmac_auth: { replay_entries: 5000 } } }, { name: all, upstream: origin }]";
+    let lane = Lane::start(&text.replace("routes: [{ name: all, upstream: origin }]", other));
+    let (first, way) = (signed("GET", "/t", ""), "X-Way: other\r\n\r\n");
+    assert_eq!(lane.connect().call(format!("{first}{way}")).status, 200);
+    assert_eq!(lane.connect().call(format!("{first}\r\n")).status, 401);
+    let second = signed("GET", "/u", "");
+    assert_eq!(lane.connect().call(format!("{second}\r\n")).status, 200);
+    assert_eq!(lane.connect().call(format!("{second}{way}")).status, 401);
+}
+
+#[test]
 fn a_body_that_was_not_signed_stays_out_where_another_way_would_do_as_well() {
     let any = ", authenticate: { any: [key_auth, hmac_auth] }";
     let lane = Lane::start(&yaml("{ key_auth: { header: X-Api-Key }, hmac_auth: {} }", any));

@@ -167,6 +167,33 @@ fn a_signature_of_aws_is_of_what_is_sent_after_all_changes() {
     assert_eq!(request.field("x-amz-content-sha256"), Some(digest));
 }
 
+/// The time as AWS writes it, by another program.
+fn time() -> String {
+    let output = Command::new("date").args(["-u", "+%Y%m%dT%H%M%SZ"]).output().expect("`date` of the system");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn a_signature_of_aws_has_the_time_of_the_call_and_not_of_the_head() {
+    let origin = Origin::echo();
+    let policy = format!(
+        "{{ aws_sigv4: {{ service: execute-api, region: eu-central-1, access_key_id: AKIDEXAMPLE, secret_access_key: {SECRET} }} }}"
+    );
+    let gateway = Gateway::start(&yaml(&origin.url(), &policy, "", ""));
+    let mut client = Client::connect(gateway.address());
+    client.send("POST /a/1 HTTP/1.1\r\nHost: e2e.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+    // the head was read
+    assert!(client.interim().unwrap().start.starts_with("HTTP/1.1 100"));
+    let head = time();
+    let later = wait_until("a second is over", Duration::from_secs(30), || Some(time()).filter(|now| *now > head));
+    client.send("body");
+    assert_eq!(client.response().unwrap().status, 200);
+    let request = origin.only_request();
+    assert!(request.field("x-amz-date").unwrap() >= later.as_str(), "{} {later}", request.shown());
+    let wanted = signature(&request, "/a/1", "", "e2e.test");
+    assert!(request.field("authorization").unwrap().ends_with(&wanted));
+}
+
 #[test]
 fn a_call_that_is_tried_again_elsewhere_is_signed_for_there() {
     let broken = Origin::serve(|_, _| Next::Reset);

@@ -15,6 +15,7 @@ use daemun_pipeline::{
 pub use config::{CookieName, CsrfConfig, SameSite, SecretText};
 
 use crate::cors::Origin;
+use crate::set_cookie::set_cookie;
 use token::{Keys, LENGTH, Owner, Token};
 
 impl PolicyConfig for CsrfConfig {
@@ -89,7 +90,7 @@ impl Policy for Csrf {
         if Kind::of(exchange) == Kind::Safe
             && let Some(value) = self.new_cookie(exchange)
         {
-            exchange.response.head.append("Set-Cookie", value.as_bytes());
+            set_cookie(&mut exchange.response.head, &value);
         }
         Ok(())
     }

@@ -32,6 +32,22 @@ fn page(chain: &Chain, exchange: &mut Exchange) -> (String, Option<String>) {
     (told.clone(), exchange.response.head.get("set-cookie").map(text))
 }
 
+#[test]
+fn a_page_with_a_new_cookie_is_kept_by_no_cache_that_many_share() {
+    let chain = chain("");
+    let answered = |exchange: &mut Exchange| {
+        let (passed, verdict) = chain.inward(exchange);
+        verdict.unwrap();
+        exchange.response.status = 200;
+        exchange.response.head.append("Cache-Control", b"public, s-maxage=600, max-age=60");
+        chain.outward(passed, exchange).unwrap();
+        String::from_utf8(exchange.response.head.get("cache-control").unwrap().to_vec()).unwrap()
+    };
+    assert_eq!(answered(&mut at(&chain, 0, "GET / HTTP/1.1")), "private, max-age=60");
+    let known = format!("GET / HTTP/1.1\nCookie: csrf={}", token(&chain));
+    assert_eq!(answered(&mut at(&chain, 0, &known)), "public, s-maxage=600, max-age=60", "no cookie, no change");
+}
+
 fn token(chain: &Chain) -> String {
     page(chain, &mut at(chain, 0, "GET / HTTP/1.1")).0
 }

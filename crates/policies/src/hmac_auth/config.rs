@@ -27,7 +27,7 @@ settings! {
         pub max_body: Size = "1MiB",
         /// Whether a signature lets one request in only.
         pub replay: Replays = "refuse",
-        /// Signatures that are remembered at most; while so many are not too old, further requests are refused.
+        /// Signatures of one consumer that are remembered at most; while so many are not too old, its further requests are refused.
         pub replay_entries: Bounded<1_000, 10_000_000> = "100000",
         /// Whether the signature is passed on to the upstream.
         pub forward: bool = "false",

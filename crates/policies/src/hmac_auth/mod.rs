@@ -22,7 +22,7 @@ pub use config::{Covered, HmacAlgorithm, HmacAuthConfig, Replays, SignedBodies};
 
 use crate::caller::{self, Unsendable};
 use crate::per_directory::PerDirectory;
-use crate::replay::{Mark, Replay, Seen};
+use crate::replay::{Mark, Remembered, Replay, SHARES, Seen};
 use crate::signed_body::{self, DigestField, SignedBodyCheck};
 use presented::{Absent, Presented};
 
@@ -44,9 +44,13 @@ impl PolicyConfig for HmacAuthConfig {
         }
         let usable = made.is_none_or(|unsendable| unsendable.report(ctx));
         let entries = self.replay_entries.get();
+        let skew = u64::try_from(self.clock_skew.as_nanos()).unwrap_or(u64::MAX);
         let replay = (self.replay == Replays::Refuse).then(|| {
             let most = usize::try_from(entries).unwrap_or(usize::MAX);
-            ctx.carry.get_or("hmac_auth replay", &entries.to_string(), || Replay::new(most))
+            // one for all routes, whatever each has set: what one has let in, none lets in again
+            let replay = ctx.carry.get_or("hmac_auth replay", "", || Replay::new(most, SHARES));
+            replay.widen(most, skew);
+            Remembered { replay, world: Arc::clone(ctx.world), policy: Self::NAME }
         });
         let covered: Vec<&str> = self.required.iter().map(|part| part.0.as_str()).collect();
         let challenge: Box<str> = format!("Signature realm=\"daemun\", headers=\"{}\"", covered.join(" ")).into();
@@ -56,7 +60,7 @@ impl PolicyConfig for HmacAuthConfig {
             known,
             algorithms: self.algorithms.0.into(),
             required: self.required.into_iter().map(|Covered(name)| name.into()).collect(),
-            skew: u64::try_from(self.clock_skew.as_nanos()).unwrap_or(u64::MAX),
+            skew,
             signs_body,
             replay,
             removed: if self.forward { Box::from([]) } else { Box::from(["authorization".into()]) },
@@ -121,7 +125,7 @@ struct HmacAuth {
     /// Nanoseconds.
     skew: u64,
     signs_body: bool,
-    replay: Option<Arc<Replay>>,
+    replay: Option<Remembered>,
     /// What does not go on to the upstream; empty where it does.
     removed: Box<[Box<str>]>,
     challenge: Box<str>,
@@ -133,7 +137,7 @@ struct Verified {
     /// What the body must be; `None` where it is not looked at.
     body: Option<SignedBody>,
     mark: Mark,
-    /// From when on it is too old.
+    /// From when on it is too old, wherever it is presented.
     until: u64,
 }
 
@@ -199,7 +203,7 @@ impl Policy for HmacAuth {
 
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         let explained = self.verify(exchange).and_then(|verified| {
-            let seen = self.replay.as_ref().is_some_and(|replay| replay.has(&verified.mark));
+            let seen = self.replay.as_ref().is_some_and(|replay| replay.replay.has(&verified.mark));
             if seen { Err(Refused::Again) } else { self.note(verified, exchange) }
         });
         match explained {
@@ -216,7 +220,7 @@ impl HmacAuth {
     fn authenticate(&self, exchange: &mut Exchange) -> Result<ConsumerId, Refused> {
         let verified = self.verify(exchange)?;
         if let Some(replay) = &self.replay {
-            match replay.note(verified.mark, verified.until, exchange.wall) {
+            match replay.note(verified.mark, verified.consumer, verified.until, exchange.wall) {
                 Seen::First => {}
                 Seen::Again => return Err(Refused::Again),
                 Seen::Full => return Err(Refused::Full),
@@ -248,7 +252,7 @@ impl HmacAuth {
             consumer,
             body: if self.signs_body { Some(body(&presented, exchange)?) } else { None },
             mark: tag.as_ref().first_chunk().copied().unwrap_or_default(),
-            until: made.saturating_add(self.skew),
+            until: self.replay.as_ref().map_or(made, |known| known.replay.until(made)),
         })
     }
 

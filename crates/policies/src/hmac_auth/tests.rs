@@ -1,14 +1,17 @@
 //! What `hmac_auth` holds beyond its page.
 
+use std::sync::Arc;
+
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
 use aws_lc_rs::hmac;
 use daemun_config::model::{HmacKey, SecretBytes, Spanned};
 use daemun_config::tree::At;
-use daemun_pipeline::{Consumer, Exchange, FieldId, Outcome};
+use daemun_pipeline::{Consumer, Exchange, FieldId, OutError, Outcome};
 use proptest::prelude::*;
 
 use super::presented::Presented;
 use crate::base64_text;
+use crate::scripted_world::{Given, Scripted};
 use crate::testing::{Bench, Chain, SECOND, consumer, upstream_lines};
 
 const SECRET: &str = "correct horse battery staple";
@@ -217,6 +220,43 @@ fn a_full_memory_refuses_what_is_new_and_what_is_old() {
     }
     assert!((800..=1_200).contains(&refused), "{refused}");
     assert_eq!((0..50).filter(|n| status(&chain, &of(*n), "", NOW + 60) == 0).count(), 0, "none was forgotten");
+}
+
+#[test]
+fn a_signature_that_one_route_has_let_in_no_other_does_whatever_it_remembers() {
+    let bench = Bench::new(vec![signer("shop-app", "shop", SECRET)]);
+    let chain = |settings: &str| bench.build(&format!("hmac_auth: {settings}")).unwrap();
+    let brief = chain("{ replay_entries: 1000, clock_skew: 10s }");
+    let long = chain("{ replay_entries: 200000, clock_skew: 5m }");
+    assert_eq!(status(&brief, &request("GET", &[]), "", NOW), 0);
+    // others make it forget what is over
+    for n in 0..500 {
+        assert_eq!(status(&long, &request("GET", &[("x-nonce", n.to_string())]), "", NOW + 200), 0);
+    }
+    for wall in [NOW, NOW + 5, NOW + 11, NOW + 300] {
+        assert_eq!(status(&long, &request("GET", &[]), "", wall), 401, "{wall}");
+    }
+}
+
+#[test]
+fn a_consumer_that_signs_much_leaves_room_for_the_others_and_is_told_of() {
+    let world = Scripted::new(|_| Err(OutError { why: "nobody is there".into(), unsent: true }));
+    let consumers = vec![signer("shop-app", "shop", SECRET), signer("partner", "partner", "another secret 0001")];
+    let bench = Bench { world: Arc::new(Given(Arc::clone(&world))), ..Bench::new(consumers) };
+    let chain = bench.build("hmac_auth: { replay_entries: 1000 }").unwrap();
+    let of = |n: usize| request("GET", &[("x-nonce", n.to_string())]);
+    let passed = (0..2_000).filter(|n| status(&chain, &of(*n), "", NOW) == 0).count();
+    assert!((800..=1_024).contains(&passed), "{passed}");
+    let text = |n: usize| format!("(request-target): get /a?b=c\nhost: h\ndate: {DATE}\nx-nonce: {n}");
+    let partner = |n: usize| {
+        of(n)
+            .replace("\"shop\"", "\"partner\"")
+            .replace(&sign(SECRET, &text(n)), &sign("another secret 0001", &text(n)))
+    };
+    assert_eq!((0..100).filter(|n| status(&chain, &partner(*n), "", NOW) == 0).count(), 100);
+    let told = &world.seen().told;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("hmac_auth: four fifths of `replay_entries`"), "{told:?}");
 }
 
 #[test]

@@ -200,6 +200,8 @@ impl Asker {
                 self.taken.keep(digest, span, 0, &identity, now);
                 Said::Active(identity)
             }
+            // what time alone mends is asked about anew: a token may become valid at any moment
+            Err(why @ (Unfit::NotYet | Unfit::Future)) => Said::Unfit(why),
             Err(why) => {
                 self.refused.keep(digest, Span { from: 0, until: kept }, 0, &self.nobody, now);
                 Said::Unfit(why)

@@ -104,6 +104,19 @@ fn what_is_not_active_is_remembered_as_well() {
 }
 
 #[test]
+fn a_token_that_is_not_valid_yet_is_taken_as_soon_as_it_is() {
+    for claim in ["nbf", "iat"] {
+        let world =
+            Scripted::new(move |_| ok(format!(r#"{{"active":true,"sub":"a","exp":1800000600,"{claim}":1800000010}}"#)));
+        let chain = chain(&world, "cache: 1h, leeway: 0s");
+        for (second, wanted) in [(0, 401), (9, 401), (10, 0), (20, 0)] {
+            assert_eq!(status(&chain, second), wanted, "{claim} after {second} s");
+        }
+        assert_eq!(world.seen().calls.len(), 3, "what is taken is kept");
+    }
+}
+
+#[test]
 fn many_who_bring_the_same_token_ask_once() {
     let (let_go, gate) = mpsc::sync_channel::<()>(0);
     let gate = Mutex::new(gate);

@@ -104,6 +104,8 @@ enum Caller {
 enum Refused {
     /// There is no certificate.
     Absent,
+    /// It has ended since it was shown.
+    Ended,
     /// An authority that is not taken issued it.
     Issuer,
     /// It is nobody's.
@@ -122,6 +124,7 @@ impl Refused {
     fn why(self) -> &'static str {
         match self {
             Refused::Absent => "the client has shown no certificate",
+            Refused::Ended => "the certificate has expired since the connection was opened",
             Refused::Issuer => "an authority issued the certificate that is none of `issuers`",
             Refused::Unknown => "the certificate is no consumer's",
             Refused::Several => "the certificate is of several consumers",
@@ -166,6 +169,10 @@ impl Policy for MtlsAuth {
 impl MtlsAuth {
     fn authenticate(&self, exchange: &mut Exchange) -> Result<(), Refused> {
         let certificate = exchange.client.identity.clone().ok_or(Refused::Absent)?;
+        // what the handshake verified holds no longer than the certificate
+        if certificate.has_ended(exchange.wall) {
+            return Err(Refused::Ended);
+        }
         let caller = self.identify(&certificate)?;
         for field in &self.removed {
             exchange.request.head.remove(field);

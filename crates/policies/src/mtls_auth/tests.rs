@@ -2,7 +2,7 @@
 
 use daemun_pipeline::{Consumer, Exchange, Outcome};
 
-use crate::testing::{Bench, Chain, certificate, consumer, consumer_of, upstream_lines};
+use crate::testing::{Bench, Chain, SECOND, certificate, consumer, consumer_of, upstream_lines};
 
 const FINGERPRINT: &str = "ab44e90de4ea5fe4af525e642c2477ca44712fe2bc72443381b0b96e8ba02fac";
 
@@ -60,6 +60,23 @@ fn what_a_certificate_does_not_say_lets_nobody_in() {
     }
     let chain = bench(&[("a", "{ cn: a }"), ("b", "{ cn: b }")]).build("mtls_auth: {}").unwrap();
     assert_eq!(chain.status(&mut asked(&chain, "several")), 401, "of two common names none counts");
+}
+
+/// The last second of the certificates: 2126-11-03T23:36:22Z.
+const LAST: u64 = 4_949_422_582;
+
+#[test]
+fn a_certificate_that_ends_while_its_connection_is_open_is_known_no_longer() {
+    let chain = bench(&[("orders", "{ cn: orders }")]).build("mtls_auth: { forward: true }").unwrap();
+    let at = |second: u64| {
+        let mut exchange = asked(&chain, "orders");
+        exchange.wall = second * SECOND;
+        exchange
+    };
+    assert_eq!((chain.status(&mut at(LAST)), chain.status(&mut at(LAST + 1))), (0, 401));
+    let (outcome, detail) = chain.explain(&mut at(LAST + 1));
+    assert_eq!(outcome, Outcome::Refuse(401, "unauthenticated"));
+    assert!(detail.contains("has expired"), "{detail}");
 }
 
 #[test]

@@ -101,6 +101,12 @@ impl OwnPath {
     pub(super) fn path(&self) -> &str {
         self.url.as_ref().map_or(self.written.as_str(), WebUrl::target)
     }
+
+    /// Scheme, host and port, where the address is written.
+    pub(super) fn origin(&self) -> Option<&str> {
+        let url = self.url.as_ref()?;
+        url.written().get(..url.written().len().saturating_sub(url.target().len()))
+    }
 }
 
 /// Whether a text is a path of this site and cannot be read as an address of another.

@@ -5,9 +5,9 @@ use form_urlencoded::Serializer;
 use serde_json::{Map, Value};
 
 use super::cookies::{Held, Which};
-use super::provider::{Failed, parameter, with_query};
+use super::provider::{Asked, Failed, parameter, with_query};
 use super::session::{self, LOGIN_LASTS, Login, Session};
-use super::{Oidc, failed, seconds};
+use super::{Oidc, failed, network, seconds};
 use crate::csrf::site;
 use crate::replay::Seen;
 
@@ -62,9 +62,8 @@ impl Oidc {
 
     /// Scheme, host and port of this site, as the browser knows it.
     fn site(&self, exchange: &Exchange) -> Result<String, Failed> {
-        if let Some(url) = &self.callback.url {
-            let end = url.written().len().saturating_sub(url.target().len());
-            return Ok(url.written().get(..end).unwrap_or_default().to_owned());
+        if let Some(origin) = self.callback.origin() {
+            return Ok(origin.to_owned());
         }
         let authority = exchange.request.text(exchange.request.authority);
         if authority.is_empty() {
@@ -103,8 +102,7 @@ impl Oidc {
         let login = logins.remove(at);
         let mark = login.mark().ok_or_else(unknown)?;
         let now = seconds(exchange);
-        // the login may have begun by a clock that is ahead
-        match self.spent.logins.note(mark, now + 2 * LOGIN_LASTS, now) {
+        match self.spent.logins.note(mark, network(exchange), login.ends(), now) {
             Seen::First => Ok(login),
             Seen::Again => Err(Failed::Refused("the `state` was used before".to_owned())),
             Seen::Full => Err(Failed::Away("too many logins end at once".to_owned())),
@@ -115,7 +113,8 @@ impl Oidc {
     async fn called_back(&self, exchange: &mut Exchange, login: &Login) -> Result<String, Failed> {
         let redirect = self.redirect(exchange)?;
         let query = exchange.request.query_text().unwrap_or_default().to_owned();
-        let claims = self.provider.answer(&query, login, &redirect, exchange.wall).await?;
+        let asked = Asked { scopes: &self.scopes, redirect: &redirect };
+        let claims = self.provider.answer(&query, login, asked, exchange.wall).await?;
         let claims = self.kept_of(claims);
         let identity = self.telling.identity(claims.clone());
         let identity = identity.map_err(|why| Failed::Refused(format!("the login is not taken: {why}")))?;
@@ -146,7 +145,7 @@ impl Oidc {
             let fault = Fault::new(Reason::MethodNotAllowed, "a session is ended with GET or POST");
             return Err((fault.field("Allow", "GET, POST").into(), "the method is neither GET nor POST"));
         }
-        site::judge(exchange, &[]).map_err(|why| {
+        site::judge(exchange, self.origin.as_slice()).map_err(|why| {
             let fault = Fault::new(Reason::Forbidden, "a session is ended by a page of this site");
             (Stop::Fault(fault.cause(why)), why)
         })
@@ -165,9 +164,19 @@ impl Oidc {
         };
         let home = self.after_logout.written.clone();
         let Some((session, _)) = session else { return to_address(303, home, [cookie]) };
-        let until = session.begun.saturating_add(self.lifetime);
-        if self.spent.sessions.note(session.id, until, seconds(exchange)) == Seen::First {
-            self.spent.ended.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+        // a route with another `lifetime` may take it for longer than this one
+        let until = self.spent.sessions.until(session.begun);
+        match self.spent.sessions.note(session.id, network(exchange), until, seconds(exchange)) {
+            Seen::First => {
+                self.spent.ended.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+            }
+            Seen::Again => {}
+            // the browser keeps its cookie, and can ask again
+            Seen::Full => {
+                let fault = Fault::new(Reason::AuthUnavailable, "the session cannot be ended at the moment; try again");
+                let fault = fault.cause("too many sessions were ended to remember another").field("Retry-After", "60");
+                return fault.field("Cache-Control", "no-store").into();
+            }
         }
         let name = self.telling.identity(session.claims).map(|identity| identity.subject).unwrap_or_default();
         exchange.remark = Some(format!("`{}` logged out", name.escape_debug()).into());

@@ -9,6 +9,7 @@ pub(crate) mod session;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,7 +25,9 @@ pub use config::{OidcConfig, OwnPath, SessionConfig};
 
 use crate::bearer::{ANOTHER, note_bearer};
 use crate::claims::{ClaimPath, Span, Telling, Wanted};
+use crate::cors::Origin;
 use crate::replay::Replay;
+use crate::set_cookie::set_cookie;
 use crate::token_cache::TokenCache;
 use cookies::{Cookies, Held, Which};
 use provider::{Failed, Provider, Settings};
@@ -34,9 +37,12 @@ use session::{Seals, Session};
 const SECOND: u64 = 1_000_000_000;
 /// Sessions that are remembered once they were opened.
 const REMEMBERED: usize = 4096;
-/// Logins that ended within the time they may take, and sessions that were ended by their users.
-const MOST_USED: usize = 1 << 18;
+/// Logins of one network that ended within the time they may take, and of how many networks at least.
+pub(crate) const MOST_USED: usize = 1 << 14;
+pub(crate) const USED_SHARES: usize = 16;
+/// Sessions that were ended from one network, and from how many at least.
 const MOST_ENDED: usize = 1 << 18;
+const ENDED_SHARES: usize = 2;
 
 impl PolicyConfig for OidcConfig {
     const NAME: &'static str = "oidc";
@@ -52,6 +58,7 @@ impl PolicyConfig for OidcConfig {
         let known = ctx.carry.get_or(Self::NAME, &format!("{self:?} {print}"), || TokenCache::new(REMEMBERED));
         let spent = format!("{}\n{}", self.issuer, self.client_id);
         let spent = ctx.carry.get_or("oidc spent", &spent, Spent::default);
+        spent.sessions.widen(MOST_ENDED, self.session.lifetime.0.as_secs());
         let strip = Strip(Cookies::new(&self.session.cookie.0));
         let policy = Oidc {
             telling: self.telling(),
@@ -65,6 +72,7 @@ impl PolicyConfig for OidcConfig {
             scopes: self.scopes.0.join(" "),
             provider,
             paths: [self.callback.path().into(), self.logout.path().into()],
+            origin: self.callback.origin().and_then(Origin::parse),
             callback: self.callback,
             after_logout: self.after_logout,
         };
@@ -123,7 +131,11 @@ struct Spent {
 
 impl Default for Spent {
     fn default() -> Spent {
-        Spent { logins: Replay::new(MOST_USED), sessions: Replay::new(MOST_ENDED), ended: AtomicU64::new(0) }
+        Spent {
+            logins: Replay::new(MOST_USED, USED_SHARES),
+            sessions: Replay::new(MOST_ENDED, ENDED_SHARES),
+            ended: AtomicU64::new(0),
+        }
     }
 }
 
@@ -142,6 +154,8 @@ struct Oidc {
     /// Of callback and logout.
     paths: [Box<str>; 2],
     callback: OwnPath,
+    /// That of `callback`, where its whole address is written: what browsers call this site, whoever ends their TLS.
+    origin: Option<Origin>,
     after_logout: OwnPath,
 }
 
@@ -209,7 +223,7 @@ impl Policy for Oidc {
         if self.asked(exchange) == Asked::Else
             && let Some(cookie) = self.renewed(exchange)
         {
-            exchange.response.head.append("Set-Cookie", cookie.as_bytes());
+            set_cookie(&mut exchange.response.head, &cookie);
         }
         Ok(())
     }
@@ -365,6 +379,14 @@ fn may_log_in(exchange: &Exchange, without: Without) -> bool {
         && head.values("accept").flat_map(|value| value.split(|&byte| byte == b',')).any(takes)
         && is("sec-fetch-mode", b"navigate")
         && is("sec-fetch-dest", b"document")
+}
+
+/// The network that a request is from: an address, of version 6 the half that its end does not choose.
+pub(crate) fn network(exchange: &Exchange) -> u64 {
+    match exchange.client.ip.to_canonical() {
+        IpAddr::V4(address) => u32::from(address).into(),
+        IpAddr::V6(address) => u64::try_from(u128::from(address) >> 64).unwrap_or_default(),
+    }
 }
 
 /// Wall clock in seconds.

@@ -80,6 +80,15 @@ pub(crate) struct Endpoints {
     secret_in_body: bool,
 }
 
+/// What the provider was asked for when the browser was sent there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    /// Scopes, with blanks between them.
+    pub(crate) scopes: &'a str,
+    /// Where the browser comes back to.
+    pub(crate) redirect: &'a str,
+}
+
 /// Why a login comes to nothing; for the log, never for the caller.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Failed {
@@ -197,7 +206,7 @@ impl Provider {
         &self,
         query: &str,
         login: &Login,
-        redirect: &str,
+        asked: Asked<'_>,
         now: u64,
     ) -> Result<Map<String, Value>, Failed> {
         let endpoints = self.known_endpoints().await?;
@@ -215,7 +224,7 @@ impl Provider {
         }
         let code = parameter(query, "code")?.filter(|code| (1..=LONGEST_CODE).contains(&code.len()));
         let Some(code) = code else { return refused("there is no `code`, or one that is too long") };
-        self.redeem(&endpoints, &code, login, redirect, now).await
+        self.redeem(&endpoints, &code, login, asked, now).await
     }
 
     /// What the provider says of who logged in.
@@ -224,10 +233,10 @@ impl Provider {
         endpoints: &Endpoints,
         code: &str,
         login: &Login,
-        redirect: &str,
+        asked: Asked<'_>,
         now: u64,
     ) -> Result<Map<String, Value>, Failed> {
-        let answer = self.tokens(endpoints, code, login, redirect).await?;
+        let answer = self.tokens(endpoints, code, login, asked.redirect).await?;
         let text = |name: &str| answer.get(name).and_then(Value::as_str);
         let Some(id_token) = text("id_token") else { return refused("the provider gave no ID token") };
         let access = text("access_token").unwrap_or_default();
@@ -236,7 +245,12 @@ impl Provider {
             self.ask_userinfo(endpoints, access, &mut claims).await?;
         }
         self.wanted.check(&claims, now).map_err(|why| Failed::Refused(format!("the login is not taken: {why}")))?;
-        if let (Some(scope), false) = (text("scope"), claims.contains_key("scope")) {
+        // where it says nothing, it has granted what was asked for (RFC 6749, section 5.1)
+        let granted = match answer.get("scope") {
+            None | Some(Value::Null) => Some(asked.scopes),
+            Some(scope) => scope.as_str(),
+        };
+        if let (Some(scope), false) = (granted, claims.contains_key("scope")) {
             claims.insert("scope".to_owned(), scope.into());
         }
         Ok(claims)

@@ -18,7 +18,7 @@ pub(crate) const MOST_LOGINS: usize = 4;
 /// Bytes of the target that a login returns to.
 const LONGEST_RETURN: usize = 1024;
 /// Seconds that another gateway's clock may be ahead.
-const AHEAD: u64 = 60;
+pub(super) const AHEAD: u64 = 60;
 
 /// Seals and opens what cookies hold.
 pub(super) struct Seals {
@@ -166,6 +166,11 @@ impl Login {
         let begun = value.get("t")?.as_u64()?;
         let back = text("r").filter(|back| is_local(back))?;
         Some(Login { state: text("s")?, nonce: text("n")?, verifier: text("v")?, back, begun })
+    }
+
+    /// From when on nothing can come of it, whichever gateway's clock it began by; seconds since the Unix epoch.
+    pub(crate) fn ends(&self) -> u64 {
+        self.begun.saturating_add(LOGIN_LASTS + AHEAD)
     }
 
     /// Whether the state is this one's.

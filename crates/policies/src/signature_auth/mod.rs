@@ -22,7 +22,7 @@ pub use config::{Component, SignatureAuthConfig};
 use crate::caller::{self, Unsendable};
 use crate::hmac_auth::{Replays, SignedBodies};
 use crate::per_directory::PerDirectory;
-use crate::replay::{Mark, Replay, Seen};
+use crate::replay::{Mark, Remembered, Replay, SHARES, Seen};
 use crate::signed_body::{self, DigestField, SignedBodyCheck};
 use keys::{Known, Unusable};
 use presented::{Absent, Presented};
@@ -42,9 +42,13 @@ impl PolicyConfig for SignatureAuthConfig {
         });
         let usable = findings.is_none_or(|findings| findings.report(ctx));
         let entries = self.replay_entries.get();
+        let skew = u64::try_from(self.clock_skew.as_nanos()).unwrap_or(u64::MAX);
         let replay = (self.replay == Replays::Refuse).then(|| {
             let most = usize::try_from(entries).unwrap_or(usize::MAX);
-            ctx.carry.get_or("signature_auth replay", &entries.to_string(), || Replay::new(most))
+            // one for all routes, whatever each has set: what one has let in, none lets in again
+            let replay = ctx.carry.get_or("signature_auth replay", "", || Replay::new(most, SHARES));
+            replay.widen(most, skew);
+            Remembered { replay, world: Arc::clone(ctx.world), policy: Self::NAME }
         });
         let max = self.max_body.0.min(ctx.body);
         let signs_body = self.body == SignedBodies::Signed;
@@ -52,7 +56,7 @@ impl PolicyConfig for SignatureAuthConfig {
             known,
             required: self.required.into_iter().map(|Component(name)| name.into()).collect(),
             tag: self.tag.map(Into::into),
-            skew: u64::try_from(self.clock_skew.as_nanos()).unwrap_or(u64::MAX),
+            skew,
             signs_body,
             needs_nonce: self.require_nonce,
             replay,
@@ -102,7 +106,7 @@ struct SignatureAuth {
     skew: u64,
     signs_body: bool,
     needs_nonce: bool,
-    replay: Option<Arc<Replay>>,
+    replay: Option<Remembered>,
     /// What does not go on to the upstream; empty where it does.
     removed: Box<[Box<str>]>,
 }
@@ -183,7 +187,7 @@ impl Policy for SignatureAuth {
 
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         let explained = self.verify(exchange).and_then(|verified| {
-            let seen = self.replay.as_ref().is_some_and(|replay| replay.has(&verified.mark));
+            let seen = self.replay.as_ref().is_some_and(|replay| replay.replay.has(&verified.mark));
             if seen { Err(Refused::Again) } else { self.note(verified, exchange) }
         });
         match explained {
@@ -200,7 +204,7 @@ impl SignatureAuth {
     fn authenticate(&self, exchange: &mut Exchange) -> Result<ConsumerId, Refused> {
         let verified = self.verify(exchange)?;
         if let Some(replay) = &self.replay {
-            match replay.note(verified.mark, verified.until, exchange.wall) {
+            match replay.note(verified.mark, verified.consumer, verified.until, exchange.wall) {
                 Seen::First => {}
                 Seen::Again => return Err(Refused::Again),
                 Seen::Full => return Err(Refused::Full),
@@ -231,11 +235,11 @@ impl SignatureAuth {
         Ok(Verified { consumer: *consumer, body, mark, until })
     }
 
-    /// From when on a signature is too old, if it is of now.
+    /// From when on a signature is too old, wherever it is presented, if it is of now.
     fn until(&self, presented: &Presented, now: u64) -> Option<u64> {
         let made = presented.created.checked_mul(SECOND).filter(|made| made.abs_diff(now) <= self.skew)?;
         let expires = presented.expires.map_or(u64::MAX, |expires| expires.saturating_mul(SECOND));
-        (expires >= now).then(|| made.saturating_add(self.skew).min(expires))
+        (expires >= now).then(|| self.replay.as_ref().map_or(made, |known| known.replay.until(made)).min(expires))
     }
 
     /// Notes the caller on the exchange and tells the upstream, instead of the signature.

@@ -121,6 +121,20 @@ fn examples() -> [(&'static str, &'static str, &'static str); 5] {
 }
 
 #[test]
+fn a_signature_that_one_route_has_let_in_no_other_does_whatever_it_remembers() {
+    let signer = Signer::new();
+    let signing_keys = vec![public("k", signer.algorithm(), &pem(&signer.der()))];
+    let bench = Bench::new(vec![Consumer { signing_keys, ..consumer("partner", &["buyer"], &[]) }]);
+    let chain = |settings: &str| bench.build(&format!("signature_auth: {settings}")).unwrap();
+    let few = chain("{ replay_entries: 1000, clock_skew: 10s }");
+    let many = chain("{ replay_entries: 200000 }");
+    let text =
+        signer.request("\"@method\" \"@authority\" \"@path\" \"@query\"", &format!(";created={NOW};keyid=\"k\""));
+    assert_eq!(status(&few, &text, "", NOW), 0);
+    assert_eq!((status(&many, &text, "", NOW), status(&many, &text, "", NOW + 300)), (401, 401));
+}
+
+#[test]
 fn the_examples_of_the_rfc_are_verified_and_none_after_a_change() {
     let chain = rfc_chain("{ required: [], replay: allow, body: ignored }");
     for (label, input, signature) in examples() {

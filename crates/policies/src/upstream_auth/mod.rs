@@ -127,10 +127,13 @@ impl UpstreamAuth {
         })
     }
 
-    /// Takes out what the caller showed.
+    /// Takes out what the caller showed, in every spelling that a back end may read as the same.
     fn clean(&self, exchange: &mut Exchange) {
         for name in &self.removed {
-            exchange.request.head.remove(name);
+            exchange.request.head.remove_alike(name, usize::MAX);
+        }
+        if matches!(&self.source, Source::Signed { signer, .. } if signer.is_for_s3()) {
+            sigv4::remove_all(&mut exchange.request.head);
         }
         if let Some(name) = &self.parameter {
             remove_parameter(&mut exchange.request, name);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
+use daemun_pipeline::head::Head;
 use daemun_pipeline::{Credentials, Exchange, Outgoing};
 
 use super::config::{AwsPayload, AwsSigV4};
@@ -15,6 +16,20 @@ pub(super) const FIELDS: [&str; 4] = ["authorization", "x-amz-date", "x-amz-cont
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const UNSIGNED: &[u8] = b"UNSIGNED-PAYLOAD";
+
+/// Takes out every field of AWS, in every spelling that a back end may read as one: they say what is done, such as with whose rights or
+/// from where it is copied, and none but those of the gateway are signed.
+pub(super) fn remove_all(head: &mut Head) {
+    let (buf, fields) = (&head.buf, &mut head.fields);
+    for field in fields {
+        let start = buf.get(field.name.range()).and_then(<[u8]>::first_chunk::<6>);
+        field.removed |= start.is_some_and(|[x, first, a, m, z, last]| {
+            [x, a, m, z].map(u8::to_ascii_lowercase) == *b"xamz"
+                && !first.is_ascii_alphanumeric()
+                && !last.is_ascii_alphanumeric()
+        });
+    }
+}
 
 /// Who signs, for which service.
 pub(crate) struct Signer {
@@ -92,6 +107,11 @@ impl Signer {
         self.payload == AwsPayload::Signed
     }
 
+    /// Whether it is for S3, where fields of AWS change what is done.
+    pub(super) fn is_for_s3(&self) -> bool {
+        &*self.service == "s3"
+    }
+
     /// What a call with this body is shown.
     pub(super) fn with(self: &Arc<Self>, payload: Payload) -> Arc<dyn Credentials> {
         Arc::new(Signing { signer: Arc::clone(self), payload })
@@ -153,7 +173,7 @@ impl Signer {
 
     /// The path as it is signed: S3 signs it encoded once, every other service what is sent encoded once more.
     fn push_path(&self, path: &[u8], out: &mut Vec<u8>) {
-        if &*self.service == "s3" {
+        if self.is_for_s3() {
             encode(&daemun_pipeline::exchange::decode(path, false), true, out);
         } else {
             encode(path, true, out);

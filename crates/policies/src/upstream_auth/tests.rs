@@ -253,22 +253,50 @@ fn what_is_no_token_is_refused() {
     }
 }
 
+/// An answer of the upstream, or of the gateway, to a call that was shown a token.
+fn refuse(chain: &Chain, endpoint: &Endpoint, second: u64, own: bool) {
+    let mut exchange = asked(chain, endpoint.at(second));
+    assert!(matches!(chain.steps[0].1.on_request(&mut exchange), Flow::Now(Ok(()))));
+    (exchange.response.status, exchange.response.own) = (401, own);
+    assert!(chain.outward(1, &mut exchange).is_ok());
+}
+
 #[test]
-fn a_token_that_the_upstream_refuses_is_given_up_but_not_while_it_is_young() {
+fn a_token_that_the_upstream_refuses_is_renewed_but_not_while_it_is_young() {
     let endpoint = Endpoint::new([FIRST, SECOND_ONE]);
     let chain = chain(&endpoint, "");
-    let refuse = |second: u64, own: bool| {
-        let mut exchange = asked(&chain, endpoint.at(second));
-        assert!(matches!(chain.steps[0].1.on_request(&mut exchange), Flow::Now(Ok(()))));
-        (exchange.response.status, exchange.response.own) = (401, own);
-        assert!(chain.outward(1, &mut exchange).is_ok());
-    };
     assert_eq!(shown(&chain, &endpoint, 1_000), token("one"));
-    refuse(1_005, false);
-    refuse(1_020, true);
+    refuse(&chain, &endpoint, 1_005, false);
+    refuse(&chain, &endpoint, 1_020, true);
     assert_eq!(shown(&chain, &endpoint, 1_020), token("one"));
-    refuse(1_020, false);
+    assert_eq!(endpoint.work(), 0);
+    refuse(&chain, &endpoint, 1_020, false);
+    assert_eq!(shown(&chain, &endpoint, 1_021), token("one"));
+    assert_eq!((endpoint.work(), endpoint.asked()), (1, 2));
     assert_eq!(shown(&chain, &endpoint, 1_021), token("two"));
+}
+
+#[test]
+fn a_token_that_was_refused_once_is_shown_while_no_other_can_be_had() {
+    let endpoint = Endpoint::new([FIRST, (503, "")]);
+    let chain = chain(&endpoint, "");
+    assert_eq!(shown(&chain, &endpoint, 1_000), token("one"));
+    refuse(&chain, &endpoint, 1_020, false);
+    for second in 1_021..1_095 {
+        assert_eq!(shown(&chain, &endpoint, second), token("one"), "{second}");
+        endpoint.work();
+    }
+    assert!((3..10).contains(&endpoint.asked()), "the endpoint is left alone between tries: {}", endpoint.asked());
+    assert_eq!(shown(&chain, &endpoint, 1_099), Err(503), "it has ended");
+}
+
+#[test]
+fn what_a_back_end_may_read_as_the_gateways_own_does_not_go_on() {
+    let chain = Bench::new(Vec::new()).build("upstream_auth: { api_key: { header: X-Api-Key, key: own } }").unwrap();
+    let mut exchange =
+        chain.exchange("GET / HTTP/1.1\nHost: h\nX_Api_Key: a\nx-api.key: b\nX-API-KEY: c\nX-Api-Keys: d");
+    assert_eq!(chain.status(&mut exchange), 0);
+    assert_eq!(sent_lines(&exchange), ["GET / HTTP/1.1", "Host: h", "X-Api-Keys: d", "x-api-key: own"]);
 }
 
 #[test]
@@ -473,6 +501,24 @@ fn the_examples_of_the_s3_manual_pass() {
         let signature = "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd";
         assert!(signed.ends_with(&format!("Signature={signature}")), "{signed}");
     }
+}
+
+#[test]
+fn s3_is_sent_no_field_of_aws_that_the_caller_has_chosen() {
+    let sent = |service: &str| {
+        let settings = format!(
+            "{{ service: {service}, region: r, access_key_id: A, secret_access_key: B, session_token: C, payload: unsigned }}"
+        );
+        let chain = Bench::new(Vec::new()).build(&format!("upstream_auth: {{ aws_sigv4: {settings} }}")).unwrap();
+        let fields = "X-Amz-Copy-Source: /other/secret\nx_amz_acl: public-read\nX-AMZ-Meta-A: b\nX-Amz: a\nX-Amzn-B: c";
+        let mut exchange = chain.exchange(&format!("PUT /x HTTP/1.1\nHost: h\n{fields}"));
+        assert_eq!(chain.status(&mut exchange), 0);
+        let names = sent_lines(&exchange).into_iter().skip(2).map(|line| line.split(':').next().unwrap().to_owned());
+        names.collect::<Vec<_>>().join(" ")
+    };
+    let own = "x-amz-content-sha256 x-amz-date x-amz-security-token authorization";
+    assert_eq!(sent("s3"), format!("X-Amz X-Amzn-B {own}"));
+    assert_eq!(sent("dynamodb"), format!("X-Amz-Copy-Source x_amz_acl X-AMZ-Meta-A X-Amz X-Amzn-B {own}"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A token of an authorization server, fetched for all who wait for it at once, and renewed while it is still of use. Knows no exchange.
 
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Poll, Waker};
 
@@ -25,7 +26,7 @@ const MOST_TOKEN: usize = 16 * 1024;
 const MOST_WAITING: usize = 10_000;
 /// Time between a failure and the next try: the first, and the most; each time twice as long.
 const PAUSE: (u64, u64) = (SECOND, 30 * SECOND);
-/// A token younger than this is not given up because an upstream refuses it: another would be refused as well.
+/// A token younger than this is not renewed because an upstream refuses it: another would be refused as well.
 const YOUNG: u64 = 10 * SECOND;
 
 /// A token, and until when it is of use; nanoseconds since the Unix epoch.
@@ -33,8 +34,8 @@ const YOUNG: u64 = 10 * SECOND;
 pub(super) struct Token {
     pub(super) shown: Arc<Fixed>,
     fetched: u64,
-    /// From when on another is fetched.
-    renew: u64,
+    /// From when on another is fetched; sooner once an upstream has refused it.
+    renew: AtomicU64,
     /// From when on it is not shown any more.
     end: u64,
 }
@@ -84,7 +85,7 @@ impl Tokens {
     /// The token, if there is one that is of use; has another fetched in its time. Takes no lock but then.
     pub(super) fn current(self: &Arc<Self>, now: u64) -> Option<Arc<Token>> {
         let current = self.of_use(now)?;
-        if now >= current.renew {
+        if now >= current.renew.load(Ordering::Relaxed) {
             let begins = self.lock().begins(now);
             if begins {
                 self.fetch();
@@ -136,11 +137,12 @@ impl Tokens {
         })
     }
 
-    /// Gives up a token that an upstream has refused, unless it is young.
+    /// Has the next request fetch another for a token that an upstream has refused, unless it is young. It is shown until another is
+    /// there: one 401 of one upstream does not say that it is of no use, and none at all is of no use to anyone.
     pub(super) fn refused(&self, token: &Arc<dyn Credentials>, now: u64) {
         let Some(current) = self.current.load_full() else { return };
         if std::ptr::addr_eq(Arc::as_ptr(&current.shown), Arc::as_ptr(token)) && now > current.fetched + YOUNG {
-            self.current.compare_and_swap(&current, None);
+            current.renew.fetch_min(now, Ordering::Relaxed);
         }
     }
 
@@ -274,7 +276,7 @@ fn read(answer: &OutAnswer, now: u64) -> Result<Token, String> {
     Ok(Token {
         shown: Arc::new(Fixed { name: "authorization".into(), value: format!("Bearer {token}").into_bytes().into() }),
         fetched: now,
-        renew: now + (lifetime - lifetime / 8).min(lifetime.saturating_sub(30 * SECOND)).max(lifetime / 2),
+        renew: (now + (lifetime - lifetime / 8).min(lifetime.saturating_sub(30 * SECOND)).max(lifetime / 2)).into(),
         end: now + lifetime - (lifetime / 20).min(5 * SECOND),
     })
 }

@@ -132,9 +132,15 @@ pub(crate) fn credentials(
         method: exchange.request.head.bytes(exchange.request.method_span),
         authority: authority(exchange, upstream, target),
         target: &path,
-        wall: exchange.wall,
+        wall: sent_at(exchange),
     };
     credentials.fields(&call, &mut |name, value| sink.field(name, &[value]));
+}
+
+/// Wall clock when the attempt is sent: the body or a token may have been waited for since the head came, and a connection since then.
+fn sent_at(exchange: &Exchange) -> u64 {
+    let times = &exchange.times;
+    exchange.wall.saturating_add(times.called().max(times.connected).saturating_sub(times.start))
 }
 
 /// What is sent in place of the request's own path and query, where a policy chose it with the upstream.

@@ -1,6 +1,8 @@
-//! Sessions that are resumed: over reloads too, but never under another rule of who may come.
+//! Sessions that are resumed: over reloads too, but never under another rule of who may come, nor past the end of a certificate or list.
 
-use daemun_e2e::{Certificates, Client, Gateway, TlsClient};
+use std::time::{Duration, SystemTime};
+
+use daemun_e2e::{Certificates, Client, Gateway, TlsClient, wait_until};
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 
@@ -111,5 +113,82 @@ fn a_session_of_one_listener_opens_no_other_with_a_stricter_rule() {
         assert_eq!(visit(&client, &gateway, 0), Some(true));
         assert_eq!(visit(&client, &gateway, 1), None);
         assert_eq!(visit(&client, &gateway, 0).map(|_| ()), Some(()));
+    }
+}
+
+/// The wall clock, in seconds.
+#[allow(clippy::disallowed_methods, reason = "black-box tests measure the real clock")]
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}
+
+fn pass(end: u64) {
+    let limit = Duration::from_secs(end.saturating_sub(seconds()) + 60);
+    wait_until("it is over", limit, || (seconds() > end).then_some(()));
+}
+
+/// Twice as long each time, until there was time enough to come and to come again.
+const LIFETIMES: [u64; 6] = [4, 8, 16, 32, 64, 128];
+
+#[test]
+fn a_session_ends_with_the_certificate_of_the_client_and_so_does_a_connection() {
+    for optional in ["", ", client_auth: optional"] {
+        let certificates = certificates();
+        let tls = format!(
+            "certificates: [{{ {} }}], client_ca: \"{}\"{optional}",
+            certificates.pair("a"),
+            certificates.path("ca.crt")
+        );
+        let gateway = Gateway::start(&format!("policies: {{ mtls_auth: {{ subject: cn }} }}\n{}", yaml(&[&tls])));
+        let mut came = None;
+        for lifetime in LIFETIMES {
+            let end = seconds() + lifetime;
+            certificates.issue_until(end, "brief", "ca", "DNS:brief.test");
+            let clients = VERSIONS.map(|version| certificates.client(Some("brief"), &["http/1.1"], &[version]));
+            let visits = clients.each_ref().map(|client| (visit(client, &gateway, 0), visit(client, &gateway, 0)));
+            let open = clients[1].try_connect(gateway.address(), HOST);
+            if seconds() < end {
+                assert_eq!(visits, [(Some(false), Some(true)); 2]);
+                came = Some((end, clients, Client::over(open.unwrap())));
+                break;
+            }
+        }
+        let (end, clients, mut open) = came.expect("a client that is quick enough");
+        pass(end);
+        for client in &clients {
+            assert_eq!(visit(client, &gateway, 0), None, "{optional}");
+        }
+        assert_eq!(open.call("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").status, 401, "{optional}");
+        let known = certificates.client(Some("known"), &["http/1.1"], &[&TLS13]);
+        assert_eq!((visit(&known, &gateway, 0), visit(&known, &gateway, 0)), (Some(false), Some(true)));
+    }
+}
+
+#[test]
+fn no_session_is_resumed_once_a_list_of_revoked_certificates_is_over() {
+    let certificates = certificates();
+    let tls = format!(
+        "certificates: [{{ {} }}], client_ca: \"{}\", client_crl: [\"{}\"]",
+        certificates.pair("a"),
+        certificates.path("ca.crt"),
+        certificates.path("brief.crl")
+    );
+    let mut came = None;
+    for lifetime in LIFETIMES {
+        let end = seconds() + lifetime;
+        certificates.revocations_until(end, "brief", "ca");
+        let gateway = Gateway::start(&yaml(&[&tls]));
+        let clients = VERSIONS.map(|version| certificates.client(Some("known"), &["http/1.1"], &[version]));
+        let visits = clients.each_ref().map(|client| (visit(client, &gateway, 0), visit(client, &gateway, 0)));
+        if seconds() < end {
+            assert_eq!(visits, [(Some(false), Some(true)); 2]);
+            came = Some((end, gateway, clients));
+            break;
+        }
+    }
+    let (end, gateway, clients) = came.expect("a client that is quick enough");
+    pass(end);
+    for client in &clients {
+        assert_eq!(visit(client, &gateway, 0), None);
     }
 }

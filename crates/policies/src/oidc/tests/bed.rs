@@ -1,5 +1,6 @@
 //! A provider, a chain before it, and a browser.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -7,8 +8,11 @@ use daemun_pipeline::{Exchange, OutAnswer, OutCall, OutError, Outcome, Stop};
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
 
+use super::super::session::{AHEAD, LOGIN_LASTS};
+use super::super::{Spent, network};
 use crate::jwt::Algorithm;
 use crate::jwt::tests::signer::Signer;
+use crate::replay::{Replay, Seen};
 use crate::scripted_world::{Given, Scripted, away, ok};
 use crate::testing::{Bench, Chain, SECOND, WALL, respond};
 
@@ -74,6 +78,21 @@ impl Bed {
             self.world.until(|seen| seen.answered == 2 && seen.waiting == 1);
         }
         chain
+    }
+
+    /// What may not be used again.
+    pub(super) fn spent(&self) -> Arc<Spent> {
+        self.bench.carry.get_or("oidc spent", &format!("{ISSUER}\nshop-web"), Spent::default)
+    }
+
+    /// Uses up what the network of the browsers may have remembered, until a login that begins now is over.
+    pub(super) fn fill(&self, chain: &Chain, replay: &Replay, share: usize) {
+        let network = network(&chain.exchange("GET / HTTP/1.1"));
+        for n in 0..u64::try_from(share).unwrap() {
+            // each part is that of a first byte
+            let mark = [&n.to_le_bytes()[..], &[0xff; 8]].concat().try_into().unwrap();
+            assert_eq!(replay.note(mark, network, NOW + LOGIN_LASTS + AHEAD, NOW), Seen::First, "{n}");
+        }
     }
 
     pub(crate) fn with(&self, change: impl FnOnce(&mut Said)) -> &Self {
@@ -163,6 +182,8 @@ pub(crate) struct Browser {
     pub(crate) tls: bool,
     /// Seconds that passed.
     pub(crate) later: u64,
+    /// Its address, where it is not that of the others.
+    pub(crate) from: Option<IpAddr>,
 }
 
 impl Browser {
@@ -172,7 +193,10 @@ impl Browser {
         let (passed, verdict) = chain.inward(&mut exchange);
         let mut cause = String::new();
         match &verdict {
-            Ok(()) => exchange.response.status = 200,
+            Ok(()) => {
+                exchange.response.status = 200;
+                exchange.response.head.append("Cache-Control", b"public, max-age=60");
+            }
             Err(stop) => {
                 if let Stop::Fault(fault) = stop {
                     cause = fault.cause.clone().unwrap_or_default().into();
@@ -199,6 +223,7 @@ impl Browser {
         let cookies = if pairs.is_empty() { String::new() } else { format!("\nCookie: {}", pairs.join("; ")) };
         let mut exchange = chain.exchange(&format!("{text}\nHost: shop.example.com{cookies}"));
         exchange.client.tls = self.tls;
+        exchange.client.ip = self.from.unwrap_or(exchange.client.ip);
         exchange.wall = WALL + self.later * SECOND;
         exchange
     }

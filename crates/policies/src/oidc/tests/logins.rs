@@ -139,6 +139,43 @@ fn a_login_is_good_once_in_its_browser_and_for_ten_minutes() {
 }
 
 #[test]
+fn one_network_that_begins_logins_without_end_keeps_no_other_out() {
+    let bed = Bed::new();
+    let chain = bed.chain("");
+    let spent = bed.spent();
+    bed.fill(&chain, &spent.logins, super::super::MOST_USED);
+    let calls = bed.world.seen().calls.len();
+    let mut browser = Browser::default();
+    let state = browser.begin(&bed, &chain, "/");
+    let kept = browser.clone();
+    assert_eq!(browser.back(&chain, &state).status, 503);
+    assert_eq!(bed.world.seen().calls.len(), calls, "the provider is not asked");
+    let mut other = Browser { from: Some([192, 0, 2, 9].into()), ..kept.clone() };
+    assert_eq!(other.back(&chain, &state).status, 302);
+    // the login of the full network is over before its marks are
+    let mut late = Browser { later: 661, ..Browser::default() };
+    let state = late.begin(&bed, &chain, "/");
+    bed.with(|said| said.claims = json!({ "iat": NOW + 661, "exp": NOW + 900 }));
+    assert_eq!(late.back(&chain, &state).status, 302);
+}
+
+#[test]
+fn a_network_is_an_address_or_the_half_of_one_that_its_end_does_not_choose() {
+    let bed = Bed::new();
+    let chain = bed.chain("");
+    let of = |address: &str| {
+        let mut exchange = chain.exchange("GET / HTTP/1.1");
+        exchange.client.ip = address.parse().unwrap();
+        super::super::network(&exchange)
+    };
+    assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
+    assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::2"));
+    for (one, other) in [("192.0.2.1", "192.0.2.2"), ("2001:db8:1:2::1", "2001:db8:1:3::1"), ("192.0.2.1", "::1")] {
+        assert_ne!(of(one), of(other), "{one} {other}");
+    }
+}
+
+#[test]
 fn two_pages_that_wait_for_a_login_both_come_back() {
     let bed = Bed::new();
     let chain = bed.chain("");

@@ -3,7 +3,7 @@
 use daemun_pipeline::Outcome;
 use serde_json::json;
 
-use super::bed::{Bed, Browser, ISSUER, settings};
+use super::bed::{Bed, Browser, ISSUER, NOW, settings};
 
 const SESSION: &str = "daemun-session";
 
@@ -59,7 +59,8 @@ fn a_session_ends_when_it_is_not_used_and_when_its_time_is_over() {
     let bed = Bed::new();
     let chain = bed.chain(", session: { secret: 0123456789abcdef0123456789abcdef, lifetime: 2h, idle: 1h }");
     let mut browser = Browser::login(&bed, &chain);
-    assert!(!browser.send(&chain, "GET / HTTP/1.1").field("set-cookie").contains(SESSION));
+    let got = browser.send(&chain, "GET / HTTP/1.1");
+    assert!(!got.field("set-cookie").contains(SESSION) && got.field("cache-control") == "public, max-age=60");
     let mut idle = browser.clone();
     idle.later = 3599;
     assert_eq!(idle.clone().send(&chain, "GET / HTTP/1.1").status, 200);
@@ -76,6 +77,7 @@ fn a_session_ends_when_it_is_not_used_and_when_its_time_is_over() {
         assert_eq!(got.status, 200, "in use after {minutes} minutes");
         let lasts = [3600, 3600, 600][usize::from(minutes > 15) + usize::from(minutes > 60)];
         assert!(got.field("set-cookie").contains(&format!("; Max-Age={lasts}; ")), "{}", got.field("set-cookie"));
+        assert_eq!(got.field("cache-control"), "private, max-age=60", "no cache gives it to others");
     }
     browser.later = 7199;
     assert_eq!(browser.clone().send(&chain, "GET / HTTP/1.1").status, 200);
@@ -116,7 +118,7 @@ fn a_login_begins_a_session_of_its_own() {
     // whatever was there before a login is not what is there after it
     let mut browser = Browser { cookies: one.cookies.clone(), later: 3600, ..Browser::default() };
     let state = browser.begin(&bed, &chain, "/");
-    bed.with(|said| said.claims = json!({ "iat": super::bed::NOW + 3600, "exp": super::bed::NOW + 3900 }));
+    bed.with(|said| said.claims = json!({ "iat": NOW + 3600, "exp": NOW + 3900 }));
     assert_eq!(browser.back(&chain, &state).status, 302);
     assert_ne!(id(&browser), id(&one));
 }
@@ -143,6 +145,22 @@ fn whoever_logs_out_is_out_everywhere() {
         (303, "/bye"),
         "without a session the provider is not asked"
     );
+}
+
+#[test]
+fn behind_another_end_of_tls_a_page_of_the_site_that_callback_names_logs_out() {
+    let bed = Bed::new();
+    let chain = bed.chain(", callback: 'https://Shop.example.com:443/oidc/callback'");
+    for (fields, status) in [
+        ("Origin: https://shop.example.com", 303),
+        ("Referer: https://shop.example.com/orders", 303),
+        ("Origin: https://shop.example.com:8443", 403),
+        ("Origin: https://example.com", 403),
+        ("Referer: https://evil.example/https://shop.example.com", 403),
+    ] {
+        let request = format!("POST /oidc/logout HTTP/1.1\n{fields}");
+        assert_eq!(Browser::default().send(&chain, &request).status, status, "{fields}");
+    }
 }
 
 #[test]
@@ -193,7 +211,17 @@ fn a_session_holds_what_it_is_told_to_and_never_more_than_a_cookie() {
         names.sort_unstable();
         (names.join(" "), identity.scopes.join(" "))
     };
-    assert_eq!(claims(&all), ("big email realm scope sub team".to_owned(), "openid profile".to_owned()));
+    let names = "big email realm scope sub team".to_owned();
+    assert_eq!(claims(&all), (names.clone(), "openid profile".to_owned()));
+    for (answer, granted) in [
+        (json!({}), "openid profile"),
+        (json!({ "scope": null }), "openid profile"),
+        (json!({ "scope": "openid" }), "openid"),
+        (json!({ "scope": "" }), ""),
+    ] {
+        bed.with(|said| said.answer = answer);
+        assert_eq!(claims(&all), (names.clone(), granted.to_owned()));
+    }
     let some = bed.chain(&format!(", roles: realm.roles, {secret}, claims: [email] }}"));
     assert_eq!(claims(&some).0, "email realm scope sub");
     bed.with(|said| said.claims = json!({ "big": "x".repeat(4000) }));
@@ -219,6 +247,43 @@ fn a_session_of_another_route_has_what_this_one_wants_or_is_none() {
     assert_eq!(browser.page(&strict, "/").status, 401, "and nobody is sent round and round");
     let state = Browser::default().begin(&bed, &strict, "/");
     assert!(!state.is_empty());
+}
+
+#[test]
+fn who_logged_out_stays_out_where_sessions_last_longer() {
+    let bed = Bed::new();
+    let session = |lifetime: &str| {
+        bed.chain(&format!(", session: {{ secret: 0123456789abcdef0123456789abcdef, lifetime: {lifetime}, idle: 2h }}"))
+    };
+    let (brief, long) = (session("2m"), session("2h"));
+    let mut browser = Browser::login(&bed, &brief);
+    let mut copy = browser.clone();
+    browser.send(&brief, "GET /oidc/logout HTTP/1.1");
+    // others make it forget what is over
+    for n in 0..=255 {
+        bed.spent().sessions.note([n; 16], 1, NOW + 9_000, NOW + 200);
+    }
+    copy.later = 200;
+    assert_eq!(copy.send(&long, "GET / HTTP/1.1").status, 401);
+}
+
+#[test]
+fn a_session_whose_end_cannot_be_remembered_is_not_told_to_be_over() {
+    let bed = Bed::new();
+    let chain = bed.chain("");
+    let mut browser = Browser::login(&bed, &chain);
+    let spent = bed.spent();
+    bed.fill(&chain, &spent.sessions, super::super::MOST_ENDED);
+    let got = browser.send(&chain, "GET /oidc/logout HTTP/1.1");
+    assert_eq!((got.status, got.set_cookies()), (503, Vec::new()), "{}", got.cause);
+    assert_eq!(browser.send(&chain, "GET / HTTP/1.1").status, 200);
+    browser.from = Some([192, 0, 2, 9].into());
+    assert_eq!(
+        browser.send(&chain, "GET /oidc/logout HTTP/1.1").status,
+        303,
+        "one network does not keep others from it"
+    );
+    assert_eq!(browser.send(&chain, "GET / HTTP/1.1").status, 401);
 }
 
 #[test]

@@ -23,16 +23,15 @@ use crate::caller::is_sendable;
 use crate::claims::{Telling, Wanted};
 use crate::oidc::cookies::{Cookies, Held, Which};
 use crate::oidc::login::to_address;
-use crate::oidc::provider::{Failed, Provider, Settings, parameter, with_query};
+use crate::oidc::provider::{Asked as ToProvider, Failed, Provider, Settings, parameter, with_query};
 use crate::oidc::session::{LOGIN_LASTS, Login};
+use crate::oidc::{MOST_USED, USED_SHARES, network};
 use crate::replay::{Replay, Seen};
 use pending::{Asked, Pending, Seals};
 use request::{Back, Bad, NO_CLIENT};
 
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;
-/// Logins that ended within the time they may take.
-const MOST_USED: usize = 1 << 18;
 
 /// What a browser is shown that comes back from no login of its own.
 const NO_LOGIN: &str = "no such login is under way in this browser; begin again in the application";
@@ -127,7 +126,7 @@ impl Browsers {
             scopes: settings.scopes.join(" "),
             // services of one site have a cookie each, and not every name can be that of one
             cookies: Cookies::new(&text::id_of("daemun-tokens", &text::digest(name.as_bytes())).replace(':', "-")),
-            used: ctx.carry.get_or(&format!("tokens.{name}"), "logins", || Replay::new(MOST_USED)),
+            used: ctx.carry.get_or(&format!("tokens.{name}"), "logins", || Replay::new(MOST_USED, USED_SHARES)),
             callback: service.urls.callback.clone(),
             issuer: issuer.clone(),
         })
@@ -251,8 +250,7 @@ impl Tokens {
         let found = all.remove(at);
         let mark = found.login.mark().ok_or_else(unknown)?;
         let now = exchange.wall / SECOND;
-        // the login may have begun by a clock that is ahead
-        match browsers.used.note(mark, now + 2 * LOGIN_LASTS, now) {
+        match browsers.used.note(mark, network(exchange), found.login.ends(), now) {
             Seen::First => Ok(found),
             Seen::Again => Err(page(NO_LOGIN, "the `state` was used before")),
             Seen::Full => {
@@ -271,7 +269,8 @@ impl Tokens {
         asked: &Asked,
     ) -> Result<String, Ended> {
         let query = exchange.request.query_text().unwrap_or_default().to_owned();
-        let claims = browsers.provider.answer(&query, login, &browsers.callback, exchange.wall).await?;
+        let at = ToProvider { scopes: &browsers.scopes, redirect: &browsers.callback };
+        let claims = browsers.provider.answer(&query, login, at, exchange.wall).await?;
         let identity = browsers.telling.identity(claims);
         let identity = identity.map_err(|why| Ended::denied(format!("the login is not taken: {why}")))?;
         self.let_in(&identity.subject).map_err(Ended::denied)?;

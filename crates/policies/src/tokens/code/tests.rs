@@ -282,14 +282,13 @@ fn a_code_is_good_once_and_with_the_verifier_of_its_challenge() {
 }
 
 #[test]
-fn codes_are_not_guessed_for_long() {
+fn codes_cannot_be_guessed_so_that_wrong_ones_shut_nobody_out() {
     let shop = Shop::new();
     let good = shop.login("spa", SPA);
     for _ in 0..11 {
         assert_eq!(shop.redeem("", &public("dmc_made-up", SPA, "spa"), 0), (400, json!("invalid_grant")));
     }
-    assert_eq!(shop.redeem("", &public(&good, SPA, "spa"), 0), (429, json!("slow_down")));
-    assert_eq!(shop.redeem("", &public(&good, SPA, "spa"), 5_000).0, 200);
+    assert_eq!(shop.redeem("", &public(&good, SPA, "spa"), 0).0, 200);
 }
 
 #[test]
