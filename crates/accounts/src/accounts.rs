@@ -156,6 +156,9 @@ pub enum Whose {
     All,
 }
 
+/// How ids of credentials of users of the configuration begin.
+const USER: &str = "user:";
+
 /// How revocations of access tokens alone begin in the store.
 const ACCESS: &str = "access";
 
@@ -288,10 +291,19 @@ impl Accounts {
     /// # Errors
     /// Why it is no good.
     pub fn check(&self, text: &[u8], service: &str, now: u64) -> Result<Arc<Identity>, Refusal> {
+        self.check_holder(text, service, now).map(|(identity, _)| identity)
+    }
+
+    /// As [`Accounts::check`], and whether that is a user of the configuration, known without a look at anything else.
+    ///
+    /// # Errors
+    /// Why it is no good.
+    #[inline]
+    pub fn check_holder(&self, text: &[u8], service: &str, now: u64) -> Result<(Arc<Identity>, bool), Refusal> {
         let tokens = self.tokens.pin();
         let token = tokens.get(&digest(text)).ok_or(Refusal::Unknown)?;
         self.judge(token, Kind::Access, service, now)?;
-        Ok(token.identity())
+        Ok((token.identity(), token.grant.of_user))
     }
 
     /// Tells that another process is about to have the same store open.
@@ -465,6 +477,7 @@ impl Accounts {
             created,
             expires: longest,
             revoked: AtomicBool::new(false),
+            of_user: asked.credential.starts_with(USER),
             stood: AtomicU64::new(0),
             access_from: AtomicU64::new(0),
             scopes: asked.scopes.into(),

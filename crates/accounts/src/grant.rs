@@ -32,6 +32,8 @@ pub struct Grant {
     /// The token service it came from.
     pub service: Arc<str>,
     pub(crate) revoked: AtomicBool,
+    /// Whether it is of a user of the configuration.
+    pub(crate) of_user: bool,
     /// Up to which revocation of all it is known to stand.
     pub(crate) stood: AtomicU64,
     /// From when on its access tokens are not void, as of then.

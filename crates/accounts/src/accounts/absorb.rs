@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use daemun_pipeline::Identity;
 use serde_json::{Map, Value};
 
-use super::{ACCESS, Accounts};
+use super::{ACCESS, Accounts, USER};
 use crate::change::{Change, GrantRow, TokenRow};
 use crate::grant::{Grant, Token};
 use crate::once;
@@ -88,6 +88,7 @@ impl Accounts {
             created: row.created,
             expires: row.expires,
             revoked: AtomicBool::new(row.revoked),
+            of_user: row.credential.starts_with(USER),
             stood: AtomicU64::new(0),
             access_from: AtomicU64::new(0),
             scopes: scopes.into(),

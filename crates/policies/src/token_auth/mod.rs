@@ -140,7 +140,10 @@ impl TokenAuth {
     /// Whose token this is, as the configuration has them now.
     #[inline]
     fn holder(&self, token: &[u8], directory: Option<&Directory>, now: u64) -> Result<Arc<Identity>, Refusal> {
-        let identity = self.accounts.check(token, &self.service, now)?;
+        let (identity, of_user) = self.accounts.check_holder(token, &self.service, now)?;
+        if !of_user {
+            return Ok(identity);
+        }
         match users::as_of_now(directory, &identity) {
             Now::Same => Ok(identity),
             Now::Changed(identity) => Ok(self.accounts.set_identity(token, *identity)),
