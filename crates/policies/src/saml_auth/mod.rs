@@ -26,6 +26,15 @@ use crate::claims::Unfit;
 use crate::token_cache::TokenCache;
 use verifier::{Verifier, certificates};
 
+/// Whether the readers of assertions hold to what they promise for a text; else what they do not hold to.
+#[cfg(test)]
+fn check_reader(text: &[u8]) -> Result<(), &'static str> {
+    let Ok(text) = std::str::from_utf8(text) else { return Ok(()) };
+    // reading is all that is asked of it
+    drop(said::read(text));
+    signed::check_reader(text)
+}
+
 /// The namespace of assertions.
 const ASSERTION: &str = "urn:oasis:names:tc:SAML:2.0:assertion";
 

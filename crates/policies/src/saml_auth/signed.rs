@@ -227,6 +227,19 @@ fn bytes(node: Node<'_>) -> Result<Vec<u8>, Refused> {
     BASE64.decode(&text).map_err(|_| MALFORMED)
 }
 
+/// Whether a text that can be read has a canonical form that is read as the same: what is read later is what was signed.
+#[cfg(test)]
+pub(super) fn check_reader(text: &str) -> Result<(), &'static str> {
+    let Ok(doc) = parse(text) else { return Ok(()) };
+    let root = Node::root(&doc).ok_or("what was read has no root")?;
+    let once = canonical(root, None, &[]).map_err(|Refused(why)| why)?;
+    // it may have more prefixes in one element, and be too much then, but it is XML
+    let again = uppsala::parse(&once).map_err(|_| "a canonical form is not well-formed")?;
+    let root = Node::root(&again).ok_or("a canonical form has no root")?;
+    let twice = canonical(root, None, &[]).map_err(|Refused(why)| why)?;
+    if once == twice { Ok(()) } else { Err("a canonical form has another canonical form") }
+}
+
 /// An element in exclusive canonical form, without comments, and without an element in it (Exclusive XML Canonicalization, section 3).
 fn canonical(node: Node<'_>, without: Option<Node<'_>>, prefixes: &[String]) -> Result<String, Refused> {
     let mut nodes = NodeSet::tree_without_comments(node.id, node.doc);

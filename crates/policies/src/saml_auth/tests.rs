@@ -373,7 +373,60 @@ fn settings_that_cannot_be_used_are_refused() {
     assert_eq!(of(good), [""; 0]);
 }
 
+/// A tree of elements as text, with everything in it that has a form of its own.
+fn element() -> impl Strategy<Value = String> {
+    let name = prop::sample::select(vec!["a", "p:a", "q:b", "saml:Assertion"]);
+    let attributes = prop::sample::subsequence(
+        vec![
+            "x=\"1\"",
+            "p:x='a\"b'",
+            "q:x=\"&#13;&#10;&#9; &lt;&amp;&quot;\"",
+            "y=' \t\n '",
+            "xmlns=\"urn:d\"",
+            "xmlns:p=\"urn:p2\"",
+            "xmlns:q='urn:q2'",
+            "xml:space=\"preserve\"",
+        ],
+        0..8,
+    );
+    let piece = prop::sample::select(vec![
+        "t",
+        " ",
+        "\r\n",
+        "&#xD;",
+        "&lt;",
+        "&gt;&amp;",
+        "]]&gt;",
+        "\"'",
+        "\u{e9}\u{10000}",
+        "<![CDATA[<&>]]>",
+        "<!-- - -->",
+    ]);
+    let leaf = piece.prop_map(str::to_owned);
+    let content = leaf.prop_recursive(4, 48, 6, move |inner| {
+        let children = prop::collection::vec(inner, 0..6).prop_map(|children| children.concat());
+        (name.clone(), attributes.clone(), children).prop_map(|(name, attributes, children)| {
+            let attributes: String = attributes.iter().map(|attribute| format!(" {attribute}")).collect();
+            format!("<{name}{attributes}>{children}</{name}>")
+        })
+    });
+    let space = "xmlns:p=\"urn:p\" xmlns:q=\"urn:q\" xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\"";
+    content.prop_map(move |content| format!("<r {space}>{content}</r>"))
+}
+
 proptest! {
+    #[test]
+    fn what_is_read_later_is_what_was_signed(text in element(), soup in "[<>/&;! -\\[\\]a-zA-Z0-9=\"':]{0,120}") {
+        prop_assert!(uppsala::parse(&text).is_ok(), "{}", text);
+        prop_assert_eq!(super::check_reader(text.as_bytes()), Ok(()), "{}", text);
+        prop_assert_eq!(super::check_reader(soup.as_bytes()), Ok(()));
+        let (at, end) = (text.len() / 3, text.len() / 2);
+        if let (Some(before), Some(behind)) = (text.get(..at), text.get(end..)) {
+            let text = format!("{before}{soup}{behind}");
+            prop_assert_eq!(super::check_reader(text.as_bytes()), Ok(()), "{}", text);
+        }
+    }
+
     #[test]
     fn no_text_is_taken_and_none_panics(text in "\\PC{0,200}", bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let chain = chain();
