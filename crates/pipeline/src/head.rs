@@ -378,11 +378,27 @@ impl Head {
         found
     }
 
+    /// Removes those of the first `among` fields that a back end may read as one of this name, in lower case: in any case, and with any
+    /// separator for another.
+    pub fn remove_alike(&mut self, name: &str, among: usize) {
+        let buf = &self.buf;
+        for field in self.fields.iter_mut().take(among).filter(|field| field.name.len() == name.len()) {
+            field.removed |= buf.get(field.name.range()).is_some_and(|known| is_read_as(known, name.as_bytes()));
+        }
+    }
+
     /// Replaces every field of a name by one.
     pub fn set(&mut self, name: &str, value: &[u8]) -> bool {
         self.remove(name);
         self.append(name, value)
     }
+}
+
+/// Whether a back end may take a name for one in lower case of the same length.
+fn is_read_as(known: &[u8], name: &[u8]) -> bool {
+    let same =
+        |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || !a.is_ascii_alphanumeric() && !b.is_ascii_alphanumeric();
+    known.iter().zip(name).all(same)
 }
 
 /// Whether a byte may stand in a field name or method (RFC 9110, section 5.6.2).

@@ -30,6 +30,7 @@ mod passwords;
 mod permission;
 mod users;
 mod forward_auth;
+mod one_of_several;
 mod tokens;
 mod signatures;
 mod signed_tokens;

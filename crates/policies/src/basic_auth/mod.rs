@@ -43,8 +43,7 @@ impl PolicyConfig for BasicAuthConfig {
             ctx.warning(diagnostic::NO_CREDENTIALS, "there are no users", Some(help.to_owned()));
         }
         let challenge = format!("{SCHEME} realm=\"{}\", charset=\"UTF-8\"", self.realm).into();
-        let removed = if self.forward { Box::from([]) } else { Box::from(["authorization".into()]) };
-        let policy = BasicAuth { known, users, removed, challenge };
+        let policy = BasicAuth { known, users, fields: ["authorization".into()], forward: self.forward, challenge };
         usable.then(|| vec![(Phase::Authenticate, Box::new(policy) as Box<dyn Policy>)])
     }
 }
@@ -77,8 +76,9 @@ struct BasicAuth {
     known: Arc<PerDirectory<Known>>,
     /// Where those are known who are no consumers.
     users: Option<Arc<PerDirectory<Users>>>,
-    /// What does not go on to the upstream; empty where it does.
-    removed: Box<[Box<str>]>,
+    /// What its credentials stand in.
+    fields: [Box<str>; 1],
+    forward: bool,
     challenge: Box<str>,
 }
 
@@ -123,7 +123,11 @@ impl Policy for BasicAuth {
     }
 
     fn removed_from_requests(&self) -> &[Box<str>] {
-        &self.removed
+        if self.forward { &[] } else { &self.fields }
+    }
+
+    fn forwarded_in_requests(&self) -> &[Box<str>] {
+        if self.forward { &self.fields } else { &[] }
     }
 
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
@@ -219,7 +223,7 @@ impl BasicAuth {
 
     /// The upstream is told who calls, instead of the password.
     fn remove(&self, exchange: &mut Exchange) {
-        if !self.removed.is_empty() {
+        if !self.forward {
             // all of it: another back end could take another scheme's, or one that is written in another way
             exchange.request.head.remove("authorization");
         }
