@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use daemun_pipeline::expression::Expression;
 use daemun_pipeline::{
-    Bodies, BodyNeed, ConsumerId, Exchange, Explanation, Fault, Flow, Head, Outcome, Phase, Policy, Reason, Stop,
-    Verdict,
+    Bodies, BodyNeed, ConsumerId, Exchange, Explanation, Fault, Flow, Head, Outcome, Passed, Phase, Policy, Reason,
+    Stop, Verdict,
 };
 
 use crate::coded::Coders;
@@ -88,11 +88,11 @@ impl Names {
         Names(links.iter().flat_map(|link| removed(&*link.policy)).cloned().collect())
     }
 
-    /// Takes them out of the fields behind a body, where there are any.
+    /// Takes them out of the fields behind a body, where there are any, in every spelling that a receiver may read as the same.
     pub(crate) fn strip(&self, trailers: Option<&mut Head>) {
         let Some(trailers) = trailers else { return };
         for name in &self.0 {
-            trailers.remove(name);
+            trailers.remove_alike(name, usize::MAX);
         }
     }
 }
@@ -160,7 +160,8 @@ impl Verdicts {
 
 impl Chain {
     pub(crate) fn new(mut links: Vec<Link>, anonymous: Option<Anonymous>) -> Chain {
-        links.sort_by_key(|link| (link.phase, link.row));
+        // those of which one must pass stand together, before those that all must
+        links.sort_by_key(|link| (link.phase, !link.any, link.row));
         let authenticators = links.partition_point(|link| link.phase < Phase::Authenticate)
             ..links.partition_point(|link| link.phase <= Phase::Authenticate);
         let anonymous = anonymous.map(|anonymous| Box::new((anonymous, authenticators.clone())));
@@ -248,10 +249,12 @@ impl Chain {
     /// such calls are.
     fn lets_past(&self, at: usize, exchange: &mut Exchange) -> Option<usize> {
         let (anonymous, authenticators) = &**self.anonymous.as_ref().filter(|known| known.1.start == at)?;
-        let mut links = self.links.get(authenticators.clone())?.iter();
-        if links.any(|link| link.policy.is_shown(exchange)) {
+        let links = self.links.get(authenticators.clone())?;
+        if links.iter().any(|link| link.policy.is_shown(exchange)) {
             return None;
         }
+        // what only they may say, they do not
+        pass_others_by(links, None, exchange.request.head.fields.len(), exchange);
         exchange.anonymous = true;
         exchange.note_consumer(anonymous.consumer, anonymous.name.as_bytes(), anonymous.roles.as_bytes());
         Some(authenticators.end)
@@ -259,13 +262,15 @@ impl Chain {
 
     /// One of the authenticators from `at` on must pass; the first one's refusal is the answer, with the challenges of the others.
     async fn one_of(&self, at: usize, exchange: &mut Exchange, verdicts: &mut Verdicts) -> Result<usize, Stop> {
-        let group = self.links.get(at..).unwrap_or_default().iter().take_while(|link| link.any);
-        let end = at + group.clone().count();
+        let group = self.group(at);
+        let end = at + group.len();
         let mut first = None;
-        for (offset, link) in group.enumerate() {
+        for (offset, link) in group.iter().enumerate() {
             verdicts.ran = at + offset + 1;
+            let fields = exchange.request.head.fields.len();
             match verdicts.take(link.row, link.policy.on_request(exchange)).await {
                 Ok(()) => {
+                    pass_others_by(group, Some(offset), fields, exchange);
                     verdicts.ran = end;
                     return Ok(end);
                 }
@@ -273,6 +278,12 @@ impl Chain {
             }
         }
         first.map_or(Ok(end), Err)
+    }
+
+    /// The links from `at` on of which one must pass.
+    fn group(&self, at: usize) -> &[Link] {
+        let rest = self.links.get(at..).unwrap_or_default();
+        rest.get(..rest.iter().take_while(|link| link.any).count()).unwrap_or_default()
     }
 
     /// Runs those that ran inward on the way out, in reverse, until one stops the answer. What becomes the answer then goes on outward
@@ -327,8 +338,8 @@ impl Chain {
     }
 
     /// What each policy would decide, up to the first that would stop the request.
-    pub(crate) fn explain(&self, exchange: &mut Exchange) -> Vec<(&'static str, Explanation)> {
-        let mut out: Vec<(&'static str, Explanation)> = Vec::new();
+    pub(crate) fn explain(&self, exchange: &mut Exchange) -> Explained {
+        let mut out = Explained::new();
         let mut at = 0;
         while let Some(link) = self.links.get(at) {
             if let Some(end) = self.lets_past(at, exchange) {
@@ -338,16 +349,14 @@ impl Chain {
                 at = end;
                 continue;
             }
-            let explanation = link.explain(exchange);
-            let passed = matches!(explanation.outcome, Outcome::Pass | Outcome::Skip);
-            out.push((link.name, explanation));
-            at += 1;
-            let group = self.links.get(at..).unwrap_or_default().iter().take_while(|next| link.any && next.any).count();
-            if link.any && passed {
-                at += group;
-            } else if !passed && group == 0 {
+            let passed = match self.group(at) {
+                [] => explain_next(link, exchange, &mut out),
+                group => explain_one_of(group, exchange, &mut out),
+            };
+            if !passed {
                 break;
             }
+            at += self.group(at).len().max(1);
         }
         out
     }
@@ -361,6 +370,39 @@ impl Chain {
     pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.links.iter().map(|link| link.name)
     }
+}
+
+/// Each of several authenticators but the one that let the request in, before which there were `fields` fields, takes out what only it may
+/// say, and its credential: nobody has verified it.
+fn pass_others_by(group: &[Link], by: Option<usize>, fields: usize, exchange: &mut Exchange) {
+    let forwarded = by.and_then(|by| group.get(by)).map_or(&[][..], |link| link.policy.forwarded_in_requests());
+    let passed = Passed { fields, forwarded };
+    for (_, other) in group.iter().enumerate().filter(|(at, _)| Some(*at) != by) {
+        other.policy.pass_by(&mut exchange.request, &passed);
+    }
+}
+
+/// What policies would decide, with their names.
+type Explained = Vec<(&'static str, Explanation)>;
+
+/// Says what a policy would decide; whether the request goes on.
+fn explain_next(link: &Link, exchange: &mut Exchange, out: &mut Explained) -> bool {
+    let explanation = link.explain(exchange);
+    let passed = matches!(explanation.outcome, Outcome::Pass | Outcome::Skip);
+    out.push((link.name, explanation));
+    passed
+}
+
+/// Says what several authenticators would decide, up to the first that lets the request in; whether there is one.
+fn explain_one_of(group: &[Link], exchange: &mut Exchange, out: &mut Explained) -> bool {
+    let passed = group.iter().enumerate().find_map(|(at, link)| {
+        let fields = exchange.request.head.fields.len();
+        explain_next(link, exchange, out).then_some((at, fields))
+    });
+    if let Some((by, fields)) = passed {
+        pass_others_by(group, Some(by), fields, exchange);
+    }
+    passed.is_some()
 }
 
 /// The first of two refusals; where both ask for credentials, with every way to give them (RFC 9110, section 11.6.1). Before one that only

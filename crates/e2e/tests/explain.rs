@@ -55,9 +55,11 @@ routes:
     upstream: plain
     policies:
       key_auth: { header: X-Api-Key, authorization: Bearer, forward: true }
+      basic_auth: { }
+      jwt: { keys: { secret: correct horse battery staple 4711 }, audience: off, from: [{ cookie: session }] }
       cors: off
       headers: { request: { add: { X-Stage: any } } }
-    authenticate: { any: [key_auth] }
+    authenticate: { any: [key_auth, basic_auth, jwt] }
   - name: all
     match: { path: /all }
     upstream: based

@@ -33,6 +33,6 @@ pub use identity::Identity;
 pub use line::{Line, Lines, Name};
 pub use outward::{Credentials, Outgoing, SignedBody};
 pub use policy::{
-    Answer, Bodies, BodyNeed, Coder, Flow, Phase, Policy, PolicyConfig, PolicyRow, Runtimes, Stop, Verdict,
+    Answer, Bodies, BodyNeed, Coder, Flow, Passed, Phase, Policy, PolicyConfig, PolicyRow, Runtimes, Stop, Verdict,
 };
 pub use world::{Later, Nowhere, OutAnswer, OutCall, OutError, World};

@@ -9,9 +9,10 @@ use daemun_config::decode::{Decoder, JsonValue, SchemaBuilder, Setting};
 use daemun_config::tree::Node;
 
 use crate::build::BuildContext;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Request};
 use crate::explain::Explanation;
 use crate::fault::Fault;
+use crate::head::Head;
 
 /// When a policy runs on the way in; outward, in reverse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,6 +137,30 @@ pub enum Flow<'a> {
     Later(Pin<Box<dyn Future<Output = Verdict> + 'a>>),
 }
 
+/// What is to stay in a request that one of several authenticators let in.
+#[derive(Clone, Copy, Debug)]
+pub struct Passed<'a> {
+    /// How many fields there were before that one ran: what stands behind is the gateway's own.
+    pub fields: usize,
+    /// Names of fields that its credential goes on in.
+    pub forwarded: &'a [Box<str>],
+}
+
+impl Passed<'_> {
+    /// Whether the credential of the one that let the request in goes on in a field.
+    #[must_use]
+    pub fn forwards(&self, name: &str) -> bool {
+        self.forwarded.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    /// Removes the caller's own fields of a name, in every spelling that a back end may read as the same.
+    pub fn remove(&self, head: &mut Head, name: &str) {
+        if !self.forwards(name) {
+            head.remove_alike(name, self.fields);
+        }
+    }
+}
+
 /// A compiled policy of one route: immutable, shared by all workers.
 pub trait Policy: Send + Sync {
     /// Runs on the way in.
@@ -189,6 +214,20 @@ pub trait Policy: Send + Sync {
     /// Names of fields that it takes out of every request it lets pass. They do not reach the upstream behind the body either.
     fn removed_from_requests(&self) -> &[Box<str>] {
         &[]
+    }
+
+    /// Names of fields that its credential goes on in, where it is to: another authenticator does not take them out of a call that this one
+    /// let in.
+    fn forwarded_in_requests(&self) -> &[Box<str>] {
+        &[]
+    }
+
+    /// Of an authenticator: takes out of a call that another of `authenticate: { any: … }` let in what would not have gone on if this one
+    /// had let it in. It may not have been asked, or have refused.
+    fn pass_by(&self, request: &mut Request, passed: &Passed<'_>) {
+        for name in self.removed_from_requests() {
+            passed.remove(&mut request.head, name);
+        }
     }
 
     /// Names of fields that it takes out of every answer. They do not reach the caller behind the body either.

@@ -11,10 +11,10 @@ pub(crate) fn after_scheme<'a>(value: &'a [u8], scheme: &str) -> Option<&'a [u8]
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b" ").map(<[u8]>::trim_ascii_start) }
 }
 
-/// Takes every `Authorization` of a scheme out of a head.
-pub(crate) fn remove_scheme(head: &mut Head, scheme: &str) {
+/// Takes every `Authorization` of a scheme out of a head, among so many of its first fields.
+pub(crate) fn remove_scheme(head: &mut Head, scheme: &str, among: usize) {
     let (buf, fields) = (&head.buf, &mut head.fields);
-    for field in fields.iter_mut().filter(|field| field.id == FieldId::Authorization) {
+    for field in fields.iter_mut().take(among).filter(|field| field.id == FieldId::Authorization) {
         let value = buf.get(field.value.range()).unwrap_or_default();
         field.removed |= after_scheme(value, scheme).is_some();
     }

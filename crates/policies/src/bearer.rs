@@ -9,7 +9,7 @@ use daemun_config::settings;
 use daemun_config::tree::Node;
 use daemun_pipeline::exchange::is_query_name;
 use daemun_pipeline::head::is_token;
-use daemun_pipeline::{Exchange, Fault, FieldId, Head, Identity, Reason, Request, Span, Stop};
+use daemun_pipeline::{Exchange, Fault, FieldId, Head, Identity, Passed, Reason, Request, Span, Stop};
 
 use crate::authorization::after_scheme;
 use crate::caller;
@@ -102,23 +102,30 @@ impl Absent {
 #[derive(Debug)]
 pub(crate) struct Places {
     list: Box<[Place]>,
-    removed: Box<[Box<str>]>,
+    /// Names of the fields that are tokens as a whole, in lower case.
+    fields: Box<[Box<str>]>,
+    forward: bool,
 }
 
 impl Places {
     /// From the settings; with `forward` nothing is taken out of requests.
     pub(crate) fn new(list: Vec<Place>, forward: bool) -> Places {
-        let removed = list.iter().filter(|_| !forward).filter_map(|place| match place {
+        let fields = list.iter().filter_map(|place| match place {
             Place::Bearer => Some("authorization".into()),
             Place::Header(FieldName(name)) => Some(name.as_str().into()),
             Place::Cookie(_) | Place::Query(_) => None,
         });
-        Places { removed: removed.collect(), list: list.into() }
+        Places { fields: fields.collect(), forward, list: list.into() }
     }
 
     /// Names of the fields that are taken out whole.
     pub(crate) fn removed(&self) -> &[Box<str>] {
-        &self.removed
+        if self.forward { &[] } else { &self.fields }
+    }
+
+    /// Names of the fields that a token goes on in.
+    pub(crate) fn forwarded(&self) -> &[Box<str>] {
+        if self.forward { &self.fields } else { &[] }
     }
 
     /// The one token of a request.
@@ -158,14 +165,25 @@ impl Places {
 
     /// Takes tokens out of what is forwarded: `Authorization` whole, since a back end could take another scheme's.
     pub(crate) fn remove(&self, request: &mut Request) {
-        for place in &self.list {
+        for name in self.removed() {
+            request.head.remove(name);
+        }
+        self.remove_parts(request);
+    }
+
+    /// The same of a request that another authenticator let in.
+    pub(crate) fn pass_by(&self, request: &mut Request, passed: &Passed<'_>) {
+        for name in self.removed() {
+            passed.remove(&mut request.head, name);
+        }
+        self.remove_parts(request);
+    }
+
+    /// Takes out those that are part of something else.
+    fn remove_parts(&self, request: &mut Request) {
+        for place in self.list.iter().filter(|_| !self.forward) {
             match place {
-                Place::Bearer => {
-                    request.head.remove("authorization");
-                }
-                Place::Header(FieldName(name)) => {
-                    request.head.remove(name);
-                }
+                Place::Bearer | Place::Header(_) => {}
                 Place::Cookie(name) => remove_cookie(&mut request.head, name),
                 Place::Query(name) => remove_parameter(request, name),
             }

@@ -2,7 +2,7 @@
 
 use daemun_config::decode::Decoder;
 use daemun_config::tree::Node;
-use daemun_pipeline::{FieldId, Head, Request, Span};
+use daemun_pipeline::{FieldId, Head, Passed, Request, Span};
 
 use crate::authorization::{after_scheme, remove_scheme};
 
@@ -121,11 +121,28 @@ impl Sources {
             }
             Source::Authorization => {
                 if let Some(scheme) = &self.scheme {
-                    remove_scheme(&mut request.head, scheme);
+                    remove_scheme(&mut request.head, scheme, usize::MAX);
                 }
             }
             Source::Query => self.remove_parameter(request),
         }
+    }
+
+    /// Names of the fields that keys may stand in.
+    pub(crate) fn fields(&self) -> Box<[Box<str>]> {
+        let scheme = self.scheme.iter().map(|_| "authorization".into());
+        self.header.iter().cloned().chain(scheme).collect()
+    }
+
+    /// Takes whatever could be a key out of a request that another authenticator let in.
+    pub(crate) fn pass_by(&self, request: &mut Request, passed: &Passed<'_>) {
+        if let Some(header) = &self.header {
+            passed.remove(&mut request.head, header);
+        }
+        if let Some(scheme) = self.scheme.as_deref().filter(|_| !passed.forwards("authorization")) {
+            remove_scheme(&mut request.head, scheme, passed.fields);
+        }
+        self.remove_parameter(request);
     }
 
     /// Writes the query again without the parameter, behind everything else in the buffer.

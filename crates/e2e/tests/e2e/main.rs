@@ -32,6 +32,7 @@ mod permission;
 mod anonymous;
 mod users;
 mod forward_auth;
+mod one_of_several;
 mod tokens;
 mod assertions;
 mod signatures;

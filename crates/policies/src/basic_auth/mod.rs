@@ -45,10 +45,9 @@ impl PolicyConfig for BasicAuthConfig {
             ctx.warning(diagnostic::NO_CREDENTIALS, "there are no users", Some(help.to_owned()));
         }
         let challenge = format!("{SCHEME} realm=\"{}\", charset=\"UTF-8\"", self.realm).into();
-        let removed = if self.forward { Box::from([]) } else { Box::from(["authorization".into()]) };
-        let accounts = Accounts::of(ctx.carry);
-        let throttle = Throttle::of(ctx.carry);
-        let policy = BasicAuth { known, users, accounts, throttle, removed, challenge };
+        let (accounts, throttle) = (Accounts::of(ctx.carry), Throttle::of(ctx.carry));
+        let fields = ["authorization".into()];
+        let policy = BasicAuth { known, users, accounts, throttle, fields, forward: self.forward, challenge };
         usable.then(|| vec![(Phase::Authenticate, Box::new(policy) as Box<dyn Policy>)])
     }
 }
@@ -83,8 +82,9 @@ struct BasicAuth {
     users: Option<Arc<PerDirectory<Users>>>,
     accounts: Arc<Accounts>,
     throttle: Arc<Throttle>,
-    /// What does not go on to the upstream; empty where it does.
-    removed: Box<[Box<str>]>,
+    /// What its credentials stand in.
+    fields: [Box<str>; 1],
+    forward: bool,
     challenge: Box<str>,
 }
 
@@ -137,7 +137,11 @@ impl Policy for BasicAuth {
     }
 
     fn removed_from_requests(&self) -> &[Box<str>] {
-        &self.removed
+        if self.forward { &[] } else { &self.fields }
+    }
+
+    fn forwarded_in_requests(&self) -> &[Box<str>] {
+        if self.forward { &self.fields } else { &[] }
     }
 
     fn is_shown(&self, exchange: &Exchange) -> bool {
@@ -248,7 +252,7 @@ impl BasicAuth {
 
     /// The upstream is told who calls, instead of the password.
     fn remove(&self, exchange: &mut Exchange) {
-        if !self.removed.is_empty() {
+        if !self.forward {
             // all of it: another back end could take another scheme's, or one that is written in another way
             exchange.request.head.remove("authorization");
         }

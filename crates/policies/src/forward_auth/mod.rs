@@ -267,12 +267,8 @@ impl ForwardAuth {
 
     /// Takes out what only the service may say, in every spelling that a back end may read as the same.
     fn remove_said(&self, exchange: &mut Exchange) {
-        let head = &mut exchange.request.head;
         for name in &self.removed {
-            for field in head.fields.iter_mut().filter(|field| field.name.len() == name.len()) {
-                field.removed |=
-                    head.buf.get(field.name.range()).is_some_and(|known| is_read_as(known, name.as_bytes()));
-            }
+            exchange.request.head.remove_alike(name, usize::MAX);
         }
     }
 
@@ -324,11 +320,4 @@ fn unauthenticated() -> Fault {
 #[cold]
 fn forbidden() -> Fault {
     Fault::new(Reason::Forbidden, "the caller may not make this call")
-}
-
-/// Whether a back end may take a name for one in lower case: in any case, with any separator for another.
-fn is_read_as(known: &[u8], name: &[u8]) -> bool {
-    let same =
-        |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || !a.is_ascii_alphanumeric() && !b.is_ascii_alphanumeric();
-    known.len() == name.len() && known.iter().zip(name).all(same)
 }

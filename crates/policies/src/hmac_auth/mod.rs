@@ -63,7 +63,8 @@ impl PolicyConfig for HmacAuthConfig {
             skew,
             signs_body,
             replay,
-            removed: if self.forward { Box::from([]) } else { Box::from(["authorization".into()]) },
+            fields: ["authorization".into()],
+            forward: self.forward,
             challenge: challenge.clone(),
         };
         let mut built: Vec<(Phase, Box<dyn Policy>)> = vec![(Phase::Authenticate, Box::new(policy))];
@@ -126,8 +127,9 @@ struct HmacAuth {
     skew: u64,
     signs_body: bool,
     replay: Option<Remembered>,
-    /// What does not go on to the upstream; empty where it does.
-    removed: Box<[Box<str>]>,
+    /// What signatures stand in.
+    fields: [Box<str>; 1],
+    forward: bool,
     challenge: Box<str>,
 }
 
@@ -194,7 +196,11 @@ impl Policy for HmacAuth {
     }
 
     fn removed_from_requests(&self) -> &[Box<str>] {
-        &self.removed
+        if self.forward { &[] } else { &self.fields }
+    }
+
+    fn forwarded_in_requests(&self) -> &[Box<str>] {
+        if self.forward { &self.fields } else { &[] }
     }
 
     fn is_shown(&self, exchange: &Exchange) -> bool {
@@ -275,7 +281,7 @@ impl HmacAuth {
         {
             return Err(Refused::Digest);
         }
-        if !self.removed.is_empty() {
+        if !self.forward {
             // all of it: another back end could take another scheme's
             exchange.request.head.remove("authorization");
         }

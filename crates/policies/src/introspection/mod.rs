@@ -11,7 +11,8 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use daemun_config::decode::Mapping;
 use daemun_pipeline::{
-    BuildContext, Exchange, Explanation, Flow, Identity, Phase, Policy, PolicyConfig, Runtimes, Stop, Verdict,
+    BuildContext, Exchange, Explanation, Flow, Identity, Passed, Phase, Policy, PolicyConfig, Request, Runtimes, Stop,
+    Verdict,
 };
 use data_encoding::{BASE64, HEXLOWER};
 
@@ -32,7 +33,6 @@ impl PolicyConfig for IntrospectionConfig {
         let policy = Introspection {
             asker,
             places: Places::new(self.from.0, self.forward),
-            forward: self.forward,
             max_size: usize::try_from(self.max_size.0).unwrap_or(usize::MAX),
         };
         Some(vec![(Phase::Authenticate, Box::new(policy) as Box<dyn Policy>)])
@@ -78,7 +78,6 @@ impl IntrospectionConfig {
 struct Introspection {
     asker: Arc<Asker>,
     places: Places,
-    forward: bool,
     max_size: usize,
 }
 
@@ -107,6 +106,14 @@ impl Policy for Introspection {
 
     fn is_shown(&self, exchange: &Exchange) -> bool {
         !matches!(self.places.find(&exchange.request), Err(Absent::None))
+    }
+
+    fn forwarded_in_requests(&self) -> &[Box<str>] {
+        self.places.forwarded()
+    }
+
+    fn pass_by(&self, request: &mut Request, passed: &Passed<'_>) {
+        self.places.pass_by(request, passed);
     }
 
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
@@ -156,9 +163,7 @@ impl Introspection {
         if !note_bearer(exchange, &identity) {
             return Err(Denied::Another);
         }
-        if !self.forward {
-            self.places.remove(&mut exchange.request);
-        }
+        self.places.remove(&mut exchange.request);
         Ok(identity)
     }
 }

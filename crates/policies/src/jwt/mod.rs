@@ -17,7 +17,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use daemun_config::decode::{Mapping, OneOrMany, OrOff};
 use daemun_config::{diagnostic, read_file, why};
 use daemun_pipeline::{
-    BuildContext, Exchange, Explanation, Flow, Identity, Phase, Policy, PolicyConfig, Runtimes, Stop, Verdict,
+    BuildContext, Exchange, Explanation, Flow, Identity, Passed, Phase, Policy, PolicyConfig, Request, Runtimes, Stop,
+    Verdict,
 };
 use data_encoding::HEXLOWER;
 
@@ -45,7 +46,7 @@ impl PolicyConfig for JwtConfig {
         if let Keys::Published(remote) = &verifier.keys {
             remote.start();
         }
-        let policy = Jwt { verifier, places: Places::new(self.from.0, self.forward), forward: self.forward };
+        let policy = Jwt { verifier, places: Places::new(self.from.0, self.forward) };
         Some(vec![(Phase::Authenticate, Box::new(policy) as Box<dyn Policy>)])
     }
 }
@@ -144,7 +145,6 @@ fn of_file(bytes: &[u8], allowed: &[Algorithm], ctx: &mut BuildContext<'_>) -> R
 struct Jwt {
     verifier: Arc<Verifier>,
     places: Places,
-    forward: bool,
 }
 
 /// Why a request is not let in; the caller is never told.
@@ -169,6 +169,14 @@ impl Policy for Jwt {
 
     fn is_shown(&self, exchange: &Exchange) -> bool {
         !matches!(self.places.find(&exchange.request), Err(Absent::None))
+    }
+
+    fn forwarded_in_requests(&self) -> &[Box<str>] {
+        self.places.forwarded()
+    }
+
+    fn pass_by(&self, request: &mut Request, passed: &Passed<'_>) {
+        self.places.pass_by(request, passed);
     }
 
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
@@ -209,9 +217,7 @@ impl Jwt {
         if !note_bearer(exchange, identity) {
             return Err(Denied::Another);
         }
-        if !self.forward {
-            self.places.remove(&mut exchange.request);
-        }
+        self.places.remove(&mut exchange.request);
         Ok(())
     }
 

@@ -11,7 +11,8 @@ use daemun_accounts::consumer::Held;
 use daemun_accounts::{Accounts, text};
 use daemun_config::diagnostic;
 use daemun_pipeline::{
-    BuildContext, ConsumerId, Directory, Exchange, Explanation, Fault, Flow, Phase, Policy, PolicyConfig, Reason, Stop,
+    BuildContext, ConsumerId, Directory, Exchange, Explanation, Fault, Flow, Passed, Phase, Policy, PolicyConfig,
+    Reason, Request, Stop,
 };
 
 pub use config::KeyAuthConfig;
@@ -34,7 +35,8 @@ impl PolicyConfig for KeyAuthConfig {
             query: self.query.map(Into::into),
             scheme: self.authorization.map(Into::into),
         };
-        let policy = KeyAuth { sources, known, accounts, forward: self.forward, challenge };
+        let forwarded = if self.forward { sources.fields() } else { Box::default() };
+        let policy = KeyAuth { sources, known, accounts, forward: self.forward, forwarded, challenge };
         usable.then(|| vec![(Phase::Authenticate, Box::new(policy) as Box<dyn Policy>)])
     }
 }
@@ -111,6 +113,8 @@ struct KeyAuth {
     known: Arc<PerDirectory<Known>>,
     accounts: Arc<Accounts>,
     forward: bool,
+    /// What keys go on in; empty where they do not.
+    forwarded: Box<[Box<str>]>,
     challenge: Box<str>,
 }
 
@@ -128,6 +132,16 @@ impl Policy for KeyAuth {
 
     fn is_shown(&self, exchange: &Exchange) -> bool {
         !matches!(self.sources.find(&exchange.request, |_, _| ()), Err(Absent::None))
+    }
+
+    fn forwarded_in_requests(&self) -> &[Box<str>] {
+        &self.forwarded
+    }
+
+    fn pass_by(&self, request: &mut Request, passed: &Passed<'_>) {
+        if !self.forward {
+            self.sources.pass_by(request, passed);
+        }
     }
 
     fn explain(&self, exchange: &mut Exchange) -> Explanation {

@@ -175,7 +175,7 @@ impl MtlsAuth {
         }
         let caller = self.identify(&certificate)?;
         for field in &self.removed {
-            exchange.request.head.remove(field);
+            exchange.request.head.remove_alike(field, usize::MAX);
         }
         match caller {
             Caller::Consumer(id) if caller::agrees(exchange, id) => {

@@ -60,11 +60,8 @@ impl PolicyConfig for SignatureAuthConfig {
             signs_body,
             needs_nonce: self.require_nonce,
             replay,
-            removed: if self.forward {
-                Box::from([])
-            } else {
-                Box::from(["signature".into(), "signature-input".into()])
-            },
+            fields: ["signature".into(), "signature-input".into()],
+            forward: self.forward,
         };
         let mut built: Vec<(Phase, Box<dyn Policy>)> = vec![(Phase::Authenticate, Box::new(policy))];
         if signs_body {
@@ -107,8 +104,9 @@ struct SignatureAuth {
     signs_body: bool,
     needs_nonce: bool,
     replay: Option<Remembered>,
-    /// What does not go on to the upstream; empty where it does.
-    removed: Box<[Box<str>]>,
+    /// What signatures stand in.
+    fields: [Box<str>; 2],
+    forward: bool,
 }
 
 /// A signature that is right.
@@ -178,7 +176,11 @@ impl Policy for SignatureAuth {
     }
 
     fn removed_from_requests(&self) -> &[Box<str>] {
-        &self.removed
+        if self.forward { &[] } else { &self.fields }
+    }
+
+    fn forwarded_in_requests(&self) -> &[Box<str>] {
+        if self.forward { &self.fields } else { &[] }
     }
 
     fn is_shown(&self, exchange: &Exchange) -> bool {
@@ -253,7 +255,7 @@ impl SignatureAuth {
         {
             return Err(Refused::Digest);
         }
-        for name in &self.removed {
+        for name in self.removed_from_requests() {
             exchange.request.head.remove(name);
         }
         let name = self.known.directory.get(consumer).map_or("", |known| &known.name);

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use daemun_accounts::{Accounts, Refusal};
 use daemun_config::model::TokenFormat;
 use daemun_pipeline::{
-    BuildContext, Directory, Exchange, Explanation, Fault, Flow, Identity, Phase, Policy, PolicyConfig, Reason, Stop,
+    BuildContext, Directory, Exchange, Explanation, Fault, Flow, Identity, Passed, Phase, Policy, PolicyConfig, Reason,
+    Request, Stop,
 };
 
 pub use config::TokenAuthConfig;
@@ -35,6 +36,7 @@ impl PolicyConfig for TokenAuthConfig {
         };
         let policy = TokenAuth {
             service: service.name.value.as_str().into(),
+            forwarded: if self.forward { sources.fields() } else { Box::default() },
             sources,
             accounts: Accounts::of(ctx.carry),
             forward: self.forward,
@@ -58,6 +60,8 @@ struct TokenAuth {
     forward: bool,
     /// In place of the usual ones.
     challenge: Option<Box<str>>,
+    /// What tokens go on in; empty where they do not.
+    forwarded: Box<[Box<str>]>,
     /// Bytes of a token at most.
     longest: usize,
 }
@@ -101,6 +105,16 @@ impl Policy for TokenAuth {
 
     fn removed_from_requests(&self) -> &[Box<str>] {
         if self.forward { &[] } else { self.sources.header.as_slice() }
+    }
+
+    fn forwarded_in_requests(&self) -> &[Box<str>] {
+        &self.forwarded
+    }
+
+    fn pass_by(&self, request: &mut Request, passed: &Passed<'_>) {
+        if !self.forward {
+            self.sources.pass_by(request, passed);
+        }
     }
 
     fn sees_answers(&self) -> bool {
