@@ -83,3 +83,19 @@ fn a_key_will_do_where_either_may_prove_who_calls() {
         assert_eq!(call(&client, &gateway, fields), wanted, "{identity:?} {fields}");
     }
 }
+
+#[test]
+fn who_calls_without_a_certificate_says_nothing_that_a_certificate_says() {
+    let (certificates, origin) = (certificates(), Origin::echo());
+    let rest = ", authenticate: { any: [mtls_auth], anonymous: shop-orders }";
+    let gateway = gateway(&certificates, &origin, "{ mtls_auth: { forward: true } }", rest);
+    let client = certificates.client(None, &["http/1.1"], &[&TLS13]);
+    let forged = "Client-Cert: :YQ==:\r\nclient_cert: :YQ==:\r\nClient-Cert-Chain: :YQ==:\r\nX-Consumer-Name: root\r\n";
+    assert_eq!(call(&client, &gateway, forged), 200);
+    let log = origin.take();
+    for request in &log.requests {
+        assert_eq!(request.field("x-consumer-name"), Some("shop-orders"));
+        assert!(!request.has("client-cert") && !request.has("client-cert-chain"), "{}", request.shown());
+        assert!(!request.has("client_cert"), "{}", request.shown());
+    }
+}
