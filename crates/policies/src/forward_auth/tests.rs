@@ -453,6 +453,28 @@ fn a_decision_is_of_one_request_unless_it_is_said_to_be_of_all() {
 }
 
 #[test]
+fn a_decision_is_of_the_host_and_the_headers_that_the_service_is_told() {
+    let ask = |settings: &str, text: &str, others: &[String]| {
+        let (chain, service) = alone(settings);
+        let asked = |text: &str| {
+            service.answer("HTTP/1.1 200 OK");
+            let mut exchange = chain.exchange(text);
+            exchange.client.trusted = true;
+            assert!(chain.inward(&mut exchange).1.is_ok(), "{text}");
+            service.asked().len()
+        };
+        assert_eq!((asked(text), asked(text)), (1, 0), "{settings}");
+        for other in others {
+            assert_eq!(asked(other), 1, "{settings}: {other}");
+        }
+    };
+    let text = "GET / HTTP/1.1\nHost: a.test\nAuthorization: x\nX-Forwarded-Host: one.test\nX-Tenant: mill";
+    ask("cache: { key: authorization, for: 10s }", text, &[text.replace("one.test", "two.test")]);
+    let told = "headers: { x-of: '${request.header[\"x-tenant\"]}' }, cache: { key: authorization, for: 10s, any_request: true }";
+    ask(told, text, &[text.replace("mill", "bakery"), text.replace("mill", "")]);
+}
+
+#[test]
 fn refusals_are_kept_for_a_time_of_their_own_and_failures_not_at_all() {
     let (chain, service) = alone("cache: { key: authorization, for: 10s, refused_for: 2s }");
     let at = |seconds: u64| {
