@@ -2,6 +2,7 @@
 //! takes something away is in force on every worker before that.
 
 mod absorb;
+mod around;
 mod code;
 mod held;
 mod revoking;
@@ -23,13 +24,14 @@ use crate::consumer::{Consumer, CredentialKind, Held};
 use crate::expiry::Expiry;
 use crate::grant::{Asked, Grant, Issued, Kind, Mint, Token, Wanted, name};
 use crate::intern::{Interned, Texts};
-use crate::journal::{Around, Journal, NotTaken};
+use crate::journal::{Journal, NotTaken};
 use crate::mark::Mark;
 use crate::once::Once;
 use crate::seal::Seal;
 use crate::store::{Store, StoreError};
 use crate::text::{Digest, NoRandomness, Prefix, digest};
 
+use around::Surroundings;
 pub use code::{Bound, Code};
 
 /// Tokens that all subjects may have at once; what is beyond is not given out.
@@ -771,51 +773,5 @@ impl Drop for Unspent<'_> {
         if let Some(token) = self.0 {
             token.spent.store(false, Ordering::Release);
         }
-    }
-}
-
-/// What the store's thread knows of the accounts.
-struct Surroundings {
-    accounts: Weak<Accounts>,
-    now: Box<dyn Fn() -> u64 + Send>,
-    tell: Box<dyn Fn(String) + Send>,
-}
-
-impl Around for Surroundings {
-    fn came(&self, changes: Vec<Change>) {
-        let Some(accounts) = self.accounts.upgrade() else { return };
-        let (now, mut grants) = ((self.now)(), Vec::new());
-        for change in changes {
-            accounts.absorb(change, now, &mut grants);
-        }
-        accounts.drop_empty(&grants);
-    }
-
-    fn now(&self) -> u64 {
-        (self.now)()
-    }
-
-    fn tell(&self, what: String) {
-        (self.tell)(what);
-    }
-
-    fn due(&self) -> (Vec<Change>, bool) {
-        let Some(accounts) = self.accounts.upgrade() else { return (Vec::new(), false) };
-        let more = accounts.forget((self.now)());
-        (accounts.uses((self.now)()), more)
-    }
-
-    fn others(&self) -> bool {
-        self.accounts.upgrade().is_some_and(|accounts| accounts.others.load(Ordering::Acquire))
-    }
-
-    fn set_others(&self, others: bool) {
-        if let Some(accounts) = self.accounts.upgrade() {
-            accounts.others.store(others, Ordering::Release);
-        }
-    }
-
-    fn is_gone(&self) -> bool {
-        self.accounts.strong_count() == 0
     }
 }

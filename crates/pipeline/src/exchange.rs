@@ -143,6 +143,16 @@ impl Request {
         self.text(self.path)
     }
 
+    /// Path as routes match it: without the parameters of its segments, which most servers leave out as well.
+    #[must_use]
+    pub fn matched_path(&self) -> Cow<'_, str> {
+        let path = self.path_text();
+        match without_parameters(path.as_bytes()) {
+            Cow::Borrowed(_) => Cow::Borrowed(path),
+            Cow::Owned(left) => Cow::Owned(String::from_utf8_lossy(&left).into_owned()),
+        }
+    }
+
     /// Query without `?`.
     #[must_use]
     pub fn query_text(&self) -> Option<&str> {
@@ -199,6 +209,31 @@ impl Request {
         self.version = 11;
         self.grpc = false;
         self.body = None;
+    }
+}
+
+/// A path or a part of it without the parameters of its segments: what follows the first `;` of each. Allocates only for one that has some.
+#[must_use]
+pub fn without_parameters(path: &[u8]) -> Cow<'_, [u8]> {
+    if !path.contains(&b';') {
+        return Cow::Borrowed(path);
+    }
+    let mut left = Vec::with_capacity(path.len());
+    for (place, segment) in path.split(|&byte| byte == b'/').enumerate() {
+        if place > 0 {
+            left.push(b'/');
+        }
+        left.extend_from_slice(segment.split(|&byte| byte == b';').next().unwrap_or_default());
+    }
+    Cow::Owned(left)
+}
+
+/// What a parameter of a route took of a path, as it is matched: decoded, and without the parameters of its segments.
+#[must_use]
+pub fn taken(part: &[u8]) -> Cow<'_, [u8]> {
+    match without_parameters(part) {
+        Cow::Borrowed(part) => decode(part, false),
+        Cow::Owned(part) => Cow::Owned(decode(&part, false).into_owned()),
     }
 }
 

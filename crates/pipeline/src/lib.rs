@@ -35,4 +35,4 @@ pub use outward::{Credentials, Outgoing, SignedBody};
 pub use policy::{
     Answer, Bodies, BodyNeed, Coder, Flow, Passed, Phase, Policy, PolicyConfig, PolicyRow, Runtimes, Stop, Verdict,
 };
-pub use world::{Later, Nowhere, OutAnswer, OutCall, OutError, World};
+pub use world::{Later, Nowhere, OutAnswer, OutCall, OutError, OutFailure, World};

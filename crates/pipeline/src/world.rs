@@ -51,12 +51,43 @@ impl OutAnswer {
 }
 
 /// Why there is no answer, in words, without anything secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct OutError {
     /// What went wrong.
     pub why: String,
-    /// Whether nothing of the call was sent.
-    pub unsent: bool,
+    /// Whose fault it is, as far as that can be told.
+    pub failure: OutFailure,
+}
+
+/// What became of a call that has no answer.
+#[derive(Clone, Debug)]
+pub enum OutFailure {
+    /// Whoever was called is away: there was no connection, or it ended, or time was up, before there was a head.
+    Away,
+    /// Something was answered that cannot be gone by: it is malformed, too large, or does not end. With its head, where that could be read.
+    Unusable(Option<Box<OutAnswer>>),
+    /// It was not made: too many are under way, or it cannot be written.
+    NotMade,
+}
+
+impl OutError {
+    /// Whoever was called is away.
+    #[must_use]
+    pub fn away(why: impl Into<String>) -> OutError {
+        OutError { why: why.into(), failure: OutFailure::Away }
+    }
+
+    /// What was answered cannot be gone by; with its head, where that could be read.
+    #[must_use]
+    pub fn unusable(why: impl Into<String>, head: Option<OutAnswer>) -> OutError {
+        OutError { why: why.into(), failure: OutFailure::Unusable(head.map(Box::new)) }
+    }
+
+    /// The call was not made.
+    #[must_use]
+    pub fn not_made(why: impl Into<String>) -> OutError {
+        OutError { why: why.into(), failure: OutFailure::NotMade }
+    }
 }
 
 impl fmt::Display for OutError {
@@ -124,8 +155,7 @@ impl Nowhere {
 
 impl World for Nowhere {
     fn call(&self, _: OutCall) -> Later<Result<OutAnswer, OutError>> {
-        let error = OutError { why: "nothing is called from here".to_owned(), unsent: true };
-        Box::pin(std::future::ready(Err(error)))
+        Box::pin(std::future::ready(Err(OutError::not_made("nothing is called from here"))))
     }
 
     fn spawn(&self, _: Later<()>) {}

@@ -2,17 +2,15 @@
 //! forwarded, notes whom it is of. Knows nothing of what makes a token valid.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use daemun_config::decode::{Decoder, FieldName, WebUrl};
 use daemun_config::settings;
 use daemun_config::tree::Node;
 use daemun_pipeline::exchange::is_query_name;
 use daemun_pipeline::head::is_token;
-use daemun_pipeline::{Exchange, Fault, FieldId, Head, Identity, Passed, Reason, Request, Span, Stop};
+use daemun_pipeline::{Fault, FieldId, Head, Passed, Reason, Request, Span, Stop};
 
 use crate::authorization::after_scheme;
-use crate::caller;
 
 /// The scheme (RFC 6750, section 2.1).
 const SCHEME: &str = "Bearer";
@@ -252,16 +250,7 @@ fn remove_parameter(request: &mut Request, name: &str) {
 }
 
 /// Why the bearer of a token is not the caller.
-pub(crate) const ANOTHER: &str =
-    "the token names no consumer of the configuration, or another caller than one that is authenticated";
-
-/// Notes the bearer of a token as the caller. Who is not said to be a consumer of the configuration does not become one by having its name.
-pub(crate) fn note_bearer(exchange: &mut Exchange, identity: &Arc<Identity>) -> bool {
-    let takes_name = identity.consumer.is_none()
-        && exchange.consumer.is_none()
-        && exchange.directory.as_ref().is_some_and(|known| known.find(&identity.subject).is_some());
-    !takes_name && caller::note_identity(exchange, identity)
-}
+pub(crate) const ANOTHER: &str = "the token names no consumer of the configuration, or another caller than one that is authenticated, or has a consumer's name";
 
 /// A request without a token that is taken (RFC 6750, section 3): the same words whatever was wrong, but no error where no token is.
 pub(crate) fn refused(has_token: bool, cause: String) -> Stop {

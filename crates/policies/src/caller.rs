@@ -50,7 +50,9 @@ pub(crate) fn is_sendable(text: &str) -> bool {
 
 /// Notes a caller that a credential tells of beyond the configuration, and tells the upstream. One that is a consumer of the
 /// configuration must be there; one that is none joins the consumer that another authenticator found. False, with nothing noted, when
-/// that is not so, when another authenticator found somebody else, or when its name cannot be sent; the request is then to be refused.
+/// that is not so, when another authenticator found somebody else, when its name cannot be sent, or when it has the name of a consumer of
+/// the configuration without being said to be one: it would be taken for that one wherever callers are told by name. The request is then to be
+/// refused.
 pub(crate) fn note_identity(exchange: &mut Exchange, identity: &Arc<Identity>) -> bool {
     let is_same = |known: &Arc<Identity>| known.subject == identity.subject && known.consumer == identity.consumer;
     if exchange.identity.as_ref().is_some_and(|known| !is_same(known)) {
@@ -65,7 +67,8 @@ pub(crate) fn note_identity(exchange: &mut Exchange, identity: &Arc<Identity>) -
         }
         None => exchange.consumer,
     };
-    if consumer.is_none() && !is_sendable(&identity.subject) {
+    let takes_name = || exchange.directory.as_ref().is_some_and(|known| known.find(&identity.subject).is_some());
+    if consumer.is_none() && (!is_sendable(&identity.subject) || takes_name()) {
         return false;
     }
     // who is told of by another authenticator as well has the roles of both
@@ -181,6 +184,14 @@ mod tests {
         note(&mut exchange, ConsumerId(1), b"other", b"");
         assert!(!note_identity(&mut exchange, &known("x", Some("shop-app"), &[])));
         assert_eq!(told(&exchange), ["X-Consumer-Name: other"]);
+    }
+
+    #[test]
+    fn who_has_the_name_of_a_consumer_is_not_taken_for_it() {
+        let mut exchange = asked();
+        assert!(!note_identity(&mut exchange, &known("shop-app", None, &["admin"])));
+        assert!(!exchange.is_known() && exchange.consumer_name().is_none() && told(&exchange).is_empty());
+        assert!(note_identity(&mut exchange, &known("Shop-App", None, &[])), "names are told apart by case");
     }
 
     #[test]

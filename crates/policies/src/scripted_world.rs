@@ -83,7 +83,7 @@ pub(crate) fn ok(body: impl Into<String>) -> Result<OutAnswer, OutError> {
 
 /// No answer.
 pub(crate) fn away() -> Result<OutAnswer, OutError> {
-    Err(OutError { why: "no connection".to_owned(), unsent: true })
+    Err(OutError::away("no connection"))
 }
 
 /// The world as policies are given it.

@@ -30,7 +30,7 @@ impl Service {
 
     /// Does not answer the next question.
     pub(crate) fn fail(&self, why: &str) {
-        self.give(Err(OutError { why: why.to_owned(), unsent: false }));
+        self.give(Err(OutError::away(why)));
     }
 
     pub(crate) fn give(&self, answer: Result<OutAnswer, OutError>) {
@@ -56,7 +56,7 @@ impl Service {
 impl World for Service {
     fn call(&self, call: OutCall) -> Later<Result<OutAnswer, OutError>> {
         lock(&self.asked).push(call);
-        let none = || Err(OutError { why: "no answer was expected".to_owned(), unsent: true });
+        let none = || Err(OutError::away("no answer was expected"));
         Box::pin(std::future::ready(lock(&self.answers).pop_front().unwrap_or_else(none)))
     }
 

@@ -45,6 +45,8 @@ const SERVERS: usize = 256;
 const CALLS: usize = 4096;
 /// Jobs that wait for a computing thread.
 const JOBS: usize = 64;
+/// Why a call is not made.
+const UNWRITABLE: &str = "a field cannot be written";
 /// How nice computing threads are: they take what the workers leave.
 const NICE: i32 = 15;
 
@@ -111,11 +113,14 @@ impl World for Outside {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             let Some(_counted) = Counted::new() else {
-                return Err(unsent("too many calls are under way"));
+                return Err(OutError::not_made("too many calls are under way"));
             };
-            let within_time = within(&shared.clock, call.within, shared.call(&call)).await;
-            within_time
-                .unwrap_or_else(|| Err(OutError { why: format!("no answer in {:?}", call.within), unsent: false }))
+            let mut head = None;
+            let within_time = within(&shared.clock, call.within, shared.call(&call, &mut head)).await;
+            within_time.unwrap_or_else(|| {
+                let why = format!("no answer in {:?}", call.within);
+                Err(if head.is_some() { OutError::unusable(why, head) } else { OutError::away(why) })
+            })
         })
     }
 
@@ -169,13 +174,14 @@ impl Drop for Counted {
 }
 
 impl Shared {
-    async fn call(&self, call: &OutCall) -> Result<OutAnswer, OutError> {
+    /// Makes a call; `begun` gets the head of its answer before the rest of it is read.
+    async fn call(&self, call: &OutCall, begun: &mut Option<OutAnswer>) -> Result<OutAnswer, OutError> {
         let mut request = request(call)?;
         let key = (call.server.authority.clone(), call.server.tls, call.server.ca_file.clone());
         // a connection at rest may be closed by the server just now; then nothing was sent
         while let Some(mut sender) = self.rested(&key) {
             match sender.try_send_request(request).await {
-                Ok(answer) => return self.read(call, key, sender, answer).await,
+                Ok(answer) => return self.read(call, key, sender, answer, begun).await,
                 Err(mut failed) => match failed.take_message() {
                     Some(again) => request = again,
                     None => return Err(broken(&failed.into_error())),
@@ -184,7 +190,7 @@ impl Shared {
         }
         let mut sender = self.connect(&call.server).await?;
         match sender.try_send_request(request).await {
-            Ok(answer) => self.read(call, key, sender, answer).await,
+            Ok(answer) => self.read(call, key, sender, answer, begun).await,
             Err(failed) => Err(broken(&failed.into_error())),
         }
     }
@@ -196,20 +202,24 @@ impl Shared {
         key: (String, bool, Option<PathBuf>),
         sender: Sender,
         answer: http::Response<hyper::body::Incoming>,
+        begun: &mut Option<OutAnswer>,
     ) -> Result<OutAnswer, OutError> {
         let (head, mut body) = answer.into_parts();
+        let fields = head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
+        let head = OutAnswer { status: head.status.as_u16(), fields: fields.collect(), body: Bytes::new() };
+        let head = begun.insert(head);
         let mut whole = Vec::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| broken(&error))?;
+            let frame = frame.map_err(|error| OutError::unusable(broke_off(&error), Some(std::mem::take(head))))?;
             let Ok(piece) = frame.into_data() else { continue };
             if whole.len() + piece.len() > call.most {
-                return Err(OutError { why: format!("the answer is larger than {} bytes", call.most), unsent: false });
+                let why = format!("the answer is larger than {} bytes", call.most);
+                return Err(OutError::unusable(why, Some(std::mem::take(head))));
             }
             whole.extend_from_slice(&piece);
         }
         self.rest(key, sender);
-        let fields = head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
-        Ok(OutAnswer { status: head.status.as_u16(), fields: fields.collect(), body: whole.into() })
+        Ok(OutAnswer { body: whole.into(), ..std::mem::take(head) })
     }
 
     /// A connection at rest that still stands, the newest first.
@@ -245,11 +255,11 @@ impl Shared {
     }
 
     async fn connect(&self, server: &Server) -> Result<Sender, OutError> {
-        let stream = self.stream(server).await.map_err(|why| OutError { why, unsent: true })?;
+        let stream = self.stream(server).await.map_err(OutError::away)?;
         let mut builder = Builder::new();
         builder.max_buf_size(MOST_HEAD).max_headers(MOST_FIELDS);
         let made = builder.handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = made.map_err(|error| unsent(&chain(&error)))?;
+        let (sender, connection) = made.map_err(|error| OutError::away(chain(&error)))?;
         drop(tokio::spawn(async move { drop(connection.await) }));
         Ok(sender)
     }
@@ -293,16 +303,17 @@ impl Shared {
 }
 
 fn request(call: &OutCall) -> Result<Request<Full<Bytes>>, OutError> {
-    let malformed = |_| unsent("the call cannot be written");
+    let malformed = |_| OutError::not_made("the call cannot be written");
     let mut request = Request::builder().method(call.method).uri(call.target.as_str());
     if let Some(fields) = request.headers_mut() {
-        let host = HeaderValue::from_str(&call.server.authority).map_err(|_| unsent("the host cannot be written"))?;
+        let host = HeaderValue::from_str(&call.server.authority)
+            .map_err(|_| OutError::not_made("the host cannot be written"))?;
         fields.insert(HOST, host);
         let agent = concat!("daemun/", env!("CARGO_PKG_VERSION"));
         fields.insert(USER_AGENT, HeaderValue::from_static(agent));
         for (name, value) in &call.fields {
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unsent("a field cannot be written"))?;
-            let mut value = HeaderValue::from_bytes(value).map_err(|_| unsent("a field cannot be written"))?;
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| OutError::not_made(UNWRITABLE))?;
+            let mut value = HeaderValue::from_bytes(value).map_err(|_| OutError::not_made(UNWRITABLE))?;
             value.set_sensitive(true);
             if name == HOST || name == USER_AGENT {
                 fields.insert(name, value);
@@ -314,12 +325,16 @@ fn request(call: &OutCall) -> Result<Request<Full<Bytes>>, OutError> {
     request.body(Full::new(call.body.clone())).map_err(malformed)
 }
 
-fn unsent(why: &str) -> OutError {
-    OutError { why: why.to_owned(), unsent: true }
+/// What became of a call that ended before there was a head. Only of a connection that ended is nobody taken to have answered.
+fn broken(error: &hyper::Error) -> OutError {
+    let ended = error.is_incomplete_message() || error.is_closed() || error.is_canceled();
+    let failed = std::error::Error::source(error).is_some_and(|source| source.is::<io::Error>());
+    let why = broke_off(error);
+    if ended || failed { OutError::away(why) } else { OutError::unusable(why, None) }
 }
 
-fn broken(error: &hyper::Error) -> OutError {
-    OutError { why: format!("the call broke off: {}", chain(error)), unsent: false }
+fn broke_off(error: &hyper::Error) -> String {
+    format!("the call broke off: {}", chain(error))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -331,6 +346,7 @@ mod tests {
     use std::path::Path;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use daemun_pipeline::OutFailure;
     use daemun_pipeline::world::compute;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::UnixListener;
@@ -405,10 +421,15 @@ mod tests {
             let path = folder.join("echo.sock");
             let world = world();
             let error = world.call(asked(&path, 10)).await.unwrap_err();
-            assert!(error.unsent && error.why.starts_with("no connection"), "{error}");
+            assert!(matches!(error.failure, OutFailure::Away) && error.why.starts_with("no connection"), "{error}");
             echo(UnixListener::bind(&path).unwrap(), 1);
             let error = world.call(asked(&path, 10)).await.unwrap_err();
-            assert_eq!((error.unsent, error.why.as_str()), (false, "the answer is larger than 10 bytes"));
+            assert_eq!(error.why, "the answer is larger than 10 bytes");
+            let head = match error.failure {
+                OutFailure::Unusable(head) => head.unwrap(),
+                OutFailure::Away | OutFailure::NotMade => panic!("it was answered"),
+            };
+            assert_eq!((head.status, head.field("x-been"), head.body.len()), (200, Some(&b"here"[..]), 0));
             std::fs::remove_dir_all(folder).unwrap();
         })
         .unwrap_or_else(|_| panic!("no runtime"));

@@ -143,8 +143,8 @@ impl Lister<'_> {
         if failed.is_some() || self.looked != Looked::All {
             return failed;
         }
-        let path = self.query.path.matched(self.variant == Variant::Kept);
-        if when_holds(self.router, set, self.query, &Walked { entry, reached, path }) {
+        let keep_slashes = self.variant == Variant::Kept;
+        if when_holds(self.router, set, self.query, &Walked { entry, reached, keep_slashes }) {
             return None;
         }
         set.when.as_ref().map(|when| FailedCondition::When(when.expression.text().to_owned()))

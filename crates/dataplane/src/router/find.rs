@@ -240,8 +240,8 @@ impl Search<'_> {
             || conditions(self.router, entry).is_none_or(|set| {
                 set.hold(self.query.request, self.looked)
                     && (set.when.is_none() || self.looked != Looked::All || {
-                        let path = self.query.path.matched(variant == Variant::Kept);
-                        when_holds(self.router, set, self.query, &Walked { entry, reached, path })
+                        let keep_slashes = variant == Variant::Kept;
+                        when_holds(self.router, set, self.query, &Walked { entry, reached, keep_slashes })
                     })
             })
     }
@@ -272,14 +272,15 @@ pub(super) fn conditions<'a>(router: &'a Router, entry: &Entry) -> Option<&'a Co
 pub(super) struct Walked<'a> {
     pub(super) entry: &'a Entry,
     pub(super) reached: &'a Reached<'a>,
-    /// The path as the entry reads it.
-    pub(super) path: &'a [u8],
+    /// Whether the entry reads the path with its empty segments.
+    pub(super) keep_slashes: bool,
 }
 
 /// Whether the expression of an entry holds; `true` when it has none.
 pub(super) fn when_holds(router: &Router, set: &ConditionSet, query: &Query<'_>, walked: &Walked<'_>) -> bool {
     let Some(when) = &set.when else { return true };
-    let &Walked { entry, reached, path } = walked;
+    let &Walked { entry, reached, keep_slashes } = walked;
+    let (path, full) = (query.path.matched(keep_slashes), query.path.forwarded(keep_slashes));
     let mut spans = Spans::EMPTY;
     if when.expression.needs_params() {
         spans.copy_from(reached.spans.as_slice());
@@ -292,7 +293,7 @@ pub(super) fn when_holds(router: &Router, set: &ConditionSet, query: &Query<'_>,
             router.capture_groups(regex, entry.route, path, query.request, &mut spans);
         }
     }
-    query.request.when(&when.expression, when.body, Place { path, params: spans.as_slice() })
+    query.request.when(&when.expression, when.body, Place { path, full, params: spans.as_slice() })
 }
 
 /// Keeps the best entry seen. The walk goes by precedence of the path, so that one seen later wins only by its priority.

@@ -145,10 +145,8 @@ fn calls_of_every_kind_are_asked_about_and_preflights_are_not() {
     assert_eq!(reached(&one).len(), 5);
 }
 
-#[test]
-fn a_service_that_fails_in_any_way_lets_nobody_in() {
-    let one = Origin::echo();
-    let refused = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+/// Services that give no answer that can be gone by: what each does, and whether it is away rather than heard.
+fn failing(redirected: &Origin) -> Vec<(&'static str, Origin, bool)> {
     let whole = |text: &'static str| {
         Origin::serve(move |peer, _| {
             peer.send(text);
@@ -174,36 +172,47 @@ fn a_service_that_fails_in_any_way_lets_nobody_in() {
         })
     };
     let megabyte: &'static [u8] = Box::leak(vec![b'a'; 1 << 20].into_boxed_slice());
-    let (redirected, location) = (Origin::echo(), Arc::new(Mutex::new(String::new())));
-    *location.lock().unwrap_or_else(PoisonError::into_inner) = redirected.url();
-    let redirect = saying(move |_| {
-        let to = location.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        answer("302 Found", &format!("Location: {to}/let-in\r\n"))
-    });
-    let services = [
-        ("stalls at once", stalled("")),
-        ("stalls in its head", stalled("HTTP/1.1 200 OK\r\nX-User: alice\r\n")),
-        ("stalls in its body", stalled("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab")),
-        ("closes", whole("")),
-        ("closes in its head", whole("HTTP/1.1 200 OK\r\nX-User")),
-        ("closes in its body", whole("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab")),
-        ("talks garbage", whole("200 yes\r\n\r\n")),
-        ("talks another protocol", whole("220 mail.test ESMTP\r\n")),
-        ("sends no number", whole("HTTP/1.1 yes OK\r\n\r\n")),
-        ("has a bare CR in a field", whole("HTTP/1.1 200 OK\r\nX-User: a\rX-Admin: 1\r\nContent-Length: 0\r\n\r\n")),
-        ("has a NUL in a field", whole("HTTP/1.1 200 OK\r\nX-User: a\0b\r\nContent-Length: 0\r\n\r\n")),
-        ("has two lengths", whole("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\nhello")),
-        ("says 100 MB and sends them", endless(megabyte, "HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\n")),
-        ("sends 100 MB without a length", endless(megabyte, "HTTP/1.1 200 OK\r\n\r\n")),
+    let to = redirected.url();
+    let redirect = saying(move |_| answer("302 Found", &format!("Location: {to}/let-in\r\n")));
+    vec![
+        ("stalls at once", stalled(""), true),
+        ("stalls in its head", stalled("HTTP/1.1 200 OK\r\nX-User: alice\r\n"), true),
+        ("stalls in its body", stalled("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab"), false),
+        ("closes", whole(""), true),
+        ("closes in its head", whole("HTTP/1.1 200 OK\r\nX-User"), true),
+        ("closes in its body", whole("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab"), false),
+        ("talks garbage", whole("200 yes\r\n\r\n"), false),
+        ("talks another protocol", whole("220 mail.test ESMTP\r\n"), false),
+        ("sends no number", whole("HTTP/1.1 yes OK\r\n\r\n"), false),
+        (
+            "has a bare CR in a field",
+            whole("HTTP/1.1 200 OK\r\nX-User: a\rX-Admin: 1\r\nContent-Length: 0\r\n\r\n"),
+            false,
+        ),
+        ("has a NUL in a field", whole("HTTP/1.1 200 OK\r\nX-User: a\0b\r\nContent-Length: 0\r\n\r\n"), false),
+        ("has two lengths", whole("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\nhello"), false),
+        (
+            "says 100 MB and sends them",
+            endless(megabyte, "HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\n"),
+            false,
+        ),
+        ("sends 100 MB without a length", endless(megabyte, "HTTP/1.1 200 OK\r\n\r\n"), false),
         (
             "sends 100 MB of head",
             endless(b"X-Filler: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n", "HTTP/1.1 200 OK\r\n"),
+            false,
         ),
-        ("sends the client away", redirect),
-        ("fails", saying(|_| answer("500 Internal Server Error", ""))),
-        ("does not know the path", saying(|_| answer("404 Not Found", ""))),
-    ];
-    for (what, service) in &services {
+        ("sends the client away", redirect, false),
+        ("fails", saying(|_| answer("500 Internal Server Error", "")), true),
+        ("does not know the path", saying(|_| answer("404 Not Found", "")), false),
+    ]
+}
+
+#[test]
+fn a_service_that_fails_in_any_way_lets_nobody_in() {
+    let (one, redirected) = (Origin::echo(), Origin::echo());
+    let refused = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    for (what, service, _) in &failing(&redirected) {
         let gateway = gateway(&service.url(), &one, &one, "pass: [x-user], timeout: 500ms");
         let before = gateway.resident_kib();
         let refused = call(&gateway, "/", "");
@@ -238,8 +247,53 @@ fn openness_is_what_was_written_and_nothing_more() {
     assert!(!one.only_request().has("x-user"), "nobody said who calls");
     let line = wait_until("the access log says so", Duration::from_secs(10), || open.access_log().pop());
     assert!(line["cause"].as_str().unwrap().starts_with("let in although"), "{line}");
-    let service = saying(|_| answer("302 Found", "Location: /login\r\n"));
-    assert_eq!(call(&gateway(&service.url(), &one, &one, "unavailable: allow"), "/", "").status, 503);
+}
+
+#[test]
+fn whom_the_service_names_by_the_name_of_a_consumer_is_not_taken_for_it() {
+    let service =
+        saying(|request| answer("200 OK", &format!("X-Who: {}\r\n", request.field("x-token").unwrap_or("nobody"))));
+    let one = Origin::echo();
+    let settings = "send: [x-token], subject: x-who";
+    let yaml = yaml(&service.url(), &one, &one, settings);
+    let gateway = Gateway::start(&format!(
+        "{yaml}consumers: [{{ name: shop-app, roles: [admin], keys: [shop-app-key-0123456789] }}]\n"
+    ));
+    assert_eq!(call(&gateway, "/", "X-Token: alice\r\n").status, 200);
+    assert_eq!(one.take().requests.first().unwrap().field("x-consumer-name"), Some("alice"));
+    assert_eq!(call(&gateway, "/", "X-Token: shop-app\r\n").status, 401);
+    assert_eq!(reached(&one), [""; 0]);
+}
+
+#[test]
+fn openness_is_for_a_service_that_is_away_and_for_no_other() {
+    let (one, redirected) = (Origin::echo(), Origin::echo());
+    for (what, service, away) in &failing(&redirected) {
+        // one that must be heard has its time, and one that is not has none to lose
+        let timeout = if *away && what.starts_with("stalls") { "500ms" } else { "5s" };
+        let open = gateway(&service.url(), &one, &one, &format!("unavailable: allow, timeout: {timeout}"));
+        assert_eq!(call(&open, "/", "").status, if *away { 200 } else { 503 }, "a service that {what}");
+    }
+    let body = "a".repeat(70_000);
+    let refusals = [
+        (format!("HTTP/1.1 403 Forbidden\r\nContent-Length: 70000\r\n\r\n{body}"), 403),
+        (format!("HTTP/1.1 401 Unauthorized\r\n\r\n{body}"), 401),
+        ("HTTP/1.1 403 Forbidden\r\nContent-Length: 5\r\n\r\nab".to_owned(), 403),
+        ("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\nhello".to_owned(), 503),
+        (format!("HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n{body}"), 503),
+    ];
+    for (text, wanted) in refusals {
+        let said = text.clone();
+        let service = Origin::serve(move |peer, _| {
+            peer.send(&said);
+            Next::Close
+        });
+        for unavailable in ["allow", "503"] {
+            let settings = format!("unavailable: {unavailable}, timeout: 60s");
+            let answer = call(&gateway(&service.url(), &one, &one, &settings), "/", "");
+            assert_eq!(answer.status, wanted, "{unavailable}: {}", &text[..60]);
+        }
+    }
 }
 
 #[test]

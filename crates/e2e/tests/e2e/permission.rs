@@ -42,6 +42,41 @@ fn cause(gateway: &Gateway, count: usize) -> String {
 }
 
 #[test]
+fn what_follows_a_semicolon_passes_no_rule_by() {
+    let (origin, service) = (
+        Origin::echo(),
+        Origin::serve(|peer, request| {
+            let asked: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+            let denied = asked["input"]["path"] == json!(["orders", "13"]) || asked["input"]["params"]["id"] == "14";
+            let body = json!({ "result": !denied }).to_string();
+            peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+            Next::Keep
+        }),
+    );
+    let rules = format!(
+        "permission: {{ allow: [{{ anyone: true }}], service: {{ url: \"{}\" }}, deny: [{{ when: 'request.path == \"/orders/17\"' }}, \
+         {{ when: 'params[\"id\"] == \"16\"' }}, {{ when: 'request.full_path == \"/orders/15;x\"' }}] }}",
+        service.url()
+    );
+    let gateway = Gateway::start(&yaml(&origin, &rules));
+    for (path, wanted) in [
+        ("/orders/17", 403),
+        ("/orders/17;x", 403),
+        ("/orders;x/17;y;z", 403),
+        ("/orders/16;x", 403),
+        ("/orders/15", 200),
+        ("/orders/15;x", 403),
+        ("/orders/14;x", 403),
+        ("/orders;y/13;x", 403),
+        ("/orders/18;x", 200),
+    ] {
+        assert_eq!(gateway.get(path).status, wanted, "{path}");
+    }
+    let reached: Vec<String> = origin.look(|log| log.requests.iter().map(|request| request.target.clone()).collect());
+    assert_eq!(reached, ["/orders/15", "/orders/18;x"], "it is forwarded as it came");
+}
+
+#[test]
 fn what_no_rule_allows_does_not_reach_the_upstream() {
     let lane = lane(
         "key_auth: { header: X-Api-Key }, permission: { allow: [{ name: reading, roles: [buyer, seller], methods: [GET] }, \

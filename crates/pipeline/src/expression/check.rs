@@ -61,7 +61,10 @@ pub(super) struct Checker<'a> {
 }
 
 const FIELDS: &[(&str, &[&str])] = &[
-    ("request", &["body", "cookie", "header", "host", "id", "method", "path", "query", "query_string", "scheme"]),
+    (
+        "request",
+        &["body", "cookie", "full_path", "header", "host", "id", "method", "path", "query", "query_string", "scheme"],
+    ),
     ("response", &["header", "status"]),
     ("client", &["ip"]),
     ("consumer", &["claims", "credential", "groups", "name", "roles", "scopes", "tags"]),
@@ -336,6 +339,7 @@ impl<'a> Checker<'a> {
         match (root.as_str(), select.field.as_str()) {
             ("request", "method") => text(Source::Method),
             ("request", "path") => text(Source::Path),
+            ("request", "full_path") => text(Source::FullPath),
             ("request", "host") => text(Source::Host),
             ("request", "scheme") => text(Source::Scheme),
             ("request", "query_string") => text(Source::QueryString),

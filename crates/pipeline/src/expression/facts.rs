@@ -11,15 +11,17 @@ use super::check::Tables;
 use super::claims;
 use crate::bounded::Budget;
 use crate::certificate::{CertificateNames, TlsIdentity};
-use crate::exchange::decode;
 use crate::exchange::{Exchange, Span};
+use crate::exchange::{decode, taken, without_parameters};
 use crate::head::Head;
 
 /// Where the request's path and parameters are, while no route is found yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
-    /// The path in its one reading.
+    /// The path as it is matched.
     pub path: &'a [u8],
+    /// The same as it is forwarded, with the parameters of its segments.
+    pub full: &'a [u8],
     /// Ranges of it that the parameters of the route took, in the order of its pattern.
     pub params: &'a [(u32, u32)],
 }
@@ -40,6 +42,7 @@ pub(super) struct Facts<'a> {
 pub(super) enum Source {
     Method,
     Path,
+    FullPath,
     QueryString,
     Host,
     Scheme,
@@ -148,8 +151,12 @@ impl Source {
         let request = &exchange.request;
         Ok(match self {
             Source::Method => Cow::Borrowed(request.method_text().as_bytes()),
-            Source::Path => {
-                Cow::Borrowed(facts.place.map_or_else(|| request.head.bytes(request.path), |place| place.path))
+            Source::Path => match facts.place {
+                Some(place) => Cow::Borrowed(place.path),
+                None => without_parameters(request.head.bytes(request.path)),
+            },
+            Source::FullPath => {
+                Cow::Borrowed(facts.place.map_or_else(|| request.head.bytes(request.path), |place| place.full))
             }
             Source::QueryString => Cow::Borrowed(request.query.map_or(&[], |query| request.head.bytes(query))),
             Source::Host => Cow::Borrowed(request.head.bytes(request.host)),
@@ -176,11 +183,11 @@ impl Source {
             Source::SubjectCn => facts.named(|names| &names.subject_cn),
             Source::Issuer => facts.named(|names| &names.issuer),
             Source::Named(names, name) => names.get(name, facts)?.unwrap_or_default(),
-            Source::Param(index) => decode(facts.param(*index), false),
+            Source::Param(index) => taken(facts.param(*index)),
             Source::ParamOf(name) => {
                 let names = exchange.param_names.as_deref().unwrap_or_default();
                 let found = names.iter().zip(0..).find(|(known, _)| **known == **name);
-                found.map_or(Cow::Borrowed(&[][..]), |(_, index)| decode(facts.param(index), false))
+                found.map_or(Cow::Borrowed(&[][..]), |(_, index)| taken(facts.param(index)))
             }
         })
     }
@@ -243,7 +250,7 @@ impl Names {
             }
             Names::Params => {
                 for (name, index) in params.iter().zip(0..) {
-                    found.insert(name.clone(), lossy(&decode(facts.param(index), false)));
+                    found.insert(name.clone(), lossy(&taken(facts.param(index))));
                 }
             }
         }

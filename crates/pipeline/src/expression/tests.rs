@@ -485,9 +485,26 @@ fn a_body_of_very_many_items_is_not_read_to_its_end() {
 }
 
 #[test]
+fn a_path_is_what_routes_match_and_the_full_one_what_is_forwarded() {
+    let mut exchange = exchange("GET", "/items;v=1/a%20b;c;d/x", "", &[]);
+    let start = exchange.request.path.start();
+    exchange.params = vec![(0, crate::Span::new(start + 11, start + 20))];
+    for text in [
+        "request.path == '/items/a%20b/x' && request.path.startsWith('/items/')",
+        "request.full_path == '/items;v=1/a%20b;c;d/x'",
+        "params['id'] == 'a b' && params.id.size() == 3",
+    ] {
+        assert!(holds(text, &exchange), "{text}");
+    }
+    let place = Place { path: b"/a", full: b"/a;b", params: &[] };
+    let test = parse("request.path == '/a' && request.full_path == '/a;b'").unwrap();
+    assert_eq!(test.test_at(&exchange, place, &ReadBody::default(), &Budget::default()), Ok(true));
+}
+
+#[test]
 fn a_body_is_read_once_for_all_that_ask() {
     let mut exchange = posted(r#"{"a":1}"#);
-    let (body, place) = (ReadBody::default(), Place { path: b"/", params: &[] });
+    let (body, place) = (ReadBody::default(), Place { path: b"/", full: b"/", params: &[] });
     let test = parse("request.body.a == 1").unwrap();
     assert_eq!(test.test_at(&exchange, place, &body, &Budget::default()), Ok(true));
     exchange.request.body = Some(b"[".to_vec());

@@ -136,20 +136,31 @@ impl Question {
 
     /// What the operator sets, in place of anything of the same name. A value that comes out empty leaves its field out.
     fn push_set(&self, exchange: &Exchange, fields: &mut Vec<(String, Vec<u8>)>) -> Result<(), Fault> {
-        for (name, text) in &self.headers {
-            let mut value = Vec::new();
-            text.push(exchange, &mut value)?;
+        self.each_set(exchange, |name, value| {
             if !value.iter().all(|&byte| daemun_pipeline::head::is_value(byte)) {
                 // left out, it could be decided about as if it had never been there
                 let detail = "the request holds control characters where another service is told of it";
                 return Err(Fault::new(Reason::BadRequest, detail));
             }
-            fields.retain(|(known, _)| **known != **name);
+            fields.retain(|(known, _)| known != name);
             if !value.trim_ascii().is_empty() {
-                fields.push((name.to_string(), value.trim_ascii().to_vec()));
+                fields.push((name.to_owned(), value.trim_ascii().to_vec()));
             }
-        }
-        Ok(())
+            Ok(())
+        })
+    }
+
+    /// Names and values of what the operator sets.
+    pub(super) fn each_set(
+        &self,
+        exchange: &Exchange,
+        mut each: impl FnMut(&str, Vec<u8>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        self.headers.iter().try_for_each(|(name, text)| {
+            let mut value = Vec::new();
+            text.push(exchange, &mut value)?;
+            each(name, value)
+        })
     }
 }
 
@@ -162,6 +173,13 @@ fn resource(exchange: &Exchange) -> Vec<u8> {
         resource.extend_from_slice(request.head.bytes(query));
     }
     resource
+}
+
+/// The host of the call, as the service is told: what a trusted proxy says, where there is one.
+pub(super) fn host_told(exchange: &Exchange) -> &[u8] {
+    let head = &exchange.request.head;
+    let told = exchange.client.trusted.then(|| head.values_id(FieldId::XForwardedHost).last()).flatten();
+    told.unwrap_or_else(|| head.bytes(exchange.request.authority))
 }
 
 /// Whether a header of the request goes along where nothing says which do: not those of the connection and the body, which the service does
@@ -198,8 +216,6 @@ fn push_usual(exchange: &Exchange, fields: &mut Vec<(String, Vec<u8>)>) {
     let resource = resource(exchange);
     let method = request.method_text().as_bytes();
     let scheme: &[u8] = if exchange.is_https() { b"https" } else { b"http" };
-    let told = client.trusted.then(|| request.head.values_id(FieldId::XForwardedHost).last()).flatten();
-    let host = told.unwrap_or_else(|| request.head.bytes(request.authority));
     let mut forwarded_for = Vec::new();
     if client.trusted {
         forwarded_for = request.head.values_id(FieldId::XForwardedFor).collect::<Vec<_>>().join(&b", "[..]);
@@ -213,7 +229,7 @@ fn push_usual(exchange: &Exchange, fields: &mut Vec<(String, Vec<u8>)>) {
     let pairs: [(&str, &[u8]); 9] = [
         ("x-forwarded-method", method),
         ("x-forwarded-proto", scheme),
-        ("x-forwarded-host", host),
+        ("x-forwarded-host", host_told(exchange)),
         ("x-forwarded-uri", &resource),
         ("x-forwarded-for", &forwarded_for),
         ("x-original-method", method),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use daemun_config::decode::OneOrMany;
 use daemun_pipeline::head::{is_token, is_value};
-use daemun_pipeline::{Answer, FieldId, Head, Identity, Name, OutAnswer, OutError};
+use daemun_pipeline::{Answer, FieldId, Head, Identity, Name, OutAnswer, OutError, OutFailure};
 
 use super::config::{ForwardAuthConfig, Style};
 
@@ -122,7 +122,15 @@ impl Reading {
 
     /// What an answer means.
     pub(super) fn read(&self, answer: Result<OutAnswer, OutError>) -> Result<Decided, Trouble> {
-        let answer = answer.map_err(|error| Trouble::down(error.why))?;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => match error.failure {
+                // what it says with its head, it has said
+                OutFailure::Unusable(Some(head)) if self.is_told_by_head(head.status) => *head,
+                OutFailure::Unusable(_) | OutFailure::NotMade => return Err(Trouble::unusable(error.why)),
+                OutFailure::Away => return Err(Trouble::down(error.why)),
+            },
+        };
         let decision = match (self.style, answer.status) {
             (Style::AuthRequest, 200..=299) | (Style::ExtAuthz, 200) => Decision::Grant(Arc::new(self.grant(&answer)?)),
             (Style::AuthRequest, 401) => {
@@ -144,6 +152,11 @@ impl Reading {
         };
         let keeps = may_keep(&answer) && !self.hands_out_cookies(&answer);
         Ok((decision, keeps))
+    }
+
+    /// Whether the status of an answer says all, whatever its body is: one that refuses the call, or tells of a failure.
+    fn is_told_by_head(&self, status: u16) -> bool {
+        matches!((self.style, status), (Style::AuthRequest, 401 | 403) | (_, 500..=599))
     }
 
     fn grant(&self, answer: &OutAnswer) -> Result<Grant, Trouble> {

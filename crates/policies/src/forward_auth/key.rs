@@ -6,6 +6,7 @@ use daemun_config::model::Spanned;
 use daemun_pipeline::expression::Text;
 use daemun_pipeline::{BuildContext, Exchange, Fault};
 
+use super::ask::{Question, host_told};
 use super::config::{CacheConfig, is_computed};
 use super::kept::Digest;
 
@@ -41,7 +42,7 @@ impl Key {
 
     /// The digest of a question; `None` where nothing tells who asks: no header of the key is there, or where it has none, no text. Such
     /// calls must not share a decision, for what the service goes by is something else.
-    pub(super) fn digest(&self, exchange: &Exchange) -> Result<Option<Digest>, Fault> {
+    pub(super) fn digest(&self, question: &Question, exchange: &Exchange) -> Result<Option<Digest>, Fault> {
         let mut context = Context::new(&SHA256);
         let mut put = |part: &[u8]| {
             context.update(&(part.len() as u64).to_le_bytes());
@@ -70,11 +71,15 @@ impl Key {
         // an authenticator before this one may have found somebody, whom the service is told of
         put(if exchange.is_known() { b"k" } else { b"" });
         put(exchange.consumer_bytes().unwrap_or_default());
+        question.each_set(exchange, |_, value| {
+            put(&value);
+            Ok(())
+        })?;
         if !self.any_request {
             let request = &exchange.request;
             put(request.head.bytes(request.method_span));
             put(if exchange.is_https() { b"s" } else { b"" });
-            put(request.head.bytes(request.authority));
+            put(host_told(exchange));
             put(request.head.bytes(request.path));
             put(if request.query.is_some() { b"?" } else { b"" });
             put(request.query.map_or(&[], |query| request.head.bytes(query)));

@@ -132,7 +132,7 @@ fn shape(settings: &ForwardAuthConfig) -> String {
 impl Policy for ForwardAuth {
     fn on_request<'a>(&'a self, exchange: &'a mut Exchange) -> Flow<'a> {
         let Some(cache) = &self.cache else { return Flow::Later(Box::pin(self.ask_alone(exchange))) };
-        match cache.key.digest(exchange) {
+        match cache.key.digest(&self.question, exchange) {
             Err(fault) => Flow::Now(Err(fault.into())),
             Ok(None) => Flow::Later(Box::pin(self.ask_alone(exchange))),
             Ok(Some(digest)) => match cache.store.find(&digest, exchange.now()) {
@@ -250,7 +250,8 @@ impl ForwardAuth {
             && !caller::note_identity(exchange, identity)
         {
             let fault = unauthenticated().field("WWW-Authenticate", CHALLENGE);
-            let why = "the caller that the service names is no consumer, is another than the one authenticated, or has a name that no header holds";
+            let why = "the caller that the service names is no consumer, is another than the one authenticated, or as a `subject` has a consumer's \
+                       name or one that no header holds";
             return Err(fault.cause(why).into());
         }
         self.remove_said(exchange);

@@ -296,10 +296,12 @@ fn the_caller_that_is_named_is_known_or_the_call_is_refused() {
         assert_eq!(ended(&chain, &service, &format!("HTTP/1.1 200 x\n{answer}")).0, wanted, "{answer}");
     }
     let (chain, service) = alone("subject: x-user");
-    service.answer("HTTP/1.1 200 x\nX-User: shop-app");
+    // whose name is a consumer's is that consumer or nobody
+    assert_eq!(ended(&chain, &service, "HTTP/1.1 200 x\nX-User: shop-app").0, 401);
+    service.answer("HTTP/1.1 200 x\nX-User: alice");
     let mut exchange = chain.exchange(GET);
     assert_eq!(chain.status(&mut exchange), 0);
-    assert_eq!((exchange.consumer_name(), exchange.consumer().is_some()), (Some("shop-app"), false));
+    assert_eq!((exchange.consumer_name(), exchange.consumer().is_some()), (Some("alice"), false));
     assert_eq!(exchange.request.head.values_id(FieldId::Identity).count(), 1);
 }
 
@@ -450,6 +452,28 @@ fn a_decision_is_of_one_request_unless_it_is_said_to_be_of_all() {
     assert_eq!(questions(&chain, &service, &calls), 1);
     let times = [9, 10, 11, 19, 20].map(|at| (at, calls[0].1));
     assert_eq!(questions(&chain, &service, &times), 2, "it holds for ten seconds each time");
+}
+
+#[test]
+fn a_decision_is_of_the_host_and_the_headers_that_the_service_is_told() {
+    let ask = |settings: &str, text: &str, others: &[String]| {
+        let (chain, service) = alone(settings);
+        let asked = |text: &str| {
+            service.answer("HTTP/1.1 200 OK");
+            let mut exchange = chain.exchange(text);
+            exchange.client.trusted = true;
+            assert!(chain.inward(&mut exchange).1.is_ok(), "{text}");
+            service.asked().len()
+        };
+        assert_eq!((asked(text), asked(text)), (1, 0), "{settings}");
+        for other in others {
+            assert_eq!(asked(other), 1, "{settings}: {other}");
+        }
+    };
+    let text = "GET / HTTP/1.1\nHost: a.test\nAuthorization: x\nX-Forwarded-Host: one.test\nX-Tenant: mill";
+    ask("cache: { key: authorization, for: 10s }", text, &[text.replace("one.test", "two.test")]);
+    let told = "headers: { x-of: '${request.header[\"x-tenant\"]}' }, cache: { key: authorization, for: 10s, any_request: true }";
+    ask(told, text, &[text.replace("mill", "bakery"), text.replace("mill", "")]);
 }
 
 #[test]

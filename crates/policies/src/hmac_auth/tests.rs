@@ -240,7 +240,7 @@ fn a_signature_that_one_route_has_let_in_no_other_does_whatever_it_remembers() {
 
 #[test]
 fn a_consumer_that_signs_much_leaves_room_for_the_others_and_is_told_of() {
-    let world = Scripted::new(|_| Err(OutError { why: "nobody is there".into(), unsent: true }));
+    let world = Scripted::new(|_| Err(OutError::not_made("nobody is there")));
     let consumers = vec![signer("shop-app", "shop", SECRET), signer("partner", "partner", "another secret 0001")];
     let bench = Bench { world: Arc::new(Given(Arc::clone(&world))), ..Bench::new(consumers) };
     let chain = bench.build("hmac_auth: { replay_entries: 1000 }").unwrap();

@@ -18,7 +18,8 @@ use data_encoding::{BASE64, HEXLOWER};
 
 pub use config::{ClientConfig, ClientSecret, IntrospectionConfig, SendAs};
 
-use crate::bearer::{ANOTHER, Absent, Places, note_bearer, refused, unavailable};
+use crate::bearer::{ANOTHER, Absent, Places, refused, unavailable};
+use crate::caller;
 use crate::claims::{Rules, Telling, Wanted};
 use asker::{Asker, Digest, Parts, Said};
 
@@ -160,7 +161,7 @@ impl Introspection {
             Said::Active(identity) => identity,
             other @ (Said::Inactive | Said::Unfit(_) | Said::Unavailable(_)) => return Err(Denied::Said(other)),
         };
-        if !note_bearer(exchange, &identity) {
+        if !caller::note_identity(exchange, &identity) {
             return Err(Denied::Another);
         }
         self.places.remove(&mut exchange.request);

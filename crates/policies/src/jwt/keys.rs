@@ -21,7 +21,7 @@ use crate::strict_json::read_object;
 /// Keys that one set may have.
 const MOST_KEYS: usize = 128;
 /// Keys that are tried on a token that names none.
-const MOST_TRIED: usize = 4;
+pub(super) const MOST_TRIED: usize = 4;
 /// Keys that are tried on a signature that names none and is no token's.
 #[cfg(feature = "saml")]
 pub(crate) const MOST_SIGNERS: usize = 8;
@@ -404,6 +404,16 @@ impl KeySet {
             return unusable("it has a shared secret beside a public key");
         }
         Ok(())
+    }
+
+    /// How many keys without a name no token will be verified with, because others of their algorithms come before them.
+    pub(super) fn never_tried(&self) -> usize {
+        let nameless: Vec<&Key> = self.keys.iter().map(|key| &**key).filter(|key| key.kid.is_none()).collect();
+        let before = |place: usize, algorithm: Algorithm| {
+            nameless.iter().take(place).filter(|key| key.verifier(algorithm).is_some()).count()
+        };
+        let is_tried = |place: usize, key: &Key| key.verifiers.iter().any(|(of, _)| before(place, *of) < MOST_TRIED);
+        nameless.iter().enumerate().filter(|(place, key)| !is_tried(*place, key)).count()
     }
 
     /// Keeps of an earlier set what is in this one as well, so that what was verified with it stays so.

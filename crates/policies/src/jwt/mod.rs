@@ -25,10 +25,11 @@ use data_encoding::HEXLOWER;
 pub use algorithm::Algorithm;
 pub use config::{JwtConfig, KeyFile, KeySource, Secret};
 
-use crate::bearer::{ANOTHER, Absent, Places, note_bearer, refused, unavailable};
+use crate::bearer::{ANOTHER, Absent, Places, refused, unavailable};
+use crate::caller;
 use crate::claims::{Rules, Telling, Wanted};
 use crate::token_cache::TokenCache;
-use keys::{Key, KeySet, Unverified};
+use keys::{Key, KeySet, MOST_TRIED, Unverified};
 use remote::Remote;
 use verifier::{Keys, Refused, Verifier};
 
@@ -132,14 +133,24 @@ impl JwtConfig {
 
 /// The keys of a file: PEM, or JSON.
 fn of_file(bytes: &[u8], allowed: &[Algorithm], ctx: &mut BuildContext<'_>) -> Result<KeySet, keys::Unusable> {
-    if bytes.trim_ascii_start().first() != Some(&b'{') {
-        return KeySet::of_pem(bytes, allowed);
+    let set = if bytes.trim_ascii_start().first() == Some(&b'{') {
+        let read = KeySet::of_json(bytes, allowed, false)?;
+        for left_out in read.left_out {
+            ctx.warning(diagnostic::NO_EFFECT, format!("a key of the file is not used: {left_out}"), None);
+        }
+        read.set
+    } else {
+        KeySet::of_pem(bytes, allowed)?
+    };
+    let never_tried = set.never_tried();
+    if never_tried > 0 {
+        let message = format!(
+            "{never_tried} keys of the file are never used: of those without a name, {MOST_TRIED} are tried for an algorithm"
+        );
+        let help = "give the keys names (`kid`) in a JWK Set, or leave out those that nobody signs with any more";
+        ctx.warning(diagnostic::NO_EFFECT, message, Some(help.to_owned()));
     }
-    let read = KeySet::of_json(bytes, allowed, false)?;
-    for left_out in read.left_out {
-        ctx.warning(diagnostic::NO_EFFECT, format!("a key of the file is not used: {left_out}"), None);
-    }
-    Ok(read.set)
+    Ok(set)
 }
 
 struct Jwt {
@@ -214,7 +225,7 @@ impl Jwt {
 
     /// Notes the caller and tells the upstream, instead of the token.
     fn admit(&self, exchange: &mut Exchange, identity: &Arc<Identity>) -> Result<(), Denied> {
-        if !note_bearer(exchange, identity) {
+        if !caller::note_identity(exchange, identity) {
             return Err(Denied::Another);
         }
         self.places.remove(&mut exchange.request);
@@ -235,7 +246,8 @@ impl Jwt {
 
     async fn wait(&self, remote: &Arc<Remote>, exchange: &mut Exchange, denied: Denied) -> Verdict {
         let mut denied = denied;
-        let Some(mut waiting) = remote.wait() else { return Err(self.refusal(&denied)) };
+        // whether the key is there cannot be told where so many wait, which may all be made up
+        let Some(mut waiting) = remote.wait() else { return Err(unavailable(denied.words())) };
         loop {
             // looked at once more, now that no fetch can end unseen
             let found = self.identify(exchange, true);

@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(1);
 const AGAIN_MOST: Duration = Duration::from_secs(60);
 /// Requests that wait for keys at once.
-const MOST_WAITING: usize = 512;
+pub(super) const MOST_WAITING: usize = 512;
 /// How long a task that waits holds out before it looks whether it is still needed.
 const STEP: Duration = Duration::from_secs(30);
 

@@ -116,7 +116,7 @@ enum Refused {
     Nameless,
     /// Its SPIFFE ID is of another trust domain.
     Domain,
-    /// Another authenticator found somebody else.
+    /// Another authenticator found somebody else, or it names somebody who cannot be told of, or has a consumer's name.
     Another,
 }
 
@@ -130,7 +130,9 @@ impl Refused {
             Refused::Several => "the certificate is of several consumers",
             Refused::Nameless => "the certificate does not have exactly one name of the kind that `subject` asks for",
             Refused::Domain => "the certificate has no SPIFFE ID of `trust_domains`",
-            Refused::Another => "the certificate is not the authenticated caller's",
+            Refused::Another => {
+                "the certificate is not the authenticated caller's, or its name is one of a consumer that it is not said to be of"
+            }
         }
     }
 }

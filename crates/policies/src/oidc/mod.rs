@@ -23,7 +23,8 @@ use data_encoding::HEXLOWER;
 
 pub use config::{OidcConfig, OwnPath, SessionConfig};
 
-use crate::bearer::{ANOTHER, note_bearer};
+use crate::bearer::ANOTHER;
+use crate::caller;
 use crate::claims::{ClaimPath, Span, Telling, Wanted};
 use crate::cors::Origin;
 use crate::replay::Replay;
@@ -362,7 +363,7 @@ impl Policy for Strip {
 }
 
 fn admit(exchange: &mut Exchange, identity: &Arc<Identity>) -> Verdict {
-    if note_bearer(exchange, identity) { Ok(()) } else { Err(refused(ANOTHER)) }
+    if caller::note_identity(exchange, identity) { Ok(()) } else { Err(refused(ANOTHER)) }
 }
 
 /// Whether a browser that shows a page can be sent to log in: nothing else could follow. Of several sessions there would be as many after it.

@@ -122,8 +122,10 @@ settings! {
     pub struct CacheConfig {
         /// How long.
         pub lasts: TimeLimit as "for",
-        /// What a decision depends on: text with `${…}`. All that the service is asked when absent.
+        /// What a decision depends on beside method, scheme, host, path and query: text with `${…}`. All that the service is asked when absent.
         pub by: Option<Spanned<TemplateText>>,
+        /// Whether a decision counts for every method, scheme, host, path and query, because the service decides by `by` alone.
+        pub any_request: bool = "false",
         /// Decisions that each worker keeps; more take the place of those used longest ago.
         pub max: Bounded<1, 1_000_000> = "10000",
     }
@@ -207,6 +209,20 @@ fn check_service(settings: &ServiceConfig, node: &Node, cx: &mut Decoder<'_>) {
         for FieldName(name) in &settings.headers.0 {
             cx.key("headers", |cx| cx.reads_field(at, name));
         }
+    }
+    if let Some(at) = node.get("cache").and_then(|cache| cache.get("any_request"))
+        && settings.cache.as_ref().is_some_and(|cache| cache.any_request && cache.by.is_none())
+    {
+        let help = "say with `by` what a decision depends on instead";
+        cx.key("cache", |cx| {
+            cx.key("any_request", |cx| {
+                cx.bad_value_help(
+                    at,
+                    "a decision that depends on all that is asked is not one for every request",
+                    help,
+                );
+            });
+        });
     }
     let own = ["host", "content-length", "content-type", "transfer-encoding", "connection"];
     for (name, _) in settings.send.0.iter().filter(|(name, _)| own.contains(&name.value.0.as_str())) {

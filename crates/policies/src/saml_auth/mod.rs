@@ -15,13 +15,14 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use daemun_pipeline::{
-    BuildContext, Exchange, Explanation, Flow, Identity, Phase, Policy, PolicyConfig, Runtimes, Stop,
+    BuildContext, Exchange, Explanation, Flow, Identity, Passed, Phase, Policy, PolicyConfig, Request, Runtimes, Stop,
 };
 use data_encoding::HEXLOWER;
 
 pub use config::SamlAuthConfig;
 
-use crate::bearer::{ANOTHER, Absent, Places, note_bearer, refused};
+use crate::bearer::{ANOTHER, Absent, Places, refused};
+use crate::caller;
 use crate::claims::Unfit;
 use crate::token_cache::TokenCache;
 use verifier::{Verifier, certificates};
@@ -115,6 +116,18 @@ impl Policy for SamlAuth {
         self.places.removed()
     }
 
+    fn forwarded_in_requests(&self) -> &[Box<str>] {
+        self.places.forwarded()
+    }
+
+    fn pass_by(&self, request: &mut Request, passed: &Passed<'_>) {
+        self.places.pass_by(request, passed);
+    }
+
+    fn is_shown(&self, exchange: &Exchange) -> bool {
+        !matches!(self.places.find(&exchange.request), Err(Absent::None))
+    }
+
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         let found = self.identify(exchange, false);
         match found.and_then(|identity| self.admit(exchange, &identity).map(|()| identity)) {
@@ -149,7 +162,7 @@ impl SamlAuth {
 
     /// Notes the caller and tells the upstream, instead of the assertion.
     fn admit(&self, exchange: &mut Exchange, identity: &Arc<Identity>) -> Result<(), NotLetIn> {
-        if !note_bearer(exchange, identity) {
+        if !caller::note_identity(exchange, identity) {
             return Err(NotLetIn::Another);
         }
         if !self.forward {

@@ -61,7 +61,7 @@ impl Endpoint {
 impl World for Endpoint {
     fn call(&self, call: OutCall) -> Later<Result<OutAnswer, OutError>> {
         self.calls.lock().unwrap().push(call);
-        let refused = OutError { why: "nobody is there".into(), unsent: true };
+        let refused = OutError::away("nobody is there");
         let answer = self.answers.lock().unwrap().pop_front().unwrap_or(Err(refused));
         Box::pin(std::future::ready(answer))
     }

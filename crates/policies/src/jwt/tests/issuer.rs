@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::signer::Signer;
 use crate::jwt::Algorithm;
+use crate::jwt::remote::MOST_WAITING;
 use crate::scripted_world::{Given, Scripted, away, ok};
 use crate::testing::{Bench, Chain, WALL, wait};
 
@@ -114,6 +115,47 @@ fn without_keys_nobody_is_let_in() {
     let (outcome, detail) = chain.explain(&mut request(&chain, &token));
     assert_eq!(outcome, Outcome::Refuse(503, "auth_unavailable"));
     assert!(detail.contains(ISSUER), "{detail}");
+}
+
+#[test]
+fn a_flood_of_made_up_keys_has_no_good_token_called_bad() {
+    let ((_, old_jwk), (new, _)) = (signer("1"), signer("2"));
+    let world = Scripted::new(issuer(&[&old_jwk]));
+    let chain = chain(&bench(&world));
+    world.until(|seen| seen.answered == 2 && seen.waiting == 1);
+    let mut made_up: Vec<Exchange> = (0..MOST_WAITING).map(|_| request(&chain, &token(&new, "made up"))).collect();
+    let policy = &chain.steps[0].1;
+    let mut waiting: Vec<_> = made_up
+        .iter_mut()
+        .map(|exchange| match policy.on_request(exchange) {
+            Flow::Later(waiting) => waiting,
+            Flow::Now(_) => panic!("the key is not known yet"),
+        })
+        .collect();
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(waiting.iter_mut().all(|waiting| waiting.as_mut().poll(&mut context).is_pending()));
+    assert_eq!(status(&chain, &token(&new, "2")), 503, "it may be good");
+}
+
+#[test]
+fn keys_without_a_name_are_tried_up_to_a_bound_and_those_behind_it_are_told_of() {
+    let key = |name: &str| {
+        let (_, mut jwk) = signer(name);
+        jwk.as_object_mut().unwrap().remove("kid");
+        jwk
+    };
+    for (count, wanted) in [(4, 0), (5, 1), (7, 3)] {
+        let keys: Vec<Value> = (0..count).map(|number| key(&number.to_string())).collect();
+        let set = json!({ "keys": keys }).to_string();
+        let path = std::env::temp_dir().join(format!("daemun-keys-{}-{count}.json", std::process::id()));
+        std::fs::write(&path, set).unwrap();
+        let settings = format!("jwt: {{ keys: {{ file: \"{}\" }}, audience: off }}", path.display());
+        let findings = Bench::new(Vec::new()).build(&settings).unwrap().findings.lines();
+        std::fs::remove_file(&path).unwrap();
+        let told = findings.iter().find(|line| line.contains("are never used"));
+        assert_eq!(told.is_some(), wanted > 0, "{findings:?}");
+        assert!(told.is_none_or(|line| line.contains(&format!("{wanted} keys of the file"))), "{findings:?}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression as Value,
 };
 use daemun_config::decode::JsonValue;
-use daemun_pipeline::exchange::decode;
+use daemun_pipeline::exchange::taken;
 use daemun_pipeline::expression::Text;
 use daemun_pipeline::{BuildContext, Exchange, Fault, Method};
 
@@ -144,7 +144,7 @@ impl Asking {
         };
         let resource = match &self.resource {
             Some(text) => named(text, exchange)?,
-            None => Some(exchange.request.path_text().to_owned()),
+            None => Some(exchange.request.matched_path().into_owned()),
         };
         let (Some(action), Some(resource)) = (action, resource) else {
             return Ok(Err("`action` or `resource` of `cedar` comes to nothing".to_owned()));
@@ -206,11 +206,12 @@ impl Asking {
     fn resource(&self, exchange: &Exchange, id: &str) -> Draft {
         let request = &exchange.request;
         let mut attributes = HashMap::new();
-        attributes.insert("path".to_owned(), Value::new_string(request.path_text().to_owned()));
+        attributes.insert("path".to_owned(), Value::new_string(request.matched_path().into_owned()));
+        attributes.insert("full_path".to_owned(), Value::new_string(request.path_text().to_owned()));
         attributes.insert("host".to_owned(), Value::new_string(request.host_text().to_owned()));
         let params = exchange.params.iter().filter_map(|(index, span)| {
             let name = self.params.get(usize::from(*index))?;
-            Some((name.clone(), lossy(&decode(request.head.bytes(*span), false))))
+            Some((name.clone(), lossy(&taken(request.head.bytes(*span)))))
         });
         attributes.extend(record(params).map(|params| ("params".to_owned(), params)));
         Draft { uid: uid(&self.types.resource, id), attributes, parents: self.route.iter().cloned().collect() }

@@ -9,11 +9,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Context as DigestContext, Digest, SHA256, digest};
 use bytes::Bytes;
 use daemun_config::decode::{JsonValue, Mapping};
 use daemun_config::model::{Server, Spanned};
-use daemun_pipeline::exchange::decode;
+use daemun_pipeline::exchange::{decode, taken};
 use daemun_pipeline::expression::Text;
 use daemun_pipeline::{BuildContext, Exchange, Fault, OutAnswer, OutCall, Reason, World};
 use hashlink::LruCache;
@@ -43,6 +43,8 @@ struct Kept {
     owner: Arc<()>,
     /// What they depend on; all that is asked when absent.
     by: Option<Text>,
+    /// Whether they do not depend on which call it is beside that.
+    any_request: bool,
     /// Nanoseconds.
     lasts: u64,
     most: usize,
@@ -78,14 +80,17 @@ impl Service {
                 };
                 let lasts = u64::try_from(cache.lasts.0.as_nanos()).unwrap_or(u64::MAX);
                 let most = usize::try_from(cache.max.get()).unwrap_or(usize::MAX);
+                let any_request = cache.any_request;
                 // decisions outlast a reload that changes nothing of how they are asked for
                 let written = by.as_ref().map(Text::text);
                 let (url, ca_file, headers) = (&settings.url, &settings.ca_file, &settings.headers);
                 let sent = digest(&SHA256, format!("{:?}", settings.send).as_bytes());
-                let shape =
-                    format!("{:?} {url:?} {ca_file:?} {headers:?} {sent:?} {written:?} {lasts} {most}", ctx.route);
+                let shape = format!(
+                    "{:?} {url:?} {ca_file:?} {headers:?} {sent:?} {written:?} {any_request} {lasts} {most}",
+                    ctx.route
+                );
                 let owner = ctx.carry.get_or("permission.service", &shape, || ());
-                Some(Kept { owner, by, lasts, most })
+                Some(Kept { owner, by, any_request, lasts, most })
             }
         };
         let Mapping(send) = settings.send;
@@ -118,10 +123,10 @@ impl Service {
         let mut key = None;
         if let Some(kept) = &self.kept {
             let digest = match &kept.by {
-                Some(text) => digest(&SHA256, &text.value(exchange)?),
-                None => digest(&SHA256, body.get_or_insert_with(|| self.question(exchange))),
+                Some(text) => kept.digest_by(&text.value(exchange)?, exchange),
+                None => Some(digest(&SHA256, body.get_or_insert_with(|| self.question(exchange)))),
             };
-            key = <[u8; 32]>::try_from(digest.as_ref()).ok();
+            key = digest.and_then(|digest| <[u8; 32]>::try_from(digest.as_ref()).ok());
             if let Some(found) = key.and_then(|key| kept.get(&key, exchange.now())) {
                 return Ok(Ok(if found { Decision::Allowed } else { Decision::Denied }));
             }
@@ -163,7 +168,8 @@ impl Service {
     /// What is asked, as JSON.
     fn question(&self, exchange: &Exchange) -> Vec<u8> {
         let request = &exchange.request;
-        let segments = request.path_text().split('/').skip(1).map(|segment| text(&decode(segment.as_bytes(), false)));
+        let path = request.matched_path();
+        let segments = path.split('/').skip(1).map(|segment| text(&decode(segment.as_bytes(), false)));
         let mut query: Map<String, JsonValue> = Map::new();
         for (name, value) in request.query_pairs() {
             let value = text(&decode(value.as_bytes(), true));
@@ -178,7 +184,7 @@ impl Service {
         });
         let params = exchange.params.iter().filter_map(|(index, span)| {
             let name = self.params.get(usize::from(*index))?;
-            Some((name.clone(), text(&decode(request.head.bytes(*span), false))))
+            Some((name.clone(), text(&taken(request.head.bytes(*span)))))
         });
         let client = &exchange.client;
         let input = json!({
@@ -186,6 +192,7 @@ impl Service {
             "scheme": if exchange.is_https() { "https" } else { "http" },
             "host": request.host_text(),
             "path": segments.collect::<Vec<_>>(),
+            "full_path": request.path_text(),
             "query": query,
             "headers": headers.collect::<Map<_, _>>(),
             "params": params.collect::<Map<_, _>>(),
@@ -243,6 +250,31 @@ thread_local! {
 }
 
 impl Kept {
+    /// The digest of what a decision depends on, each part with its length; `None` where nothing tells who asks: such calls must not share
+    /// one.
+    fn digest_by(&self, by: &[u8], exchange: &Exchange) -> Option<Digest> {
+        if by.is_empty() {
+            return None;
+        }
+        let request = &exchange.request;
+        let scheme: &[u8] = if exchange.is_https() { b"s" } else { b"" };
+        let query: &[u8] = request.query.map_or(b"", |query| request.head.bytes(query));
+        let of_call = [
+            request.method_text().as_bytes(),
+            scheme,
+            request.head.bytes(request.host),
+            request.head.bytes(request.path),
+            if request.query.is_some() { b"?" } else { b"" },
+            query,
+        ];
+        let mut context = DigestContext::new(&SHA256);
+        for part in [by].iter().chain(of_call.iter().filter(|_| !self.any_request)) {
+            context.update(&(part.len() as u64).to_le_bytes());
+            context.update(part);
+        }
+        Some(context.finish())
+    }
+
     fn name(&self) -> usize {
         Arc::as_ptr(&self.owner).addr()
     }

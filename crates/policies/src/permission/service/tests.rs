@@ -48,7 +48,7 @@ impl World for Scripted {
             Ok((status, body)) => {
                 Ok(OutAnswer { status: *status, fields: Vec::new(), body: Bytes::from(body.clone()) })
             }
-            Err(why) => Err(OutError { why: (*why).to_owned(), unsent: true }),
+            Err(why) => Err(OutError::away(*why)),
         };
         Box::pin(std::future::ready(answer))
     }
@@ -116,6 +116,7 @@ fn the_service_is_told_what_is_asked_and_by_whom() {
         serde_json::from_slice::<Value>(&call.body).unwrap(),
         json!({ "input": {
             "method": "POST", "scheme": "http", "host": "shop.test", "path": ["orders", "a b", ""],
+            "full_path": "/orders/a%20b/",
             "query": { "page": ["1"], "tag": ["a b", "c"] }, "headers": { "x-tenant": "shop, mill" }, "params": {},
             "route": "items", "client_ip": "10.1.2.3",
             "consumer": {
@@ -215,7 +216,8 @@ fn decisions_are_kept_as_long_as_they_may_be_for_the_same_question() {
 #[test]
 fn what_a_decision_depends_on_can_be_said_and_only_so_many_are_kept() {
     let world = Scripted::answering("{\"result\":true}");
-    let chain = chain(&world, ", cache: { for: 1h, by: '${consumer.name} ${request.method}', max: 2 }");
+    let chain =
+        chain(&world, ", cache: { for: 1h, by: '${consumer.name} ${request.method}', any_request: true, max: 2 }");
     let ask = |text: &str| {
         assert_eq!(chain.status(&mut at(call(&chain, text), 1)), 0);
         world.asked()
@@ -224,6 +226,35 @@ fn what_a_decision_depends_on_can_be_said_and_only_so_many_are_kept() {
     assert_eq!((ask("PUT /a HTTP/1.1"), ask("POST /a HTTP/1.1")), (2, 3));
     assert_eq!((ask("POST /a HTTP/1.1"), ask("PUT /a HTTP/1.1")), (3, 3));
     assert_eq!(ask("GET /a HTTP/1.1"), 4, "the one used longest ago made room");
+}
+
+#[test]
+fn a_decision_is_of_one_call_unless_it_counts_for_every_one_and_of_nobody_it_is_not_kept() {
+    let world = Scripted::answering("{\"result\":true}");
+    let one = chain(&world, ", cache: { for: 1h, by: '${request.header[\"x-tenant\"]}' }");
+    let ask = |text: &str| {
+        assert_eq!(one.status(&mut at(call(&one, text), 1)), 0);
+        world.asked()
+    };
+    let first = "GET /a?b HTTP/1.1\nHost: one.test\nX-Tenant: mill";
+    assert_eq!((ask(first), ask(first)), (1, 1));
+    for (asked, other) in [
+        first.replace("GET", "DELETE"),
+        first.replace("/a", "/c"),
+        first.replace("/a", "/a;b"),
+        first.replace("?b", "?c"),
+        first.replace("?b", "?"),
+        first.replace("?b", ""),
+        first.replace("one.test", "two.test"),
+        first.replace("mill", "bakery"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        assert_eq!(ask(other), asked + 2, "{other}");
+    }
+    let nobody = first.replace("mill", "");
+    assert_eq!((ask(&nobody), ask(&nobody)), (10, 11));
 }
 
 #[test]
@@ -271,6 +302,7 @@ fn wrong_settings_of_a_service_are_found() {
         ("{ url: 'http://opa/', cache: {} }", "missing_key"),
         ("{ url: 'http://opa/', cache: { for: 1s, by: '${response.status}' } }", "bad_value"),
         ("{ url: 'http://opa/', cache: { for: 1s, max: 0 } }", "bad_value"),
+        ("{ url: 'http://opa/', cache: { for: 1s, any_request: true } }", "bad_value"),
     ] {
         let errors = bench.errors(&format!("permission: {{ service: {settings} }}"));
         assert!(errors.len() == 1 && errors[0].starts_with(code), "{settings}: {errors:?}");

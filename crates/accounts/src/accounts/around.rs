@@ -1,0 +1,54 @@
+//! What the store's thread tells the accounts, and asks of them.
+
+use std::sync::Weak;
+use std::sync::atomic::Ordering;
+
+use super::Accounts;
+use crate::change::Change;
+use crate::journal::Around;
+
+/// What the store's thread knows of the accounts.
+pub(super) struct Surroundings {
+    pub(super) accounts: Weak<Accounts>,
+    pub(super) now: Box<dyn Fn() -> u64 + Send>,
+    pub(super) tell: Box<dyn Fn(String) + Send>,
+}
+
+impl Around for Surroundings {
+    fn came(&self, changes: Vec<Change>) {
+        let Some(accounts) = self.accounts.upgrade() else { return };
+        let (now, mut grants) = ((self.now)(), Vec::new());
+        for change in changes {
+            accounts.absorb(change, now, &mut grants);
+        }
+        accounts.drop_empty(&grants);
+    }
+
+    fn now(&self) -> u64 {
+        (self.now)()
+    }
+
+    fn tell(&self, what: String) {
+        (self.tell)(what);
+    }
+
+    fn due(&self) -> (Vec<Change>, bool) {
+        let Some(accounts) = self.accounts.upgrade() else { return (Vec::new(), false) };
+        let more = accounts.forget((self.now)());
+        (accounts.uses((self.now)()), more)
+    }
+
+    fn others(&self) -> bool {
+        self.accounts.upgrade().is_some_and(|accounts| accounts.others.load(Ordering::Acquire))
+    }
+
+    fn set_others(&self, others: bool) {
+        if let Some(accounts) = self.accounts.upgrade() {
+            accounts.others.store(others, Ordering::Release);
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.accounts.strong_count() == 0
+    }
+}
