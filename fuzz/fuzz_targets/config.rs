@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use arbitrary::{Result, Unstructured};
-use daemun_config::decode::{Decoder, SchemaBuilder};
 use daemun_config::diagnostic::{Diagnostics, REFERENCE_IN_KEY};
 use daemun_config::tree::{At, Entry, Node, Text, Value};
 use daemun_config::{

@@ -349,6 +349,9 @@ impl Asked<'_> {
             }
             (CredentialKind::Client, Some(id)) => id.to_owned(),
         };
+        if self.accounts.client(&id).is_some() || kind == CredentialKind::Key && self.accounts.key(&digest).is_some() {
+            return Err(Trouble::There.into());
+        }
         if secret.is_none() {
             self.may_come(kind, &id, &digest)?;
         }
