@@ -20,6 +20,10 @@ mod tree;
 
 use std::process::ExitCode;
 
+/// The shipped program's, so that what is measured in this one costs what it costs there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 

@@ -213,7 +213,7 @@ impl std::fmt::Debug for Accounts {
 /// What of a grant is kept as JSON.
 fn says(identity: &Identity) -> String {
     json!({
-        "roles": identity.roles, "groups": identity.groups, "scopes": identity.scopes, "claims": identity.claims,
+        "roles": identity.roles, "groups": identity.groups, "scopes": identity.scopes, "claims": *identity.claims,
     })
     .to_string()
 }
@@ -463,7 +463,8 @@ impl Accounts {
             groups: asked.groups,
             tags: Vec::new(),
             scopes: asked.scopes.clone(),
-            claims: asked.claims,
+            claims: asked.claims.into(),
+            ..Identity::default()
         };
         let (subject, credential) = (self.mark("subject", &asked.subject), self.mark("credential", &asked.credential));
         // behind revocations that have been, whatever the clock says

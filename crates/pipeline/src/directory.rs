@@ -1,8 +1,11 @@
 //! The known callers of a snapshot. Knows nothing of how a caller proves who it is.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use daemun_config::model::{CertificateRule, HmacKey, SigningKey, User};
+
+use crate::identity::Identity;
 
 /// Position of a consumer in the directory of its snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +50,8 @@ pub struct Consumer {
 /// All known callers.
 #[derive(Debug, Default)]
 pub struct Directory {
+    /// Another one for each that has consumers.
+    number: u32,
     consumers: Vec<Consumer>,
     by_name: HashMap<String, ConsumerId>,
     users: HashMap<String, User>,
@@ -56,8 +61,9 @@ impl Directory {
     /// Takes the consumers of a configuration, in its order.
     #[must_use]
     pub fn new(consumers: Vec<Consumer>) -> Directory {
+        static NUMBERS: AtomicU32 = AtomicU32::new(1);
         let by_name = consumers.iter().zip(0u32..).map(|(c, i)| (c.name.clone(), ConsumerId(i))).collect();
-        Directory { consumers, by_name, users: HashMap::new() }
+        Directory { number: NUMBERS.fetch_add(1, Ordering::Relaxed), consumers, by_name, users: HashMap::new() }
     }
 
     /// With the users of a configuration, who are no consumers.
@@ -88,6 +94,18 @@ impl Directory {
     #[must_use]
     pub fn find(&self, name: &str) -> Option<ConsumerId> {
         self.by_name.get(name).copied()
+    }
+
+    /// The consumer that has the name of an identity: of the consumer that it is said to be, or else its own. Looked for once.
+    #[inline]
+    #[must_use]
+    pub fn named(&self, identity: &Identity) -> Option<ConsumerId> {
+        // 0 is what an identity that was never looked for says, and what the directory of nobody answers
+        let place = identity.found.place(self.number, || {
+            let name = identity.consumer.as_deref().unwrap_or(&identity.subject);
+            self.find(name).map_or(0, |ConsumerId(place)| place.saturating_add(1))
+        });
+        place.checked_sub(1).map(ConsumerId)
     }
 
     /// All of them with their positions.

@@ -596,7 +596,7 @@ impl Exchange {
     /// What else the caller's credential says.
     #[must_use]
     pub fn claims(&self) -> Option<&serde_json::Map<String, serde_json::Value>> {
-        self.identity.as_deref().map(|identity| &identity.claims)
+        self.identity.as_deref().map(|identity| &*identity.claims)
     }
 
     /// Lets go of every known caller but its own: one that lasts must not keep those of a configuration that is gone.

@@ -312,8 +312,11 @@ impl Head {
     /// Appends a field of the gateway's own that tells who calls, with a value that a header can hold, and says where that lies.
     #[inline]
     pub fn tell(&mut self, name: &str, value: &[u8]) -> Span {
+        self.buf.reserve(name.len() + value.len() + 4);
         let name = self.store(name.as_bytes());
+        self.buf.extend_from_slice(b": ");
         let value = self.store(value);
+        self.buf.extend_from_slice(b"\r\n");
         self.fields.push(Field { name, value, id: FieldId::Identity, removed: false });
         value
     }
@@ -369,6 +372,14 @@ impl Head {
         self.buf.extend_from_slice(b"\r\n");
         self.fields.push(Field { name, value, id, removed: false });
         true
+    }
+
+    /// Removes every field of a recognised name.
+    #[inline]
+    pub fn remove_id(&mut self, id: FieldId) {
+        for field in self.fields.iter_mut().filter(|field| field.id == id) {
+            field.removed = true;
+        }
     }
 
     /// Removes every field of a name; says whether there was one.

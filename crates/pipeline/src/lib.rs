@@ -29,7 +29,7 @@ pub use exchange::{Client, Ends, Exchange, Handshake, Method, Request, Response,
 pub use explain::{Explanation, Outcome};
 pub use fault::{Fault, Reason, Side};
 pub use head::{FieldId, Head, same_in_any_case};
-pub use identity::Identity;
+pub use identity::{Claims, Identity};
 pub use line::{Line, Lines, Name};
 pub use outward::{Credentials, Outgoing, SignedBody};
 pub use policy::{

@@ -127,7 +127,20 @@ impl Places {
     }
 
     /// The one token of a request.
+    #[inline]
     pub(crate) fn find<'r>(&self, request: &'r Request) -> Result<Cow<'r, [u8]>, Absent> {
+        let [Place::Bearer] = &*self.list else { return self.find_anywhere(request) };
+        let mut found = None;
+        for value in request.head.values_id(FieldId::Authorization) {
+            let Some(token) = after_scheme(value, SCHEME) else { continue };
+            if found.replace(token).is_some() {
+                return Err(Absent::Several);
+            }
+        }
+        found.filter(|token| !token.is_empty()).map(Cow::Borrowed).ok_or(Absent::None)
+    }
+
+    fn find_anywhere<'r>(&self, request: &'r Request) -> Result<Cow<'r, [u8]>, Absent> {
         let mut found: Option<Cow<'r, [u8]>> = None;
         let mut take = |token: Cow<'r, [u8]>| match found.replace(token) {
             None => Ok(()),
@@ -163,6 +176,12 @@ impl Places {
 
     /// Takes tokens out of what is forwarded: `Authorization` whole, since a back end could take another scheme's.
     pub(crate) fn remove(&self, request: &mut Request) {
+        if self.forward {
+            return;
+        }
+        if let [Place::Bearer] = &*self.list {
+            return request.head.remove_id(FieldId::Authorization);
+        }
         for name in self.removed() {
             request.head.remove(name);
         }

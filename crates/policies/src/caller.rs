@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use daemun_config::diagnostic;
 use daemun_pipeline::exchange::{CONSUMER_NAME, CONSUMER_ROLES};
-use daemun_pipeline::head::{Field, is_value};
+use daemun_pipeline::head::Field;
+use daemun_pipeline::identity::{is_sendable, is_sent_role};
 use daemun_pipeline::{BuildContext, Consumer, ConsumerId, Directory, Exchange, FieldId, Head, Identity, Span};
 
 /// Consumers whose name or roles cannot be sent in a header.
@@ -14,9 +15,8 @@ pub(crate) struct Unsendable(Vec<String>);
 impl Unsendable {
     /// Those of a directory.
     pub(crate) fn of(directory: &Directory) -> Unsendable {
-        let fits = |consumer: &Consumer| {
-            is_sendable(&consumer.name) && consumer.roles.iter().all(|role| is_sendable(role) && !role.contains(','))
-        };
+        let fits =
+            |consumer: &Consumer| is_sendable(&consumer.name) && consumer.roles.iter().all(|role| is_sent_role(role));
         Unsendable(directory.iter().filter(|(_, c)| !fits(c)).map(|(_, c)| c.name.clone()).collect())
     }
 
@@ -43,11 +43,6 @@ pub(crate) fn agrees(exchange: &Exchange, consumer: ConsumerId) -> bool {
     exchange.consumer.is_none_or(|known| known == consumer)
 }
 
-/// Whether text can be sent in a header.
-pub(crate) fn is_sendable(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(is_value) && text.trim() == text
-}
-
 /// Notes a caller that a credential tells of beyond the configuration, and tells the upstream. One that is a consumer of the
 /// configuration must be there; one that is none joins the consumer that another authenticator found. False, with nothing noted, when
 /// that is not so, when another authenticator found somebody else, when its name cannot be sent, or when it has the name of a consumer of
@@ -59,16 +54,13 @@ pub(crate) fn note_identity(exchange: &mut Exchange, identity: &Arc<Identity>) -
         return false;
     }
     let told = exchange.is_known();
-    let consumer = match identity.consumer.as_deref() {
-        Some(name) => {
-            let found = exchange.directory.as_ref().and_then(|known| known.find(name));
-            let Some(found) = found.filter(|found| agrees(exchange, *found)) else { return false };
-            Some(found)
-        }
-        None => exchange.consumer,
+    let named = exchange.directory.as_ref().and_then(|known| known.named(identity));
+    let consumer = match (&identity.consumer, named) {
+        (Some(_), Some(found)) if agrees(exchange, found) => Some(found),
+        (Some(_), _) => return false,
+        (None, _) => exchange.consumer,
     };
-    let takes_name = || exchange.directory.as_ref().is_some_and(|known| known.find(&identity.subject).is_some());
-    if consumer.is_none() && (!is_sendable(&identity.subject) || takes_name()) {
+    if consumer.is_none() && (named.is_some() || !identity.is_sendable()) {
         return false;
     }
     // who is told of by another authenticator as well has the roles of both
@@ -89,14 +81,21 @@ pub(crate) fn note_identity(exchange: &mut Exchange, identity: &Arc<Identity>) -
     let known = directory.zip(consumer).and_then(|(directory, consumer)| directory.get(consumer));
     exchange.consumer_text = head.tell(CONSUMER_NAME, known.map_or(&*identity.subject, |known| &known.name).as_bytes());
     let own = known.map(|known| known.roles.as_slice()).unwrap_or_default();
-    push_roles(head, own.iter().chain(&identity.roles));
+    push_roles(head, own, identity.sent_roles());
     true
 }
 
 /// Tells the upstream the roles that can be sent, where there are any.
-fn push_roles<'r>(head: &mut Head, roles: impl Iterator<Item = &'r String>) {
+fn push_roles(head: &mut Head, own: &[String], others: &str) {
+    if own.is_empty() {
+        if !others.is_empty() {
+            head.tell(CONSUMER_ROLES, others.as_bytes());
+        }
+        return;
+    }
     let start = head.buf.len();
-    for role in roles.filter(|role| is_sendable(role) && !role.contains(',')) {
+    let others = Some(others).filter(|others| !others.is_empty());
+    for role in own.iter().map(String::as_str).filter(|role| is_sent_role(role)).chain(others) {
         if head.buf.len() > start {
             head.buf.push(b',');
         }

@@ -8,6 +8,8 @@ pub(crate) use daemun_config::decode::{ClaimPath, ClaimValue};
 use daemun_pipeline::Identity;
 use serde_json::{Map, Value};
 
+use crate::strict_json::{Json, Members};
+
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;
 /// Bytes of the name of a caller.
@@ -27,10 +29,10 @@ impl Wanted {
         Wanted { path, values: texts.iter().map(|text| ClaimValue::of(Value::String(text.clone()))).collect() }
     }
 
-    fn is_met(&self, claims: &Map<String, Value>) -> bool {
-        let one_of = |found: &Value| self.values.iter().any(|wanted| wanted.is(found));
-        match self.path.find(claims) {
-            Some(Value::Array(list)) => list.iter().any(one_of),
+    fn is_met(&self, claims: &Members<'_>) -> bool {
+        let one_of = |found: &Json<'_>| self.values.iter().any(|wanted| found.is(wanted.value()));
+        match find(&self.path, claims) {
+            Some(Json::List(list)) => list.iter().any(one_of),
             Some(found) => one_of(found),
             None => false,
         }
@@ -111,18 +113,18 @@ impl Rules {
     ///
     /// # Errors
     /// Why they do not.
-    pub(crate) fn check(&self, claims: &Map<String, Value>, now: u64) -> Result<Span, Unfit> {
+    pub(crate) fn check(&self, claims: &Members<'_>, now: u64) -> Result<Span, Unfit> {
         let span = self.check_times(claims, now)?;
         self.check_issuer(claims)?;
         self.check_audience(claims)?;
-        if let Some(missing) = self.required.iter().find(|path| path.find(claims).is_none_or(Value::is_null)) {
+        if let Some(missing) = self.required.iter().find(|path| matches!(find(path, claims), None | Some(Json::Null))) {
             return Err(Unfit::Missing(missing.as_str().into()));
         }
         self.check_wanted(claims).map(|()| span)
     }
 
     /// Whether claims have the values that are wanted, whatever else they say.
-    pub(crate) fn check_wanted(&self, claims: &Map<String, Value>) -> Result<(), Unfit> {
+    pub(crate) fn check_wanted(&self, claims: &Members<'_>) -> Result<(), Unfit> {
         match self.wanted.iter().find(|wanted| !wanted.is_met(claims)) {
             Some(unmet) => Err(Unfit::Value(unmet.path.as_str().into())),
             None => Ok(()),
@@ -130,18 +132,18 @@ impl Rules {
     }
 
     /// Whether the issuer is the one that is configured; may be asked of claims that are not proven.
-    pub(crate) fn check_issuer(&self, claims: &Map<String, Value>) -> Result<(), Unfit> {
+    pub(crate) fn check_issuer(&self, claims: &Members<'_>) -> Result<(), Unfit> {
         let Some(issuer) = &self.issuer else { return Ok(()) };
         match claims.get("iss") {
-            Some(Value::String(found)) if **found == **issuer => Ok(()),
-            Some(Value::String(_)) => Err(Unfit::Issuer),
+            Some(Json::Text(found)) if **found == **issuer => Ok(()),
+            Some(Json::Text(_)) => Err(Unfit::Issuer),
             Some(_) => Err(Unfit::Type("iss".into())),
             None => Err(Unfit::Missing("iss".into())),
         }
     }
 
     /// Whether the times are right; may be asked of claims that are not proven.
-    pub(crate) fn check_times(&self, claims: &Map<String, Value>, now: u64) -> Result<Span, Unfit> {
+    pub(crate) fn check_times(&self, claims: &Members<'_>, now: u64) -> Result<Span, Unfit> {
         let leeway = u64::try_from(self.leeway.as_nanos()).unwrap_or(u64::MAX);
         let (expires, begins, issued) = (time(claims, "exp")?, time(claims, "nbf")?, time(claims, "iat")?);
         let span = Span {
@@ -167,15 +169,15 @@ impl Rules {
         Ok(span)
     }
 
-    fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), Unfit> {
+    fn check_audience(&self, claims: &Members<'_>) -> Result<(), Unfit> {
         if self.audience.is_empty() {
             return Ok(());
         }
         let is_ours = |found: &str| self.audience.iter().any(|own| own == found);
         let found = match claims.get("aud") {
-            Some(Value::String(one)) => is_ours(one),
-            Some(Value::Array(list)) if list.iter().all(Value::is_string) => {
-                list.iter().filter_map(Value::as_str).any(is_ours)
+            Some(Json::Text(one)) => is_ours(one),
+            Some(Json::List(list)) if list.iter().all(|one| one.as_str().is_some()) => {
+                list.iter().filter_map(Json::as_str).any(is_ours)
             }
             Some(_) => return Err(Unfit::Type("aud".into())),
             None => return Err(Unfit::Missing("aud".into())),
@@ -185,12 +187,13 @@ impl Rules {
 }
 
 /// A NumericDate (RFC 7519, section 2) in nanoseconds; years beyond those that can be told are the last of them.
-fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, Unfit> {
+fn time(claims: &Members<'_>, name: &str) -> Result<Option<u64>, Unfit> {
     let Some(value) = claims.get(name) else { return Ok(None) };
-    if let Some(whole) = value.as_u64() {
+    let Json::Number(number) = value else { return Err(Unfit::Type(name.into())) };
+    if let Some(whole) = number.as_u64() {
         return Ok(Some(whole.saturating_mul(SECOND)));
     }
-    match value.as_f64() {
+    match number.as_f64() {
         Some(seconds) if seconds.is_finite() && seconds >= 0.0 => Ok(Some((seconds * 1e9) as u64)),
         _ => Err(Unfit::Type(name.into())),
     }
@@ -210,14 +213,23 @@ pub(crate) struct Telling {
 }
 
 impl Telling {
-    /// Who calls.
+    /// Who calls, with all that is said of it.
     ///
     /// # Errors
     /// When the claims do not tell.
     pub(crate) fn identity(&self, claims: Map<String, Value>) -> Result<Identity, Unfit> {
-        let name = |path: &ClaimPath| match path.find(&claims) {
-            Some(Value::String(name)) if (1..=LONGEST_SUBJECT).contains(&name.len()) => Ok(Some(name.as_str().into())),
-            Some(Value::Null) | None => Ok(None),
+        let identity = self.bearer(&Members::of(&claims))?;
+        Ok(Identity { claims: claims.into(), ..identity })
+    }
+
+    /// Who calls, without the claims.
+    ///
+    /// # Errors
+    /// When the claims do not tell.
+    pub(crate) fn bearer(&self, claims: &Members<'_>) -> Result<Identity, Unfit> {
+        let name = |path: &ClaimPath| match find(path, claims) {
+            Some(Json::Text(name)) if (1..=LONGEST_SUBJECT).contains(&name.len()) => Ok(Some((&**name).into())),
+            Some(Json::Null) | None => Ok(None),
             Some(_) => Err(Unfit::Subject(path.as_str().into())),
         };
         let mut subject: Option<Box<str>> = None;
@@ -241,9 +253,9 @@ impl Telling {
                 ));
             }
         };
-        let listed = |path: &ClaimPath| path.find(&claims).map(list).unwrap_or_default();
-        let scopes = self.scopes.iter().find_map(|path| path.find(&claims)).map(words).unwrap_or_default();
-        let id = claims.get("jti").and_then(Value::as_str).filter(|id| id.len() <= LONGEST_SUBJECT).map(Into::into);
+        let listed = |path: &ClaimPath| find(path, claims).map(list).unwrap_or_default();
+        let scopes = self.scopes.iter().find_map(|path| find(path, claims)).map(words).unwrap_or_default();
+        let id = claims.get("jti").and_then(Json::as_str).filter(|id| id.len() <= LONGEST_SUBJECT).map(Into::into);
         Ok(Identity {
             subject,
             consumer,
@@ -252,25 +264,37 @@ impl Telling {
             tags: Vec::new(),
             scopes,
             credential: id,
-            claims,
+            ..Identity::default()
         })
     }
 }
 
+/// What stands at a path, as [`ClaimPath::find`] finds it.
+fn find<'c, 't>(path: &ClaimPath, claims: &'c Members<'t>) -> Option<&'c Json<'t>> {
+    if let Some(found) = claims.get(path.as_str()) {
+        return Some(found);
+    }
+    let (first, rest) = path.as_str().split_once('.')?;
+    rest.split('.').try_fold(claims.get(first)?, |value, name| match value {
+        Json::Members(members) => members.get(name),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::Text(_) | Json::List(_) => None,
+    })
+}
+
 /// The texts of a list, or one text.
-fn list(value: &Value) -> Vec<String> {
+fn list(value: &Json<'_>) -> Vec<String> {
     match value {
-        Value::String(one) => vec![one.clone()],
-        Value::Array(list) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
+        Json::Text(one) => vec![one.clone().into_owned()],
+        Json::List(list) => list.iter().filter_map(Json::as_str).map(str::to_owned).collect(),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::Members(_) => Vec::new(),
     }
 }
 
 /// The same, where one text holds words with spaces between them (RFC 6749, section 3.3).
-fn words(value: &Value) -> Vec<String> {
+fn words(value: &Json<'_>) -> Vec<String> {
     match value {
-        Value::String(words) => words.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => list(value),
+        Json::Text(words) => words.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect(),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::List(_) | Json::Members(_) => list(value),
     }
 }
 
@@ -282,6 +306,10 @@ mod tests {
 
     fn claims(text: &str) -> Map<String, Value> {
         serde_json::from_str(text).unwrap()
+    }
+
+    fn members(text: &str) -> Members<'_> {
+        crate::strict_json::read_members(text.as_bytes()).unwrap()
     }
 
     fn rules() -> Rules {
@@ -307,14 +335,14 @@ mod tests {
             (r#"{"iat":1800000031}"#, Some(Unfit::Future)),
             (r#"{"iat":[]}"#, Some(Unfit::Type("iat".into()))),
         ] {
-            assert_eq!(rules().check(&claims(text), NOW).err(), expected, "{text}");
+            assert_eq!(rules().check(&members(text), NOW).err(), expected, "{text}");
         }
     }
 
     #[test]
     fn claims_hold_until_they_expire_and_not_before_they_begin() {
         let text = r#"{"nbf":1800000010,"iat":1800000020,"exp":1800000100}"#;
-        let span = rules().check(&claims(text), NOW).unwrap();
+        let span = rules().check(&members(text), NOW).unwrap();
         assert_eq!(span, Span { from: 1_799_999_990 * SECOND, until: 1_800_000_130 * SECOND });
         assert!(span.holds(NOW) && span.holds(1_800_000_129 * SECOND));
         assert!(!span.holds(1_800_000_130 * SECOND) && !span.holds(1_799_999_989 * SECOND));
@@ -329,7 +357,7 @@ mod tests {
             (r#"{"exp":1800000061}"#, Some(Unfit::Missing("iat".into()))),
             (r#"{"iat":1800000000}"#, Some(Unfit::Missing("exp".into()))),
         ] {
-            assert_eq!(rules.check(&claims(text), NOW).err(), expected, "{text}");
+            assert_eq!(rules.check(&members(text), NOW).err(), expected, "{text}");
         }
     }
 
@@ -348,7 +376,7 @@ mod tests {
             (r#"{"iss":"https://a","aud":{"x":1}}"#, Some(Unfit::Type("aud".into()))),
             (r#"{"iss":"https://a"}"#, Some(Unfit::Missing("aud".into()))),
         ] {
-            assert_eq!(rules.check(&claims(text), NOW).err(), expected, "{text}");
+            assert_eq!(rules.check(&members(text), NOW).err(), expected, "{text}");
         }
     }
 
@@ -372,7 +400,7 @@ mod tests {
             (r#"{"jti":"1","azp":"app"}"#, Some(Unfit::Value("a.b".into()))),
             (r#"{"jti":"1","a":{"b":true}}"#, Some(Unfit::Value("azp".into()))),
         ] {
-            assert_eq!(rules.check(&claims(text), NOW).err(), expected, "{text}");
+            assert_eq!(rules.check(&members(text), NOW).err(), expected, "{text}");
         }
     }
 
@@ -393,7 +421,7 @@ mod tests {
         assert_eq!(identity.roles, ["a", "b c"]);
         assert_eq!(identity.groups, ["staff of all"]);
         assert_eq!(identity.scopes, ["r", "w"]);
-        assert_eq!(identity.claims, claims(text));
+        assert_eq!(*identity.claims, claims(text));
         let of = |text: &str| telling.identity(claims(text)).map(|identity| identity.subject);
         assert_eq!(of(r#"{"client_id":"job","scope":"a  b"}"#).as_deref(), Ok("job"));
         assert_eq!(of("{}"), Err(Unfit::Missing("sub".into())));

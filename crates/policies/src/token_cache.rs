@@ -101,13 +101,12 @@ impl TokenCache {
     #[inline]
     fn tag(&self, token: &[u8]) -> u64 {
         let tail = token.get(token.len().saturating_sub(TAIL)..).unwrap_or_default();
+        let (words, rest) = tail.as_chunks::<8>();
+        let mut last = [0; 8];
+        last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
         let mut state = self.seeds[0] ^ token.len() as u64;
-        for chunk in tail.chunks(8) {
-            let mut bytes = [0; 8];
-            for (to, from) in bytes.iter_mut().zip(chunk) {
-                *to = *from;
-            }
-            let wide = u128::from(state ^ u64::from_le_bytes(bytes)) * u128::from(self.seeds[1] | 1);
+        for word in words.iter().chain((!rest.is_empty()).then_some(&last)) {
+            let wide = u128::from(state ^ u64::from_le_bytes(*word)) * u128::from(self.seeds[1] | 1);
             state = (wide as u64) ^ ((wide >> 64) as u64);
         }
         state.max(1)

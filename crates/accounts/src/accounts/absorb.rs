@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use daemun_pipeline::Identity;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{ACCESS, Accounts, USER};
 use crate::change::{Change, GrantRow, TokenRow};
@@ -76,8 +76,9 @@ impl Accounts {
             groups: list("groups"),
             tags: Vec::new(),
             scopes: scopes.clone(),
-            claims: said.get("claims").and_then(Value::as_object).cloned().unwrap_or_else(Map::new),
+            claims: said.get("claims").and_then(Value::as_object).cloned().unwrap_or_default().into(),
             credential: Some(row.credential.as_str().into()),
+            ..Identity::default()
         };
         let grant = Arc::new(Grant {
             id: row.id,

@@ -92,6 +92,12 @@ impl ClaimValue {
         Self(value)
     }
 
+    /// What it is.
+    #[must_use]
+    pub fn value(&self) -> &Value {
+        &self.0
+    }
+
     /// Whether a claim is this.
     #[must_use]
     pub fn is(&self, found: &Value) -> bool {

@@ -585,11 +585,18 @@ fn kept_accounts(
     Ok(accounts)
 }
 
+/// Bytes of a store whose callers are found as fast in small pages; those of larger ones lie too far apart.
+const SMALL_STORE: u64 = 32 << 20;
+
 /// Opens the store, where there is one and it is not open yet, and has the accounts kept there.
 fn keep(accounts: &Arc<Accounts>, config: &StoreConfig, clock: &Clock, events: &Events) -> Result<(), String> {
     let Some(path) = config.path.as_ref().filter(|_| !accounts.is_kept()) else { return Ok(()) };
     let durability = if config.power { Durability::Power } else { Durability::Process };
     let failed = |error: StoreError| format!("the store cannot be opened: {error}");
+    // before anything of it is in memory
+    if path.metadata().is_ok_and(|found| found.len() > SMALL_STORE) {
+        daemun_sys::allow_huge_pages(true);
+    }
     let store = Sqlite::open(path, durability).map_err(failed)?;
     let (clock, events) = (clock.clone(), events.clone());
     let now = move || clock.wall(clock.now()) / 1_000_000;

@@ -104,7 +104,7 @@ fn with_claims() -> Exchange {
         groups: texts(&["staff"]),
         tags: texts(&["internal"]),
         scopes: texts(&["orders:read", "orders:write"]),
-        claims: claims.as_object().unwrap().clone(),
+        claims: claims.as_object().unwrap().clone().into(),
         credential: Some("key-7".into()),
         ..Identity::default()
     }));
@@ -185,7 +185,7 @@ fn claims_that_are_too_large_are_not_gone_through() {
     let many = vec![serde_json::Value::from("x".repeat(100)); 20_000];
     let claims = serde_json::json!({ "many": many, "small": "a" });
     let claims = claims.as_object().unwrap().clone();
-    exchange.identity = Some(Arc::new(Identity { claims, ..Identity::default() }));
+    exchange.identity = Some(Arc::new(Identity { claims: claims.into(), ..Identity::default() }));
     let fault = |text: &str| parse(text).unwrap().test(&exchange).unwrap_err().reason;
     assert_eq!(fault("consumer.claims.many.exists(item, item == 'a')"), Reason::ExpressionCost);
     assert_eq!(fault("consumer.claims.exists(name, name == 'a')"), Reason::ExpressionCost);

@@ -13,7 +13,7 @@ use form_urlencoded::Serializer;
 use tokio::sync::watch;
 
 use crate::claims::{Rules, Span, Telling, Unfit};
-use crate::strict_json::read_object;
+use crate::strict_json::{Members, read_object};
 use crate::token_cache::TokenCache;
 
 /// Bytes of an answer.
@@ -192,7 +192,8 @@ impl Asker {
             self.refused.keep(digest, Span { from: 0, until: kept }, 0, &self.nobody, now);
             return Ok(Said::Inactive);
         }
-        let judged = self.rules.check(&answer, now).and_then(|span| Ok((span, self.telling.identity(answer)?)));
+        let span = self.rules.check(&Members::of(&answer), now);
+        let judged = span.and_then(|span| Ok((span, self.telling.identity(answer)?)));
         Ok(match judged {
             Ok((span, identity)) => {
                 let identity = Arc::new(identity);

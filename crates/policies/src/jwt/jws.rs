@@ -2,10 +2,9 @@
 //! key and no claim.
 
 use data_encoding::BASE64URL_NOPAD;
-use serde_json::{Map, Value};
 
 use super::algorithm::Algorithm;
-use crate::strict_json::read_object;
+use crate::strict_json::{Json, read_members};
 
 /// Bytes of a token's header, decoded.
 const LONGEST_HEADER: usize = 8 << 10;
@@ -71,18 +70,18 @@ impl<'t> Jws<'t> {
     /// # Errors
     /// When it is malformed.
     pub fn parse(text: &'t [u8]) -> Result<Jws<'t>, Malformed> {
-        let mut parts = text.split(|&b| b == b'.');
-        let (Some(header), Some(payload), Some(signature), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
+        let mut points = memchr::memchr_iter(b'.', text);
+        let (Some(first), Some(second), None) = (points.next(), points.next(), points.next()) else {
             return Err(Malformed::Parts);
         };
+        let part = |from: usize, to: usize| text.get(from..to).ok_or(Malformed::Parts);
+        let (header, payload) = (part(0, first)?, part(first + 1, second)?);
+        let (signed, signature) = (part(0, second)?, part(second + 1, text.len())?);
         if header.len() > LONGEST_HEADER {
             return Err(Malformed::Header);
         }
-        let signed = text.get(..header.len() + 1 + payload.len()).ok_or(Malformed::Parts)?;
-        let header = read_object(&decoded(header)?).ok_or(Malformed::Header)?;
-        Ok(Jws { header: Header::of(&header)?, signed, payload: decoded(payload)?, signature: decoded(signature)? })
+        let header = Header::read(&decoded(header)?)?;
+        Ok(Jws { header, signed, payload: decoded(payload)?, signature: decoded(signature)? })
     }
 }
 
@@ -92,13 +91,14 @@ pub(super) fn decoded(part: &[u8]) -> Result<Vec<u8>, Malformed> {
 }
 
 impl Header {
-    fn of(members: &Map<String, Value>) -> Result<Header, Malformed> {
-        if members.contains_key("crit") || members.contains_key("b64") {
+    fn read(text: &[u8]) -> Result<Header, Malformed> {
+        let members = read_members(text).ok_or(Malformed::Header)?;
+        if members.get("crit").or(members.get("b64")).is_some() {
             return Err(Malformed::Critical);
         }
         let text = |name: &str| match members.get(name) {
             None => Ok(None),
-            Some(Value::String(text)) if text.len() <= LONGEST_KID => Ok(Some(text.as_str())),
+            Some(Json::Text(text)) if text.len() <= LONGEST_KID => Ok(Some(&**text)),
             Some(_) => Err(Malformed::Member),
         };
         let algorithm = text("alg")?.and_then(Algorithm::of).ok_or(Malformed::Algorithm)?;

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use daemun_pipeline::Identity;
+use daemun_pipeline::{Claims, Identity};
 use serde_json::{Map, Value};
 
 use super::jws::{Jws, Malformed};
 use super::keys::{KeySet, Unverified};
 use super::remote::Remote;
-use crate::claims::{Rules, Span, Telling, Unfit};
-use crate::strict_json::read_object;
+use crate::claims::{Rules, Telling, Unfit};
+use crate::strict_json::{Members, read_members, read_object};
 use crate::token_cache::TokenCache;
 
 /// Where keys come from.
@@ -83,19 +83,30 @@ impl Verifier {
     /// # Errors
     /// Why it is not taken.
     pub(crate) fn verify(&self, token: &[u8], now: u64, remember: bool) -> Result<Arc<Identity>, Refused> {
-        let (claims, span, key) = self.claims(token, now)?;
-        let identity = Arc::new(self.telling.identity(claims).map_err(Refused::Unfit)?);
+        let (payload, key) = self.proven(token, now)?;
+        let claims = read_members(payload.as_bytes()).ok_or(Refused::Payload)?;
+        let span = self.rules.check(&claims, now).map_err(Refused::Unfit)?;
+        let bearer = self.telling.bearer(&claims).map_err(Refused::Unfit)?;
+        let identity = Arc::new(Identity { claims: Claims::of_text(payload.into()), ..bearer });
         if remember {
             self.known.keep(token, span, key, &identity, now);
         }
         Ok(identity)
     }
 
-    /// What a token says, how long it holds, and which key it was verified with.
+    /// What a token says.
     ///
     /// # Errors
     /// Why it is not taken.
-    pub(crate) fn claims(&self, token: &[u8], now: u64) -> Result<(Map<String, Value>, Span, u64), Refused> {
+    pub(crate) fn claims(&self, token: &[u8], now: u64) -> Result<Map<String, Value>, Refused> {
+        let (payload, _) = self.proven(token, now)?;
+        let claims = read_object(payload.as_bytes()).ok_or(Refused::Payload)?;
+        self.rules.check(&Members::of(&claims), now).map_err(Refused::Unfit)?;
+        Ok(claims)
+    }
+
+    /// The text of what a token says, and which key it was verified with.
+    fn proven(&self, token: &[u8], now: u64) -> Result<(String, u64), Refused> {
         if token.len() > self.max_size {
             return Err(Refused::TooLong);
         }
@@ -113,19 +124,17 @@ impl Verifier {
             }
         };
         let key = match keys.verify(&jws) {
-            Ok(key) => key,
+            Ok(key) => key.serial(),
             Err(Unverified::UnknownKey) => return Err(self.of_unknown_key(&jws, now)),
             Err(why) => return Err(Refused::Unverified(why)),
         };
-        let claims = read_object(&jws.payload).ok_or(Refused::Payload)?;
-        let span = self.rules.check(&claims, now).map_err(Refused::Unfit)?;
-        Ok((claims, span, key.serial()))
+        String::from_utf8(jws.payload).map(|payload| (payload, key)).map_err(|_| Refused::Payload)
     }
 
     /// A token that could not be valid with any key is no reason to ask for more of them.
     #[cold]
     fn of_unknown_key(&self, jws: &Jws<'_>, now: u64) -> Refused {
-        let Some(claims) = read_object(&jws.payload) else { return Refused::Payload };
+        let Some(claims) = read_members(&jws.payload) else { return Refused::Payload };
         match self.rules.check_issuer(&claims).and_then(|()| self.rules.check_times(&claims, now)) {
             Err(why) => Refused::Unfit(why),
             Ok(_) => Refused::Unverified(Unverified::UnknownKey),

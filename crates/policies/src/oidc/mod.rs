@@ -29,6 +29,7 @@ use crate::claims::{ClaimPath, Span, Telling, Wanted};
 use crate::cors::Origin;
 use crate::replay::Replay;
 use crate::set_cookie::set_cookie;
+use crate::strict_json::Members;
 use crate::token_cache::TokenCache;
 use cookies::{Cookies, Held, Which};
 use provider::{Failed, Provider, Settings};
@@ -293,7 +294,7 @@ impl Oidc {
             return Ok(known);
         }
         let (session, newest) = self.open(text, exchange)?;
-        self.provider.wanted.check_wanted(&session.claims).map_err(|_| Without::Nobody)?;
+        self.provider.wanted.check_wanted(&Members::of(&session.claims)).map_err(|_| Without::Nobody)?;
         let mut identity = self.telling.identity(session.claims.clone()).map_err(|_| Without::Nobody)?;
         identity.credential = Some(HEXLOWER.encode(&session.id).into());
         let identity = Arc::new(identity);

@@ -21,7 +21,7 @@ use crate::jwt::jws::Jws;
 use crate::jwt::keys::Unverified;
 use crate::jwt::remote::{Published, Remote};
 use crate::jwt::verifier::{Keys, Refused, Verifier};
-use crate::strict_json::read_object;
+use crate::strict_json::{Members, read_object};
 use crate::token_cache::TokenCache;
 
 /// Bytes of an answer.
@@ -244,7 +244,9 @@ impl Provider {
         if self.userinfo {
             self.ask_userinfo(endpoints, access, &mut claims).await?;
         }
-        self.wanted.check(&claims, now).map_err(|why| Failed::Refused(format!("the login is not taken: {why}")))?;
+        self.wanted
+            .check(&Members::of(&claims), now)
+            .map_err(|why| Failed::Refused(format!("the login is not taken: {why}")))?;
         // where it says nothing, it has granted what was asked for (RFC 6749, section 5.1)
         let granted = match answer.get("scope") {
             None | Some(Value::Null) => Some(asked.scopes),
@@ -380,7 +382,7 @@ impl Provider {
             }
         }
         let no_keys = || self.away("there are no keys of it yet");
-        let (claims, ..) = found.map_err(|why| if why == Refused::NoKeys { no_keys() } else { not_taken(&why) })?;
+        let claims = found.map_err(|why| if why == Refused::NoKeys { no_keys() } else { not_taken(&why) })?;
         self.check(&claims, login)?;
         if let Some(hash) = claims.get("at_hash") {
             let jws = Jws::parse(token).map_err(|why| not_taken(&Refused::Malformed(why)))?;

@@ -99,7 +99,8 @@ fn what_a_credential_brings_along_counts_as_well() {
         })
         .as_object()
         .unwrap()
-        .clone(),
+        .clone()
+        .into(),
         ..Identity::default()
     };
     for (rule, passes) in [

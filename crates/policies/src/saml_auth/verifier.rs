@@ -12,6 +12,7 @@ use super::signed::{self, ALGORITHMS};
 use super::{Denied, Refused};
 use crate::claims::{ClaimPath, Rules, Span, Telling, Wanted};
 use crate::jwt::keys::{KeySet, MOST_SIGNERS};
+use crate::strict_json::Members;
 
 /// Bytes of a file with certificates.
 const MOST_BYTES: u64 = 1 << 20;
@@ -129,7 +130,7 @@ impl Verifier {
         let signed = signed::verify(&text, &self.keys)?;
         let said = said::read(&signed.text)?;
         let span = self.judge(&said, now)?;
-        self.rules.check_wanted(&said.claims).map_err(Denied::Unfit)?;
+        self.rules.check_wanted(&Members::of(&said.claims)).map_err(Denied::Unfit)?;
         Ok(Proven {
             identity: self.telling.identity(said.claims).map_err(Denied::Unfit)?,
             issuer: said.issuer,

@@ -109,7 +109,7 @@ fn policies_decide_by_role_method_path_address_and_route() {
     let token = |scopes: &[&str], tenant: &str| Identity {
         subject: "alice".into(),
         scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
-        claims: json!({ "tenant": tenant, "share": 0.5, "none": null }).as_object().unwrap().clone(),
+        claims: json!({ "tenant": tenant, "share": 0.5, "none": null }).as_object().unwrap().clone().into(),
         ..Identity::default()
     };
     for (scopes, tenant, field, expected) in [

@@ -100,7 +100,7 @@ fn the_service_is_told_what_is_asked_and_by_whom() {
     exchange.identity = Some(Arc::new(Identity {
         subject: "alice".into(),
         scopes: vec!["orders:write".to_owned()],
-        claims: json!({ "tenant": "shop" }).as_object().unwrap().clone(),
+        claims: json!({ "tenant": "shop" }).as_object().unwrap().clone().into(),
         ..Identity::default()
     }));
     assert_eq!(chain.status(&mut exchange), 0);

@@ -13,13 +13,13 @@ use daemun_accounts::{Bound, Trouble, text};
 use daemun_config::decode::WebUrl;
 use daemun_config::diagnostic;
 use daemun_config::model::{GrantType, TokenService};
+use daemun_pipeline::identity::is_sendable;
 use daemun_pipeline::{Answer, BuildContext, Exchange, Explanation, Fault, Reason, Stop};
 use form_urlencoded::Serializer;
 
 pub(super) use redeem::{Shown, of_client};
 
 use super::{Tokens, millis};
-use crate::caller::is_sendable;
 use crate::claims::{Telling, Wanted};
 use crate::oidc::cookies::{Cookies, Held, Which};
 use crate::oidc::login::to_address;

@@ -421,8 +421,8 @@ fn identity_of(user: &User) -> Identity {
         groups: user.groups.clone(),
         tags: user.tags.clone(),
         scopes: user.scopes.clone(),
-        claims: serde_json::Map::new(),
         credential: Some(user.credential.as_str().into()),
+        ..Identity::default()
     }
 }
 
