@@ -54,6 +54,13 @@ pub(crate) fn is_sendable(text: &str) -> bool {
 /// the configuration without being said to be one: it would be taken for that one wherever callers are told by name. The request is then to be
 /// refused.
 pub(crate) fn note_identity(exchange: &mut Exchange, identity: &Arc<Identity>) -> bool {
+    // the roles that were told before are those of the consumer, which stay, and of the identity, which this one takes the place of
+    let same_roles = exchange.identity.as_ref().map_or(&[][..], |known| &known.roles) == identity.roles;
+    note_anew(exchange, identity, !same_roles)
+}
+
+/// The same; `anew` is whether what the upstream was told of the same caller is not what it is to be told.
+fn note_anew(exchange: &mut Exchange, identity: &Arc<Identity>, anew: bool) -> bool {
     let is_same = |known: &Arc<Identity>| known.subject == identity.subject && known.consumer == identity.consumer;
     if exchange.identity.as_ref().is_some_and(|known| !is_same(known)) {
         return false;
@@ -71,9 +78,7 @@ pub(crate) fn note_identity(exchange: &mut Exchange, identity: &Arc<Identity>) -
     if consumer.is_none() && (!is_sendable(&identity.subject) || takes_name()) {
         return false;
     }
-    // who is told of by another authenticator as well has the roles of both
-    let extends = consumer.is_some() && identity.consumer.is_none();
-    if told && (!extends || identity.roles.is_empty()) && exchange.consumer == consumer {
+    if told && !anew && exchange.consumer == consumer {
         exchange.identity = Some(Arc::clone(identity));
         return true;
     }
@@ -126,9 +131,9 @@ fn join(exchange: &mut Exchange, consumer: ConsumerId) {
     }
     exchange.consumer = Some(consumer);
     if let Some(identity) = exchange.identity.take() {
-        // what is told anew is of both
+        // so far it was told by the name of the identity
         exchange.consumer_text = Span::default();
-        note_identity(exchange, &identity);
+        note_anew(exchange, &identity, true);
     }
 }
 
@@ -210,5 +215,27 @@ mod tests {
             assert_eq!(told(&exchange), ["X-Consumer-Name: shop-app", "X-Consumer-Roles: buyer,admin"]);
             assert!(exchange.has_role("buyer") && exchange.has_role("admin") && !exchange.has_role("a"));
         }
+    }
+
+    #[test]
+    fn the_upstream_is_told_the_name_and_the_roles_that_are_gone_by_here_whoever_comes_first() {
+        // a consumer's name, though the identity that came before has no roles
+        let mut exchange = asked();
+        assert!(note_identity(&mut exchange, &known("alice", None, &[])));
+        note(&mut exchange, ConsumerId(0), b"shop-app", b"buyer");
+        assert_eq!(exchange.consumer_name(), Some("shop-app"));
+        assert_eq!(told(&exchange), ["X-Consumer-Name: shop-app", "X-Consumer-Roles: buyer"]);
+        // the roles of the identity that counts, of two that are of the same
+        let mut exchange = asked();
+        assert!(note_identity(&mut exchange, &known("alice", None, &["admin"])));
+        assert!(note_identity(&mut exchange, &known("alice", None, &["reader"])));
+        assert!(exchange.has_role("reader") && !exchange.has_role("admin"));
+        assert_eq!(told(&exchange), ["X-Consumer-Name: alice", "X-Consumer-Roles: reader"]);
+        // and those that a token of the consumer has beyond it
+        let mut exchange = asked();
+        note(&mut exchange, ConsumerId(0), b"shop-app", b"buyer");
+        assert!(note_identity(&mut exchange, &known("x", Some("shop-app"), &["writer"])));
+        assert!(exchange.has_role("writer"));
+        assert_eq!(told(&exchange), ["X-Consumer-Name: shop-app", "X-Consumer-Roles: buyer,writer"]);
     }
 }

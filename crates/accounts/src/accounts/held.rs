@@ -100,11 +100,17 @@ impl Accounts {
     /// When that cannot be made to last; it is in force all the same, until the process ends.
     pub async fn remove_consumer(&self, name: &str, now: u64) -> Result<bool, Trouble> {
         let known = self.consumers.pin().contains_key(name);
+        // with each credential goes what is being given for it now, here or in another process: that may begin behind this
+        let credentials = self.credentials(name).into_iter().map(|held| ("credential", held.credential.id.clone()));
+        let voided: Vec<_> = std::iter::once(("subject", name.to_owned())).chain(credentials).collect();
         self.drop_consumer(name);
         let before = self.behind_all(now);
-        self.void("subject", name, before);
-        let void = Change::Void { name: format!("subject:{name}"), before };
-        let done = self.write(vec![Change::NoConsumer(name.to_owned()), void]).await;
+        let mut changes = vec![Change::NoConsumer(name.to_owned())];
+        for (kind, of) in voided {
+            self.void(kind, &of, before);
+            changes.push(Change::Void { name: format!("{kind}:{of}"), before });
+        }
+        let done = self.write(changes).await;
         // once more: what another process did may have come between
         self.drop_consumer(name);
         done.map(|_| known)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use daemun_pipeline::world::Busy;
 use daemun_pipeline::{
-    Elsewhere, Exchange, FieldId, Flow, Later, OutAnswer, OutCall, OutError, Stop, Upstreams, Verdict, World,
+    Elsewhere, Exchange, FieldId, Flow, Identity, Later, OutAnswer, OutCall, OutError, Stop, Upstreams, Verdict, World,
 };
 
 use crate::service::Service;
@@ -474,6 +474,21 @@ fn a_decision_is_of_the_host_and_the_headers_that_the_service_is_told() {
     ask("cache: { key: authorization, for: 10s }", text, &[text.replace("one.test", "two.test")]);
     let told = "headers: { x-of: '${request.header[\"x-tenant\"]}' }, cache: { key: authorization, for: 10s, any_request: true }";
     ask(told, text, &[text.replace("mill", "bakery"), text.replace("mill", "")]);
+}
+
+#[test]
+fn a_decision_is_of_the_roles_that_the_service_is_told() {
+    let (chain, service) = alone("cache: { key: x-tenant, for: 10s, any_request: true }");
+    let asked = |role: &str| {
+        service.answer("HTTP/1.1 200 OK");
+        let mut exchange = chain.exchange("GET / HTTP/1.1\nHost: a.test\nX-Tenant: mill");
+        let roles = vec![role.to_owned()];
+        let alice = Identity { subject: "alice".into(), roles, ..Identity::default() };
+        assert!(crate::caller::note_identity(&mut exchange, &Arc::new(alice)));
+        assert!(chain.inward(&mut exchange).1.is_ok());
+        service.asked().len()
+    };
+    assert_eq!((asked("admin"), asked("admin"), asked("reader"), asked("reader")), (1, 0, 1, 0));
 }
 
 #[test]

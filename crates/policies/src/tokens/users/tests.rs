@@ -313,3 +313,15 @@ fn a_service_or_policy_without_users_says_so() {
     let chain = bench.build("tokens: shop").unwrap();
     assert_eq!(ask(&chain, &form("alice", PASSWORD, ""), 0).1["error"], "unsupported_grant_type");
 }
+
+#[test]
+fn a_scope_that_was_taken_from_a_user_is_gone_with_the_next_refresh() {
+    let (bench, _, _accounts) = bench();
+    let (_, told) = ask(&bench.build("tokens: shop").unwrap(), &form("alice", PASSWORD, ""), 0);
+    assert_eq!(told["scope"], "read write");
+    let fewer = users("roles: [clerk], groups: [sales], tags: [de]").replace("[read, write]", "[read]");
+    let bench = bench.with_users(Vec::new(), &fewer);
+    let refresh = format!("grant_type=refresh_token&refresh_token={}", told["refresh_token"].as_str().unwrap());
+    let (status, told) = ask(&bench.build("tokens: shop").unwrap(), &refresh, 0);
+    assert_eq!((status, &told["scope"]), (200, &json!("read")), "{told}");
+}
