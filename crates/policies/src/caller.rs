@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use daemun_accounts::Accounts;
 use daemun_config::diagnostic;
 use daemun_pipeline::exchange::{CONSUMER_NAME, CONSUMER_ROLES};
 use daemun_pipeline::head::{Field, is_value};
@@ -98,6 +99,16 @@ fn note_anew(exchange: &mut Exchange, identity: &Arc<Identity>, anew: bool) -> b
     true
 }
 
+/// As [`note_identity`], of a caller whom another service tells of: one with the name of a consumer of the store would be taken for that one
+/// just so, and is refused as well, unless another authenticator found that consumer.
+#[inline]
+pub(crate) fn note_other(exchange: &mut Exchange, identity: &Arc<Identity>, accounts: &Accounts) -> bool {
+    let takes_name = identity.consumer.is_none()
+        && accounts.has_consumer(&identity.subject)
+        && exchange.identity.as_ref().is_none_or(|known| known.subject != identity.subject);
+    !takes_name && note_identity(exchange, identity)
+}
+
 /// Tells the upstream the roles that can be sent, where there are any.
 fn push_roles<'r>(head: &mut Head, roles: impl Iterator<Item = &'r String>) {
     let start = head.buf.len();
@@ -140,7 +151,7 @@ fn join(exchange: &mut Exchange, consumer: ConsumerId) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{consumer, exchange};
+    use crate::testing::{consumer, exchange, wait};
 
     fn known(subject: &str, consumer: Option<&str>, roles: &[&str]) -> Arc<Identity> {
         Arc::new(Identity {
@@ -197,6 +208,21 @@ mod tests {
         assert!(!note_identity(&mut exchange, &known("shop-app", None, &["admin"])));
         assert!(!exchange.is_known() && exchange.consumer_name().is_none() && told(&exchange).is_empty());
         assert!(note_identity(&mut exchange, &known("Shop-App", None, &[])), "names are told apart by case");
+    }
+
+    #[test]
+    fn who_has_the_name_of_a_consumer_of_the_store_is_not_taken_for_it_where_others_tell_of_it() {
+        let accounts = Accounts::in_memory();
+        let partner = daemun_accounts::Consumer { name: "partner".to_owned(), ..daemun_accounts::Consumer::default() };
+        wait(accounts.put_consumer(partner, 0)).unwrap();
+        let mut exchange = asked();
+        assert!(!note_other(&mut exchange, &known("partner", None, &["admin"]), &accounts));
+        assert!(!exchange.is_known() && told(&exchange).is_empty());
+        assert!(note_other(&mut asked(), &known("partners", None, &[]), &accounts));
+        assert!(note_other(&mut asked(), &known("partner", Some("shop-app"), &[]), &accounts));
+        // the consumer itself, by a credential of its own, and another service says the same
+        assert!(note_identity(&mut exchange, &known("partner", None, &["reader"])));
+        assert!(note_other(&mut exchange, &known("partner", None, &[]), &accounts));
     }
 
     #[test]

@@ -28,6 +28,20 @@ impl Accounts {
         self.consumers.pin().get(name).cloned()
     }
 
+    /// Whether the store has a consumer of this name. Costs next to nothing where it has none at all.
+    #[must_use]
+    #[inline]
+    pub fn has_consumer(&self, name: &str) -> bool {
+        !self.consumers.is_empty() && self.consumers.pin().contains_key(name)
+    }
+
+    /// Whether an identity is that of a consumer of the store, by a credential that it has there.
+    #[must_use]
+    pub fn is_of_store(&self, identity: &Identity) -> bool {
+        let credential = identity.credential.as_deref().filter(|_| identity.consumer.is_none());
+        credential.and_then(|id| self.held(id)).is_some_and(|held| *held.credential.consumer == *identity.subject)
+    }
+
     /// All consumers of the store, by name.
     #[must_use]
     pub fn consumers(&self) -> Vec<Consumer> {

@@ -306,6 +306,16 @@ fn the_caller_that_is_named_is_known_or_the_call_is_refused() {
 }
 
 #[test]
+fn a_subject_with_the_name_of_a_consumer_of_the_store_is_not_taken_for_it() {
+    let service = Arc::new(Service::default());
+    let bench = Bench { world: Arc::clone(&service) as Arc<dyn World>, ..Bench::new(Vec::new()) };
+    let chain = bench.build(&format!("forward_auth: {{ {URL}, subject: x-user }}")).unwrap();
+    assert_eq!(ended(&chain, &service, "HTTP/1.1 200 x\nX-User: alice").0, 0);
+    let _accounts = bench.with_stored("alice");
+    assert_eq!(ended(&chain, &service, "HTTP/1.1 200 x\nX-User: alice").0, 401);
+}
+
+#[test]
 fn another_authenticator_must_have_found_the_same_caller() {
     let (chain, service) =
         chain(&format!("{{ key_auth: {{ header: x-key }}, forward_auth: {{ {URL}, consumer: x-consumer }} }}"));

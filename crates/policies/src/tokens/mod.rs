@@ -533,7 +533,7 @@ impl Tokens {
         let Some(refresh) = refresh else { return Err(Refusal::Unknown.into()) };
         let most = self.service.most;
         let held = self.accounts.find(token.as_bytes()).ok_or(Refusal::Unknown)?.grant.identity();
-        if !login::is_still_declared(&self.keys.directory, &held) {
+        if !login::is_still_declared(&self.keys.directory, &held) || self.has_lost_name(&held) {
             return Err(Refusal::Revoked.into());
         }
         let asked = form.get("scope").map(|scopes| scopes.split_ascii_whitespace().map(str::to_owned).collect());
@@ -567,6 +567,13 @@ impl Tokens {
             }
             Err(failed) => Err(failed),
         }
+    }
+
+    /// Whether the holder of a login is no consumer, and a consumer has come to have its name.
+    fn has_lost_name(&self, held: &Identity) -> bool {
+        let is_consumers = || self.keys.directory.find(&held.subject).is_some();
+        held.consumer.is_none()
+            && (is_consumers() || self.accounts.has_consumer(&held.subject) && !self.accounts.is_of_store(held))
     }
 
     /// What is left of the scopes of a login, where some have been taken away since from whoever may have them.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use daemun_accounts::consumer::Credential;
 use daemun_accounts::{Accounts, Consumer as Stored, CredentialKind, Revoked, text};
 use daemun_config::model::{ServiceUrls, SignedTokens, SigningAlgorithm, TokenFormat, TokenMember, TokenService};
-use daemun_pipeline::{Consumer, ConsumerId, Directory, Stop};
+use daemun_pipeline::{Consumer, ConsumerId, Directory, Stop, World};
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
 
@@ -14,6 +14,7 @@ use crate::jwt::Algorithm;
 use crate::jwt::jws::Jws;
 use crate::jwt::keys::KeySet;
 use crate::testing::{Bench, Chain, basic, consumer, token_service, wait};
+use crate::tokens::users::tests::Computing;
 
 const NOW: u64 = 1_800_000_000_000;
 const KEY: &str = "shop-app-key-0001";
@@ -601,4 +602,22 @@ fn who_calls_without_a_credential_revokes_like_anybody_who_has_the_token() {
     exchange.note_consumer(ConsumerId(1), b"b", b"");
     assert!(chain.inward_with(&mut exchange, format!("token={access}").as_bytes()).1.is_err());
     assert_eq!(accounts.check(access.as_bytes(), "shop", NOW).err(), Some(daemun_accounts::Refusal::Revoked));
+}
+
+#[test]
+fn a_flood_of_passwords_keeps_no_signed_token_from_who_has_a_key() {
+    let (mut bench, _accounts) = signing_bench(vec![shop()]);
+    let world = Arc::new(Computing::default());
+    bench.world = Arc::clone(&world) as Arc<dyn World>;
+    if let TokenFormat::Jwt(how) = &mut bench.token_services[0].format {
+        how.algorithm = SigningAlgorithm::Rs256;
+    }
+    let chain = bench.build("tokens: shop").unwrap();
+    let key = format!("X-Api-Key: {KEY}\r\n");
+    token(&chain, &key, "");
+    world.fill(true);
+    let told = token(&chain, &key, "");
+    let (_, _, set) = read(&bench.build("tokens: { service: shop, endpoint: jwks }").unwrap());
+    let keys = KeySet::of_json(set.to_string().as_bytes(), &[Algorithm::Rs256], true).unwrap().set;
+    assert!(keys.verify(&Jws::parse(text_of(&told, "access_token").as_bytes()).unwrap()).is_ok());
 }
