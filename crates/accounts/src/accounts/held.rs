@@ -61,21 +61,27 @@ impl Accounts {
     }
 
     /// Makes a consumer, or changes one: what it may do changes at once, for tokens it has as well. One that is disabled has no good
-    /// credential and no good token.
+    /// credential and no good token. Tokens of somebody else who had the name of one that is new end.
     ///
     /// # Errors
     /// When that cannot be made to last.
     pub async fn put_consumer(&self, consumer: Consumer, now: u64) -> Result<(), Trouble> {
         let mut changes = vec![Change::Consumer(consumer.clone())];
+        let (before, subject) = (self.behind_all(now), format!("subject:{}", consumer.name));
+        let takes_name = !self.has_consumer(&consumer.name) && self.marks.pin().contains_key(&subject);
+        if consumer.disabled || takes_name {
+            changes.push(Change::Void { name: subject, before });
+        }
         if consumer.disabled {
-            let before = self.behind_all(now);
             // in force at once; what gives more waits until it lasts
             self.set_consumer(consumer.clone());
             self.void("subject", &consumer.name, before);
-            changes.push(Change::Void { name: format!("subject:{}", consumer.name), before });
         }
         let disabled = consumer.disabled;
         let done = self.write(changes).await;
+        if done.is_ok() && takes_name {
+            self.void("subject", &consumer.name, before);
+        }
         if done.is_ok() || disabled {
             // once more where it was in force before: what another process did may have come between
             self.set_consumer(consumer);

@@ -72,3 +72,23 @@ fn nothing_is_left_of_a_login_whose_client_has_gone() {
     assert_eq!((accounts.grants.pin().len(), accounts.tokens_of("app"), accounts.tokens()), (0, 0, 0));
     drop(go_on);
 }
+
+#[test]
+fn who_had_the_name_of_a_new_consumer_has_no_token_any_more() {
+    let folder = Folder::new();
+    let accounts = folder.open(NOW);
+    let ann = Asked { consumer: false, credential: "ldap:ann".into(), ..asked("ann") };
+    let issued = wait(accounts.issue(ann, NOW)).unwrap();
+    partner(&accounts, "ben", &[], &["read", "write"]);
+    assert!(check(&accounts, &issued, NOW + 1).is_ok());
+    partner(&accounts, "ann", &[], &["read", "write"]);
+    let own = wait(accounts.issue(of_key("ann", "key:ann"), NOW + 1)).unwrap();
+    // changed, it keeps what it has
+    wait(accounts.put_consumer(Consumer { roles: vec!["a".to_owned()], ..accounts.consumer("ann").unwrap() }, NOW + 2))
+        .unwrap();
+    for accounts in [&accounts, &folder.open(NOW + 2)] {
+        assert_eq!(check(accounts, &issued, NOW + 2), Err(Refusal::Revoked));
+        assert_eq!(refresh(accounts, refresh_text(&issued), NOW + 2), Err(Refusal::Revoked.into()));
+        assert!(check(accounts, &own, NOW + 2).is_ok());
+    }
+}
