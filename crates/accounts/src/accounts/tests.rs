@@ -276,7 +276,7 @@ impl Store for Failing {
     }
 
     fn has_news(&mut self) -> Result<bool, StoreError> {
-        Ok(false)
+        if *self.0.lock().unwrap() { Err(StoreError("the disk is gone".to_owned())) } else { Ok(false) }
     }
 
     fn forget(&mut self, _: u64, _: usize) -> Result<usize, StoreError> {

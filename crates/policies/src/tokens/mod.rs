@@ -481,10 +481,16 @@ impl Tokens {
                 Ok(caller) => Login::Caller(caller),
                 Err(refused) => return self.refuse(&refused),
             },
-            Login::Refresh(shown) => match self.may_refresh(exchange, form, &shown).await {
-                Ok(()) => Login::Refresh(shown),
-                Err(refused) => return self.refuse(&refused),
-            },
+            Login::Refresh(shown) => {
+                let known = match self.accounts.find_anywhere(shown.token.as_bytes()).await {
+                    Ok(known) => known,
+                    Err(failed) => return trouble(&failed),
+                };
+                match self.may_refresh(exchange, form, &shown, known.as_deref()) {
+                    Ok(()) => Login::Refresh(shown),
+                    Err(refused) => return self.refuse(&refused),
+                }
+            }
             Login::Assertion => match self.by_assertion(exchange, form).await {
                 Ok(caller) => Login::Caller(caller),
                 Err(refused) => return self.refuse(&refused),
@@ -602,7 +608,10 @@ impl Tokens {
     async fn revoke(&self, exchange: &mut Exchange, form: &Form) -> Stop {
         let Some(text) = form.get("token") else { return Refused::malformed("`token` is missing").stop() };
         let now = exchange.wall / 1_000_000;
-        let token = self.accounts.find_anywhere(text.as_bytes()).await;
+        let token = match self.accounts.find_anywhere(text.as_bytes()).await {
+            Ok(token) => token,
+            Err(failed) => return trouble(&failed),
+        };
         let Some(token) = token.filter(|token| *token.grant.service == *self.name) else {
             return answer(&json!({}));
         };
@@ -630,7 +639,10 @@ impl Tokens {
     async fn introspect(&self, exchange: &Exchange, form: &Form) -> Stop {
         let Some(text) = form.get("token") else { return Refused::malformed("`token` is missing").stop() };
         let now = exchange.wall / 1_000_000;
-        let token = self.accounts.find_anywhere(text.as_bytes()).await;
+        let token = match self.accounts.find_anywhere(text.as_bytes()).await {
+            Ok(token) => token,
+            Err(failed) => return trouble(&failed),
+        };
         let good = token.filter(|token| {
             let unused = token.kind == Kind::Access || !token.is_spent();
             let good = unused && self.accounts.judge(token, token.kind, &self.name, now).is_ok();

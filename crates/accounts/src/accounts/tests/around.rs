@@ -37,6 +37,16 @@ fn a_login_that_begins_while_its_consumer_is_taken_away_ends_with_it() {
     }
 }
 
+#[test]
+fn a_token_is_not_said_to_be_none_while_another_process_may_have_given_it_out() {
+    let (fails, accounts) = (Arc::new(Mutex::new(false)), Arc::new(Accounts::in_memory()));
+    accounts.keep_in(Box::new(Failing(Arc::clone(&fails))), || NOW, |_| {}).unwrap();
+    let text = Prefix::Access.make().unwrap();
+    assert_eq!(wait(accounts.revoke(&Revoked::Token(text.clone()), None, NOW)), Ok(false));
+    *fails.lock().unwrap() = true;
+    assert!(matches!(wait(accounts.revoke(&Revoked::Token(text), None, NOW)), Err(Trouble::Store(_))));
+}
+
 /// A store that takes nothing before it is let go on.
 struct Slow(std::sync::mpsc::Receiver<()>);
 

@@ -1,7 +1,7 @@
 //! Tokens for one-time codes (RFC 6749, section 4.1.3), and for the refresh tokens that came of them. Knows no browser.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use daemun_accounts::{Bound, Code, Issued, Mint, Refusal, Trouble};
+use daemun_accounts::{Bound, Code, Issued, Mint, Refusal, Token, Trouble};
 use daemun_pipeline::{Exchange, FieldId, Identity};
 use data_encoding::BASE64URL_NOPAD;
 
@@ -110,16 +110,16 @@ impl Tokens {
 
     /// Whether whoever shows a refresh token may have more for it: one that came of a login in a browser is good for the client of that login
     /// alone (RFC 6749, section 6), while there is one, and its user may be let in.
-    pub(in crate::tokens) async fn may_refresh(
+    pub(in crate::tokens) fn may_refresh(
         &self,
         exchange: &Exchange,
         form: &Form,
         shown: &ShownRefresh,
+        known: Option<&Token>,
     ) -> Result<(), Refused> {
-        // one that is not known has nothing that could be asked of it, and may be known a moment later
-        let token = self.accounts.find_anywhere(shown.token.as_bytes()).await;
+        // of one that is not known nothing could be asked, and it may be known a moment later
         let unknown = || Refused::grant(Refusal::Unknown.as_str()).of_header(shown.in_head);
-        let identity = token.map(|token| token.grant.identity()).ok_or_else(unknown)?;
+        let identity = known.map(|token| token.grant.identity()).ok_or_else(unknown)?;
         let Some(id) = of_client(&identity) else { return Ok(()) };
         let Some(client) = self.known_clients.value.find(id) else {
             return Err(Refused::grant("the client of the login is not there any more"));
