@@ -567,14 +567,12 @@ impl Accounts {
     /// Has what a login comes to written. It can be found meanwhile: what is written may come back as news before this returns.
     async fn write_of(&self, grant: &Arc<Grant>, changes: Vec<Change>) -> Result<(), Trouble> {
         self.grants.pin().insert(grant.id, Arc::downgrade(grant));
-        match self.write(changes).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Refusal::Reused.into()),
-            Err(trouble) => {
-                self.drop_empty(std::slice::from_ref(grant));
-                Err(trouble)
-            }
+        let unless_written = Unwritten { accounts: self, grant };
+        if !self.write(changes).await? {
+            return Err(Refusal::Reused.into());
         }
+        std::mem::forget(unless_written);
+        Ok(())
     }
 
     /// Puts a token that its subject has room for into force.
@@ -624,12 +622,7 @@ impl Accounts {
         most: u32,
         now: u64,
     ) -> Result<(Issued, Arc<Identity>), Trouble> {
-        let mut found = self.find(text);
-        if found.is_none() && self.has_others() {
-            self.look().await;
-            found = self.find(text);
-        }
-        let token = found.ok_or(Refusal::Unknown)?;
+        let token = self.find_anywhere(text).await?.ok_or(Refusal::Unknown)?;
         self.judge(&token, Kind::Refresh, service, now)?;
         if !self.has_credential(&token.grant, now) {
             return Err(Refusal::Revoked.into());
@@ -739,6 +732,18 @@ impl Token {
         let (id, grant, kind) = (self.id, self.grant.id, self.kind);
         let (issued, expires, scopes) = (self.issued, self.expires, self.scopes.clone());
         TokenRow { id, grant, kind, digest, issued, expires, spent: false, scopes }
+    }
+}
+
+/// A login that is not to be found any more where nothing came of it, or whoever waits for it leaves.
+struct Unwritten<'a> {
+    accounts: &'a Accounts,
+    grant: &'a Arc<Grant>,
+}
+
+impl Drop for Unwritten<'_> {
+    fn drop(&mut self) {
+        self.accounts.drop_empty(std::slice::from_ref(self.grant));
     }
 }
 

@@ -42,6 +42,13 @@ impl Prefix {
         }
     }
 
+    /// Whether a text may be an access or a refresh token: a whole one, or a signed one, which has no check.
+    #[must_use]
+    pub(crate) fn is_of_token(text: &[u8]) -> bool {
+        let opaque = |text| [Prefix::Access, Prefix::Refresh].into_iter().find_map(|kind: Prefix| kind.is_whole(text));
+        std::str::from_utf8(text).is_ok_and(|text| opaque(text).unwrap_or_else(|| text.starts_with("eyJ")))
+    }
+
     /// Makes a text of this kind from the system's random numbers.
     ///
     /// # Errors

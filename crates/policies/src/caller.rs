@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use daemun_accounts::Accounts;
 use daemun_config::diagnostic;
 use daemun_pipeline::exchange::{CONSUMER_NAME, CONSUMER_ROLES};
 use daemun_pipeline::head::Field;
@@ -49,6 +50,13 @@ pub(crate) fn agrees(exchange: &Exchange, consumer: ConsumerId) -> bool {
 /// the configuration without being said to be one: it would be taken for that one wherever callers are told by name. The request is then to be
 /// refused.
 pub(crate) fn note_identity(exchange: &mut Exchange, identity: &Arc<Identity>) -> bool {
+    // the roles that were told before are those of the consumer, which stay, and of the identity, which this one takes the place of
+    let same_roles = exchange.identity.as_ref().map_or(&[][..], |known| &known.roles) == identity.roles;
+    note_anew(exchange, identity, !same_roles)
+}
+
+/// The same; `anew` is whether what the upstream was told of the same caller is not what it is to be told.
+fn note_anew(exchange: &mut Exchange, identity: &Arc<Identity>, anew: bool) -> bool {
     let is_same = |known: &Arc<Identity>| known.subject == identity.subject && known.consumer == identity.consumer;
     if exchange.identity.as_ref().is_some_and(|known| !is_same(known)) {
         return false;
@@ -63,9 +71,7 @@ pub(crate) fn note_identity(exchange: &mut Exchange, identity: &Arc<Identity>) -
     if consumer.is_none() && (named.is_some() || !identity.is_sendable()) {
         return false;
     }
-    // who is told of by another authenticator as well has the roles of both
-    let extends = consumer.is_some() && identity.consumer.is_none();
-    if told && (!extends || identity.roles.is_empty()) && exchange.consumer == consumer {
+    if told && !anew && exchange.consumer == consumer {
         exchange.identity = Some(Arc::clone(identity));
         return true;
     }
@@ -83,6 +89,16 @@ pub(crate) fn note_identity(exchange: &mut Exchange, identity: &Arc<Identity>) -
     let own = known.map(|known| known.roles.as_slice()).unwrap_or_default();
     push_roles(head, own, identity.sent_roles());
     true
+}
+
+/// As [`note_identity`], of a caller whom another service tells of: one with the name of a consumer of the store would be taken for that one
+/// just so, and is refused as well, unless another authenticator found that consumer.
+#[inline]
+pub(crate) fn note_other(exchange: &mut Exchange, identity: &Arc<Identity>, accounts: &Accounts) -> bool {
+    let takes_name = identity.consumer.is_none()
+        && accounts.has_consumer(&identity.subject)
+        && exchange.identity.as_ref().is_none_or(|known| known.subject != identity.subject);
+    !takes_name && note_identity(exchange, identity)
 }
 
 /// Tells the upstream the roles that can be sent, where there are any.
@@ -125,16 +141,16 @@ fn join(exchange: &mut Exchange, consumer: ConsumerId) {
     }
     exchange.consumer = Some(consumer);
     if let Some(identity) = exchange.identity.take() {
-        // what is told anew is of both
+        // so far it was told by the name of the identity
         exchange.consumer_text = Span::default();
-        note_identity(exchange, &identity);
+        note_anew(exchange, &identity, true);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{consumer, exchange};
+    use crate::testing::{consumer, exchange, wait};
 
     fn known(subject: &str, consumer: Option<&str>, roles: &[&str]) -> Arc<Identity> {
         Arc::new(Identity {
@@ -194,6 +210,21 @@ mod tests {
     }
 
     #[test]
+    fn who_has_the_name_of_a_consumer_of_the_store_is_not_taken_for_it_where_others_tell_of_it() {
+        let accounts = Accounts::in_memory();
+        let partner = daemun_accounts::Consumer { name: "partner".to_owned(), ..daemun_accounts::Consumer::default() };
+        wait(accounts.put_consumer(partner, 0)).unwrap();
+        let mut exchange = asked();
+        assert!(!note_other(&mut exchange, &known("partner", None, &["admin"]), &accounts));
+        assert!(!exchange.is_known() && told(&exchange).is_empty());
+        assert!(note_other(&mut asked(), &known("partners", None, &[]), &accounts));
+        assert!(note_other(&mut asked(), &known("partner", Some("shop-app"), &[]), &accounts));
+        // the consumer itself, by a credential of its own, and another service says the same
+        assert!(note_identity(&mut exchange, &known("partner", None, &["reader"])));
+        assert!(note_other(&mut exchange, &known("partner", None, &[]), &accounts));
+    }
+
+    #[test]
     fn who_is_no_consumer_joins_the_one_found_before_or_after() {
         for first in [true, false] {
             let mut exchange = asked();
@@ -209,5 +240,27 @@ mod tests {
             assert_eq!(told(&exchange), ["X-Consumer-Name: shop-app", "X-Consumer-Roles: buyer,admin"]);
             assert!(exchange.has_role("buyer") && exchange.has_role("admin") && !exchange.has_role("a"));
         }
+    }
+
+    #[test]
+    fn the_upstream_is_told_the_name_and_the_roles_that_are_gone_by_here_whoever_comes_first() {
+        // a consumer's name, though the identity that came before has no roles
+        let mut exchange = asked();
+        assert!(note_identity(&mut exchange, &known("alice", None, &[])));
+        note(&mut exchange, ConsumerId(0), b"shop-app", b"buyer");
+        assert_eq!(exchange.consumer_name(), Some("shop-app"));
+        assert_eq!(told(&exchange), ["X-Consumer-Name: shop-app", "X-Consumer-Roles: buyer"]);
+        // the roles of the identity that counts, of two that are of the same
+        let mut exchange = asked();
+        assert!(note_identity(&mut exchange, &known("alice", None, &["admin"])));
+        assert!(note_identity(&mut exchange, &known("alice", None, &["reader"])));
+        assert!(exchange.has_role("reader") && !exchange.has_role("admin"));
+        assert_eq!(told(&exchange), ["X-Consumer-Name: alice", "X-Consumer-Roles: reader"]);
+        // and those that a token of the consumer has beyond it
+        let mut exchange = asked();
+        note(&mut exchange, ConsumerId(0), b"shop-app", b"buyer");
+        assert!(note_identity(&mut exchange, &known("x", Some("shop-app"), &["writer"])));
+        assert!(exchange.has_role("writer"));
+        assert_eq!(told(&exchange), ["X-Consumer-Name: shop-app", "X-Consumer-Roles: buyer,writer"]);
     }
 }

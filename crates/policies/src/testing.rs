@@ -99,6 +99,14 @@ impl Bench {
         }
     }
 
+    /// With a consumer of the store; the accounts live as long as somebody holds them.
+    pub(crate) fn with_stored(&self, name: &str) -> Arc<daemun_accounts::Accounts> {
+        let accounts = daemun_accounts::Accounts::of(&self.carry);
+        let stored = daemun_accounts::Consumer { name: name.to_owned(), ..daemun_accounts::Consumer::default() };
+        assert_eq!(wait(accounts.put_consumer(stored, 0)), Ok(()));
+        accounts
+    }
+
     /// With users of YAML, as the language reads them, whom the token services give tokens to.
     pub(crate) fn with_users(mut self, consumers: Vec<Consumer>, users: &str) -> Bench {
         let users = loaded("users", users).users;

@@ -1,11 +1,13 @@
-//! What the store's thread tells the accounts, and asks of them.
+//! What the store's thread tells the accounts and asks of them, and what they ask it of other processes.
 
-use std::sync::Weak;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
-use super::Accounts;
+use super::{Accounts, Trouble, answer};
 use crate::change::Change;
+use crate::grant::Token;
 use crate::journal::Around;
+use crate::text::Prefix;
 
 /// What the store's thread knows of the accounts.
 pub(super) struct Surroundings {
@@ -50,5 +52,22 @@ impl Around for Surroundings {
 
     fn is_gone(&self) -> bool {
         self.accounts.strong_count() == 0
+    }
+}
+
+impl Accounts {
+    /// As [`Accounts::find`], also where another process gave the token out a moment ago: what must not be missed for that is looked for
+    /// with this. What cannot be a token of ours is not.
+    ///
+    /// # Errors
+    /// When it is not known here, and what other processes did cannot be found out.
+    pub async fn find_anywhere(&self, text: &[u8]) -> Result<Option<Arc<Token>>, Trouble> {
+        match (self.find(text), self.journal.get()) {
+            (None, Some(journal)) if self.has_others() || Prefix::is_of_token(text) => {
+                answer(journal.look()).await?;
+                Ok(self.find(text))
+            }
+            (found, _) => Ok(found),
+        }
     }
 }

@@ -28,6 +28,20 @@ impl Accounts {
         self.consumers.pin().get(name).cloned()
     }
 
+    /// Whether the store has a consumer of this name. Costs next to nothing where it has none at all.
+    #[must_use]
+    #[inline]
+    pub fn has_consumer(&self, name: &str) -> bool {
+        !self.consumers.is_empty() && self.consumers.pin().contains_key(name)
+    }
+
+    /// Whether an identity is that of a consumer of the store, by a credential that it has there.
+    #[must_use]
+    pub fn is_of_store(&self, identity: &Identity) -> bool {
+        let credential = identity.credential.as_deref().filter(|_| identity.consumer.is_none());
+        credential.and_then(|id| self.held(id)).is_some_and(|held| *held.credential.consumer == *identity.subject)
+    }
+
     /// All consumers of the store, by name.
     #[must_use]
     pub fn consumers(&self) -> Vec<Consumer> {
@@ -47,21 +61,27 @@ impl Accounts {
     }
 
     /// Makes a consumer, or changes one: what it may do changes at once, for tokens it has as well. One that is disabled has no good
-    /// credential and no good token.
+    /// credential and no good token. Tokens of somebody else who had the name of one that is new end.
     ///
     /// # Errors
     /// When that cannot be made to last.
     pub async fn put_consumer(&self, consumer: Consumer, now: u64) -> Result<(), Trouble> {
         let mut changes = vec![Change::Consumer(consumer.clone())];
+        let (before, subject) = (self.behind_all(now), format!("subject:{}", consumer.name));
+        let takes_name = !self.has_consumer(&consumer.name) && self.marks.pin().contains_key(&subject);
+        if consumer.disabled || takes_name {
+            changes.push(Change::Void { name: subject, before });
+        }
         if consumer.disabled {
-            let before = self.behind_all(now);
             // in force at once; what gives more waits until it lasts
             self.set_consumer(consumer.clone());
             self.void("subject", &consumer.name, before);
-            changes.push(Change::Void { name: format!("subject:{}", consumer.name), before });
         }
         let disabled = consumer.disabled;
         let done = self.write(changes).await;
+        if done.is_ok() && takes_name {
+            self.void("subject", &consumer.name, before);
+        }
         if done.is_ok() || disabled {
             // once more where it was in force before: what another process did may have come between
             self.set_consumer(consumer);
@@ -100,11 +120,17 @@ impl Accounts {
     /// When that cannot be made to last; it is in force all the same, until the process ends.
     pub async fn remove_consumer(&self, name: &str, now: u64) -> Result<bool, Trouble> {
         let known = self.consumers.pin().contains_key(name);
+        // with each credential goes what is being given for it now, here or in another process: that may begin behind this
+        let credentials = self.credentials(name).into_iter().map(|held| ("credential", held.credential.id.clone()));
+        let voided: Vec<_> = std::iter::once(("subject", name.to_owned())).chain(credentials).collect();
         self.drop_consumer(name);
         let before = self.behind_all(now);
-        self.void("subject", name, before);
-        let void = Change::Void { name: format!("subject:{name}"), before };
-        let done = self.write(vec![Change::NoConsumer(name.to_owned()), void]).await;
+        let mut changes = vec![Change::NoConsumer(name.to_owned())];
+        for (kind, of) in voided {
+            self.void(kind, &of, before);
+            changes.push(Change::Void { name: format!("{kind}:{of}"), before });
+        }
+        let done = self.write(changes).await;
         // once more: what another process did may have come between
         self.drop_consumer(name);
         done.map(|_| known)

@@ -115,7 +115,7 @@ impl Accounts {
     }
 
     async fn revoke_token(&self, text: &str) -> Result<bool, Trouble> {
-        let Some(token) = self.find(text.as_bytes()) else { return Ok(false) };
+        let Some(token) = self.find_anywhere(text.as_bytes()).await? else { return Ok(false) };
         if token.kind == Kind::Refresh {
             self.revoke_grant(&token.grant).await?;
             return Ok(true);

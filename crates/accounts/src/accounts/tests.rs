@@ -1,3 +1,4 @@
+mod around;
 mod codes;
 
 use std::path::PathBuf;
@@ -275,7 +276,7 @@ impl Store for Failing {
     }
 
     fn has_news(&mut self) -> Result<bool, StoreError> {
-        Ok(false)
+        if *self.0.lock().unwrap() { Err(StoreError("the disk is gone".to_owned())) } else { Ok(false) }
     }
 
     fn forget(&mut self, _: u64, _: usize) -> Result<usize, StoreError> {
@@ -526,6 +527,8 @@ fn a_database_of_another_program_or_of_a_newer_version_is_refused() {
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 1000).unwrap();
     let error = Sqlite::open(&path, Durability::Power).unwrap_err();
     assert!(error.0.contains("newer version"), "{error}");
+    let error = Sqlite::open(&folder.0.join("none/daemun.db"), Durability::Power).unwrap_err();
+    assert!(error.0.ends_with("/none`; make it, for the user that the gateway runs as"), "{error}");
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
 }

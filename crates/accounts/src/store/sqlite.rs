@@ -86,7 +86,15 @@ impl Sqlite {
     /// When it cannot be opened, is none of Daemun's, or was made by a newer version.
     pub fn open(path: &Path, durability: Durability) -> Result<Sqlite, StoreError> {
         let told = |error: rusqlite::Error| StoreError(format!("`{}`: {error}", path.display()));
-        make_private(path).map_err(|error| StoreError(format!("`{}`: {error}", path.display())))?;
+        make_private(path).map_err(|error| match (error.kind(), path.parent()) {
+            (std::io::ErrorKind::NotFound, Some(folder)) => {
+                let (path, folder) = (path.display(), folder.display());
+                StoreError(format!(
+                    "`{path}`: there is no folder `{folder}`; make it, for the user that the gateway runs as"
+                ))
+            }
+            _ => StoreError(format!("`{}`: {error}", path.display())),
+        })?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags).map_err(told)?;
         connection.busy_timeout(PATIENCE).map_err(told)?;

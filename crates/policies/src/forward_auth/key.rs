@@ -4,7 +4,7 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use daemun_config::model::Spanned;
 use daemun_pipeline::expression::Text;
-use daemun_pipeline::{BuildContext, Exchange, Fault};
+use daemun_pipeline::{BuildContext, Exchange, Fault, FieldId};
 
 use super::ask::{Question, host_told};
 use super::config::{CacheConfig, is_computed};
@@ -71,6 +71,9 @@ impl Key {
         // an authenticator before this one may have found somebody, whom the service is told of
         put(if exchange.is_known() { b"k" } else { b"" });
         put(exchange.consumer_bytes().unwrap_or_default());
+        // and its roles, which another credential of it need not have
+        exchange.request.head.values_id(FieldId::Identity).for_each(&mut put);
+        put(b"");
         question.each_set(exchange, |_, value| {
             put(&value);
             Ok(())

@@ -12,6 +12,7 @@ mod tests;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use daemun_accounts::Accounts;
 use daemun_config::model::Spanned;
 use daemun_pipeline::{
     BuildContext, Exchange, Explanation, Fault, Flow, OutCall, Phase, Policy, PolicyConfig, Reason, Stop, Upstreams,
@@ -43,6 +44,7 @@ impl PolicyConfig for ForwardAuthConfig {
             cache: cache?,
             reading,
             removed,
+            accounts: Accounts::of(ctx.carry),
             unavailable: self.unavailable,
             world: Arc::clone(ctx.world),
         };
@@ -57,6 +59,8 @@ struct ForwardAuth {
     cache: Option<Cache>,
     /// What of the caller's own does not go on, in lower case.
     removed: Box<[Box<str>]>,
+    /// Whose names nobody else may have.
+    accounts: Arc<Accounts>,
     unavailable: Unavailable,
     world: Arc<dyn World>,
 }
@@ -247,7 +251,7 @@ impl ForwardAuth {
             }
         }
         if let Some(identity) = &grant.identity
-            && !caller::note_identity(exchange, identity)
+            && !caller::note_other(exchange, identity, &self.accounts)
         {
             let fault = unauthenticated().field("WWW-Authenticate", CHALLENGE);
             let why = "the caller that the service names is no consumer, is another than the one authenticated, or as a `subject` has a consumer's \

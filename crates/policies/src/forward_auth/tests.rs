@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use daemun_pipeline::world::Busy;
 use daemun_pipeline::{
-    Elsewhere, Exchange, FieldId, Flow, Later, OutAnswer, OutCall, OutError, Stop, Upstreams, Verdict, World,
+    Elsewhere, Exchange, FieldId, Flow, Identity, Later, OutAnswer, OutCall, OutError, Stop, Upstreams, Verdict, World,
 };
 
 use crate::service::Service;
@@ -306,6 +306,16 @@ fn the_caller_that_is_named_is_known_or_the_call_is_refused() {
 }
 
 #[test]
+fn a_subject_with_the_name_of_a_consumer_of_the_store_is_not_taken_for_it() {
+    let service = Arc::new(Service::default());
+    let bench = Bench { world: Arc::clone(&service) as Arc<dyn World>, ..Bench::new(Vec::new()) };
+    let chain = bench.build(&format!("forward_auth: {{ {URL}, subject: x-user }}")).unwrap();
+    assert_eq!(ended(&chain, &service, "HTTP/1.1 200 x\nX-User: alice").0, 0);
+    let _accounts = bench.with_stored("alice");
+    assert_eq!(ended(&chain, &service, "HTTP/1.1 200 x\nX-User: alice").0, 401);
+}
+
+#[test]
 fn another_authenticator_must_have_found_the_same_caller() {
     let (chain, service) =
         chain(&format!("{{ key_auth: {{ header: x-key }}, forward_auth: {{ {URL}, consumer: x-consumer }} }}"));
@@ -474,6 +484,21 @@ fn a_decision_is_of_the_host_and_the_headers_that_the_service_is_told() {
     ask("cache: { key: authorization, for: 10s }", text, &[text.replace("one.test", "two.test")]);
     let told = "headers: { x-of: '${request.header[\"x-tenant\"]}' }, cache: { key: authorization, for: 10s, any_request: true }";
     ask(told, text, &[text.replace("mill", "bakery"), text.replace("mill", "")]);
+}
+
+#[test]
+fn a_decision_is_of_the_roles_that_the_service_is_told() {
+    let (chain, service) = alone("cache: { key: x-tenant, for: 10s, any_request: true }");
+    let asked = |role: &str| {
+        service.answer("HTTP/1.1 200 OK");
+        let mut exchange = chain.exchange("GET / HTTP/1.1\nHost: a.test\nX-Tenant: mill");
+        let roles = vec![role.to_owned()];
+        let alice = Identity { subject: "alice".into(), roles, ..Identity::default() };
+        assert!(crate::caller::note_identity(&mut exchange, &Arc::new(alice)));
+        assert!(chain.inward(&mut exchange).1.is_ok());
+        service.asked().len()
+    };
+    assert_eq!((asked("admin"), asked("admin"), asked("reader"), asked("reader")), (1, 0, 1, 0));
 }
 
 #[test]

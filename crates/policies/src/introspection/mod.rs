@@ -9,6 +9,7 @@ mod tests;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use daemun_accounts::Accounts;
 use daemun_config::decode::Mapping;
 use daemun_pipeline::{
     BuildContext, Exchange, Explanation, Flow, Identity, Passed, Phase, Policy, PolicyConfig, Request, Runtimes, Stop,
@@ -34,6 +35,7 @@ impl PolicyConfig for IntrospectionConfig {
         let policy = Introspection {
             asker,
             places: Places::new(self.from.0, self.forward),
+            accounts: Accounts::of(ctx.carry),
             max_size: usize::try_from(self.max_size.0).unwrap_or(usize::MAX),
         };
         Some(vec![(Phase::Authenticate, Box::new(policy) as Box<dyn Policy>)])
@@ -79,6 +81,8 @@ impl IntrospectionConfig {
 struct Introspection {
     asker: Arc<Asker>,
     places: Places,
+    /// Whose names nobody else may have.
+    accounts: Arc<Accounts>,
     max_size: usize,
 }
 
@@ -161,7 +165,7 @@ impl Introspection {
             Said::Active(identity) => identity,
             other @ (Said::Inactive | Said::Unfit(_) | Said::Unavailable(_)) => return Err(Denied::Said(other)),
         };
-        if !caller::note_identity(exchange, &identity) {
+        if !caller::note_other(exchange, &identity, &self.accounts) {
             return Err(Denied::Another);
         }
         self.places.remove(&mut exchange.request);

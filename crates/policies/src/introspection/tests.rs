@@ -276,3 +276,14 @@ fn wrong_settings_are_found() {
     let built = bench.build(&format!("introspection: {{ url: http://id/, {client} }}")).unwrap();
     assert!(built.findings.lines()[0].starts_with("insecure"));
 }
+
+#[test]
+fn a_subject_with_the_name_of_a_consumer_of_the_store_is_not_taken_for_it() {
+    let world = Scripted::new(|_: &OutCall| active(1_800_000_600));
+    let bench = bench(&world);
+    let settings = "introspection: { url: 'https://id/introspect', client: { id: gateway, secret: secret } }";
+    let chain = bench.build(settings).unwrap();
+    assert_eq!(status(&chain, 0), 0);
+    let _accounts = bench.with_stored("ann");
+    assert_eq!(status(&chain, 0), 401);
+}

@@ -14,6 +14,7 @@ pub(crate) mod verifier;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use daemun_accounts::Accounts;
 use daemun_config::decode::{Mapping, OneOrMany, OrOff};
 use daemun_config::{diagnostic, read_file, why};
 use daemun_pipeline::{
@@ -47,7 +48,8 @@ impl PolicyConfig for JwtConfig {
         if let Keys::Published(remote) = &verifier.keys {
             remote.start();
         }
-        let policy = Jwt { verifier, places: Places::new(self.from.0, self.forward) };
+        let (places, accounts) = (Places::new(self.from.0, self.forward), Accounts::of(ctx.carry));
+        let policy = Jwt { verifier, places, accounts };
         Some(vec![(Phase::Authenticate, Box::new(policy) as Box<dyn Policy>)])
     }
 }
@@ -156,6 +158,8 @@ fn of_file(bytes: &[u8], allowed: &[Algorithm], ctx: &mut BuildContext<'_>) -> R
 struct Jwt {
     verifier: Arc<Verifier>,
     places: Places,
+    /// Whose names nobody else may have.
+    accounts: Arc<Accounts>,
 }
 
 /// Why a request is not let in; the caller is never told.
@@ -225,7 +229,7 @@ impl Jwt {
 
     /// Notes the caller and tells the upstream, instead of the token.
     fn admit(&self, exchange: &mut Exchange, identity: &Arc<Identity>) -> Result<(), Denied> {
-        if !caller::note_identity(exchange, identity) {
+        if !caller::note_other(exchange, identity, &self.accounts) {
             return Err(Denied::Another);
         }
         self.places.remove(&mut exchange.request);

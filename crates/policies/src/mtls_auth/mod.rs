@@ -8,6 +8,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use daemun_accounts::Accounts;
 use daemun_config::diagnostic;
 use daemun_pipeline::{
     BuildContext, ConsumerId, Exchange, Explanation, Fault, Flow, Identity, Phase, Policy, PolicyConfig, Reason, Stop,
@@ -57,6 +58,7 @@ impl PolicyConfig for MtlsAuthConfig {
             subject: self.subject.map(|subject| subject.value),
             trust_domains: self.trust_domains.into_iter().map(|TrustDomain(name)| name.into()).collect(),
             issuers: issuers.into(),
+            accounts: Accounts::of(ctx.carry),
             forward: self.forward,
             removed: FIELDS.map(Into::into),
         };
@@ -89,6 +91,8 @@ struct MtlsAuth {
     subject: Option<SubjectPart>,
     trust_domains: Box<[Box<str>]>,
     issuers: Box<[Box<str>]>,
+    /// Whose names nobody else may have.
+    accounts: Arc<Accounts>,
     forward: bool,
     removed: [Box<str>; 2],
 }
@@ -185,7 +189,7 @@ impl MtlsAuth {
                 let roles = self.known.value.roles.get(id.0 as usize).map_or("", |roles| roles);
                 caller::note(exchange, id, name.as_bytes(), roles.as_bytes());
             }
-            Caller::Other(identity) if caller::note_identity(exchange, &identity) => {}
+            Caller::Other(identity) if caller::note_other(exchange, &identity, &self.accounts) => {}
             Caller::Consumer(_) | Caller::Other(_) => return Err(Refused::Another),
         }
         if self.forward {

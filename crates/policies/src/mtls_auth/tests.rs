@@ -112,6 +112,16 @@ fn a_part_names_the_caller_and_only_one_of_its_kind() {
 }
 
 #[test]
+fn a_part_with_the_name_of_a_consumer_of_the_store_is_not_taken_for_it() {
+    let bench = bench(&[]);
+    let _accounts = bench.with_stored("orders");
+    for (part, wanted) in [("cn", 401), ("san_dns", 0)] {
+        let chain = bench.build(&format!("mtls_auth: {{ subject: {part} }}")).unwrap();
+        assert_eq!(chain.status(&mut asked(&chain, "orders")), wanted, "{part}");
+    }
+}
+
+#[test]
 fn only_the_trust_domains_and_issuers_that_are_named_count() {
     for (settings, status) in [
         ("{ subject: san_uri, trust_domains: [shop.example] }", 0),

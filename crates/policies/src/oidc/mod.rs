@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use daemun_accounts::Accounts;
 use daemun_config::decode::Mapping;
 use daemun_pipeline::{
     BuildContext, Exchange, Explanation, Fault, FieldId, Flow, Identity, Method, Phase, Policy, PolicyConfig, Reason,
@@ -68,6 +69,7 @@ impl PolicyConfig for OidcConfig {
             seals,
             known,
             spent,
+            accounts: Accounts::of(ctx.carry),
             lifetime: self.session.lifetime.0.as_secs(),
             idle: self.session.idle.0.as_secs(),
             kept: self.kept(),
@@ -148,6 +150,8 @@ struct Oidc {
     seals: Seals,
     known: Arc<TokenCache>,
     spent: Arc<Spent>,
+    /// Whose names nobody else may have.
+    accounts: Arc<Accounts>,
     /// Seconds.
     lifetime: u64,
     idle: u64,
@@ -212,7 +216,7 @@ impl Policy for Oidc {
             Asked::Logout => return Flow::Now(Err(self.logout(exchange))),
         }
         match self.identify(exchange) {
-            Ok(identity) => Flow::Now(admit(exchange, &identity)),
+            Ok(identity) => Flow::Now(self.admit(exchange, &identity)),
             Err(without) if may_log_in(exchange, without) => {
                 Flow::Later(Box::pin(async move { Err(self.begin(exchange).await) }))
             }
@@ -253,7 +257,7 @@ impl Policy for Oidc {
             Asked::Else => {}
         }
         match self.identify(exchange) {
-            Ok(identity) => match admit(exchange, &identity) {
+            Ok(identity) => match self.admit(exchange, &identity) {
                 Ok(()) => Explanation::pass(format!("the session is of `{}`", identity.subject.escape_debug())),
                 Err(stop) => Explanation::stop(&stop, ANOTHER),
             },
@@ -280,6 +284,10 @@ impl Oidc {
     /// Whether the browser's own connection is HTTPS.
     fn is_secure(&self, exchange: &Exchange) -> bool {
         exchange.is_https() || self.callback.url.as_ref().is_some_and(daemun_config::decode::WebUrl::is_https)
+    }
+
+    fn admit(&self, exchange: &mut Exchange, identity: &Arc<Identity>) -> Verdict {
+        if caller::note_other(exchange, identity, &self.accounts) { Ok(()) } else { Err(refused(ANOTHER)) }
     }
 
     /// Whose session the request is of.
@@ -361,10 +369,6 @@ impl Policy for Strip {
         self.0.strip(&mut exchange.request.head);
         Explanation::pass("cookies of sessions are not passed on")
     }
-}
-
-fn admit(exchange: &mut Exchange, identity: &Arc<Identity>) -> Verdict {
-    if caller::note_identity(exchange, identity) { Ok(()) } else { Err(refused(ANOTHER)) }
 }
 
 /// Whether a browser that shows a page can be sent to log in: nothing else could follow. Of several sessions there would be as many after it.

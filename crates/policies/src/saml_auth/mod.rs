@@ -14,6 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use daemun_accounts::Accounts;
 use daemun_pipeline::{
     BuildContext, Exchange, Explanation, Flow, Identity, Passed, Phase, Policy, PolicyConfig, Request, Runtimes, Stop,
 };
@@ -79,7 +80,8 @@ impl PolicyConfig for SamlAuthConfig {
         let known = usize::try_from(self.cache.get()).unwrap_or_default();
         let known = || Known { verifier, cache: TokenCache::new(known) };
         let known = ctx.carry.get_or(Self::NAME, &format!("{trust:?} {print} {known:?}", known = self.cache), known);
-        let policy = SamlAuth { known, places: Places::new(self.from.0, self.forward), forward: self.forward };
+        let (places, accounts) = (Places::new(self.from.0, self.forward), Accounts::of(ctx.carry));
+        let policy = SamlAuth { known, places, accounts, forward: self.forward };
         Some(vec![(Phase::Authenticate, Box::new(policy) as Box<dyn Policy>)])
     }
 }
@@ -95,6 +97,8 @@ struct Known {
 struct SamlAuth {
     known: Arc<Known>,
     places: Places,
+    /// Whose names nobody else may have.
+    accounts: Arc<Accounts>,
     forward: bool,
 }
 
@@ -162,7 +166,7 @@ impl SamlAuth {
 
     /// Notes the caller and tells the upstream, instead of the assertion.
     fn admit(&self, exchange: &mut Exchange, identity: &Arc<Identity>) -> Result<(), NotLetIn> {
-        if !caller::note_identity(exchange, identity) {
+        if !caller::note_other(exchange, identity, &self.accounts) {
             return Err(NotLetIn::Another);
         }
         if !self.forward {

@@ -331,6 +331,16 @@ fn what_is_remembered_ends_with_the_assertion() {
 }
 
 #[test]
+fn a_subject_with_the_name_of_a_consumer_of_the_store_is_not_taken_for_it() {
+    let bench = Bench::new(Vec::new());
+    let chain = bench.build(&format!("saml_auth: {{ {} }}", settings(&[&RSA]))).unwrap();
+    let text = RSA.sign(PLAIN);
+    assert!(judge_at(&chain, &text, WALL).is_ok());
+    let _accounts = bench.with_stored("alice@example.com");
+    assert!(judge_at(&chain, &text, WALL).is_err());
+}
+
+#[test]
 fn attributes_say_what_they_are_asked_for() {
     let signed = RSA.sign(PLAIN);
     assert!(judge_at(&chain_of(", claims: { role: [admin, reader] }"), &signed, WALL).is_ok());

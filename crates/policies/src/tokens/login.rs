@@ -229,6 +229,9 @@ impl Tokens {
             None if found(&identity.subject).is_some() || self.accounts.consumer(&identity.subject).is_some() => {
                 Err("a consumer has the name of the assertion's subject".to_owned())
             }
+            None if self.keys.directory.user(&identity.subject).is_some() => {
+                Err("a user of the configuration has the name of the assertion's subject".to_owned())
+            }
             None => Ok(Caller {
                 subject: identity.subject.clone(),
                 consumer: false,

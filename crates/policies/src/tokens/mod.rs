@@ -423,7 +423,7 @@ impl Tokens {
         match self.endpoint {
             Endpoint::Token => self.token(exchange, &form).await,
             Endpoint::Revoke => self.revoke(exchange, &form).await,
-            Endpoint::Introspect => self.introspect(exchange, &form),
+            Endpoint::Introspect => self.introspect(exchange, &form).await,
             Endpoint::Jwks | Endpoint::Metadata | Endpoint::Authorize | Endpoint::Callback => self.method_not_allowed(),
         }
     }
@@ -481,10 +481,16 @@ impl Tokens {
                 Ok(caller) => Login::Caller(caller),
                 Err(refused) => return self.refuse(&refused),
             },
-            Login::Refresh(shown) => match self.may_refresh(exchange, form, &shown.token) {
-                Ok(()) => Login::Refresh(shown),
-                Err(refused) => return self.refuse(&refused),
-            },
+            Login::Refresh(shown) => {
+                let known = match self.accounts.find_anywhere(shown.token.as_bytes()).await {
+                    Ok(known) => known,
+                    Err(failed) => return trouble(&failed),
+                };
+                match self.may_refresh(exchange, form, &shown, known.as_deref()) {
+                    Ok(()) => Login::Refresh(shown),
+                    Err(refused) => return self.refuse(&refused),
+                }
+            }
             Login::Assertion => match self.by_assertion(exchange, form).await {
                 Ok(caller) => Login::Caller(caller),
                 Err(refused) => return self.refuse(&refused),
@@ -531,18 +537,25 @@ impl Tokens {
         now: u64,
     ) -> Result<Issued, Trouble> {
         let Some(refresh) = refresh else { return Err(Refusal::Unknown.into()) };
-        let scopes = form.get("scope").map(|scopes| scopes.split_ascii_whitespace().map(str::to_owned).collect());
         let most = self.service.most;
-        let held = self.accounts.find(token.as_bytes()).map(|token| token.grant.identity());
-        if held.as_ref().is_some_and(|identity| !login::is_still_declared(&self.keys.directory, identity)) {
+        let held = self.accounts.find(token.as_bytes()).ok_or(Refusal::Unknown)?.grant.identity();
+        if !login::is_still_declared(&self.keys.directory, &held) || self.has_lost_name(&held) {
             return Err(Refusal::Revoked.into());
         }
-        match held.map_or(Now::Same, |identity| users::as_of_now(Some(&self.keys.directory), &identity)) {
-            Now::Same => {}
-            // what is given out next says who the user is now
-            Now::Changed(identity) => drop(self.accounts.set_identity(token.as_bytes(), *identity)),
+        let asked = form.get("scope").map(|scopes| scopes.split_ascii_whitespace().map(str::to_owned).collect());
+        let left = self.scopes_left(&held);
+        let now_is = match users::as_of_now(Some(&self.keys.directory), &held) {
+            Now::Same => left.is_some().then(|| Identity::clone(&held)),
+            Now::Changed(identity) => Some(*identity),
             Now::Gone => return Err(Refusal::Revoked.into()),
+        };
+        // what is given out next says who the holder is now
+        if let Some(mut identity) = now_is {
+            identity.scopes = left.clone().unwrap_or(identity.scopes);
+            drop(self.accounts.set_identity(token.as_bytes(), identity));
         }
+        // of the token itself as well, so that it is kept
+        let scopes = asked.or(left);
         let minting = self.minting();
         let mint = minting.as_ref().map(|minting| minting as &dyn Mint);
         let (token, lifetimes) = ((token.as_bytes(), &*self.name), (access, refresh));
@@ -562,15 +575,49 @@ impl Tokens {
         }
     }
 
+    /// Whether the holder of a login is no consumer, and a consumer has come to have its name.
+    fn has_lost_name(&self, held: &Identity) -> bool {
+        let is_consumers = || self.keys.directory.find(&held.subject).is_some();
+        held.consumer.is_none()
+            && (is_consumers() || self.accounts.has_consumer(&held.subject) && !self.accounts.is_of_store(held))
+    }
+
+    /// What is left of the scopes of a login, where some have been taken away since from whoever may have them.
+    fn scopes_left(&self, held: &Identity) -> Option<Vec<String>> {
+        let may = self.may_have(held)?;
+        let left: Vec<String> = held.scopes.iter().filter(|scope| may.contains(scope)).cloned().collect();
+        (left.len() < held.scopes.len()).then_some(left)
+    }
+
+    /// The scopes that the configuration has for the holder of a login now: a consumer, a user, or the client that it was for. None where it is no
+    /// matter of the configuration.
+    fn may_have(&self, held: &Identity) -> Option<&[String]> {
+        let directory = &self.keys.directory;
+        let consumer = match code::of_client(held) {
+            Some(client) => Some(self.known_clients.value.find(client)?.consumer),
+            None => held.consumer.as_deref().and_then(|name| directory.find(name)),
+        };
+        if let Some(consumer) = consumer.and_then(|id| directory.get(id)) {
+            return Some(&consumer.scopes);
+        }
+        let of_user = held.credential.as_deref().is_some_and(|id| id.starts_with("user:"));
+        directory.user(&held.subject).filter(|_| of_user).map(|user| &*user.scopes)
+    }
+
     /// Answers alike whether there was such a token (RFC 7009, section 2.2). Whoever is known may revoke only what is theirs.
     async fn revoke(&self, exchange: &mut Exchange, form: &Form) -> Stop {
         let Some(text) = form.get("token") else { return Refused::malformed("`token` is missing").stop() };
         let now = exchange.wall / 1_000_000;
-        let Some(token) = self.accounts.find(text.as_bytes()).filter(|token| *token.grant.service == *self.name) else {
+        let token = match self.accounts.find_anywhere(text.as_bytes()).await {
+            Ok(token) => token,
+            Err(failed) => return trouble(&failed),
+        };
+        let Some(token) = token.filter(|token| *token.grant.service == *self.name) else {
             return answer(&json!({}));
         };
         let identity = token.grant.identity();
-        if exchange.is_known() && !self.is_own(exchange, &identity) {
+        // an anonymous caller has shown no more than nobody has
+        if exchange.is_proven() && !self.is_own(exchange, &identity) {
             return answer(&json!({}));
         }
         match self.accounts.revoke(&Revoked::Token(text.to_owned()), None, now).await {
@@ -589,10 +636,13 @@ impl Tokens {
             || client.is_some_and(|client| exchange.consumer == Some(client.consumer))
     }
 
-    fn introspect(&self, exchange: &Exchange, form: &Form) -> Stop {
+    async fn introspect(&self, exchange: &Exchange, form: &Form) -> Stop {
         let Some(text) = form.get("token") else { return Refused::malformed("`token` is missing").stop() };
         let now = exchange.wall / 1_000_000;
-        let token = self.accounts.find(text.as_bytes());
+        let token = match self.accounts.find_anywhere(text.as_bytes()).await {
+            Ok(token) => token,
+            Err(failed) => return trouble(&failed),
+        };
         let good = token.filter(|token| {
             let unused = token.kind == Kind::Access || !token.is_spent();
             let good = unused && self.accounts.judge(token, token.kind, &self.name, now).is_ok();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use daemun_accounts::consumer::Credential;
 use daemun_accounts::{Accounts, Consumer as Stored, CredentialKind, Revoked, text};
 use daemun_config::model::{ServiceUrls, SignedTokens, SigningAlgorithm, TokenFormat, TokenMember, TokenService};
-use daemun_pipeline::{Consumer, Directory, Stop};
+use daemun_pipeline::{Consumer, ConsumerId, Directory, Stop, World};
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
 
@@ -14,6 +14,7 @@ use crate::jwt::Algorithm;
 use crate::jwt::jws::Jws;
 use crate::jwt::keys::KeySet;
 use crate::testing::{Bench, Chain, basic, consumer, token_service, wait};
+use crate::tokens::users::tests::Computing;
 
 const NOW: u64 = 1_800_000_000_000;
 const KEY: &str = "shop-app-key-0001";
@@ -563,4 +564,60 @@ fn a_service_tells_where_it_is_found_and_what_it_does() {
     ] {
         assert_eq!(bench.errors(&format!("tokens: {{ service: shop, endpoint: {endpoint} }}")), [expected]);
     }
+}
+
+#[test]
+fn a_scope_that_was_taken_away_is_gone_with_the_next_refresh() {
+    let (mut bench, accounts) = bench();
+    let told = token(&bench.build("tokens: shop").unwrap(), &format!("X-Api-Key: {KEY}\r\n"), "");
+    let mut shop = bench.directory.get(ConsumerId(0)).unwrap().clone();
+    shop.scopes = vec!["read".to_owned(), "more".to_owned()];
+    bench.directory = Arc::new(Directory::new(vec![shop]));
+    let chain = bench.build("tokens: shop").unwrap();
+    let form = |told: &Value, more: &str| {
+        format!("grant_type=refresh_token&refresh_token={}{more}", text_of(told, "refresh_token"))
+    };
+    for gone in ["&scope=write", "&scope=more"] {
+        assert_eq!(ask(&chain, "", &form(&told, gone), 0), (400, json!("invalid_scope")), "{gone}");
+    }
+    let next = token(&chain, "", &form(&told, ""));
+    assert_eq!(next["scope"], "read");
+    let identity = accounts.check(text_of(&next, "access_token").as_bytes(), "shop", NOW).unwrap();
+    assert_eq!(identity.scopes, ["read"]);
+    // one that was used is told from one that asks for too much
+    assert_eq!(ask(&chain, "", &form(&told, "&scope=write"), 0), (400, json!("invalid_grant")));
+    assert_eq!(ask(&chain, "", &form(&next, ""), 0), (400, json!("invalid_grant")));
+}
+
+#[test]
+fn who_calls_without_a_credential_revokes_like_anybody_who_has_the_token() {
+    let (bench, accounts) = bench();
+    let told = token(&bench.build("tokens: shop").unwrap(), &format!("X-Api-Key: {KEY}\r\n"), "");
+    let chain = bench.build("tokens: { service: shop, endpoint: revoke }").unwrap();
+    let access = text_of(&told, "access_token");
+    let form = "Content-Type: application/x-www-form-urlencoded";
+    let mut exchange = chain.exchange(&format!("POST /revoke HTTP/1.1\r\nHost: a\r\n{form}\r\n\r\n"));
+    exchange.wall = NOW * 1_000_000;
+    exchange.anonymous = true;
+    exchange.note_consumer(ConsumerId(1), b"b", b"");
+    assert!(chain.inward_with(&mut exchange, format!("token={access}").as_bytes()).1.is_err());
+    assert_eq!(accounts.check(access.as_bytes(), "shop", NOW).err(), Some(daemun_accounts::Refusal::Revoked));
+}
+
+#[test]
+fn a_flood_of_passwords_keeps_no_signed_token_from_who_has_a_key() {
+    let (mut bench, _accounts) = signing_bench(vec![shop()]);
+    let world = Arc::new(Computing::default());
+    bench.world = Arc::clone(&world) as Arc<dyn World>;
+    if let TokenFormat::Jwt(how) = &mut bench.token_services[0].format {
+        how.algorithm = SigningAlgorithm::Rs256;
+    }
+    let chain = bench.build("tokens: shop").unwrap();
+    let key = format!("X-Api-Key: {KEY}\r\n");
+    token(&chain, &key, "");
+    world.fill(true);
+    let told = token(&chain, &key, "");
+    let (_, _, set) = read(&bench.build("tokens: { service: shop, endpoint: jwks }").unwrap());
+    let keys = KeySet::of_json(set.to_string().as_bytes(), &[Algorithm::Rs256], true).unwrap().set;
+    assert!(keys.verify(&Jws::parse(text_of(&told, "access_token").as_bytes()).unwrap()).is_ok());
 }

@@ -83,6 +83,16 @@ fn each_algorithm_verifies_its_own_signatures_and_no_others() {
 }
 
 #[test]
+fn a_subject_with_the_name_of_a_consumer_of_the_store_is_not_taken_for_it() {
+    let bench = Bench::new(Vec::new());
+    let chain = bench.build(&format!("jwt: {{ keys: {{ secret: '{SECRET}' }} }}")).unwrap();
+    let token = Signer::Secret(SECRET.into()).sign(Algorithm::Hs256, &json!({}), &claims());
+    assert_eq!(status(&chain, &token), 0);
+    let _accounts = bench.with_stored("ann");
+    assert_eq!(status(&chain, &token), 401, "also where the token was verified before");
+}
+
+#[test]
 fn a_token_cannot_choose_what_its_key_is_used_as() {
     let rsa = Signer::new(Algorithm::Rs256);
     let chain = with_file(&rsa.pem(), "").unwrap();

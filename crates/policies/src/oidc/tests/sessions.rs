@@ -34,6 +34,16 @@ fn a_changed_cookie_is_no_session() {
 }
 
 #[test]
+fn a_session_with_the_name_of_a_consumer_of_the_store_is_not_taken_for_it() {
+    let bed = Bed::new();
+    let chain = bed.chain("");
+    let mut browser = Browser::login(&bed, &chain);
+    assert_eq!(browser.send(&chain, "GET / HTTP/1.1").status, 200);
+    let _accounts = bed.bench.with_stored("ann");
+    assert_eq!(browser.send(&chain, "GET / HTTP/1.1").status, 401);
+}
+
+#[test]
 fn what_is_sealed_for_another_end_is_no_session() {
     let bed = Bed::new();
     let chain = bed.chain("");

@@ -1,13 +1,12 @@
 //! Tokens for one-time codes (RFC 6749, section 4.1.3), and for the refresh tokens that came of them. Knows no browser.
 
-use std::sync::Arc;
-
 use aws_lc_rs::digest::{SHA256, digest};
-use daemun_accounts::{Bound, Code, Issued, Mint, Refusal, Trouble};
+use daemun_accounts::{Bound, Code, Issued, Mint, Refusal, Token, Trouble};
 use daemun_pipeline::{Exchange, FieldId, Identity};
 use data_encoding::BASE64URL_NOPAD;
 
 use crate::tokens::form::Form;
+use crate::tokens::login::ShownRefresh;
 use crate::tokens::{Refused, Tokens, millis};
 
 /// Bytes of a verifier (RFC 7636, section 4.1).
@@ -58,8 +57,9 @@ impl Tokens {
                 return Err(Refused::malformed("`client_id` is not that of the client's credentials"));
             }
             return match self.known_clients.value.find(id) {
-                Some(_) => Ok(id.to_owned()),
-                None => Err(Refused::client("the client has no `redirect_uris`")),
+                // one of the store may have the id of another that is configured, and is none of those that have logins
+                Some(_) if caller.consumer => Ok(id.to_owned()),
+                Some(_) | None => Err(Refused::client("the client has no `redirect_uris`")),
             };
         }
         let id = named.ok_or_else(|| Refused::malformed("`client_id` is missing"))?;
@@ -110,9 +110,16 @@ impl Tokens {
 
     /// Whether whoever shows a refresh token may have more for it: one that came of a login in a browser is good for the client of that login
     /// alone (RFC 6749, section 6), while there is one, and its user may be let in.
-    pub(in crate::tokens) fn may_refresh(&self, exchange: &Exchange, form: &Form, token: &str) -> Result<(), Refused> {
-        let identity: Option<Arc<Identity>> = self.accounts.find(token.as_bytes()).map(|token| token.grant.identity());
-        let Some(identity) = identity else { return Ok(()) };
+    pub(in crate::tokens) fn may_refresh(
+        &self,
+        exchange: &Exchange,
+        form: &Form,
+        shown: &ShownRefresh,
+        known: Option<&Token>,
+    ) -> Result<(), Refused> {
+        // of one that is not known nothing could be asked, and it may be known a moment later
+        let unknown = || Refused::grant(Refusal::Unknown.as_str()).of_header(shown.in_head);
+        let identity = known.map(|token| token.grant.identity()).ok_or_else(unknown)?;
         let Some(id) = of_client(&identity) else { return Ok(()) };
         let Some(client) = self.known_clients.value.find(id) else {
             return Err(Refused::grant("the client of the login is not there any more"));

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use daemun_accounts::{Accounts, Consumer as Stored, Revoked};
+use daemun_accounts::store::{Durability, Sqlite};
+use daemun_accounts::{Accounts, Consumer as Stored, Credential, CredentialKind, Revoked};
 use daemun_config::decode::ClaimPath;
 use daemun_config::model::{GrantType, LoginProvider, Secret, ServiceUrls, TokenService};
 use daemun_pipeline::{Consumer, Directory, Outcome};
@@ -620,4 +621,66 @@ fn it_tells_what_it_would_do_and_what_it_does() {
             ["bad_value routes.items.policies.tokens: `shop` gives no tokens for logins in a browser"]
         );
     }
+}
+
+#[test]
+fn a_client_of_the_store_is_none_of_the_configuration_whatever_its_id() {
+    let shop = Shop::new();
+    wait(shop.accounts.put_consumer(Stored { name: "partner".to_owned(), ..Stored::default() }, NOW)).unwrap();
+    let secret = Credential {
+        id: "web".to_owned(),
+        consumer: "partner".to_owned(),
+        kind: CredentialKind::Client,
+        digest: daemun_accounts::text::digest(b"a secret of the store"),
+        label: String::new(),
+        created: NOW,
+        expires: None,
+        disabled: false,
+    };
+    wait(shop.accounts.put_credential(secret, NOW)).unwrap();
+    let header =
+        |secret: &str| format!("Authorization: Basic {}\r\n", BASE64.encode(format!("web:{secret}").as_bytes()));
+    let (other, own) = (header("a+secret+of+the+store"), header("web+secret%3A+1"));
+    assert_eq!(shop.redeem(&other, &form(&shop.login("web", WEB), WEB), 0), (401, json!("invalid_client")));
+    let (status, told) = shop.redeem(&own, &form(&shop.login("web", WEB), WEB), 0);
+    assert_eq!(status, 200, "{told}");
+    let refresh = [("grant_type", "refresh_token"), ("refresh_token", text_of(&told, "refresh_token"))];
+    assert_eq!(shop.redeem(&other, &refresh, 0), (401, json!("invalid_client")));
+    assert_eq!(shop.redeem(&own, &refresh, 0).0, 200);
+}
+
+#[test]
+fn a_refresh_token_that_another_process_gave_out_is_still_its_clients_alone() {
+    let folder = std::env::temp_dir().join(format!("daemun-codes-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let opened = || {
+        let shop = Shop::new();
+        let store = Sqlite::open(&folder.join("daemun.db"), Durability::Process).unwrap();
+        shop.accounts.keep_in(Box::new(store), || NOW, |what| panic!("{what}")).unwrap();
+        shop
+    };
+    let (one, other) = (opened(), opened());
+    let own = "Authorization: Basic d2ViOndlYitzZWNyZXQlM0ErMQ==\r\n";
+    for _ in 0..10 {
+        let (status, told) = one.redeem(own, &form(&one.login("web", WEB), WEB), 0);
+        assert_eq!(status, 200, "{told}");
+        let refresh = [("grant_type", "refresh_token"), ("refresh_token", text_of(&told, "refresh_token"))];
+        assert_eq!(other.redeem("", &[&refresh[..], &[("client_id", "spa")]].concat(), 0).1, json!("invalid_grant"));
+        assert_eq!(other.redeem(own, &refresh, 0).0, 200);
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_scope_that_was_taken_from_a_client_is_gone_from_what_it_is_given_next() {
+    let mut shop = Shop::new();
+    let (_, told) = shop.redeem("", &public(&shop.login("spa", SPA), SPA, "spa"), 0);
+    assert_eq!(told["scope"], "read write");
+    let mut clients = clients();
+    clients[0].scopes = vec!["read".to_owned()];
+    shop.bed.bench.directory = Arc::new(Directory::new(clients));
+    let token = shop.bed.bench.build("tokens: shop").unwrap();
+    let refresh = [("grant_type", "refresh_token"), ("refresh_token", text_of(&told, "refresh_token"))];
+    let (status, told) = ask(&token, "", &pairs(&refresh), 0);
+    assert_eq!((status, &told["scope"]), (200, &json!("read")), "{told}");
 }

@@ -101,6 +101,16 @@ fn an_assertion_that_is_not_taken_is_answered_alike_whatever_is_wrong() {
 }
 
 #[test]
+fn an_assertion_names_no_user_of_the_configuration() {
+    let (bench, _accounts, issuer) = with("");
+    let hash = daemun_config::model::PasswordHash::make(b"a password", &[7; 16]).unwrap().text();
+    let users = format!("- {{ name: alice, password: \"{hash}\" }}");
+    let chain = bench.with_users(Vec::new(), &users).build("tokens: shop").unwrap();
+    refused(&chain, &issuer.sign(&PLAIN.replace("alice@example.com", "alice")));
+    token(&chain, "", &form(&issuer.sign(PLAIN)));
+}
+
+#[test]
 fn an_assertion_may_name_a_consumer_of_the_configuration() {
     let (bench, accounts, issuer) = with(", consumer: app");
     let chain = bench.build("tokens: shop").unwrap();

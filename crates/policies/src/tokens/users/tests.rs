@@ -14,7 +14,7 @@ const PASSWORD: &str = "correct horse";
 
 /// A world that counts what is computed, and has no room for it when it is told so.
 #[derive(Default)]
-struct Computing {
+pub(in crate::tokens) struct Computing {
     done: Mutex<usize>,
     full: Mutex<bool>,
 }
@@ -24,7 +24,7 @@ impl Computing {
         std::mem::take(&mut self.done.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn fill(&self, full: bool) {
+    pub(in crate::tokens) fn fill(&self, full: bool) {
         *self.full.lock().unwrap_or_else(PoisonError::into_inner) = full;
     }
 }
@@ -312,4 +312,26 @@ fn a_service_or_policy_without_users_says_so() {
     assert_eq!(chain.findings.lines(), ["no_credentials routes.items.policies.basic_auth: there are no users"]);
     let chain = bench.build("tokens: shop").unwrap();
     assert_eq!(ask(&chain, &form("alice", PASSWORD, ""), 0).1["error"], "unsupported_grant_type");
+}
+
+#[test]
+fn a_scope_that_was_taken_from_a_user_is_gone_with_the_next_refresh() {
+    let (bench, _, _accounts) = bench();
+    let (_, told) = ask(&bench.build("tokens: shop").unwrap(), &form("alice", PASSWORD, ""), 0);
+    assert_eq!(told["scope"], "read write");
+    let fewer = users("roles: [clerk], groups: [sales], tags: [de]").replace("[read, write]", "[read]");
+    let bench = bench.with_users(Vec::new(), &fewer);
+    let refresh = format!("grant_type=refresh_token&refresh_token={}", told["refresh_token"].as_str().unwrap());
+    let (status, told) = ask(&bench.build("tokens: shop").unwrap(), &refresh, 0);
+    assert_eq!((status, &told["scope"]), (200, &json!("read")), "{told}");
+}
+
+#[test]
+fn who_has_lost_the_name_to_a_consumer_of_the_store_goes_on_with_no_login() {
+    let (bench, _, _accounts) = bench();
+    let chain = bench.build("tokens: shop").unwrap();
+    let (_, told) = ask(&chain, &form("alice", PASSWORD, ""), 0);
+    let _stored = bench.with_stored("alice");
+    let refresh = format!("grant_type=refresh_token&refresh_token={}", told["refresh_token"].as_str().unwrap());
+    assert_eq!(ask(&chain, &refresh, 0).1["error"], "invalid_grant");
 }
