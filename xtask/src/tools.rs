@@ -31,7 +31,7 @@ const TOOLS: [Tool; 18] = [
     ),
     tool("node", "nodejs", "the WebSocket, gRPC and schema peers of tests"),
     tool("npm", "npm", "their packages"),
-    tool("go", "golang-go", "the module that holds the test vectors of JOSE"),
+    tool("go", "golang-go", "the modules of Open Policy Agent and of the test vectors of JOSE"),
     tool("chromium", "chromium", "the browser of tests"),
     tool("slapd", "slapd", "the directory of tests"),
     tool("xmlsec1", "xmlsec1", "the signer of assertions in tests"),
@@ -157,6 +157,42 @@ pub(crate) fn jose_vectors() -> Result<()> {
         std::fs::copy(&from, folder.join(from.file_name().unwrap_or_default()))?;
     }
     std::fs::write(stamp, WYCHEPROOF)?;
+    Ok(())
+}
+
+/// The Go module of Open Policy Agent.
+const OPA: &str = "github.com/open-policy-agent/opa@v1.22.3";
+
+/// Open Policy Agent, built into the target folder. Does nothing when it is there. What it is built from is a gigabyte, and goes.
+pub(crate) fn opa() -> Result<()> {
+    let folder = tree::target().join("opa");
+    let stamp = folder.join(".installed");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == OPA) {
+        return Ok(());
+    }
+    let go = shell::need("go")?;
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    std::fs::create_dir_all(&folder)?;
+    eprintln!("building Open Policy Agent, which takes a minute or two");
+    let built = shell::run(
+        Command::new(go)
+            .env("GOBIN", folder.join("bin"))
+            .env("GOMODCACHE", folder.join("sources"))
+            .env("GOCACHE", folder.join("built"))
+            .env("GOFLAGS", "-modcacherw -buildvcs=false -trimpath")
+            // a system's own may be too old for it
+            .env("GOTOOLCHAIN", "auto")
+            .env("CGO_ENABLED", "0")
+            .current_dir(&folder)
+            .args(["install", "-ldflags", "-s -w", OPA]),
+    );
+    for heavy in ["sources", "built"] {
+        let _ = std::fs::remove_dir_all(folder.join(heavy));
+    }
+    built?;
+    std::fs::write(stamp, OPA)?;
     Ok(())
 }
 
