@@ -115,6 +115,16 @@ fn opa(folder: &Folder, certificates: Option<&Certificates>) -> (Script, u16) {
     panic!("no port for OPA");
 }
 
+/// Puts another policy in place of the one that a running OPA read.
+fn change(port: u16, folder: &Folder, policy: &str) {
+    let file = folder.path().join("shop.rego").display().to_string();
+    let id = file.trim_start_matches('/').replace('/', "%2F");
+    let address = Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let head = format!("PUT /v1/policies/{id} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", policy.len());
+    let changed = Client::connect(&address).call(head + policy);
+    assert_eq!(changed.status, 200, "{}", changed.text());
+}
+
 fn yaml(origin: &Origin, services: &[(&str, String)]) -> String {
     let routes: String = services
         .iter()
@@ -196,15 +206,7 @@ fn policies_in_rego_decide_and_nothing_else_than_true_lets_a_call_pass() {
     assert_eq!(origin.take().requests.len(), passed, "what is refused reaches nothing");
 
     // a policy that changes there decides differently here
-    let address = Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    let other = "package shop\nallow := input.consumer.name == \"clerk\"\norders := {\"allow\": true}\n";
-    let file = folder.path().join("shop.rego");
-    let changed = Client::connect(&address).call(format!(
-        "PUT /v1/policies/{} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{other}",
-        file.display().to_string().trim_start_matches('/').replace('/', "%2F"),
-        other.len()
-    ));
-    assert_eq!(changed.status, 200, "{}", changed.text());
+    change(port, &folder, "package shop\nallow := input.consumer.name == \"clerk\"\norders := {\"allow\": true}\n");
     for (line, key, wanted) in [
         ("GET /orders/17", CLERK, 200),
         ("GET /orders/17", APP, 403),
