@@ -37,7 +37,7 @@ allow if {
 
 hidden if input.path[1] in {"13", "a/b"}
 
-orders := {"allow": allow, "reason": "by the roles of the caller"}
+object := {"allow": allow, "reason": "by the roles of the caller"}
 
 # none for whom nothing is said
 partly := true if input.consumer.name == "app"
@@ -53,6 +53,9 @@ allow := true if input.method
 
 allow := false if input.route
 "#;
+
+/// The page of the policy, with one in Rego.
+const PAGE: &str = include_str!("../../../policies/src/permission/README.md");
 
 /// Whoever asks OPA must show a token.
 const CLOSED: &str = r#"
@@ -81,7 +84,8 @@ fn is_here() -> bool {
 fn opa(folder: &Folder, certificates: Option<&Certificates>) -> (Script, u16) {
     let mut command = vec!["run".to_owned(), "--server".to_owned(), "--skip-version-check".to_owned()];
     command.extend(["--log-level", "error", "--shutdown-grace-period", "0"].map(str::to_owned));
-    for (name, policy) in [("shop.rego", POLICY), ("clash.rego", CLASH)] {
+    let page = PAGE.split_once("```rego\n").and_then(|(_, rest)| rest.split_once("```")).unwrap().0;
+    for (name, policy) in [("shop.rego", POLICY), ("clash.rego", CLASH), ("page.rego", page)] {
         command.push(folder.write(name, policy).display().to_string());
     }
     if let Some(certificates) = certificates {
@@ -165,12 +169,13 @@ fn policies_in_rego_decide_and_nothing_else_than_true_lets_a_call_pass() {
     let url = |path: &str, more: &str| format!("url: \"http://127.0.0.1:{port}/v1/data/{path}\"{more}");
     let services = [
         ("orders", url("shop/allow", ", headers: [x-tenant]")),
-        ("object", url("shop/orders", "")),
+        ("object", url("shop/object", "")),
         ("package", url("shop", "")),
         ("partly", url("shop/partly", "")),
         ("nothing", url("shop/nothing", "")),
         ("worded", url("shop/worded", "")),
         ("both", url("clash/allow", "")),
+        ("page", url("shop/orders", ", headers: [x-tenant]")),
         ("kept", url("shop/partly", ", cache: { for: 1h }")),
     ];
     let gateway = Gateway::start(&yaml(&origin, &services));
@@ -189,6 +194,9 @@ fn policies_in_rego_decide_and_nothing_else_than_true_lets_a_call_pass() {
         ("GET /partly", APP, "", 200),
         ("GET /partly", CLERK, "", 403),
         ("GET /nothing", APP, "", 403),
+        ("GET /page", APP, mill, 200),
+        ("GET /page", APP, "", 403),
+        ("GET /page", CLERK, mill, 403),
         ("GET /kept", APP, "", 200),
         // only of the route `orders`: the object says no, and so does what the package says as a whole
         ("GET /object", APP, "", 403),
@@ -206,7 +214,7 @@ fn policies_in_rego_decide_and_nothing_else_than_true_lets_a_call_pass() {
     assert_eq!(origin.take().requests.len(), passed, "what is refused reaches nothing");
 
     // a policy that changes there decides differently here
-    change(port, &folder, "package shop\nallow := input.consumer.name == \"clerk\"\norders := {\"allow\": true}\n");
+    change(port, &folder, "package shop\nallow := input.consumer.name == \"clerk\"\nobject := {\"allow\": true}\n");
     for (line, key, wanted) in [
         ("GET /orders/17", CLERK, 200),
         ("GET /orders/17", APP, 403),
