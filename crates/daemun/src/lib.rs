@@ -7,6 +7,7 @@ mod configuration;
 mod demo;
 mod key;
 mod output;
+mod panics;
 mod run;
 
 pub use cli::{main, run_command};

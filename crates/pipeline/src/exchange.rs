@@ -13,10 +13,10 @@ use crate::head::{FieldId, Head};
 use crate::identity::Identity;
 use crate::outward::{Credentials, SignedBody};
 
-/// Tells the upstream who calls.
-pub const CONSUMER_NAME: &str = "X-Consumer-Name";
-/// Tells the upstream what roles the caller has, separated by commas.
-pub const CONSUMER_ROLES: &str = "X-Consumer-Roles";
+/// Tells the upstream who calls; with what stands before the value.
+pub const CONSUMER_NAME: &str = "X-Consumer-Name: ";
+/// Tells the upstream what roles the caller has, separated by commas; with what stands before the value.
+pub const CONSUMER_ROLES: &str = "X-Consumer-Roles: ";
 
 /// A piece of a head's buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

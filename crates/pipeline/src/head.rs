@@ -310,15 +310,36 @@ impl Head {
     }
 
     /// Appends a field of the gateway's own that tells who calls, with a value that a header can hold, and says where that lies.
+    /// `lead` is its name with `: ` behind it. It is kept as it is written out.
     #[inline]
-    pub fn tell(&mut self, name: &str, value: &[u8]) -> Span {
-        self.buf.reserve(name.len() + value.len() + 4);
-        let name = self.store(name.as_bytes());
-        self.buf.extend_from_slice(b": ");
+    pub fn tell(&mut self, lead: &str, value: &[u8]) -> Span {
+        self.buf.reserve(lead.len() + value.len() + 2);
+        let lead = self.store(lead.as_bytes());
+        let name = Span::new(lead.start(), lead.range().end.saturating_sub(SEPARATOR));
         let value = self.store(value);
         self.buf.extend_from_slice(b"\r\n");
         self.fields.push(Field { name, value, id: FieldId::Identity, removed: false });
         value
+    }
+
+    /// The same for values that a header can hold with commas between them, if there are any; says nothing where there are none.
+    pub fn tell_list<'v>(&mut self, lead: &str, values: impl Iterator<Item = &'v str>) {
+        let start = self.buf.len();
+        self.buf.extend_from_slice(lead.as_bytes());
+        let from = self.buf.len();
+        for value in values {
+            if self.buf.len() > from {
+                self.buf.push(b',');
+            }
+            self.buf.extend_from_slice(value.as_bytes());
+        }
+        let value = Span::new(from, self.buf.len());
+        if value.is_empty() {
+            return self.buf.truncate(start);
+        }
+        self.buf.extend_from_slice(b"\r\n");
+        let name = Span::new(start, from.saturating_sub(SEPARATOR));
+        self.fields.push(Field { name, value, id: FieldId::Identity, removed: false });
     }
 
     /// Fields that were not removed: recognised name, name, value.
@@ -420,6 +441,9 @@ fn is_read_as(known: &[u8], name: &[u8]) -> bool {
         |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || !a.is_ascii_alphanumeric() && !b.is_ascii_alphanumeric();
     known.iter().zip(name).all(same)
 }
+
+/// Bytes of `: `, which stands between a name and its value.
+const SEPARATOR: usize = 2;
 
 /// Whether a byte may stand in a field name or method (RFC 9110, section 5.6.2).
 #[must_use]

@@ -3,9 +3,11 @@
 use daemun_pipeline::{FieldId, Head};
 
 /// What follows a scheme and at least one space (RFC 9110, section 11.4); the scheme in any case.
+#[inline]
 pub(crate) fn after_scheme<'a>(value: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
     let (first, rest) = value.split_at_checked(scheme.len())?;
-    if !first.eq_ignore_ascii_case(scheme.as_bytes()) {
+    // most write it as it is registered
+    if first != scheme.as_bytes() && !first.eq_ignore_ascii_case(scheme.as_bytes()) {
         return None;
     }
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b" ").map(<[u8]>::trim_ascii_start) }

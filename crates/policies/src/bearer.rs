@@ -3,7 +3,8 @@
 
 use std::borrow::Cow;
 
-use daemun_config::decode::{Decoder, FieldName, WebUrl};
+use daemun_config::decode::{Decoder, FieldName, OneOrMany, OrOff, WebUrl};
+use daemun_config::diagnostic::{self, Diagnostic};
 use daemun_config::settings;
 use daemun_config::tree::Node;
 use daemun_pipeline::exchange::is_query_name;
@@ -67,6 +68,33 @@ pub(crate) fn check_places(places: &[Place], node: &Node, cx: &mut Decoder<'_>) 
             }
         }
     });
+}
+
+/// Whom tokens must be for; anybody where that is off, or not said.
+pub(crate) type Audience = Option<OrOff<OneOrMany<String>>>;
+
+/// The names of an audience of which a token must have one; empty for any.
+pub(crate) fn audiences(audience: &Audience) -> Vec<String> {
+    match audience {
+        Some(OrOff::On(OneOrMany(list))) => list.clone(),
+        Some(OrOff::Off) | None => Vec::new(),
+    }
+}
+
+/// Reports an audience that names nobody, and one that is missing where tokens may be of many services.
+pub(crate) fn check_audience(audience: &Audience, of_many: bool, node: &Node, cx: &mut Decoder<'_>) {
+    match audience {
+        None if of_many => {
+            let message = "without `audience`, tokens that the issuer made for other services are taken";
+            let help = "say what this service is called in `aud`: `audience: shop-api`, or `audience: off`";
+            cx.report(Diagnostic::warning(diagnostic::INSECURE, node.at, message).help(help));
+        }
+        Some(OrOff::On(OneOrMany(list))) if list.is_empty() => {
+            let (at, help) = (node.get("audience").unwrap_or(node), "name one, or write `audience: off`");
+            cx.key("audience", |cx| cx.bad_value_help(at, "expected at least one audience", help));
+        }
+        Some(_) | None => {}
+    }
 }
 
 /// Whether a call can be read and changed on its way: it is not encrypted, and leaves the machine.

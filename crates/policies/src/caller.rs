@@ -5,7 +5,6 @@ use std::sync::Arc;
 use daemun_accounts::Accounts;
 use daemun_config::diagnostic;
 use daemun_pipeline::exchange::{CONSUMER_NAME, CONSUMER_ROLES};
-use daemun_pipeline::head::Field;
 use daemun_pipeline::identity::{is_sendable, is_sent_role};
 use daemun_pipeline::{BuildContext, Consumer, ConsumerId, Directory, Exchange, FieldId, Head, Identity, Span};
 
@@ -109,19 +108,8 @@ fn push_roles(head: &mut Head, own: &[String], others: &str) {
         }
         return;
     }
-    let start = head.buf.len();
-    let others = Some(others).filter(|others| !others.is_empty());
-    for role in own.iter().map(String::as_str).filter(|role| is_sent_role(role)).chain(others) {
-        if head.buf.len() > start {
-            head.buf.push(b',');
-        }
-        head.buf.extend_from_slice(role.as_bytes());
-    }
-    let value = Span::new(start, head.buf.len());
-    if !value.is_empty() {
-        let name = head.store(CONSUMER_ROLES.as_bytes());
-        head.fields.push(Field { name, value, id: FieldId::Identity, removed: false });
-    }
+    let own = own.iter().map(String::as_str).filter(|role| is_sent_role(role));
+    head.tell_list(CONSUMER_ROLES, own.chain(Some(others).filter(|others| !others.is_empty())));
 }
 
 /// Notes the caller on the exchange and tells the upstream; name and roles as they are sent. Once is enough.

@@ -18,7 +18,7 @@ pub use cpu::{allowed_cpus, pin_to_cpu};
 pub use handover::{
     Inherited, READY_FD_VARIABLE, Readiness, SOCKETS_VARIABLE, Successor, announce_ready, inherited, spawn_successor,
 };
-pub use limits::{allow_huge_pages, raise_nofile};
+pub use limits::{allow_huge_pages, raise_nofile, write_no_core};
 pub use listen::{BACKLOG, bind_tcp, bind_unix, bind_workers};
 pub use prefetch::prefetch;
 

@@ -19,6 +19,19 @@ pub fn raise_nofile() -> io::Result<(u64, u64)> {
     Ok((after.current.unwrap_or(u64::MAX), after.maximum.unwrap_or(u64::MAX)))
 }
 
+/// Keeps the memory of this process, which holds keys, passwords and tokens, out of the file that the system may write when it crashes:
+/// lowers the soft limit of such files to 0. The hard one stays, so that whoever looks for an error can allow one (`prlimit --core`).
+/// Programs that are given the memory through a pipe are told the limit, and those of the distributions go by it. Processes started later
+/// inherit it.
+///
+/// # Errors
+/// When the system refuses, which it has no reason to: no privilege is needed.
+pub fn write_no_core() -> io::Result<()> {
+    let before = getrlimit(Resource::Core);
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: before.maximum })?;
+    Ok(())
+}
+
 /// Says whether huge pages may stand in place of small ones, from here on, for all threads. The first byte used of one takes 2 MiB of memory,
 /// and the allocator's heaps of a few threads take several; but what lies scattered over many megabytes is found faster in them. A kernel that
 /// knows of none is left as it is.
@@ -39,6 +52,14 @@ mod tests {
         assert_eq!(raise_nofile().unwrap(), (hard, hard));
         assert_eq!(getrlimit(Resource::Nofile).current, Some(hard));
         assert_eq!(raise_nofile().unwrap(), (hard, hard));
+    }
+
+    #[test]
+    fn no_core_is_written_until_somebody_allows_it() {
+        let hard = getrlimit(Resource::Core).maximum;
+        setrlimit(Resource::Core, Rlimit { current: hard, maximum: hard }).unwrap();
+        write_no_core().unwrap();
+        assert_eq!(getrlimit(Resource::Core), Rlimit { current: Some(0), maximum: hard });
     }
 
     #[test]

@@ -7,7 +7,8 @@
 /// (`Option<T>`). A default is written as an operator would write it, in quotes: `= "5s"`, `= "[GET, HEAD]"`. A key that is not
 /// a Rust name or a keyword is given behind the type: `matches: Match as "match"`.
 ///
-/// Parts that may follow a struct, in this order: `not_available { "key", … }`, keys of the language that are refused as not
+/// Parts that may follow a struct, in this order: `beside field: Type;`, other settings whose keys stand in the same mapping, and have none
+/// beside them; `not_available { "key", … }`, keys of the language that are refused as not
 /// built; `exclusive { "a", "b" }`, keys of which one at most may be given; `needs_one { "a", "b" }`, keys of which one at least
 /// must be given; `check path;`, a `fn(&Self, &Node, &mut Decoder<'_>)` for what spans fields otherwise. `not_available` may
 /// follow an enum as well.
@@ -22,6 +23,7 @@ macro_rules! settings {
                 $field_vis:vis $field:ident : $type:ty $(as $key:literal)? $(= $default:literal)?
             ),* $(,)?
         }
+        $(beside $beside:ident : $beside_type:ty;)?
         $(not_available { $($missing:literal),* $(,)? })?
         $(exclusive { $($exclusive:literal),* $(,)? })?
         $(needs_one { $($needed:literal),* $(,)? })?
@@ -31,6 +33,10 @@ macro_rules! settings {
         $(#[derive($($derive),*)])*
         $vis struct $name {
             $($(#[doc = $field_doc])* $field_vis $field: $type,)*
+            $(
+                /// What stands beside them.
+                pub $beside: $beside_type,
+            )?
         }
 
         impl $crate::decode::Setting for $name {
@@ -38,9 +44,29 @@ macro_rules! settings {
                 node: &$crate::tree::Node,
                 cx: &mut $crate::decode::Decoder<'_>,
             ) -> ::core::option::Option<Self> {
-                const KEYS: &[&str] = &[$($crate::settings!(@key $field $($key)?)),*];
+                $crate::decode::Settings::decode_keys(node, true, cx)
+            }
+
+            fn schema(s: &mut $crate::decode::SchemaBuilder<'_>) -> $crate::decode::JsonValue {
+                s.define(stringify!($name), |s| {
+                    let mut object = $crate::decode::Object::new(&[$($doc),*]);
+                    <Self as $crate::decode::Settings>::describe(&mut object, s);
+                    object.build()
+                })
+            }
+        }
+
+        impl $crate::decode::Settings for $name {
+            const KEYS: &'static [&'static str] = &[$($crate::settings!(@key $field $($key)?)),*];
+
+            fn decode_keys(
+                node: &$crate::tree::Node,
+                alone: bool,
+                cx: &mut $crate::decode::Decoder<'_>,
+            ) -> ::core::option::Option<Self> {
                 const NOT_AVAILABLE: &[&str] = &[$($($missing),*)?];
-                let entries = cx.map_of(node, KEYS)?;
+                const BESIDE: &[&[&str]] = &[$(<$beside_type as $crate::decode::Settings>::KEYS)?];
+                let entries = cx.map_of(node, Self::KEYS)?;
                 $(cx.exclusive(entries, &[$($exclusive),*]);)?
                 $(cx.needs_one(node, entries, &[$($needed),*]);)?
                 $(let mut $field: $crate::decode::Slot<$type> = ::core::option::Option::None;)*
@@ -51,7 +77,9 @@ macro_rules! settings {
                             continue;
                         }
                     )*
-                    cx.unknown_key(entry, KEYS, NOT_AVAILABLE);
+                    if alone && !BESIDE.iter().any(|keys| keys.contains(&&*entry.key)) {
+                        cx.unknown_key(entry, &[&[Self::KEYS], BESIDE].concat().concat(), NOT_AVAILABLE);
+                    }
                 }
                 $(
                     let $field: ::core::option::Option<$type> = cx.settle(
@@ -61,26 +89,24 @@ macro_rules! settings {
                         $crate::settings!(@default $($default)?),
                     );
                 )*
-                let value = Self { $($field: $field?),* };
+                $(let $beside = <$beside_type as $crate::decode::Settings>::decode_keys(node, false, cx);)?
+                let value = Self { $($field: $field?,)* $($beside: $beside?,)? };
                 $($check(&value, node, cx);)?
                 ::core::option::Option::Some(value)
             }
 
-            fn schema(s: &mut $crate::decode::SchemaBuilder<'_>) -> $crate::decode::JsonValue {
-                s.define(stringify!($name), |s| {
-                    let mut object = $crate::decode::Object::new(&[$($doc),*]);
-                    $(
-                        object.field::<$type>(
-                            s,
-                            $crate::settings!(@key $field $($key)?),
-                            &[$($field_doc),*],
-                            $crate::settings!(@default $($default)?),
-                        );
-                    )*
-                    $(object.exclusive(&[$($exclusive),*]);)?
-                    $(object.needs_one(&[$($needed),*]);)?
-                    object.build()
-                })
+            fn describe(object: &mut $crate::decode::Object, s: &mut $crate::decode::SchemaBuilder<'_>) {
+                $(<$beside_type as $crate::decode::Settings>::describe(object, s);)?
+                $(
+                    object.field::<$type>(
+                        s,
+                        $crate::settings!(@key $field $($key)?),
+                        &[$($field_doc),*],
+                        $crate::settings!(@default $($default)?),
+                    );
+                )*
+                $(object.exclusive(&[$($exclusive),*]);)?
+                $(object.needs_one(&[$($needed),*]);)?
             }
         }
     };

@@ -48,7 +48,7 @@ settings! {
         pub roles: Option<ClaimName>,
         /// Attribute that lists the caller's groups.
         pub groups: Option<ClaimName>,
-        /// Attribute that lists what may be asked for; of several, the first that is there.
+        /// Attribute that lists what the caller may do, as scopes; of several, the first that is there.
         pub scopes: OneOrMany<ClaimName> = "scope",
         /// Attributes, each with the value or values it must have one of.
         pub claims: Option<Mapping<ClaimName, OneOrMany<String>>>,

@@ -192,7 +192,8 @@ impl Setting for LdapUrl {
 settings! {
     /// A database of PostgreSQL that is asked by SQL.
     struct SqlText {
-        /// Address, without a password: `postgres://daemun@database.internal/shop`, or `postgres:///shop?host=/run/postgresql`.
+        /// Address, without a password: `postgres://daemun@database.internal/shop`, or `postgres://daemun@/shop?host=/run/postgresql`,
+        /// a socket of this machine, with `tls: false`.
         url: SqlUrl,
         /// Password of the database's user, best out of a reference like `${env:DATABASE_PASSWORD}`.
         password: Option<FieldValue>,
@@ -215,6 +216,12 @@ impl SqlText {
             let at = node.get("tls").unwrap_or(node).at;
             let found = Diagnostic::warning(INSECURE, at, "hashes of passwords come from the database in clear");
             cx.key("tls", |cx| cx.report(found.help("leave `tls: false` out")));
+        }
+        if self.tls && self.url.host.starts_with('/') {
+            let at = node.get("tls").or_else(|| node.get("url")).unwrap_or(node).at;
+            let found =
+                Diagnostic::error(CONFLICTING_KEYS, at, "the address is a socket of this machine, which has no TLS");
+            cx.key("tls", |cx| cx.report(found.help("write `tls: false`")));
         }
     }
 

@@ -140,6 +140,12 @@ fn a_database_is_written_without_its_password_in_the_address() {
             "insecure tokens.shop.users.sql.tls: hashes of passwords come from the database in clear; leave `tls: false` out",
         ],
     );
+    source(
+        &sql("url: \"postgres://daemun@/shop?host=/run/postgresql\""),
+        &[
+            "conflicting_keys tokens.shop.users.sql.tls: the address is a socket of this machine, which has no TLS; write `tls: false`",
+        ],
+    );
     for url in ["postgres://daemun:s3cret@db.test/shop", "postgres://daemun@db.test/shop?password=s3cret"] {
         source(
             &sql(&format!("url: \"{url}\"")),

@@ -41,6 +41,7 @@ use daemun_dataplane::{Clock, Gateway};
 use crate::cli::ConfigFile;
 use crate::code::{Code, Failure};
 use crate::output::Output;
+use crate::panics;
 use handover::Invocation;
 use process::{Process, Reading, Start};
 use signals::{Request, Signals};
@@ -72,7 +73,7 @@ pub(crate) fn run(file: &ConfigFile, output: &mut Output<'_>) -> Result<Code, Fa
     }
     let source = Arc::new(Files::new(file.config.clone()));
     let start = Start { clock, events: events.clone(), inherited, invocation: Some(invocation) };
-    tell_of_panics(events.clone());
+    panics::tell_as_events(events.clone(), LAST_LINES);
     let result = block_on(serve(source, start, output, &mut |_, _| Ok(())));
     let _ = events.flush(LAST_LINES);
     result?
@@ -123,25 +124,6 @@ pub(crate) async fn serve(
     ready(&process, output)?;
     let gateway = process.gateway();
     Ok(Control { process, gateway, signals, watcher, clock }.run().await)
-}
-
-/// Has every panic told as an event, with its place. What it says is told only where it is part of the program: a text that was made up
-/// at run time may hold what a client sent.
-fn tell_of_panics(events: Events) {
-    std::panic::set_hook(Box::new(move |panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let thread = std::thread::current();
-        let name = thread.name().unwrap_or("unnamed");
-        events.error("panic", format_args!("thread `{name}` at {place}: {}", said(panic.payload())));
-        // a worker goes on, and must not wait for who reads this
-        if !name.starts_with("worker-") {
-            let _ = events.flush(LAST_LINES);
-        }
-    }));
-}
-
-fn said(payload: &dyn std::any::Any) -> &'static str {
-    payload.downcast_ref::<&'static str>().copied().unwrap_or("something happened that should not")
 }
 
 /// The loop that everything from outside goes through, one thing at a time.
@@ -415,16 +397,5 @@ mod tests {
         let told = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         assert_eq!(told.matches("`daemun.yaml` has been read for 10s without an end").count(), 1, "{told}");
         drop(hold);
-    }
-
-    #[test]
-    fn what_a_panic_says_is_told_only_where_it_is_part_of_the_program() {
-        let secret = format!("no such key `{}`", "secret");
-        for (panic, wanted) in [
-            (std::panic::catch_unwind(|| panic!("a fixed text")), "a fixed text"),
-            (std::panic::catch_unwind(|| panic!("{secret}")), "something happened that should not"),
-        ] {
-            assert_eq!(said(&*panic.unwrap_err()), wanted);
-        }
     }
 }

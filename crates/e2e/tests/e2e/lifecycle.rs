@@ -420,3 +420,11 @@ fn the_first_request_is_served_soon_after_the_start() {
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     assert!(gateway.resident_kib() < 60 * 1024, "{} KiB", gateway.resident_kib());
 }
+
+#[test]
+fn a_crash_leaves_no_file_with_the_memory_of_the_gateway() {
+    let gateway = Gateway::start(&generation(1, 1));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", gateway.pid())).unwrap();
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    assert_eq!(core.split_ascii_whitespace().next(), Some("0"), "the soft limit: {limits}");
+}

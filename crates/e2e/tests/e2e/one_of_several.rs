@@ -66,6 +66,15 @@ fn kinds(service: &str) -> Vec<Kind> {
             "Client-Cert: :forged00:\r\nClient.Cert: :forged00:\r\nClient-Cert-Chain: :forged00:\r\n",
             "Client-Cert: :forged00:\r\nClient.Cert: :forged00:\r\n",
         ),
+        kind(
+            "oidc",
+            "{ issuer: \"{service}\", client_id: shop-web, client_secret: shop-web-secret, callback: \"/{pair}/back\", \
+             logout: \"/{pair}/out\", session: { secret: 0123456789abcdef0123456789abcdef } }",
+            None,
+            "Cookie: daemun-session=forged00; a=1; daemun-session_login=forged00\r\n\
+             Cookie: __Host-daemun-session=forged00; __Host-daemun-session_login=forged00\r\n",
+            "Cookie: daemun-session=forged00\r\n",
+        ),
         kind("hmac_auth", "{}", None, "Authorization: Signature keyId=\"forged\",signature=\"forged00\"\r\n", ""),
         kind(
             "signature_auth",
@@ -123,7 +132,7 @@ fn certificates() -> Certificates {
 
 fn route(name: &str, any: &str, policies: &str) -> String {
     format!(
-        "  - {{ name: {name}, match: {{ path: /{name} }}, upstream: origin, authenticate: {{ any: [{any}] }}, policies: {{ {policies} }} }}\n"
+        "  - {{ name: {name}, match: {{ prefix: /{name} }}, upstream: origin, authenticate: {{ any: [{any}] }}, policies: {{ {policies} }} }}\n"
     )
 }
 
@@ -136,8 +145,11 @@ fn nothing_that_another_of_them_would_take_out_reaches_the_upstream() {
     let pairs = || pairs().filter(|(by, other)| by.name != other.name);
     let routes: String = pairs()
         .map(|(by, other)| {
-            let policies = format!("{}: {}, {}: {}", by.name, by.settings, other.name, other.settings);
-            route(&format!("{}-{}", by.name, other.name), &format!("{}, {}", by.name, other.name), &policies)
+            let (pair, policies) = (
+                format!("{}-{}", by.name, other.name),
+                format!("{}: {}, {}: {}", by.name, by.settings, other.name, other.settings),
+            );
+            route(&pair, &format!("{}, {}", by.name, other.name), &policies.replace("{pair}", &pair))
         })
         .collect();
     let gateway = Gateway::start(&yaml(&certificates, &origin, &folder, &routes));

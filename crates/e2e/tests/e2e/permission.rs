@@ -74,6 +74,33 @@ fn what_follows_a_semicolon_passes_no_rule_by() {
     }
     let reached: Vec<String> = origin.look(|log| log.requests.iter().map(|request| request.target.clone()).collect());
     assert_eq!(reached, ["/orders/15", "/orders/18;x"], "it is forwarded as it came");
+    origin.take();
+    let folder = Folder::new();
+    folder.write(
+        "orders.cedar",
+        "permit (principal, action, resource);\n\
+         forbid (principal, action, resource == Path::\"/orders/17\");\n\
+         forbid (principal, action, resource) when { resource.path == \"/orders/13\" || resource.params.id == \"16\" };\n\
+         forbid (principal, action, resource) when { resource.full_path == \"/orders/15;x\" };\n",
+    );
+    let gateway = Gateway::start_in(folder, &yaml(&origin, "permission: { cedar: { policies: orders.cedar } }"));
+    for (path, wanted) in [
+        ("/orders/17", 403),
+        ("/orders/17;x", 403),
+        ("/orders;x/17;y;z", 403),
+        ("/orders/%31%37;x", 403),
+        ("/orders/13;x", 403),
+        ("/orders;y/13", 403),
+        ("/orders/16;x", 403),
+        ("/orders;y/16;x", 403),
+        ("/orders/15", 200),
+        ("/orders/15;x", 403),
+        ("/orders/18;x", 200),
+    ] {
+        assert_eq!(gateway.get(path).status, wanted, "{path}");
+    }
+    let reached: Vec<String> = origin.look(|log| log.requests.iter().map(|request| request.target.clone()).collect());
+    assert_eq!(reached, ["/orders/15", "/orders/18;x"], "nor one in Cedar");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Users of a real directory (OpenLDAP) and of a real database (PostgreSQL).
 
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -210,6 +211,8 @@ fn users_of_a_directory_log_in_with_their_passwords_there() {
     for (name, password) in [("alice)(uid=*", "s3cret-alice"), ("shop-app", "s3cret-c"), ("%20alice", "s3cret-alice")] {
         refused(&gateway, name, password);
     }
+    // `shop-app:s3cret-c`: whoever has a consumer's name in the directory is not that consumer
+    assert_eq!(basic(&gateway, "c2hvcC1hcHA6czNjcmV0LWM="), 401);
     let empty = login(&gateway, "alice", "");
     assert_eq!((empty.status, &empty.json()["error"]), (400, &"invalid_request".into()));
     let log = gateway.access_log().iter().map(ToString::to_string).collect::<String>();
@@ -247,43 +250,99 @@ fn a_directory_is_asked_over_tls_and_must_prove_who_it_is() {
     }
 }
 
-/// A database in a folder, on a socket in the same folder.
-fn postgres(folder: &Folder) -> Running {
+/// A program of PostgreSQL's, as a user that it runs as.
+fn of_postgres(program: &str) -> Command {
     let bin = std::fs::read_dir("/usr/lib/postgresql").ok().and_then(|versions| {
         let mut all: Vec<PathBuf> = versions.filter_map(|version| Some(version.ok()?.path().join("bin"))).collect();
         all.sort();
         all.pop()
     });
-    let bin = bin.unwrap_or_default();
-    let data = folder.path().join("data");
+    let program = bin.unwrap_or_default().join(program);
     // it does not run as root
-    let root = rustix::process::geteuid().is_root();
-    let as_owner = |program: &str| {
-        let mut command = Command::new(if root { "setpriv".into() } else { bin.join(program) });
-        if root {
-            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(bin.join(program));
-        }
-        command
-    };
-    if root {
-        run(Command::new("chown").arg("postgres").arg(folder.path()));
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(program);
     }
-    run(as_owner("initdb")
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
+    command
+}
+
+fn has_postgres() -> bool {
+    let there = Path::new("/usr/lib/postgresql").is_dir() && find("psql").is_some();
+    is_there(if there { &[] } else { &["postgresql"] })
+}
+
+/// Makes the files of a database in a folder.
+fn initdb(folder: &Folder) {
+    own(folder.path());
+    run(of_postgres("initdb")
         .args(["--auth=scram-sha-256", "--locale=C", "--encoding=UTF8", "--username=owner", "--no-sync", "--pwfile"])
         .arg(password_file(folder))
         .arg("-D")
-        .arg(&data));
-    let mut command = as_owner("postgres");
-    command.arg("-D").arg(&data).arg("-k").arg(folder.path()).args(["-c", "listen_addresses=", "-c", "fsync=off"]);
+        .arg(folder.path().join("data")));
+}
+
+/// Gives a file to the user that PostgreSQL runs as.
+fn own(path: &Path) {
+    if rustix::process::geteuid().is_root() {
+        run(Command::new("chown").arg("postgres").arg(path));
+    }
+}
+
+/// Starts the database of a folder, on a socket in the same folder; `None` where it ends instead, as where another program has its port.
+fn start(folder: &Folder, port: u16, settings: &[String]) -> Option<Running> {
+    let mut command = of_postgres("postgres");
+    command.arg("-D").arg(folder.path().join("data")).arg("-k").arg(folder.path()).args(["-c", "fsync=off"]);
+    command.arg("-p").arg(port.to_string());
+    for setting in settings {
+        command.args(["-c", setting]);
+    }
     let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // its own word for ending at once, with all that serve connections
-    let running = Running(command.spawn().unwrap(), Signal::QUIT);
-    let socket = folder.path().join(".s.PGSQL.5432");
-    wait_until("the database takes connections", PATIENCE, || {
-        let asked = psql(folder, "select 1").output().unwrap();
-        (socket.exists() && asked.status.success()).then_some(())
+    let mut running = Running(command.spawn().unwrap(), Signal::QUIT);
+    let socket = folder.path().join(format!(".s.PGSQL.{port}"));
+    let up = wait_until("the database takes connections, or has ended", PATIENCE, || {
+        if running.0.try_wait().unwrap().is_some() {
+            return Some(false);
+        }
+        let asked = socket.exists() && psql(folder, port, "select 1").output().unwrap().status.success();
+        asked.then_some(true)
     });
-    running
+    up.then_some(running)
+}
+
+/// A database in a folder, on a socket in the same folder.
+fn postgres(folder: &Folder) -> Running {
+    initdb(folder);
+    start(folder, 5432, &["listen_addresses=".to_owned()]).unwrap()
+}
+
+/// The same on a port as well, where it takes nobody whose connection is not TLS, by `database.crt`.
+fn postgres_over_tls(folder: &Folder, certificates: &Certificates) -> (Running, u16) {
+    initdb(folder);
+    for file in ["database.crt", "database.key"] {
+        let (from, to) = (certificates.path(file), folder.path().join(file));
+        std::fs::copy(from, &to).unwrap();
+        std::fs::set_permissions(&to, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        own(&to);
+    }
+    let rules = "local all all scram-sha-256\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
+    std::fs::write(folder.path().join("data/pg_hba.conf"), rules).unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    // another program may take the port meanwhile: then another is tried
+    for _ in 0..20 {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let settings = [
+            "listen_addresses=127.0.0.1".to_owned(),
+            "ssl=on".to_owned(),
+            format!("ssl_cert_file={}", file("database.crt")),
+            format!("ssl_key_file={}", file("database.key")),
+        ];
+        if let Some(running) = start(folder, port, &settings) {
+            return (running, port);
+        }
+    }
+    panic!("no port for the database");
 }
 
 fn password_file(folder: &Folder) -> PathBuf {
@@ -293,29 +352,16 @@ fn password_file(folder: &Folder) -> PathBuf {
     path
 }
 
-fn psql(folder: &Folder, statement: &str) -> Command {
+fn psql(folder: &Folder, port: u16, statement: &str) -> Command {
     let mut command = Command::new("psql");
-    command.env("PGPASSWORD", "s3cret-owner").arg("-h").arg(folder.path()).args([
-        "-U",
-        "owner",
-        "-d",
-        "postgres",
-        "-v",
-        "ON_ERROR_STOP=1",
-        "-c",
-        statement,
-    ]);
+    command.env("PGPASSWORD", "s3cret-owner").arg("-h").arg(folder.path()).arg("-p").arg(port.to_string());
+    command.args(["-U", "owner", "-d", "postgres", "-v", "ON_ERROR_STOP=1", "-tA", "-c", statement]);
     command
 }
 
 #[test]
 fn users_of_a_database_log_in_by_the_hashes_there() {
-    let missing: Vec<&str> = if Path::new("/usr/lib/postgresql").is_dir() && find("psql").is_some() {
-        Vec::new()
-    } else {
-        vec!["postgresql"]
-    };
-    if !is_there(&missing) {
+    if !has_postgres() {
         return;
     }
     let (folder, origin) = (Folder::new(), Origin::echo());
@@ -325,7 +371,7 @@ fn users_of_a_database_log_in_by_the_hashes_there() {
          insert into users values ('alice', '{HASH}', '{{clerk,boss}}', false), ('shop-app', '{HASH}', '{{}}', false), ('dave', '{HASH}', '{{}}', true), \
          ('eve', 'not a hash', '{{}}', false)"
     );
-    run(&mut psql(&folder, &table));
+    run(&mut psql(&folder, 5432, &table));
     let query = "select name, password_hash, roles, off as disabled from users where name = lower($1)";
     let socket = folder.path().display().to_string();
     let source = format!(
@@ -347,8 +393,10 @@ fn users_of_a_database_log_in_by_the_hashes_there() {
     assert_eq!(login(&gateway, "eve", "password").status, 503, "what cannot be checked lets nobody in");
     // `alice:password`
     assert_eq!(basic(&gateway, "YWxpY2U6cGFzc3dvcmQ="), 200);
+    // `shop-app:password`: whoever has a consumer's name in the database is not that consumer
+    assert_eq!(basic(&gateway, "c2hvcC1hcHA6cGFzc3dvcmQ="), 401);
     // a column of a fixed length has spaces at its end; a user has one name all the same, so that what is revoked is all of theirs
-    run(&mut psql(&folder, "alter table users alter column name type char(12)"));
+    run(&mut psql(&folder, 5432, "alter table users alter column name type char(12)"));
     for name in ["alice", "ALICE"] {
         assert_eq!(told(&gateway, &origin, name, "password"), alice, "{name}");
     }
@@ -365,10 +413,79 @@ fn users_of_a_database_log_in_by_the_hashes_there() {
         lines.iter().any(|line| line.to_string().contains("gives no column `name`")).then_some(())
     });
     // every connection ends, and the next login makes one
-    run(&mut psql(&folder, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'daemun'"));
+    run(&mut psql(
+        &folder,
+        5432,
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'daemun'",
+    ));
     assert_eq!(told(&gateway, &origin, "alice", "password"), alice);
     drop(running);
     assert_eq!(login(&gateway, "alice", "password").status, 503);
     let log = gateway.access_log().iter().map(ToString::to_string).collect::<String>();
     assert!(!log.contains("s3cret") && !log.contains("CTFhFdXPJO1a"), "{log}");
+}
+
+/// What a server is sent that has no TLS: all of it, until whoever asks gives up.
+fn without_tls() -> (u16, std::thread::JoinHandle<Vec<u8>>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heard = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut heard = vec![0; 8];
+        stream.read_exact(&mut heard).unwrap();
+        stream.write_all(b"N").unwrap();
+        stream.read_to_end(&mut heard).unwrap();
+        heard
+    });
+    (port, heard)
+}
+
+#[test]
+fn a_database_is_asked_over_tls_and_must_prove_who_it_is() {
+    if !has_postgres() {
+        return;
+    }
+    let certificates = Certificates::new();
+    certificates.issue("database", "ca", "DNS:localhost");
+    certificates.authority("other");
+    let (folder, origin) = (Folder::new(), Origin::echo());
+    let (_running, port) = postgres_over_tls(&folder, &certificates);
+    let table = format!("create table users(name text, hash text); insert into users values ('alice', '{HASH}')");
+    run(&mut psql(&folder, port, &table));
+    let query = "select name, hash as password_hash from users where name = $1";
+    let source = |host: &str, port: u16, more: &str| {
+        format!(
+            "{{ sql: {{ url: \"postgres://owner@{host}:{port}/postgres\", password: s3cret-owner, {more}query: \"{query}\" }} }}"
+        )
+    };
+    let ca = |name: &str| format!("ca_file: \"{}\", ", certificates.path(&format!("{name}.crt")));
+    let trusting = gateway(&origin, &source("localhost", port, &ca("ca")));
+    // `alice:password`, `alice:wrong`
+    let (good, wrong) = ("YWxpY2U6cGFzc3dvcmQ=", "YWxpY2U6d3Jvbmc=");
+    assert_eq!((basic(&trusting, good), basic(&trusting, wrong)), (200, 401));
+    let secured = "select ssl from pg_stat_ssl join pg_stat_activity using (pid) where application_name = 'daemun'";
+    let told = psql(&folder, port, secured).output().unwrap();
+    assert_eq!(shown(&told.stdout).trim(), "t");
+    let (plain, heard) = without_tls();
+    for (source, why) in [
+        (source("localhost", port, ""), "certificate"),
+        (source("localhost", port, &ca("other")), "certificate"),
+        (source("127.0.0.1", port, &ca("ca")), "certificate"),
+        (source("localhost", port, "tls: false, "), "pg_hba.conf"),
+        (source("localhost", plain, &ca("ca")), "TLS"),
+    ] {
+        let doubting = gateway(&origin, &source);
+        assert_eq!(basic(&doubting, good), 503, "{source}");
+        let line = wait_until("the log says why", PATIENCE, || doubting.access_log().first().map(ToString::to_string));
+        assert!(line.contains(why) && !line.contains("s3cret"), "{source}: {line}");
+        assert!(!doubting.stderr().contains("s3cret"), "{}", doubting.stderr());
+    }
+    // that it wants TLS is all that a server without it hears (PostgreSQL's SSLRequest)
+    assert_eq!(heard.join().unwrap(), [0, 0, 0, 8, 4, 210, 22, 47]);
+    // authorities that are put right are read at the next login
+    certificates.copy("other.crt", "changing.crt");
+    let mended = gateway(&origin, &source("localhost", port, &ca("changing")));
+    assert_eq!(basic(&mended, good), 503);
+    certificates.copy("ca.crt", "changing.crt");
+    assert_eq!(basic(&mended, good), 200);
 }

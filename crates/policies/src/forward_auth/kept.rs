@@ -21,8 +21,16 @@ const PARTS: usize = 16;
 /// Decisions of a store from which on it has several.
 const LARGE: usize = 1024;
 
-/// What a question came to: a decision, trouble that all who waited for it share, or nothing to be shared.
-type Shared = Option<Result<Decision, Trouble>>;
+/// What a question came to for those who waited for it.
+#[derive(Clone)]
+pub(super) enum Shared {
+    /// A decision, or trouble, that is theirs as well.
+    Same(Result<Decision, Trouble>),
+    /// A decision on one call alone: each asks for itself.
+    Own,
+    /// Nothing, since who asked is gone: it is another's turn.
+    Gone,
+}
 
 /// Kept decisions.
 pub(super) struct Store {
@@ -54,10 +62,10 @@ pub(super) enum Found<'s> {
     Nothing(Asking<'s>),
 }
 
-/// Waits for what somebody else asks. Gives nothing where that comes to nothing that can be shared.
+/// Waits for what somebody else asks.
 pub(super) struct Waiting(Arc<Flight>);
 
-/// The right to ask. Dropped without a word, it lets those who wait ask for themselves.
+/// The right to ask. Dropped without a word, it goes to whoever of those who wait takes it up first.
 pub(super) struct Asking<'s> {
     store: &'s Store,
     digest: Digest,
@@ -112,7 +120,7 @@ impl Store {
 impl Asking<'_> {
     /// Ends the question: what it came to is shared with those who wait, and kept until then, where it is given.
     pub(super) fn end(self, shared: Shared, until: Option<u64>) {
-        if let (Some(Ok(decision)), Some(until), Some(part)) = (&shared, until, self.store.part(&self.digest)) {
+        if let (Shared::Same(Ok(decision)), Some(until), Some(part)) = (&shared, until, self.store.part(&self.digest)) {
             lock(part).kept.insert(self.digest, (decision.clone(), until));
         }
         self.land(shared);
@@ -134,7 +142,7 @@ impl Asking<'_> {
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
         if lock(&self.flight.0).landed.is_none() {
-            self.land(None);
+            self.land(Shared::Gone);
         }
     }
 }
@@ -184,10 +192,10 @@ mod tests {
     #[test]
     fn what_is_kept_holds_until_its_time_and_no_longer() {
         let store = Store::new(10);
-        asking(&store, 1).end(Some(Ok(grant())), Some(100));
+        asking(&store, 1).end(Shared::Same(Ok(grant())), Some(100));
         assert!(store.find(&digest(1), 99).is_some() && store.find(&digest(1), 100).is_none());
         assert!(store.find(&digest(2), 0).is_none());
-        asking(&store, 3).end(Some(Ok(grant())), None);
+        asking(&store, 3).end(Shared::Same(Ok(grant())), None);
         assert!(store.find(&digest(3), 0).is_none());
     }
 
@@ -196,7 +204,7 @@ mod tests {
         for most in [1, 7, 1024, 5000] {
             let store = Store::new(most);
             for n in 0..10_000 {
-                asking(&store, n).end(Some(Ok(grant())), Some(100));
+                asking(&store, n).end(Shared::Same(Ok(grant())), Some(100));
             }
             assert!(store.len() <= most && store.len() * 2 > most, "{most}: {}", store.len());
             assert!(store.find(&digest(9_999), 0).is_some(), "the last one is there");
@@ -215,10 +223,10 @@ mod tests {
             .collect();
         let results = std::thread::scope(|scope| {
             let threads: Vec<_> = others.into_iter().map(|waiting| scope.spawn(|| wait(waiting))).collect();
-            one.end(Some(Ok(grant())), Some(5));
+            one.end(Shared::Same(Ok(grant())), Some(5));
             threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
         });
-        assert!(results.iter().all(|result| matches!(result, Some(Ok(Decision::Grant(_))))));
+        assert!(results.iter().all(|result| matches!(result, Shared::Same(Ok(Decision::Grant(_))))));
         assert!(matches!(store.ask(&digest(1), 4), Some(Found::Kept(_))));
     }
 
@@ -228,8 +236,8 @@ mod tests {
         let one = asking(&store, 1);
         let Some(Found::Asked(waiting)) = store.ask(&digest(1), 0) else { panic!("nobody asks") };
         drop(one);
-        assert!(wait(waiting).is_none());
-        asking(&store, 1).end(None, Some(5));
+        assert!(matches!(wait(waiting), Shared::Gone));
+        asking(&store, 1).end(Shared::Own, Some(5));
         assert!(store.find(&digest(1), 0).is_none(), "nothing was decided");
     }
 }

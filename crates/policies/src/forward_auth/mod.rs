@@ -25,11 +25,14 @@ use crate::caller;
 use ask::Question;
 use config::Unavailable;
 use decision::{Decided, Decision, Grant, Reading, Refusal, Trouble};
-use kept::{Asking, Digest, Found, Store};
+use kept::{Asking, Digest, Found, Shared, Store};
 use key::Key;
 
 /// Sent where the service refuses a call as unauthenticated and says nothing of how to be authenticated (RFC 9110, section 11.6.1).
 const CHALLENGE: &str = "Bearer realm=\"daemun\"";
+
+/// How often one call waits for others that ask the same, and go: nobody waits without end for those who begin and leave.
+const MOST_TURNS: usize = 16;
 
 impl PolicyConfig for ForwardAuthConfig {
     const NAME: &'static str = "forward_auth";
@@ -191,37 +194,40 @@ impl ForwardAuth {
         }
     }
 
-    /// Asks unless somebody asks the same already.
+    /// Asks unless somebody asks the same already; whoever does may go, and then it is the turn of one who waits.
     async fn ask_once(&self, cache: &Cache, digest: Digest, exchange: &mut Exchange) -> Verdict {
-        match cache.store.ask(&digest, exchange.now()) {
-            Some(Found::Kept(decision)) => self.follow(&decision, exchange),
-            Some(Found::Nothing(asking)) => {
-                let call = self.question.about(exchange)?;
-                self.ask_for_all(cache, asking, call, exchange).await
+        for _ in 0..MOST_TURNS {
+            match cache.store.ask(&digest, exchange.now()) {
+                Some(Found::Kept(decision)) => return self.follow(&decision, exchange),
+                Some(Found::Nothing(asking)) => {
+                    let call = self.question.about(exchange)?;
+                    return self.ask_for_all(cache, asking, call, exchange).await;
+                }
+                Some(Found::Asked(waiting)) => match waiting.await {
+                    Shared::Same(Ok(decision)) => return self.follow(&decision, exchange),
+                    Shared::Same(Err(trouble)) => return self.without_answer(&trouble, exchange),
+                    Shared::Own => break,
+                    Shared::Gone => {}
+                },
+                None => break,
             }
-            Some(Found::Asked(waiting)) => match waiting.await {
-                Some(Ok(decision)) => self.follow(&decision, exchange),
-                Some(Err(trouble)) => self.without_answer(&trouble, exchange),
-                // it was of one call, or who asked is gone
-                None => self.ask_alone(exchange).await,
-            },
-            None => self.ask_alone(exchange).await,
         }
+        self.ask_alone(exchange).await
     }
 
     async fn ask_for_all(&self, cache: &Cache, asking: Asking<'_>, call: OutCall, exchange: &mut Exchange) -> Verdict {
         match self.ask(call).await {
             Ok((decision, true)) => {
                 let until = cache.until(&decision, exchange);
-                asking.end(Some(Ok(decision.clone())), until);
+                asking.end(Shared::Same(Ok(decision.clone())), until);
                 self.follow(&decision, exchange)
             }
             Ok((decision, false)) => {
-                asking.end(None, None);
+                asking.end(Shared::Own, None);
                 self.follow(&decision, exchange)
             }
             Err(trouble) => {
-                asking.end(Some(Err(trouble.clone())), None);
+                asking.end(Shared::Same(Err(trouble.clone())), None);
                 self.without_answer(&trouble, exchange)
             }
         }

@@ -11,6 +11,7 @@ use daemun_pipeline::{
     Elsewhere, Exchange, FieldId, Flow, Identity, Later, OutAnswer, OutCall, OutError, Stop, Upstreams, Verdict, World,
 };
 
+use super::MOST_TURNS;
 use crate::service::Service;
 use crate::testing::{Bench, Chain, SECOND, consumer, status, upstream_lines};
 
@@ -610,6 +611,55 @@ fn many_who_wait_for_the_same_ask_once() {
     }
     assert_eq!(*slow.asked.lock().unwrap(), 2);
     assert!(exchanges.iter().all(|one| one.request.head.get("x-user") == Some(b"alice")));
+}
+
+#[test]
+fn where_the_one_who_asks_goes_one_of_those_who_wait_asks_for_all() {
+    let slow = Arc::new(Slow::default());
+    let bench = Bench { world: Arc::clone(&slow) as Arc<dyn World>, ..Bench::new(Vec::new()) };
+    let settings = format!("forward_auth: {{ {URL}, pass: [x-user], cache: {{ key: authorization, for: 10s }} }}");
+    let chain = bench.build(&settings).unwrap();
+    let mut exchanges: Vec<Exchange> = (0..50).map(|_| chain.exchange(GET)).collect();
+    let mut newcomers: Vec<Exchange> = (0..MOST_TURNS).map(|_| chain.exchange(GET)).collect();
+    let mut context = Context::from_waker(Waker::noop());
+    let policy = &chain.steps[0].1;
+    let mut poll = |flow: &mut Flow<'_>| match flow {
+        Flow::Now(verdict) => Poll::Ready(verdict.is_ok()),
+        Flow::Later(work) => work.as_mut().poll(&mut context).map(|verdict| verdict.is_ok()),
+    };
+    {
+        let mut flows: Vec<_> = exchanges.iter_mut().map(|one| policy.on_request(one)).collect();
+        for gone in 1..=MOST_TURNS - 1 {
+            assert!(flows.iter_mut().all(|flow| poll(flow).is_pending()));
+            assert_eq!(*slow.asked.lock().unwrap(), gone, "one asks at a time");
+            // it was the first to be looked at, and so the one who asks
+            drop(flows.remove(0));
+        }
+        assert!(flows.iter_mut().all(|flow| poll(flow).is_pending()));
+        assert_eq!(*slow.asked.lock().unwrap(), MOST_TURNS);
+        let fields = vec![("x-user".to_owned(), b"alice".to_vec())];
+        *slow.answer.lock().unwrap() = Some(OutAnswer { status: 200, fields, body: Bytes::new() });
+        assert!(flows.iter_mut().all(|flow| poll(flow) == Poll::Ready(true)));
+        assert_eq!(*slow.asked.lock().unwrap(), MOST_TURNS, "the answer is everybody's");
+    }
+    assert!(exchanges.iter().skip(MOST_TURNS).all(|one| one.request.head.get("x-user") == Some(b"alice")));
+
+    // nor does anybody wait without end for those who begin and leave
+    (*slow.asked.lock().unwrap(), *slow.answer.lock().unwrap()) = (0, None);
+    let other = GET.replace("Bearer 1", "Bearer 2");
+    newcomers.iter_mut().for_each(|one| *one = chain.exchange(&other));
+    let mut patient = chain.exchange(&other);
+    let mut waits: Option<Flow<'_>> = None;
+    let mut patient = Some(&mut patient);
+    for (place, newcomer) in newcomers.iter_mut().enumerate() {
+        let mut asks = policy.on_request(newcomer);
+        assert!(poll(&mut asks).is_pending());
+        let waits = waits.get_or_insert_with(|| policy.on_request(patient.take().unwrap()));
+        assert!(poll(waits).is_pending());
+        assert_eq!(*slow.asked.lock().unwrap(), place + 1);
+    }
+    assert!(poll(waits.as_mut().unwrap()).is_pending());
+    assert_eq!(*slow.asked.lock().unwrap(), MOST_TURNS + 1, "it asks for itself");
 }
 
 #[test]

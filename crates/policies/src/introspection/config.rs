@@ -11,7 +11,7 @@ use daemun_config::diagnostic::{self, Diagnostic};
 use daemun_config::settings;
 use daemun_config::tree::Node;
 
-use crate::bearer::{Place, check_places, is_in_clear};
+use crate::bearer::{Audience, Place, check_audience, check_places, is_in_clear};
 use crate::claims::{ClaimPath, ClaimValue};
 
 /// Longest `cache`: what is revoked opens for so long.
@@ -39,8 +39,8 @@ settings! {
         pub max_tokens: Bounded<1, 1_000_000> = "16384",
         /// Who must have issued the token, where the answer must say so.
         pub issuer: Option<String>,
-        /// Whom tokens must be for: `aud` must be one of these.
-        pub audience: OneOrMany<String> = "[]",
+        /// Whom tokens must be for: `aud` must be one of these. `off` takes tokens that were issued for others.
+        pub audience: Audience,
         /// How much the clocks of service and gateway may differ; at most `10m`.
         pub leeway: Duration = "30s",
         /// What the answer must say, each with the value or values it must have one of.
@@ -128,6 +128,7 @@ fn check(settings: &IntrospectionConfig, node: &Node, cx: &mut Decoder<'_>) {
         let help = "a token that is revoked would open for so long";
         cx.key("cache", |cx| cx.bad_value_help(at("cache"), "an answer is kept for `1h` at most", help));
     }
+    check_audience(&settings.audience, true, node, cx);
     if settings.leeway > LONGEST_LEEWAY {
         cx.key("leeway", |cx| cx.bad_value(at("leeway"), "a leeway is `10m` at most"));
     }

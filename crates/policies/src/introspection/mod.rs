@@ -19,7 +19,7 @@ use data_encoding::{BASE64, HEXLOWER};
 
 pub use config::{ClientConfig, ClientSecret, IntrospectionConfig, SendAs};
 
-use crate::bearer::{ANOTHER, Absent, Places, refused, unavailable};
+use crate::bearer::{ANOTHER, Absent, Places, audiences, refused, unavailable};
 use crate::caller;
 use crate::claims::{Rules, Telling, Wanted};
 use asker::{Asker, Digest, Parts, Said};
@@ -60,7 +60,7 @@ impl IntrospectionConfig {
             tokens: usize::try_from(self.max_tokens.get()).unwrap_or_default(),
             rules: Rules {
                 issuer: self.issuer.as_deref().map(Into::into),
-                audience: self.audience.0.clone(),
+                audience: audiences(&self.audience),
                 wanted: wanted
                     .map(|(path, values)| Wanted { path: path.value.clone(), values: values.0.clone() })
                     .collect(),

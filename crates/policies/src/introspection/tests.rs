@@ -253,13 +253,14 @@ fn a_reload_keeps_the_answers() {
 #[test]
 fn wrong_settings_are_found() {
     let bench = Bench::new(Vec::new());
-    let client = "client: { id: me, secret: sesame-sesame }";
+    let alone = "client: { id: me, secret: sesame-sesame }";
+    let client = format!("audience: off, {alone}");
     for (settings, code) in [
         (format!("{{ {client} }}"), "missing_key"),
         ("{ url: https://id/ }".to_owned(), "missing_key"),
         (format!("{{ url: id, {client} }}"), "bad_value"),
         ("{ url: https://id/, client: { id: me } }".to_owned(), "missing_key"),
-        ("{ url: https://id/, client: { id: '', secret: a } }".to_owned(), "bad_value"),
+        ("{ url: https://id/, audience: off, client: { id: '', secret: a } }".to_owned(), "bad_value"),
         ("{ url: https://id/, client: { id: me, secret: '' } }".to_owned(), "bad_value"),
         (format!("{{ url: https://id/, {client}, cache: 2h }}"), "bad_value"),
         (format!("{{ url: https://id/, {client}, timeout: 0s }}"), "bad_value"),
@@ -268,13 +269,65 @@ fn wrong_settings_are_found() {
         (format!("{{ url: https://id/, {client}, subject: [] }}"), "bad_value"),
         (format!("{{ url: https://id/, {client}, from: {{ header: Host }} }}"), "bad_value"),
         (format!("{{ url: https://id/, {client}, leeway: 1h }}"), "bad_value"),
+        (format!("{{ url: https://id/, {alone}, audience: [] }}"), "bad_value"),
     ] {
         let errors = bench.errors(&format!("introspection: {settings}"));
         assert_eq!(errors.len(), 1, "{settings}: {errors:?}");
         assert!(errors[0].starts_with(code) && !errors[0].contains("sesame"), "{settings}: {errors:?}");
     }
     let built = bench.build(&format!("introspection: {{ url: http://id/, {client} }}")).unwrap();
-    assert!(built.findings.lines()[0].starts_with("insecure"));
+    let lines = built.findings.lines();
+    assert!(lines.len() == 1 && lines[0].starts_with("insecure") && lines[0].contains("`http`"), "{lines:?}");
+    let built = bench.build(&format!("introspection: {{ url: https://id/, {alone} }}")).unwrap();
+    let lines = built.findings.lines();
+    assert!(lines.len() == 1 && lines[0].starts_with("insecure") && lines[0].contains("`audience`"), "{lines:?}");
+}
+
+#[test]
+fn an_audience_that_is_off_is_that_of_any_token() {
+    for (audience, of_token, wanted) in [
+        ("off", json!(["x"]), 0),
+        ("off", json!("off"), 0),
+        ("off", json!(null), 0),
+        ("[off]", json!("off"), 0),
+        ("[off]", json!("x"), 401),
+        ("x", json!(["y", "x"]), 0),
+        ("x", json!("xy"), 401),
+        ("x", json!(null), 401),
+    ] {
+        let mut said = json!({ "active": true, "sub": "ann" });
+        if !of_token.is_null() {
+            said["aud"] = of_token.clone();
+        }
+        let world = Scripted::new(move |_| ok(said.to_string()));
+        let built = chain(&world, &format!("audience: {audience}"));
+        assert_eq!(status(&built, 0), wanted, "{audience} {of_token}");
+        assert!(built.findings.lines().is_empty(), "{:?}", built.findings.lines());
+    }
+}
+
+#[test]
+fn whom_the_service_calls_by_the_name_of_a_consumer_is_not_taken_for_it() {
+    for (subject, more, wanted) in [
+        ("shop", "", 401),
+        ("Shop", "", 0),
+        // said to be the consumer, it is
+        ("shop", ", consumer: sub", 0),
+        ("Shop", ", consumer: sub", 401),
+        ("a\r\nb: c", "", 401),
+    ] {
+        let said = json!({ "active": true, "sub": subject, "exp": 1_800_000_600 });
+        let world = Scripted::new(move |_| ok(said.to_string()));
+        let chain = chain(&world, &format!("audience: off{more}"));
+        // once as it is answered, and once as it is remembered
+        for _ in 0..2 {
+            let mut exchange = request(&chain, TOKEN, 0);
+            assert_eq!(chain.status(&mut exchange), wanted, "{subject:?} {more}");
+            let (name, told) = (exchange.consumer_name(), exchange.request.head.get("x-consumer-name"));
+            assert_eq!((name.is_some(), told.is_some()), (wanted == 0, wanted == 0), "{subject:?} {more}");
+        }
+        assert_eq!(world.seen().calls.len(), 1, "{subject:?} {more}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use daemun_config::decode::{
-    Bounded, Decoder, JsonValue, Mapping, OneOrMany, OrOff, SchemaBuilder, Setting, Size, TimeLimit, WebUrl, text,
+    Bounded, Decoder, JsonValue, Mapping, OneOrMany, SchemaBuilder, Setting, Size, TimeLimit, WebUrl, text,
 };
 use daemun_config::diagnostic::{self, Diagnostic};
 use daemun_config::settings;
@@ -14,7 +14,7 @@ use daemun_config::tree::Node;
 use super::algorithm::Algorithm;
 use super::keys::SHORTEST_SECRET;
 use super::remote::Published;
-use crate::bearer::{Place, check_places, is_in_clear};
+use crate::bearer::{Audience, Place, check_audience, check_places, is_in_clear};
 use crate::claims::{ClaimPath, ClaimValue};
 
 /// Smallest and largest `max_size`.
@@ -29,7 +29,7 @@ settings! {
         /// Who issues the tokens: what `iss` must be. Without `keys` it is asked for its keys, by OpenID Connect Discovery.
         pub issuer: Option<String>,
         /// Whom tokens must be for: `aud` must be one of these. `off` takes tokens that were issued for others.
-        pub audience: Option<OrOff<OneOrMany<String>>>,
+        pub audience: Audience,
         /// What signatures are verified with; one of `secret`, `file` and `url`.
         pub keys: Option<KeySource>,
         /// File with the authorities, in PEM, that the certificate of the issuer must come from; without it the system's.
@@ -172,15 +172,8 @@ fn check(settings: &JwtConfig, node: &Node, cx: &mut Decoder<'_>) {
         cx.key("ca", |cx| cx.report(found.help("these keys are not fetched")));
     }
     let is_shared = matches!(settings.keys, Some(KeySource::Secret(_)));
-    if settings.audience.is_none() && !is_shared && (settings.keys.is_some() || settings.issuer.is_some()) {
-        let message = "without `audience`, tokens that the issuer made for other services are taken";
-        let warning = Diagnostic::warning(diagnostic::INSECURE, node.at, message);
-        cx.report(warning.help("say what this service is called in `aud`: `audience: shop-api`, or `audience: off`"));
-    }
-    if matches!(&settings.audience, Some(OrOff::On(OneOrMany(list))) if list.is_empty()) {
-        let help = "name one, or write `audience: off`";
-        cx.key("audience", |cx| cx.bad_value_help(at("audience"), "expected at least one audience", help));
-    }
+    let of_many = !is_shared && (settings.keys.is_some() || settings.issuer.is_some());
+    check_audience(&settings.audience, of_many, node, cx);
     if settings.allowed().is_empty() {
         let help = "`HS256`, `HS384` and `HS512` are of a shared secret, the others of published keys";
         let message = "no algorithm of these can be verified with such keys";

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use daemun_accounts::Accounts;
-use daemun_config::decode::{Mapping, OneOrMany, OrOff};
+use daemun_config::decode::Mapping;
 use daemun_config::{diagnostic, read_file, why};
 use daemun_pipeline::{
     BuildContext, Exchange, Explanation, Flow, Identity, Passed, Phase, Policy, PolicyConfig, Request, Runtimes, Stop,
@@ -26,7 +26,7 @@ use data_encoding::HEXLOWER;
 pub use algorithm::Algorithm;
 pub use config::{JwtConfig, KeyFile, KeySource, Secret};
 
-use crate::bearer::{ANOTHER, Absent, Places, refused, unavailable};
+use crate::bearer::{ANOTHER, Absent, Places, audiences, refused, unavailable};
 use crate::caller;
 use crate::claims::{Rules, Telling, Wanted};
 use crate::token_cache::TokenCache;
@@ -102,16 +102,12 @@ impl JwtConfig {
     }
 
     fn verifier(&self, keys: Keys) -> Verifier {
-        let audience = match &self.audience {
-            Some(OrOff::On(OneOrMany(list))) => list.clone(),
-            Some(OrOff::Off) | None => Vec::new(),
-        };
         let wanted = self.claims.iter().flat_map(|Mapping(pairs)| pairs);
         Verifier {
             keys,
             rules: Rules {
                 issuer: self.issuer.as_deref().map(Into::into),
-                audience,
+                audience: audiences(&self.audience),
                 required: self.required.0.clone(),
                 wanted: wanted
                     .map(|(path, values)| Wanted { path: path.value.clone(), values: values.0.clone() })

@@ -121,7 +121,15 @@ struct KeyAuth {
 impl Policy for KeyAuth {
     fn on_request<'a>(&'a self, exchange: &'a mut Exchange) -> Flow<'a> {
         Flow::Now(match self.identify(exchange) {
-            Ok((source, found)) => self.note(source, found, exchange).map_err(|why| self.refusal(why)),
+            Ok((source, found)) => match self.note(source, &found, exchange) {
+                Ok(()) => {
+                    if let Found::Held(held) = &found {
+                        held.note_use(exchange.wall / 1_000_000);
+                    }
+                    Ok(())
+                }
+                Err(why) => Err(self.refusal(why)),
+            },
             Err(why) => Err(self.refusal(why)),
         })
     }
@@ -150,7 +158,7 @@ impl Policy for KeyAuth {
                 Found::Declared(caller) => self.known.directory.get(caller.consumer).map(|known| known.name.clone()),
                 Found::Held(held) => Some(held.identity.subject.to_string()),
             };
-            self.note(source, found, exchange).map(|()| name.unwrap_or_default())
+            self.note(source, &found, exchange).map(|()| name.unwrap_or_default())
         });
         match noted {
             Ok(name) => Explanation::pass(format!("the key is one of `{name}`")),
@@ -219,7 +227,7 @@ impl KeyAuth {
     }
 
     /// Notes the caller on the exchange and tells the upstream, instead of the key.
-    fn note(&self, source: Source, found: Found<'_>, exchange: &mut Exchange) -> Result<(), Refused> {
+    fn note(&self, source: Source, found: &Found<'_>, exchange: &mut Exchange) -> Result<(), Refused> {
         match found {
             Found::Declared(caller) => {
                 let (name, roles) = caller.sent().unwrap_or_else(|| self.known.sent(caller.consumer));
@@ -229,7 +237,6 @@ impl KeyAuth {
                 if !caller::note_identity(exchange, &held.identity) {
                     return Err(Refused::Another);
                 }
-                held.note_use(exchange.wall / 1_000_000);
             }
         }
         if !self.forward {

@@ -122,6 +122,38 @@ fn a_part_with_the_name_of_a_consumer_of_the_store_is_not_taken_for_it() {
 }
 
 #[test]
+fn who_is_called_by_the_name_of_a_consumer_is_not_taken_for_it() {
+    for (part, name) in [
+        ("san_uri", "'spiffe://shop.example/orders'"),
+        ("san_dns", "orders.shop.example"),
+        ("san_email", "orders@shop.example"),
+        ("cn", "orders"),
+        ("fingerprint", FINGERPRINT),
+    ] {
+        // consumers of that name with another certificate, and with none
+        for certificates in ["{ cn: nobody }", "[]"] {
+            let settings = format!("mtls_auth: {{ subject: {part}, forward: true }}");
+            let chain = bench(&[(name, certificates)]).build(&settings).unwrap();
+            let mut exchange = asked(&chain, "orders");
+            assert_eq!(chain.status(&mut exchange), 401, "{part} {certificates}");
+            assert_eq!((exchange.consumer_name(), exchange.is_known()), (None, false), "{part}");
+            let sent = upstream_lines(&exchange.request);
+            assert!(!sent.iter().any(|line| line.starts_with("X-Consumer")), "{part}: {sent:?}");
+            let (outcome, detail) = chain.explain(&mut asked(&chain, "orders"));
+            assert_eq!(outcome, Outcome::Refuse(401, "unauthenticated"), "{part}");
+            assert!(detail.contains("its name is one of a consumer"), "{detail}");
+        }
+        let chain = bench(&[("other", "{ cn: nobody }")]).build(&format!("mtls_auth: {{ subject: {part} }}")).unwrap();
+        assert_eq!(chain.status(&mut asked(&chain, "orders")), 0, "{part}");
+    }
+    // said to be the consumer's, it is
+    let chain = bench(&[("orders", "{ cn: orders }")]).build("mtls_auth: { subject: cn }").unwrap();
+    let mut exchange = asked(&chain, "orders");
+    assert_eq!(chain.status(&mut exchange), 0);
+    assert_eq!(exchange.consumer().map(|consumer| consumer.name.as_str()), Some("orders"));
+}
+
+#[test]
 fn only_the_trust_domains_and_issuers_that_are_named_count() {
     for (settings, status) in [
         ("{ subject: san_uri, trust_domains: [shop.example] }", 0),

@@ -25,16 +25,28 @@ pub use config::SamlAuthConfig;
 use crate::bearer::{ANOTHER, Absent, Places, refused};
 use crate::caller;
 use crate::claims::Unfit;
+use crate::jwt::keys::KeySet;
 use crate::token_cache::TokenCache;
 use verifier::{Verifier, certificates};
 
-/// Whether the readers of assertions hold to what they promise for a text; else what they do not hold to.
-#[cfg(test)]
-fn check_reader(text: &[u8]) -> Result<(), &'static str> {
+/// What fuzzing holds against the readers of assertions: a text that can be read has one canonical form, which is read as the same.
+///
+/// # Errors
+/// What does not hold.
+pub fn check_reader(text: &[u8]) -> Result<(), &'static str> {
     let Ok(text) = std::str::from_utf8(text) else { return Ok(()) };
     // reading is all that is asked of it
     drop(said::read(text));
     signed::check_reader(text)
+}
+
+/// What fuzzing holds against signatures: of a text that passes for signed with these keys in PEM, the part that was signed; `None` for
+/// any other.
+#[must_use]
+pub fn signed_part(text: &[u8], pem: &[u8]) -> Option<String> {
+    let keys = KeySet::of_pem(pem, &signed::ALGORITHMS).ok()?;
+    let signed = signed::verify(std::str::from_utf8(text).ok()?, &keys).ok()?;
+    Some(signed.text)
 }
 
 /// The namespace of assertions.
@@ -72,9 +84,9 @@ impl PolicyConfig for SamlAuthConfig {
     const NAME: &'static str = "saml_auth";
 
     fn build(self, ctx: &mut BuildContext<'_>) -> Option<Runtimes> {
-        let trust = self.trust();
-        let pem = certificates(&trust, ctx)?;
-        let verifier = Verifier::build(&trust, &pem, ctx)?;
+        let trust = &self.trust;
+        let pem = certificates(trust, ctx)?;
+        let verifier = Verifier::build(trust, &pem, ctx)?;
         // whatever is verified by the same settings and certificates is remembered together, over routes and reloads
         let print = HEXLOWER.encode(digest(&SHA256, &pem).as_ref());
         let known = usize::try_from(self.cache.get()).unwrap_or_default();

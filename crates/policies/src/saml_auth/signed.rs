@@ -228,7 +228,6 @@ fn bytes(node: Node<'_>) -> Result<Vec<u8>, Refused> {
 }
 
 /// Whether a text that can be read has a canonical form that is read as the same: what is read later is what was signed.
-#[cfg(test)]
 pub(super) fn check_reader(text: &str) -> Result<(), &'static str> {
     let Ok(doc) = parse(text) else { return Ok(()) };
     let root = Node::root(&doc).ok_or("what was read has no root")?;

@@ -3,10 +3,13 @@ mod wrapping;
 
 use std::sync::LazyLock;
 
+use daemun_config::decode::{Decoder, Setting as _};
+use daemun_config::{Diagnostics, parse_text};
 use daemun_pipeline::Outcome;
 use data_encoding::{BASE64, BASE64URL, BASE64URL_NOPAD};
 use proptest::prelude::*;
 
+use super::SamlAuthConfig;
 use crate::jwt::Algorithm;
 use crate::testing::{Bench, Chain, SECOND, WALL, consumer, sent_lines};
 use issuer::{How, Issuer, PLACE, PLAIN, enveloped, of_algorithm};
@@ -381,6 +384,14 @@ fn settings_that_cannot_be_used_are_refused() {
         assert!(found.iter().any(|line| line.contains(why)), "{found:?} has no {why:?}");
     }
     assert_eq!(of(good), [""; 0]);
+    // whichever of the two sets a key is of, it is found once, and told by the nearest of both
+    for (wrong, right) in [("audence", "audience"), ("forwrd", "forward")] {
+        let mut found = Diagnostics::new();
+        let node = parse_text(&format!("{{ {}, {wrong}: x }}", settings(&[&RSA])), &mut found).unwrap();
+        SamlAuthConfig::decode(&node, &mut Decoder::new(&mut found, "saml_auth"));
+        let found: Vec<String> = found.iter().map(|one| format!("{one:?}")).collect();
+        assert!(found.len() == 1 && found[0].contains(wrong) && found[0].contains(&format!("`{right}`")), "{found:?}");
+    }
 }
 
 /// A tree of elements as text, with everything in it that has a form of its own.

@@ -29,6 +29,15 @@ pub(super) enum Login {
     Assertion,
 }
 
+/// What a login is looked at for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// So that tokens are given: a guess is counted, and a use is noted.
+    Tokens,
+    /// To say what would be given.
+    Words,
+}
+
 /// A refresh token as it was shown.
 pub(super) struct ShownRefresh {
     pub(super) token: String,
@@ -86,7 +95,7 @@ pub(super) fn scopes(form: &Form, known: &[String]) -> Result<Vec<String>, Refus
 
 impl Tokens {
     /// Who asks, by what stands in the request. Guessing passwords is slowed down.
-    pub(super) fn login(&self, exchange: &Exchange, form: &Form) -> Result<Login, Refused> {
+    pub(super) fn login(&self, exchange: &Exchange, form: &Form, purpose: Purpose) -> Result<Login, Refused> {
         let asked = match form.get("grant_type") {
             Some(named) => GrantType::ALL.into_iter().find(|grant| grant.as_str() == named),
             None => Some(self.grant_by_fields(exchange, form)?),
@@ -96,11 +105,11 @@ impl Tokens {
             return Err(Refused::new(Reason::InvalidRequest, "unsupported_grant_type", detail, detail));
         };
         match grant {
-            GrantType::Key => self.by_key(exchange).map(Login::Caller),
-            GrantType::ClientCredentials => self.by_client(exchange, form).map(Login::Caller),
+            GrantType::Key => self.by_key(exchange, purpose).map(Login::Caller),
+            GrantType::ClientCredentials => self.by_client(exchange, form, purpose).map(Login::Caller),
             GrantType::RefreshToken => self.by_refresh_token(exchange, form).map(Login::Refresh),
             GrantType::Password => Ok(Login::Password),
-            GrantType::AuthorizationCode => self.by_code(exchange, form).map(Login::Code),
+            GrantType::AuthorizationCode => self.by_code(exchange, form, purpose).map(Login::Code),
             GrantType::Saml2Bearer => Ok(Login::Assertion),
         }
     }
@@ -121,7 +130,7 @@ impl Tokens {
         Err(Refused::malformed("there is neither a `grant_type` nor a key"))
     }
 
-    fn by_key(&self, exchange: &Exchange) -> Result<Caller, Refused> {
+    fn by_key(&self, exchange: &Exchange, purpose: Purpose) -> Result<Caller, Refused> {
         let header = Some(self.service.key_header.as_str().into());
         let sources = Sources { header, query: None, scheme: None };
         let found = sources.find(&exchange.request, |_, key| text::digest(key));
@@ -139,7 +148,9 @@ impl Tokens {
             }
         }
         if let Some(held) = self.accounts.key(&digest).filter(|held| held.is_good(now)) {
-            held.note_use(now);
+            if purpose == Purpose::Tokens {
+                held.note_use(now);
+            }
             return Ok(self.held(&held, true));
         }
         // not counted: a key cannot be guessed, and whoever shows wrong ones would shut out all who share the address
@@ -246,7 +257,7 @@ impl Tokens {
     }
 
     /// By HTTP Basic, or by `client_id` and `client_secret` of the form, but not by both (RFC 6749, section 2.3).
-    pub(super) fn by_client(&self, exchange: &Exchange, form: &Form) -> Result<Caller, Refused> {
+    pub(super) fn by_client(&self, exchange: &Exchange, form: &Form, purpose: Purpose) -> Result<Caller, Refused> {
         let in_form = form.get("client_id").zip(form.get("client_secret"));
         let in_head = presented::find(&exchange.request.head, |id, secret| {
             Some((String::from_utf8(id.to_vec()).ok()?, secret.to_vec()))
@@ -264,13 +275,15 @@ impl Tokens {
         if let Some(seconds) = self.throttle.wait(&tried) {
             return Err(slow(seconds));
         }
-        let now = exchange.wall / 1_000_000;
+        let (now, counts) = (exchange.wall / 1_000_000, purpose == Purpose::Tokens);
         let declared_one = self.clients.value.passwords.find(id.as_bytes(), &secret);
         let declared_one = declared_one.filter(|(_, credential)| !self.accounts.is_void(credential));
         if let Some((consumer, credential)) = declared_one
             && let Some(consumer) = self.clients.directory.get(consumer)
         {
-            self.throttle.succeeded(self.throttle.pair(&tried));
+            if counts {
+                self.throttle.succeeded(self.throttle.pair(&tried));
+            }
             return Ok(declared(&consumer.name, &consumer.scopes, credential.into(), false));
         }
         let digest = text::digest(&secret);
@@ -278,11 +291,13 @@ impl Tokens {
         let same = held
             .filter(|held| aws_lc_rs::constant_time::verify_slices_are_equal(&held.credential.digest, &digest).is_ok());
         if let Some(held) = same {
-            held.note_use(now);
-            self.throttle.succeeded(self.throttle.pair(&tried));
+            if counts {
+                held.note_use(now);
+                self.throttle.succeeded(self.throttle.pair(&tried));
+            }
             return Ok(self.held(&held, false));
         }
-        if let Some(seconds) = self.throttle.failed(&tried) {
+        if counts && let Some(seconds) = self.throttle.failed(&tried) {
             return Err(slow(seconds));
         }
         Err(Refused::client("the client is not known, its secret is another, or it is not good any more"))

@@ -41,7 +41,7 @@ use assertion::Assertions;
 use clients::Clients;
 use code::Browsers;
 use form::Form;
-use login::Login;
+use login::{Login, Purpose};
 use signing::Signing;
 use throttle::Throttle;
 use users::{Now, Users};
@@ -431,7 +431,7 @@ impl Tokens {
     /// What would be given; a form is not at hand.
     fn explain_token(&self, exchange: &Exchange) -> Result<String, Refused> {
         let name = &self.name;
-        Ok(match self.login(exchange, &Form::default()) {
+        Ok(match self.login(exchange, &Form::default(), Purpose::Words) {
             Ok(Login::Caller(caller)) => format!("the service `{name}` would give tokens to `{}`", caller.subject),
             Ok(Login::Refresh(_)) => format!("the service `{name}` would give tokens for a refresh token"),
             Ok(Login::Code(_)) => format!("the service `{name}` would give tokens for a code"),
@@ -470,7 +470,7 @@ impl Tokens {
     }
 
     async fn token(&self, exchange: &mut Exchange, form: &Form) -> Stop {
-        let login = match self.login(exchange, form) {
+        let login = match self.login(exchange, form, Purpose::Tokens) {
             Ok(login) => login,
             Err(refused) => return self.refuse(&refused),
         };

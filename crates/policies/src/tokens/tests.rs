@@ -6,7 +6,7 @@ use std::sync::Arc;
 use daemun_accounts::consumer::Credential;
 use daemun_accounts::{Accounts, Consumer as Stored, CredentialKind, Revoked, text};
 use daemun_config::model::{ServiceUrls, SignedTokens, SigningAlgorithm, TokenFormat, TokenMember, TokenService};
-use daemun_pipeline::{Consumer, ConsumerId, Directory, Stop, World};
+use daemun_pipeline::{Consumer, ConsumerId, Directory, Outcome, Stop, World};
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
 
@@ -152,6 +152,60 @@ fn guessing_is_slowed_down_for_the_guesser_and_the_name() {
     let right = "grant_type=client_credentials&client_id=shop&client_secret=a+secret%3Aof+two";
     assert_eq!(ask(&chain, "", right, 0), (429, json!("slow_down")), "what is right is not told of either");
     assert_eq!(ask(&chain, "", right, 3_000).0, 200);
+}
+
+#[test]
+fn explain_counts_no_guess_notes_no_use_and_gives_nothing() {
+    let (bench, accounts) = bench();
+    wait(accounts.put_consumer(Stored { name: "partner".to_owned(), ..Stored::default() }, NOW)).unwrap();
+    for (kind, id, secret) in
+        [(CredentialKind::Key, "key:1", "dmn_first"), (CredentialKind::Client, "cid", "dms_secret")]
+    {
+        let credential = Credential {
+            id: id.to_owned(),
+            consumer: "partner".to_owned(),
+            kind,
+            digest: text::digest(secret.as_bytes()),
+            label: String::new(),
+            created: NOW,
+            expires: None,
+            disabled: false,
+        };
+        wait(accounts.put_credential(credential, NOW)).unwrap();
+    }
+    let used = || {
+        let key = accounts.key(&text::digest(b"dmn_first")).unwrap().last_use();
+        (key, accounts.client("cid").unwrap().last_use())
+    };
+    let clients = bench.build("tokens: { service: shop, grants: [client_credentials] }").unwrap();
+    let keys = bench.build("tokens: { service: shop, grants: [key] }").unwrap();
+    let direct = bench.build("key_auth: { header: X-Api-Key }").unwrap();
+    let explain = |chain: &Chain, field: &str| {
+        let mut exchange = chain.exchange(&format!("POST /auth HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n"));
+        (exchange.wall, exchange.times.start) = (NOW * 1_000_000, 1_000_000_000);
+        chain.explain(&mut exchange)
+    };
+    // `shop:wrong`, `shop:a secret:of two`, `cid:dms_secret`
+    for _ in 0..100 {
+        let (outcome, detail) = explain(&clients, "Authorization: Basic c2hvcDp3cm9uZw==");
+        assert_eq!(outcome, Outcome::Refuse(401, "unauthenticated"), "{detail}");
+    }
+    for (chain, field, wanted) in [
+        (&clients, "Authorization: Basic c2hvcDphK3NlY3JldCUzQW9mK3R3bw==", "would give tokens to `shop-app`"),
+        (&clients, "Authorization: Basic Y2lkOmRtc19zZWNyZXQ=", "would give tokens to `partner`"),
+        (&keys, "X-Api-Key: dmn_first", "would give tokens to `partner`"),
+        (&direct, "X-Api-Key: dmn_first", "the key is one of `partner`"),
+    ] {
+        let (_, detail) = explain(chain, field);
+        assert!(detail.contains(wanted), "{detail}");
+    }
+    assert_eq!((used(), accounts.tokens()), ((None, None), 0));
+    let right = |id: &str, secret: &str| format!("grant_type=client_credentials&client_id={id}&client_secret={secret}");
+    assert_eq!(ask(&clients, "", &right("shop", "a+secret%3Aof+two"), 0).0, 200, "no guess was counted");
+    assert_eq!(ask(&clients, "", &right("cid", "dms_secret"), 0).0, 200);
+    assert_eq!(used(), (None, Some(NOW)));
+    assert_eq!(ask(&keys, "X-Api-Key: dmn_first\r\n", "", 0).0, 200);
+    assert_eq!(used(), (Some(NOW), Some(NOW)), "a login notes the use");
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! Sessions: how long they last, what breaks them, how they end.
 
-use daemun_pipeline::Outcome;
+use std::sync::Arc;
+
+use daemun_pipeline::{Directory, Outcome};
 use serde_json::json;
 
 use super::bed::{Bed, Browser, ISSUER, NOW, settings};
+use crate::testing::consumer;
 
 const SESSION: &str = "daemun-session";
 
@@ -241,6 +244,32 @@ fn a_session_holds_what_it_is_told_to_and_never_more_than_a_cookie() {
     assert_eq!(got.status, 503);
     assert!(got.cause.contains("session.claims"), "{}", got.cause);
     assert_eq!(browser.cookies, []);
+}
+
+#[test]
+fn whose_session_has_the_name_of_a_consumer_is_not_taken_for_it() {
+    let mut bed = Bed::new();
+    let chain = bed.chain("");
+    bed.with(|said| said.claims = json!({ "sub": "ann" }));
+    let mut browser = Browser::login(&bed, &chain);
+    for _ in 0..2 {
+        let page = browser.page(&chain, "/");
+        assert_eq!((page.status, page.exchange.consumer_name()), (200, Some("ann")));
+    }
+    // a consumer of that name is there from now on, and the session is known from before
+    bed.bench.directory = Arc::new(Directory::new(vec![consumer("ann", &["admin"], &["key-of-ann-00000001"])]));
+    let chain = bed.chain("");
+    let (outcome, detail) = browser.explain(&chain, "GET / HTTP/1.1\nAccept: text/html");
+    assert_eq!(outcome, Outcome::Refuse(401, "unauthenticated"), "{detail}");
+    for browser in [&mut browser.clone(), &mut Browser::login(&bed, &chain)] {
+        let page = browser.page(&chain, "/");
+        assert_eq!((page.status, page.exchange.consumer_name(), page.exchange.has_role("admin")), (401, None, false));
+        assert!(page.exchange.request.head.get("x-consumer-name").is_none());
+    }
+    // said to be that consumer, it is
+    let named = bed.chain(", consumer: sub");
+    let page = Browser::login(&bed, &named).page(&named, "/");
+    assert!(page.status == 200 && page.exchange.has_role("admin"));
 }
 
 #[test]

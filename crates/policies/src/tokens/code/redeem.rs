@@ -6,7 +6,7 @@ use daemun_pipeline::{Exchange, FieldId, Identity};
 use data_encoding::BASE64URL_NOPAD;
 
 use crate::tokens::form::Form;
-use crate::tokens::login::ShownRefresh;
+use crate::tokens::login::{Purpose, ShownRefresh};
 use crate::tokens::{Refused, Tokens, millis};
 
 /// Bytes of a verifier (RFC 7636, section 4.1).
@@ -29,8 +29,13 @@ pub(in crate::tokens) fn of_client(identity: &Identity) -> Option<&str> {
 
 impl Tokens {
     /// Whoever asks, and what it shows. The client is known by its secret, or by its name alone where it has none.
-    pub(in crate::tokens) fn by_code(&self, exchange: &Exchange, form: &Form) -> Result<Shown, Refused> {
-        let client = self.client_of(exchange, form)?;
+    pub(in crate::tokens) fn by_code(
+        &self,
+        exchange: &Exchange,
+        form: &Form,
+        purpose: Purpose,
+    ) -> Result<Shown, Refused> {
+        let client = self.client_of(exchange, form, purpose)?;
         let (Some(code), Some(redirect)) = (form.get("code"), form.get("redirect_uri")) else {
             return Err(Refused::malformed("`code` or `redirect_uri` is missing"));
         };
@@ -46,12 +51,12 @@ impl Tokens {
     }
 
     /// The id of the client that asks (RFC 6749, section 3.2.1).
-    fn client_of(&self, exchange: &Exchange, form: &Form) -> Result<String, Refused> {
+    fn client_of(&self, exchange: &Exchange, form: &Form, purpose: Purpose) -> Result<String, Refused> {
         let named = form.get("client_id");
         let has_secret =
             exchange.request.head.get_id(FieldId::Authorization).is_some() || form.get("client_secret").is_some();
         if has_secret {
-            let caller = self.by_client(exchange, form)?;
+            let caller = self.by_client(exchange, form, purpose)?;
             let id = caller.credential.strip_prefix("client:").unwrap_or(&caller.credential);
             if named.is_some_and(|named| named != id) {
                 return Err(Refused::malformed("`client_id` is not that of the client's credentials"));
@@ -126,7 +131,7 @@ impl Tokens {
         };
         let shows = form.get("client_id").is_some() || form.get("client_secret").is_some();
         let shows = shows || exchange.request.head.get_id(FieldId::Authorization).is_some();
-        if (client.is_confidential || shows) && self.client_of(exchange, form)? != id {
+        if (client.is_confidential || shows) && self.client_of(exchange, form, Purpose::Tokens)? != id {
             return Err(Refused::grant("the refresh token is of another client"));
         }
         self.let_in(&identity.subject).map_err(Refused::grant)

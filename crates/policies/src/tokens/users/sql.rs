@@ -1,5 +1,6 @@
 //! Users of a PostgreSQL database: a query gives the hash of a password, which is checked as those of the configuration are.
 
+use std::error::Error as _;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -91,10 +92,12 @@ impl Database {
 }
 
 fn told(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
+    match (error.as_db_error(), error.source()) {
         // without its detail, which may hold what was asked
-        Some(error) => format!("{} ({})", error.message(), error.code().code()),
-        None => error.to_string(),
+        (Some(error), _) => format!("{} ({})", error.message(), error.code().code()),
+        // what the server's certificate lacks, say
+        (None, Some(source)) => format!("{error}: {source}"),
+        (None, None) => error.to_string(),
     }
 }
 

@@ -3,10 +3,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use daemun_accounts::{Accounts, Consumer as Stored, Revoked};
 use daemun_config::model::PasswordHash;
 use daemun_pipeline::world::Busy;
-use daemun_pipeline::{Later, Nowhere, OutAnswer, OutCall, OutError, Stop, World};
+use daemun_pipeline::{Later, Nowhere, OutAnswer, OutCall, OutError, Outcome, Stop, World};
 use serde_json::{Value, json};
 
-use crate::testing::{Bench, Chain, status, upstream_lines, wait};
+use crate::testing::{Bench, Chain, consumer, status, upstream_lines, wait};
 
 /// Milliseconds since the Unix epoch: the middle of a step of one-time passwords.
 const NOW: u64 = 1_111_111_111_000;
@@ -281,6 +281,26 @@ fn basic_lets_users_in_and_hashes_once_in_a_while() {
     assert_eq!(basic(&chain, ALICE, 45_000), (0, lines));
     wait(accounts.put_consumer(Stored { name: "alice".to_owned(), ..Stored::default() }, NOW)).unwrap();
     assert_eq!(basic(&chain, ALICE, 45_000).0, 401);
+}
+
+#[test]
+fn a_user_who_was_let_in_is_not_taken_for_a_consumer_that_has_the_name_later() {
+    let (bench, world, _accounts) = bench();
+    let chain = bench.build("basic_auth: { users: embedded }").unwrap();
+    assert_eq!(basic(&chain, ALICE, 0).0, 0);
+    let hashed = world.done();
+    let admin = consumer("alice", &["admin"], &["key-of-alice-000001"]);
+    let bench = bench.with_users(vec![admin], &users("roles: [clerk]"));
+    let chain = bench.build("basic_auth: { users: embedded }").unwrap();
+    for at in [1, 30_000] {
+        let (status, told) = basic(&chain, ALICE, at);
+        assert_eq!(status, 401, "whether it is remembered or not");
+        assert!(!told.iter().any(|line| line.starts_with("X-Consumer")), "{told:?}");
+    }
+    assert!(world.done() <= hashed + 2);
+    let mut exchange = chain.exchange(&format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {ALICE}\r\n\r\n"));
+    let (outcome, _) = chain.explain(&mut exchange);
+    assert_eq!((outcome, exchange.is_known()), (Outcome::Refuse(401, "unauthenticated"), false));
 }
 
 #[test]
