@@ -8,6 +8,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use daemun_accounts::Accounts;
 use daemun_config::diagnostic;
 use daemun_pipeline::{
     BuildContext, ConsumerId, Exchange, Explanation, Fault, Flow, Identity, Phase, Policy, PolicyConfig, Reason, Stop,
@@ -18,6 +19,7 @@ pub use config::{MtlsAuthConfig, SubjectPart, TrustDomain};
 
 use crate::base64_text;
 use crate::caller::{self, Unsendable};
+use crate::lasting::Ended;
 use crate::per_directory::PerDirectory;
 use known::{Found, Known, Unreadable};
 
@@ -31,8 +33,9 @@ impl PolicyConfig for MtlsAuthConfig {
 
     fn build(self, ctx: &mut BuildContext<'_>) -> Option<Vec<(Phase, Box<dyn Policy>)>> {
         let mut findings = None;
+        let accounts = Accounts::of(ctx.carry);
         let known = PerDirectory::of(ctx, Self::NAME, |directory| {
-            let (known, unreadable) = Known::new(directory);
+            let (known, unreadable) = Known::new(directory, &accounts);
             findings = Some(Findings { unreadable, unsendable: Unsendable::of(directory) });
             known
         });
@@ -54,6 +57,7 @@ impl PolicyConfig for MtlsAuthConfig {
         }
         let policy = MtlsAuth {
             known,
+            accounts,
             subject: self.subject.map(|subject| subject.value),
             trust_domains: self.trust_domains.into_iter().map(|TrustDomain(name)| name.into()).collect(),
             issuers: issuers.into(),
@@ -86,6 +90,7 @@ impl Findings {
 
 struct MtlsAuth {
     known: Arc<PerDirectory<Known>>,
+    accounts: Arc<Accounts>,
     subject: Option<SubjectPart>,
     trust_domains: Box<[Box<str>]>,
     issuers: Box<[Box<str>]>,
@@ -110,6 +115,8 @@ enum Refused {
     Issuer,
     /// It is nobody's.
     Unknown,
+    /// It is a consumer's no more.
+    Void(Ended),
     /// It is of several consumers.
     Several,
     /// It does not have the one name that would be the caller's.
@@ -127,6 +134,7 @@ impl Refused {
             Refused::Ended => "the certificate has expired since the connection was opened",
             Refused::Issuer => "an authority issued the certificate that is none of `issuers`",
             Refused::Unknown => "the certificate is no consumer's",
+            Refused::Void(why) => why.as_str(),
             Refused::Several => "the certificate is of several consumers",
             Refused::Nameless => "the certificate does not have exactly one name of the kind that `subject` asks for",
             Refused::Domain => "the certificate has no SPIFFE ID of `trust_domains`",
@@ -175,7 +183,7 @@ impl MtlsAuth {
         if certificate.has_ended(exchange.wall) {
             return Err(Refused::Ended);
         }
-        let caller = self.identify(&certificate)?;
+        let caller = self.identify(&certificate, exchange.wall / 1_000_000)?;
         for field in &self.removed {
             exchange.request.head.remove_alike(field, usize::MAX);
         }
@@ -197,13 +205,17 @@ impl MtlsAuth {
         Ok(())
     }
 
-    fn identify(&self, certificate: &TlsIdentity) -> Result<Caller, Refused> {
+    fn identify(&self, certificate: &TlsIdentity, now: u64) -> Result<Caller, Refused> {
         let issuer = &certificate.names().issuer;
         if !self.issuers.is_empty() && !self.issuers.iter().any(|known| **known == **issuer) {
             return Err(Refused::Issuer);
         }
         match self.known.value.find(certificate) {
-            Found::One(id) => return Ok(Caller::Consumer(id)),
+            Found::One(id, lasting) => {
+                lasting.judge(&self.accounts, now).map_err(Refused::Void)?;
+                lasting.note_use(&self.accounts, now);
+                return Ok(Caller::Consumer(id));
+            }
             Found::Several => return Err(Refused::Several),
             Found::None => {}
         }

@@ -534,7 +534,7 @@ impl Tokens {
         let scopes = form.get("scope").map(|scopes| scopes.split_ascii_whitespace().map(str::to_owned).collect());
         let most = self.service.most;
         let held = self.accounts.find(token.as_bytes()).map(|token| token.grant.identity());
-        if held.as_ref().is_some_and(|identity| !login::is_still_declared(&self.keys.directory, identity)) {
+        if held.as_ref().is_some_and(|identity| !login::is_still_declared(&self.keys.directory, identity, now)) {
             return Err(Refusal::Revoked.into());
         }
         match held.map_or(Now::Same, |identity| users::as_of_now(Some(&self.keys.directory), &identity)) {
@@ -596,7 +596,7 @@ impl Tokens {
         let good = token.filter(|token| {
             let unused = token.kind == Kind::Access || !token.is_spent();
             let good = unused && self.accounts.judge(token, token.kind, &self.name, now).is_ok();
-            good && !self.is_gone(&token.identity())
+            good && !self.is_gone(&token.identity(), now)
         });
         let Some(token) = good else { return answer(&json!({ "active": false })) };
         let identity = token.identity();
@@ -627,9 +627,9 @@ impl Tokens {
     }
 
     /// Whether a consumer or user of the configuration whom tokens were given to is let in no more.
-    fn is_gone(&self, identity: &Identity) -> bool {
+    fn is_gone(&self, identity: &Identity, now: u64) -> bool {
         let directory = &self.keys.directory;
-        !login::is_still_declared(directory, identity)
+        !login::is_still_declared(directory, identity, now)
             || matches!(users::as_of_now(Some(directory), identity), Now::Gone)
     }
 
