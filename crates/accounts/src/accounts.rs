@@ -4,18 +4,20 @@
 mod absorb;
 mod around;
 mod code;
+mod declared;
 mod held;
 mod revoking;
 mod signing;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use arc_swap::ArcSwap;
-use daemun_pipeline::{Carry, Identity};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use daemun_pipeline::{Carry, CutOff, Identity};
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -30,6 +32,7 @@ use crate::once::Once;
 use crate::seal::Seal;
 use crate::store::{Store, StoreError};
 use crate::text::{Digest, NoRandomness, Prefix, digest};
+use crate::uses::AllUses;
 
 use around::Surroundings;
 pub use code::{Bound, Code};
@@ -164,6 +167,9 @@ const USER: &str = "user:";
 /// How revocations of access tokens alone begin in the store.
 const ACCESS: &str = "access";
 
+/// How last uses of credentials of the configuration begin in the store.
+const USED: &str = "used";
+
 /// All accounts.
 pub struct Accounts {
     tokens: ByDigest<Arc<Token>>,
@@ -175,6 +181,12 @@ pub struct Accounts {
     grants: papaya::HashMap<i64, Weak<Grant>>,
     marks: papaya::HashMap<String, Arc<Mark>>,
     once: Once,
+    /// Of credentials of the configuration.
+    uses: AllUses,
+    /// Whose the credentials of the configuration are that logins come from, by id; not known before the first one runs.
+    declared: ArcSwapOption<HashMap<String, String>>,
+    /// Consumers that are disabled, for those of the configuration.
+    cut_off: Arc<CutOff>,
     signing: papaya::HashMap<String, SigningKeyRow>,
     /// Goes up when those change.
     signing_changes: AtomicU64,
@@ -230,6 +242,9 @@ impl Accounts {
             grants: papaya::HashMap::default(),
             marks: papaya::HashMap::default(),
             once: Once::default(),
+            uses: AllUses::default(),
+            declared: ArcSwapOption::empty(),
+            cut_off: Arc::default(),
             signing: papaya::HashMap::default(),
             signing_changes: AtomicU64::new(0),
             own_seal: OnceLock::new(),
@@ -285,7 +300,8 @@ impl Accounts {
     /// Those of the running gateway; empty ones where `carry` is detached.
     #[must_use]
     pub fn of(carry: &Carry) -> Arc<Accounts> {
-        carry.get_or("accounts", "", Accounts::in_memory)
+        let cut_off = CutOff::of(carry);
+        carry.get_or("accounts", "", || Accounts { cut_off, ..Accounts::in_memory() })
     }
 
     /// Whose access token this is. No lock, no allocation; some cache misses and one SHA-256.

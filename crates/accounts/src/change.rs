@@ -17,9 +17,9 @@ pub enum Change {
     Spent(i64),
     /// A login was revoked.
     Revoked(i64),
-    /// What was issued before a moment is void, of a subject or a credential.
+    /// What was issued before a moment is void, of a subject or a credential; or when one of the configuration was last used.
     Void {
-        /// Which: `subject:NAME`, `credential:ID`, `recovery:CODE`, `totp:NAME`, `once:MOMENT:DIGEST`, or `all`; `access:` and one of the first two or the last is
+        /// Which: `subject:NAME`, `credential:ID`, `recovery:CODE`, `totp:NAME`, `once:MOMENT:DIGEST`, `used:ID`, or `all`; `access:` and one of the first two or the last is
         /// access tokens alone.
         name: String,
         /// Milliseconds since the Unix epoch.

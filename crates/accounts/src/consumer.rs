@@ -97,7 +97,7 @@ pub struct Held {
 }
 
 /// How exact the last use of a credential is, milliseconds: seldom enough that its line is not written all the time.
-const USE: u64 = 60_000;
+pub(crate) const USE: u64 = 60_000;
 
 impl Held {
     /// Whether it is good at a moment.

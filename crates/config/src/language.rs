@@ -21,6 +21,7 @@ mod route;
 pub(crate) mod saml;
 pub(crate) mod target;
 mod targets;
+mod terms;
 mod tokens;
 mod upstream;
 pub(crate) mod user_sources;

@@ -10,7 +10,9 @@ mod tokens;
 mod users;
 
 pub use balance::{Balance, Breaker, HashBy, Outliers, Sticky};
-pub use credentials::{CertificateName, CertificateRule, HmacKey, SecretBytes, SignatureAlgorithm, SigningKey};
+pub use credentials::{
+    CertificateName, CertificateRule, CredentialName, HmacKey, SecretBytes, SignatureAlgorithm, SigningKey, Terms,
+};
 pub use discover::{
     ConsulSource, Discover, DnsRecords, DnsSource, HttpSource, KubernetesSource, PortRef, Secret, Server, Source,
 };
@@ -674,6 +676,8 @@ pub struct Consumer {
     pub signing_keys: Vec<SigningKey>,
     /// Where browsers may be sent back to with a login of a user.
     pub redirect_uris: Vec<String>,
+    /// How long its credentials are good, of those of which anything is said.
+    pub terms: Vec<(CredentialName, Terms)>,
 }
 
 /// A username and the digest of its password.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use daemun_accounts::consumer::Held;
 use daemun_accounts::text::{self, Digest, Prefix};
 use daemun_accounts::{Accounts, Consumer, Credential, CredentialKind, Revoked, Trouble, Whose};
+use daemun_config::model::{CredentialName, Terms};
 use data_encoding::HEXLOWER_PERMISSIVE;
 use http::header::CONTENT_TYPE;
 use http::{Method, Request, StatusCode};
@@ -265,6 +266,7 @@ impl Asked<'_> {
         let known = self.accounts.consumer(name);
         let now = self.source.now();
         match *self.method {
+            Method::GET if self.source.declares(name) => Ok(shown(&self.told_declared(name))),
             Method::GET => {
                 let known = known.ok_or(Trouble::None)?;
                 let mut told = self.told(&known);
@@ -282,7 +284,7 @@ impl Asked<'_> {
                     return Err(bad("a name has printable ASCII without spaces and commas").into());
                 }
                 if self.source.declares(name) {
-                    return Err((StatusCode::CONFLICT, "the configuration has a consumer of this name").into());
+                    return self.switch(name, known, now).await;
                 }
                 let is_new = known.is_none();
                 let known = known.unwrap_or_else(|| Consumer { created: now, ..Consumer::default() });
@@ -304,6 +306,9 @@ impl Asked<'_> {
                 let told = self.told(&consumer);
                 Ok(if is_new { created(&told) } else { shown(&told) })
             }
+            Method::DELETE if self.source.declares(name) => {
+                Err((StatusCode::CONFLICT, "the consumer is the configuration's: PUT `disabled` cuts it off").into())
+            }
             Method::DELETE => {
                 let done = self.accounts.remove_consumer(name, now).await;
                 if done == Ok(false) {
@@ -314,6 +319,43 @@ impl Asked<'_> {
             }
             _ => Err(Stop::Method("only GET, PUT and DELETE are allowed here", "GET, PUT, DELETE")),
         }
+    }
+
+    /// Disables a consumer of the configuration, or lets it in again: all else of it stands there.
+    async fn switch(&self, name: &str, known: Option<Consumer>, now: u64) -> Result<Answer, Stop> {
+        let wrong = "the consumer is the configuration's: only `disabled` is to be set here";
+        let disabled = self.flag("disabled")?.filter(|_| self.body.len() == 1);
+        let Some(disabled) = disabled else { return Err((StatusCode::CONFLICT, wrong).into()) };
+        let known = known.unwrap_or_else(|| Consumer { name: name.to_owned(), created: now, ..Consumer::default() });
+        let done = self.accounts.put_consumer(Consumer { disabled, ..known }, now).await;
+        if disabled {
+            self.taken(done, &format!("consumer `{name}` of the configuration was disabled, and its tokens are void"))?;
+        } else {
+            done?;
+            self.source.audit(&format!("consumer `{name}` of the configuration is let in again"));
+        }
+        Ok(shown(&self.told_declared(name)))
+    }
+
+    /// What there is to tell of a consumer of the configuration: how its credentials stand.
+    fn told_declared(&self, name: &str) -> Value {
+        let credentials: Vec<Value> =
+            self.source.declared(name).iter().map(|(of, terms)| self.own(of, terms)).collect();
+        json!({
+            "name": name, "declared": true, "disabled": self.accounts.consumer(name).is_some_and(|known| known.disabled),
+            "tokens": self.accounts.tokens_of(name), "credentials": credentials,
+        })
+    }
+
+    /// What is told of a credential of the configuration: never the credential.
+    fn own(&self, of: &CredentialName, terms: &Terms) -> Value {
+        let id = of.id();
+        json!({
+            "kind": of.kind(), "label": terms.label.as_deref().unwrap_or_default(),
+            "expires": terms.expires.map(|moment| moment / 1000), "disabled": terms.disabled,
+            "revoked": self.accounts.is_void_credential(&id),
+            "last_used": self.accounts.last_use(&id).map(|moment| moment / 1000), "id": id,
+        })
     }
 
     /// Makes a credential, which is shown in this answer and never again, or takes in by its digest one that its holder has already.

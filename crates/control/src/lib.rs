@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use daemun_accounts::Accounts;
 use daemun_accounts::text::Digest;
+use daemun_config::model::{CredentialName, Terms};
 use daemun_dataplane::record::Recent;
 use daemun_dataplane::{TargetStatus, Unknown, UpstreamStatus};
 
@@ -46,6 +47,9 @@ pub trait Source: Send + Sync + 'static {
 
     /// Whether a consumer of the configuration has this key, by its SHA-256 digest.
     fn declares_key(&self, digest: &Digest) -> bool;
+
+    /// The credentials of a consumer of the configuration, and what is said of each.
+    fn declared(&self, consumer: &str) -> Vec<(CredentialName, Terms)>;
 
     /// Wall clock, milliseconds since the Unix epoch.
     fn now(&self) -> u64;

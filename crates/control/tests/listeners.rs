@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use daemun_accounts::text::{Digest, digest};
 use daemun_accounts::{Accounts, Asked};
+use daemun_config::model::{CredentialName, Terms};
 use daemun_control::{Source, Waiting, serve_admin, serve_status};
 use daemun_dataplane::record::{Finished, Metrics, PolicyVerdict, Recent, RouteCells, Setup};
 use daemun_dataplane::{Standing, TargetStatus, Unknown, UpstreamStatus};
@@ -122,6 +123,12 @@ impl Source for Fake {
 
     fn declares_key(&self, sought: &Digest) -> bool {
         *sought == digest(b"a-key-of-the-file")
+    }
+
+    fn declared(&self, consumer: &str) -> Vec<(CredentialName, Terms)> {
+        let key = CredentialName::Key(digest(b"a-key-of-the-file"));
+        let terms = Terms { label: Some("old".to_owned()), expires: Some(NOW + 5_000), disabled: false };
+        if self.declares(consumer) { vec![(key, terms)] } else { Vec::new() }
     }
 
     fn now(&self) -> u64 {
@@ -616,6 +623,38 @@ async fn admin_revokes_what_it_is_told_and_nothing_else() {
     assert!(source.accounts.is_void_key(&digest(key.as_bytes())));
     let audit = source.audit.lock().unwrap().join("\n");
     assert!(!audit.contains(key) && !audit.contains("dmt_"), "{audit}");
+}
+
+#[tokio::test]
+async fn admin_cuts_off_a_consumer_of_the_configuration_and_lets_it_in_again() {
+    let source = Fake::new();
+    let address = admin(&source).await;
+    let id = daemun_accounts::text::id_of("key", &digest(b"a-key-of-the-file"));
+    source.accounts.uses_of(&id).note(NOW);
+    let held = token(&source, "shop-app", &id).await;
+    let told = get(address, "/consumers/shop-app").await.json();
+    let expected = serde_json::json!({
+        "kind": "key", "label": "old", "expires": NOW / 1000 + 5, "disabled": false, "revoked": false,
+        "last_used": NOW / 1000, "id": id,
+    });
+    assert_eq!(
+        (&told["declared"], &told["disabled"], &told["credentials"][0]),
+        (&true.into(), &false.into(), &expected)
+    );
+    for body in ["{}", r#"{"roles": ["x"]}"#, r#"{"disabled": true, "roles": ["x"]}"#] {
+        assert_eq!(send(address, "PUT /consumers/shop-app", body).await.status, 409, "{body}");
+    }
+    assert_eq!(ask(address, "DELETE /consumers/shop-app", "").await.status, 409);
+    assert!(is_good(&source, &held));
+    let cut = send(address, "PUT /consumers/shop-app", r#"{"disabled": true}"#).await;
+    assert_eq!((cut.status, &cut.json()["disabled"]), (200, &true.into()));
+    assert!(!is_good(&source, &held) && source.accounts.consumer("shop-app").unwrap().disabled);
+    let again = send(address, "PUT /consumers/shop-app", r#"{"disabled": false}"#).await;
+    assert_eq!((again.status, &again.json()["disabled"]), (200, &false.into()));
+    assert!(!is_good(&source, &held), "what was void stays void");
+    let body = format!(r#"{{"credential": "{id}"}}"#);
+    assert_eq!(send(address, "POST /revocations", &body).await.status, 200);
+    assert_eq!(get(address, "/consumers/shop-app").await.json()["credentials"][0]["revoked"], true);
 }
 
 #[tokio::test]

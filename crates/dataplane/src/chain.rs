@@ -250,7 +250,8 @@ impl Chain {
     fn lets_past(&self, at: usize, exchange: &mut Exchange) -> Option<usize> {
         let (anonymous, authenticators) = &**self.anonymous.as_ref().filter(|known| known.1.start == at)?;
         let links = self.links.get(authenticators.clone())?;
-        if links.iter().any(|link| link.policy.is_shown(exchange)) {
+        let is_cut_off = exchange.directory.as_ref().is_some_and(|known| known.is_cut_off(anonymous.consumer));
+        if is_cut_off || links.iter().any(|link| link.policy.is_shown(exchange)) {
             return None;
         }
         // what only they may say, they do not

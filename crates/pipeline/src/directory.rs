@@ -1,10 +1,12 @@
 //! The known callers of a snapshot. Knows nothing of how a caller proves who it is.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use daemun_config::model::{CertificateRule, HmacKey, SigningKey, User};
+use daemun_config::model::{CertificateRule, CredentialName, HmacKey, SigningKey, Terms, User};
 
+use crate::CutOff;
 use crate::identity::Identity;
 
 /// Position of a consumer in the directory of its snapshot.
@@ -45,6 +47,57 @@ pub struct Consumer {
     pub signing_keys: Vec<SigningKey>,
     /// Where browsers may be sent back to with a login of a user.
     pub redirect_uris: Vec<String>,
+    /// What is said of its credentials, of those of which anything is. In a directory the ones that are disabled stand here alone.
+    pub terms: HashMap<CredentialName, Terms>,
+}
+
+impl Consumer {
+    /// From when on a credential is void, milliseconds since the Unix epoch; never for one that does not end.
+    #[must_use]
+    pub fn end_of(&self, credential: &CredentialName) -> u64 {
+        self.terms.get(credential).and_then(|terms| terms.expires).unwrap_or(u64::MAX)
+    }
+
+    /// Whether it has a credential that is disabled.
+    #[must_use]
+    pub fn has_disabled(&self, credential: &CredentialName) -> bool {
+        self.terms.get(credential).is_some_and(|terms| terms.disabled)
+    }
+
+    /// All its credentials, those that are disabled last.
+    #[must_use]
+    pub fn credentials(&self) -> Vec<(CredentialName, Terms)> {
+        let keys = self.keys.iter().map(|digest| CredentialName::Key(*digest));
+        let basic = self.basic.iter().map(|known| CredentialName::Basic(known.username.clone()));
+        let hmac = self.hmac.iter().map(|key| CredentialName::Signer(key.id.value.clone()));
+        let signing = self.signing_keys.iter().map(|key| CredentialName::Signer(key.id.value.clone()));
+        let certificates = self.certificates.iter().map(CertificateRule::credential);
+        let good = keys.chain(basic).chain(hmac).chain(signing).chain(certificates);
+        let mut all: Vec<(CredentialName, Terms)> = good
+            .map(|name| {
+                let terms = self.terms.get(&name).cloned().unwrap_or_default();
+                (name, terms)
+            })
+            .collect();
+        let mut disabled: Vec<_> = self.terms.iter().filter(|(_, terms)| terms.disabled).collect();
+        disabled.sort_by_cached_key(|(name, _)| name.id());
+        all.extend(disabled.into_iter().map(|(name, terms)| (name.clone(), terms.clone())));
+        all
+    }
+
+    /// Leaves out what is disabled, so that nothing finds it.
+    fn drop_disabled(&mut self) {
+        if self.terms.is_empty() {
+            return;
+        }
+        let terms = &self.terms;
+        let is_good = |name: &CredentialName| terms.get(name).is_none_or(|terms| !terms.disabled);
+        self.keys.retain(|digest| is_good(&CredentialName::Key(*digest)));
+        self.basic.retain(|known| is_good(&CredentialName::Basic(known.username.clone())));
+        self.hmac.retain(|key| is_good(&CredentialName::Signer(key.id.value.clone())));
+        self.signing_keys.retain(|key| is_good(&CredentialName::Signer(key.id.value.clone())));
+        self.certificates.retain(|rule| is_good(&rule.credential()));
+    }
 }
 
 /// All known callers.
@@ -55,15 +108,38 @@ pub struct Directory {
     consumers: Vec<Consumer>,
     by_name: HashMap<String, ConsumerId>,
     users: HashMap<String, User>,
+    cut_off: Arc<CutOff>,
 }
 
 impl Directory {
-    /// Takes the consumers of a configuration, in its order.
+    /// Takes the consumers of a configuration, in its order. Of their credentials those that are disabled are left out.
     #[must_use]
-    pub fn new(consumers: Vec<Consumer>) -> Directory {
+    pub fn new(mut consumers: Vec<Consumer>) -> Directory {
         static NUMBERS: AtomicU32 = AtomicU32::new(1);
+        consumers.iter_mut().for_each(Consumer::drop_disabled);
         let by_name = consumers.iter().zip(0u32..).map(|(c, i)| (c.name.clone(), ConsumerId(i))).collect();
-        Directory { number: NUMBERS.fetch_add(1, Ordering::Relaxed), consumers, by_name, users: HashMap::new() }
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        Directory { number, consumers, by_name, users: HashMap::new(), cut_off: Arc::default() }
+    }
+
+    /// With whom is let in no more, whatever the configuration says.
+    #[must_use]
+    pub fn with_cut_off(mut self, cut_off: Arc<CutOff>) -> Directory {
+        self.cut_off = cut_off;
+        self
+    }
+
+    /// Whether a consumer is let in no more. One load where there never was such a one.
+    #[must_use]
+    #[inline]
+    pub fn is_cut_off(&self, id: ConsumerId) -> bool {
+        self.get(id).is_some_and(|consumer| self.cut_off.has(&consumer.name))
+    }
+
+    /// Whether a credential is a consumer's, and disabled. Goes through all of them: for whoever explains.
+    #[must_use]
+    pub fn has_disabled(&self, credential: &CredentialName) -> bool {
+        self.consumers.iter().any(|consumer| consumer.has_disabled(credential))
     }
 
     /// With the users of a configuration, who are no consumers.

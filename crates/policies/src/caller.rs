@@ -37,10 +37,12 @@ pub(crate) fn sent_roles(directory: &Directory) -> Box<[Box<str>]> {
     directory.iter().map(|(_, consumer)| consumer.roles.join(",").into()).collect()
 }
 
-/// Whether no authenticator before found somebody else: a request has one caller.
+/// Whether no authenticator before found somebody else, since a request has one caller, and the consumer was not disabled beside the
+/// configuration.
 #[inline]
 pub(crate) fn agrees(exchange: &Exchange, consumer: ConsumerId) -> bool {
     exchange.consumer.is_none_or(|known| known == consumer)
+        && !exchange.directory.as_ref().is_some_and(|known| known.is_cut_off(consumer))
 }
 
 /// Notes a caller that a credential tells of beyond the configuration, and tells the upstream. One that is a consumer of the

@@ -37,6 +37,7 @@ mod base64_text;
 mod bearer;
 mod caller;
 mod claims;
+mod lasting;
 mod per_directory;
 mod presented;
 mod replay;

@@ -447,20 +447,21 @@ fn consumers_of(block: &str) -> Vec<Consumer> {
         items.iter().map(|item| item.as_str().expect("a text").to_owned()).collect()
     };
     let one = |node: &Node| {
-        let (roles, keys) = (texts(node, "roles"), texts(node, "keys"));
+        let roles = texts(node, "roles");
         let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let mut one = consumer(node.get("name").and_then(Node::as_str).expect("a name"), &roles, &keys);
+        let mut one = consumer(node.get("name").and_then(Node::as_str).expect("a name"), &roles, &[]);
         (one.groups, one.tags) = (texts(node, "groups"), texts(node, "tags"));
         let text = |node: &Node, key: &str| node.get(key).and_then(Node::as_str).expect("a text").to_owned();
         let logins = node.get("basic").and_then(Node::as_seq).unwrap_or_default();
         one.basic = logins.iter().map(|login| basic(&text(login, "username"), &text(login, "password"))).collect();
         let own = proofs.iter().find(|known| known.name.value == one.name);
         let own = own.expect("a consumer of the configuration");
+        one.keys = own.keys.iter().map(|key| key.value).collect();
         one.certificates.clone_from(&own.certificates);
         one.hmac.clone_from(&own.hmac);
         one.signing_keys.clone_from(&own.signing_keys);
         one.redirect_uris.clone_from(&own.redirect_uris);
+        one.terms = own.terms.iter().cloned().collect();
         one
     };
     node.as_seq().expect("a list of consumers").iter().map(one).collect()

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use daemun_pipeline::Identity;
 use serde_json::Value;
 
-use super::{ACCESS, Accounts, USER};
+use super::{ACCESS, Accounts, USED, USER};
 use crate::change::{Change, GrantRow, TokenRow};
 use crate::grant::{Grant, Token};
 use crate::once;
@@ -22,6 +22,7 @@ impl Accounts {
             Change::Void { name, before } => match name.split_once(':') {
                 None => self.void_all(before),
                 Some((ACCESS, whose)) => self.void_access(whose.split_once(':'), before),
+                Some((USED, id)) => self.uses.of(id).keep(before),
                 Some((once::KIND, name)) => {
                     if let Some(of) = once::parse(name) {
                         self.once.note(of, before, now);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use daemun_pipeline::Identity;
 
-use super::{Accounts, Trouble};
+use super::{Accounts, Trouble, USED};
 use crate::change::Change;
 use crate::consumer::{Consumer, Credential, CredentialKind, Held};
 use crate::grant::Grant;
@@ -91,6 +91,7 @@ impl Accounts {
 
     pub(super) fn set_consumer(&self, consumer: Consumer) {
         let name = consumer.name.clone();
+        self.cut_off.set(&name, consumer.disabled);
         self.consumers.pin().insert(name.clone(), consumer);
         for held in self.credentials(&name) {
             self.set_credential(held.credential.clone(), held.used.load(Ordering::Relaxed));
@@ -138,6 +139,7 @@ impl Accounts {
 
     pub(super) fn drop_consumer(&self, name: &str) {
         self.consumers.pin().remove(name);
+        self.cut_off.set(name, false);
         for held in self.credentials(name) {
             self.drop_credential(&held.credential);
         }
@@ -222,6 +224,8 @@ impl Accounts {
             let used = held.used.load(Ordering::Relaxed);
             (held.written.swap(used, Ordering::Relaxed) != used).then(|| (held.credential.id.clone(), used))
         });
-        unwritten.take(MOST_USES).map(|(id, at)| Change::Used { id, at }).collect()
+        let held = unwritten.take(MOST_USES).map(|(id, at)| Change::Used { id, at });
+        let declared = self.uses.unwritten(MOST_USES).into_iter();
+        held.chain(declared.map(|(id, at)| Change::Void { name: format!("{USED}:{id}"), before: at })).collect()
     }
 }

@@ -21,7 +21,7 @@ impl Accounts {
         if grant.stood.load(Ordering::Acquire) == epoch {
             return true;
         }
-        let stands = !self.all.voids(grant.created) && !grant.is_void();
+        let stands = !self.all.voids(grant.created) && !grant.is_void() && self.is_declared(grant);
         if stands {
             let ended = [&self.all, &*grant.subject, &*grant.credential].map(Mark::access_from);
             grant.access_from.fetch_max(ended.into_iter().fold(0, u64::max), Ordering::AcqRel);

@@ -16,6 +16,8 @@ const NOW: u64 = 1_800_000_000_000;
 const MINUTE: u64 = 60_000;
 
 /// Waits on this thread for what another one does.
+mod declared;
+
 fn wait<T>(work: impl Future<Output = T>) -> T {
     struct Unpark(std::thread::Thread);
     impl Wake for Unpark {

@@ -6,9 +6,10 @@ use sha2::{Digest as _, Sha256};
 use super::credentials::{CertificateText, HmacText, SigningKeyText};
 use super::gate::ImportanceText;
 use super::redirect_uri::RedirectText;
+use super::terms::{Label, Moment, terms};
 use crate::decode::{Decoder, Name, Needed, OneOrMany, SchemaBuilder, Setting, text};
 use crate::diagnostic::{Diagnostic, SHORT_KEY};
-use crate::model::{BasicCredential, Consumer, Spanned};
+use crate::model::{BasicCredential, Consumer, CredentialName, Spanned, Terms};
 use crate::settings;
 use crate::tree::Node;
 
@@ -35,7 +36,7 @@ settings! {
         /// What its calls and tokens may be used for (RFC 6749, section 3.3): `[orders:read]`.
         scopes: Vec<Scope> = "[]",
         /// API keys: texts of at least 16 bytes, best out of a reference like `${env:SHOP_KEY}`, or `{sha256: …}`, the digest that
-        /// `daemun key hash` prints.
+        /// `daemun key hash` prints; `{key: …, expires: 2027-01-31, label: …, disabled: true}` for one that is not to be good for ever.
         pub(super) keys: Vec<KeyDigest> = "[]",
         /// Which calls go first when an upstream can take no more; that of the route when absent.
         importance: Option<ImportanceText>,
@@ -65,20 +66,32 @@ impl ConsumerText {
 
     pub(super) fn lower(self) -> Option<Consumer> {
         let Spanned { value, at } = self.name.0?;
+        let mut said = Vec::new();
         Some(Consumer {
             name: Spanned { value: value.0, at },
             roles: names(self.roles),
             groups: names(self.groups),
             tags: names(self.tags),
             scopes: self.scopes.into_iter().map(|scope| scope.0).collect(),
-            keys: self.keys.into_iter().map(|key| key.0).collect(),
+            keys: self.keys.into_iter().map(|key| key.lower(&mut said)).collect(),
             importance: self.importance.map(ImportanceText::lower),
-            basic: self.basic.0.into_iter().map(BasicText::lower).collect(),
-            certificates: self.certificates.0.into_iter().map(CertificateText::lower).collect(),
-            hmac: self.hmac.0.into_iter().map(HmacText::lower).collect(),
-            signing_keys: self.signing_keys.0.into_iter().map(SigningKeyText::lower).collect(),
+            basic: self.basic.0.into_iter().map(|basic| basic.lower(&mut said)).collect(),
+            certificates: self.certificates.0.into_iter().map(|rule| rule.lower(&mut said)).collect(),
+            hmac: self.hmac.0.into_iter().map(|key| key.lower(&mut said)).collect(),
+            signing_keys: self.signing_keys.0.into_iter().map(|key| key.lower(&mut said)).collect(),
             redirect_uris: self.redirect_uris.0.into_iter().map(|uri| uri.0).collect(),
+            terms: said,
         })
+    }
+}
+
+/// What the configuration says of credentials, beyond what they are.
+pub(super) type Said = Vec<(CredentialName, Terms)>;
+
+/// Notes what is said of a credential, if that is anything.
+pub(super) fn note(said: &mut Said, name: impl FnOnce() -> CredentialName, terms: Terms) {
+    if terms != Terms::default() {
+        said.push((name(), terms));
     }
 }
 
@@ -113,12 +126,19 @@ settings! {
         pub(super) username: Spanned<Username>,
         /// Password: a text of 8 to 512 bytes, best out of a reference like `${env:SHOP_PASSWORD}`, or `{sha256: …}`, its digest.
         password: PasswordDigest,
+        /// What it is for.
+        label: Option<Label>,
+        /// From when on it is not good any more, in UTC: `2027-01-31T00:00:00Z`, or a day, with which it begins.
+        expires: Option<Moment>,
+        /// Whether it is not good for now.
+        disabled: bool = "false",
     }
 }
 
 impl BasicText {
-    fn lower(self) -> BasicCredential {
+    fn lower(self, said: &mut Said) -> BasicCredential {
         let Spanned { value, at } = self.username;
+        note(said, || CredentialName::Basic(value.0.clone()), terms(self.label, self.expires, self.disabled));
         BasicCredential { username: Spanned { value: value.0, at }, password: self.password.0 }
     }
 }
@@ -173,33 +193,73 @@ impl Setting for PasswordDigest {
     }
 }
 
-/// SHA-256 of an API key.
-pub(super) struct KeyDigest(pub(super) Spanned<[u8; 32]>);
+/// SHA-256 of an API key, and how long it is good.
+pub(super) struct KeyDigest(pub(super) Spanned<[u8; 32]>, Terms);
 
-impl Setting for KeyDigest {
+settings! {
+    /// An API key, and how long it is good; one of `key` and `sha256`.
+    struct KeyParts {
+        /// The key: a text of at least 16 bytes, best out of a reference like `${env:SHOP_KEY}`.
+        key: Option<ClearKey>,
+        /// SHA-256 of the key, 64 hexadecimal digits: the file need not hold the key itself.
+        sha256: Option<HexDigest>,
+        /// What it is for.
+        label: Option<Label>,
+        /// From when on it is not good any more, in UTC: `2027-01-31T00:00:00Z`, or a day, with which it begins.
+        expires: Option<Moment>,
+        /// Whether it is not good for now.
+        disabled: bool = "false",
+    }
+    exclusive { "key", "sha256" }
+    needs_one { "key", "sha256" }
+}
+
+/// SHA-256 of a key that is given in clear.
+struct ClearKey([u8; 32]);
+
+impl Setting for ClearKey {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
-        if node.as_map().is_some() {
-            let digest = DigestText::decode(node, cx)?;
-            return Some(Self(Spanned { value: digest.sha256.0, at: node.at }));
-        }
         let key = text(node, cx, "a key, or `{sha256: …}`")?;
         if key.len() < SHORTEST {
             let message = format!("a key has at least {SHORTEST} bytes, and this one {}", key.len());
             cx.report(Diagnostic::error(SHORT_KEY, node.at, message).help("`daemun key new` makes a good one"));
             return None;
         }
-        Some(Self(Spanned { value: Sha256::digest(key.as_bytes()).into(), at: node.at }))
+        Some(Self(Sha256::digest(key.as_bytes()).into()))
     }
 
     fn schema(s: &mut SchemaBuilder<'_>) -> Json {
-        let key = s.or_reference(json!({ "type": "string", "minLength": 16, "title": "key" }));
-        let digest = DigestText::schema(s);
-        json!({ "anyOf": [key, digest] })
+        s.or_reference(json!({ "type": "string", "minLength": 16, "title": "key" }))
+    }
+}
+
+impl Setting for KeyDigest {
+    fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
+        let at = node.at;
+        if node.as_map().is_none() {
+            return ClearKey::decode(node, cx).map(|key| Self(Spanned { value: key.0, at }, Terms::default()));
+        }
+        let parts = KeyParts::decode(node, cx)?;
+        let value = parts.key.map(|key| key.0).or_else(|| parts.sha256.map(|digest| digest.0))?;
+        Some(Self(Spanned { value, at }, terms(parts.label, parts.expires, parts.disabled)))
+    }
+
+    fn schema(s: &mut SchemaBuilder<'_>) -> Json {
+        let key = ClearKey::schema(s);
+        let parts = KeyParts::schema(s);
+        json!({ "anyOf": [key, parts] })
+    }
+}
+
+impl KeyDigest {
+    fn lower(self, said: &mut Said) -> Spanned<[u8; 32]> {
+        note(said, || CredentialName::Key(self.0.value), self.1);
+        self.0
     }
 }
 
 settings! {
-    /// A key or password by its digest, so that the file need not hold it.
+    /// A password by its digest, so that the file need not hold it.
     struct DigestText {
         /// SHA-256, 64 hexadecimal digits.
         sha256: HexDigest,

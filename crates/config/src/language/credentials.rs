@@ -2,9 +2,14 @@
 
 use serde_json::{Value as Json, json};
 
+use super::consumer::{Said, note};
+use super::terms::{Label, Moment, terms};
 use crate::decode::{Decoder, SchemaBuilder, Setting, text};
 use crate::diagnostic::{Diagnostic, SHORT_KEY};
-use crate::model::{CertificateName, CertificateRule, HmacKey, SecretBytes, SignatureAlgorithm, SigningKey, Spanned};
+use crate::model::{
+    CertificateName, CertificateRule, CredentialName, HmacKey, SecretBytes, SignatureAlgorithm, SigningKey, Spanned,
+    Terms,
+};
 use crate::settings;
 use crate::tree::{At, Node};
 
@@ -18,7 +23,7 @@ const SECRET: std::ops::RangeInclusive<usize> = 16..=1024;
 const PUBLIC_KEY: usize = 16 * 1024;
 
 /// A certificate of a consumer, with its place.
-pub(super) struct CertificateText(CertificateRule);
+pub(super) struct CertificateText(CertificateRule, Terms);
 
 settings! {
     /// By what a consumer's certificate is known; one of `fingerprint`, `subject`, `cn` and `san`.
@@ -34,6 +39,12 @@ settings! {
         san: Option<CertificateWord>,
         /// Distinguished name of the authority that must have issued it, where a listener trusts several.
         issuer: Option<CertificateWord>,
+        /// What it is for.
+        label: Option<Label>,
+        /// From when on it is not good any more, in UTC: `2027-01-31T00:00:00Z`, or a day, with which it begins.
+        expires: Option<Moment>,
+        /// Whether it is not good for now.
+        disabled: bool = "false",
     }
     exclusive { "fingerprint", "subject", "cn", "san" }
     needs_one { "fingerprint", "subject", "cn", "san" }
@@ -49,7 +60,8 @@ impl Setting for CertificateText {
             .or_else(|| parts.subject.map(|name| CertificateName::Subject(name.0)))
             .or_else(|| parts.cn.map(|name| CertificateName::CommonName(name.0)))
             .or(san)?;
-        Some(Self(CertificateRule { name, issuer: parts.issuer.map(|name| name.0), at: node.at }))
+        let rule = CertificateRule { name, issuer: parts.issuer.map(|name| name.0), at: node.at };
+        Some(Self(rule, terms(parts.label, parts.expires, parts.disabled)))
     }
 
     fn schema(s: &mut SchemaBuilder<'_>) -> Json {
@@ -58,7 +70,8 @@ impl Setting for CertificateText {
 }
 
 impl CertificateText {
-    pub(super) fn lower(self) -> CertificateRule {
+    pub(super) fn lower(self, said: &mut Said) -> CertificateRule {
+        note(said, || self.0.credential(), self.1);
         self.0
     }
 
@@ -135,6 +148,12 @@ settings! {
         secret: Spanned<SecretText>,
         /// How the secret is written.
         encoding: SecretEncoding = "text",
+        /// What it is for.
+        label: Option<Label>,
+        /// From when on it is not good any more, in UTC: `2027-01-31T00:00:00Z`, or a day, with which it begins.
+        expires: Option<Moment>,
+        /// Whether it is not good for now.
+        disabled: bool = "false",
     }
     check HmacText::check;
 }
@@ -173,9 +192,10 @@ impl HmacText {
         }
     }
 
-    pub(super) fn lower(self) -> HmacKey {
+    pub(super) fn lower(self, said: &mut Said) -> HmacKey {
         let secret = self.bytes().unwrap_or_default();
         let Spanned { value, at } = self.id;
+        note(said, || CredentialName::Signer(value.0.clone()), terms(self.label, self.expires, self.disabled));
         HmacKey { id: Spanned { value: value.0, at }, secret: SecretBytes(secret) }
     }
 }
@@ -252,6 +272,12 @@ settings! {
         algorithm: SigningAlgorithm,
         /// The key as PEM (`BEGIN PUBLIC KEY`) or JWK, best out of a file: `${file:keys/partner.pem}`.
         public_key: Spanned<PublicKeyText>,
+        /// What it is for.
+        label: Option<Label>,
+        /// From when on it is not good any more, in UTC: `2027-01-31T00:00:00Z`, or a day, with which it begins.
+        expires: Option<Moment>,
+        /// Whether it is not good for now.
+        disabled: bool = "false",
     }
 }
 
@@ -272,8 +298,9 @@ settings! {
 }
 
 impl SigningKeyText {
-    pub(super) fn lower(self) -> SigningKey {
+    pub(super) fn lower(self, said: &mut Said) -> SigningKey {
         let (id, key) = (self.id, self.public_key);
+        note(said, || CredentialName::Signer(id.value.0.clone()), terms(self.label, self.expires, self.disabled));
         SigningKey {
             id: Spanned { value: id.value.0, at: id.at },
             algorithm: match self.algorithm {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use sha2::{Digest as _, Sha256};
+
 use super::Spanned;
 use crate::tree::At;
 
@@ -41,6 +43,78 @@ pub enum CertificateName {
     Uri(String),
     /// An alternative name that is an e-mail address.
     Email(String),
+}
+
+impl CertificateRule {
+    /// What tells it from other credentials.
+    #[must_use]
+    pub fn credential(&self) -> CredentialName {
+        CredentialName::Certificate(self.name.clone(), self.issuer.clone())
+    }
+}
+
+/// What is said of a credential, beyond what it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// What it is for, in the words of whoever wrote it.
+    pub label: Option<String>,
+    /// From this moment on it is void, milliseconds since the Unix epoch; never when absent.
+    pub expires: Option<u64>,
+    /// Whether it is not good for now.
+    pub disabled: bool,
+}
+
+/// What tells a credential of the configuration from all others.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum CredentialName {
+    /// A key, by its SHA-256 digest.
+    Key([u8; 32]),
+    /// A password, by its username.
+    Basic(String),
+    /// A secret or public key that signs, by its id.
+    Signer(String),
+    /// A certificate, by what it must say and its authority.
+    Certificate(CertificateName, Option<String>),
+}
+
+impl CredentialName {
+    /// An id that is no secret: what it is revoked by and told of as.
+    #[must_use]
+    pub fn id(&self) -> String {
+        match self {
+            Self::Key(digest) => format!("key:{}", head(digest)),
+            Self::Basic(username) => format!("client:{username}"),
+            Self::Signer(id) => format!("signer:{id}"),
+            Self::Certificate(name, issuer) => {
+                let (kind, text) = match name {
+                    CertificateName::Fingerprint(text) => ("fingerprint", text),
+                    CertificateName::Subject(text) => ("subject", text),
+                    CertificateName::CommonName(text) => ("cn", text),
+                    CertificateName::Dns(text) => ("dns", text),
+                    CertificateName::Uri(text) => ("uri", text),
+                    CertificateName::Email(text) => ("email", text),
+                };
+                let all = [kind, text, issuer.as_deref().unwrap_or_default()].join("\0");
+                format!("certificate:{}", head(&Sha256::digest(all)))
+            }
+        }
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Key(_) => "key",
+            Self::Basic(_) => "client",
+            Self::Signer(_) => "signer",
+            Self::Certificate(..) => "certificate",
+        }
+    }
+}
+
+/// A little of a digest.
+fn head(digest: &[u8]) -> String {
+    digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A secret that a consumer signs its requests with.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use daemun_accounts::Accounts;
 use daemun_accounts::text::Digest;
+use daemun_config::model::{CredentialName, Terms};
 use daemun_control::{Listener, Source, Waiting, serve_admin, serve_status};
 use daemun_dataplane::record::{Events, Metrics, Recent};
 use daemun_dataplane::{Clock, Gateway, TargetStatus, Unknown, UpstreamStatus};
@@ -52,6 +53,10 @@ impl Source for Running {
 
     fn declares_key(&self, digest: &Digest) -> bool {
         self.gateway.snapshot().has_key(digest)
+    }
+
+    fn declared(&self, consumer: &str) -> Vec<(CredentialName, Terms)> {
+        self.gateway.snapshot().credentials_of(consumer)
     }
 
     fn now(&self) -> u64 {

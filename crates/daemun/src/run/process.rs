@@ -179,6 +179,7 @@ impl Process {
         let coming = targets.prepare(&config, &snapshot).await;
         let per_worker = sockets.per_worker(workers, None).map_err(|error| Failure::unavailable(error.to_string()))?;
         let options = Options { clock: clock.clone(), ids: IdSource::random(), recorders };
+        accounts.declare(snapshot.logins(), false);
         let gateway = Gateway::start(Arc::new(snapshot), per_worker, options)
             .map_err(|error| Failure::unavailable(format!("the workers cannot be started: {error}")))?;
         let gateway = Arc::new(gateway);
@@ -413,7 +414,9 @@ impl Process {
         }
         drop(before);
         let snapshot = Arc::new(snapshot);
+        self.accounts.declare(snapshot.logins(), true);
         self.gateway.publish(Arc::clone(&snapshot), per_worker).await;
+        self.accounts.declare(snapshot.logins(), false);
         self.targets.publish(targets, &snapshot);
         drop(snapshot);
         self.gateway.use_log(log.clone()).await;

@@ -12,7 +12,8 @@ use daemun_config::model::{
 use daemun_config::tree::At;
 use daemun_pipeline::expression::{Expression, ExpressionError, Scope, Text};
 use daemun_pipeline::{
-    BasicCredential, BuildContext, Carry, Consumer, Directory, Nowhere, Phase, Policy, PolicyRow, Upstreams, World,
+    BasicCredential, BuildContext, Carry, Consumer, CutOff, Directory, Nowhere, Phase, Policy, PolicyRow, Upstreams,
+    World,
 };
 
 use super::failure::{Names, OwnFailure};
@@ -85,7 +86,7 @@ fn compile(
         .map(|u| upstream::compile(u, config.zone.as_deref(), &names, carry, metrics, diagnostics).map(Arc::new))
         .collect();
     names_params |= upstreams.iter().flatten().any(|upstream| upstream.choice.names_params());
-    let directory = Arc::new(directory(config));
+    let directory = Arc::new(directory(config).with_cut_off(CutOff::of(carry)));
     let router = Router::build(config.routes.iter().map(Into::into), config.hosts_fall_through, diagnostics);
     let bodies = config.routes.iter().map(|route| route.body_limit.unwrap_or(config.limits.body));
     let known: Arc<dyn Upstreams> = Arc::new(Ways::new(&config.upstreams, &upstreams));
@@ -646,6 +647,7 @@ fn directory(config: &Config) -> Directory {
         hmac: c.hmac.clone(),
         signing_keys: c.signing_keys.clone(),
         redirect_uris: c.redirect_uris.clone(),
+        terms: c.terms.iter().cloned().collect(),
     });
     Directory::new(consumers.collect()).with_users(config.users.iter().cloned())
 }

@@ -12,9 +12,11 @@ pub(crate) mod ways;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use daemun_config::model::{Answer as AnswerConfig, Files, Importance, ListenerProxy, TrustedProxies};
+use daemun_config::model::{
+    Answer as AnswerConfig, CredentialName, Files, Importance, ListenerProxy, Terms, TrustedProxies,
+};
 use daemun_pipeline::expression::Text;
-use daemun_pipeline::{Answer, Directory};
+use daemun_pipeline::{Answer, Consumer, Directory};
 
 use crate::chain::Chain;
 use crate::http1::parse::Bounds;
@@ -180,7 +182,26 @@ impl Snapshot {
     /// Whether a consumer of the configuration has this key, by its SHA-256 digest. Goes through all of them.
     #[must_use]
     pub fn has_key(&self, digest: &[u8; 32]) -> bool {
-        self.directory.iter().any(|(_, consumer)| consumer.keys.contains(digest))
+        let is_disabled = || self.directory.has_disabled(&CredentialName::Key(*digest));
+        self.directory.iter().any(|(_, consumer)| consumer.keys.contains(digest)) || is_disabled()
+    }
+
+    /// The credentials of a consumer of the configuration, good or not, and what is said of each.
+    #[must_use]
+    pub fn credentials_of(&self, consumer: &str) -> Vec<(CredentialName, Terms)> {
+        let found = self.directory.find(consumer).and_then(|id| self.directory.get(id));
+        found.map(Consumer::credentials).unwrap_or_default()
+    }
+
+    /// Ids of the keys and passwords that are not disabled, and whose each is.
+    #[must_use]
+    pub fn logins(&self) -> Vec<(String, String)> {
+        let of = |consumer: &Consumer| {
+            let keys = consumer.keys.iter().map(|digest| CredentialName::Key(*digest).id());
+            let basic = consumer.basic.iter().map(|known| CredentialName::Basic(known.username.clone()).id());
+            keys.chain(basic).map(|id| (id, consumer.name.clone())).collect::<Vec<_>>()
+        };
+        self.directory.iter().flat_map(|(_, consumer)| of(consumer)).collect()
     }
 
     /// The router.

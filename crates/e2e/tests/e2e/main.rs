@@ -25,6 +25,7 @@ mod routing;
 mod expressions;
 mod policies;
 mod conditional_policies;
+mod declared_credentials;
 mod shaping;
 mod admission;
 mod passwords;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use daemun_accounts::Accounts;
 use daemun_config::diagnostic;
+use daemun_config::model::CredentialName;
 use daemun_pipeline::{
     BuildContext, ConsumerId, Directory, Exchange, Explanation, Fault, Flow, Identity, Phase, Policy, PolicyConfig,
     Reason, Stop, Verdict,
@@ -18,6 +19,7 @@ use daemun_pipeline::{
 pub use config::BasicAuthConfig;
 
 use crate::caller::{self, Unsendable};
+use crate::lasting::{DISABLED, Ended, Lasting};
 use crate::per_directory::PerDirectory;
 use crate::tokens::throttle::{Pair, Throttle, Try};
 use crate::tokens::users::{self, Explained, Users};
@@ -66,13 +68,13 @@ impl Known {
         let mut made = None;
         let known = PerDirectory::of(ctx, BasicAuthConfig::NAME, |directory| {
             made = Some(Unsendable::of(directory));
-            Known::new(directory)
+            Known::new(directory, &Accounts::of(ctx.carry))
         });
         (known, made)
     }
 
-    fn new(directory: &Directory) -> Known {
-        Known { passwords: Passwords::new(directory), roles: caller::sent_roles(directory) }
+    fn new(directory: &Directory, accounts: &Accounts) -> Known {
+        Known { passwords: Passwords::new(directory, accounts), roles: caller::sent_roles(directory) }
     }
 }
 
@@ -93,17 +95,17 @@ struct BasicAuth {
 enum Refused {
     Absent(Absent),
     Unknown,
-    /// A consumer's, and revoked.
-    Void,
+    /// A consumer's, and expired or revoked.
+    Void(Ended),
     /// Another authenticator found another caller.
     Another,
     User(users::Refused),
 }
 
 /// Who a request says it is from.
-enum Shown {
+enum Shown<'k> {
     /// A consumer, by its password.
-    Consumer(ConsumerId, Pair),
+    Consumer(ConsumerId, Pair, &'k Lasting),
     /// A user whose password was good a short while ago.
     User(Arc<Identity>),
     /// Whoever is still to be asked for.
@@ -117,8 +119,9 @@ impl Policy for BasicAuth {
             Err(why) => return Flow::Now(Err(self.refusal(&why))),
         };
         match (shown, &self.users) {
-            (Shown::Consumer(consumer, pair), _) => {
+            (Shown::Consumer(consumer, pair, lasting), _) => {
                 self.throttle.succeeded(pair);
+                lasting.note_use(&self.accounts, exchange.wall / 1_000_000);
                 Flow::Now(self.admit(consumer, exchange))
             }
             (Shown::User(identity), _) => Flow::Now(self.admit_user(&identity, exchange)),
@@ -154,11 +157,16 @@ impl Policy for BasicAuth {
             Err(why) => return Explanation::stop(&self.refusal(&why), why.as_str()),
         };
         let (admitted, name) = match (shown, &self.users) {
-            (Shown::Consumer(consumer, _), _) => {
+            (Shown::Consumer(consumer, ..), _) => {
                 let name = self.known.directory.get(consumer).map_or("", |consumer| &consumer.name).to_owned();
                 (self.admit(consumer, exchange), name)
             }
             (Shown::User(identity), _) => (self.admit_user(&identity, exchange), identity.subject.to_string()),
+            (Shown::Somebody { name, no_consumer: Refused::Unknown, .. }, None)
+                if self.known.directory.has_disabled(&CredentialName::Basic(name.clone())) =>
+            {
+                return Explanation::stop(&self.refusal(&Refused::Unknown), DISABLED);
+            }
             (Shown::Somebody { no_consumer, .. }, None) => {
                 return Explanation::stop(&self.refusal(&no_consumer), no_consumer.as_str());
             }
@@ -199,16 +207,18 @@ impl Refused {
             Refused::Absent(Absent::None) => "there is no username and password in the request",
             Refused::Absent(Absent::Several) => "there is more than one username and password in the request",
             Refused::Absent(Absent::Malformed) => "the credentials are not base64 of `username:password`",
-            Refused::Another => "username and password are not the authenticated consumer's",
+            Refused::Another => {
+                "username and password are not the authenticated consumer's, or the consumer was disabled"
+            }
             Refused::Unknown => "username and password are not those of a consumer",
-            Refused::Void => "username and password are a consumer's, and were revoked",
+            Refused::Void(why) => why.as_str(),
             Refused::User(why) => why.why(),
         }
     }
 }
 
 impl BasicAuth {
-    fn shown(&self, exchange: &Exchange) -> Result<Shown, Refused> {
+    fn shown(&self, exchange: &Exchange) -> Result<Shown<'_>, Refused> {
         let known = &self.known.value.passwords;
         let look_up = |username: &[u8], password: &[u8]| {
             let name = std::str::from_utf8(username).map_err(|_| Refused::Unknown)?;
@@ -218,8 +228,10 @@ impl BasicAuth {
                 return Err(Refused::User(users::Refused::Slow(seconds)));
             }
             let no_consumer = match known.find(username, password) {
-                Some((_, credential)) if self.accounts.is_void(credential) => Refused::Void,
-                Some((consumer, _)) => return Ok(Shown::Consumer(consumer, self.throttle.pair(&tried))),
+                Some((consumer, lasting)) => match lasting.judge(&self.accounts, exchange.wall / 1_000_000) {
+                    Err(why) => Refused::Void(why),
+                    Ok(()) => return Ok(Shown::Consumer(consumer, self.throttle.pair(&tried), lasting)),
+                },
                 None => Refused::Unknown,
             };
             let users = self.users.as_ref();
@@ -269,7 +281,7 @@ impl BasicAuth {
                 let fault = Fault::new(Reason::AuthUnavailable, "users cannot be checked just now; try again later");
                 fault.field("Retry-After", "1")
             }
-            Refused::Absent(_) | Refused::Unknown | Refused::Void | Refused::Another | Refused::User(_) => {
+            Refused::Absent(_) | Refused::Unknown | Refused::Void(_) | Refused::Another | Refused::User(_) => {
                 let detail = "the request has no username and password that are known here";
                 Fault::new(Reason::Unauthenticated, detail).field("WWW-Authenticate", &*self.challenge)
             }

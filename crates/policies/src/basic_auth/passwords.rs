@@ -4,15 +4,18 @@ use std::collections::HashMap;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
-use daemun_pipeline::{BasicCredential, ConsumerId, Directory};
+use daemun_accounts::Accounts;
+use daemun_config::model::CredentialName;
+use daemun_pipeline::{ConsumerId, Directory};
+
+use crate::lasting::Lasting;
 
 /// A credential.
 #[derive(Debug)]
 struct Login {
     digest: [u8; 32],
     consumer: ConsumerId,
-    /// What it is revoked by.
-    id: Box<str>,
+    lasting: Lasting,
 }
 
 /// What the password of an unknown username is compared with, so that it takes the work of a known one.
@@ -24,23 +27,26 @@ pub(crate) struct Passwords(HashMap<Box<[u8]>, Login>);
 
 impl Passwords {
     /// Takes the credentials of all consumers.
-    pub(crate) fn new(directory: &Directory) -> Passwords {
-        let all = directory.iter().flat_map(|(id, consumer)| consumer.basic.iter().map(move |login| (id, login)));
-        let known = |(consumer, login): (ConsumerId, &BasicCredential)| {
-            let id = format!("client:{}", login.username).into();
-            (login.username.as_bytes().into(), Login { digest: login.password, consumer, id })
-        };
-        Passwords(all.map(known).collect())
+    pub(crate) fn new(directory: &Directory, accounts: &Accounts) -> Passwords {
+        let mut all = HashMap::new();
+        for (id, consumer) in directory.iter() {
+            for known in &consumer.basic {
+                let lasting = Lasting::new(consumer, &CredentialName::Basic(known.username.clone()), accounts);
+                let login = Login { digest: known.password, consumer: id, lasting };
+                all.insert(known.username.as_bytes().into(), login);
+            }
+        }
+        Passwords(all)
     }
 
-    /// Whose username and password these are, and by what they are revoked; costs one SHA-256 and one comparison in constant time, whatever
+    /// Whose username and password these are, and how long they are good; costs one SHA-256 and one comparison in constant time, whatever
     /// is wrong.
-    pub(crate) fn find(&self, username: &[u8], password: &[u8]) -> Option<(ConsumerId, &str)> {
+    pub(crate) fn find(&self, username: &[u8], password: &[u8]) -> Option<(ConsumerId, &Lasting)> {
         let presented = digest(&SHA256, password);
         let login = self.0.get(username);
         let known = login.map_or(&NOBODY, |login| &login.digest);
         let same = verify_slices_are_equal(known, presented.as_ref()).is_ok();
-        login.filter(|_| same).map(|login| (login.consumer, &*login.id))
+        login.filter(|_| same).map(|login| (login.consumer, &login.lasting))
     }
 
     /// How many there are.

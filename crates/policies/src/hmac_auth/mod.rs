@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
+use daemun_accounts::Accounts;
 use daemun_config::diagnostic;
+use daemun_config::model::CredentialName;
 use daemun_pipeline::{
     BuildContext, ConsumerId, Directory, Exchange, Explanation, Fault, Flow, Phase, Policy, PolicyConfig, Reason,
     SignedBody, Stop,
@@ -21,6 +23,7 @@ use daemun_pipeline::{
 pub use config::{Covered, HmacAlgorithm, HmacAuthConfig, Replays, SignedBodies};
 
 use crate::caller::{self, Unsendable};
+use crate::lasting::{DISABLED, Ended, Lasting};
 use crate::per_directory::PerDirectory;
 use crate::replay::{Mark, Remembered, Replay, SHARES, Seen};
 use crate::signed_body::{self, DigestField, SignedBodyCheck};
@@ -33,9 +36,10 @@ impl PolicyConfig for HmacAuthConfig {
 
     fn build(self, ctx: &mut BuildContext<'_>) -> Option<Vec<(Phase, Box<dyn Policy>)>> {
         let mut made = None;
+        let accounts = Accounts::of(ctx.carry);
         let known = PerDirectory::of(ctx, Self::NAME, |directory| {
             made = Some(Unsendable::of(directory));
-            Known::new(directory)
+            Known::new(directory, &accounts)
         });
         // reported by the first route that is built with a directory
         if made.is_some() && known.value.keys.is_empty() {
@@ -58,6 +62,7 @@ impl PolicyConfig for HmacAuthConfig {
         let signs_body = self.body == SignedBodies::Signed;
         let policy = HmacAuth {
             known,
+            accounts,
             algorithms: self.algorithms.0.into(),
             required: self.required.into_iter().map(|Covered(name)| name.into()).collect(),
             skew,
@@ -78,7 +83,7 @@ impl PolicyConfig for HmacAuthConfig {
 /// What is worked out once for all routes.
 #[derive(Debug)]
 struct Known {
-    keys: HashMap<Box<str>, (ConsumerId, Keys)>,
+    keys: HashMap<Box<str>, (ConsumerId, Keys, Lasting)>,
     /// What a signature with an unknown key is verified with, so that it takes the work of a known one.
     nobody: Keys,
     /// Each consumer's roles as they are sent, by position; empty for none.
@@ -112,15 +117,21 @@ impl Keys {
 }
 
 impl Known {
-    fn new(directory: &Directory) -> Known {
-        let all = directory.iter().flat_map(|(id, consumer)| consumer.hmac.iter().map(move |key| (id, key)));
-        let keys = all.map(|(id, key)| (key.id.value.as_str().into(), (id, Keys::new(&key.secret.0)))).collect();
+    fn new(directory: &Directory, accounts: &Accounts) -> Known {
+        let mut keys = HashMap::new();
+        for (id, consumer) in directory.iter() {
+            for key in &consumer.hmac {
+                let lasting = Lasting::new(consumer, &CredentialName::Signer(key.id.value.clone()), accounts);
+                keys.insert(key.id.value.as_str().into(), (id, Keys::new(&key.secret.0), lasting));
+            }
+        }
         Known { keys, nobody: Keys::new(&[0; 32]), roles: caller::sent_roles(directory) }
     }
 }
 
 struct HmacAuth {
     known: Arc<PerDirectory<Known>>,
+    accounts: Arc<Accounts>,
     algorithms: Box<[HmacAlgorithm]>,
     required: Box<[Box<str>]>,
     /// Nanoseconds.
@@ -134,8 +145,10 @@ struct HmacAuth {
 }
 
 /// A signature that is right.
-struct Verified {
+struct Verified<'k> {
     consumer: ConsumerId,
+    /// Of the key it was made with.
+    lasting: &'k Lasting,
     /// What the body must be; `None` where it is not looked at.
     body: Option<SignedBody>,
     mark: Mark,
@@ -155,6 +168,8 @@ enum Refused {
     Missing,
     /// The key is unknown, or the signature is not made with it.
     Unknown,
+    /// The key is not good any more.
+    Void(Ended),
     /// It is too old, or of the future.
     Time,
     /// The digest that it covers cannot be read.
@@ -177,11 +192,12 @@ impl Refused {
             Refused::Coverage => "the signature does not cover all of `required` and a date",
             Refused::Missing => "the signature covers a field that the request does not have",
             Refused::Unknown => "the signature is not made with the secret of a consumer",
+            Refused::Void(why) => why.as_str(),
             Refused::Time => "the signed date is further away than `clock_skew`",
             Refused::Digest => "the signed digest of the body cannot be read",
             Refused::Again => "the signature was presented before",
             Refused::Full => "more signatures were presented than `replay_entries` lets be remembered",
-            Refused::Another => "the signature is not the authenticated consumer's",
+            Refused::Another => "the signature is not the authenticated consumer's, or the consumer was disabled",
         }
     }
 }
@@ -217,12 +233,21 @@ impl Policy for HmacAuth {
                 let name = self.known.directory.get(consumer).map_or("", |consumer| &consumer.name);
                 Explanation::pass(format!("the signature is made with a secret of `{name}`"))
             }
+            Err(Refused::Unknown) if self.is_disabled(exchange) => {
+                Explanation::stop(&self.refusal(Refused::Unknown), DISABLED)
+            }
             Err(refused) => Explanation::stop(&self.refusal(refused), refused.why()),
         }
     }
 }
 
 impl HmacAuth {
+    /// Whether the key that is named is one of the configuration that is disabled, for `explain`.
+    fn is_disabled(&self, exchange: &Exchange) -> bool {
+        let named = Presented::find(&exchange.request.head).map(|shown| CredentialName::Signer(shown.key.to_owned()));
+        named.is_ok_and(|name| self.known.directory.has_disabled(&name))
+    }
+
     fn authenticate(&self, exchange: &mut Exchange) -> Result<ConsumerId, Refused> {
         let verified = self.verify(exchange)?;
         if let Some(replay) = &self.replay {
@@ -232,11 +257,12 @@ impl HmacAuth {
                 Seen::Full => return Err(Refused::Full),
             }
         }
+        verified.lasting.note_use(&self.accounts, exchange.wall / 1_000_000);
         self.note(verified, exchange)
     }
 
     /// Whose signature it is, if it is right in all but that it may have been presented before.
-    fn verify(&self, exchange: &Exchange) -> Result<Verified, Refused> {
+    fn verify(&self, exchange: &Exchange) -> Result<Verified<'_>, Refused> {
         let presented = Presented::find(&exchange.request.head).map_err(Refused::Absent)?;
         let algorithm = self.algorithm(presented.algorithm).ok_or(Refused::Algorithm)?;
         if !self.required.iter().all(|part| signed::covers(&presented, part)) {
@@ -244,18 +270,20 @@ impl HmacAuth {
         }
         let known = &self.known.value;
         let consumer = known.keys.get(presented.key);
-        let keys = consumer.map_or(&known.nobody, |(_, keys)| keys);
+        let keys = consumer.map_or(&known.nobody, |(_, keys, _)| keys);
         let mut context = hmac::Context::with_key(keys.of(algorithm));
         signed::write(&presented, exchange, &mut |bytes| context.update(bytes)).ok_or(Refused::Missing)?;
         let tag = context.sign();
         let same = verify_slices_are_equal(tag.as_ref(), presented.signature()).is_ok();
-        let consumer = consumer.filter(|_| same).map(|(consumer, _)| *consumer).ok_or(Refused::Unknown)?;
+        let (consumer, _, lasting) = consumer.filter(|_| same).ok_or(Refused::Unknown)?;
+        lasting.judge(&self.accounts, exchange.wall / 1_000_000).map_err(Refused::Void)?;
         let made = signed::time(&presented, exchange, self.skew).map_err(|time| match time {
             signed::Untimely::Unsigned => Refused::Coverage,
             signed::Untimely::Wrong => Refused::Time,
         })?;
         Ok(Verified {
-            consumer,
+            consumer: *consumer,
+            lasting,
             body: if self.signs_body { Some(body(&presented, exchange)?) } else { None },
             mark: tag.as_ref().first_chunk().copied().unwrap_or_default(),
             until: self.replay.as_ref().map_or(made, |known| known.replay.until(made)),
@@ -271,7 +299,7 @@ impl HmacAuth {
     }
 
     /// Notes the caller on the exchange and tells the upstream, instead of the signature.
-    fn note(&self, verified: Verified, exchange: &mut Exchange) -> Result<ConsumerId, Refused> {
+    fn note(&self, verified: Verified<'_>, exchange: &mut Exchange) -> Result<ConsumerId, Refused> {
         let consumer = verified.consumer;
         if !caller::agrees(exchange, consumer) {
             return Err(Refused::Another);

@@ -284,7 +284,11 @@ fn explain_uses_nothing_up_and_shows_no_secret() {
 fn no_debug_output_shows_a_secret() {
     let consumer = signer("shop-app", "shop", SECRET);
     let bench = Bench::new(vec![consumer]);
-    let shown = format!("{:?} {:?}", bench.directory, super::Known::new(&bench.directory));
+    let shown = format!(
+        "{:?} {:?}",
+        bench.directory,
+        super::Known::new(&bench.directory, &daemun_accounts::Accounts::in_memory())
+    );
     assert!(!shown.contains(SECRET) && !shown.contains("99, 111, 114, 114"), "{shown}");
 }
 

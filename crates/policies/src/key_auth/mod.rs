@@ -10,6 +10,7 @@ use std::sync::Arc;
 use daemun_accounts::consumer::Held;
 use daemun_accounts::{Accounts, text};
 use daemun_config::diagnostic;
+use daemun_config::model::CredentialName;
 use daemun_pipeline::{
     BuildContext, ConsumerId, Directory, Exchange, Explanation, Fault, Flow, Passed, Phase, Policy, PolicyConfig,
     Reason, Request, Stop,
@@ -18,9 +19,10 @@ use daemun_pipeline::{
 pub use config::KeyAuthConfig;
 
 use crate::caller::{self, Unsendable};
+use crate::lasting::DISABLED;
 use crate::per_directory::PerDirectory;
 use crate::presented::{Absent, Source, Sources};
-use keys::{Caller, Keys};
+use keys::{Caller, Keys, Place};
 
 impl PolicyConfig for KeyAuthConfig {
     const NAME: &'static str = "key_auth";
@@ -88,14 +90,14 @@ impl Known {
         let mut findings = None;
         let known = PerDirectory::of(ctx, KeyAuthConfig::NAME, |directory| {
             findings = Some(Findings::of(directory));
-            Known::new(directory)
+            Known::new(directory, &Accounts::of(ctx.carry))
         });
         (known, findings)
     }
 
-    fn new(directory: &Directory) -> Known {
+    fn new(directory: &Directory, accounts: &Accounts) -> Known {
         let roles = caller::sent_roles(directory);
-        Known { keys: Keys::new(directory, &roles), roles }
+        Known { keys: Keys::new(directory, &roles, accounts), roles }
     }
 }
 
@@ -123,9 +125,7 @@ impl Policy for KeyAuth {
         Flow::Now(match self.identify(exchange) {
             Ok((source, found)) => match self.note(source, &found, exchange) {
                 Ok(()) => {
-                    if let Found::Held(held) = &found {
-                        held.note_use(exchange.wall / 1_000_000);
-                    }
+                    self.note_use(&found, exchange.wall / 1_000_000);
                     Ok(())
                 }
                 Err(why) => Err(self.refusal(why)),
@@ -155,13 +155,16 @@ impl Policy for KeyAuth {
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         let noted = self.identify(exchange).and_then(|(source, found)| {
             let name = match &found {
-                Found::Declared(caller) => self.known.directory.get(caller.consumer).map(|known| known.name.clone()),
+                Found::Declared(caller, _) => self.known.directory.get(caller.consumer).map(|known| known.name.clone()),
                 Found::Held(held) => Some(held.identity.subject.to_string()),
             };
             self.note(source, &found, exchange).map(|()| name.unwrap_or_default())
         });
         match noted {
             Ok(name) => Explanation::pass(format!("the key is one of `{name}`")),
+            Err(Refused::Unknown) if self.is_disabled(exchange) => {
+                Explanation::stop(&self.refusal(Refused::Unknown), DISABLED)
+            }
             Err(Refused::Unknown) => {
                 let consumers = self.known.value.keys.len();
                 Explanation::stop(&self.refusal(Refused::Unknown), format!("the key is none of the {consumers} known"))
@@ -174,7 +177,7 @@ impl Policy for KeyAuth {
 /// Whose key was found.
 enum Found<'a> {
     /// A consumer of the configuration.
-    Declared(&'a Caller),
+    Declared(&'a Caller, Place),
     /// One of the store.
     Held(Arc<Held>),
 }
@@ -197,7 +200,7 @@ impl Refused {
             Refused::Absent(Absent::None) => "there is no key in the request",
             Refused::Absent(Absent::Several) => "there is more than one key in the request",
             Refused::Absent(Absent::TooLong) => "the key is longer than 512 bytes",
-            Refused::Another => "the key is not the authenticated consumer's",
+            Refused::Another => "the key is not the authenticated consumer's, or the consumer was disabled",
             Refused::Unknown => "the key is none of those known",
             Refused::Void => "the key has expired, or was disabled or revoked",
         }
@@ -210,8 +213,8 @@ impl KeyAuth {
         let found = self.sources.find(&exchange.request, |source, key| (source, self.look_up(key, now)));
         let (source, found) = found.map_err(Refused::Absent)?;
         match found? {
-            Found::Declared(caller) if !caller::agrees(exchange, caller.consumer) => Err(Refused::Another),
-            found @ (Found::Declared(_) | Found::Held(_)) => Ok((source, found)),
+            Found::Declared(caller, _) if !caller::agrees(exchange, caller.consumer) => Err(Refused::Another),
+            found @ (Found::Declared(..) | Found::Held(_)) => Ok((source, found)),
         }
     }
 
@@ -219,17 +222,24 @@ impl KeyAuth {
     #[inline]
     fn look_up(&self, key: &[u8], now: u64) -> Result<Found<'_>, Refused> {
         let digest = text::digest(key);
-        if let Some(caller) = self.known.value.keys.find(&digest) {
-            return if self.accounts.is_void_key(&digest) { Err(Refused::Void) } else { Ok(Found::Declared(caller)) };
+        if let Some((caller, place)) = self.known.value.keys.find(&digest) {
+            let is_void = self.known.value.keys.has_expired((caller, place), now) || self.accounts.is_void_key(&digest);
+            return if is_void { Err(Refused::Void) } else { Ok(Found::Declared(caller, place)) };
         }
         let held = self.accounts.key(&digest).ok_or(Refused::Unknown)?;
         if held.is_good(now) { Ok(Found::Held(held)) } else { Err(Refused::Void) }
     }
 
+    /// Whether the key is one of the configuration that is disabled, for `explain`.
+    fn is_disabled(&self, exchange: &Exchange) -> bool {
+        let digest = self.sources.find(&exchange.request, |_, key| text::digest(key));
+        digest.is_ok_and(|digest| self.known.directory.has_disabled(&CredentialName::Key(digest)))
+    }
+
     /// Notes the caller on the exchange and tells the upstream, instead of the key.
     fn note(&self, source: Source, found: &Found<'_>, exchange: &mut Exchange) -> Result<(), Refused> {
         match found {
-            Found::Declared(caller) => {
+            Found::Declared(caller, _) => {
                 let (name, roles) = caller.sent().unwrap_or_else(|| self.known.sent(caller.consumer));
                 caller::note(exchange, caller.consumer, name, roles);
             }
@@ -243,6 +253,20 @@ impl KeyAuth {
             self.sources.remove(source, &mut exchange.request);
         }
         Ok(())
+    }
+
+    /// Notes that a key let a call in, where that is kept.
+    #[inline]
+    fn note_use(&self, found: &Found<'_>, now: u64) {
+        match found {
+            Found::Declared(_, place) if self.accounts.is_kept() => {
+                if let Some(lasting) = self.known.value.keys.lasting(*place) {
+                    lasting.note_use(&self.accounts, now);
+                }
+            }
+            Found::Declared(..) => {}
+            Found::Held(held) => held.note_use(now),
+        }
     }
 
     #[cold]

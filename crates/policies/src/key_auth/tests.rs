@@ -159,11 +159,11 @@ fn ten_thousand_keys_are_found_and_no_other() {
     let keys: Vec<String> = (0..10_000).map(|n| format!("consumer-key-{n:05}")).collect();
     let consumers = keys.iter().map(|key| consumer(&format!("of {key}"), &[], &[key])).collect();
     let bench = Bench::new(consumers);
-    let table = Keys::new(&bench.directory, &[]);
+    let table = Keys::new(&bench.directory, &[], &daemun_accounts::Accounts::in_memory());
     assert_eq!(table.len(), 10_000);
     for key in &keys {
         let found = table.find(&daemun_accounts::text::digest(key.as_bytes())).unwrap();
-        assert_eq!(bench.directory.get(found.consumer).unwrap().name, format!("of {key}"));
+        assert_eq!(bench.directory.get(found.0.consumer).unwrap().name, format!("of {key}"));
     }
     for n in 10_000..20_000 {
         assert_eq!(table.find(&daemun_accounts::text::digest(format!("consumer-key-{n:05}").as_bytes())), None);
@@ -178,9 +178,9 @@ fn digests_that_begin_alike_are_told_apart() {
     let mut honest = consumer("b", &[], &[]);
     honest.keys.push(second);
     let bench = Bench::new(vec![alike, honest]);
-    let table = Keys::new(&bench.directory, &[]);
-    assert_eq!(table.find(&daemun_accounts::text::digest(KEY.as_bytes())).unwrap().consumer.0, 0);
-    assert_eq!(table.find(&daemun_accounts::text::digest(OTHER.as_bytes())).unwrap().consumer.0, 1);
+    let table = Keys::new(&bench.directory, &[], &daemun_accounts::Accounts::in_memory());
+    assert_eq!(table.find(&daemun_accounts::text::digest(KEY.as_bytes())).unwrap().0.consumer.0, 0);
+    assert_eq!(table.find(&daemun_accounts::text::digest(OTHER.as_bytes())).unwrap().0.consumer.0, 1);
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub use config::{MtlsAuthConfig, SubjectPart, TrustDomain};
 
 use crate::base64_text;
 use crate::caller::{self, Unsendable};
+use crate::lasting::{Ended, Lasting};
 use crate::per_directory::PerDirectory;
 use known::{Found, Known, Unreadable};
 
@@ -32,8 +33,9 @@ impl PolicyConfig for MtlsAuthConfig {
 
     fn build(self, ctx: &mut BuildContext<'_>) -> Option<Vec<(Phase, Box<dyn Policy>)>> {
         let mut findings = None;
+        let accounts = Accounts::of(ctx.carry);
         let known = PerDirectory::of(ctx, Self::NAME, |directory| {
-            let (known, unreadable) = Known::new(directory);
+            let (known, unreadable) = Known::new(directory, &accounts);
             findings = Some(Findings { unreadable, unsendable: Unsendable::of(directory) });
             known
         });
@@ -55,10 +57,10 @@ impl PolicyConfig for MtlsAuthConfig {
         }
         let policy = MtlsAuth {
             known,
+            accounts,
             subject: self.subject.map(|subject| subject.value),
             trust_domains: self.trust_domains.into_iter().map(|TrustDomain(name)| name.into()).collect(),
             issuers: issuers.into(),
-            accounts: Accounts::of(ctx.carry),
             forward: self.forward,
             removed: FIELDS.map(Into::into),
         };
@@ -88,18 +90,18 @@ impl Findings {
 
 struct MtlsAuth {
     known: Arc<PerDirectory<Known>>,
+    /// Whose names nobody else may have, and whose certificates are void.
+    accounts: Arc<Accounts>,
     subject: Option<SubjectPart>,
     trust_domains: Box<[Box<str>]>,
     issuers: Box<[Box<str>]>,
-    /// Whose names nobody else may have.
-    accounts: Arc<Accounts>,
     forward: bool,
     removed: [Box<str>; 2],
 }
 
 /// Who the certificate says calls.
-enum Caller {
-    Consumer(ConsumerId),
+enum Caller<'k> {
+    Consumer(ConsumerId, &'k Lasting),
     Other(Arc<Identity>),
 }
 
@@ -114,6 +116,8 @@ enum Refused {
     Issuer,
     /// It is nobody's.
     Unknown,
+    /// It is a consumer's no more.
+    Void(Ended),
     /// It is of several consumers.
     Several,
     /// It does not have the one name that would be the caller's.
@@ -131,6 +135,7 @@ impl Refused {
             Refused::Ended => "the certificate has expired since the connection was opened",
             Refused::Issuer => "an authority issued the certificate that is none of `issuers`",
             Refused::Unknown => "the certificate is no consumer's",
+            Refused::Void(why) => why.as_str(),
             Refused::Several => "the certificate is of several consumers",
             Refused::Nameless => "the certificate does not have exactly one name of the kind that `subject` asks for",
             Refused::Domain => "the certificate has no SPIFFE ID of `trust_domains`",
@@ -143,7 +148,7 @@ impl Refused {
 
 impl Policy for MtlsAuth {
     fn on_request<'a>(&'a self, exchange: &'a mut Exchange) -> Flow<'a> {
-        Flow::Now(match self.authenticate(exchange) {
+        Flow::Now(match self.authenticate(exchange, true) {
             Ok(()) => Ok(()),
             Err(refused) => Err(refusal(refused)),
         })
@@ -162,7 +167,7 @@ impl Policy for MtlsAuth {
     }
 
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
-        match self.authenticate(exchange) {
+        match self.authenticate(exchange, false) {
             Ok(()) => Explanation::pass(format!(
                 "the certificate is that of `{}`",
                 exchange.consumer_name().unwrap_or_default().escape_debug()
@@ -173,24 +178,28 @@ impl Policy for MtlsAuth {
 }
 
 impl MtlsAuth {
-    fn authenticate(&self, exchange: &mut Exchange) -> Result<(), Refused> {
+    /// Who calls; with `counts` the use of its credential is noted.
+    fn authenticate(&self, exchange: &mut Exchange, counts: bool) -> Result<(), Refused> {
         let certificate = exchange.client.identity.clone().ok_or(Refused::Absent)?;
         // what the handshake verified holds no longer than the certificate
         if certificate.has_ended(exchange.wall) {
             return Err(Refused::Ended);
         }
-        let caller = self.identify(&certificate)?;
+        let caller = self.identify(&certificate, exchange.wall / 1_000_000)?;
         for field in &self.removed {
             exchange.request.head.remove_alike(field, usize::MAX);
         }
         match caller {
-            Caller::Consumer(id) if caller::agrees(exchange, id) => {
+            Caller::Consumer(id, lasting) if caller::agrees(exchange, id) => {
+                if counts {
+                    lasting.note_use(&self.accounts, exchange.wall / 1_000_000);
+                }
                 let name = self.known.directory.get(id).map_or("", |known| &known.name);
                 let roles = self.known.value.roles.get(id.0 as usize).map_or("", |roles| roles);
                 caller::note(exchange, id, name.as_bytes(), roles.as_bytes());
             }
             Caller::Other(identity) if caller::note_other(exchange, &identity, &self.accounts) => {}
-            Caller::Consumer(_) | Caller::Other(_) => return Err(Refused::Another),
+            Caller::Consumer(..) | Caller::Other(_) => return Err(Refused::Another),
         }
         if self.forward {
             let mut value = b":".to_vec();
@@ -201,13 +210,16 @@ impl MtlsAuth {
         Ok(())
     }
 
-    fn identify(&self, certificate: &TlsIdentity) -> Result<Caller, Refused> {
+    fn identify(&self, certificate: &TlsIdentity, now: u64) -> Result<Caller<'_>, Refused> {
         let issuer = &certificate.names().issuer;
         if !self.issuers.is_empty() && !self.issuers.iter().any(|known| **known == **issuer) {
             return Err(Refused::Issuer);
         }
         match self.known.value.find(certificate) {
-            Found::One(id) => return Ok(Caller::Consumer(id)),
+            Found::One(id, lasting) => {
+                lasting.judge(&self.accounts, now).map_err(Refused::Void)?;
+                return Ok(Caller::Consumer(id, lasting));
+            }
             Found::Several => return Err(Refused::Several),
             Found::None => {}
         }

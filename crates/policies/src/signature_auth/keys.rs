@@ -7,13 +7,15 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
     RSA_PSS_2048_8192_SHA512, RsaParameters, RsaPublicKeyComponents, VerificationAlgorithm,
 };
-use daemun_config::model::SignatureAlgorithm;
+use daemun_accounts::Accounts;
+use daemun_config::model::{CredentialName, SignatureAlgorithm};
 use daemun_pipeline::{ConsumerId, Directory};
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject;
 
 use crate::base64_text;
 use crate::caller;
+use crate::lasting::Lasting;
 
 /// A key. Prints no secret.
 #[derive(Debug)]
@@ -45,7 +47,7 @@ impl Key {
 /// What is worked out once for all routes.
 #[derive(Debug)]
 pub(super) struct Known {
-    pub(super) keys: HashMap<Box<str>, (ConsumerId, Key)>,
+    pub(super) keys: HashMap<Box<str>, (ConsumerId, Key, Lasting)>,
     /// Each consumer's roles as they are sent, by position; empty for none.
     pub(super) roles: Box<[Box<str>]>,
 }
@@ -55,18 +57,19 @@ pub(super) type Unusable = (String, String, &'static str);
 
 impl Known {
     /// The keys of all consumers, and those that cannot be used.
-    pub(super) fn new(directory: &Directory) -> (Known, Vec<Unusable>) {
+    pub(super) fn new(directory: &Directory, accounts: &Accounts) -> (Known, Vec<Unusable>) {
         let (mut keys, mut unusable) = (HashMap::new(), Vec::new());
         for (id, consumer) in directory.iter() {
+            let lasting = |key: &str| Lasting::new(consumer, &CredentialName::Signer(key.to_owned()), accounts);
             for shared in &consumer.hmac {
                 let key = Key::Shared(Box::new(hmac::Key::new(hmac::HMAC_SHA256, &shared.secret.0)));
-                keys.insert(shared.id.value.as_str().into(), (id, key));
+                keys.insert(shared.id.value.as_str().into(), (id, key, lasting(&shared.id.value)));
             }
             for public in &consumer.signing_keys {
                 match read(public.algorithm, &public.public_key.value) {
                     Ok(key) => {
                         let key = Key::Public(public.algorithm, Box::new(key));
-                        keys.insert(public.id.value.as_str().into(), (id, key));
+                        keys.insert(public.id.value.as_str().into(), (id, key, lasting(&public.id.value)));
                     }
                     Err(why) => unusable.push((consumer.name.clone(), public.id.value.clone(), why)),
                 }

@@ -11,7 +11,9 @@ mod tests;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use daemun_accounts::Accounts;
 use daemun_config::diagnostic;
+use daemun_config::model::CredentialName;
 use daemun_pipeline::{
     BuildContext, ConsumerId, Exchange, Explanation, Fault, Flow, Phase, Policy, PolicyConfig, Reason, SignedBody, Stop,
 };
@@ -21,6 +23,7 @@ pub use config::{Component, SignatureAuthConfig};
 
 use crate::caller::{self, Unsendable};
 use crate::hmac_auth::{Replays, SignedBodies};
+use crate::lasting::{DISABLED, Ended, Lasting};
 use crate::per_directory::PerDirectory;
 use crate::replay::{Mark, Remembered, Replay, SHARES, Seen};
 use crate::signed_body::{self, DigestField, SignedBodyCheck};
@@ -35,8 +38,9 @@ impl PolicyConfig for SignatureAuthConfig {
 
     fn build(self, ctx: &mut BuildContext<'_>) -> Option<Vec<(Phase, Box<dyn Policy>)>> {
         let mut findings = None;
+        let accounts = Accounts::of(ctx.carry);
         let known = PerDirectory::of(ctx, Self::NAME, |directory| {
-            let (known, unusable) = Known::new(directory);
+            let (known, unusable) = Known::new(directory, &accounts);
             findings = Some(Findings { none: known.keys.is_empty(), unusable, unsendable: Unsendable::of(directory) });
             known
         });
@@ -54,6 +58,7 @@ impl PolicyConfig for SignatureAuthConfig {
         let signs_body = self.body == SignedBodies::Signed;
         let policy = SignatureAuth {
             known,
+            accounts,
             required: self.required.into_iter().map(|Component(name)| name.into()).collect(),
             tag: self.tag.map(Into::into),
             skew,
@@ -97,6 +102,7 @@ impl Findings {
 
 struct SignatureAuth {
     known: Arc<PerDirectory<Known>>,
+    accounts: Arc<Accounts>,
     required: Box<[Box<str>]>,
     tag: Option<Box<str>>,
     /// Nanoseconds.
@@ -110,8 +116,10 @@ struct SignatureAuth {
 }
 
 /// A signature that is right.
-struct Verified {
+struct Verified<'k> {
     consumer: ConsumerId,
+    /// Of the key it was made with.
+    lasting: &'k Lasting,
     /// What the body must be; `None` where it is not looked at.
     body: Option<SignedBody>,
     mark: Mark,
@@ -131,6 +139,8 @@ enum Refused {
     Missing,
     /// The key is unknown, meant for another algorithm, or the signature is not made with it.
     Unknown,
+    /// The key is not good any more.
+    Void(Ended),
     /// It is too old, or of the future.
     Time,
     /// The digest that it covers cannot be read.
@@ -157,6 +167,7 @@ impl Refused {
                 "the signature covers a component that the request does not have, or that is not understood"
             }
             Refused::Unknown => "the signature is not made with a key of a consumer and its algorithm",
+            Refused::Void(why) => why.as_str(),
             Refused::Time => "the signature has expired, or was made further away than `clock_skew`",
             Refused::Digest => "the signed digest of the body cannot be read",
             Refused::Again => "the signature was presented before",
@@ -197,12 +208,22 @@ impl Policy for SignatureAuth {
                 let name = self.known.directory.get(consumer).map_or("", |consumer| &consumer.name);
                 Explanation::pass(format!("the signature is made with a key of `{name}`"))
             }
+            Err(Refused::Unknown) if self.is_disabled(exchange) => {
+                Explanation::stop(&refusal(Refused::Unknown), DISABLED)
+            }
             Err(refused) => Explanation::stop(&refusal(refused), refused.why()),
         }
     }
 }
 
 impl SignatureAuth {
+    /// Whether the key that is named is one of the configuration that is disabled, for `explain`.
+    fn is_disabled(&self, exchange: &Exchange) -> bool {
+        let shown = Presented::find(&exchange.request.head, self.tag.as_deref()).ok();
+        let named = shown.and_then(|shown| Some(CredentialName::Signer(shown.text("keyid")?.to_owned())));
+        named.is_some_and(|name| self.known.directory.has_disabled(&name))
+    }
+
     fn authenticate(&self, exchange: &mut Exchange) -> Result<ConsumerId, Refused> {
         let verified = self.verify(exchange)?;
         if let Some(replay) = &self.replay {
@@ -212,11 +233,12 @@ impl SignatureAuth {
                 Seen::Full => return Err(Refused::Full),
             }
         }
+        verified.lasting.note_use(&self.accounts, exchange.wall / 1_000_000);
         self.note(verified, exchange)
     }
 
     /// Whose signature it is, if it is right in all but that it may have been presented before.
-    fn verify(&self, exchange: &Exchange) -> Result<Verified, Refused> {
+    fn verify(&self, exchange: &Exchange) -> Result<Verified<'_>, Refused> {
         let presented = Presented::find(&exchange.request.head, self.tag.as_deref()).map_err(Refused::Absent)?;
         if !self.required.iter().all(|name| components::covers(&presented.input, exchange, name)) {
             return Err(Refused::Coverage);
@@ -227,14 +249,15 @@ impl SignatureAuth {
         let base = components::base(&presented.input, exchange).ok_or(Refused::Missing)?;
         let found = presented.text("keyid").and_then(|id| self.known.value.keys.get(id));
         // the key says which algorithm it is for, never the request
-        let found = found.filter(|(_, key)| presented.text("alg").is_none_or(|named| named == key.algorithm()));
-        let found = found.filter(|(_, key)| key.verifies(&base, &presented.signature));
-        let (consumer, _) = found.ok_or(Refused::Unknown)?;
+        let found = found.filter(|(_, key, _)| presented.text("alg").is_none_or(|named| named == key.algorithm()));
+        let found = found.filter(|(_, key, _)| key.verifies(&base, &presented.signature));
+        let (consumer, _, lasting) = found.ok_or(Refused::Unknown)?;
+        lasting.judge(&self.accounts, exchange.wall / 1_000_000).map_err(Refused::Void)?;
         let until = self.until(&presented, exchange.wall).ok_or(Refused::Time)?;
         // of the text, not the signature: of many algorithms one text has several, and anyone can make another out of one
         let mark = digest(&SHA256, &base).as_ref().first_chunk().copied().unwrap_or_default();
         let body = if self.signs_body { Some(body(&presented, exchange)?) } else { None };
-        Ok(Verified { consumer: *consumer, body, mark, until })
+        Ok(Verified { consumer: *consumer, lasting, body, mark, until })
     }
 
     /// From when on a signature is too old, wherever it is presented, if it is of now.
@@ -245,7 +268,7 @@ impl SignatureAuth {
     }
 
     /// Notes the caller on the exchange and tells the upstream, instead of the signature.
-    fn note(&self, verified: Verified, exchange: &mut Exchange) -> Result<ConsumerId, Refused> {
+    fn note(&self, verified: Verified<'_>, exchange: &mut Exchange) -> Result<ConsumerId, Refused> {
         let consumer = verified.consumer;
         if !caller::agrees(exchange, consumer) {
             return Err(Refused::Another);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use daemun_config::model::CredentialName;
 use daemun_pipeline::{Consumer, ConsumerId, Directory};
 
 /// A client.
@@ -20,7 +21,9 @@ impl Clients {
     pub(super) fn new(directory: &Directory) -> Clients {
         let mut clients = HashMap::new();
         for (id, consumer) in directory.iter().filter(|(_, consumer)| !consumer.redirect_uris.is_empty()) {
-            if consumer.basic.is_empty() {
+            // one whose secrets are all disabled is no client without any
+            let has_secret = consumer.terms.keys().any(|name| matches!(name, CredentialName::Basic(_)));
+            if consumer.basic.is_empty() && !has_secret {
                 clients.insert(consumer.name.as_str().into(), Client { consumer: id, is_confidential: false });
             }
             for login in &consumer.basic {

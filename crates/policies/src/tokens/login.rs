@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use daemun_accounts::{Asked, text};
-use daemun_config::model::{GrantType, TokenService};
+use daemun_accounts::Asked;
+use daemun_accounts::text::{self, Digest};
+use daemun_config::model::{CredentialName, GrantType, TokenService};
 use daemun_pipeline::{Directory, Exchange, Identity, Reason};
 
 use super::assertion::Shown as ShownAssertion;
@@ -140,9 +141,14 @@ impl Tokens {
             Absent::TooLong => Refused::client("the key is longer than 512 bytes"),
         })?;
         let now = exchange.wall / 1_000_000;
-        if let Some(caller) = self.keys.value.keys.find(&digest) {
+        let keys = &self.keys.value.keys;
+        if let Some((caller, place)) = keys.find(&digest).filter(|found| !keys.has_expired(*found, now)) {
             let consumer = self.keys.directory.get(caller.consumer);
-            if let Some(consumer) = consumer.filter(|_| !self.accounts.is_void_key(&digest)) {
+            let is_cut_off = self.keys.directory.is_cut_off(caller.consumer);
+            if let Some(consumer) = consumer.filter(|_| !is_cut_off && !self.accounts.is_void_key(&digest)) {
+                if let Some(lasting) = keys.lasting(place).filter(|_| purpose == Purpose::Tokens) {
+                    lasting.note_use(&self.accounts, now);
+                }
                 let credential = text::id_of("key", &digest).into();
                 return Ok(declared(&consumer.name, &consumer.scopes, credential, true));
             }
@@ -232,6 +238,13 @@ impl Tokens {
         // no refresh tokens: whoever may go on has another assertion (RFC 7521, section 4.1)
         let most = shown.session_ends.map(|ends| ends.saturating_sub(now));
         let found = |name: &str| self.keys.directory.find(name).and_then(|id| self.keys.directory.get(id));
+        let is_cut_off = |name: &str| {
+            let directory = &self.keys.directory;
+            directory.find(name).is_some_and(|id| directory.is_cut_off(id))
+        };
+        if identity.consumer.as_deref().is_some_and(is_cut_off) {
+            return Err("the consumer was disabled".to_owned());
+        }
         match identity.consumer.as_deref().map(found) {
             Some(Some(consumer)) => {
                 Ok(Caller { most, ..declared(&consumer.name, &consumer.scopes, credential, false) })
@@ -277,14 +290,17 @@ impl Tokens {
         }
         let (now, counts) = (exchange.wall / 1_000_000, purpose == Purpose::Tokens);
         let declared_one = self.clients.value.passwords.find(id.as_bytes(), &secret);
-        let declared_one = declared_one.filter(|(_, credential)| !self.accounts.is_void(credential));
-        if let Some((consumer, credential)) = declared_one
+        let declared_one = declared_one.filter(|(consumer, lasting)| {
+            !self.clients.directory.is_cut_off(*consumer) && lasting.judge(&self.accounts, now).is_ok()
+        });
+        if let Some((consumer, lasting)) = declared_one
             && let Some(consumer) = self.clients.directory.get(consumer)
         {
             if counts {
                 self.throttle.succeeded(self.throttle.pair(&tried));
+                lasting.note_use(&self.accounts, now);
             }
-            return Ok(declared(&consumer.name, &consumer.scopes, credential.into(), false));
+            return Ok(declared(&consumer.name, &consumer.scopes, lasting.id().into(), false));
         }
         let digest = text::digest(&secret);
         let held = self.accounts.client(&id).filter(|held| held.is_good(now));
@@ -328,15 +344,22 @@ impl Tokens {
     }
 }
 
-/// Whether a consumer of the configuration, where it is one, still has the credential that a login came from.
-pub(super) fn is_still_declared(directory: &Directory, identity: &Identity) -> bool {
+/// Whether a consumer of the configuration, where it is one, still has the credential that a login came from, and that is still good at a
+/// moment.
+pub(super) fn is_still_declared(directory: &Directory, identity: &Identity, now: u64) -> bool {
     let Some(name) = identity.consumer.as_deref() else { return true };
-    let Some(consumer) = directory.find(name).and_then(|id| directory.get(id)) else { return false };
+    let found = directory.find(name).filter(|id| !directory.is_cut_off(*id));
+    let Some(consumer) = found.and_then(|id| directory.get(id)) else { return false };
+    let is_current = |name: &CredentialName| now < consumer.end_of(name);
     match identity.credential.as_deref().and_then(|id| id.split_once(':')) {
         Some(("key", _)) => {
-            consumer.keys.iter().any(|digest| Some(&*text::id_of("key", digest)) == identity.credential.as_deref())
+            let of_login = |digest: &&Digest| Some(&*text::id_of("key", *digest)) == identity.credential.as_deref();
+            consumer.keys.iter().find(of_login).is_some_and(|digest| is_current(&CredentialName::Key(*digest)))
         }
-        Some(("client", username)) => consumer.basic.iter().any(|known| known.username == username),
+        Some(("client", username)) => {
+            consumer.basic.iter().any(|known| known.username == username)
+                && is_current(&CredentialName::Basic(username.to_owned()))
+        }
         Some(_) | None => true,
     }
 }

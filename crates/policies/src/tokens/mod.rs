@@ -539,7 +539,7 @@ impl Tokens {
         let Some(refresh) = refresh else { return Err(Refusal::Unknown.into()) };
         let most = self.service.most;
         let held = self.accounts.find(token.as_bytes()).ok_or(Refusal::Unknown)?.grant.identity();
-        if !login::is_still_declared(&self.keys.directory, &held) || self.has_lost_name(&held) {
+        if !login::is_still_declared(&self.keys.directory, &held, now) || self.has_lost_name(&held) {
             return Err(Refusal::Revoked.into());
         }
         let asked = form.get("scope").map(|scopes| scopes.split_ascii_whitespace().map(str::to_owned).collect());
@@ -646,7 +646,7 @@ impl Tokens {
         let good = token.filter(|token| {
             let unused = token.kind == Kind::Access || !token.is_spent();
             let good = unused && self.accounts.judge(token, token.kind, &self.name, now).is_ok();
-            good && !self.is_gone(&token.identity())
+            good && !self.is_gone(&token.identity(), now)
         });
         let Some(token) = good else { return answer(&json!({ "active": false })) };
         let identity = token.identity();
@@ -677,9 +677,9 @@ impl Tokens {
     }
 
     /// Whether a consumer or user of the configuration whom tokens were given to is let in no more.
-    fn is_gone(&self, identity: &Identity) -> bool {
+    fn is_gone(&self, identity: &Identity, now: u64) -> bool {
         let directory = &self.keys.directory;
-        !login::is_still_declared(directory, identity)
+        !login::is_still_declared(directory, identity, now)
             || matches!(users::as_of_now(Some(directory), identity), Now::Gone)
     }
 

@@ -154,7 +154,7 @@ fn yaml(bench: &Bench, listen: SocketAddr) -> String {
          - {{ name: login-signed, match: {{ path: /auth-signed }}, tokens: signed }}\n  \
          - {{ name: plain, match: {{ prefix: /plain }}, upstream: origin }}\n  \
          - {{ name: keys, match: {{ prefix: /keys }}, upstream: origin, policies: {{ key_auth: {{ header: X-Api-Key }} }} }}\n  \
-         - {{ name: tokens, match: {{ prefix: /tokens }}, upstream: origin, policies: {{ token_auth: {{}} }} }}\n",
+         - {{ name: tokens, match: {{ prefix: /tokens }}, upstream: origin, policies: {{ token_auth: {{ service: bench }} }} }}\n",
         bench.origin
     )
 }

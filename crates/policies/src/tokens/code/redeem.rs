@@ -70,6 +70,9 @@ impl Tokens {
         let id = named.ok_or_else(|| Refused::malformed("`client_id` is missing"))?;
         match self.known_clients.value.find(id) {
             Some(client) if client.is_confidential => Err(Refused::client("the client's secret is missing")),
+            Some(client) if self.known_clients.directory.is_cut_off(client.consumer) => {
+                Err(Refused::client("the client's consumer was disabled"))
+            }
             Some(_) if self.accounts.is_void(&format!("client:{id}")) => Err(Refused::client("the client was revoked")),
             Some(_) => Ok(id.to_owned()),
             None => Err(Refused::client("there is no client of this id that has `redirect_uris`")),

@@ -96,6 +96,9 @@ impl Tokens {
         let found = self.known_clients.value.find(client);
         let consumer = found.and_then(|found| self.known_clients.directory.get(found.consumer));
         let consumer = consumer.ok_or("there is no client of this id that has `redirect_uris`")?;
+        if found.is_some_and(|found| self.known_clients.directory.is_cut_off(found.consumer)) {
+            return Err("the client's consumer was disabled");
+        }
         if self.accounts.is_void(&format!("client:{client}")) {
             return Err("the client was revoked");
         }
