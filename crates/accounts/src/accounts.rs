@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use crate::change::{Change, GrantRow, SigningKeyRow, TokenRow};
 use crate::consumer::{Consumer, CredentialKind, Held};
 use crate::expiry::Expiry;
-use crate::grant::{Asked, Grant, Issued, Kind, Mint, Token, Wanted, name};
+use crate::grant::{Asked, Grant, Issued, Kind, Mint, Narrow, Token, Wanted, name};
 use crate::intern::{Interned, Texts};
 use crate::journal::{Journal, NotTaken};
 use crate::mark::Mark;
@@ -544,9 +544,10 @@ impl Accounts {
         let make = |kind: Kind, lifetime: u64| {
             let expires = now.saturating_add(lifetime).min(grant.expires);
             let (id, spent) = (self.next_id(now), AtomicBool::new(false));
-            Token { id, grant: Arc::clone(&grant), kind, issued, expires, spent, scopes: None }
+            Token { id, grant: Arc::clone(&grant), kind, issued, expires, spent, narrow: None }
         };
-        let token = Token { scopes: text.scopes.map(<[String]>::to_vec), ..make(Kind::Access, access) };
+        let narrow = text.scopes.map(|scopes| Narrow::of(scopes.to_vec()));
+        let token = Token { narrow, ..make(Kind::Access, access) };
         let access = text.of(&token).await?;
         let access = (access.0, access.1, token);
         changes.push(Change::Token(access.2.row(access.1)));
@@ -677,7 +678,7 @@ impl Accounts {
     /// Says anew who holds the login of a token, where what is known of them has changed.
     pub fn set_identity(&self, text: &[u8], identity: Identity) -> Arc<Identity> {
         let Some(token) = self.find(text) else { return Arc::new(identity) };
-        let identity = match &token.scopes {
+        let identity = match &token.narrow {
             None => identity,
             // its login is for more
             Some(_) => Identity { scopes: token.grant.identity().scopes.clone(), ..identity },
@@ -746,7 +747,8 @@ impl From<NoRandomness> for Trouble {
 impl Token {
     fn row(&self, digest: Digest) -> TokenRow {
         let (id, grant, kind) = (self.id, self.grant.id, self.kind);
-        let (issued, expires, scopes) = (self.issued, self.expires, self.scopes.clone());
+        let scopes = self.narrow.as_ref().map(|narrow| narrow.scopes.clone());
+        let (issued, expires) = (self.issued, self.expires);
         TokenRow { id, grant, kind, digest, issued, expires, spent: false, scopes }
     }
 }

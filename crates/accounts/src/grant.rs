@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use daemun_pipeline::Identity;
 use serde_json::{Map, Value};
 
@@ -80,7 +80,34 @@ pub struct Token {
     /// Milliseconds since the Unix epoch.
     pub issued: u64,
     /// What it may be used for, where that is less than its login is for.
-    pub(crate) scopes: Option<Vec<String>>,
+    pub(crate) narrow: Option<Box<Narrow>>,
+}
+
+/// What a token may be used for that is for less than its login.
+#[derive(Debug)]
+pub(crate) struct Narrow {
+    pub(crate) scopes: Vec<String>,
+    /// Who holds the login, as of the last call, and the same with these scopes alone.
+    known: ArcSwapOption<(Arc<Identity>, Arc<Identity>)>,
+}
+
+impl Narrow {
+    pub(crate) fn of(scopes: Vec<String>) -> Box<Narrow> {
+        Box::new(Narrow { scopes, known: ArcSwapOption::empty() })
+    }
+
+    /// The holder of a login, with what is left of these scopes alone. Made once for each that there is.
+    fn identity(&self, whole: Arc<Identity>) -> Arc<Identity> {
+        if let Some(known) = &*self.known.load()
+            && Arc::ptr_eq(&known.0, &whole)
+        {
+            return Arc::clone(&known.1);
+        }
+        let left = self.scopes.iter().filter(|scope| whole.scopes.contains(scope)).cloned().collect();
+        let narrow = Arc::new(Identity { scopes: left, ..Identity::clone(&whole) });
+        self.known.store(Some(Arc::new((whole, Arc::clone(&narrow)))));
+        narrow
+    }
 }
 
 impl Token {
@@ -89,10 +116,10 @@ impl Token {
     #[inline]
     pub fn identity(&self) -> Arc<Identity> {
         let identity = self.grant.identity();
-        match &self.scopes {
+        match &self.narrow {
             None => identity,
-            // seldom asked for, and what a login is for may change at any time
-            Some(scopes) => Arc::new(Identity { scopes: scopes.clone(), ..Identity::clone(&identity) }),
+            // what a login is for may change at any time
+            Some(narrow) => narrow.identity(identity),
         }
     }
 

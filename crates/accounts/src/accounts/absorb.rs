@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{ACCESS, Accounts, USED, USER};
 use crate::change::{Change, GrantRow, TokenRow};
-use crate::grant::{Grant, Token};
+use crate::grant::{Grant, Narrow, Token};
 use crate::once;
 
 impl Accounts {
@@ -121,7 +121,7 @@ impl Accounts {
             issued: row.issued,
             expires: row.expires,
             spent: AtomicBool::new(row.spent),
-            scopes: row.scopes.clone(),
+            narrow: row.scopes.clone().map(Narrow::of),
         };
         self.put(row.digest, token);
         self.last_id.fetch_max(row.id, Ordering::AcqRel);

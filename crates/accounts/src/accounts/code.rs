@@ -65,7 +65,7 @@ impl Accounts {
             issued: now,
             expires: now.saturating_add(REMEMBERED).min(grant.expires),
             spent: AtomicBool::new(false),
-            scopes: None,
+            narrow: None,
         };
         self.write_of(&grant, vec![Change::Grant(row), Change::Token(token.row(digest))]).await?;
         room.keep();

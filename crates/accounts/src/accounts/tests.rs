@@ -185,8 +185,15 @@ fn less_than_was_given_may_be_asked_for_and_more_may_not() {
     assert_eq!(check(&accounts, &next, NOW).unwrap().scopes, ["read", "write"]);
     drop(accounts);
     let accounts = folder.open(NOW);
-    assert_eq!(check(&accounts, &narrow, NOW).unwrap().scopes, ["read"]);
-    assert_eq!(check(&accounts, &next, NOW).unwrap().scopes, ["read", "write"]);
+    let known = check(&accounts, &narrow, NOW).unwrap();
+    assert_eq!(known.scopes, ["read"]);
+    assert!(Arc::ptr_eq(&known, &check(&accounts, &narrow, NOW).unwrap()), "made once");
+    let whole = check(&accounts, &next, NOW).unwrap();
+    assert_eq!(whole.scopes, ["read", "write"]);
+    // what its login is not for any more, it is not for either
+    let less = Identity { scopes: vec!["write".to_owned()], ..Identity::clone(&whole) };
+    accounts.set_identity(next.access.as_bytes(), less);
+    assert!(check(&accounts, &narrow, NOW).unwrap().scopes.is_empty());
 }
 
 #[test]

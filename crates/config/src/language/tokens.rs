@@ -135,7 +135,7 @@ settings! {
         answer: NonEmpty<TokenMember> = "[access_token, token_type, expires_in, refresh_token, refresh_expires_in, scope]",
         /// What `WWW-Authenticate` asks of a client whose credentials are not good: a scheme and its parameters.
         challenge: Challenge = "Basic realm=\"daemun\"",
-        /// Tokens that one consumer may have at once.
+        /// Tokens that one consumer or user may have at once, of all services together.
         max_tokens: Bounded<2, 100_000_000> = "100000",
     }
     check TokenServiceText::check;

@@ -215,7 +215,7 @@ pub struct TokenService {
     pub answer: Vec<TokenMember>,
     /// What `WWW-Authenticate` asks of a client whose credentials are not good.
     pub challenge: String,
-    /// Tokens that one subject may have at once.
+    /// Tokens that one subject may have at once, of all services together.
     pub most: u32,
 }
 
