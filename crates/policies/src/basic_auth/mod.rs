@@ -65,10 +65,11 @@ pub(crate) struct Known {
 impl Known {
     /// What there is for the directory that is compiled against; with what cannot be sent of it, when it is made.
     pub(crate) fn of(ctx: &BuildContext<'_>) -> (Arc<PerDirectory<Known>>, Option<Unsendable>) {
-        let mut made = None;
+        // before: what is carried over is looked for one at a time
+        let (mut made, accounts) = (None, Accounts::of(ctx.carry));
         let known = PerDirectory::of(ctx, BasicAuthConfig::NAME, |directory| {
             made = Some(Unsendable::of(directory));
-            Known::new(directory, &Accounts::of(ctx.carry))
+            Known::new(directory, &accounts)
         });
         (known, made)
     }
@@ -210,7 +211,8 @@ impl Refused {
                 "username and password are not the authenticated consumer's, or the consumer was disabled"
             }
             Refused::Unknown => "username and password are not those of a consumer",
-            Refused::Void(why) => why.as_str(),
+            Refused::Void(Ended::Revoked) => "username and password are a consumer's, and were revoked",
+            Refused::Void(why @ (Ended::Expired | Ended::Disabled)) => why.as_str(),
             Refused::User(why) => why.why(),
         }
     }

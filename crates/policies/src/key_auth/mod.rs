@@ -87,10 +87,11 @@ pub(crate) struct Known {
 impl Known {
     /// What there is for the directory that is compiled against; with what is wrong with it, when it is made.
     pub(crate) fn of(ctx: &BuildContext<'_>) -> (Arc<PerDirectory<Known>>, Option<Findings>) {
-        let mut findings = None;
+        // before: what is carried over is looked for one at a time
+        let (mut findings, accounts) = (None, Accounts::of(ctx.carry));
         let known = PerDirectory::of(ctx, KeyAuthConfig::NAME, |directory| {
             findings = Some(Findings::of(directory));
-            Known::new(directory, &Accounts::of(ctx.carry))
+            Known::new(directory, &accounts)
         });
         (known, findings)
     }
