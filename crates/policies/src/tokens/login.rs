@@ -353,7 +353,7 @@ pub(super) fn is_still_declared(directory: &Directory, identity: &Identity, now:
     let is_current = |name: &CredentialName| now < consumer.end_of(name);
     match identity.credential.as_deref().and_then(|id| id.split_once(':')) {
         Some(("key", _)) => {
-            let of_login = |digest: &&Digest| Some(&*text::id_of("key", *digest)) == identity.credential.as_deref();
+            let of_login = |digest: &&Digest| Some(&*text::id_of("key", digest)) == identity.credential.as_deref();
             consumer.keys.iter().find(of_login).is_some_and(|digest| is_current(&CredentialName::Key(*digest)))
         }
         Some(("client", username)) => {
