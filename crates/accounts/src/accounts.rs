@@ -21,7 +21,7 @@ use daemun_pipeline::{Carry, CutOff, Identity};
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use crate::change::{Change, GrantRow, SigningKeyRow, TokenRow};
+use crate::change::{Change, GrantRow, SigningKeyRow};
 use crate::consumer::{Consumer, CredentialKind, Held};
 use crate::expiry::Expiry;
 use crate::grant::{Asked, Grant, Issued, Kind, Mint, Narrow, Token, Wanted, name};
@@ -177,6 +177,8 @@ pub struct Accounts {
     /// Credentials of the store, by id.
     credentials: papaya::HashMap<String, Arc<Held>>,
     consumers: papaya::HashMap<String, Consumer>,
+    /// Whether there was ever one.
+    any_consumer: AtomicBool,
     /// Logins that have not ended, by id.
     grants: papaya::HashMap<i64, Weak<Grant>>,
     marks: papaya::HashMap<String, Arc<Mark>>,
@@ -239,6 +241,7 @@ impl Accounts {
             keys: papaya::HashMap::default(),
             credentials: papaya::HashMap::default(),
             consumers: papaya::HashMap::default(),
+            any_consumer: AtomicBool::new(false),
             grants: papaya::HashMap::default(),
             marks: papaya::HashMap::default(),
             once: Once::default(),
@@ -741,15 +744,6 @@ impl AccessText<'_> {
 impl From<NoRandomness> for Trouble {
     fn from(_: NoRandomness) -> Trouble {
         Trouble::NoRandomness
-    }
-}
-
-impl Token {
-    fn row(&self, digest: Digest) -> TokenRow {
-        let (id, grant, kind) = (self.id, self.grant.id, self.kind);
-        let scopes = self.narrow.as_ref().map(|narrow| narrow.scopes.clone());
-        let (issued, expires) = (self.issued, self.expires);
-        TokenRow { id, grant, kind, digest, issued, expires, spent: false, scopes }
     }
 }
 

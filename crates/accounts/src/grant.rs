@@ -10,7 +10,9 @@ use daemun_pipeline::Identity;
 use serde_json::{Map, Value};
 
 use crate::accounts::Trouble;
+use crate::change::TokenRow;
 use crate::mark::Mark;
+use crate::text::Digest;
 
 /// What a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +129,14 @@ impl Token {
     #[inline]
     pub(crate) fn is_before_access(&self) -> bool {
         self.kind == Kind::Access && self.issued < self.grant.access_from.load(Ordering::Acquire)
+    }
+
+    /// As it is kept.
+    pub(crate) fn row(&self, digest: Digest) -> TokenRow {
+        let (id, grant, kind) = (self.id, self.grant.id, self.kind);
+        let scopes = self.narrow.as_ref().map(|narrow| narrow.scopes.clone());
+        let (issued, expires) = (self.issued, self.expires);
+        TokenRow { id, grant, kind, digest, issued, expires, spent: false, scopes }
     }
 
     /// Its name, which is no secret and that of no other one.

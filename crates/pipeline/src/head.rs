@@ -315,11 +315,17 @@ impl Head {
     pub fn tell(&mut self, lead: &str, value: &[u8]) -> Span {
         self.buf.reserve(lead.len() + value.len() + 2);
         let lead = self.store(lead.as_bytes());
-        let name = Span::new(lead.start(), lead.range().end.saturating_sub(SEPARATOR));
         let value = self.store(value);
         self.buf.extend_from_slice(b"\r\n");
-        self.fields.push(Field { name, value, id: FieldId::Identity, removed: false });
+        self.tell_stored(lead, value);
         value
+    }
+
+    /// The same where the line stands in the buffer already.
+    #[inline]
+    pub(crate) fn tell_stored(&mut self, lead: Span, value: Span) {
+        let name = Span::new(lead.start(), lead.range().end.saturating_sub(SEPARATOR));
+        self.fields.push(Field { name, value, id: FieldId::Identity, removed: false });
     }
 
     /// The same for values that a header can hold with commas between them, if there are any; says nothing where there are none.
@@ -338,8 +344,7 @@ impl Head {
             return self.buf.truncate(start);
         }
         self.buf.extend_from_slice(b"\r\n");
-        let name = Span::new(start, from.saturating_sub(SEPARATOR));
-        self.fields.push(Field { name, value, id: FieldId::Identity, removed: false });
+        self.tell_stored(Span::new(start, from), value);
     }
 
     /// Fields that were not removed: recognised name, name, value.

@@ -6,7 +6,8 @@ use std::sync::{LazyLock, OnceLock};
 
 use serde_json::{Map, Value};
 
-use crate::head::is_value;
+use crate::exchange::{CONSUMER_NAME, CONSUMER_ROLES, Span};
+use crate::head::{Head, is_value};
 
 /// A caller beyond what the configuration says of its consumers: what a token, a certificate, a store or another service knows of it.
 // in this order, so that what each call looks at stands together
@@ -100,10 +101,12 @@ pub struct Found {
 
 /// What an upstream is told.
 struct Told {
-    /// Whether the subject can be sent.
-    subject: bool,
-    /// The roles that can be sent, with commas between them.
-    roles: Box<str>,
+    /// The lines of the subject and the roles, as far as they can be sent.
+    lines: Box<str>,
+    /// Where the subject stands in them; empty where it cannot be sent.
+    subject: Span,
+    /// Where the roles stand, with commas between them; empty where none can be sent.
+    roles: Span,
 }
 
 impl Identity {
@@ -111,20 +114,54 @@ impl Identity {
     #[inline]
     #[must_use]
     pub fn is_sendable(&self) -> bool {
-        self.told().subject
+        !self.told().subject.is_empty()
     }
 
     /// Its roles as they are sent, with commas between them; those that cannot be are left out. Put together once.
     #[inline]
     #[must_use]
     pub fn sent_roles(&self) -> &str {
-        &self.told().roles
+        let told = self.told();
+        told.lines.get(told.roles.range()).unwrap_or_default()
+    }
+
+    /// Tells the upstream who calls, by its own name, which can be sent; says where that stands.
+    #[inline]
+    pub fn tell(&self, head: &mut Head) -> Span {
+        let told = self.told();
+        let start = head.store(told.lines.as_bytes()).start();
+        let mut name = Span::default();
+        for (lead, value) in [(CONSUMER_NAME, told.subject), (CONSUMER_ROLES, told.roles)] {
+            if value.is_empty() {
+                continue;
+            }
+            let value = Span::new(start + value.start(), start + value.range().end);
+            let begin = value.start().saturating_sub(lead.len());
+            head.tell_stored(Span::new(begin, begin + lead.len()), value);
+            if name.is_empty() {
+                name = value;
+            }
+        }
+        name
     }
 
     fn told(&self) -> &Told {
         self.found.told.get_or_init(|| {
+            let mut lines = String::new();
+            let mut line = |lead: &str, value: &str| {
+                if value.is_empty() {
+                    return Span::default();
+                }
+                lines.push_str(lead);
+                let start = lines.len();
+                lines.push_str(value);
+                lines.push_str("\r\n");
+                Span::new(start, start + value.len())
+            };
+            let subject = if is_sendable(&self.subject) { &*self.subject } else { "" };
             let roles: Vec<&str> = self.roles.iter().map(String::as_str).filter(|role| is_sent_role(role)).collect();
-            Told { subject: is_sendable(&self.subject), roles: roles.join(",").into() }
+            let (subject, roles) = (line(CONSUMER_NAME, subject), line(CONSUMER_ROLES, &roles.join(",")));
+            Told { lines: lines.into(), subject, roles }
         })
     }
 }

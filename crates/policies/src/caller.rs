@@ -84,11 +84,15 @@ fn note_anew(exchange: &mut Exchange, identity: &Arc<Identity>, anew: bool) -> b
             field.removed = true;
         }
     }
-    let directory = consumer.and(exchange.directory.as_ref());
-    let known = directory.zip(consumer).and_then(|(directory, consumer)| directory.get(consumer));
-    exchange.consumer_text = head.tell(CONSUMER_NAME, known.map_or(&*identity.subject, |known| &known.name).as_bytes());
-    let own = known.map(|known| known.roles.as_slice()).unwrap_or_default();
-    push_roles(head, own, identity.sent_roles());
+    let known = consumer.and_then(|consumer| exchange.directory.as_ref()?.get(consumer));
+    exchange.consumer_text = match known {
+        None => identity.tell(head),
+        Some(known) => {
+            let name = head.tell(CONSUMER_NAME, known.name.as_bytes());
+            push_roles(head, &known.roles, identity.sent_roles());
+            name
+        }
+    };
     true
 }
 
@@ -104,12 +108,6 @@ pub(crate) fn note_other(exchange: &mut Exchange, identity: &Arc<Identity>, acco
 
 /// Tells the upstream the roles that can be sent, where there are any.
 fn push_roles(head: &mut Head, own: &[String], others: &str) {
-    if own.is_empty() {
-        if !others.is_empty() {
-            head.tell(CONSUMER_ROLES, others.as_bytes());
-        }
-        return;
-    }
     let own = own.iter().map(String::as_str).filter(|role| is_sent_role(role));
     head.tell_list(CONSUMER_ROLES, own.chain(Some(others).filter(|others| !others.is_empty())));
 }

@@ -28,11 +28,11 @@ impl Accounts {
         self.consumers.pin().get(name).cloned()
     }
 
-    /// Whether the store has a consumer of this name. Costs next to nothing where it has none at all.
+    /// Whether the store has a consumer of this name. Costs next to nothing where there never was one.
     #[must_use]
     #[inline]
     pub fn has_consumer(&self, name: &str) -> bool {
-        !self.consumers.is_empty() && self.consumers.pin().contains_key(name)
+        self.any_consumer.load(Ordering::Acquire) && self.consumers.pin().contains_key(name)
     }
 
     /// Whether an identity is that of a consumer of the store, by a credential that it has there.
@@ -93,6 +93,7 @@ impl Accounts {
         let name = consumer.name.clone();
         self.cut_off.set(&name, consumer.disabled);
         self.consumers.pin().insert(name.clone(), consumer);
+        self.any_consumer.store(true, Ordering::Release);
         for held in self.credentials(&name) {
             self.set_credential(held.credential.clone(), held.used.load(Ordering::Relaxed));
         }
