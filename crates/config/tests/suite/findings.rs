@@ -575,6 +575,34 @@ fn consumers_are_told_apart() {
 }
 
 #[test]
+fn how_long_a_key_is_good_is_written_so_that_it_can_be_read() {
+    let found = |key: &str, expected: &str| {
+        finds(
+            &format!("routes: [{{ name: a, answer: {{}} }}]\nconsumers: [{{ name: a, keys: [{key}] }}]"),
+            &[expected],
+        );
+    };
+    let key = "key: aaaaaaaaaaaaaaaa";
+    found("{}", "missing_key consumers.a.keys[0]: one of `key` and `sha256` is missing");
+    found(
+        &format!("{{ {key}, sha256: 15eb1e64d6c2a0b8fcb4bf8e7a0ea10eb5ac2a5ea4b8d1a8ef31a3ec09d9d6a7 }}"),
+        "conflicting_keys consumers.a.keys[0].sha256: `key` and `sha256` exclude each other",
+    );
+    for wrong in ["yesterday", "2027-02-30"] {
+        found(
+            &format!("{{ {key}, expires: {wrong} }}"),
+            // nothing that stands below `keys` is shown
+            "bad_value consumers.a.keys[0].expires: `…` is no moment; write it in UTC like `2027-01-31T00:00:00Z`, \
+             or a day like `2027-01-31`, with which it begins; from 1970 to 2500",
+        );
+    }
+    found(
+        &format!("{{ {key}, label: \"\" }}"),
+        "bad_value consumers.a.keys[0].label: this cannot be a label; it has 1 to 256 bytes and no control characters",
+    );
+}
+
+#[test]
 fn errors_are_for_error_statuses() {
     finds("errors: { 404: { body: x } }\nroutes: [{ name: a, answer: {} }]", &[]);
     finds(

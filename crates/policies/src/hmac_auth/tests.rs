@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::presented::Presented;
 use crate::base64_text;
 use crate::scripted_world::{Given, Scripted};
-use crate::testing::{Bench, Chain, SECOND, consumer, upstream_lines};
+use crate::testing::{Bench, Chain, SECOND, consumer, consumer_of, told, upstream_lines};
 
 const SECRET: &str = "correct horse battery staple";
 /// `DATE` in seconds.
@@ -332,5 +332,19 @@ proptest! {
         let text = format!("keyId=\"{key}\", created={created} ,headers=\"(request-target) a\",other=\"x\",signature=\"{}\"", base64(&signature));
         let read = Presented::read(text.as_bytes()).unwrap();
         prop_assert_eq!((read.key, read.created, read.signature()), (key.as_str(), Some(created), &signature[..]));
+    }
+}
+
+#[test]
+fn a_secret_that_has_expired_or_is_disabled_is_answered_as_an_unknown_one() {
+    for (terms, wanted) in [("expires: 2023-11-14", "has expired"), ("disabled: true", "is disabled")] {
+        let block = format!("- {{ name: shop-app, hmac: {{ id: shop, secret: {SECRET}, {terms} }} }}");
+        let chain = Bench::new(vec![consumer_of(&block)]).build("hmac_auth: {}").unwrap();
+        let right = request("GET", &[]);
+        let ask = |text: &str| told(chain.inward_with(&mut asked(&chain, text, NOW), b"").1.unwrap_err());
+        assert_eq!(ask(&right), ask(&right.replace("keyId=\"shop\"", "keyId=\"nobody\"")), "{terms}");
+        let (outcome, detail) = chain.explain(&mut asked(&chain, &right, NOW));
+        assert_eq!(outcome, Outcome::Refuse(401, "unauthenticated"), "{terms}");
+        assert!(detail.contains(wanted), "{detail}");
     }
 }

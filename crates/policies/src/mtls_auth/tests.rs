@@ -2,7 +2,7 @@
 
 use daemun_pipeline::{Consumer, Exchange, Outcome};
 
-use crate::testing::{Bench, Chain, SECOND, certificate, consumer, consumer_of, upstream_lines};
+use crate::testing::{Bench, Chain, SECOND, certificate, consumer, consumer_of, told, upstream_lines};
 
 const FINGERPRINT: &str = "ab44e90de4ea5fe4af525e642c2477ca44712fe2bc72443381b0b96e8ba02fac";
 
@@ -214,4 +214,28 @@ fn wrong_settings_are_found_and_no_certificate_at_all_is_a_warning() {
     let line = "no_credentials routes.items.policies.mtls_auth: no consumer has a certificate";
     assert_eq!(chain.findings.lines(), [line]);
     assert_eq!(chain.status(&mut asked(&chain, "orders")), 401);
+}
+
+#[test]
+fn a_certificate_that_has_expired_or_is_disabled_for_its_consumer_is_nobody_elses() {
+    for (terms, wanted) in [("expires: 2020-01-31", "has expired"), ("disabled: true", "is disabled")] {
+        for settings in ["{}", "{ subject: fingerprint }", "{ subject: san_uri, trust_domains: [shop.example] }"] {
+            let bench = bench(&[("shop-app", &format!("{{ cn: orders, {terms} }}"))]);
+            let chain = bench.build(&format!("mtls_auth: {settings}")).unwrap();
+            let at = |name: &str| {
+                let mut exchange = asked(&chain, name);
+                exchange.wall = 1_700_000_000 * SECOND;
+                exchange
+            };
+            let mut refused = at("orders");
+            let stop = chain.inward(&mut refused).1.unwrap_err();
+            assert_eq!(refused.consumer_name(), None, "{terms} {settings}");
+            let nobody = chain.exchange("GET / HTTP/1.1");
+            let absent = chain.inward(&mut { nobody }).1.unwrap_err();
+            assert_eq!(told(stop), told(absent), "{terms} {settings}");
+            let (outcome, detail) = chain.explain(&mut at("orders"));
+            assert_eq!(outcome, Outcome::Refuse(401, "unauthenticated"), "{terms} {settings}");
+            assert!(detail.contains(wanted), "{detail}");
+        }
+    }
 }

@@ -8,13 +8,13 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
     RSA_PKCS1_SHA256, RSA_PSS_SHA512, RsaEncoding,
 };
-use daemun_config::model::{HmacKey, SecretBytes, SignatureAlgorithm, SigningKey, Spanned};
+use daemun_config::model::{CredentialName, HmacKey, SecretBytes, SignatureAlgorithm, SigningKey, Spanned, Terms};
 use daemun_config::tree::At;
 use daemun_pipeline::{Consumer, Exchange, Outcome};
 use proptest::prelude::*;
 
 use crate::base64_text;
-use crate::testing::{Bench, Chain, SECOND, consumer, exchange, upstream_lines};
+use crate::testing::{Bench, Chain, SECOND, consumer, exchange, told, upstream_lines};
 
 const NOW: u64 = 1_700_000_000;
 
@@ -569,5 +569,33 @@ proptest! {
     fn no_text_brings_the_reader_down(text in "(sig1=|\\(|\\)|\"@method\"|\"@query-param\"|;name=\"b\"|;bs|;key=\"a\"|\"x-list\"| |;created=1|,|:YQ==:|\\PC){0,30}") {
         let asked = exchange("GET /a?b=c HTTP/1.1\nHost: h\nX-List: a, b");
         prop_assert_eq!(super::check_reader(text.as_bytes(), &asked), Ok(()));
+    }
+}
+
+#[test]
+fn a_key_that_has_expired_or_is_disabled_is_answered_as_an_unknown_one() {
+    let signer = Signer::new();
+    for (expires, disabled, wanted) in
+        [(Some(NOW * 1000), false, "has expired"), (None, true, "is disabled"), (Some(NOW * 1000 + 1), false, "")]
+    {
+        let signing_keys = vec![public("k", signer.algorithm(), &pem(&signer.der()))];
+        let said = Terms { expires, disabled, ..Terms::default() };
+        let terms = [(CredentialName::Signer("k".to_owned()), said)].into_iter().collect();
+        let bench = Bench::new(vec![Consumer { signing_keys, terms, ..consumer("partner", &[], &[]) }]);
+        let chain = bench.build("signature_auth: {}").unwrap();
+        let of = |key: &str| {
+            let covered = "\"@method\" \"@authority\" \"@path\" \"@query\"";
+            asked(&chain, &signer.request(covered, &format!(";created={NOW};keyid=\"{key}\"")), NOW)
+        };
+        let (outcome, detail) = chain.explain(&mut of("k"));
+        let answer = chain.inward_with(&mut of("k"), b"").1;
+        if wanted.is_empty() {
+            assert!(answer.is_ok() && outcome == Outcome::Pass, "{detail}");
+            continue;
+        }
+        let unknown = chain.inward_with(&mut of("nobody"), b"").1;
+        assert_eq!(told(answer.unwrap_err()), told(unknown.unwrap_err()), "{wanted}");
+        assert_eq!(outcome, Outcome::Refuse(401, "unauthenticated"), "{wanted}");
+        assert!(detail.contains(wanted), "{detail}");
     }
 }

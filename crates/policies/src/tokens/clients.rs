@@ -67,6 +67,8 @@ fn without_port(uri: &str) -> Option<(&'static str, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use daemun_config::model::Terms;
+
     use super::*;
     use crate::testing::{basic, consumer};
 
@@ -88,6 +90,19 @@ mod tests {
         for nobody in ["shop", "robot", "robots", "SPA", ""] {
             assert_eq!(found(nobody), None, "{nobody}");
         }
+    }
+
+    #[test]
+    fn a_client_whose_secrets_have_all_ended_does_not_become_one_without_any() {
+        let with = |expires, disabled| {
+            let said = Terms { expires, disabled, ..Terms::default() };
+            let terms = [(CredentialName::Basic("web".to_owned()), said)].into_iter().collect();
+            let basic = vec![basic("web", "secret")];
+            Clients::new(&Directory::new(vec![Consumer { basic, terms, ..client("shop", &["https://a/"]) }]))
+        };
+        let (disabled, expired) = (with(None, true), with(Some(1), false));
+        assert_eq!((disabled.find("shop"), disabled.find("web"), expired.find("shop")), (None, None, None));
+        assert!(expired.find("web").is_some_and(|client| client.is_confidential));
     }
 
     #[test]
