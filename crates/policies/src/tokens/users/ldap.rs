@@ -30,7 +30,7 @@ pub(super) struct Directory {
 enum Answer {
     Nobody,
     Wrong(&'static str),
-    Right(Identity),
+    Right(Box<Identity>),
 }
 
 impl Directory {
@@ -58,7 +58,7 @@ impl Directory {
         Ok(match self.asking.ask(world, work).await? {
             Answer::Nobody => Found::Nobody { worked: true },
             Answer::Wrong(why) => Found::Wrong(why),
-            Answer::Right(identity) => Found::Right(identity),
+            Answer::Right(identity) => Found::Right(*identity),
         })
     }
 }
@@ -103,7 +103,8 @@ async fn ask(settings: &LdapSource, tls: &Tls, name: &str, password: &str) -> Re
         roles.extend(new);
     }
     let credential = Some(format!("ldap:{known}").into());
-    Ok(Answer::Right(Identity { subject: known.into(), roles, groups, credential, ..Identity::default() }))
+    let identity = Identity { subject: known.into(), roles, groups, credential, ..Identity::default() };
+    Ok(Answer::Right(Box::new(identity)))
 }
 
 /// Becomes who searches.
