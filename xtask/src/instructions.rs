@@ -104,7 +104,8 @@ fn examples() -> Result<Vec<Example>> {
             .with_context(|| format!("`{krate}/Cargo.toml` names no package"))?
             .trim_matches('"')
             .to_owned();
-        shell::run(shell::cargo().args([
+        // how code is divided changes counts
+        shell::run(shell::cargo().env("CARGO_INCREMENTAL", "0").args([
             "build",
             "--quiet",
             "--locked",
