@@ -3,6 +3,7 @@
 
 mod absorb;
 mod around;
+mod by_digest;
 mod code;
 mod declared;
 mod held;
@@ -12,7 +13,6 @@ mod signing;
 mod tests;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -35,6 +35,7 @@ use crate::text::{Digest, NoRandomness, Prefix, digest};
 use crate::uses::AllUses;
 
 use around::Surroundings;
+use by_digest::{ByDigest, Given};
 pub use code::{Bound, Code};
 
 /// Tokens that all subjects may have at once; what is beyond is not given out.
@@ -51,25 +52,6 @@ fn tag() -> i64 {
     let drawn = aws_lc_rs::rand::fill(&mut bytes).map(|()| u32::from(u16::from_le_bytes(bytes)));
     i64::from(drawn.unwrap_or_else(|_| std::process::id()) & ((1 << TAG_BITS) - 1))
 }
-
-/// A digest is as good as random, so that its first bytes are its hash.
-#[derive(Default)]
-pub(crate) struct First(u64);
-
-impl Hasher for First {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = bytes.first_chunk::<8>().map_or(0, |first| u64::from_le_bytes(*first));
-    }
-
-    // the length, which is always the same
-    fn write_usize(&mut self, _: usize) {}
-}
-
-type ByDigest<T> = papaya::HashMap<Digest, T, BuildHasherDefault<First>>;
 
 /// Why a credential or token is no good. The caller is never told which it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +154,7 @@ const USED: &str = "used";
 
 /// All accounts.
 pub struct Accounts {
-    tokens: ByDigest<Arc<Token>>,
+    tokens: ByDigest<Given>,
     keys: ByDigest<Arc<Held>>,
     /// Credentials of the store, by id.
     credentials: papaya::HashMap<String, Arc<Held>>,
@@ -322,9 +304,9 @@ impl Accounts {
     #[inline]
     pub fn check_holder(&self, text: &[u8], service: &str, now: u64) -> Result<(Arc<Identity>, bool), Refusal> {
         let tokens = self.tokens.pin();
-        let token = tokens.get(&digest(text)).ok_or(Refusal::Unknown)?;
-        self.judge(token, Kind::Access, service, now)?;
-        Ok((token.identity(), token.grant.of_user))
+        let Given { token, grant } = tokens.get(&digest(text)).ok_or(Refusal::Unknown)?;
+        self.judge_of(token, grant, Kind::Access, service, now)?;
+        Ok((token.identity_of(grant), grant.of_user))
     }
 
     /// Tells that another process is about to have the same store open.
@@ -349,23 +331,32 @@ impl Accounts {
     /// The token of a text, of any kind, good or not.
     #[must_use]
     pub fn find(&self, text: &[u8]) -> Option<Arc<Token>> {
-        self.tokens.pin().get(&digest(text)).cloned()
+        self.token(&digest(text))
+    }
+
+    fn token(&self, digest: &Digest) -> Option<Arc<Token>> {
+        self.tokens.pin().get(digest).map(|given| Arc::clone(&given.token))
     }
 
     /// Whether a token is good.
     ///
     /// # Errors
     /// Why not.
-    #[inline]
     pub fn judge(&self, token: &Token, kind: Kind, service: &str, now: u64) -> Result<(), Refusal> {
-        if token.kind != kind || *token.grant.service != *service {
+        self.judge_of(token, &token.grant, kind, service, now)
+    }
+
+    /// The same, given its login.
+    #[inline]
+    fn judge_of(&self, token: &Token, grant: &Grant, kind: Kind, service: &str, now: u64) -> Result<(), Refusal> {
+        if token.kind != kind || *grant.service != *service {
             return Err(Refusal::Unknown);
         }
         if now >= token.expires {
             return Err(Refusal::Expired);
         }
         let spent = token.kind == Kind::Access && token.spent.load(Ordering::Acquire);
-        if spent || !self.stands(&token.grant) || token.is_before_access() {
+        if spent || !self.stands(grant) || token.is_before_access(grant) {
             return Err(Refusal::Revoked);
         }
         Ok(())
@@ -600,7 +591,8 @@ impl Accounts {
         token.grant.live.fetch_add(1, Ordering::AcqRel);
         let tokens = self.tokens.pin();
         self.expiry.note(token.expires, digest);
-        match tokens.insert(digest, Arc::new(token)) {
+        let grant = Arc::clone(&token.grant);
+        match tokens.insert(digest, Given { token: Arc::new(token), grant }) {
             None => {
                 self.count.fetch_add(1, Ordering::Relaxed);
             }
@@ -696,8 +688,7 @@ impl Accounts {
         let (tokens, grants) = (self.tokens.pin(), self.grants.pin());
         let more = ended.len() == FORGET;
         for digest in ended {
-            let Some(token) = tokens.remove(&digest) else { continue };
-            let grant = &token.grant;
+            let Some(Given { grant, .. }) = tokens.remove(&digest) else { continue };
             self.count.fetch_sub(1, Ordering::Relaxed);
             grant.subject.give(1);
             if grant.live.fetch_sub(1, Ordering::AcqRel) == 1 {

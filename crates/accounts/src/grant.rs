@@ -115,9 +115,14 @@ impl Narrow {
 impl Token {
     /// Who holds it, and what it may be used for.
     #[must_use]
-    #[inline]
     pub fn identity(&self) -> Arc<Identity> {
-        let identity = self.grant.identity();
+        self.identity_of(&self.grant)
+    }
+
+    /// The same, given its login.
+    #[inline]
+    pub(crate) fn identity_of(&self, grant: &Grant) -> Arc<Identity> {
+        let identity = grant.identity();
         match &self.narrow {
             None => identity,
             // what a login is for may change at any time
@@ -127,8 +132,8 @@ impl Token {
 
     /// Whether it is an access token and was issued before such were ended.
     #[inline]
-    pub(crate) fn is_before_access(&self) -> bool {
-        self.kind == Kind::Access && self.issued < self.grant.access_from.load(Ordering::Acquire)
+    pub(crate) fn is_before_access(&self, grant: &Grant) -> bool {
+        self.kind == Kind::Access && self.issued < grant.access_from.load(Ordering::Acquire)
     }
 
     /// As it is kept.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, OnceLock};
 
 use serde_json::{Map, Value};
+use smallvec::SmallVec;
 
 use crate::exchange::{CONSUMER_NAME, CONSUMER_ROLES, Span};
 use crate::head::{Head, is_value};
@@ -99,10 +100,13 @@ pub struct Found {
     told: OnceLock<Told>,
 }
 
+/// How long the lines are that stand beside what else a call looks at: a name, and a role or two.
+const INLINE: usize = 64;
+
 /// What an upstream is told.
 struct Told {
     /// The lines of the subject and the roles, as far as they can be sent.
-    lines: Box<str>,
+    lines: SmallVec<[u8; INLINE]>,
     /// Where the subject stands in them; empty where it cannot be sent.
     subject: Span,
     /// Where the roles stand, with commas between them; empty where none can be sent.
@@ -122,14 +126,14 @@ impl Identity {
     #[must_use]
     pub fn sent_roles(&self) -> &str {
         let told = self.told();
-        told.lines.get(told.roles.range()).unwrap_or_default()
+        told.lines.get(told.roles.range()).and_then(|roles| std::str::from_utf8(roles).ok()).unwrap_or_default()
     }
 
     /// Tells the upstream who calls, by its own name, which can be sent; says where that stands.
     #[inline]
     pub fn tell(&self, head: &mut Head) -> Span {
         let told = self.told();
-        let start = head.store(told.lines.as_bytes()).start();
+        let start = head.store(&told.lines).start();
         let mut name = Span::default();
         for (lead, value) in [(CONSUMER_NAME, told.subject), (CONSUMER_ROLES, told.roles)] {
             if value.is_empty() {
@@ -147,21 +151,21 @@ impl Identity {
 
     fn told(&self) -> &Told {
         self.found.told.get_or_init(|| {
-            let mut lines = String::new();
+            let mut lines = SmallVec::new();
             let mut line = |lead: &str, value: &str| {
                 if value.is_empty() {
                     return Span::default();
                 }
-                lines.push_str(lead);
+                lines.extend_from_slice(lead.as_bytes());
                 let start = lines.len();
-                lines.push_str(value);
-                lines.push_str("\r\n");
+                lines.extend_from_slice(value.as_bytes());
+                lines.extend_from_slice(b"\r\n");
                 Span::new(start, start + value.len())
             };
             let subject = if is_sendable(&self.subject) { &*self.subject } else { "" };
             let roles: Vec<&str> = self.roles.iter().map(String::as_str).filter(|role| is_sent_role(role)).collect();
             let (subject, roles) = (line(CONSUMER_NAME, subject), line(CONSUMER_ROLES, &roles.join(",")));
-            Told { lines: lines.into(), subject, roles }
+            Told { lines, subject, roles }
         })
     }
 }

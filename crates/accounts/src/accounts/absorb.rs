@@ -105,7 +105,7 @@ impl Accounts {
 
     fn absorb_token(&self, row: &TokenRow, now: u64) {
         if let Some(known) = self.tokens.pin().get(&row.digest) {
-            known.spent.fetch_or(row.spent, Ordering::AcqRel);
+            known.token.spent.fetch_or(row.spent, Ordering::AcqRel);
             return;
         }
         let Some(grant) = self.grants.pin().get(&row.grant).and_then(Weak::upgrade) else { return };

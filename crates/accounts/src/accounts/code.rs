@@ -111,7 +111,7 @@ impl Accounts {
             return Ok(None);
         }
         let digest = code.bound.digest(code.text);
-        let known = || self.tokens.pin().get(&digest).cloned();
+        let known = || self.token(&digest);
         match (known(), self.journal.get()) {
             (None, Some(journal)) => {
                 answer(journal.look()).await?;

@@ -13,14 +13,17 @@ use super::super::Bench;
 use super::super::loads::{CONNECTIONS, Load, request, write_requests};
 use super::super::process::{PROXY_CPU, Process, free_addresses};
 use super::super::scenario::key;
-use super::super::stats::{Numbers, Spread};
+use super::super::stats::{Numbers, Spread, median};
 use super::super::table::Line;
 
 /// How many callers there are, few and many.
 const FEW: usize = 10;
 const MANY: usize = 1_000_000;
-/// Requests of a run with few callers; with many, each calls once.
-const SENT: u64 = 300_000;
+/// How many parts the callers are measured in, each beside the same part of the others: so close together, what else the machine
+/// does weighs on all of them.
+const PARTS: usize = 10;
+/// How often all parts are measured, for each round of other rows.
+const TURNS: usize = 6;
 /// Far behind any measurement, milliseconds since the Unix epoch.
 const NEVER: u64 = 4_000_000_000_000;
 /// What the store seals its own keys under.
@@ -32,37 +35,40 @@ const COMMIT: usize = 20_000;
 struct Callers {
     process: Process,
     listen: SocketAddr,
-    plain: Load,
-    keys: Load,
-    tokens: Load,
+    plain: Vec<Load>,
+    keys: Vec<Load>,
+    tokens: Vec<Load>,
 }
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Line>> {
     let callers = if bench.quick { MANY / 10 } else { MANY };
-    let few = Callers::start(bench, FEW)?;
-    let many = Callers::start(bench, callers)?;
-    let (few_calls, many_calls) = (bench.count(SENT), callers as u64);
+    let few = Callers::start(bench, FEW, callers)?;
+    let many = Callers::start(bench, callers, callers)?;
+    let calls = (callers / PARTS) as u64;
     let mut ratios: [Vec<f64>; 4] = Default::default();
-    for round in 0..=bench.rounds() {
-        let cost = |gateway: &Callers, load: &Load, count: u64| -> Result<f64> {
+    let mut costs: [Vec<f64>; 5] = Default::default();
+    // the first time round fills caches and pools
+    for turn in 0..PARTS + bench.rounds() * TURNS {
+        let cost = |gateway: &Callers, parts: &[Load]| -> Result<f64> {
+            let load = parts.get(turn % PARTS).context("no part")?;
             let before = gateway.process.cpu();
-            let done = load.run(&bench.runner, gateway.listen, count)?;
+            let done = load.run(&bench.runner, gateway.listen, calls)?;
             let after = gateway.process.cpu();
             let spent = after.user - before.user + after.system - before.system;
             Ok(spent / done.completed.max(1) as f64)
         };
-        let plain = cost(&few, &few.plain, few_calls)?;
-        let (few_keys, many_keys) = (cost(&few, &few.keys, few_calls)?, cost(&many, &many.keys, many_calls)?);
-        let (few_tokens, many_tokens) = (cost(&few, &few.tokens, few_calls)?, cost(&many, &many.tokens, many_calls)?);
-        // the first round fills caches and pools
-        if round > 0 {
-            eprintln!(
-                "   plain {plain:.2}, keys {few_keys:.2} and {many_keys:.2}, tokens {few_tokens:.2} and {many_tokens:.2} µs"
-            );
+        let plain = cost(&few, &few.plain)?;
+        let (few_keys, many_keys) = (cost(&few, &few.keys)?, cost(&many, &many.keys)?);
+        let (few_tokens, many_tokens) = (cost(&few, &few.tokens)?, cost(&many, &many.tokens)?);
+        if turn >= PARTS {
             let found = [few_keys / plain, many_keys / few_keys, few_tokens / plain, many_tokens / few_tokens];
             ratios.iter_mut().zip(found).for_each(|(all, ratio)| all.push(ratio));
+            let found = [plain, few_keys, many_keys, few_tokens, many_tokens];
+            costs.iter_mut().zip(found).for_each(|(all, cost)| all.push(cost));
         }
     }
+    let costs: Vec<String> = costs.iter().filter_map(|all| Some(format!("{:.2}", median(all)?))).collect();
+    eprintln!("   plain, keys of few and many, tokens of few and many: {} µs", costs.join(", "));
     let rows = [
         ("a key of the store, of ten", "plain proxying", 1.05),
         ("a key of the store, of a million", "one of ten", 1.10),
@@ -81,7 +87,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Line>> {
 
 /// Pairs of tokens given out in a second, on the one core that workers and store share.
 pub(super) fn issue(bench: &Bench) -> Result<Vec<Line>> {
-    let gateway = Callers::start(bench, FEW)?;
+    let gateway = Callers::start(bench, FEW, PARTS)?;
     [("opaque tokens", "/auth"), ("tokens, the access token signed with ES256,", "/auth-signed")]
         .into_iter()
         .map(|(what, path)| pairs(bench, &gateway, what, path))
@@ -112,7 +118,8 @@ fn pairs(bench: &Bench, gateway: &Callers, what: &str, path: &str) -> Result<Lin
 }
 
 impl Callers {
-    fn start(bench: &Bench, count: usize) -> Result<Callers> {
+    /// Starts one with `count` callers, who make `most` different calls.
+    fn start(bench: &Bench, count: usize, most: usize) -> Result<Callers> {
         let folder = bench.folder.join(format!("callers-{count}"));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder)?;
@@ -124,16 +131,19 @@ impl Callers {
         command.args(["run", "-c"]).arg(&configuration);
         let mut process = Process::start(&format!("callers-{count}"), PROXY_CPU, &command, &bench.logs())?;
         process.listening(listen)?;
-        let load = |name: &str, field: fn(usize) -> String| -> Result<Load> {
-            let file: PathBuf = folder.join(format!("{name}.requests"));
-            let mut callers: Vec<usize> = (0..count).collect();
-            Numbers(1).shuffle(&mut callers);
-            let all: Vec<Vec<u8>> = callers
-                .into_iter()
-                .map(|caller| request("GET", "bench.example", &format!("/{name}/{caller}"), &field(caller), &[]))
-                .collect();
-            write_requests(&file, &all)?;
-            Ok(Load::Closed { requests: file, connections: CONNECTIONS })
+        // as many different requests for few callers as for many, so that the client's own reading weighs the same on shared caches
+        let load = |name: &str, field: fn(usize) -> String| -> Result<Vec<Load>> {
+            let mut calls: Vec<(usize, usize)> = (0..most).map(|call| (call, call % count)).collect();
+            Numbers(1).shuffle(&mut calls);
+            let part = |(part, calls): (usize, &[(usize, usize)])| -> Result<Load> {
+                let file: PathBuf = folder.join(format!("{name}-{part}.requests"));
+                let ask = |(call, caller): &(usize, usize)| {
+                    request("GET", "bench.example", &format!("/{name}/{call:06}"), &field(*caller), &[])
+                };
+                write_requests(&file, &calls.iter().map(ask).collect::<Vec<_>>())?;
+                Ok(Load::Closed { requests: file, connections: CONNECTIONS })
+            };
+            calls.chunks(most / PARTS).enumerate().map(part).collect()
         };
         Ok(Callers {
             process,
