@@ -287,6 +287,9 @@ impl Asked<'_> {
                     return self.switch(name, known, now).await;
                 }
                 let is_new = known.is_none();
+                if is_new && self.source.declares_user(name) {
+                    return Err((StatusCode::CONFLICT, "a user of the configuration has this name").into());
+                }
                 let known = known.unwrap_or_else(|| Consumer { created: now, ..Consumer::default() });
                 let consumer = Consumer {
                     name: name.to_owned(),
@@ -397,6 +400,9 @@ impl Asked<'_> {
         if secret.is_none() {
             self.may_come(kind, &id, &digest)?;
         }
+        if kind == CredentialKind::Client && self.source.declares_credential(&CredentialName::Basic(id.clone())) {
+            return Err((StatusCode::CONFLICT, "a consumer of the configuration has this `client_id`").into());
+        }
         let made = Credential {
             id: id.clone(),
             consumer: consumer.to_owned(),
@@ -426,7 +432,7 @@ impl Asked<'_> {
 
     /// Refuses a credential of others that would not be good, or would be good for two.
     fn may_come(&self, kind: CredentialKind, id: &str, digest: &Digest) -> Result<(), Refused> {
-        if kind == CredentialKind::Key && self.source.declares_key(digest) {
+        if kind == CredentialKind::Key && self.source.declares_credential(&CredentialName::Key(*digest)) {
             return Err((StatusCode::CONFLICT, "a consumer of the configuration has this key"));
         }
         if self.accounts.is_void_credential(id) {

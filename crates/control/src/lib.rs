@@ -15,7 +15,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use daemun_accounts::Accounts;
-use daemun_accounts::text::Digest;
 use daemun_config::model::{CredentialName, Terms};
 use daemun_dataplane::record::Recent;
 use daemun_dataplane::{TargetStatus, Unknown, UpstreamStatus};
@@ -45,8 +44,11 @@ pub trait Source: Send + Sync + 'static {
     /// Whether the configuration has a consumer of this name.
     fn declares(&self, consumer: &str) -> bool;
 
-    /// Whether a consumer of the configuration has this key, by its SHA-256 digest.
-    fn declares_key(&self, digest: &Digest) -> bool;
+    /// Whether the configuration has a user of this name, who is no consumer.
+    fn declares_user(&self, name: &str) -> bool;
+
+    /// Whether a consumer of the configuration has this credential.
+    fn declares_credential(&self, credential: &CredentialName) -> bool;
 
     /// The credentials of a consumer of the configuration, and what is said of each.
     fn declared(&self, consumer: &str) -> Vec<(CredentialName, Terms)>;

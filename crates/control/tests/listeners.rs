@@ -121,8 +121,16 @@ impl Source for Fake {
         consumer == "shop-app"
     }
 
-    fn declares_key(&self, sought: &Digest) -> bool {
-        *sought == digest(b"a-key-of-the-file")
+    fn declares_user(&self, name: &str) -> bool {
+        name == "ann"
+    }
+
+    fn declares_credential(&self, sought: &CredentialName) -> bool {
+        match sought {
+            CredentialName::Key(sought) => *sought == digest(b"a-key-of-the-file"),
+            CredentialName::Basic(username) => username == "a-client-of-the-file",
+            CredentialName::Signer(_) | CredentialName::Certificate(..) => false,
+        }
     }
 
     fn declared(&self, consumer: &str) -> Vec<(CredentialName, Terms)> {
@@ -722,6 +730,10 @@ async fn admin_takes_in_by_its_digest_a_key_that_nobody_here_knows() {
         assert_eq!(reply.status, status, "{sha256}: {}", reply.body);
     }
     assert_eq!(give("other", r#"{"sha256": 1}"#.to_owned()).await.status, 400);
+    // two would have the same name
+    let taken = give("other", r#"{"kind": "client", "client_id": "a-client-of-the-file"}"#.to_owned()).await;
+    assert_eq!(taken.status, 409, "{}", taken.body);
+    assert_eq!(send(address, "PUT /consumers/ann", "{}").await.status, 409);
     assert!(get(address, "/consumers/other").await.json()["credentials"].as_array().unwrap().is_empty());
     let audit = source.audit.lock().unwrap().join("\n");
     assert!(audit.contains("was taken in by its digest") && !audit.contains(&of(key)), "{audit}");

@@ -19,17 +19,26 @@ impl Carry {
         Carry::default()
     }
 
-    /// The state of `owner` with this `shape` (a text of the settings that matter), made by `make` when there is none.
+    /// The state of `owner` with this `shape` (a text of the settings that matter), made by `make` when there is none; `make` may ask for
+    /// other state itself.
     pub fn get_or<T: Any + Send + Sync>(&self, owner: &str, shape: &str, make: impl FnOnce() -> T) -> Arc<T> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (owner.to_owned(), shape.to_owned());
-        if let Some(found) = slots.get(&key).and_then(Weak::upgrade).and_then(|any| any.downcast::<T>().ok()) {
+        if let Some(found) = self.found(&key) {
             return found;
         }
         let fresh = Arc::new(make());
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        // another one may have been made meanwhile
+        if let Some(found) = slots.get(&key).and_then(of_type) {
+            return found;
+        }
         let weak: Weak<dyn Any + Send + Sync> = Arc::downgrade(&(Arc::clone(&fresh) as Arc<dyn Any + Send + Sync>));
         slots.insert(key, weak);
         fresh
+    }
+
+    fn found<T: Any + Send + Sync>(&self, key: &(String, String)) -> Option<Arc<T>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(key).and_then(of_type)
     }
 
     /// Forgets what nobody uses any more; called after a snapshot is dropped.
@@ -37,6 +46,10 @@ impl Carry {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.retain(|_, weak| weak.strong_count() > 0);
     }
+}
+
+fn of_type<T: Any + Send + Sync>(slot: &Weak<dyn Any + Send + Sync>) -> Option<Arc<T>> {
+    slot.upgrade()?.downcast::<T>().ok()
 }
 
 #[cfg(test)]
@@ -52,5 +65,12 @@ mod tests {
         drop(first);
         carry.sweep();
         assert_eq!(*carry.get_or("route a", "10/s", || 4u32), 4);
+    }
+
+    #[test]
+    fn what_makes_state_may_ask_for_other_state() {
+        let carry = Carry::default();
+        let outer = carry.get_or("a", "", || *carry.get_or("b", "", || 1u32) + *carry.get_or("a", "", || 2u32));
+        assert_eq!(*outer, 2, "what was made first under a name is what there is; here by the inner call");
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use daemun_accounts::Accounts;
-use daemun_accounts::text::Digest;
 use daemun_config::model::{CredentialName, Terms};
 use daemun_control::{Listener, Source, Waiting, serve_admin, serve_status};
 use daemun_dataplane::record::{Events, Metrics, Recent};
@@ -51,8 +50,12 @@ impl Source for Running {
         self.gateway.snapshot().has_consumer(consumer)
     }
 
-    fn declares_key(&self, digest: &Digest) -> bool {
-        self.gateway.snapshot().has_key(digest)
+    fn declares_user(&self, name: &str) -> bool {
+        self.gateway.snapshot().has_user(name)
+    }
+
+    fn declares_credential(&self, credential: &CredentialName) -> bool {
+        self.gateway.snapshot().has_credential(credential)
     }
 
     fn declared(&self, consumer: &str) -> Vec<(CredentialName, Terms)> {

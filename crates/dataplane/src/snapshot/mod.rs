@@ -179,11 +179,16 @@ impl Snapshot {
         self.directory.find(name).is_some()
     }
 
-    /// Whether a consumer of the configuration has this key, by its SHA-256 digest. Goes through all of them.
+    /// Whether the configuration has a user of this name, who is no consumer.
     #[must_use]
-    pub fn has_key(&self, digest: &[u8; 32]) -> bool {
-        let is_disabled = || self.directory.has_disabled(&CredentialName::Key(*digest));
-        self.directory.iter().any(|(_, consumer)| consumer.keys.contains(digest)) || is_disabled()
+    pub fn has_user(&self, name: &str) -> bool {
+        self.directory.user(name).is_some()
+    }
+
+    /// Whether a consumer of the configuration has this credential, good or not. Goes through all of them.
+    #[must_use]
+    pub fn has_credential(&self, sought: &CredentialName) -> bool {
+        self.directory.iter().any(|(_, consumer)| consumer.credentials().iter().any(|(name, _)| name == sought))
     }
 
     /// The credentials of a consumer of the configuration, good or not, and what is said of each.
