@@ -199,6 +199,66 @@ fn a_revocation_that_is_not_kept_is_in_force_and_told_and_logged_as_such() {
     assert_eq!(revoke(gateway.admin_address(), r#"{"subject": "shop-app"}"#).0, 200);
 }
 
+/// Keeps of each of the store's files, in the folder `PLUG`, what it held when it was last synchronized: what a disk has for sure when the
+/// power goes.
+const PLUG: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int kept(const char *name, int file) {
+  int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
+  int done = real(file);
+  char link[64], path[4096] = {0}, copy[8192], part[65536];
+  snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+  if (done != 0 || readlink(link, path, sizeof path - 1) < 0 || !strstr(path, "daemun.db")) return done;
+  snprintf(copy, sizeof copy, "%s/%s", getenv("PLUG"), strrchr(path, '/') + 1);
+  int to = open(copy, O_CREAT | O_WRONLY | O_TRUNC, 0600);
+  ssize_t got;
+  for (off_t at = 0; (got = pread(file, part, sizeof part, at)) > 0; at += got)
+    if (write(to, part, got) != got) abort();
+  close(to);
+  return done;
+}
+
+int fsync(int file) { return kept("fsync", file); }
+int fdatasync(int file) { return kept("fdatasync", file); }
+"#;
+
+#[test]
+fn with_durability_power_what_was_acknowledged_is_on_the_disk_by_then() {
+    let tools = Folder::new();
+    let (source, library) = (tools.write("plug.c", PLUG), tools.path().join("plug.so"));
+    let mut compiler = std::process::Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).arg("-ldl");
+    assert!(compiler.status().expect("a C compiler").success());
+    let preload = library.display().to_string();
+    for (durability, outlive) in [("power", true), ("process", false)] {
+        let (live, disk) = (Folder::new(), Folder::new());
+        let yaml_of = |folder: &Folder| {
+            yaml(&store(folder)).replace("daemun.db\" }", &format!("daemun.db\", durability: {durability} }}"))
+        };
+        let plug = disk.path().display().to_string();
+        let environment = [("LD_PRELOAD", preload.as_str()), ("PLUG", plug.as_str())];
+        let gateway = Gateway::launch(Folder::new(), &yaml_of(&live), &environment).expect("it starts");
+        let mut client = gateway.connect();
+        let (revoked, refresh) = given(&post(&mut client, "/auth", KEY, "").1);
+        assert_eq!(post(&mut client, "/revoke", KEY, &format!("token={refresh}")).0, 200);
+        let (good, _) = given(&post(&mut client, "/auth", KEY, "").1);
+        // nothing that comes later than the answer counts: it is killed, and what goes on is what the disk had by then
+        gateway.signal(Signal::KILL);
+        let _ = gateway.wait_exit();
+        let after = Gateway::start(&yaml_of(&disk));
+        let mut client = after.connect();
+        assert_eq!(call(&mut client, &good) == 200, outlive, "{durability}");
+        assert_eq!(call(&mut client, &revoked), 401, "{durability}");
+    }
+}
+
 /// What was acknowledged.
 #[derive(Default)]
 struct Known {
