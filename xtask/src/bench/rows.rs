@@ -2,6 +2,7 @@
 
 mod callers;
 mod cpu;
+mod expiry;
 mod faults;
 mod idle;
 mod latency;
@@ -26,7 +27,7 @@ pub(super) struct Row {
     pub(super) measure: fn(&Bench) -> Result<Vec<Line>>,
 }
 
-pub(super) const ROWS: [Row; 29] = [
+pub(super) const ROWS: [Row; 30] = [
     Row { name: "plain", title: "plain proxying", measure: cpu::plain },
     Row { name: "logs", title: "with access logs", measure: cpu::logs },
     Row { name: "keys", title: "10,000 keys, a limit per consumer", measure: cpu::keys },
@@ -37,6 +38,7 @@ pub(super) const ROWS: [Row; 29] = [
     Row { name: "callers", title: "keys and tokens, ten and a million", measure: callers::measure },
     Row { name: "issue", title: "tokens given out", measure: callers::issue },
     Row { name: "passwords", title: "a flood of passwords", measure: passwords::measure },
+    Row { name: "expiry", title: "tokens that end at once", measure: expiry::measure },
     Row { name: "routes", title: "many routes", measure: routes::measure },
     Row { name: "tls", title: "TLS 1.3, keep-alive", measure: cpu::tls },
     Row { name: "handshake-p256", title: "TLS 1.3, full handshakes, P-256", measure: cpu::handshake_p256 },

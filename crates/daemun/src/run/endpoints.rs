@@ -26,7 +26,7 @@ struct Running {
 
 impl Source for Running {
     fn metrics(&self) -> String {
-        self.metrics.render_with(&self.gateway.upstreams())
+        self.metrics.render_with(&self.gateway.upstreams(), self.accounts.tokens())
     }
 
     fn upstreams(&self) -> Vec<UpstreamStatus> {

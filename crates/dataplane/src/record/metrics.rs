@@ -187,13 +187,13 @@ impl Metrics {
     /// Everything as Prometheus text, version 0.0.4. Locks nothing a worker needs.
     #[must_use]
     pub fn render(&self) -> String {
-        self.render_with(&[])
+        self.render_with(&[], 0)
     }
 
-    /// The same, and how these upstreams stand.
+    /// The same, and how these upstreams stand, and how many tokens there are.
     #[must_use]
-    pub fn render_with(&self, upstreams: &[UpstreamStatus]) -> String {
-        let text = render::render(self, upstreams);
+    pub fn render_with(&self, upstreams: &[UpstreamStatus], tokens: usize) -> String {
+        let text = render::render(self, upstreams, tokens);
         self.sweep();
         text
     }

@@ -125,10 +125,12 @@ families! {
         "When the process started, in Unix time.";
     RING = "daemun_recent_requests_capacity", Gauge, [],
         "Requests that all workers together keep for the admin listener.";
+    TOKENS = "daemun_tokens", Gauge, [],
+        "Tokens that are known here: given out, and not forgotten, which each is within seconds of its end.";
 }
 
 /// Everything as text.
-pub(super) fn render(metrics: &Metrics, upstreams: &[UpstreamStatus]) -> String {
+pub(super) fn render(metrics: &Metrics, upstreams: &[UpstreamStatus], tokens: usize) -> String {
     let mut out = Text(String::with_capacity(16 * 1024));
     routes(&mut out, metrics);
     reasons(&mut out, &FAULTS, |reason| sum(metrics, |w| w.faults.get(reason)));
@@ -138,6 +140,8 @@ pub(super) fn render(metrics: &Metrics, upstreams: &[UpstreamStatus]) -> String 
     gates(&mut out, metrics);
     standing(&mut out, upstreams);
     process(&mut out, metrics);
+    out.family(&TOKENS);
+    out.sample(&TOKENS, "", &[], tokens);
     out.0
 }
 

@@ -14,7 +14,8 @@ const KEY: &str = "X-Api-Key: shop-app-key-0001";
 
 fn yaml(store: &str) -> String {
     format!(
-        "workers: 2\naccess_log: off\nlisteners: [{{ bind: 127.0.0.1:0 }}]\nadmin: {{ bind: 127.0.0.1:0 }}\n\
+        "workers: 2\naccess_log: off\nlisteners: [{{ bind: 127.0.0.1:0 }}]\nstatus: {{ bind: 127.0.0.1:0 }}\n\
+         admin: {{ bind: 127.0.0.1:0 }}\n\
          store: {{ path: \"{store}\" }}\ntokens: {{ shop: {{ max_tokens: 1000000 }} }}\nroutes:\n  \
          - {{ name: login, match: {{ path: /auth }}, tokens: shop }}\n  \
          - {{ name: logout, match: {{ path: /revoke }}, tokens: {{ service: shop, endpoint: revoke }} }}\n  \
@@ -67,6 +68,7 @@ fn a_token_is_good_on_every_worker_until_it_is_revoked() {
     let (access, refresh) = given(&post(&mut client, "/auth", KEY, "").1);
     assert_eq!(all(&access), HashSet::from([200]));
     assert_eq!(all(&refresh), HashSet::from([401]));
+    assert_eq!(gateway.metrics().samples()["daemun_tokens"], 2.0);
     let form = format!("grant_type=refresh_token&refresh_token={refresh}");
     let (next, _) = given(&post(&mut client, "/auth", "", &form).1);
     assert_eq!(all(&next), HashSet::from([200]));

@@ -123,7 +123,7 @@ impl Callers {
         let folder = bench.folder.join(format!("callers-{count}"));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder)?;
-        fill(&folder.join("daemun.db"), count)?;
+        fill(&folder.join("daemun.db"), count, |_| NEVER)?;
         let [listen] = free_addresses()?;
         let configuration = folder.join("daemun.yaml");
         std::fs::write(&configuration, yaml(bench, listen))?;
@@ -174,8 +174,8 @@ fn token(caller: usize) -> String {
     format!("dmt_{}", key(caller + MANY))
 }
 
-/// Makes a store with so many consumers, each with a key and a token.
-fn fill(path: &Path, count: usize) -> Result<()> {
+/// Makes a store with so many consumers, each with a key and a token, which ends when it is said to, milliseconds since the Unix epoch.
+pub(super) fn fill(path: &Path, count: usize, ends: impl Fn(usize) -> u64) -> Result<()> {
     let mut store = Sqlite::open(path, Durability::Process)?;
     let mut changes = Vec::new();
     for caller in 0..count {
@@ -200,7 +200,7 @@ fn fill(path: &Path, count: usize) -> Result<()> {
             credential: format!("key:{caller}"),
             says: "{}".to_owned(),
             created: 1,
-            expires: NEVER,
+            expires: ends(caller),
             revoked: false,
         }));
         changes.push(Change::Token(TokenRow {
@@ -209,7 +209,7 @@ fn fill(path: &Path, count: usize) -> Result<()> {
             kind: Kind::Access,
             digest: text::digest(token(caller).as_bytes()),
             issued: 1,
-            expires: NEVER,
+            expires: ends(caller),
             spent: false,
             scopes: None,
         }));

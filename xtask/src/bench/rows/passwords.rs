@@ -1,6 +1,7 @@
 //! What others notice of a flood of wrong passwords: their median latency with it and without, on the same gateway.
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -15,7 +16,7 @@ use super::super::table::Line;
 /// Pairs of runs, one with a flood and one without.
 const PAIRS: usize = 10;
 /// Calls a second of the others.
-const RATE: f64 = 1_000.0;
+pub(super) const RATE: f64 = 1_000.0;
 /// Guesses that are under way at once.
 const GUESSERS: usize = 32;
 /// Names and addresses they come from, so that slowing down guesses does not end the flood.
@@ -48,17 +49,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Line>> {
     let guesses = guesses(bench)?;
 
     let seconds = if bench.quick { 2.0 } else { 5.0 };
-    let others = || -> Result<(f64, f64)> {
-        let mut command = own(&bench.runner, "open", listen);
-        command.arg("--requests").arg(&plain);
-        command.args(["--rate", &RATE.to_string(), "--seconds", &seconds.to_string()]);
-        let told = json_of(&mut command)?;
-        if told.get("failed").and_then(Value::as_u64) != Some(0) {
-            bail!("others' calls failed: {told}");
-        }
-        let at = |key: &str| told.get(key).and_then(Value::as_f64).with_context(|| format!("no {key}"));
-        Ok((at("p50")?, at("p99")?))
-    };
+    let others = || latencies(bench, listen, &plain, seconds);
     others()?;
     let (mut halves, mut tails, mut made) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..PAIRS {
@@ -92,6 +83,19 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Line>> {
     let mut tail = Line { what: what("p99"), unit: "ratio", ..Line::default() };
     tail.ratio(Spread::of(&tails).context("no pair")?, "without", None);
     Ok(vec![half, tail])
+}
+
+/// Median and 99th percentile, microseconds, of the requests of a file at [`RATE`] for so many seconds, all of which must succeed.
+pub(super) fn latencies(bench: &Bench, listen: SocketAddr, requests: &Path, seconds: f64) -> Result<(f64, f64)> {
+    let mut command = own(&bench.runner, "open", listen);
+    command.arg("--requests").arg(requests);
+    command.args(["--rate", &RATE.to_string(), "--seconds", &seconds.to_string()]);
+    let told = json_of(&mut command)?;
+    if told.get("failed").and_then(Value::as_u64) != Some(0) {
+        bail!("others' calls failed: {told}");
+    }
+    let at = |key: &str| told.get(key).and_then(Value::as_f64).with_context(|| format!("no {key}"));
+    Ok((at("p50")?, at("p99")?))
 }
 
 /// Guesses, each of another user and from another address.
