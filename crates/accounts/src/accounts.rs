@@ -40,8 +40,8 @@ pub use code::{Bound, Code};
 
 /// Tokens that all subjects may have at once; what is beyond is not given out.
 const MOST_TOKENS: usize = 20_000_000;
-/// Tokens that are forgotten at once.
-const FORGET: usize = 1_000;
+/// Tokens that are forgotten with each login where nothing else does that: more than it brings, and not enough to be noticed.
+const FORGET: usize = 16;
 
 /// Bits of an id that tell processes apart.
 const TAG_BITS: u32 = 10;
@@ -523,7 +523,7 @@ impl Accounts {
     ) -> Result<Issued, Trouble> {
         if !self.is_kept() {
             // nothing else comes by that would
-            self.forget(now);
+            self.forget(now, FORGET);
         }
         let count = if refresh.is_some() { 2 } else { 1 };
         if self.tokens() >= MOST_TOKENS || !grant.subject.take(count, most) {
@@ -682,11 +682,11 @@ impl Accounts {
         token.identity()
     }
 
-    /// Forgets tokens that have ended, a few at a time; called now and then. Says whether there may be more.
-    pub fn forget(&self, now: u64) -> bool {
-        let ended = self.expiry.take(now, FORGET);
+    /// Forgets so many tokens at most that have ended; called now and then. Says whether there may be more.
+    pub fn forget(&self, now: u64, most: usize) -> bool {
+        let ended = self.expiry.take(now, most);
         let (tokens, grants) = (self.tokens.pin(), self.grants.pin());
-        let more = ended.len() == FORGET;
+        let more = ended.len() == most;
         for digest in ended {
             let Some(Given { grant, .. }) = tokens.remove(&digest) else { continue };
             self.count.fetch_sub(1, Ordering::Relaxed);

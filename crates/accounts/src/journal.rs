@@ -18,9 +18,12 @@ const IDLE: Duration = Duration::from_millis(100);
 const ALERT: Duration = Duration::from_millis(5);
 /// Idle turns of that while.
 const ALERT_TURNS: u32 = 2_000;
-/// Rows that are forgotten at once, and the time between two goes, milliseconds.
-const FORGET: usize = 500;
+/// What is forgotten at once at least and at most, and the time between two goes, milliseconds.
+const LEAST: usize = 1_000;
+const MOST: usize = 4_000;
 const FORGET_EVERY: u64 = 1_000;
+/// The time between two goes while more is due: short enough to keep up, long enough to leave others most of a processor.
+const MORE: Duration = Duration::from_millis(20);
 
 /// What comes of what is asked.
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -45,8 +48,8 @@ pub(crate) trait Around: Send + 'static {
     fn now(&self) -> u64;
     /// Something does not work.
     fn tell(&self, what: String);
-    /// What should be written now and then, and whether more is due soon.
-    fn due(&self) -> (Vec<Change>, bool);
+    /// What should be written now and then, with so much forgotten at most; and whether more of that is due.
+    fn due(&self, most: usize) -> (Vec<Change>, bool);
     /// Whether another process is likely to change something.
     fn others(&self) -> bool;
     /// Says so.
@@ -92,16 +95,17 @@ fn run(mut store: Box<dyn Store>, asks: &Receiver<Ask>, around: &impl Around) {
     let mut alert = 0_u32;
     // whose place this process takes, for one
     around.set_others(true);
-    let mut forgot = 0;
+    let mut forgetting = Forgetting::default();
     loop {
         if alert == 0 && around.others() {
             alert = ALERT_TURNS;
         }
-        let idle = match asks.recv_timeout(if alert > 0 { ALERT } else { IDLE }) {
+        let pause = if alert > 0 { ALERT } else { IDLE };
+        let idle = match asks.recv_timeout(if forgetting.more { pause.min(MORE) } else { pause }) {
             Ok(first) => {
                 let mut next = Some(first);
                 while let Some(ask) = next {
-                    next = serve(&mut *store, ask, asks, around);
+                    next = serve(&mut *store, ask, asks, around, &mut forgetting.written);
                 }
                 false
             }
@@ -114,7 +118,7 @@ fn run(mut store: Box<dyn Store>, asks: &Receiver<Ask>, around: &impl Around) {
         if !(idle || fails || turn.is_multiple_of(8)) {
             continue;
         }
-        let looked = look_around(&mut *store, around, &mut forgot);
+        let looked = look_around(&mut *store, around, &mut forgetting);
         if let Err(error) = &looked
             && !fails
         {
@@ -130,9 +134,15 @@ fn run(mut store: Box<dyn Store>, asks: &Receiver<Ask>, around: &impl Around) {
 }
 
 /// Does what is asked; gives what was found waiting behind it and is no part of it. Whoever asked may have left.
-fn serve(store: &mut dyn Store, ask: Ask, asks: &Receiver<Ask>, around: &impl Around) -> Option<Ask> {
+fn serve(
+    store: &mut dyn Store,
+    ask: Ask,
+    asks: &Receiver<Ask>,
+    around: &impl Around,
+    written: &mut usize,
+) -> Option<Ask> {
     match ask {
-        Ask::Write(changes, answer) => commit(store, (changes, answer), asks),
+        Ask::Write(changes, answer) => commit(store, (changes, answer), asks, written),
         Ask::Look(answer) => {
             let _ = answer.send(look(store, around).map(drop));
             None
@@ -141,7 +151,12 @@ fn serve(store: &mut dyn Store, ask: Ask, asks: &Receiver<Ask>, around: &impl Ar
 }
 
 /// Commits what is waiting to be written.
-fn commit(store: &mut dyn Store, first: (Vec<Change>, Answer<bool>), asks: &Receiver<Ask>) -> Option<Ask> {
+fn commit(
+    store: &mut dyn Store,
+    first: (Vec<Change>, Answer<bool>),
+    asks: &Receiver<Ask>,
+    written: &mut usize,
+) -> Option<Ask> {
     let (mut count, mut all, mut behind) = (first.0.len(), vec![first], None);
     while count < COMMIT
         && let Ok(ask) = asks.try_recv()
@@ -159,6 +174,7 @@ fn commit(store: &mut dyn Store, first: (Vec<Change>, Answer<bool>), asks: &Rece
     }
     let changes: Vec<&[Change]> = all.iter().map(|(changes, _)| changes.as_slice()).collect();
     let done = store.apply(&changes);
+    *written += count;
     for (index, (_, answer)) in all.into_iter().enumerate() {
         let own = done.as_ref().map(|done| done.get(index).copied().unwrap_or(false));
         let _ = answer.send(own.map_err(Clone::clone));
@@ -177,17 +193,46 @@ fn look(store: &mut dyn Store, around: &impl Around) -> Result<bool, StoreError>
     Ok(has_news)
 }
 
+/// How far what has ended is forgotten.
+#[derive(Default)]
+struct Forgetting {
+    /// When it was last looked for, milliseconds since the Unix epoch; 0 while more is due.
+    last: u64,
+    more: bool,
+    /// Changes that were written since.
+    written: usize,
+}
+
+impl Forgetting {
+    /// How much may go now: more than what came, so that it does not pile up however much comes.
+    fn most(&self) -> usize {
+        (2 * self.written).clamp(LEAST, MOST)
+    }
+}
+
 /// Looks for news, and forgets what has ended; says whether there was anything new.
-fn look_around(store: &mut dyn Store, around: &impl Around, forgot: &mut u64) -> Result<bool, StoreError> {
+fn look_around(store: &mut dyn Store, around: &impl Around, forgetting: &mut Forgetting) -> Result<bool, StoreError> {
     let has_news = look(store, around)?;
     let now = around.now();
-    if now.abs_diff(*forgot) >= FORGET_EVERY {
-        let (due, more) = around.due();
+    if now.abs_diff(forgetting.last) >= FORGET_EVERY {
+        let most = forgetting.most();
+        let (due, more) = around.due(most);
         if !due.is_empty() {
             store.apply(&[&due])?;
         }
-        let more = store.forget(now, FORGET)? >= FORGET || more;
-        *forgot = if more { 0 } else { now };
+        let more = store.forget(now, most)? >= most || more;
+        *forgetting = Forgetting { last: if more { 0 } else { now }, more, written: 0 };
     }
     Ok(has_news)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_is_forgotten_than_came_and_never_much_at_once() {
+        let most = |written| Forgetting { written, ..Forgetting::default() }.most();
+        assert_eq!((most(0), most(1_500), most(usize::MAX / 2)), (LEAST, 3_000, MOST));
+    }
 }

@@ -34,9 +34,9 @@ impl Around for Surroundings {
         (self.tell)(what);
     }
 
-    fn due(&self) -> (Vec<Change>, bool) {
+    fn due(&self, most: usize) -> (Vec<Change>, bool) {
         let Some(accounts) = self.accounts.upgrade() else { return (Vec::new(), false) };
-        let more = accounts.forget((self.now)());
+        let more = accounts.forget((self.now)(), most);
         (accounts.uses((self.now)()), more)
     }
 

@@ -318,11 +318,11 @@ fn a_subject_has_so_many_tokens_at_most_and_those_that_end_make_room() {
     few(NOW).unwrap();
     assert_eq!(few(NOW), Err(Trouble::TooMany));
     issue(&accounts, "other", NOW);
-    accounts.forget(NOW + 17 * MINUTE);
+    accounts.forget(NOW + 17 * MINUTE, 1_000);
     assert_eq!((accounts.tokens(), accounts.tokens_of("app")), (3, 2));
     few(NOW + 17 * MINUTE).unwrap();
-    accounts.forget(NOW + 300 * MINUTE);
-    accounts.forget(NOW + 300 * MINUTE);
+    accounts.forget(NOW + 300 * MINUTE, 1_000);
+    accounts.forget(NOW + 300 * MINUTE, 1_000);
     assert!(accounts.tokens() < 3);
 }
 
@@ -564,7 +564,7 @@ fn a_store_of_the_first_version_is_brought_up_to_this_one_and_loses_nothing() {
 /// Forgets the access token of a login and leaves its refresh token.
 fn idle(accounts: &Accounts) {
     let before = accounts.tokens();
-    accounts.forget(NOW + 16 * MINUTE);
+    accounts.forget(NOW + 16 * MINUTE, 1_000);
     assert!(accounts.tokens() < before);
 }
 

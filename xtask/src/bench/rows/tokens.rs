@@ -13,6 +13,8 @@ use super::super::table::Line;
 use super::idle::{CONNECTIONS, Feature, feature, per_request};
 use crate::shell;
 
+/// How often signatures are measured, for each round of other rows: they take little time.
+const TURNS: usize = 5;
 /// What a first look may cost, in the time of the signature alone.
 const FIRST: f64 = 1.2;
 /// What a request with a token that was seen before may cost, in instructions of a plain one that carries it as well.
@@ -20,7 +22,10 @@ const AGAIN: f64 = 1.05;
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Line>> {
     let mut command = Command::new("taskset");
-    command.args(["-c", &LOAD_CPU.to_string()]).arg(&bench.runner).args(["verify", &bench.rounds().to_string()]);
+    command
+        .args(["-c", &LOAD_CPU.to_string()])
+        .arg(&bench.runner)
+        .args(["verify", &(bench.rounds() * TURNS).to_string()]);
     let said = shell::output(&mut command)?;
     let mut lines = Vec::new();
     for algorithm in ["ES256", "RS256"] {
