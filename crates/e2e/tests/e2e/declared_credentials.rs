@@ -18,8 +18,10 @@ fn yaml(store: &str, keys: &str) -> String {
          - {{ name: login, match: {{ path: /auth }}, tokens: shop }}\n  \
          - {{ name: keyed, match: {{ path: /keyed }}, answer: {{ body: ok }}, policies: {{ key_auth: {{ header: X-Api-Key }} }} }}\n  \
          - {{ name: basic, match: {{ path: /basic }}, answer: {{ body: ok }}, policies: {{ basic_auth: {{}} }} }}\n  \
-         - {{ name: items, match: {{ path: /items }}, answer: {{ body: ok }}, policies: {{ token_auth: {{}} }} }}\n\
-         consumers:\n  - name: shop-app\n    keys: [{keys}]\n    basic:\n      \
+         - {{ name: items, match: {{ path: /items }}, answer: {{ body: ok }}, policies: {{ token_auth: {{}} }} }}\n  \
+         - {{ name: open, match: {{ path: /open }}, answer: {{ body: ok }}, policies: {{ key_auth: {{ header: X-Api-Key }} }}, \
+         authenticate: {{ any: [key_auth], anonymous: guest }} }}\n\
+         consumers:\n  - {{ name: guest }}\n  - name: shop-app\n    keys: [{keys}]\n    basic:\n      \
          - {{ username: robot, password: a-long-password }}\n      \
          - {{ username: ended, password: a-long-password, expires: 2020-01-01 }}\n      \
          - {{ username: off, password: a-long-password, disabled: true }}\n"
@@ -115,4 +117,18 @@ fn a_consumer_of_the_file_is_cut_off_at_once_on_every_worker_and_after_a_restart
     assert_eq!(admin(&gateway, "GET /consumers/shop-app", "").1["disabled"], true);
     assert_eq!(admin(&gateway, "PUT /consumers/shop-app", r#"{"disabled": false}"#).0, 200);
     assert_eq!(keyed(&gateway, 1), 200);
+}
+
+#[test]
+fn nobody_calls_as_an_anonymous_consumer_that_is_cut_off() {
+    let folder = Folder::new();
+    let gateway = Gateway::start(&yaml(&folder.path().join("daemun.db").display().to_string(), KEYS));
+    let mut client = gateway.connect();
+    let key = "X-Api-Key: shop-app-key-0001";
+    let mut seen = || (get(&mut client, "/open", "X-Other: a"), get(&mut client, "/open", key));
+    assert_eq!(seen(), (200, 200));
+    assert_eq!(admin(&gateway, "PUT /consumers/guest", r#"{"disabled": true}"#).0, 200);
+    assert_eq!(seen(), (401, 200));
+    assert_eq!(admin(&gateway, "PUT /consumers/guest", r#"{"disabled": false}"#).0, 200);
+    assert_eq!(seen(), (200, 200));
 }

@@ -132,6 +132,30 @@ fn a_signature_that_one_route_has_let_in_no_other_route_does() {
 }
 
 #[test]
+fn a_secret_that_was_revoked_by_its_id_signs_nothing_any_more() {
+    let folder = Folder::new();
+    let store = folder.path().join("daemun.db").display().to_string();
+    let text = format!(
+        "admin: {{ bind: 127.0.0.1:0 }}\nstore: {{ path: \"{store}\" }}\n{}",
+        yaml("{ hmac_auth: {} }", "").replace("upstream: origin", "answer: { body: ok }")
+    )
+    .replace("upstreams: { origin: { targets: [\"{origin}\"] } }\n", "");
+    let call =
+        |gateway: &Gateway, target: &str| gateway.connect().call(format!("{}\r\n", signed("GET", target, ""))).status;
+    let gateway = Gateway::start(&text);
+    assert_eq!(call(&gateway, "/a"), 200);
+    let (host, body) = (gateway.admin_address(), r#"{"credential": "signer:shop"}"#);
+    let revoked = Client::connect(host).call(format!(
+        "POST /revocations HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    assert_eq!(revoked.status, 200, "{revoked:?}");
+    assert_eq!(call(&gateway, "/b"), 401);
+    drop(gateway);
+    assert_eq!(call(&Gateway::start(&text), "/c"), 401);
+}
+
+#[test]
 fn a_body_that_was_not_signed_stays_out_where_another_way_would_do_as_well() {
     let any = ", authenticate: { any: [key_auth, hmac_auth] }";
     let lane = Lane::start(&yaml("{ key_auth: { header: X-Api-Key }, hmac_auth: {} }", any));
