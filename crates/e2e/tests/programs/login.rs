@@ -177,6 +177,32 @@ fn a_user_logs_in_comes_back_to_the_page_and_logs_out() {
 }
 
 #[test]
+fn who_logged_out_stays_out_of_other_processes_with_the_store_and_after_a_restart() {
+    if !all_there(&["node"], &["oidc-provider"]) {
+        return;
+    }
+    let (provider, folder) = (Provider::start(), Folder::new());
+    let store = folder.path().join("daemun.db").display().to_string();
+    let start = || Lane::start(&format!("store: {{ path: \"{store}\" }}\n{}", configuration(&provider)));
+    let (one, other) = (start(), start());
+    let mut surfer = Surfer::new(&one);
+    surfer.login("/orders");
+    let copy = surfer.clone();
+    let status = |lane: &Lane| {
+        let mut copy = Surfer { gateway: lane.gateway.address().clone(), ..copy.clone() };
+        copy.ask("GET", &format!("{SITE}/orders"), "").status
+    };
+    assert_eq!([&one, &other].map(status), [200, 200]);
+    assert_eq!(surfer.ask("GET", &format!("{SITE}/oidc/logout"), "").status, 303);
+    assert_eq!(status(&one), 302);
+    one.gateway.signal(daemun_e2e::gateway::Signal::KILL);
+    let _ = one.gateway.wait_exit();
+    assert_eq!(status(&start()), 302, "it was acknowledged");
+    let heard = daemun_e2e::poll(crate::peers::PATIENCE, || (status(&other) == 302).then_some(()));
+    assert!(heard.is_some(), "{}", other.gateway.stderr());
+}
+
+#[test]
 fn programs_come_with_keys_where_browsers_log_in() {
     if !all_there(&["node"], &["oidc-provider"]) {
         return;
