@@ -18,12 +18,13 @@ const IDLE: Duration = Duration::from_millis(100);
 const ALERT: Duration = Duration::from_millis(5);
 /// Idle turns of that while.
 const ALERT_TURNS: u32 = 2_000;
-/// What is forgotten at once at least and at most, and the time between two goes, milliseconds.
-const LEAST: usize = 1_000;
+/// What is forgotten at once at least and at most, and the time between two goes, milliseconds. Little, since calls on the same core wait
+/// meanwhile.
+const LEAST: usize = 128;
 const MOST: usize = 4_000;
 const FORGET_EVERY: u64 = 1_000;
 /// The time between two goes while more is due: short enough to keep up, long enough to leave others most of a processor.
-const MORE: Duration = Duration::from_millis(20);
+const MORE: Duration = Duration::from_millis(4);
 
 /// What comes of what is asked.
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;

@@ -190,18 +190,23 @@ impl Store for Sqlite {
     fn forget(&mut self, before: u64, most: usize) -> Result<usize, StoreError> {
         let (before, most) = (signed(before), i64::try_from(most).unwrap_or(i64::MAX));
         let mut gone = 0;
+        // one commit for all of it
+        let behavior = rusqlite::TransactionBehavior::Immediate;
+        let transaction = self.connection.transaction_with_behavior(behavior).map_err(told)?;
         for table in ["tokens", "grants"] {
             let statement = format!(
                 "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE expires < ?1 ORDER BY expires LIMIT ?2)"
             );
-            let mut statement = self.connection.prepare_cached(&statement).map_err(told)?;
+            let mut statement = transaction.prepare_cached(&statement).map_err(told)?;
             gone += statement.execute(params![before, most]).map_err(told)?;
         }
         // by their names, which begin with when they end
         let statement = "DELETE FROM voids WHERE name IN (SELECT name FROM voids WHERE name > ?1 AND name < ?2 ORDER BY name LIMIT ?3)";
-        let mut statement = self.connection.prepare_cached(statement).map_err(told)?;
+        let mut statement = transaction.prepare_cached(statement).map_err(told)?;
         let (first, last) = (format!("{}:", once::KIND), format!("{}:{before:016x}", once::KIND));
         gone += statement.execute(params![first, last, most]).map_err(told)?;
+        drop(statement);
+        transaction.commit().map_err(told)?;
         Ok(gone)
     }
 }
