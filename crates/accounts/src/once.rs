@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::text::{Digest, digest};
@@ -16,11 +15,7 @@ pub(crate) const KIND: &str = "once";
 
 /// Those that were used, and when they end.
 #[derive(Debug, Default)]
-pub(crate) struct Once {
-    used: Mutex<Used>,
-    /// Goes up behind each that another process used, or that was ended here.
-    endings: AtomicU64,
-}
+pub(crate) struct Once(Mutex<Used>);
 
 #[derive(Debug, Default)]
 struct Used {
@@ -43,7 +38,7 @@ pub(crate) enum Taken {
 impl Once {
     /// Uses one that ends at a moment, in milliseconds; one that ended is as new.
     pub(crate) fn take(&self, of: Digest, until: u64, now: u64) -> Taken {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         used.forget(now);
         if used.until.get(&of).is_some_and(|until| now < *until) {
             return Taken::Again;
@@ -57,29 +52,12 @@ impl Once {
 
     /// Notes one that a store has, or another process used.
     pub(crate) fn note(&self, of: Digest, until: u64, now: u64) {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         used.forget(now);
         let known = used.until.get(&of).copied().unwrap_or(0);
         if now < until && known < until {
             used.note(of, until);
-            self.went();
         }
-    }
-
-    /// Whether one was used, and has not ended since.
-    pub(crate) fn has(&self, of: &Digest, now: u64) -> bool {
-        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        used.until.get(of).is_some_and(|until| now < *until)
-    }
-
-    /// Whoever remembers something of before is to look again.
-    pub(crate) fn went(&self) {
-        self.endings.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Other than before once something went.
-    pub(crate) fn endings(&self) -> u64 {
-        self.endings.load(Ordering::Acquire)
     }
 }
 
@@ -141,7 +119,7 @@ mod tests {
         assert_eq!(once.take(digest_of("saml", "b"), 100, 99), Taken::First);
         assert_eq!(once.take(of, 200, 100), Taken::First);
         assert_eq!(once.take(of, 200, 199), Taken::Again);
-        assert_eq!(once.used.lock().unwrap().until.len(), 1);
+        assert_eq!(once.0.lock().unwrap().until.len(), 1);
     }
 
     #[test]

@@ -177,32 +177,4 @@ impl Accounts {
         }
         self.write(vec![Change::UseUp { name: once::name(&of, until), before: until }]).await
     }
-
-    /// Ends what would be good until a moment, after which that is forgotten: a session that a cookie holds, of which nothing is kept
-    /// here. In force on every worker when this is first polled, and lasts once it has ended; it can be asked for again where it did not.
-    ///
-    /// # Errors
-    /// When that cannot be made to last, though it is in force; or [`Trouble::TooMany`], when too many are remembered and it is not.
-    pub async fn end(&self, kind: &'static str, name: &str, until: u64, now: u64) -> Result<(), Trouble> {
-        let of = once::digest_of(kind, name);
-        match self.once.take(of, until, now) {
-            Taken::First => self.once.went(),
-            Taken::Again => {}
-            Taken::Full => return Err(Trouble::TooMany),
-        }
-        self.write(vec![Change::UseUp { name: once::name(&of, until), before: until }]).await.map(drop)
-    }
-
-    /// Whether it was ended, here or by another process with the same store.
-    #[must_use]
-    pub fn has_ended(&self, kind: &'static str, name: &str, now: u64) -> bool {
-        self.once.has(&once::digest_of(kind, name), now)
-    }
-
-    /// Changes behind each time that something was ended: what is remembered of before is to be looked at again.
-    #[must_use]
-    #[inline]
-    pub fn endings(&self) -> u64 {
-        self.once.endings()
-    }
 }

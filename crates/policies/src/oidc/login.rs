@@ -1,8 +1,6 @@
 //! The three answers of a login: to the provider, back with a code, and out again. Knows not how the provider is asked.
 
-use daemun_accounts::Trouble;
 use daemun_pipeline::{Answer, Exchange, Fault, Method, Reason, Stop};
-use data_encoding::HEXLOWER;
 use form_urlencoded::Serializer;
 use serde_json::{Map, Value};
 
@@ -153,39 +151,32 @@ impl Oidc {
         })
     }
 
-    /// Ends a session; it lasts once this has.
-    async fn end(&self, session: &Session, exchange: &Exchange) -> Result<(), &'static str> {
-        const FULL: &str = "too many sessions were ended to remember another";
-        // a route with another `lifetime` may take it for longer than this one
-        let until = self.spent.sessions.until(session.begun);
-        if self.spent.sessions.note(session.id, network(exchange), until, seconds(exchange)) == Seen::Full {
-            return Err(FULL);
-        }
-        let (name, now) = (HEXLOWER.encode(&session.id), exchange.wall / 1_000_000);
-        let done = self.accounts.end(Self::SESSION, &name, until.saturating_mul(1_000), now).await;
-        let kept = "the session is ended in this process, and the store does not take that it is";
-        done.map_err(|trouble| if trouble == Trouble::TooMany { FULL } else { kept })
-    }
-
     /// Ends the session, here and at the provider (OpenID Connect RP-Initiated Logout 1.0).
-    pub(super) async fn logout(&self, exchange: &mut Exchange) -> Stop {
+    pub(super) fn logout(&self, exchange: &mut Exchange) -> Stop {
         if let Err((stop, _)) = self.may_log_out(exchange) {
             return stop;
         }
         let secure = self.is_secure(exchange);
         let cookie = self.cookies.set(Which::Session, "", 0, secure);
         let session = match self.cookies.find(exchange, Which::Session, secure) {
-            // also one that was ended, which may not be kept as such
-            Held::One(text) => self.unsealed(text, exchange).ok(),
+            Held::One(text) => self.open(text, exchange).ok(),
             Held::None | Held::Several => None,
         };
         let home = self.after_logout.written.clone();
         let Some((session, _)) = session else { return to_address(303, home, [cookie]) };
-        if let Err(why) = self.end(&session, exchange).await {
+        // a route with another `lifetime` may take it for longer than this one
+        let until = self.spent.sessions.until(session.begun);
+        match self.spent.sessions.note(session.id, network(exchange), until, seconds(exchange)) {
+            Seen::First => {
+                self.spent.ended.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+            }
+            Seen::Again => {}
             // the browser keeps its cookie, and can ask again
-            let fault = Fault::new(Reason::AuthUnavailable, "the session cannot be ended at the moment; try again");
-            let fault = fault.cause(why).field("Retry-After", "60");
-            return fault.field("Cache-Control", "no-store").into();
+            Seen::Full => {
+                let fault = Fault::new(Reason::AuthUnavailable, "the session cannot be ended at the moment; try again");
+                let fault = fault.cause("too many sessions were ended to remember another").field("Retry-After", "60");
+                return fault.field("Cache-Control", "no-store").into();
+            }
         }
         let name = self.telling.identity(session.claims).map(|identity| identity.subject).unwrap_or_default();
         exchange.remark = Some(format!("`{}` logged out", name.escape_debug()).into());

@@ -11,6 +11,7 @@ pub(crate) mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use daemun_accounts::Accounts;
@@ -127,13 +128,18 @@ impl OidcConfig {
 /// What may not be used again.
 struct Spent {
     logins: Replay,
-    /// Those that were ended here, so that no network can end so many that nobody else can. What was ended anywhere is the accounts' to say.
     sessions: Replay,
+    /// How many sessions were ended by their users: what is remembered from before is looked at again.
+    ended: AtomicU64,
 }
 
 impl Default for Spent {
     fn default() -> Spent {
-        Spent { logins: Replay::new(MOST_USED, USED_SHARES), sessions: Replay::new(MOST_ENDED, ENDED_SHARES) }
+        Spent {
+            logins: Replay::new(MOST_USED, USED_SHARES),
+            sessions: Replay::new(MOST_ENDED, ENDED_SHARES),
+            ended: AtomicU64::new(0),
+        }
     }
 }
 
@@ -207,7 +213,7 @@ impl Policy for Oidc {
         match self.asked(exchange) {
             Asked::Else => {}
             Asked::Callback => return Flow::Later(Box::pin(async move { Err(self.callback(exchange).await) })),
-            Asked::Logout => return Flow::Later(Box::pin(async move { Err(self.logout(exchange).await) })),
+            Asked::Logout => return Flow::Now(Err(self.logout(exchange))),
         }
         match self.identify(exchange) {
             Ok(identity) => Flow::Now(self.admit(exchange, &identity)),
@@ -291,7 +297,7 @@ impl Oidc {
             Held::None => return Err(Without::Nothing),
             Held::Several => return Err(Without::Several),
         };
-        let ended = self.accounts.endings();
+        let ended = self.spent.ended.load(Ordering::Acquire);
         if let Some(known) = self.known.find(text, exchange.wall, |key| key == ended) {
             return Ok(known);
         }
@@ -307,25 +313,14 @@ impl Oidc {
         Ok(identity)
     }
 
-    /// What sessions that were ended are known as.
-    const SESSION: &str = "oidc";
-
     /// The session that a cookie holds, if it lasts, and whether it is sealed with the newest secret.
     fn open(&self, text: &[u8], exchange: &Exchange) -> Result<(Session, bool), Without> {
-        let (session, newest) = self.unsealed(text, exchange)?;
-        let now = exchange.wall / 1_000_000;
-        let ended = self.accounts.has_ended(Self::SESSION, &HEXLOWER.encode(&session.id), now);
-        if ended { Err(Without::Ended) } else { Ok((session, newest)) }
-    }
-
-    /// The same, also of one that was ended.
-    fn unsealed(&self, text: &[u8], exchange: &Exchange) -> Result<(Session, bool), Without> {
         if text.len() > self.cookies.room(Which::Session) {
             return Err(Without::Sealed);
         }
         let (session, newest) = self.seals.open_session(text).ok_or(Without::Sealed)?;
         let lasts = session.lasts(self.lifetime, self.idle, seconds(exchange));
-        if lasts { Ok((session, newest)) } else { Err(Without::Ended) }
+        if lasts && !self.spent.sessions.has(&session.id) { Ok((session, newest)) } else { Err(Without::Ended) }
     }
 
     /// Whether a session should be told that it is in use.
@@ -337,7 +332,7 @@ impl Oidc {
     fn renewed(&self, exchange: &Exchange) -> Option<String> {
         let secure = self.is_secure(exchange);
         let Held::One(text) = self.cookies.find(exchange, Which::Session, secure) else { return None };
-        let ended = self.accounts.endings();
+        let ended = self.spent.ended.load(Ordering::Acquire);
         if self.known.find(text, exchange.wall, |key| key == ended).is_some() {
             return None;
         }

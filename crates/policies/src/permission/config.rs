@@ -1,7 +1,6 @@
 //! The settings of `permission`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use daemun_config::decode::{
     Bounded, Decoder, ExpressionText, FieldName, FieldValue, JsonValue, Mapping, Method, Name, NonEmpty, OneOrMany,
@@ -15,8 +14,6 @@ use serde_json::json;
 
 /// Rules of one list.
 const MAX_RULES: usize = 1_000;
-/// The longest time a decision is kept.
-const LONGEST_KEPT: Duration = Duration::from_secs(3600);
 /// Names in one condition.
 const MAX_NAMES: usize = 1_000;
 /// Bytes of a name in a condition.
@@ -123,7 +120,7 @@ settings! {
     /// How decisions are kept.
     #[derive(Clone, Debug)]
     pub struct CacheConfig {
-        /// How long, at most `1h`.
+        /// How long.
         pub lasts: TimeLimit as "for",
         /// What a decision depends on beside method, scheme, host, path and query: text with `${…}`. All that the service is asked when absent.
         pub by: Option<Spanned<TemplateText>>,
@@ -212,11 +209,6 @@ fn check_service(settings: &ServiceConfig, node: &Node, cx: &mut Decoder<'_>) {
         for FieldName(name) in &settings.headers.0 {
             cx.key("headers", |cx| cx.reads_field(at, name));
         }
-    }
-    if let Some(at) = node.get("cache").and_then(|cache| cache.get("for"))
-        && settings.cache.as_ref().is_some_and(|cache| cache.lasts.0 > LONGEST_KEPT)
-    {
-        cx.key("cache", |cx| cx.key("for", |cx| cx.bad_value(at, "a decision is kept for `1h` at most")));
     }
     if let Some(at) = node.get("cache").and_then(|cache| cache.get("any_request"))
         && settings.cache.as_ref().is_some_and(|cache| cache.any_request && cache.by.is_none())

@@ -102,19 +102,3 @@ fn who_had_the_name_of_a_new_consumer_has_no_token_any_more() {
         assert!(check(accounts, &own, NOW + 2).is_ok());
     }
 }
-
-#[test]
-fn what_was_ended_is_over_in_every_process_and_stays_so_until_it_would_have_been() {
-    let folder = Folder::new();
-    let (one, other) = (folder.open(NOW), folder.open(NOW));
-    let before = [one.endings(), other.endings()];
-    assert_eq!(wait(one.end("oidc", "a", NOW + MINUTE, NOW)), Ok(()));
-    assert_eq!(wait(one.end("oidc", "a", NOW + MINUTE, NOW)), Ok(()), "it can be asked for again");
-    wait(other.look());
-    for (accounts, before) in [(&one, before[0]), (&other, before[1]), (&folder.open(NOW + 1), u64::MAX)] {
-        assert_ne!(accounts.endings(), before, "what is remembered is looked at again");
-        let ended = |name: &str, now: u64| accounts.has_ended("oidc", name, now);
-        assert!(ended("a", NOW + 1) && ended("a", NOW + MINUTE - 1));
-        assert!(!ended("b", NOW + 1) && !ended("a", NOW + MINUTE) && !accounts.has_ended("saml", "a", NOW));
-    }
-}
