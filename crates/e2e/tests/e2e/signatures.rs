@@ -8,7 +8,7 @@ use daemun_e2e::gateway::{Folder, Signal};
 use daemun_e2e::{Client, Gateway, Lane, Origin, wait_until};
 
 const GUIDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/certificates-and-signatures.md");
-const SECRET: &str = "correct horse battery staple";
+pub(crate) const SECRET: &str = "correct horse battery staple";
 
 fn yaml(policies: &str, route: &str) -> String {
     format!(
@@ -19,7 +19,7 @@ fn yaml(policies: &str, route: &str) -> String {
 }
 
 /// Runs a script with these variables; what it printed.
-fn shell(script: &str, variables: &[(&str, &str)]) -> String {
+pub(crate) fn shell(script: &str, variables: &[(&str, &str)]) -> String {
     let folder = Folder::new();
     let output = Command::new("bash")
         .args(["-euo", "pipefail", "-c", script])
@@ -42,7 +42,7 @@ fn blocks(language: &str, holds: &str) -> Vec<String> {
 }
 
 /// A request that is signed now, without what ends its head.
-fn signed(method: &str, target: &str, rest: &str) -> String {
+pub(crate) fn signed(method: &str, target: &str, rest: &str) -> String {
     let script = format!(
         "date=$(LC_ALL=C date -u '+%a, %d %b %Y %H:%M:%S GMT')\n\
          text=$(printf '(request-target): %s %s\\nhost: e2e.test\\ndate: %s{}' {} '{target}' \"$date\")\n\
