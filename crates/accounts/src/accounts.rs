@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::change::{Change, GrantRow, SigningKeyRow};
 use crate::consumer::{Consumer, CredentialKind, Held};
+use crate::ended::Ended;
 use crate::expiry::Expiry;
 use crate::grant::{Asked, Grant, Issued, Kind, Mint, Narrow, Token, Wanted, name};
 use crate::intern::{Interned, Texts};
@@ -165,6 +166,7 @@ pub struct Accounts {
     grants: papaya::HashMap<i64, Weak<Grant>>,
     marks: papaya::HashMap<String, Arc<Mark>>,
     once: Once,
+    ended: Ended,
     /// Of credentials of the configuration.
     uses: AllUses,
     /// Whose the credentials of the configuration are that logins come from, by id; not known before the first one runs.
@@ -227,6 +229,7 @@ impl Accounts {
             grants: papaya::HashMap::default(),
             marks: papaya::HashMap::default(),
             once: Once::default(),
+            ended: Ended::default(),
             uses: AllUses::default(),
             declared: ArcSwapOption::empty(),
             cut_off: Arc::default(),

@@ -19,7 +19,7 @@ pub enum Change {
     Revoked(i64),
     /// What was issued before a moment is void, of a subject or a credential; or when one of the configuration was last used.
     Void {
-        /// Which: `subject:NAME`, `credential:ID`, `recovery:CODE`, `totp:NAME`, `once:MOMENT:DIGEST`, `used:ID`, or `all`; `access:` and one of the first two or the last is
+        /// Which: `subject:NAME`, `credential:ID`, `recovery:CODE`, `totp:NAME`, `once:MOMENT:DIGEST`, `ended:MOMENT:ID`, `used:ID`, or `all`; `access:` and one of the first two or the last is
         /// access tokens alone.
         name: String,
         /// Milliseconds since the Unix epoch.

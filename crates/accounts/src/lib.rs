@@ -8,6 +8,7 @@ pub mod consumer;
 mod intern;
 mod expiry;
 mod once;
+mod ended;
 mod uses;
 pub mod accounts;
 pub mod change;

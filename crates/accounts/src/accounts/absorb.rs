@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{ACCESS, Accounts, USED, USER};
 use crate::change::{Change, GrantRow, TokenRow};
 use crate::grant::{Grant, Narrow, Token};
-use crate::once;
+use crate::{ended, once};
 
 impl Accounts {
     /// Takes in what was kept, or what another process did. `grants` holds logins whose tokens may come behind them.
@@ -26,6 +26,11 @@ impl Accounts {
                 Some((once::KIND, name)) => {
                     if let Some(of) = once::parse(name) {
                         self.once.note(of, before, now);
+                    }
+                }
+                Some((ended::KIND, name)) => {
+                    if let Some(id) = ended::parse(name) {
+                        self.ended.note(id, before, now);
                     }
                 }
                 // the largest number that a store can keep

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{ACCESS, Accounts, Revoked, Trouble, Whose};
 use crate::change::Change;
+use crate::ended;
 use crate::grant::{Grant, Kind};
 use crate::mark::Mark;
 use crate::once::{self, Taken};
@@ -176,5 +177,32 @@ impl Accounts {
             Taken::Full => return Err(Trouble::Busy),
         }
         self.write(vec![Change::UseUp { name: once::name(&of, until), before: until }]).await
+    }
+
+    /// Ends what would last until a moment and is kept by its holder alone, such as a browser's session in its cookie; `id` is what tells it from
+    /// all others, at random. Once this returns [`Accounts::has_ended`] says so here, within moments in other processes with the same store,
+    /// and after a restart.
+    ///
+    /// # Errors
+    /// When that cannot be made to last, or too many are remembered; nothing is noted then.
+    pub async fn end(&self, id: &[u8; 16], until: u64, now: u64) -> Result<(), Trouble> {
+        if self.ended.is_full(now) {
+            return Err(Trouble::Busy);
+        }
+        self.write(vec![Change::Void { name: ended::name(id, until), before: until }]).await?;
+        self.ended.note(*id, until, now);
+        Ok(())
+    }
+
+    /// Whether [`Accounts::end`] ended it. No lock, no allocation, and one look where nothing was ended.
+    #[must_use]
+    pub fn has_ended(&self, id: &[u8; 16]) -> bool {
+        self.ended.has(id)
+    }
+
+    /// Goes up with each that was ended: what was remembered before is to be looked at again.
+    #[must_use]
+    pub fn endings(&self) -> u64 {
+        self.ended.count()
     }
 }

@@ -1,5 +1,6 @@
 mod around;
 mod codes;
+mod ended;
 
 use std::path::PathBuf;
 use std::pin::pin;

@@ -15,7 +15,7 @@ use super::{Store, StoreError};
 use crate::change::{Change, GrantRow, SigningKeyRow, TokenRow};
 use crate::consumer::{Consumer, Credential, CredentialKind};
 use crate::grant::Kind;
-use crate::once;
+use crate::{ended, once};
 
 /// How long another process may hold the store.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -203,8 +203,10 @@ impl Store for Sqlite {
         // by their names, which begin with when they end
         let statement = "DELETE FROM voids WHERE name IN (SELECT name FROM voids WHERE name > ?1 AND name < ?2 ORDER BY name LIMIT ?3)";
         let mut statement = transaction.prepare_cached(statement).map_err(told)?;
-        let (first, last) = (format!("{}:", once::KIND), format!("{}:{before:016x}", once::KIND));
-        gone += statement.execute(params![first, last, most]).map_err(told)?;
+        for kind in [once::KIND, ended::KIND] {
+            let (first, last) = (format!("{kind}:"), format!("{kind}:{before:016x}"));
+            gone += statement.execute(params![first, last, most]).map_err(told)?;
+        }
         drop(statement);
         transaction.commit().map_err(told)?;
         Ok(gone)

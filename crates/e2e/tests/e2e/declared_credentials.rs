@@ -4,8 +4,11 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use daemun_e2e::gateway::Folder;
-use daemun_e2e::{Client, Gateway, wait_until};
+use daemun_e2e::{Certificates, Client, Gateway, wait_until};
+use rustls::version::TLS13;
 use serde_json::Value;
+
+use crate::signatures::{SECRET, shell, signed};
 
 /// How long a reload may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -18,10 +21,8 @@ fn yaml(store: &str, keys: &str) -> String {
          - {{ name: login, match: {{ path: /auth }}, tokens: shop }}\n  \
          - {{ name: keyed, match: {{ path: /keyed }}, answer: {{ body: ok }}, policies: {{ key_auth: {{ header: X-Api-Key }} }} }}\n  \
          - {{ name: basic, match: {{ path: /basic }}, answer: {{ body: ok }}, policies: {{ basic_auth: {{}} }} }}\n  \
-         - {{ name: items, match: {{ path: /items }}, answer: {{ body: ok }}, policies: {{ token_auth: {{}} }} }}\n  \
-         - {{ name: open, match: {{ path: /open }}, answer: {{ body: ok }}, policies: {{ key_auth: {{ header: X-Api-Key }} }}, \
-         authenticate: {{ any: [key_auth], anonymous: guest }} }}\n\
-         consumers:\n  - {{ name: guest }}\n  - name: shop-app\n    keys: [{keys}]\n    basic:\n      \
+         - {{ name: items, match: {{ path: /items }}, answer: {{ body: ok }}, policies: {{ token_auth: {{}} }} }}\n\
+         consumers:\n  - name: shop-app\n    keys: [{keys}]\n    basic:\n      \
          - {{ username: robot, password: a-long-password }}\n      \
          - {{ username: ended, password: a-long-password, expires: 2020-01-01 }}\n      \
          - {{ username: off, password: a-long-password, disabled: true }}\n"
@@ -120,15 +121,94 @@ fn a_consumer_of_the_file_is_cut_off_at_once_on_every_worker_and_after_a_restart
 }
 
 #[test]
-fn nobody_calls_as_an_anonymous_consumer_that_is_cut_off() {
+fn who_shows_nothing_is_let_in_no_more_once_the_anonymous_consumer_is_cut_off() {
     let folder = Folder::new();
-    let gateway = Gateway::start(&yaml(&folder.path().join("daemun.db").display().to_string(), KEYS));
-    let mut client = gateway.connect();
-    let key = "X-Api-Key: shop-app-key-0001";
-    let mut seen = || (get(&mut client, "/open", "X-Other: a"), get(&mut client, "/open", key));
-    assert_eq!(seen(), (200, 200));
+    let store = folder.path().join("daemun.db").display().to_string();
+    let yaml = format!(
+        "workers: 2\naccess_log: off\nlisteners: [{{ bind: 127.0.0.1:0 }}]\nadmin: {{ bind: 127.0.0.1:0 }}\n\
+         store: {{ path: \"{store}\" }}\npolicies: {{ key_auth: {{ header: X-Api-Key }}, basic_auth: {{}} }}\nroutes:\n  \
+         - {{ name: any, match: {{ path: /any }}, answer: {{ body: ok }}, authenticate: {{ any: [key_auth, basic_auth], anonymous: guest }} }}\n  \
+         - {{ name: one, match: {{ path: /one }}, answer: {{ body: ok }}, policies: {{ basic_auth: off }}, authenticate: {{ anonymous: guest }} }}\n\
+         consumers:\n  - {{ name: guest, roles: [reader] }}\n  - {{ name: shop-app, keys: [shop-app-key-0001], basic: {{ username: robot, password: a-long-password }} }}\n"
+    );
+    let gateway = Gateway::start(&yaml);
+    let mut clients: Vec<Client> = (0..8).map(|_| gateway.connect()).collect();
+    let mut seen = |path: &str, field: &str| clients.iter_mut().map(|c| get(c, path, field)).collect::<HashSet<u16>>();
+    let (nothing, key) = ("X-None: 1", "X-Api-Key: shop-app-key-0001");
+    let (let_in, refused) = (HashSet::from([200]), HashSet::from([401]));
+    for path in ["/any", "/one"] {
+        assert_eq!((seen(path, nothing), seen(path, key)), (let_in.clone(), let_in.clone()), "{path}");
+    }
     assert_eq!(admin(&gateway, "PUT /consumers/guest", r#"{"disabled": true}"#).0, 200);
-    assert_eq!(seen(), (401, 200));
+    for path in ["/any", "/one"] {
+        assert_eq!((seen(path, nothing), seen(path, key)), (refused.clone(), let_in.clone()), "{path}");
+    }
+    drop(gateway);
+    let gateway = Gateway::start(&yaml);
+    let plain = |path: &str| get(&mut gateway.connect(), path, nothing);
+    assert_eq!(["/any", "/one"].map(plain), [401, 401]);
     assert_eq!(admin(&gateway, "PUT /consumers/guest", r#"{"disabled": false}"#).0, 200);
-    assert_eq!(seen(), (200, 200));
+    assert_eq!(["/any", "/one"].map(plain), [200, 200]);
+}
+
+/// A request that is signed with a private key now.
+fn signed_by_key(folder: &Folder) -> String {
+    let script = "cd \"$FOLDER\"\ncreated=$(date +%s)\n\
+        input=\"(\\\"@method\\\" \\\"@authority\\\" \\\"@path\\\" \\\"@query\\\");created=$created;keyid=\\\"partner-2026\\\"\"\n\
+        printf '\"@method\": GET\\n\"@authority\": a\\n\"@path\": /partner\\n\"@query\": ?\\n\"@signature-params\": %s' \"$input\" > base.txt\n\
+        signature=$(openssl pkeyutl -sign -inkey partner.key -rawin -in base.txt | openssl base64 -A)\n\
+        printf 'Signature-Input: sig1=%s\\nSignature: sig1=:%s:' \"$input\" \"$signature\"\n";
+    let printed = shell(script, &[("FOLDER", &folder.path().display().to_string())]);
+    printed.trim().replace('\n', "\r\n")
+}
+
+#[test]
+fn what_signs_and_certificates_of_the_file_are_revoked_by_their_ids_at_once_and_for_good() {
+    let (folder, certificates) = (Folder::new(), Certificates::new());
+    certificates.issue("a", "ca", "DNS:a.test");
+    certificates.issue_to("/O=Shop/CN=orders", "orders", "ca", "DNS:orders.shop.test");
+    certificates.issue_to("/O=Shop/CN=stock", "stock", "ca", "DNS:stock.shop.test");
+    let own = folder.path().display().to_string();
+    let make = "cd \"$FOLDER\"; openssl genpkey -algorithm ed25519 -out partner.key; openssl pkey -in partner.key -pubout -out partner.pem";
+    shell(make, &[("FOLDER", &own)]);
+    let ok = "answer: { body: ok }";
+    let yaml = format!(
+        "workers: 2\naccess_log: off\nlisteners:\n  - {{ bind: \"127.0.0.1:0\" }}\n  \
+         - {{ bind: \"127.0.0.1:0\", tls: {{ certificates: [{{ {} }}], client_ca: \"{}\", client_auth: optional }} }}\n\
+         admin: {{ bind: 127.0.0.1:0 }}\nstore: {{ path: \"{own}/daemun.db\" }}\nroutes:\n  \
+         - {{ name: shop, match: {{ path: /shop }}, {ok}, policies: {{ hmac_auth: {{ replay: allow }} }} }}\n  \
+         - {{ name: partner, match: {{ path: /partner }}, {ok}, policies: {{ signature_auth: {{ replay: allow }} }} }}\n  \
+         - {{ name: orders, match: {{ path: /orders }}, {ok}, policies: {{ mtls_auth: {{}} }} }}\n\
+         consumers:\n  - {{ name: shop-app, hmac: {{ id: shop, secret: {SECRET} }} }}\n  \
+         - {{ name: partner, signing_keys: {{ id: partner-2026, algorithm: ed25519, public_key: \"${{file:{own}/partner.pem}}\" }} }}\n  \
+         - {{ name: shop-orders, certificates: [{{ san: orders.shop.test }}, {{ san: stock.shop.test }}] }}\n",
+        certificates.pair("a"),
+        certificates.path("ca.crt"),
+    );
+    let (hmac, key) = (format!("{}\r\n", signed("GET", "/shop", "")), signed_by_key(&folder));
+    let statuses = |gateway: &Gateway| {
+        let by_certificate = |name: &str| {
+            let client = certificates.client(Some(name), &["http/1.1"], &[&TLS13]);
+            get(&mut Client::over(client.connect(&gateway.addresses()[1], "a.test")), "/orders", "X-None: 1")
+        };
+        let by_hmac = gateway.connect().call(&hmac).status;
+        [by_hmac, get(&mut gateway.connect(), "/partner", &key), by_certificate("orders"), by_certificate("stock")]
+    };
+    let gateway = Gateway::start(&yaml);
+    assert_eq!(statuses(&gateway), [200; 4]);
+    let ids = ["shop-app", "partner", "shop-orders"].map(|name| {
+        let told = admin(&gateway, &format!("GET /consumers/{name}"), "").1;
+        told["credentials"][0]["id"].as_str().unwrap().to_owned()
+    });
+    assert_eq!((ids[0].as_str(), ids[1].as_str()), ("signer:shop", "signer:partner-2026"));
+    assert!(ids[2].starts_with("certificate:"), "{}", ids[2]);
+    let mut wanted = [200; 4];
+    for (n, id) in ids.iter().enumerate() {
+        let told = admin(&gateway, "POST /revocations", &format!(r#"{{"credential": "{id}"}}"#));
+        assert_eq!((told.0, &told.1["revoked"]), (200, &true.into()), "{}", told.1);
+        wanted[n] = 401;
+        assert_eq!(statuses(&gateway), wanted, "{id}");
+    }
+    drop(gateway);
+    assert_eq!(statuses(&Gateway::start(&yaml)), [401, 401, 401, 200]);
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::cookies::{Held, Which};
 use super::provider::{Asked, Failed, parameter, with_query};
-use super::session::{self, LOGIN_LASTS, Login, Session};
+use super::session::{self, AHEAD, LOGIN_LASTS, Login, Session};
 use super::{Oidc, failed, network, seconds};
 use crate::csrf::site;
 use crate::replay::Seen;
@@ -152,31 +152,23 @@ impl Oidc {
     }
 
     /// Ends the session, here and at the provider (OpenID Connect RP-Initiated Logout 1.0).
-    pub(super) fn logout(&self, exchange: &mut Exchange) -> Stop {
+    pub(super) async fn logout(&self, exchange: &mut Exchange) -> Stop {
         if let Err((stop, _)) = self.may_log_out(exchange) {
             return stop;
         }
         let secure = self.is_secure(exchange);
         let cookie = self.cookies.set(Which::Session, "", 0, secure);
         let session = match self.cookies.find(exchange, Which::Session, secure) {
-            Held::One(text) => self.open(text, exchange).ok(),
+            Held::One(text) => self.lasting(text, exchange).ok(),
             Held::None | Held::Several => None,
         };
         let home = self.after_logout.written.clone();
         let Some((session, _)) = session else { return to_address(303, home, [cookie]) };
-        // a route with another `lifetime` may take it for longer than this one
-        let until = self.spent.sessions.until(session.begun);
-        match self.spent.sessions.note(session.id, network(exchange), until, seconds(exchange)) {
-            Seen::First => {
-                self.spent.ended.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
-            }
-            Seen::Again => {}
+        match self.end(&session, exchange).await {
+            Ok(true) => {}
+            Ok(false) => return to_address(303, home, [cookie]),
             // the browser keeps its cookie, and can ask again
-            Seen::Full => {
-                let fault = Fault::new(Reason::AuthUnavailable, "the session cannot be ended at the moment; try again");
-                let fault = fault.cause("too many sessions were ended to remember another").field("Retry-After", "60");
-                return fault.field("Cache-Control", "no-store").into();
-            }
+            Err(fault) => return fault.field("Cache-Control", "no-store").into(),
         }
         let name = self.telling.identity(session.claims).map(|identity| identity.subject).unwrap_or_default();
         exchange.remark = Some(format!("`{}` logged out", name.escape_debug()).into());
@@ -195,6 +187,40 @@ impl Oidc {
             }
         };
         to_address(303, to, [cookie])
+    }
+}
+
+impl Oidc {
+    /// Ends a session: in force on every worker before this returns, and it lasts as far as there is a store. Whether it had not ended.
+    async fn end(&self, session: &Session, exchange: &Exchange) -> Result<bool, Fault> {
+        if self.accounts.has_ended(&session.id) {
+            return Ok(false);
+        }
+        // a route with another `lifetime` may take it for longer than this one
+        let until = self.spent.sessions.until(session.begun);
+        match self.spent.sessions.note(session.id, network(exchange), until, seconds(exchange)) {
+            Seen::First => {
+                self.spent.ended.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+            }
+            // the store may not have taken it
+            Seen::Again if self.accounts.is_kept() => {}
+            Seen::Again => return Ok(false),
+            Seen::Full => {
+                let fault = Fault::new(Reason::AuthUnavailable, "the session cannot be ended at the moment; try again");
+                return Err(fault.cause("too many sessions were ended to remember another").field("Retry-After", "60"));
+            }
+        }
+        if self.accounts.is_kept() {
+            // by the clock of any gateway
+            let until = until.saturating_add(AHEAD).saturating_mul(1000);
+            let kept = self.accounts.end(&session.id, until, exchange.wall / 1_000_000).await;
+            kept.map_err(|trouble| {
+                let detail = "the session has ended here and may be good again elsewhere; try again";
+                let why = format!("the end of a session is not kept and holds in this process alone: {trouble}");
+                Fault::new(Reason::StoreUnavailable, detail).cause(&why).field("Retry-After", "1")
+            })?;
+        }
+        Ok(true)
     }
 }
 

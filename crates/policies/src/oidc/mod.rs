@@ -129,7 +129,7 @@ impl OidcConfig {
 struct Spent {
     logins: Replay,
     sessions: Replay,
-    /// How many sessions were ended by their users: what is remembered from before is looked at again.
+    /// How many sessions were ended by their users in this process.
     ended: AtomicU64,
 }
 
@@ -150,7 +150,7 @@ struct Oidc {
     seals: Seals,
     known: Arc<TokenCache>,
     spent: Arc<Spent>,
-    /// Whose names nobody else may have.
+    /// Whose names nobody else may have, and that know which sessions were ended where there is a store.
     accounts: Arc<Accounts>,
     /// Seconds.
     lifetime: u64,
@@ -213,7 +213,7 @@ impl Policy for Oidc {
         match self.asked(exchange) {
             Asked::Else => {}
             Asked::Callback => return Flow::Later(Box::pin(async move { Err(self.callback(exchange).await) })),
-            Asked::Logout => return Flow::Now(Err(self.logout(exchange))),
+            Asked::Logout => return Flow::Later(Box::pin(async move { Err(self.logout(exchange).await) })),
         }
         match self.identify(exchange) {
             Ok(identity) => Flow::Now(self.admit(exchange, &identity)),
@@ -297,7 +297,7 @@ impl Oidc {
             Held::None => return Err(Without::Nothing),
             Held::Several => return Err(Without::Several),
         };
-        let ended = self.spent.ended.load(Ordering::Acquire);
+        let ended = self.endings();
         if let Some(known) = self.known.find(text, exchange.wall, |key| key == ended) {
             return Ok(known);
         }
@@ -313,14 +313,27 @@ impl Oidc {
         Ok(identity)
     }
 
-    /// The session that a cookie holds, if it lasts, and whether it is sealed with the newest secret.
+    /// Another number once a session was ended by its user, here or in another process with the same store: what is remembered from before is
+    /// looked at again.
+    fn endings(&self) -> u64 {
+        self.spent.ended.load(Ordering::Acquire).wrapping_add(self.accounts.endings())
+    }
+
+    /// The session that a cookie holds, if it lasts and was not ended, and whether it is sealed with the newest secret.
     fn open(&self, text: &[u8], exchange: &Exchange) -> Result<(Session, bool), Without> {
+        let (session, newest) = self.lasting(text, exchange)?;
+        let was_ended = self.spent.sessions.has(&session.id) || self.accounts.has_ended(&session.id);
+        if was_ended { Err(Without::Ended) } else { Ok((session, newest)) }
+    }
+
+    /// The same, whether it was ended or not.
+    fn lasting(&self, text: &[u8], exchange: &Exchange) -> Result<(Session, bool), Without> {
         if text.len() > self.cookies.room(Which::Session) {
             return Err(Without::Sealed);
         }
         let (session, newest) = self.seals.open_session(text).ok_or(Without::Sealed)?;
         let lasts = session.lasts(self.lifetime, self.idle, seconds(exchange));
-        if lasts && !self.spent.sessions.has(&session.id) { Ok((session, newest)) } else { Err(Without::Ended) }
+        if lasts { Ok((session, newest)) } else { Err(Without::Ended) }
     }
 
     /// Whether a session should be told that it is in use.
@@ -332,7 +345,7 @@ impl Oidc {
     fn renewed(&self, exchange: &Exchange) -> Option<String> {
         let secure = self.is_secure(exchange);
         let Held::One(text) = self.cookies.find(exchange, Which::Session, secure) else { return None };
-        let ended = self.spent.ended.load(Ordering::Acquire);
+        let ended = self.endings();
         if self.known.find(text, exchange.wall, |key| key == ended).is_some() {
             return None;
         }

@@ -1,6 +1,7 @@
 //! The settings of `permission`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use daemun_config::decode::{
     Bounded, Decoder, ExpressionText, FieldName, FieldValue, JsonValue, Mapping, Method, Name, NonEmpty, OneOrMany,
@@ -18,6 +19,8 @@ const MAX_RULES: usize = 1_000;
 const MAX_NAMES: usize = 1_000;
 /// Bytes of a name in a condition.
 const MAX_NAME: usize = 256;
+/// Longest that a decision is kept: what changed at the service counts after that.
+const LONGEST_KEPT: Duration = Duration::from_secs(3600);
 
 settings! {
     /// What callers may do. A call passes when no rule of `deny` applies to it, and `allow`, where it is given, lets it pass.
@@ -120,7 +123,7 @@ settings! {
     /// How decisions are kept.
     #[derive(Clone, Debug)]
     pub struct CacheConfig {
-        /// How long.
+        /// How long, at most `1h`.
         pub lasts: TimeLimit as "for",
         /// What a decision depends on beside method, scheme, host, path and query: text with `${…}`. All that the service is asked when absent.
         pub by: Option<Spanned<TemplateText>>,
@@ -209,6 +212,11 @@ fn check_service(settings: &ServiceConfig, node: &Node, cx: &mut Decoder<'_>) {
         for FieldName(name) in &settings.headers.0 {
             cx.key("headers", |cx| cx.reads_field(at, name));
         }
+    }
+    if let Some(at) = node.get("cache").and_then(|cache| cache.get("for"))
+        && settings.cache.as_ref().is_some_and(|cache| cache.lasts.0 > LONGEST_KEPT)
+    {
+        cx.key("cache", |cx| cx.key("for", |cx| cx.bad_value(at, "a decision is kept for `1h` at most")));
     }
     if let Some(at) = node.get("cache").and_then(|cache| cache.get("any_request"))
         && settings.cache.as_ref().is_some_and(|cache| cache.any_request && cache.by.is_none())

@@ -1,6 +1,5 @@
 //! Who calls, by the certificate of the client: what the upstream learns of it.
 
-use daemun_e2e::gateway::Folder;
 use daemun_e2e::{Certificates, Client, Gateway, Origin, TlsClient};
 use rustls::version::{TLS12, TLS13};
 
@@ -99,39 +98,4 @@ fn who_calls_without_a_certificate_says_nothing_that_a_certificate_says() {
         assert!(!request.has("client-cert") && !request.has("client-cert-chain"), "{}", request.shown());
         assert!(!request.has("client_cert"), "{}", request.shown());
     }
-}
-
-#[test]
-fn a_certificate_that_was_revoked_by_its_id_lets_nobody_in_any_more() {
-    let (certificates, folder) = (certificates(), Folder::new());
-    let text = format!(
-        "workers: 1\naccess_log: off\nlisteners:\n  - {{ bind: \"127.0.0.1:0\", tls: {{ certificates: [{{ {} }}], client_ca: \"{}\", client_auth: optional }} }}\n\
-         admin: {{ bind: 127.0.0.1:0 }}\nstore: {{ path: \"{}\" }}\n\
-         routes: [{{ name: all, answer: {{ body: ok }}, policies: {{ mtls_auth: {{}} }} }}]\nconsumers:\n  \
-         - {{ name: orders, certificates: {{ san: orders.shop.test }} }}\n  - {{ name: stock, certificates: {{ cn: stock }} }}\n",
-        certificates.pair("a"),
-        certificates.path("ca.crt"),
-        folder.path().join("daemun.db").display(),
-    );
-    let admin = |gateway: &Gateway, line: &str, body: &str| {
-        let (host, length) = (gateway.admin_address(), body.len());
-        let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
-        let answer = Client::connect(host)
-            .call(format!("{line} HTTP/1.1\r\nHost: {host}\r\n{kind}Content-Length: {length}\r\n\r\n{body}"));
-        assert_eq!(answer.status, 200, "{answer:?}");
-        answer.json()
-    };
-    let seen = |gateway: &Gateway| {
-        ["orders", "stock"].map(|name| call(&certificates.client(Some(name), &["http/1.1"], &[&TLS13]), gateway, ""))
-    };
-    let gateway = Gateway::start(&text);
-    assert_eq!(seen(&gateway), [200, 200]);
-    let told = admin(&gateway, "GET /consumers/orders", "");
-    let id = told["credentials"][0]["id"].as_str().unwrap();
-    assert!(id.starts_with("certificate:"), "{told}");
-    admin(&gateway, "POST /revocations", &format!(r#"{{"credential": "{id}"}}"#));
-    assert_eq!(seen(&gateway), [401, 200]);
-    assert_eq!(admin(&gateway, "GET /consumers/orders", "")["credentials"][0]["revoked"], true);
-    drop(gateway);
-    assert_eq!(seen(&Gateway::start(&text)), [401, 200]);
 }

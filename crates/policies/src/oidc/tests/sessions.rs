@@ -1,12 +1,15 @@
 //! Sessions: how long they last, what breaks them, how they end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use daemun_accounts::store::{Durability, Sqlite, StoreError};
+use daemun_accounts::{Accounts, Change, Store};
 use daemun_pipeline::{Directory, Outcome};
 use serde_json::json;
 
 use super::bed::{Bed, Browser, ISSUER, NOW, settings};
-use crate::testing::consumer;
+use crate::testing::{consumer, wait};
 
 const SESSION: &str = "daemun-session";
 
@@ -336,4 +339,74 @@ fn a_reload_keeps_who_logged_out_out() {
     drop(chain);
     bed.bench.carry.sweep();
     assert_eq!(copy.clone().send(&reloaded, "GET / HTTP/1.1").status, 401);
+}
+
+/// A bed whose accounts are kept in a store, as a process has them that was started anew.
+fn started(store: Box<dyn Store>) -> (Bed, Arc<Accounts>) {
+    let bed = Bed::new();
+    let accounts = Accounts::of(&bed.bench.carry);
+    accounts.keep_in(store, || NOW * 1000, drop).unwrap();
+    (bed, accounts)
+}
+
+#[test]
+fn with_a_store_who_logged_out_stays_out_in_other_processes_and_after_a_restart() {
+    let folder = std::env::temp_dir().join(format!("daemun-sessions-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let open = || started(Box::new(Sqlite::open(&folder.join("daemun.db"), Durability::Process).unwrap()));
+    let ((bed, _one), (beside, accounts)) = (open(), open());
+    let (chain, other) = (bed.chain(""), beside.chain(""));
+    let mut browser = Browser::login(&bed, &chain);
+    let stays = Browser::login(&bed, &chain);
+    let copy = browser.clone();
+    // remembered by both
+    assert_eq!([&chain, &other].map(|chain| copy.clone().send(chain, "GET / HTTP/1.1").status), [200, 200]);
+    assert_eq!(browser.send(&chain, "GET /oidc/logout HTTP/1.1").status, 303);
+    wait(accounts.look());
+    assert_eq!([&chain, &other].map(|chain| copy.clone().send(chain, "GET / HTTP/1.1").status), [401, 401]);
+    let got = copy.clone().send(&other, "POST /oidc/logout HTTP/1.1");
+    assert_eq!((got.status, got.field("location").as_str()), (303, "/"), "it has ended");
+    let (again, _accounts) = open();
+    let chain = again.chain("");
+    assert_eq!(copy.clone().send(&chain, "GET / HTTP/1.1").status, 401);
+    assert_eq!(stays.clone().send(&chain, "GET / HTTP/1.1").status, 200);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// A store that fails as often as it is told, and keeps nothing.
+struct Failing(Arc<AtomicUsize>);
+
+impl Store for Failing {
+    fn apply(&mut self, asked: &[&[Change]]) -> Result<Vec<bool>, StoreError> {
+        let fails = |left: usize| left.checked_sub(1);
+        match self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, fails) {
+            Ok(_) => Err(StoreError("the disk is full".to_owned())),
+            Err(_) => Ok(vec![true; asked.len()]),
+        }
+    }
+
+    fn read(&mut self, _: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn has_news(&mut self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    fn forget(&mut self, _: u64, _: usize) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+}
+
+#[test]
+fn a_logout_that_the_store_does_not_take_holds_here_and_can_be_asked_for_again() {
+    let (bed, _accounts) = started(Box::new(Failing(Arc::new(AtomicUsize::new(1)))));
+    let chain = bed.chain("");
+    let mut browser = Browser::login(&bed, &chain);
+    let got = browser.send(&chain, "GET /oidc/logout HTTP/1.1");
+    assert_eq!((got.status, got.set_cookies()), (503, Vec::new()));
+    assert!(got.cause.contains("the disk is full"), "{}", got.cause);
+    assert_eq!(browser.send(&chain, "GET / HTTP/1.1").status, 401, "it is in force");
+    let got = browser.send(&chain, "GET /oidc/logout HTTP/1.1");
+    assert!(got.status == 303 && got.field("location").starts_with(ISSUER), "{} {}", got.status, got.cause);
 }

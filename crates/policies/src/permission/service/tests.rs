@@ -302,9 +302,13 @@ fn wrong_settings_of_a_service_are_found() {
         ("{ url: 'http://opa/', cache: {} }", "missing_key"),
         ("{ url: 'http://opa/', cache: { for: 1s, by: '${response.status}' } }", "bad_value"),
         ("{ url: 'http://opa/', cache: { for: 1s, max: 0 } }", "bad_value"),
+        ("{ url: 'http://opa/', cache: { for: 61m } }", "bad_value"),
+        ("{ url: 'http://opa/', cache: { for: 0s } }", "bad_value"),
         ("{ url: 'http://opa/', cache: { for: 1s, any_request: true } }", "bad_value"),
     ] {
         let errors = bench.errors(&format!("permission: {{ service: {settings} }}"));
         assert!(errors.len() == 1 && errors[0].starts_with(code), "{settings}: {errors:?}");
     }
+    let found = bench.errors("permission: { service: { url: 'http://opa/', cache: { for: 61m } } }");
+    assert!(found[0].contains("a decision is kept for `1h` at most"), "{found:?}");
 }
