@@ -20,10 +20,31 @@ pub struct Consumer {
     pub tags: Vec<String>,
     /// What its calls and tokens may be used for.
     pub scopes: Vec<String>,
+    /// Where browsers may be sent back to with a login of a user; none for one that is no client asking for logins.
+    pub redirect_uris: Vec<String>,
+    /// Whether it has ever had a client's secret: from then on it is no client without one, whatever becomes of its secrets.
+    pub had_secret: bool,
     /// Whether none of its credentials is good.
     pub disabled: bool,
     /// Milliseconds since the Unix epoch.
     pub created: u64,
+}
+
+impl Consumer {
+    /// Before the name of a consumer: the credential of logins that a client without a secret asked for. No credential of the store begins so.
+    pub const NAMED: &'static str = "consumer:";
+
+    /// What logins come from that it asks for by its name.
+    #[must_use]
+    pub fn named(name: &str) -> String {
+        format!("{}{name}", Consumer::NAMED)
+    }
+
+    /// Whether it asks for logins by its name, without a secret.
+    #[must_use]
+    pub fn is_public_client(&self) -> bool {
+        !self.redirect_uris.is_empty() && !self.had_secret
+    }
 }
 
 /// What a credential is.

@@ -7,6 +7,7 @@ use daemun_accounts::consumer::Held;
 use daemun_accounts::text::{self, Digest, Prefix};
 use daemun_accounts::{Accounts, Consumer, Credential, CredentialKind, Revoked, Trouble, Whose};
 use daemun_config::model::{CredentialName, Terms};
+use daemun_config::{MOST_REDIRECTS, why_no_redirect};
 use data_encoding::HEXLOWER_PERMISSIVE;
 use http::header::CONTENT_TYPE;
 use http::{Method, Request, StatusCode};
@@ -84,6 +85,7 @@ where
     };
     done.unwrap_or_else(|refused| match refused {
         Stop::Refused((status, detail)) => answer::problem(status, detail),
+        Stop::Wrong(why) => answer::problem(StatusCode::BAD_REQUEST, &why),
         Stop::Method(detail, methods) => answer::only(detail, methods),
     })
 }
@@ -115,6 +117,8 @@ where
 
 enum Stop {
     Refused(Refused),
+    /// What was sent is wrong: how.
+    Wrong(String),
     Method(&'static str, &'static str),
 }
 
@@ -246,6 +250,24 @@ impl Asked<'_> {
         }
     }
 
+    /// Addresses that browsers are sent back to, each as the configuration takes it.
+    fn redirects(&self) -> Result<Option<Vec<String>>, Stop> {
+        let Some(value) = self.body.get("redirect_uris") else { return Ok(None) };
+        let wrong = || Stop::Wrong(format!("`redirect_uris` is a list of {MOST_REDIRECTS} addresses at most"));
+        let items = value.as_array().filter(|items| items.len() <= MOST_REDIRECTS).ok_or_else(wrong)?;
+        let mut redirects = Vec::with_capacity(items.len());
+        for (item, number) in items.iter().zip(1..) {
+            let uri = item.as_str().ok_or_else(wrong)?;
+            if let Some(why) = why_no_redirect(uri) {
+                return Err(Stop::Wrong(format!(
+                    "no browser is sent back to address {number} of `redirect_uris`: {why}"
+                )));
+            }
+            redirects.push(uri.to_owned());
+        }
+        Ok(Some(redirects))
+    }
+
     fn consumers(&self) -> Result<Answer, Stop> {
         if *self.method != Method::GET {
             return Err(Stop::Method("GET lists consumers; PUT /consumers/NAME makes one", "GET"));
@@ -257,7 +279,7 @@ impl Asked<'_> {
     fn told(&self, consumer: &Consumer) -> Value {
         json!({
             "name": consumer.name, "roles": consumer.roles, "groups": consumer.groups, "tags": consumer.tags,
-            "scopes": consumer.scopes, "disabled": consumer.disabled, "created": consumer.created / 1000,
+            "scopes": consumer.scopes, "redirect_uris": consumer.redirect_uris, "disabled": consumer.disabled, "created": consumer.created / 1000,
             "tokens": self.accounts.tokens_of(&consumer.name),
         })
     }
@@ -278,7 +300,7 @@ impl Asked<'_> {
                 Ok(shown(&told))
             }
             Method::PUT => {
-                self.only(&["roles", "groups", "tags", "scopes", "disabled"])?;
+                self.only(&["roles", "groups", "tags", "scopes", "redirect_uris", "disabled"])?;
                 let fits = name.len() <= MOST_NAME && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
                 if !fits {
                     return Err(bad("a name has printable ASCII without spaces and commas").into());
@@ -297,6 +319,8 @@ impl Asked<'_> {
                     groups: self.list("groups")?.unwrap_or(known.groups),
                     tags: self.list("tags")?.unwrap_or(known.tags),
                     scopes: self.list("scopes")?.unwrap_or(known.scopes),
+                    redirect_uris: self.redirects()?.unwrap_or(known.redirect_uris),
+                    had_secret: known.had_secret,
                     disabled: self.flag("disabled")?.unwrap_or(known.disabled),
                     created: known.created,
                 };

@@ -64,9 +64,10 @@ pub(crate) fn json(body: Vec<u8>) -> Answer {
 }
 
 /// A refusal as a problem document (RFC 9457). `detail` needs no escaping: it is never made of what the caller sent.
-pub(crate) fn problem(status: StatusCode, detail: &'static str) -> Answer {
+pub(crate) fn problem(status: StatusCode, detail: &str) -> Answer {
     let title = status.canonical_reason().unwrap_or("Error");
-    let body = format!("{{\"title\":\"{title}\",\"status\":{},\"detail\":\"{detail}\"}}\n", status.as_u16());
+    let detail = serde_json::Value::from(detail);
+    let body = format!("{{\"title\":\"{title}\",\"status\":{},\"detail\":{detail}}}\n", status.as_u16());
     with(status, PROBLEM, body)
 }
 

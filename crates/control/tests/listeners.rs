@@ -610,6 +610,40 @@ async fn admin_makes_consumers_whose_keys_are_shown_once_and_rotated() {
 }
 
 #[tokio::test]
+async fn admin_says_where_browsers_may_be_sent_back_to_and_takes_what_the_configuration_takes() {
+    let source = Fake::new();
+    let address = admin(&source).await;
+    let uris = serde_json::json!(["https://app.example/cb", "com.example.app:/cb", "http://127.0.0.1/cb"]);
+    let put = async |uris: &Value| {
+        send(address, "PUT /consumers/partner", &serde_json::json!({ "redirect_uris": uris }).to_string()).await
+    };
+    let made = put(&uris).await;
+    assert_eq!((made.status, &made.json()["redirect_uris"]), (201, &uris));
+    let many: Vec<String> = (0..65).map(|number| format!("https://app.example/{number}")).collect();
+    for (wrong, why) in [
+        (serde_json::json!("https://app.example/cb"), "a list of 64 addresses"),
+        (serde_json::json!([1]), "a list of 64 addresses"),
+        (many.clone().into(), "a list of 64 addresses"),
+        (
+            serde_json::json!(["https://app.example/cb", "https://app.example/#x"]),
+            "address 2 of `redirect_uris`: it has a fragment",
+        ),
+        (serde_json::json!(["https://*.example/cb"]), "address 1 of `redirect_uris`: `*` stands for nothing"),
+        (serde_json::json!(["javascript:alert(1)"]), "a domain name backwards"),
+    ] {
+        let told = put(&wrong).await;
+        assert!(told.status == 400 && told.json()["detail"].as_str().unwrap().contains(why), "{wrong} {}", told.body);
+    }
+    let changed = send(address, "PUT /consumers/partner", r#"{"scopes": ["read"]}"#).await;
+    assert_eq!((changed.status, &changed.json()["redirect_uris"]), (200, &uris), "what is not named stays");
+    assert_eq!(get(address, "/consumers/partner").await.json()["redirect_uris"], uris);
+    assert_eq!(put(&many[..64].into()).await.status, 200);
+    assert_eq!(put(&serde_json::json!([])).await.json()["redirect_uris"], serde_json::json!([]));
+    let declared = send(address, "PUT /consumers/shop-app", r#"{"redirect_uris": ["https://app.example/cb"]}"#).await;
+    assert_eq!(declared.status, 409, "{}", declared.body);
+}
+
+#[tokio::test]
 async fn admin_revokes_what_it_is_told_and_nothing_else() {
     let source = Fake::new();
     let address = admin(&source).await;

@@ -65,17 +65,21 @@ impl Accounts {
     ///
     /// # Errors
     /// When that cannot be made to last.
-    pub async fn put_consumer(&self, consumer: Consumer, now: u64) -> Result<(), Trouble> {
+    pub async fn put_consumer(&self, mut consumer: Consumer, now: u64) -> Result<(), Trouble> {
+        consumer.had_secret |= self.consumer(&consumer.name).is_some_and(|known| known.had_secret);
         let mut changes = vec![Change::Consumer(consumer.clone())];
         let (before, subject) = (self.behind_all(now), format!("subject:{}", consumer.name));
         let takes_name = !self.has_consumer(&consumer.name) && self.marks.pin().contains_key(&subject);
         if consumer.disabled || takes_name {
             changes.push(Change::Void { name: subject, before });
         }
+        let of_logins = if consumer.disabled { self.of_logins(&consumer.name) } else { Vec::new() };
+        changes.extend(of_logins.iter().map(|of| Change::Void { name: format!("credential:{of}"), before }));
         if consumer.disabled {
             // in force at once; what gives more waits until it lasts
             self.set_consumer(consumer.clone());
             self.void("subject", &consumer.name, before);
+            of_logins.iter().for_each(|of| self.void("credential", of, before));
         }
         let disabled = consumer.disabled;
         let done = self.write(changes).await;
@@ -87,6 +91,12 @@ impl Accounts {
             self.set_consumer(consumer);
         }
         done.map(drop)
+    }
+
+    /// What logins of users come from that a consumer asked for.
+    fn of_logins(&self, name: &str) -> Vec<String> {
+        let clients = self.credentials(name).into_iter().filter(|held| held.credential.kind == CredentialKind::Client);
+        clients.map(|held| held.credential.id.clone()).chain([Consumer::named(name)]).collect()
     }
 
     pub(super) fn set_consumer(&self, consumer: Consumer) {
@@ -124,7 +134,8 @@ impl Accounts {
         let known = self.consumers.pin().contains_key(name);
         // with each credential goes what is being given for it now, here or in another process: that may begin behind this
         let credentials = self.credentials(name).into_iter().map(|held| ("credential", held.credential.id.clone()));
-        let voided: Vec<_> = std::iter::once(("subject", name.to_owned())).chain(credentials).collect();
+        let own = [("subject", name.to_owned()), ("credential", Consumer::named(name))];
+        let voided: Vec<_> = own.into_iter().chain(credentials).collect();
         self.drop_consumer(name);
         let before = self.behind_all(now);
         let mut changes = vec![Change::NoConsumer(name.to_owned())];
@@ -151,9 +162,7 @@ impl Accounts {
     /// # Errors
     /// When there is no such consumer, another credential is the same, or it cannot be made to last.
     pub async fn put_credential(&self, credential: Credential, now: u64) -> Result<(), Trouble> {
-        if !self.consumers.pin().contains_key(&credential.consumer) {
-            return Err(Trouble::None);
-        }
+        let consumer = self.consumer(&credential.consumer).ok_or(Trouble::None)?;
         let of_key = (credential.kind == CredentialKind::Key).then(|| self.key(&credential.digest)).flatten();
         let same = |other: &Arc<Held>| other.credential.is_same(&credential);
         // an id is not all of a digest, and whoever gives digests may give two with the same id
@@ -162,6 +171,9 @@ impl Accounts {
         }
         let used = || self.held(&credential.id).map_or(0, |held| held.used.load(Ordering::Relaxed));
         let mut changes = vec![Change::Credential(credential.clone())];
+        let first = credential.kind == CredentialKind::Client && !consumer.had_secret;
+        let confidential = first.then(|| Consumer { had_secret: true, ..consumer });
+        changes.extend(confidential.clone().map(Change::Consumer));
         if credential.disabled {
             let before = self.behind_all(now);
             self.set_credential(credential.clone(), used());
@@ -171,6 +183,7 @@ impl Accounts {
         let done = self.write(changes).await;
         if done.is_ok() || credential.disabled {
             let used = used();
+            confidential.into_iter().for_each(|consumer| self.set_consumer(consumer));
             self.set_credential(credential, used);
         }
         done.map(drop)

@@ -1,9 +1,11 @@
 //! What takes something away: in force on every worker when it returns, without anything being looked at twice by those who only call.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{ACCESS, Accounts, Revoked, Trouble, Whose};
 use crate::change::Change;
+use crate::consumer::{Consumer, CredentialKind, Held};
 use crate::ended;
 use crate::grant::{Grant, Kind};
 use crate::mark::Mark;
@@ -66,7 +68,15 @@ impl Accounts {
         if identity.consumer.is_some() {
             return !self.is_void(credential);
         }
-        match self.held(credential).filter(|held| *held.credential.consumer == *identity.subject) {
+        if let Some(client) = credential.strip_prefix(Consumer::NAMED) {
+            let client = self.consumer(client).filter(|client| !client.disabled && client.is_public_client());
+            return client.is_some() && !self.is_void(credential);
+        }
+        // its own, or that of a client through which a user logged in
+        let is_of = |held: &Arc<Held>| {
+            held.credential.kind == CredentialKind::Client || *held.credential.consumer == *identity.subject
+        };
+        match self.held(credential).filter(is_of) {
             Some(held) => held.is_good(now),
             // of the store, and gone since; or of a configuration, and void for ever
             None => grant.credential.moment() == 0,

@@ -1,4 +1,5 @@
 mod around;
+mod clients;
 mod codes;
 mod ended;
 

@@ -294,7 +294,11 @@ fn write(to: &Transaction<'_>, number: i64, change: &Change) -> rusqlite::Result
             params![
                 row.name,
                 number,
-                json!({ "roles": row.roles, "groups": row.groups, "tags": row.tags, "scopes": row.scopes }).to_string(),
+                json!({
+                    "roles": row.roles, "groups": row.groups, "tags": row.tags, "scopes": row.scopes,
+                    "redirect_uris": row.redirect_uris, "had_secret": row.had_secret,
+                })
+                .to_string(),
                 row.disabled,
                 signed(row.created)
             ],
@@ -356,7 +360,12 @@ fn read(from: &Transaction<'_>, seen: i64, visit: &mut dyn FnMut(Change)) -> rus
     each("SELECT name, before FROM voids WHERE number > ?1", |row| {
         Ok(Some(Change::Void { name: row.get(0)?, before: moment(row.get(1)?) }))
     })?;
-    each("SELECT name, says, disabled, created, gone FROM consumers WHERE number > ?1", |row| consumer(row).map(Some))?;
+    // rows of credentials that were taken away are kept
+    each(
+        "SELECT name, says, disabled, created, gone, EXISTS (SELECT 1 FROM credentials WHERE consumer = name AND kind = 'client') \
+         FROM consumers WHERE number > ?1",
+        |row| consumer(row).map(Some),
+    )?;
     each(
         "SELECT id, consumer, kind, digest, label, created, expires, disabled, gone FROM credentials WHERE number > ?1",
         credential,
@@ -409,8 +418,15 @@ fn consumer(row: &Row<'_>) -> rusqlite::Result<Change> {
         list.filter_map(|item| item.as_str().map(str::to_owned)).collect()
     };
     let (roles, groups, tags, scopes) = (list("roles"), list("groups"), list("tags"), list("scopes"));
+    let redirect_uris = list("redirect_uris");
+    // a version that knew no clients does not say it
+    let had_secret = match says.get("had_secret").and_then(serde_json::Value::as_bool) {
+        Some(had) => had,
+        None => row.get(5)?,
+    };
     let (disabled, created) = (row.get(2)?, moment(row.get(3)?));
-    Ok(Change::Consumer(Consumer { name, roles, groups, tags, scopes, disabled, created }))
+    let consumer = Consumer { name, roles, groups, tags, scopes, redirect_uris, had_secret, disabled, created };
+    Ok(Change::Consumer(consumer))
 }
 
 fn credential(row: &Row<'_>) -> rusqlite::Result<Option<Change>> {

@@ -18,7 +18,7 @@ const SHORTEST: usize = 16;
 /// Fewest and most bytes of a password.
 const PASSWORD: std::ops::RangeInclusive<usize> = 8..=512;
 /// Addresses that browsers may be sent back to for one client.
-const MOST_REDIRECTS: usize = 64;
+pub const MOST_REDIRECTS: usize = 64;
 /// Most bytes of a username.
 const USERNAME: usize = 255;
 

@@ -15,6 +15,11 @@ const LONGEST: usize = 1024;
 pub(super) struct RedirectText(pub(super) String);
 
 /// Why an address is none to send a browser to.
+#[must_use]
+pub fn why_no_redirect(uri: &str) -> Option<&'static str> {
+    wrong(uri)
+}
+
 fn wrong(uri: &str) -> Option<&'static str> {
     if uri.len() > LONGEST {
         return Some("it is longer than 1024 bytes");

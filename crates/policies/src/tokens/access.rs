@@ -120,7 +120,7 @@ impl Serialize for Claims<'_> {
 pub(super) fn client_of(identity: &Identity) -> &str {
     let Some(credential) = identity.credential.as_deref() else { return &identity.subject };
     match credential.split_once(':') {
-        Some(("client", id)) => id,
+        Some(("client" | "consumer", id)) => id,
         Some(_) => &identity.subject,
         // a client of the store is its own id
         None => credential,

@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 
+use daemun_accounts::{Accounts, Consumer as Stored};
 use daemun_config::model::CredentialName;
-use daemun_pipeline::{Consumer, ConsumerId, Directory};
+use daemun_pipeline::{ConsumerId, Directory, Identity};
 
-/// A client.
+use super::Tokens;
+
+/// A client of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Client {
     pub(super) consumer: ConsumerId,
@@ -13,36 +16,151 @@ pub(super) struct Client {
     pub(super) is_confidential: bool,
 }
 
-/// All clients of a directory, by their ids.
+/// All clients of a directory, by their ids, and usernames that are of none.
 #[derive(Debug)]
-pub(super) struct Clients(HashMap<Box<str>, Client>);
+pub(super) struct Clients(HashMap<Box<str>, Option<Client>>);
 
 impl Clients {
     pub(super) fn new(directory: &Directory) -> Clients {
         let mut clients = HashMap::new();
+        for (_, consumer) in directory.iter() {
+            let disabled = consumer.terms.keys().filter_map(|name| match name {
+                CredentialName::Basic(username) => Some(username),
+                _ => None,
+            });
+            let usernames = consumer.basic.iter().map(|login| &login.username);
+            for username in usernames.chain(disabled) {
+                clients.entry(username.as_str().into()).or_insert(None);
+            }
+        }
         for (id, consumer) in directory.iter().filter(|(_, consumer)| !consumer.redirect_uris.is_empty()) {
             // one whose secrets are all disabled is no client without any
             let has_secret = consumer.terms.keys().any(|name| matches!(name, CredentialName::Basic(_)));
             if consumer.basic.is_empty() && !has_secret {
-                clients.insert(consumer.name.as_str().into(), Client { consumer: id, is_confidential: false });
+                clients.insert(consumer.name.as_str().into(), Some(Client { consumer: id, is_confidential: false }));
             }
             for login in &consumer.basic {
-                clients.insert(login.username.as_str().into(), Client { consumer: id, is_confidential: true });
+                clients.insert(login.username.as_str().into(), Some(Client { consumer: id, is_confidential: true }));
             }
         }
         Clients(clients)
     }
 
     pub(super) fn find(&self, id: &str) -> Option<Client> {
-        self.0.get(id).copied()
+        self.0.get(id).copied().flatten()
     }
+
+    /// Whether an id is one of the configuration, of a client that asks for logins or not.
+    fn has(&self, id: &str) -> bool {
+        self.0.contains_key(id)
+    }
+}
+
+/// A client as it is at the time of a request.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) id: String,
+    /// What logins that it asks for come from. No client of the store has that of one of the configuration, whatever its id.
+    pub(super) credential: String,
+    /// What its codes are bound to; as different.
+    pub(super) bound: String,
+    pub(super) consumer: Asking,
+    pub(super) is_confidential: bool,
+    pub(super) redirect_uris: Vec<String>,
+    /// What its tokens may be for.
+    pub(super) scopes: Vec<String>,
+    /// Why it may not ask now.
+    pub(super) refused: Option<&'static str>,
+}
+
+/// The consumer that a client is.
+#[derive(Debug)]
+pub(super) enum Asking {
+    Declared(ConsumerId),
+    Stored(String),
+}
+
+impl Tokens {
+    /// The client of an id: of the configuration, or else of the store.
+    pub(super) fn client(&self, id: &str, now: u64) -> Option<Known> {
+        let (known, directory) = (&self.known_clients.value, &self.known_clients.directory);
+        if !known.has(id) && directory.find(id).is_none() {
+            return of_store(&self.accounts, directory, id, now);
+        }
+        let client = known.find(id)?;
+        let consumer = directory.get(client.consumer)?;
+        let credential = format!("client:{id}");
+        let refused = if directory.is_cut_off(client.consumer) {
+            Some("the client's consumer was disabled")
+        } else {
+            self.accounts.is_void(&credential).then_some("the client was revoked")
+        };
+        Some(Known {
+            id: id.to_owned(),
+            credential,
+            bound: id.to_owned(),
+            consumer: Asking::Declared(client.consumer),
+            is_confidential: client.is_confidential,
+            redirect_uris: consumer.redirect_uris.clone(),
+            scopes: consumer.scopes.clone(),
+            refused,
+        })
+    }
+
+    /// The client that a login was for, if it is still there and the same.
+    pub(super) fn client_of_login(&self, identity: &Identity, now: u64) -> Option<Known> {
+        let credential = of_client(identity)?;
+        // one of the store may have an id that begins so as well
+        let ids = [credential.strip_prefix("client:"), credential.strip_prefix(Stored::NAMED), Some(credential)];
+        ids.into_iter().flatten().find_map(|id| self.client(id, now).filter(|client| client.credential == credential))
+    }
+}
+
+/// What a login came from that a client asked for; none of a login without a browser. A client that logs in for itself is the subject.
+pub(super) fn of_client(identity: &Identity) -> Option<&str> {
+    let credential = identity.credential.as_deref().filter(|_| identity.consumer.is_none())?;
+    let is_clients = match credential.split_once(':') {
+        Some((kind, _)) => kind == "client" || credential.starts_with(Stored::NAMED),
+        // a client of the store is its own id
+        None => true,
+    };
+    is_clients.then_some(credential)
+}
+
+/// The client of an id in the store: by the id of a secret, or by the name of a consumer that never had one.
+fn of_store(accounts: &Accounts, directory: &Directory, id: &str, now: u64) -> Option<Known> {
+    let held = accounts.client(id);
+    let name = held.as_ref().map_or(id, |held| &held.credential.consumer);
+    // what the configuration has of this name is all there is of it
+    let consumer = accounts.consumer(name).filter(|_| directory.find(name).is_none())?;
+    if consumer.redirect_uris.is_empty() || held.is_none() && consumer.had_secret {
+        return None;
+    }
+    let credential = if held.is_some() { id.to_owned() } else { Stored::named(id) };
+    let refused = if consumer.disabled {
+        Some("the client's consumer was disabled")
+    } else if held.as_ref().is_some_and(|held| !held.is_good(now)) {
+        Some("the client's secret was disabled or has ended")
+    } else {
+        accounts.is_void(&credential).then_some("the client was revoked")
+    };
+    Some(Known {
+        id: id.to_owned(),
+        // no name and no username has both a colon and a space
+        bound: format!("store: {credential}"),
+        credential,
+        consumer: Asking::Stored(consumer.name),
+        is_confidential: held.is_some(),
+        redirect_uris: consumer.redirect_uris,
+        scopes: consumer.scopes,
+        refused,
+    })
 }
 
 /// Whether a browser may be sent back there: to an address that is registered, whole (RFC 9700, section 2.1). The port of a program on the
 /// user's own machine is its own to choose (RFC 8252, section 7.3).
-pub(super) fn may_go_back(consumer: &Consumer, redirect: &str) -> bool {
-    consumer
-        .redirect_uris
+pub(super) fn may_go_back(redirect_uris: &[String], redirect: &str) -> bool {
+    redirect_uris
         .iter()
         .any(|known| known == redirect || without_port(known).is_some_and(|own| without_port(redirect) == Some(own)))
 }
@@ -68,6 +186,7 @@ fn without_port(uri: &str) -> Option<(&'static str, &str)> {
 #[cfg(test)]
 mod tests {
     use daemun_config::model::Terms;
+    use daemun_pipeline::Consumer;
 
     use super::*;
     use crate::testing::{basic, consumer};
@@ -118,7 +237,7 @@ mod tests {
             "http://[::1]:51004",
             "com.example:/cb",
         ] {
-            assert!(may_go_back(&known, fine), "{fine}");
+            assert!(may_go_back(&known.redirect_uris, fine), "{fine}");
         }
         for bad in [
             "",
@@ -144,8 +263,8 @@ mod tests {
             "http://[::1]:51004/",
             "com.example:/cb2",
         ] {
-            assert!(!may_go_back(&known, bad), "{bad}");
+            assert!(!may_go_back(&known.redirect_uris, bad), "{bad}");
         }
-        assert!(!may_go_back(&client("b", &["http://localhost/cb"]), "http://localhost:80/cb"));
+        assert!(!may_go_back(&["http://localhost/cb".to_owned()], "http://localhost:80/cb"));
     }
 }

@@ -38,7 +38,7 @@ use crate::per_directory::PerDirectory;
 use crate::{basic_auth, key_auth};
 use access::Minting;
 use assertion::Assertions;
-use clients::Clients;
+use clients::{Asking, Clients};
 use code::Browsers;
 use form::Form;
 use login::{Login, Purpose};
@@ -543,7 +543,7 @@ impl Tokens {
             return Err(Refusal::Revoked.into());
         }
         let asked = form.get("scope").map(|scopes| scopes.split_ascii_whitespace().map(str::to_owned).collect());
-        let left = self.scopes_left(&held);
+        let left = self.scopes_left(&held, now);
         let now_is = match users::as_of_now(Some(&self.keys.directory), &held) {
             Now::Same => left.is_some().then(|| Identity::clone(&held)),
             Now::Changed(identity) => Some(*identity),
@@ -583,25 +583,25 @@ impl Tokens {
     }
 
     /// What is left of the scopes of a login, where some have been taken away since from whoever may have them.
-    fn scopes_left(&self, held: &Identity) -> Option<Vec<String>> {
-        let may = self.may_have(held)?;
+    fn scopes_left(&self, held: &Identity, now: u64) -> Option<Vec<String>> {
+        let may = self.may_have(held, now)?;
         let left: Vec<String> = held.scopes.iter().filter(|scope| may.contains(scope)).cloned().collect();
         (left.len() < held.scopes.len()).then_some(left)
     }
 
-    /// The scopes that the configuration has for the holder of a login now: a consumer, a user, or the client that it was for. None where it is no
-    /// matter of the configuration.
-    fn may_have(&self, held: &Identity) -> Option<&[String]> {
+    /// The scopes that the holder of a login may have now: a consumer or a user of the configuration, or the client that it was for. None where
+    /// that is not to be known.
+    fn may_have(&self, held: &Identity, now: u64) -> Option<Cow<'_, [String]>> {
         let directory = &self.keys.directory;
-        let consumer = match code::of_client(held) {
-            Some(client) => Some(self.known_clients.value.find(client)?.consumer),
-            None => held.consumer.as_deref().and_then(|name| directory.find(name)),
-        };
+        if clients::of_client(held).is_some() {
+            return self.client_of_login(held, now).map(|client| client.scopes.into());
+        }
+        let consumer = held.consumer.as_deref().and_then(|name| directory.find(name));
         if let Some(consumer) = consumer.and_then(|id| directory.get(id)) {
-            return Some(&consumer.scopes);
+            return Some(consumer.scopes.as_slice().into());
         }
         let of_user = held.credential.as_deref().is_some_and(|id| id.starts_with("user:"));
-        directory.user(&held.subject).filter(|_| of_user).map(|user| &*user.scopes)
+        directory.user(&held.subject).filter(|_| of_user).map(|user| user.scopes.as_slice().into())
     }
 
     /// Answers alike whether there was such a token (RFC 7009, section 2.2). Whoever is known may revoke only what is theirs.
@@ -631,9 +631,12 @@ impl Tokens {
 
     /// Whether a token is the caller's: its holder, or the client that it was given to.
     fn is_own(&self, exchange: &Exchange, identity: &Identity) -> bool {
-        let client = code::of_client(identity).and_then(|id| self.known_clients.value.find(id));
+        let of_store = || exchange.identity.as_ref().is_some_and(|caller| self.accounts.is_of_store(caller));
         exchange.consumer_name() == Some(&*identity.subject)
-            || client.is_some_and(|client| exchange.consumer == Some(client.consumer))
+            || self.client_of_login(identity, exchange.wall / 1_000_000).is_some_and(|client| match client.consumer {
+                Asking::Declared(consumer) => exchange.consumer == Some(consumer),
+                Asking::Stored(name) => exchange.consumer_name() == Some(&name) && of_store(),
+            })
     }
 
     async fn introspect(&self, exchange: &Exchange, form: &Form) -> Stop {

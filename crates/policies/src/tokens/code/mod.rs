@@ -17,8 +17,9 @@ use daemun_pipeline::identity::is_sendable;
 use daemun_pipeline::{Answer, BuildContext, Exchange, Explanation, Fault, Reason, Stop};
 use form_urlencoded::Serializer;
 
-pub(super) use redeem::{Shown, of_client};
+pub(super) use redeem::Shown;
 
+use super::clients::Known;
 use super::{Tokens, millis};
 use crate::claims::{Telling, Wanted};
 use crate::oidc::cookies::{Cookies, Held, Which};
@@ -175,6 +176,15 @@ fn page(detail: &'static str, cause: &str) -> Fault {
     Fault::new(Reason::InvalidRequest, detail).cause(cause).field("Cache-Control", "no-store")
 }
 
+/// What tokens are for, of what the client may have now.
+fn scopes_of(asked: &Asked, client: &Known) -> Result<Vec<String>, &'static str> {
+    match &asked.scopes {
+        None => Ok(client.scopes.clone()),
+        Some(wanted) if wanted.iter().all(|scope| client.scopes.contains(scope)) => Ok(wanted.clone()),
+        Some(_) => Err("the client may not have a scope any more that it asked for"),
+    }
+}
+
 impl Tokens {
     /// Sends a browser to the provider.
     pub(super) async fn authorize(&self, browsers: &Browsers, exchange: &mut Exchange) -> Stop {
@@ -223,7 +233,7 @@ impl Tokens {
         // the others may still end
         let gone = || browsers.cookies.set(Which::Login, "", 0, browsers.is_secure(exchange));
         let rest = browsers.keep(&pending, exchange).unwrap_or_else(gone);
-        if let Err(why) = self.may_ask(&asked.client, &asked.redirect) {
+        if let Err(why) = self.may_ask(&asked.client, &asked.redirect, exchange.wall / 1_000_000) {
             return page(NO_CLIENT, why).field("Set-Cookie", rest).into();
         }
         let state = asked.state.as_deref();
@@ -274,13 +284,16 @@ impl Tokens {
         let identity = browsers.telling.identity(claims);
         let identity = identity.map_err(|why| Ended::denied(format!("the login is not taken: {why}")))?;
         self.let_in(&identity.subject).map_err(Ended::denied)?;
-        let scopes = self.scopes_of(asked).map_err(Ended::denied)?;
+        let now = exchange.wall / 1_000_000;
+        // what was asked for lies a while back
+        let client = self.may_ask(&asked.client, &asked.redirect, now).map_err(Ended::denied)?;
+        let scopes = scopes_of(asked, &client).map_err(Ended::denied)?;
         let wanted = daemun_accounts::Asked {
             service: Arc::clone(&self.name),
             subject: identity.subject.clone(),
             consumer: false,
             // revoking the client revokes what was given out through it
-            credential: format!("client:{}", asked.client).into(),
+            credential: client.credential.as_str().into(),
             roles: identity.roles,
             groups: identity.groups,
             scopes,
@@ -290,23 +303,13 @@ impl Tokens {
             longest: millis(self.service.longest),
             most: self.service.most,
         };
-        let bound = Bound { client: &asked.client, redirect: &asked.redirect, challenge: &asked.challenge };
-        let code = self.accounts.issue_code(wanted, &bound, exchange.wall / 1_000_000).await;
+        let bound = Bound { client: &client.bound, redirect: &asked.redirect, challenge: &asked.challenge };
+        let code = self.accounts.issue_code(wanted, &bound, now).await;
         let code = code.map_err(|trouble: Trouble| Ended::away(trouble.to_string()))?;
         let subject = identity.subject.escape_debug();
         exchange.remark =
             Some(format!("`{subject}` logged in for the client `{}`", asked.client.escape_debug()).into());
         Ok(code)
-    }
-
-    /// What tokens are for, of what the client may have now.
-    fn scopes_of(&self, asked: &Asked) -> Result<Vec<String>, &'static str> {
-        let known = &self.may_ask(&asked.client, &asked.redirect)?.scopes;
-        match &asked.scopes {
-            None => Ok(known.clone()),
-            Some(wanted) if wanted.iter().all(|scope| known.contains(scope)) => Ok(wanted.clone()),
-            Some(_) => Err("the client may not have a scope any more that it asked for"),
-        }
     }
 
     /// Refuses a user of the provider who would share the permissions of a consumer or of a user who is known here, or whom no upstream

@@ -5,6 +5,7 @@ use daemun_accounts::{Bound, Code, Issued, Mint, Refusal, Token, Trouble};
 use daemun_pipeline::{Exchange, FieldId, Identity};
 use data_encoding::BASE64URL_NOPAD;
 
+use crate::tokens::clients::{Known, of_client};
 use crate::tokens::form::Form;
 use crate::tokens::login::{Purpose, ShownRefresh};
 use crate::tokens::{Refused, Tokens, millis};
@@ -14,17 +15,11 @@ const VERIFIER: std::ops::RangeInclusive<usize> = 43..=128;
 
 /// What a client shows for tokens.
 pub(in crate::tokens) struct Shown {
-    client: String,
+    client: Known,
     code: String,
     redirect: String,
     /// What its verifier comes to.
     challenge: String,
-}
-
-/// The client that a login was for; none of a login without a browser.
-pub(in crate::tokens) fn of_client(identity: &Identity) -> Option<&str> {
-    // a client that logs in for itself has no refresh token, and is a consumer
-    identity.credential.as_deref()?.strip_prefix("client:").filter(|_| identity.consumer.is_none())
 }
 
 impl Tokens {
@@ -50,31 +45,31 @@ impl Tokens {
         Ok(Shown { client, code: code.to_owned(), redirect: redirect.to_owned(), challenge })
     }
 
-    /// The id of the client that asks (RFC 6749, section 3.2.1).
-    fn client_of(&self, exchange: &Exchange, form: &Form, purpose: Purpose) -> Result<String, Refused> {
-        let named = form.get("client_id");
+    /// The client that asks (RFC 6749, section 3.2.1).
+    fn client_of(&self, exchange: &Exchange, form: &Form, purpose: Purpose) -> Result<Known, Refused> {
+        let (named, now) = (form.get("client_id"), exchange.wall / 1_000_000);
         let has_secret =
             exchange.request.head.get_id(FieldId::Authorization).is_some() || form.get("client_secret").is_some();
         if has_secret {
             let caller = self.by_client(exchange, form, purpose)?;
-            let id = caller.credential.strip_prefix("client:").unwrap_or(&caller.credential);
+            let id =
+                caller.credential.strip_prefix("client:").filter(|_| caller.consumer).unwrap_or(&caller.credential);
             if named.is_some_and(|named| named != id) {
                 return Err(Refused::malformed("`client_id` is not that of the client's credentials"));
             }
-            return match self.known_clients.value.find(id) {
-                // one of the store may have the id of another that is configured, and is none of those that have logins
-                Some(_) if caller.consumer => Ok(id.to_owned()),
-                Some(_) | None => Err(Refused::client("the client has no `redirect_uris`")),
+            // one of the store may have the id of another that is configured, and is not that one
+            let client = self.client(id, now).filter(|client| *client.credential == *caller.credential);
+            let client = client.ok_or_else(|| Refused::client("the client has no `redirect_uris`"))?;
+            return match client.refused {
+                Some(why) => Err(Refused::client(why)),
+                None => Ok(client),
             };
         }
         let id = named.ok_or_else(|| Refused::malformed("`client_id` is missing"))?;
-        match self.known_clients.value.find(id) {
+        match self.client(id, now) {
             Some(client) if client.is_confidential => Err(Refused::client("the client's secret is missing")),
-            Some(client) if self.known_clients.directory.is_cut_off(client.consumer) => {
-                Err(Refused::client("the client's consumer was disabled"))
-            }
-            Some(_) if self.accounts.is_void(&format!("client:{id}")) => Err(Refused::client("the client was revoked")),
-            Some(_) => Ok(id.to_owned()),
+            Some(Known { refused: Some(why), .. }) => Err(Refused::client(why)),
+            Some(client) => Ok(client),
             None => Err(Refused::client("there is no client of this id that has `redirect_uris`")),
         }
     }
@@ -91,15 +86,17 @@ impl Tokens {
         let mint = minting.as_ref().map(|minting| minting as &dyn Mint);
         let code = Code {
             text: &shown.code,
-            bound: Bound { client: &shown.client, redirect: &shown.redirect, challenge: &shown.challenge },
+            bound: Bound { client: &shown.client.bound, redirect: &shown.redirect, challenge: &shown.challenge },
             service: &self.name,
             lifetime: millis(self.service.code),
         };
-        let may = |identity: &Identity| self.let_in(&identity.subject).is_ok();
+        let may = |identity: &Identity| {
+            identity.credential.as_deref() == Some(&*shown.client.credential) && self.let_in(&identity.subject).is_ok()
+        };
         let given = self.accounts.redeem_by(mint, &code, may, lifetimes, self.service.most, now).await;
         match given {
             Ok((issued, identity)) => {
-                let client = shown.client.escape_debug();
+                let client = shown.client.id.escape_debug();
                 let remark = format!("tokens for `{}`, by a code of the client `{client}`", identity.subject);
                 exchange.remark = Some(remark.into());
                 Ok(issued)
@@ -128,14 +125,20 @@ impl Tokens {
         // of one that is not known nothing could be asked, and it may be known a moment later
         let unknown = || Refused::grant(Refusal::Unknown.as_str()).of_header(shown.in_head);
         let identity = known.map(|token| token.grant.identity()).ok_or_else(unknown)?;
-        let Some(id) = of_client(&identity) else { return Ok(()) };
-        let Some(client) = self.known_clients.value.find(id) else {
+        if of_client(&identity).is_none() {
+            return Ok(());
+        }
+        let Some(client) = self.client_of_login(&identity, exchange.wall / 1_000_000) else {
             return Err(Refused::grant("the client of the login is not there any more"));
         };
         let shows = form.get("client_id").is_some() || form.get("client_secret").is_some();
         let shows = shows || exchange.request.head.get_id(FieldId::Authorization).is_some();
-        if (client.is_confidential || shows) && self.client_of(exchange, form, Purpose::Tokens)? != id {
+        let is_other = |asks: Known| asks.credential != client.credential;
+        if (client.is_confidential || shows) && is_other(self.client_of(exchange, form, Purpose::Tokens)?) {
             return Err(Refused::grant("the refresh token is of another client"));
+        }
+        if let Some(why) = client.refused {
+            return Err(Refused::grant(why));
         }
         self.let_in(&identity.subject).map_err(Refused::grant)
     }

@@ -1,10 +1,10 @@
 //! What a client asks for that sends a browser here (RFC 6749, section 4.1.1; RFC 7636, section 4.3). Gives nothing out, and asks nobody.
 
-use daemun_pipeline::{Consumer, Exchange};
+use daemun_pipeline::Exchange;
 
 use super::pending::Asked;
 use crate::tokens::Tokens;
-use crate::tokens::clients::may_go_back;
+use crate::tokens::clients::{Known, may_go_back};
 
 /// Parameters of a query.
 const MOST: usize = 64;
@@ -70,13 +70,15 @@ impl Tokens {
         };
         let client = needed("client_id", "`client_id` is missing", "`client_id` stands twice")?;
         let redirect = needed("redirect_uri", "`redirect_uri` is missing", "`redirect_uri` stands twice")?;
-        let consumer = self.may_ask(client, redirect).map_err(|why| Bad::Page { detail: NO_CLIENT, why })?;
+        let known = self
+            .may_ask(client, redirect, exchange.wall / 1_000_000)
+            .map_err(|why| Bad::Page { detail: NO_CLIENT, why })?;
         // from here on the client is told itself what is wrong
         let state = query.one("state").ok().flatten();
         let state = state.filter(|state| {
             state.len() <= LONGEST_STATE && state.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
         });
-        match rest(&query, consumer) {
+        match rest(&query, &known) {
             Ok((challenge, scopes)) => Ok(Asked {
                 client: client.to_owned(),
                 redirect: redirect.to_owned(),
@@ -92,27 +94,22 @@ impl Tokens {
     }
 
     /// The client, if it may ask for a login and have the browser sent back there.
-    pub(super) fn may_ask(&self, client: &str, redirect: &str) -> Result<&Consumer, &'static str> {
-        let found = self.known_clients.value.find(client);
-        let consumer = found.and_then(|found| self.known_clients.directory.get(found.consumer));
-        let consumer = consumer.ok_or("there is no client of this id that has `redirect_uris`")?;
-        if found.is_some_and(|found| self.known_clients.directory.is_cut_off(found.consumer)) {
-            return Err("the client's consumer was disabled");
+    pub(super) fn may_ask(&self, client: &str, redirect: &str, now: u64) -> Result<Known, &'static str> {
+        let client = self.client(client, now).ok_or("there is no client of this id that has `redirect_uris`")?;
+        if let Some(why) = client.refused {
+            return Err(why);
         }
-        if self.accounts.is_void(&format!("client:{client}")) {
-            return Err("the client was revoked");
-        }
-        if !may_go_back(consumer, redirect) {
+        if !may_go_back(&client.redirect_uris, redirect) {
             return Err("the `redirect_uri` is none of the client's");
         }
-        Ok(consumer)
+        Ok(client)
     }
 }
 
 type Wrong = (&'static str, &'static str);
 
 /// Challenge and scopes, once all else is as it must be.
-fn rest(query: &Query, client: &Consumer) -> Result<(String, Option<Vec<String>>), Wrong> {
+fn rest(query: &Query, client: &Known) -> Result<(String, Option<Vec<String>>), Wrong> {
     let malformed = |why| ("invalid_request", why);
     let one = |name| query.one(name).map_err(|Twice| malformed("a parameter stands twice"));
     let state = one("state")?.unwrap_or_default();

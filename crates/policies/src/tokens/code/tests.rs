@@ -684,3 +684,5 @@ fn a_scope_that_was_taken_from_a_client_is_gone_from_what_it_is_given_next() {
     let (status, told) = ask(&token, "", &pairs(&refresh), 0);
     assert_eq!((status, &told["scope"]), (200, &json!("read")), "{told}");
 }
+
+mod stored;

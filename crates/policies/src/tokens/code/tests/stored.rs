@@ -1,0 +1,162 @@
+//! Clients that are held in the store.
+
+use super::*;
+
+const PARTNER: &str = "https://partner.example/cb";
+
+/// A consumer of the store that asks for logins.
+fn put(shop: &Shop, name: &str, disabled: bool) {
+    let consumer = Stored {
+        name: name.to_owned(),
+        redirect_uris: vec![PARTNER.to_owned()],
+        scopes: vec!["read".to_owned()],
+        disabled,
+        ..Stored::default()
+    };
+    wait(shop.accounts.put_consumer(consumer, NOW)).unwrap();
+}
+
+fn credential(id: &str, expires: Option<u64>, disabled: bool) -> Credential {
+    Credential {
+        id: id.to_owned(),
+        consumer: "partner".to_owned(),
+        kind: CredentialKind::Client,
+        digest: daemun_accounts::text::digest(b"a secret"),
+        label: String::new(),
+        created: NOW,
+        expires,
+        disabled,
+    }
+}
+
+fn give_secret(shop: &Shop, id: &str, disabled: bool) {
+    wait(shop.accounts.put_credential(credential(id, None, disabled), NOW)).unwrap();
+}
+
+/// A client's id and secret in a header.
+fn shows(id: &str) -> String {
+    format!("Authorization: Basic {}\r\n", BASE64.encode(format!("{id}:a+secret").as_bytes()))
+}
+
+fn refresh(told: &Value) -> Vec<(&str, &str)> {
+    vec![("grant_type", "refresh_token"), ("refresh_token", text_of(told, "refresh_token"))]
+}
+
+fn may_ask(shop: &Shop, client: &str) -> bool {
+    shop.authorize(&mut Browser::default(), &request(client, PARTNER)).status == 302
+}
+
+fn is_good(shop: &Shop, told: &Value) -> bool {
+    shop.accounts.check(text_of(told, "access_token").as_bytes(), "shop", NOW).is_ok()
+}
+
+#[test]
+fn a_client_of_the_store_without_a_secret_is_known_by_its_name_until_it_is_disabled() {
+    let shop = Shop::new();
+    assert!(!may_ask(&shop, "partner"));
+    put(&shop, "partner", false);
+    let got = shop.authorize(&mut Browser::default(), &request("partner", SPA));
+    assert_eq!((got.status, got.cause.as_str()), (400, "the `redirect_uri` is none of the client's"));
+    let got = shop.authorize(&mut Browser::default(), &(request("partner", PARTNER) + "&scope=write"));
+    assert_eq!(got.parameter("error"), "invalid_scope");
+    let code = shop.login("partner", PARTNER);
+    assert_eq!(shop.redeem("", &public(&code, PARTNER, "spa"), 0).1, "invalid_grant");
+    let (status, told) = shop.redeem("", &public(&code, PARTNER, "partner"), 0);
+    assert_eq!((status, &told["scope"]), (200, &json!("read")), "{told}");
+    assert_eq!(shop.redeem("", &[refresh(&told), vec![("client_id", "spa")]].concat(), 0).1, "invalid_grant");
+    let (status, told) = shop.redeem("", &[refresh(&told), vec![("client_id", "partner")]].concat(), 0);
+    assert_eq!(status, 200, "{told}");
+    let (code, mut browser) = (shop.login("partner", PARTNER), Browser::default());
+    let state = shop.begin(&mut browser, &request("partner", PARTNER));
+    assert!(is_good(&shop, &told));
+    put(&shop, "partner", true);
+    assert!(!is_good(&shop, &told) && !may_ask(&shop, "partner"));
+    let got = shop.back(&mut browser, &format!("code=abc&state={state}"));
+    assert_eq!((got.status, got.cause.as_str()), (400, "the client's consumer was disabled"));
+    assert_eq!(shop.redeem("", &public(&code, PARTNER, "partner"), 0), (401, json!("invalid_client")));
+    assert_eq!(shop.redeem("", &refresh(&told), 0).1, "invalid_grant");
+    put(&shop, "partner", false);
+    assert!(may_ask(&shop, "partner") && !is_good(&shop, &told));
+    assert_eq!(shop.redeem("", &refresh(&told), 0).1, "invalid_grant");
+}
+
+#[test]
+fn a_client_of_the_store_with_a_secret_is_known_by_the_ids_of_its_secrets_alone_and_shows_them() {
+    let shop = Shop::new();
+    put(&shop, "partner", false);
+    let code = shop.login("partner", PARTNER);
+    for id in ["one", "two"] {
+        give_secret(&shop, id, false);
+    }
+    assert_eq!(shop.redeem("", &public(&code, PARTNER, "partner"), 0), (401, json!("invalid_client")));
+    assert!(!may_ask(&shop, "partner"), "it has secrets");
+    let code = shop.login("one", PARTNER);
+    assert_eq!(shop.redeem("", &public(&code, PARTNER, "one"), 0), (401, json!("invalid_client")));
+    assert_eq!(shop.redeem(&shows("two"), &form(&code, PARTNER), 0).1, "invalid_grant");
+    let (status, told) = shop.redeem(&shows("one"), &form(&code, PARTNER), 0);
+    assert_eq!(status, 200, "{told}");
+    let nameless = [refresh(&told), vec![("client_id", "one")]].concat();
+    assert_eq!(shop.redeem("", &nameless, 0), (401, json!("invalid_client")));
+    assert_eq!(shop.redeem(&shows("two"), &refresh(&told), 0).1, "invalid_grant");
+    let (status, told) = shop.redeem(&shows("one"), &refresh(&told), 0);
+    assert_eq!(status, 200, "{told}");
+    let (_, other) = shop.redeem(&shows("two"), &form(&shop.login("two", PARTNER), PARTNER), 0);
+    let late = shop.login("one", PARTNER);
+    give_secret(&shop, "one", true);
+    assert!(!is_good(&shop, &told) && is_good(&shop, &other));
+    assert!(!may_ask(&shop, "one") && may_ask(&shop, "two"));
+    assert_eq!(shop.redeem(&shows("one"), &form(&late, PARTNER), 0), (401, json!("invalid_client")));
+    wait(shop.accounts.revoke(&Revoked::Credential("two".to_owned()), None, NOW)).unwrap();
+    assert!(!is_good(&shop, &other));
+    wait(shop.accounts.put_credential(credential("one", Some(NOW), false), NOW)).unwrap();
+    for nobody in ["partner", "one", "two"] {
+        assert!(!may_ask(&shop, nobody), "{nobody}");
+    }
+}
+
+#[test]
+fn what_the_configuration_has_is_never_a_client_of_the_store() {
+    let mut shop = Shop::new();
+    let names = ["partner", "spa", "plain", "web-shop"];
+    names.iter().for_each(|name| put(&shop, name, false));
+    give_secret(&shop, "web", false);
+    for id in ["spa", "plain", "web-shop", "web", "partner"] {
+        assert!(!may_ask(&shop, id), "{id}");
+    }
+    // of the same id and address, one after the other
+    give_secret(&shop, "later", false);
+    let both = vec!["https://partner.example/cb".to_owned()];
+    let (code, (_, told)) =
+        (shop.login("later", PARTNER), shop.redeem(&shows("later"), &form(&shop.login("later", PARTNER), PARTNER), 0));
+    let own = Consumer {
+        basic: vec![basic("later", "another secret")],
+        redirect_uris: both,
+        scopes: vec!["read".to_owned()],
+        ..consumer("later-shop", &[], &[])
+    };
+    shop.bed.bench.directory = Arc::new(Directory::new([clients(), vec![own]].concat()));
+    let token = shop.bed.bench.build("tokens: shop").unwrap();
+    let header = format!("Authorization: Basic {}\r\n", BASE64.encode(b"later:another+secret"));
+    for (fields, is_file) in [(header.as_str(), true), (shows("later").as_str(), false)] {
+        let (status, why) = ask(&token, fields, &pairs(&form(&code, PARTNER)), 0);
+        assert!(status >= 400, "{why} {is_file}");
+        let (status, why) = ask(&token, fields, &pairs(&refresh(&told)), 0);
+        assert!(status >= 400, "{why} {is_file}");
+    }
+    assert_eq!(shop.redeem(&shows("later"), &refresh(&told), 0).0, 200, "where the configuration does not have it");
+}
+
+#[test]
+fn a_scope_that_was_taken_from_a_client_of_the_store_is_gone_from_what_it_is_given_next() {
+    let shop = Shop::new();
+    put(&shop, "partner", false);
+    give_secret(&shop, "one", false);
+    let (status, told) = shop.redeem(&shows("one"), &form(&shop.login("one", PARTNER), PARTNER), 0);
+    assert_eq!(status, 200, "{told}");
+    let scopes = shop.accounts.check(text_of(&told, "access_token").as_bytes(), "shop", NOW).unwrap();
+    assert_eq!((&*scopes.subject, scopes.credential.as_deref()), ("ann", Some("one")));
+    let none = Stored { scopes: Vec::new(), ..shop.accounts.consumer("partner").unwrap() };
+    wait(shop.accounts.put_consumer(none, NOW)).unwrap();
+    let (status, told) = shop.redeem(&shows("one"), &refresh(&told), 0);
+    assert_eq!((status, told.get("scope")), (200, None), "what was taken from the client is gone: {told}");
+}
