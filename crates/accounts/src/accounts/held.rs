@@ -172,7 +172,7 @@ impl Accounts {
         let used = || self.held(&credential.id).map_or(0, |held| held.used.load(Ordering::Relaxed));
         let mut changes = vec![Change::Credential(credential.clone())];
         let first = credential.kind == CredentialKind::Client && !consumer.had_secret;
-        let confidential = first.then(|| Consumer { had_secret: true, ..consumer });
+        let confidential = first.then_some(Consumer { had_secret: true, ..consumer });
         changes.extend(confidential.clone().map(Change::Consumer));
         if credential.disabled {
             let before = self.behind_all(now);

@@ -8,6 +8,7 @@ use super::credentials::KeyId;
 use super::edge::ListenerProxyText;
 use super::policies::unknown_policy;
 use super::route::{AuthenticateText, RouteText};
+use super::tokens::StoreText;
 use super::{Root, UnderscoresText};
 use crate::decode::{Decoder, Name, OrOff};
 use crate::diagnostic::{
@@ -451,7 +452,9 @@ fn clients(root: &Root, cx: &mut Decoder<'_>) {
         }
     }
     let are_whole = root.consumers.iter().all(|consumer| consumer.sound);
-    for (name, _) in services.filter(|_| clients.is_empty() && are_whole) {
+    // others are made over the admin listener, and a file may have them already
+    let may_be_held = root.admin.is_some() || !root.store.as_ref().is_some_and(StoreText::is_memory);
+    for (name, _) in services.filter(|_| clients.is_empty() && are_whole && !may_be_held) {
         let message = "no consumer has `redirect_uris`, so no client can ask for a login";
         let found =
             Diagnostic::warning(NO_CREDENTIALS, name.at, message).path(format!("tokens.{}.grants", name.value.0));

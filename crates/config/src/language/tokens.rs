@@ -27,6 +27,13 @@ pub(super) struct StoreText {
     file: Option<StoreFileText>,
 }
 
+impl StoreText {
+    /// Whether all in it ends with the process.
+    pub(super) fn is_memory(&self) -> bool {
+        self.file.is_none()
+    }
+}
+
 settings! {
     /// The embedded store: a file of SQLite.
     struct StoreFileText {

@@ -107,6 +107,11 @@ fn what_is_never_used_is_told() {
            [https://app.example.com/callback]` at a consumer",
         ],
     );
+    for held in ["store: { path: daemun.db }", "store: memory\nadmin: { bind: \"127.0.0.1:9900\" }"] {
+        let route = ROUTE.replace("store: memory", held);
+        let service = format!("grants: [authorization_code], refresh: off, {ISSUER}, {}", provider(""));
+        finds(&format!("{route}tokens: {{ shop: {{ {service} }} }}"), &[]);
+    }
 }
 
 /// The findings of consumers beside a service for them.

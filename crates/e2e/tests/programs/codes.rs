@@ -2,7 +2,8 @@
 //! a gateway ends.
 
 use daemun_e2e::gateway::{Folder, run_command};
-use daemun_e2e::{Gateway, Response, poll};
+use daemun_e2e::{Client, Gateway, Response, poll};
+use data_encoding::BASE64;
 use serde_json::Value;
 
 use crate::login::{Surfer, absolute, parameter};
@@ -17,8 +18,12 @@ const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 fn begins() -> String {
+    begins_for("shop-spa")
+}
+
+fn begins_for(client: &str) -> String {
     format!(
-        "{SITE}/authorize?response_type=code&client_id=shop-spa&redirect_uri={BACK}&state=s1&code_challenge={CHALLENGE}&\
+        "{SITE}/authorize?response_type=code&client_id={client}&redirect_uri={BACK}&state=s1&code_challenge={CHALLENGE}&\
          code_challenge_method=S256"
     )
 }
@@ -39,7 +44,11 @@ fn until(surfer: &mut Surfer, method: &str, url: &str, form: &str, stop: &str) -
 
 /// Logs in at the provider, up to an address that begins so.
 fn login(surfer: &mut Surfer, stop: &str) -> String {
-    let mut at = until(surfer, "GET", &begins(), "", stop);
+    login_from(surfer, &begins(), stop)
+}
+
+fn login_from(surfer: &mut Surfer, begins: &str, stop: &str) -> String {
+    let mut at = until(surfer, "GET", begins, "", stop);
     for form in ["prompt=login&login=ann&password=any", "prompt=consent"] {
         let text = at.1.as_ref().unwrap().text();
         let action = text.split("action=\"").nth(1).and_then(|rest| rest.split('"').next());
@@ -54,8 +63,13 @@ fn redeem(gateway: &Gateway, code: &str) -> Response {
     let form = format!(
         "grant_type=authorization_code&client_id=shop-spa&redirect_uri={BACK}&code_verifier={VERIFIER}&code={code}"
     );
+    ask(gateway, "", &form)
+}
+
+/// Asks for tokens, with more fields.
+fn ask(gateway: &Gateway, fields: &str, form: &str) -> Response {
     gateway.connect().call(format!(
-        "POST /auth HTTP/1.1\r\nHost: shop.example\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+        "POST /auth HTTP/1.1\r\nHost: shop.example\r\n{fields}Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
         form.len()
     ))
 }
@@ -98,6 +112,55 @@ fn a_code_is_good_once_for_all_processes_with_its_store_and_after_they_ended() {
     // one that was not used outlives the process that gave it out
     drop(first);
     assert_eq!(redeem(&third, &other).status, 200);
+}
+
+/// Sends JSON to the admin listener.
+fn admin(gateway: &Gateway, line: &str, body: &str) -> (u16, Value) {
+    let (host, length) = (gateway.admin_address(), body.len());
+    let fields = format!("Host: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}");
+    let answer = Client::connect(host).call(format!("{line} HTTP/1.1\r\n{fields}\r\n\r\n{body}"));
+    (answer.status, answer.json())
+}
+
+#[test]
+fn a_client_made_over_the_admin_listener_has_users_log_in_until_its_consumer_is_disabled() {
+    if !all_there(&["node"], &["oidc-provider"]) {
+        return;
+    }
+    let provider = Provider::start();
+    let store = "{ path: daemun.db, key: 0123456789abcdef0123456789abcdef }";
+    let yaml = format!("{}admin: {{ bind: 127.0.0.1:0 }}\n", with_logins(&provider, SITE, store));
+    let gateway = Gateway::start(&yaml);
+    let mut surfer = Surfer::at(&gateway);
+    assert_eq!(surfer.ask("GET", &begins_for("portal-web"), "").status, 400, "it is not made yet");
+    let says = format!(r#"{{"redirect_uris": ["{BACK}"], "scopes": ["read"]}}"#);
+    let (status, told) = admin(&gateway, "PUT /consumers/portal", &says);
+    assert_eq!((status, told["redirect_uris"][0].as_str()), (201, Some(BACK)), "{told}");
+    let client = r#"{"kind": "client", "client_id": "portal-web"}"#;
+    let (status, told) = admin(&gateway, "POST /consumers/portal/credentials", client);
+    assert_eq!(status, 201, "{told}");
+    let secret = told["client_secret"].as_str().unwrap().to_owned();
+    let code = |url: &str| parameter(url, "code").to_owned();
+    let first = code(&login_from(&mut surfer, &begins_for("portal-web"), BACK));
+    let form =
+        |code: &str| format!("grant_type=authorization_code&redirect_uri={BACK}&code_verifier={VERIFIER}&code={code}");
+    let login = BASE64.encode(format!("portal-web:{secret}").as_bytes());
+    let shown = format!("Authorization: Basic {login}\r\n");
+    let nameless = ask(&gateway, "", &format!("{}&client_id=portal-web", form(&first)));
+    assert_eq!((nameless.status, nameless.json()["error"].as_str()), (401, Some("invalid_client")));
+    let told = ask(&gateway, &shown, &form(&first));
+    assert_eq!((told.status, told.json()["scope"].as_str()), (200, Some("read")), "{}", told.text());
+    let refresh =
+        |told: &Value| format!("grant_type=refresh_token&refresh_token={}", told["refresh_token"].as_str().unwrap());
+    let next = ask(&gateway, &shown, &refresh(&told.json()));
+    assert_eq!(next.status, 200, "{}", next.text());
+    assert_eq!(items(&gateway, &next.json()), 200);
+    let late = code(&until(&mut surfer, "GET", &begins_for("portal-web"), "", BACK).0);
+    assert_eq!(admin(&gateway, "PUT /consumers/portal", r#"{"disabled": true}"#).0, 200);
+    assert_eq!(surfer.ask("GET", &begins_for("portal-web"), "").status, 400);
+    assert_eq!(ask(&gateway, &shown, &form(&late)).status, 401);
+    assert!(matches!(ask(&gateway, &shown, &refresh(&next.json())).status, 400 | 401));
+    assert_eq!(items(&gateway, &next.json()), 401);
 }
 
 #[test]

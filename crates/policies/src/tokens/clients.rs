@@ -26,7 +26,7 @@ impl Clients {
         for (_, consumer) in directory.iter() {
             let disabled = consumer.terms.keys().filter_map(|name| match name {
                 CredentialName::Basic(username) => Some(username),
-                _ => None,
+                CredentialName::Key(_) | CredentialName::Signer(_) | CredentialName::Certificate(..) => None,
             });
             let usernames = consumer.basic.iter().map(|login| &login.username);
             for username in usernames.chain(disabled) {
