@@ -20,11 +20,11 @@ const ALERT: Duration = Duration::from_millis(5);
 const ALERT_TURNS: u32 = 2_000;
 /// What is forgotten at once at least and at most, and the time between two goes, milliseconds. Little, since calls on the same core wait
 /// meanwhile.
-const LEAST: usize = 128;
+const LEAST: usize = 32;
 const MOST: usize = 4_000;
 const FORGET_EVERY: u64 = 1_000;
 /// The time between two goes while more is due: short enough to keep up, long enough to leave others most of a processor.
-const MORE: Duration = Duration::from_millis(4);
+const MORE: Duration = Duration::from_millis(2);
 
 /// What comes of what is asked.
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
