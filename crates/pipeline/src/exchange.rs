@@ -44,6 +44,20 @@ impl Span {
         self.start as usize
     }
 
+    /// The same piece of what was appended to a buffer behind so many bytes; heads are far smaller than 4 GiB.
+    #[must_use]
+    #[inline]
+    pub(crate) fn behind(self, bytes: Span) -> Span {
+        Span { start: self.start.wrapping_add(bytes.start), end: self.end.wrapping_add(bytes.start) }
+    }
+
+    /// What stands right before it: of so many bytes all but the last few.
+    #[must_use]
+    #[inline]
+    pub(crate) fn before(self, bytes: usize, but: usize) -> Span {
+        Span { start: self.start.wrapping_sub(bytes as u32), end: self.start.wrapping_sub(but as u32) }
+    }
+
     /// Length in bytes.
     #[must_use]
     pub fn len(self) -> usize {

@@ -314,7 +314,7 @@ impl Head {
     #[inline]
     pub fn tell(&mut self, lead: &str, value: &[u8]) -> Span {
         self.buf.reserve(lead.len() + value.len() + 2);
-        let lead = self.store(lead.as_bytes());
+        self.store(lead.as_bytes());
         let value = self.store(value);
         self.buf.extend_from_slice(b"\r\n");
         self.tell_stored(lead, value);
@@ -323,8 +323,8 @@ impl Head {
 
     /// The same where the line stands in the buffer already.
     #[inline]
-    pub(crate) fn tell_stored(&mut self, lead: Span, value: Span) {
-        let name = Span::new(lead.start(), lead.range().end.saturating_sub(SEPARATOR));
+    pub(crate) fn tell_stored(&mut self, lead: &str, value: Span) {
+        let name = value.before(lead.len(), SEPARATOR);
         self.fields.push(Field { name, value, id: FieldId::Identity, removed: false });
     }
 
@@ -344,7 +344,7 @@ impl Head {
             return self.buf.truncate(start);
         }
         self.buf.extend_from_slice(b"\r\n");
-        self.tell_stored(Span::new(start, from), value);
+        self.tell_stored(lead, value);
     }
 
     /// Fields that were not removed: recognised name, name, value.

@@ -133,18 +133,14 @@ impl Identity {
     #[inline]
     pub fn tell(&self, head: &mut Head) -> Span {
         let told = self.told();
-        let start = head.store(&told.lines).start();
+        let stored = head.store(&told.lines);
         let mut name = Span::default();
-        for (lead, value) in [(CONSUMER_NAME, told.subject), (CONSUMER_ROLES, told.roles)] {
-            if value.is_empty() {
-                continue;
-            }
-            let value = Span::new(start + value.start(), start + value.range().end);
-            let begin = value.start().saturating_sub(lead.len());
-            head.tell_stored(Span::new(begin, begin + lead.len()), value);
-            if name.is_empty() {
-                name = value;
-            }
+        if !told.subject.is_empty() {
+            name = told.subject.behind(stored);
+            head.tell_stored(CONSUMER_NAME, name);
+        }
+        if !told.roles.is_empty() {
+            head.tell_stored(CONSUMER_ROLES, told.roles.behind(stored));
         }
         name
     }

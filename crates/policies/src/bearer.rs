@@ -155,7 +155,8 @@ impl Places {
     }
 
     /// The one token of a request.
-    #[inline]
+    // what it gives would go through memory otherwise
+    #[inline(always)]
     pub(crate) fn find<'r>(&self, request: &'r Request) -> Result<Cow<'r, [u8]>, Absent> {
         let [Place::Bearer] = &*self.list else { return self.find_anywhere(request) };
         let mut found = None;
@@ -168,6 +169,7 @@ impl Places {
         found.filter(|token| !token.is_empty()).map(Cow::Borrowed).ok_or(Absent::None)
     }
 
+    #[inline(never)]
     fn find_anywhere<'r>(&self, request: &'r Request) -> Result<Cow<'r, [u8]>, Absent> {
         let mut found: Option<Cow<'r, [u8]>> = None;
         let mut take = |token: Cow<'r, [u8]>| match found.replace(token) {

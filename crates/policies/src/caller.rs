@@ -51,13 +51,11 @@ pub(crate) fn agrees(exchange: &Exchange, consumer: ConsumerId) -> bool {
 /// the configuration without being said to be one: it would be taken for that one wherever callers are told by name. The request is then to be
 /// refused.
 pub(crate) fn note_identity(exchange: &mut Exchange, identity: &Arc<Identity>) -> bool {
-    // the roles that were told before are those of the consumer, which stay, and of the identity, which this one takes the place of
-    let same_roles = exchange.identity.as_ref().map_or(&[][..], |known| &known.roles) == identity.roles;
-    note_anew(exchange, identity, !same_roles)
+    note_as(exchange, identity, false)
 }
 
-/// The same; `anew` is whether what the upstream was told of the same caller is not what it is to be told.
-fn note_anew(exchange: &mut Exchange, identity: &Arc<Identity>, anew: bool) -> bool {
+/// The same; `anew` is whether what the upstream was told of the same caller is not what it is to be told, whatever the roles.
+fn note_as(exchange: &mut Exchange, identity: &Arc<Identity>, anew: bool) -> bool {
     let is_same = |known: &Arc<Identity>| known.subject == identity.subject && known.consumer == identity.consumer;
     if exchange.identity.as_ref().is_some_and(|known| !is_same(known)) {
         return false;
@@ -72,7 +70,9 @@ fn note_anew(exchange: &mut Exchange, identity: &Arc<Identity>, anew: bool) -> b
     if consumer.is_none() && (named.is_some() || !identity.is_sendable()) {
         return false;
     }
-    if told && !anew && exchange.consumer == consumer {
+    // the roles that were told before are those of the consumer, which stay, and of the identity, which this one takes the place of
+    let same_roles = || exchange.identity.as_ref().map_or(&[][..], |known| &known.roles) == identity.roles;
+    if told && !anew && exchange.consumer == consumer && same_roles() {
         exchange.identity = Some(Arc::clone(identity));
         return true;
     }
@@ -131,7 +131,7 @@ fn join(exchange: &mut Exchange, consumer: ConsumerId) {
     if let Some(identity) = exchange.identity.take() {
         // so far it was told by the name of the identity
         exchange.consumer_text = Span::default();
-        note_anew(exchange, &identity, true);
+        note_as(exchange, &identity, true);
     }
 }
 

@@ -30,7 +30,11 @@ pub(crate) fn read_object(text: &[u8]) -> Option<Map<String, Value>> {
 
 /// Reads one object as [`read_object`] does, without taking a copy of what it says.
 pub(crate) fn read_members(text: &[u8]) -> Option<Members<'_>> {
-    let text = std::str::from_utf8(text).ok()?;
+    members_of(std::str::from_utf8(text).ok()?)
+}
+
+/// The same of what is known to be text.
+pub(crate) fn members_of(text: &str) -> Option<Members<'_>> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = Borrowing(DEEPEST).deserialize(&mut reader).ok()?;
     reader.end().ok()?;

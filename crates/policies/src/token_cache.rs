@@ -80,8 +80,8 @@ impl TokenCache {
         let first = self.first(tag);
         let free = |at: &usize| {
             let of = self.tags.get(*at).map_or(0, |tag| tag.load(Ordering::Relaxed));
-            let entry = self.entries.get(*at).and_then(|entry| entry.load_full());
-            of == tag || entry.is_none_or(|entry| !entry.span.holds(now))
+            let holds = |entry: &ArcSwapOption<Entry>| entry.load().as_ref().is_some_and(|entry| entry.span.holds(now));
+            of == 0 || of == tag || !self.entries.get(*at).is_some_and(holds)
         };
         // bits of the hash that its place does not depend on
         let at = (first..first + WAYS).find(free).unwrap_or(first + (tag >> 62) as usize);

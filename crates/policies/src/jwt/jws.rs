@@ -1,7 +1,10 @@
 //! A signed token in its compact form, taken apart (RFC 7515): what it says is not believed before its signature was verified. Knows no
 //! key and no claim.
 
-use data_encoding::BASE64URL_NOPAD;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::algorithm::Algorithm;
 use crate::strict_json::{Json, read_members};
@@ -55,7 +58,9 @@ pub struct Header {
 #[derive(Clone, Debug)]
 pub struct Jws<'t> {
     /// Its header.
-    pub header: Header,
+    pub header: Arc<Header>,
+    /// The same as it is written.
+    pub written_header: &'t [u8],
     /// What the signature is over.
     pub signed: &'t [u8],
     /// The payload, decoded.
@@ -70,6 +75,14 @@ impl<'t> Jws<'t> {
     /// # Errors
     /// When it is malformed.
     pub fn parse(text: &'t [u8]) -> Result<Jws<'t>, Malformed> {
+        Jws::parse_with(text, |_| None)
+    }
+
+    /// The same; `known` gives what a header says that was read before.
+    pub(super) fn parse_with(
+        text: &'t [u8],
+        known: impl Fn(&[u8]) -> Option<Arc<Header>>,
+    ) -> Result<Jws<'t>, Malformed> {
         let mut points = memchr::memchr_iter(b'.', text);
         let (Some(first), Some(second), None) = (points.next(), points.next(), points.next()) else {
             return Err(Malformed::Parts);
@@ -80,14 +93,18 @@ impl<'t> Jws<'t> {
         if header.len() > LONGEST_HEADER {
             return Err(Malformed::Header);
         }
-        let header = Header::read(&decoded(header)?)?;
-        Ok(Jws { header, signed, payload: decoded(payload)?, signature: decoded(signature)? })
+        let read = match known(header) {
+            Some(known) => known,
+            None => Arc::new(Header::read(&decoded(header)?)?),
+        };
+        let (payload, signature) = (decoded(payload)?, decoded(signature)?);
+        Ok(Jws { header: read, written_header: header, signed, payload, signature })
     }
 }
 
 /// Base64url without padding, and no other spelling of the same bytes (RFC 4648, sections 3.5 and 5).
 pub(super) fn decoded(part: &[u8]) -> Result<Vec<u8>, Malformed> {
-    BASE64URL_NOPAD.decode(part).map_err(|_| Malformed::Parts)
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| Malformed::Parts)
 }
 
 impl Header {

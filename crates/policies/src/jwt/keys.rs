@@ -2,8 +2,8 @@
 //! is the key's to say and never the token's. Knows no token's claims and no network.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
@@ -15,7 +15,7 @@ use webpki::EndEntityCert;
 
 use super::algorithm::{Algorithm, Family};
 use super::der;
-use super::jws::{Jws, decoded};
+use super::jws::{Header, Jws, decoded};
 use crate::strict_json::read_object;
 
 /// Keys that one set may have.
@@ -55,6 +55,8 @@ pub struct Key {
     /// Over everything that matters, to know the key again.
     print: [u8; 32],
     serial: u64,
+    /// The header of the first token that was genuine by it, as written and as read: most issuers write one only.
+    header: OnceLock<(Box<[u8]>, Arc<Header>)>,
 }
 
 enum Verifier {
@@ -83,7 +85,8 @@ impl Key {
         }
         let print = digest(&SHA256, &all).as_ref().try_into().unwrap_or_default();
         let is_secret = verifiers.iter().any(|(_, verifier)| matches!(verifier, Verifier::Secret(_)));
-        Ok(Key { kid, verifiers, is_secret, print, serial: NEXT.fetch_add(1, Ordering::Relaxed) })
+        let serial = NEXT.fetch_add(1, Ordering::Relaxed);
+        Ok(Key { kid, verifiers, is_secret, print, serial, header: OnceLock::new() })
     }
 
     /// A shared secret. The algorithms are those of `allowed` that it is long enough for.
@@ -218,6 +221,11 @@ impl Key {
     /// Which one it is, as long as the process runs; a key that is fetched again stays the same.
     pub(crate) fn serial(&self) -> u64 {
         self.serial
+    }
+
+    /// Remembers the header of a token that is genuine by it, if it is the first.
+    pub(super) fn remember_header(&self, token: &Jws<'_>) {
+        self.header.get_or_init(|| (token.written_header.into(), Arc::clone(&token.header)));
     }
 
     fn verifier(&self, algorithm: Algorithm) -> Option<&Verifier> {
@@ -429,6 +437,12 @@ impl KeySet {
     #[inline]
     pub(super) fn holds(&self, serial: u64) -> bool {
         self.keys.iter().any(|key| key.serial == serial)
+    }
+
+    /// What a header says that one of them remembers.
+    pub(super) fn header(&self, written: &[u8]) -> Option<Arc<Header>> {
+        let mut known = self.keys.iter().filter_map(|key| key.header.get());
+        known.find(|(text, _)| **text == *written).map(|(_, header)| Arc::clone(header))
     }
 
     /// How many there are.

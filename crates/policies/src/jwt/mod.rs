@@ -215,6 +215,7 @@ impl Policy for Jwt {
 }
 
 impl Jwt {
+    #[inline]
     fn identify(&self, exchange: &Exchange, remember: bool) -> Result<Arc<Identity>, Denied> {
         let token = self.places.find(&exchange.request).map_err(Denied::Absent)?;
         if let Some(known) = self.verifier.remembered(&token, exchange.wall) {

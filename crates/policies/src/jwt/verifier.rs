@@ -10,7 +10,7 @@ use super::jws::{Jws, Malformed};
 use super::keys::{KeySet, Unverified};
 use super::remote::Remote;
 use crate::claims::{Rules, Telling, Unfit};
-use crate::strict_json::{Members, read_members, read_object};
+use crate::strict_json::{Members, members_of, read_members, read_object};
 use crate::token_cache::TokenCache;
 
 /// Where keys come from.
@@ -82,9 +82,10 @@ impl Verifier {
     ///
     /// # Errors
     /// Why it is not taken.
+    #[inline(never)]
     pub(crate) fn verify(&self, token: &[u8], now: u64, remember: bool) -> Result<Arc<Identity>, Refused> {
         let (payload, key) = self.proven(token, now)?;
-        let claims = read_members(payload.as_bytes()).ok_or(Refused::Payload)?;
+        let claims = members_of(&payload).ok_or(Refused::Payload)?;
         let span = self.rules.check(&claims, now).map_err(Refused::Unfit)?;
         let bearer = self.telling.bearer(&claims).map_err(Refused::Unfit)?;
         let identity = Arc::new(Identity { claims: Claims::of_text(payload.into()), ..bearer });
@@ -110,21 +111,25 @@ impl Verifier {
         if token.len() > self.max_size {
             return Err(Refused::TooLong);
         }
-        let jws = Jws::parse(token).map_err(Refused::Malformed)?;
+        let published;
+        let keys = match &self.keys {
+            Keys::Given(keys) => Some(&**keys),
+            Keys::Published(remote) => {
+                published = remote.keys();
+                published.as_deref()
+            }
+        };
+        let known = |written: &[u8]| keys?.header(written);
+        let jws = Jws::parse_with(token, known).map_err(Refused::Malformed)?;
         let fits = |typ: &String| self.types.contains(typ);
         if jws.header.typ.as_ref().is_some_and(|typ| !fits(typ)) {
             return Err(Refused::Type);
         }
-        let published;
-        let keys = match &self.keys {
-            Keys::Given(keys) => &**keys,
-            Keys::Published(remote) => {
-                published = remote.keys();
-                published.as_deref().ok_or(Refused::NoKeys)?
+        let key = match keys.ok_or(Refused::NoKeys)?.verify(&jws) {
+            Ok(key) => {
+                key.remember_header(&jws);
+                key.serial()
             }
-        };
-        let key = match keys.verify(&jws) {
-            Ok(key) => key.serial(),
             Err(Unverified::UnknownKey) => return Err(self.of_unknown_key(&jws, now)),
             Err(why) => return Err(Refused::Unverified(why)),
         };
