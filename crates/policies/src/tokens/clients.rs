@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use daemun_accounts::consumer::Held;
 use daemun_accounts::{Accounts, Consumer as Stored};
 use daemun_config::model::CredentialName;
 use daemun_pipeline::{ConsumerId, Directory, Identity};
@@ -105,6 +106,13 @@ impl Tokens {
             scopes: consumer.scopes.clone(),
             refused,
         })
+    }
+
+    /// Whether the configuration has a client's id, or the name of its consumer: that is the configuration's alone, and what a client of the
+    /// store had before is good for nothing.
+    pub(super) fn is_of_file(&self, id: &str, held: &Held) -> bool {
+        let (known, directory) = (&self.known_clients.value, &self.known_clients.directory);
+        known.has(id) || directory.find(id).is_some() || directory.find(&held.credential.consumer).is_some()
     }
 
     /// The client that a login was for, if it is still there and the same.

@@ -542,7 +542,7 @@ impl Tokens {
         if !login::is_still_declared(&self.keys.directory, &held, now) || self.has_lost_name(&held) {
             return Err(Refusal::Revoked.into());
         }
-        let asked = form.get("scope").map(|scopes| scopes.split_ascii_whitespace().map(str::to_owned).collect());
+        let asked = form.get("scope").map(login::words);
         let left = self.scopes_left(&held, now);
         let now_is = match users::as_of_now(Some(&self.keys.directory), &held) {
             Now::Same => left.is_some().then(|| Identity::clone(&held)),
@@ -649,7 +649,8 @@ impl Tokens {
         let good = token.filter(|token| {
             let unused = token.kind == Kind::Access || !token.is_spent();
             let good = unused && self.accounts.judge(token, token.kind, &self.name, now).is_ok();
-            good && !self.is_gone(&token.identity(), now)
+            let identity = token.identity();
+            good && !self.is_gone(&identity, now) && !(token.kind == Kind::Refresh && self.is_over(&identity, now))
         });
         let Some(token) = good else { return answer(&json!({ "active": false })) };
         let identity = token.identity();
@@ -679,10 +680,12 @@ impl Tokens {
         answer(&Value::Object(told))
     }
 
-    /// Whether a consumer or user of the configuration whom tokens were given to is let in no more.
+    /// Whether whoever tokens were given to is let in no more: a consumer or user of the configuration that is gone, or one whose name is a
+    /// consumer's now.
     fn is_gone(&self, identity: &Identity, now: u64) -> bool {
         let directory = &self.keys.directory;
         !login::is_still_declared(directory, identity, now)
+            || self.has_lost_name(identity)
             || matches!(users::as_of_now(Some(directory), identity), Now::Gone)
     }
 
