@@ -356,6 +356,20 @@ impl Tokens {
         Err(Refused::client("the client is not known, its secret is another, or it is not good any more"))
     }
 
+    /// The client that asks for a revocation, where nobody else is known to and an id and a secret are shown (RFC 7009, section 2.1).
+    pub(super) fn revoker(
+        &self,
+        exchange: &Exchange,
+        form: &Form,
+        purpose: Purpose,
+    ) -> Result<Option<Caller>, Refused> {
+        let in_head = !matches!(presented::find(&exchange.request.head, |_, _| ()), Err(presented::Absent::None));
+        if exchange.is_proven() || !in_head && form.get("client_secret").is_none() {
+            return Ok(None);
+        }
+        self.by_client(exchange, form, purpose).map(Some)
+    }
+
     fn by_refresh_token(&self, exchange: &Exchange, form: &Form) -> Result<ShownRefresh, Refused> {
         let in_head = self.service.refresh_header.as_deref().and_then(|name| {
             let mut values = exchange.request.head.values(name);

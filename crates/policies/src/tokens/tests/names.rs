@@ -142,3 +142,30 @@ fn a_scope_that_is_named_twice_is_given_once() {
     with(&mut bench, Some(twice));
     assert_eq!(token(&bench.build("tokens: shop").unwrap(), "X-Api-Key: the-key-of-twice\r\n", "")["scope"], "read");
 }
+
+#[test]
+fn a_client_revokes_its_own_tokens_with_its_secret_and_guesses_are_counted_there() {
+    let (bench, accounts) = with_payments();
+    let (gives, chain) =
+        (bench.build("tokens: shop").unwrap(), bench.build("tokens: { service: shop, endpoint: revoke }").unwrap());
+    let own = "grant_type=client_credentials&client_id=shop&client_secret=a+secret%3Aof+two";
+    let (of_store, of_file) = (token(&gives, "", WEB), token(&gives, "", own));
+    let revoke = |told: &Value, client: &str| {
+        let text = text_of(told, "access_token");
+        let status = ask(&chain, "", &format!("token={text}&{client}"), 0).0;
+        (status, accounts.check(text.as_bytes(), "shop", NOW).is_ok())
+    };
+    assert_eq!((revoke(&of_store, own), revoke(&of_file, WEB)), ((200, true), (200, true)));
+    assert_eq!((revoke(&of_store, WEB), revoke(&of_file, own)), ((200, false), (200, false)));
+    let told = token(&gives, "", WEB);
+    let wrong = "client_id=billing-web&client_secret=wrong";
+    let explained = |login: &str| {
+        let field = format!("Authorization: Basic {}", data_encoding::BASE64.encode(login.as_bytes()));
+        chain.explain(&mut chain.exchange(&format!("POST / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n"))).0
+    };
+    assert_eq!(explained("billing-web:wrong"), Outcome::Refuse(401, "unauthenticated"));
+    assert_eq!(explained("billing-web:dms_secret"), Outcome::Answer(200));
+    let guesses: Vec<_> = (0..12).map(|_| revoke(&told, wrong)).collect();
+    assert_eq!((guesses.first(), guesses.last()), (Some(&(401, true)), Some(&(429, true))));
+    assert_eq!(revoke(&told, WEB), (429, true), "what is right is not told of either");
+}
