@@ -148,6 +148,6 @@ impl Tokens {
     /// Whether a login is one in a browser that nobody may have more tokens for, whatever they show.
     pub(in crate::tokens) fn is_over(&self, identity: &Identity, now: u64) -> bool {
         of_client(identity).is_some()
-            && !self.client_of_login(identity, now).is_some_and(|client| self.goes_on(identity, &client).is_ok())
+            && self.client_of_login(identity, now).is_none_or(|client| self.goes_on(identity, &client).is_err())
     }
 }
