@@ -369,12 +369,10 @@ impl Accounts {
         Ok(())
     }
 
-    /// Taken by whoever reads consumers or credentials of the store to change them, until that is done. What other processes did before
-    /// is known once it is held; what they do meanwhile makes the change fail.
+    /// Taken by whoever reads consumers or credentials of the store to change them, until that is done. Who is to know what other processes
+    /// did before [looks](Accounts::look) once it is held; what they do meanwhile makes the change fail.
     pub async fn changing(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        let held = self.changing.lock().await;
-        self.look().await;
-        held
+        self.changing.lock().await
     }
 
     /// Lets go of logins that no token belongs to.

@@ -2,6 +2,7 @@
 //! let in before; see `origin`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use daemun_accounts::consumer::Held;
 use daemun_accounts::text::{self, Digest, Prefix};
@@ -46,6 +47,8 @@ const fn bad(detail: &'static str) -> Refused {
     (StatusCode::BAD_REQUEST, detail)
 }
 
+/// How long it may take to find out what other processes did; what takes something away is not held up for longer.
+const LOOK: Duration = Duration::from_secs(1);
 /// How often what another process did at the same time is looked at anew.
 const TRIES: usize = 3;
 
@@ -182,6 +185,10 @@ impl Asked<'_> {
                 Method::GET => None,
                 _ => Some(self.accounts.changing().await),
             };
+            // by another process neither; what is revoked needs no look, and is in force whether or not the store does anything
+            if *self.method != Method::GET && first != "revocations" {
+                let _ = tokio::time::timeout(LOOK, self.accounts.look()).await;
+            }
             let done = match (first, rest) {
                 ("revocations", []) => self.revocations().await,
                 ("consumers", []) => self.consumers(),

@@ -64,7 +64,7 @@ impl Accounts {
     /// credential and no good token. Tokens of somebody else who had the name of one that is new end.
     ///
     /// # Errors
-    /// When that cannot be made to last, or another process has changed it since this one looked: see [`Accounts::changing`].
+    /// When that cannot be made to last, or another process has changed it since this one looked.
     pub async fn put_consumer(&self, mut consumer: Consumer, now: u64) -> Result<(), Trouble> {
         consumer.had_secret |= self.consumer(&consumer.name).is_some_and(|known| known.had_secret);
         let mut changes = vec![Change::Consumer(consumer.clone())];

@@ -79,12 +79,11 @@ fn who_is_about_to_change_something_knows_what_another_process_did() {
     let (one, other) = (folder.open(NOW), folder.open(NOW));
     for disabled in [false, true, false, true] {
         wait(one.put_consumer(Consumer { disabled, ..consumer() }, NOW)).unwrap();
-        let held = wait(other.changing());
+        wait(other.look());
         let known = other.consumer("partner").unwrap();
         assert_eq!(known.disabled, disabled);
         wait(other.put_consumer(Consumer { roles: vec!["reader".to_owned()], ..known }, NOW)).unwrap();
-        drop(held);
-        drop(wait(one.changing()));
+        wait(one.look());
         let known = one.consumer("partner").unwrap();
         assert!(known.disabled == disabled && known.roles == ["reader"]);
     }
