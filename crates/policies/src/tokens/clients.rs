@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
+use daemun_accounts::consumer::Held;
 use daemun_accounts::{Accounts, Consumer as Stored};
 use daemun_config::model::CredentialName;
 use daemun_pipeline::{ConsumerId, Directory, Identity};
 
 use super::Tokens;
+use super::login::Caller;
 
 /// A client of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,12 +109,33 @@ impl Tokens {
         })
     }
 
+    /// Whether the configuration has a client's id, or the name of its consumer: that is the configuration's alone, and what a client of the
+    /// store had before is good for nothing.
+    pub(super) fn is_of_file(&self, id: &str, held: &Held) -> bool {
+        let (known, directory) = (&self.known_clients.value, &self.known_clients.directory);
+        known.has(id) || directory.find(id).is_some() || directory.find(&held.credential.consumer).is_some()
+    }
+
     /// The client that a login was for, if it is still there and the same.
     pub(super) fn client_of_login(&self, identity: &Identity, now: u64) -> Option<Known> {
         let credential = of_client(identity)?;
         // one of the store may have an id that begins so as well
         let ids = [credential.strip_prefix("client:"), credential.strip_prefix(Stored::NAMED), Some(credential)];
         ids.into_iter().flatten().find_map(|id| self.client(id, now).filter(|client| client.credential == credential))
+    }
+}
+
+impl Tokens {
+    /// Whether a login is a client's that has shown its secret: its own, or one of a user that was for a client of the same consumer.
+    pub(super) fn is_of(&self, caller: &Caller, login: &Identity, now: u64) -> bool {
+        let is_caller = |name: &str, is_declared: bool| name == &*caller.subject && is_declared == caller.consumer;
+        is_caller(&login.subject, login.consumer.is_some())
+            || self.client_of_login(login, now).is_some_and(|client| match client.consumer {
+                Asking::Declared(id) => {
+                    self.known_clients.directory.get(id).is_some_and(|consumer| is_caller(&consumer.name, true))
+                }
+                Asking::Stored(name) => is_caller(&name, false),
+            })
     }
 }
 

@@ -83,15 +83,39 @@ impl Caller {
     }
 }
 
+/// Bytes of a subject at most: as many as a name has at the admin listener, where all that it holds is revoked by that.
+const LONGEST_SUBJECT: usize = 256;
+
+/// Whether what is given to a subject could be taken back by its name.
+pub(super) fn is_revocable(subject: &str) -> bool {
+    (1..=LONGEST_SUBJECT).contains(&subject.len()) && !subject.contains(char::is_control)
+}
+
 /// What is asked for of what may be: all of it where nothing is named.
 pub(super) fn scopes(form: &Form, known: &[String]) -> Result<Vec<String>, Refused> {
-    let Some(wanted) = form.get("scope") else { return Ok(known.to_vec()) };
-    let wanted: Vec<String> = wanted.split_ascii_whitespace().map(str::to_owned).collect();
+    let Some(wanted) = form.get("scope") else { return Ok(each_once(known.iter().map(String::as_str))) };
+    let wanted = words(wanted);
     if wanted.iter().all(|scope| known.contains(scope)) {
         return Ok(wanted);
     }
     let detail = "a scope that is asked for is none that the caller may have";
     Err(Refused::new(Reason::InvalidRequest, "invalid_scope", detail, detail))
+}
+
+/// The scopes of a text, in its order (RFC 6749, section 3.3).
+pub(super) fn words(text: &str) -> Vec<String> {
+    each_once(text.split_ascii_whitespace())
+}
+
+/// Scopes as they are given: once each, however often they were named.
+pub(super) fn each_once<'a>(scopes: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut once: Vec<String> = Vec::new();
+    for scope in scopes {
+        if !once.iter().any(|known| known == scope) {
+            once.push(scope.to_owned());
+        }
+    }
+    once
 }
 
 impl Tokens {
@@ -154,6 +178,10 @@ impl Tokens {
             }
         }
         if let Some(held) = self.accounts.key(&digest).filter(|held| held.is_good(now)) {
+            // who reads the tokens elsewhere could not tell the two apart
+            if self.keys.directory.find(&held.credential.consumer).is_some() {
+                return Err(Refused::client("a consumer of the configuration has the name of the key's consumer"));
+            }
             if purpose == Purpose::Tokens {
                 held.note_use(now);
             }
@@ -256,6 +284,9 @@ impl Tokens {
             None if self.keys.directory.user(&identity.subject).is_some() => {
                 Err("a user of the configuration has the name of the assertion's subject".to_owned())
             }
+            None if !is_revocable(&identity.subject) => {
+                Err("the assertion's subject is longer than 256 bytes, or has a control character".to_owned())
+            }
             None => Ok(Caller {
                 subject: identity.subject.clone(),
                 consumer: false,
@@ -277,7 +308,13 @@ impl Tokens {
         });
         let (id, secret) = match (in_head, in_form) {
             (Ok(_), Some(_)) => return Err(Refused::malformed("the client's credentials stand in two places")),
-            (Ok(Some((id, secret))), None) => (decoded(&id)?, decoded_bytes(&secret)),
+            (Ok(Some((id, secret))), None) => {
+                let id = decoded(&id)?;
+                if form.get("client_id").is_some_and(|named| named != id) {
+                    return Err(Refused::malformed("`client_id` is not that of the client's credentials"));
+                }
+                (id, decoded_bytes(&secret))
+            }
             (Err(presented::Absent::None), Some((id, secret))) => (id.to_owned(), secret.as_bytes().to_vec()),
             (Err(presented::Absent::None), None) => {
                 return Err(Refused::client("there are no client's credentials in the request"));
@@ -303,7 +340,7 @@ impl Tokens {
             return Ok(declared(&consumer.name, &consumer.scopes, lasting.id().into(), false));
         }
         let digest = text::digest(&secret);
-        let held = self.accounts.client(&id).filter(|held| held.is_good(now));
+        let held = self.accounts.client(&id).filter(|held| held.is_good(now) && !self.is_of_file(&id, held));
         let same = held
             .filter(|held| aws_lc_rs::constant_time::verify_slices_are_equal(&held.credential.digest, &digest).is_ok());
         if let Some(held) = same {
@@ -317,6 +354,20 @@ impl Tokens {
             return Err(slow(seconds));
         }
         Err(Refused::client("the client is not known, its secret is another, or it is not good any more"))
+    }
+
+    /// The client that asks for a revocation, where nobody else is known to and an id and a secret are shown (RFC 7009, section 2.1).
+    pub(super) fn revoker(
+        &self,
+        exchange: &Exchange,
+        form: &Form,
+        purpose: Purpose,
+    ) -> Result<Option<Caller>, Refused> {
+        let in_head = !matches!(presented::find(&exchange.request.head, |_, _| ()), Err(presented::Absent::None));
+        if exchange.is_proven() || !in_head && form.get("client_secret").is_none() {
+            return Ok(None);
+        }
+        self.by_client(exchange, form, purpose).map(Some)
     }
 
     fn by_refresh_token(&self, exchange: &Exchange, form: &Form) -> Result<ShownRefresh, Refused> {

@@ -228,15 +228,17 @@ impl Policy for Tokens {
         let detail = match does {
             Endpoint::Token => match self.explain_token(exchange) {
                 Ok(detail) => detail,
-                Err(refused) => {
-                    return Explanation::stop(&self.refuse(&refused), format!("the service `{name}`: {}", refused.why));
-                }
+                Err(refused) => return self.explain_refusal(&refused),
             },
             Endpoint::Authorize | Endpoint::Callback => match &self.browsers {
                 Some(browsers) => return self.explain_browser(browsers, exchange, does == Endpoint::Authorize),
                 None => String::new(),
             },
-            Endpoint::Revoke => format!("the service `{name}` would revoke the token in the body"),
+            // a form is not at hand
+            Endpoint::Revoke => match self.revoker(exchange, &Form::default(), Purpose::Words) {
+                Ok(_) => format!("the service `{name}` would revoke the token in the body"),
+                Err(refused) => return self.explain_refusal(&refused),
+            },
             Endpoint::Introspect => format!("the service `{name}` would tell what the token in the body stands for"),
             Endpoint::Jwks => format!("the service `{name}` would tell the keys of its tokens"),
             Endpoint::Metadata => format!("the service `{name}` would tell where it is found"),
@@ -455,6 +457,10 @@ impl Tokens {
         })
     }
 
+    fn explain_refusal(&self, refused: &Refused) -> Explanation {
+        Explanation::stop(&self.refuse(refused), format!("the service `{}`: {}", self.name, refused.why))
+    }
+
     fn in_the_body(&self, what: &str) -> String {
         format!("the service `{}` would check {what} in the body", self.name)
     }
@@ -543,7 +549,7 @@ impl Tokens {
         if !login::is_still_declared(&self.keys.directory, &held, now) || self.has_lost_name(&held) {
             return Err(Refusal::Revoked.into());
         }
-        let asked = form.get("scope").map(|scopes| scopes.split_ascii_whitespace().map(str::to_owned).collect());
+        let asked = form.get("scope").map(login::words);
         let left = self.scopes_left(&held, now);
         let now_is = match users::as_of_now(Some(&self.keys.directory), &held) {
             Now::Same => left.is_some().then(|| Identity::clone(&held)),
@@ -607,6 +613,10 @@ impl Tokens {
 
     /// Answers alike whether there was such a token (RFC 7009, section 2.2). Whoever is known may revoke only what is theirs.
     async fn revoke(&self, exchange: &mut Exchange, form: &Form) -> Stop {
+        let client = match self.revoker(exchange, form, Purpose::Tokens) {
+            Ok(client) => client,
+            Err(refused) => return self.refuse(&refused),
+        };
         let Some(text) = form.get("token") else { return Refused::malformed("`token` is missing").stop() };
         let now = exchange.wall / 1_000_000;
         let token = match self.accounts.find_anywhere(text.as_bytes()).await {
@@ -618,7 +628,11 @@ impl Tokens {
         };
         let identity = token.grant.identity();
         // an anonymous caller has shown no more than nobody has
-        if exchange.is_proven() && !self.is_own(exchange, &identity) {
+        let is_theirs = match &client {
+            Some(client) => self.is_of(client, &identity, now),
+            None => !exchange.is_proven() || self.is_own(exchange, &identity),
+        };
+        if !is_theirs {
             return answer(&json!({}));
         }
         match self.accounts.revoke(&Revoked::Token(text.to_owned()), None, now).await {
@@ -650,7 +664,8 @@ impl Tokens {
         let good = token.filter(|token| {
             let unused = token.kind == Kind::Access || !token.is_spent();
             let good = unused && self.accounts.judge(token, token.kind, &self.name, now).is_ok();
-            good && !self.is_gone(&token.identity(), now)
+            let identity = token.identity();
+            good && !self.is_gone(&identity, now) && !(token.kind == Kind::Refresh && self.is_over(&identity, now))
         });
         let Some(token) = good else { return answer(&json!({ "active": false })) };
         let identity = token.identity();
@@ -680,10 +695,12 @@ impl Tokens {
         answer(&Value::Object(told))
     }
 
-    /// Whether a consumer or user of the configuration whom tokens were given to is let in no more.
+    /// Whether whoever tokens were given to is let in no more: a consumer or user of the configuration that is gone, or one whose name is a
+    /// consumer's now.
     fn is_gone(&self, identity: &Identity, now: u64) -> bool {
         let directory = &self.keys.directory;
         !login::is_still_declared(directory, identity, now)
+            || self.has_lost_name(identity)
             || matches!(users::as_of_now(Some(directory), identity), Now::Gone)
     }
 

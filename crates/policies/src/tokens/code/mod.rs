@@ -20,6 +20,7 @@ use form_urlencoded::Serializer;
 pub(super) use redeem::Shown;
 
 use super::clients::Known;
+use super::login::{each_once, is_revocable};
 use super::{Tokens, millis};
 use crate::claims::{Telling, Wanted};
 use crate::oidc::cookies::{Cookies, Held, Which};
@@ -179,7 +180,7 @@ fn page(detail: &'static str, cause: &str) -> Fault {
 /// What tokens are for, of what the client may have now.
 fn scopes_of(asked: &Asked, client: &Known) -> Result<Vec<String>, &'static str> {
     match &asked.scopes {
-        None => Ok(client.scopes.clone()),
+        None => Ok(each_once(client.scopes.iter().map(String::as_str))),
         Some(wanted) if wanted.iter().all(|scope| client.scopes.contains(scope)) => Ok(wanted.clone()),
         Some(_) => Err("the client may not have a scope any more that it asked for"),
     }
@@ -312,8 +313,8 @@ impl Tokens {
         Ok(code)
     }
 
-    /// Refuses a user of the provider who would share the permissions of a consumer or of a user who is known here, or whom no upstream
-    /// could be told of.
+    /// Refuses a user of the provider who would share the permissions of a consumer or of a user who is known here, whom no upstream could
+    /// be told of, or whose tokens could not be taken back by name.
     fn let_in(&self, name: &str) -> Result<(), &'static str> {
         let directory = &self.known_clients.directory;
         if directory.find(name).is_some() || self.accounts.consumer(name).is_some() {
@@ -324,6 +325,9 @@ impl Tokens {
         }
         if !is_sendable(name) {
             return Err("the user's name cannot be sent in a header");
+        }
+        if !is_revocable(name) {
+            return Err("the user's name is longer than 256 bytes, or has a control character");
         }
         Ok(())
     }

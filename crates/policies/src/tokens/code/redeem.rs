@@ -54,9 +54,6 @@ impl Tokens {
             let caller = self.by_client(exchange, form, purpose)?;
             let id =
                 caller.credential.strip_prefix("client:").filter(|_| caller.consumer).unwrap_or(&caller.credential);
-            if named.is_some_and(|named| named != id) {
-                return Err(Refused::malformed("`client_id` is not that of the client's credentials"));
-            }
             // one of the store may have the id of another that is configured, and is not that one
             let client = self.client(id, now).filter(|client| *client.credential == *caller.credential);
             let client = client.ok_or_else(|| Refused::client("the client has no `redirect_uris`"))?;
@@ -137,9 +134,20 @@ impl Tokens {
         if (client.is_confidential || shows) && is_other(self.client_of(exchange, form, Purpose::Tokens)?) {
             return Err(Refused::grant("the refresh token is of another client"));
         }
-        if let Some(why) = client.refused {
-            return Err(Refused::grant(why));
+        self.goes_on(&identity, &client).map_err(Refused::grant)
+    }
+
+    /// Whether a login may go on, by what became of the client that it was for and of its user.
+    fn goes_on(&self, identity: &Identity, client: &Known) -> Result<(), &'static str> {
+        match client.refused {
+            Some(why) => Err(why),
+            None => self.let_in(&identity.subject),
         }
-        self.let_in(&identity.subject).map_err(Refused::grant)
+    }
+
+    /// Whether a login is one in a browser that nobody may have more tokens for, whatever they show.
+    pub(in crate::tokens) fn is_over(&self, identity: &Identity, now: u64) -> bool {
+        of_client(identity).is_some()
+            && self.client_of_login(identity, now).is_none_or(|client| self.goes_on(identity, &client).is_err())
     }
 }

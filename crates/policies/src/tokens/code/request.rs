@@ -5,6 +5,7 @@ use daemun_pipeline::Exchange;
 use super::pending::Asked;
 use crate::tokens::Tokens;
 use crate::tokens::clients::{Known, may_go_back};
+use crate::tokens::login::words;
 
 /// Parameters of a query.
 const MOST: usize = 64;
@@ -144,8 +145,7 @@ fn rest(query: &Query, client: &Known) -> Result<(String, Option<Vec<String>>), 
     if challenge.len() != CHALLENGE || !challenge.bytes().all(is_challenge) {
         return Err(malformed("`code_challenge` is no SHA-256 in base64url"));
     }
-    let scopes: Option<Vec<String>> =
-        one("scope")?.map(|scopes| scopes.split_ascii_whitespace().map(str::to_owned).collect());
+    let scopes = one("scope")?.map(words);
     if scopes.iter().flatten().any(|scope| !client.scopes.contains(scope)) {
         return Err(("invalid_scope", "a scope that is asked for is none that the client may have"));
     }

@@ -481,6 +481,8 @@ fn what_the_provider_does_not_say_clearly_opens_nothing() {
         (json!({ "sub": "spa" }), "a consumer has the user's name"),
         (json!({ "sub": "of-the-store" }), "a consumer has the user's name"),
         (json!({ "sub": "a\nb" }), "cannot be sent"),
+        (json!({ "sub": "a".repeat(257) }), "longer than 256 bytes"),
+        (json!({ "sub": "a\u{85}b" }), "has a control character"),
     ] {
         wait(shop.accounts.put_consumer(Stored { name: "of-the-store".to_owned(), ..Stored::default() }, NOW)).unwrap();
         shop.bed.with(|said| said.claims = change.clone());
@@ -491,6 +493,16 @@ fn what_the_provider_does_not_say_clearly_opens_nothing() {
         assert!(got.exchange.remark.as_deref().unwrap().contains(why), "{:?}", got.exchange.remark);
     }
     assert_eq!(shop.accounts.tokens(), 0);
+}
+
+#[test]
+fn a_user_with_the_longest_name_has_tokens_that_are_taken_back_by_it() {
+    let (shop, name) = (Shop::new(), "a".repeat(256));
+    shop.bed.with(|said| said.claims = json!({ "sub": name }));
+    let (status, told) = shop.redeem("", &public(&shop.login("spa", SPA), SPA, "spa"), 0);
+    assert_eq!(status, 200, "{told}");
+    wait(shop.accounts.revoke(&Revoked::Subject(name), None, NOW)).unwrap();
+    assert!(shop.accounts.check(text_of(&told, "access_token").as_bytes(), "shop", NOW).is_err());
 }
 
 #[test]
@@ -674,7 +686,12 @@ fn a_refresh_token_that_another_process_gave_out_is_still_its_clients_alone() {
 #[test]
 fn a_scope_that_was_taken_from_a_client_is_gone_from_what_it_is_given_next() {
     let mut shop = Shop::new();
-    let (_, told) = shop.redeem("", &public(&shop.login("spa", SPA), SPA, "spa"), 0);
+    let code = {
+        let (mut browser, asked) = (Browser::default(), request("spa", SPA) + "&scope=read+write+read");
+        let state = shop.begin(&mut browser, &asked);
+        shop.back(&mut browser, &format!("code=abc&state={state}")).parameter("code")
+    };
+    let (_, told) = shop.redeem("", &public(&code, SPA, "spa"), 0);
     assert_eq!(told["scope"], "read write");
     let mut clients = clients();
     clients[0].scopes = vec!["read".to_owned()];

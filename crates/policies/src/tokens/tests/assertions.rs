@@ -111,6 +111,23 @@ fn an_assertion_names_no_user_of_the_configuration() {
 }
 
 #[test]
+fn a_subject_whose_tokens_could_not_be_taken_back_by_name_is_given_none() {
+    let (bench, accounts, issuer) = with("");
+    let chain = bench.build("tokens: shop").unwrap();
+    let longest = "a".repeat(256);
+    let told = token(&chain, "", &form(&issuer.sign(&PLAIN.replace("alice@example.com", &longest))));
+    for name in [format!("{longest}a"), "a\u{85}b".to_owned()] {
+        let text = issuer.sign_as(
+            &PLAIN.replace("_one", "_two").replace("alice@example.com", &name),
+            &How { uri: "#_two", ..How::default() },
+        );
+        assert_eq!(ask(&chain, "", &form(&text), 0), (400, json!("invalid_grant")), "{name}");
+    }
+    wait(accounts.revoke(&Revoked::Subject(longest), None, NOW)).unwrap();
+    assert!(accounts.check(text_of(&told, "access_token").as_bytes(), "shop", NOW).is_err());
+}
+
+#[test]
 fn an_assertion_may_name_a_consumer_of_the_configuration() {
     let (bench, accounts, issuer) = with(", consumer: app");
     let chain = bench.build("tokens: shop").unwrap();

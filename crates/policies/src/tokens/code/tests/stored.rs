@@ -160,3 +160,88 @@ fn a_scope_that_was_taken_from_a_client_of_the_store_is_gone_from_what_it_is_giv
     let (status, told) = shop.redeem(&shows("one"), &refresh(&told), 0);
     assert_eq!((status, told.get("scope")), (200, None), "what was taken from the client is gone: {told}");
 }
+
+/// Whether introspection says that a token is active.
+fn is_active(shop: &Shop, told: &Value, kind: &str) -> bool {
+    let introspect = "{ basic_auth: {}, tokens: { service: shop, endpoint: introspect } }";
+    let asks = format!("Authorization: Basic {}\r\n", BASE64.encode(b"other:other secret"));
+    let (status, told) =
+        ask(&shop.bed.bench.build(introspect).unwrap(), &asks, &pairs(&[("token", text_of(told, kind))]), 0);
+    assert_eq!(status, 200, "{told}");
+    told["active"] == true
+}
+
+#[test]
+fn a_refresh_token_that_would_be_refused_is_told_as_inactive() {
+    let mut shop = Shop::new();
+    put(&shop, "partner", false);
+    let (_, told) = shop.redeem("", &public(&shop.login("partner", PARTNER), PARTNER, "partner"), 0);
+    assert!(is_active(&shop, &told, "refresh_token"));
+    // from now on it is known by that alone
+    give_secret(&shop, "one", false);
+    assert_eq!(shop.redeem("", &refresh(&told), 0), (400, json!("invalid_grant")));
+    assert!(!is_active(&shop, &told, "refresh_token"));
+    assert!(is_active(&shop, &told, "access_token") && is_good(&shop, &told), "that ends by itself");
+    let (_, told) = shop.redeem(&shows("one"), &form(&shop.login("one", PARTNER), PARTNER), 0);
+    assert!(is_active(&shop, &told, "refresh_token"));
+    // the configuration has the id, or the user's name, from now on
+    let named = |name: &str| consumer(name, &[], &[]);
+    for (taken, access) in [(named("one"), true), (named("partner"), true), (named("ann"), false)] {
+        let what = taken.name.clone();
+        shop.bed.bench.directory = Arc::new(Directory::new([clients(), vec![taken]].concat()));
+        let token = shop.bed.bench.build("tokens: shop").unwrap();
+        assert!(ask(&token, &shows("one"), &pairs(&refresh(&told)), 0).0 >= 400, "{what}");
+        assert!(!is_active(&shop, &told, "refresh_token"), "{what}");
+        assert_eq!(is_active(&shop, &told, "access_token"), access, "{what}");
+    }
+    shop.bed.bench.directory = Arc::new(Directory::new(clients()));
+    assert!(is_active(&shop, &told, "refresh_token"));
+    let expired = credential("one", Some(NOW), false);
+    wait(shop.accounts.put_credential(expired, NOW)).unwrap();
+    assert!(!is_active(&shop, &told, "refresh_token"));
+}
+
+#[test]
+fn a_client_revokes_what_it_was_given_with_its_secret_where_nobody_else_is_asked_for() {
+    let shop = Shop::new();
+    put(&shop, "partner", false);
+    give_secret(&shop, "one", false);
+    let chain = shop.bed.bench.build("tokens: { service: shop, endpoint: revoke }").unwrap();
+    let web = "Authorization: Basic d2ViOndlYitzZWNyZXQlM0ErMQ==\r\n".to_owned();
+    let other = format!("Authorization: Basic {}\r\n", BASE64.encode(b"other:other+secret"));
+    let in_form = [("client_id", "one"), ("client_secret", "a secret")];
+    let (wrong, one) = (shows("one").replace("Basic b", "Basic c"), shows("one"));
+    let revoke = |fields: &str, told: &Value, more: &[(&str, &str)]| {
+        let answer = ask(&chain, fields, &pairs(&[&[("token", text_of(told, "access_token"))], more].concat()), 0);
+        (answer, is_good(&shop, told))
+    };
+    let told = |id: &str, fields: &str, redirect: &str| {
+        let (status, told) = shop.redeem(fields, &form(&shop.login(id, redirect), redirect), 0);
+        assert_eq!(status, 200, "{told}");
+        told
+    };
+    let (of_store, of_file) = (told("one", &one, PARTNER), told("web", &web, WEB));
+    let (unknown, done) = ((401, json!("invalid_client")), (200, json!({})));
+    for (fields, more) in [
+        (wrong.as_str(), &[][..]),
+        ("Authorization: Basic !!\r\n", &[]),
+        ("", &[("client_id", "one"), ("client_secret", "another")]),
+        ("", &[("client_secret", "a secret")]),
+    ] {
+        assert_eq!(revoke(fields, &of_store, more), (unknown.clone(), true), "{fields} {more:?}");
+    }
+    let twice = revoke(&one, &of_store, &in_form);
+    assert_eq!(twice, ((400, json!("invalid_request")), true));
+    // another's, of the store and of the file
+    for (fields, told) in [(&one, &of_file), (&other, &of_file), (&web, &of_store), (&other, &of_store)] {
+        assert_eq!(revoke(fields, told, &[]), (done.clone(), true), "{fields}");
+    }
+    assert_eq!(revoke(&one, &of_store, &[]), (done.clone(), false));
+    assert_eq!(revoke(&web, &of_file, &[]), (done.clone(), false));
+    assert_eq!(revoke("", &told("one", &one, PARTNER), &in_form), (done.clone(), false));
+    // who shows nothing has the token, and nothing is said of what is no client's
+    assert_eq!(revoke("Authorization: Bearer x\r\n", &told("one", &one, PARTNER), &[]), (done, false));
+    let late = told("one", &one, PARTNER);
+    wait(shop.accounts.put_credential(credential("one", Some(NOW), false), NOW)).unwrap();
+    assert_eq!(revoke(&one, &late, &[]), (unknown, true));
+}
