@@ -41,8 +41,6 @@ pub use code::{Bound, Code};
 
 /// Tokens that all subjects may have at once; what is beyond is not given out.
 const MOST_TOKENS: usize = 20_000_000;
-/// Tokens that are forgotten with each login where nothing else does that: more than it brings, and not enough to be noticed.
-const FORGET: usize = 16;
 
 /// Bits of an id that tell processes apart.
 const TAG_BITS: u32 = 10;
@@ -110,6 +108,9 @@ pub enum Trouble {
     /// There is one of this name.
     #[error("there is one such already")]
     There,
+    /// Another process has changed it meanwhile.
+    #[error("another process has changed it meanwhile")]
+    Changed,
 }
 
 impl From<Refusal> for Trouble {
@@ -199,6 +200,8 @@ pub struct Accounts {
     count_from: i64,
     /// When it was last looked at uses of credentials.
     looked: AtomicU64,
+    /// Whether a thread of its own forgets what has ended.
+    forgets: AtomicBool,
     journal: OnceLock<Journal>,
 }
 
@@ -250,6 +253,7 @@ impl Accounts {
             tag: tag(),
             count_from: tag() << TAG_BITS,
             looked: AtomicU64::new(0),
+            forgets: AtomicBool::new(false),
             journal: OnceLock::new(),
         }
     }
@@ -365,7 +369,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// Taken by whoever reads consumers or credentials of the store to change them, until that is done.
+    /// Taken by whoever reads consumers or credentials of the store to change them, until that is done. Who is to know what other processes
+    /// did before [looks](Accounts::look) once it is held; what they do meanwhile makes the change fail.
     pub async fn changing(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.changing.lock().await
     }
@@ -524,10 +529,6 @@ impl Accounts {
         most: u32,
         now: u64,
     ) -> Result<Issued, Trouble> {
-        if !self.is_kept() {
-            // nothing else comes by that would
-            self.forget(now, FORGET);
-        }
         let count = if refresh.is_some() { 2 } else { 1 };
         if self.tokens() >= MOST_TOKENS || !grant.subject.take(count, most) {
             return Err(Trouble::TooMany);

@@ -33,11 +33,12 @@ pub enum Change {
         /// Milliseconds since the Unix epoch.
         before: u64,
     },
-    /// A consumer is there, or has changed.
+    /// A consumer is there, or has changed. Where another process changed it since this one looked last, nothing of what whoever asks for
+    /// it asks for is done; stands first of that, as a credential does.
     Consumer(Consumer),
     /// A consumer is gone, and its credentials.
     NoConsumer(String),
-    /// A credential is there, or has changed.
+    /// A credential is there, or has changed; not done where its consumer is not there, and where another process changed it.
     Credential(Credential),
     /// A credential is gone.
     NoCredential(String),
@@ -52,6 +53,27 @@ pub enum Change {
     SigningKey(SigningKeyRow),
     /// Such a key is forgotten, by its id; other processes see by its time that it has ended.
     NoSigningKey(String),
+}
+
+impl Change {
+    /// Whether a consumer or a credential is not good any more by it.
+    pub(crate) fn takes_away(&self) -> bool {
+        match self {
+            Change::Consumer(consumer) => consumer.disabled,
+            Change::Credential(credential) => credential.disabled,
+            Change::NoConsumer(_) | Change::NoCredential(_) => true,
+            Change::Grant(_)
+            | Change::Token(_)
+            | Change::Spend(_)
+            | Change::Spent(_)
+            | Change::Revoked(_)
+            | Change::Void { .. }
+            | Change::UseUp { .. }
+            | Change::Used { .. }
+            | Change::SigningKey(_)
+            | Change::NoSigningKey(_) => false,
+        }
+    }
 }
 
 /// A login as it is kept.

@@ -43,8 +43,8 @@ pub(crate) struct Journal(SyncSender<Ask>);
 
 /// What the thread tells of beside its answers.
 pub(crate) trait Around: Send + 'static {
-    /// Another process made these changes.
-    fn came(&self, changes: Vec<Change>);
+    /// Another process made these changes. Gives what is to be written for that.
+    fn came(&self, changes: Vec<Change>) -> Vec<Change>;
     /// Wall clock, milliseconds since the Unix epoch.
     fn now(&self) -> u64;
     /// Something does not work.
@@ -104,10 +104,7 @@ fn run(mut store: Box<dyn Store>, asks: &Receiver<Ask>, around: &impl Around) {
         let pause = if alert > 0 { ALERT } else { IDLE };
         let idle = match asks.recv_timeout(if forgetting.more { pause.min(MORE) } else { pause }) {
             Ok(first) => {
-                let mut next = Some(first);
-                while let Some(ask) = next {
-                    next = serve(&mut *store, ask, asks, around, &mut forgetting.written);
-                }
+                serve(&mut *store, first, asks, around, &mut forgetting.written);
                 false
             }
             Err(RecvTimeoutError::Timeout) if around.is_gone() => return,
@@ -134,53 +131,41 @@ fn run(mut store: Box<dyn Store>, asks: &Receiver<Ask>, around: &impl Around) {
     }
 }
 
-/// Does what is asked; gives what was found waiting behind it and is no part of it. Whoever asked may have left.
-fn serve(
-    store: &mut dyn Store,
-    ask: Ask,
-    asks: &Receiver<Ask>,
-    around: &impl Around,
-    written: &mut usize,
-) -> Option<Ask> {
-    match ask {
-        Ask::Write(changes, answer) => commit(store, (changes, answer), asks, written),
-        Ask::Look(answer) => {
-            let _ = answer.send(look(store, around).map(drop));
-            None
+/// Does what is asked and what is waiting behind it: what is to be written in one commit, and one look for all who ask for it, so that those
+/// who look do not make commits small. Whoever asked may have left.
+fn serve(store: &mut dyn Store, first: Ask, asks: &Receiver<Ask>, around: &impl Around, written: &mut usize) {
+    let (mut count, mut writes, mut looks) = (0, Vec::new(), Vec::new());
+    let mut next = Some(first);
+    while let Some(ask) = next {
+        match ask {
+            Ask::Write(changes, answer) => {
+                count += changes.len();
+                writes.push((changes, answer));
+            }
+            Ask::Look(answer) => looks.push(answer),
         }
+        next = if count < COMMIT && looks.len() < QUEUE { asks.try_recv().ok() } else { None };
+    }
+    if !looks.is_empty() {
+        let looked = look(store, around).map(drop);
+        for answer in looks {
+            let _ = answer.send(looked.clone());
+        }
+    }
+    if !writes.is_empty() {
+        *written += count;
+        commit(store, writes);
     }
 }
 
-/// Commits what is waiting to be written.
-fn commit(
-    store: &mut dyn Store,
-    first: (Vec<Change>, Answer<bool>),
-    asks: &Receiver<Ask>,
-    written: &mut usize,
-) -> Option<Ask> {
-    let (mut count, mut all, mut behind) = (first.0.len(), vec![first], None);
-    while count < COMMIT
-        && let Ok(ask) = asks.try_recv()
-    {
-        match ask {
-            Ask::Write(more, answer) => {
-                count += more.len();
-                all.push((more, answer));
-            }
-            other @ Ask::Look(_) => {
-                behind = Some(other);
-                break;
-            }
-        }
-    }
+/// Commits what several ask for.
+fn commit(store: &mut dyn Store, all: Vec<(Vec<Change>, Answer<bool>)>) {
     let changes: Vec<&[Change]> = all.iter().map(|(changes, _)| changes.as_slice()).collect();
     let done = store.apply(&changes);
-    *written += count;
     for (index, (_, answer)) in all.into_iter().enumerate() {
         let own = done.as_ref().map(|done| done.get(index).copied().unwrap_or(false));
         let _ = answer.send(own.map_err(Clone::clone));
     }
-    behind
 }
 
 /// Takes in what other processes did; says whether there was anything.
@@ -189,7 +174,10 @@ fn look(store: &mut dyn Store, around: &impl Around) -> Result<bool, StoreError>
     if has_news {
         let mut news = Vec::new();
         store.read(&mut |change| news.push(change))?;
-        around.came(news);
+        let more = around.came(news);
+        if !more.is_empty() {
+            store.apply(&[&more])?;
+        }
     }
     Ok(has_news)
 }

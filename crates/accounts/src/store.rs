@@ -11,7 +11,8 @@ use crate::change::Change;
 /// Keeps changes. One thread owns it.
 pub trait Store: Send {
     /// Applies what several ask for, in order, all of it or none. Once this returns it lasts. Says for each whether it was done: what somebody
-    /// asks for is not where [`Change::Spend`] or [`Change::UseUp`] finds that somebody else was first.
+    /// asks for is not where [`Change::Spend`], [`Change::UseUp`], [`Change::Consumer`] or [`Change::Credential`] finds that somebody else was
+    /// first.
     ///
     /// # Errors
     /// When nothing of it lasts.

@@ -28,7 +28,7 @@ pub(crate) mod user_sources;
 mod users;
 
 pub use consumer::MOST_REDIRECTS;
-pub use redirect_uri::why_no_redirect;
+pub use redirect_uri::{redirect_advice, why_no_redirect};
 pub use targets::{TargetList, read_targets};
 
 use serde_json::{Value as Json, json};

@@ -2,12 +2,13 @@
 //! let in before; see `origin`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use daemun_accounts::consumer::Held;
 use daemun_accounts::text::{self, Digest, Prefix};
 use daemun_accounts::{Accounts, Consumer, Credential, CredentialKind, Revoked, Trouble, Whose};
 use daemun_config::model::{CredentialName, Terms};
-use daemun_config::{MOST_REDIRECTS, why_no_redirect};
+use daemun_config::{MOST_REDIRECTS, redirect_advice, why_no_redirect};
 use data_encoding::HEXLOWER_PERMISSIVE;
 use http::header::CONTENT_TYPE;
 use http::{Method, Request, StatusCode};
@@ -46,8 +47,13 @@ const fn bad(detail: &'static str) -> Refused {
     (StatusCode::BAD_REQUEST, detail)
 }
 
+/// How long it may take to find out what other processes did; what takes something away is not held up for longer.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often what another process did at the same time is looked at anew.
+const TRIES: usize = 3;
+
 /// The answer to a request for accounts.
-pub(crate) async fn answer<B>(request: Request<B>, source: &dyn Source) -> Answer
+pub(crate) async fn answer<B>(request: Request<B>, source: &Arc<dyn Source>) -> Answer
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -67,27 +73,20 @@ where
         .map(|part| decoded(part).and_then(|part| String::from_utf8(part).ok()).filter(|part| !part.is_empty()));
     let first = parts.next().flatten();
     let rest: Vec<Option<String>> = parts.collect();
-    let Some(rest) = rest.into_iter().collect::<Option<Vec<String>>>() else { return answer::not_found() };
-    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
-    let asked = Asked { method: &method, body: &body, source, accounts: source.accounts() };
-    // what is read to be changed is not changed by another meanwhile
-    let _changing = match method {
-        Method::GET => None,
-        _ => Some(asked.accounts.changing().await),
+    let (Some(first), Some(rest)) = (first, rest.into_iter().collect::<Option<Vec<String>>>()) else {
+        return answer::not_found();
     };
-    let done = match (first.as_deref(), rest.as_slice()) {
-        (Some("revocations"), []) => asked.revocations().await,
-        (Some("consumers"), []) => asked.consumers(),
-        (Some("consumers"), [name]) => asked.consumer(name).await,
-        (Some("consumers"), [name, "credentials"]) => asked.credentials(name).await,
-        (Some("consumers"), [name, "credentials", id]) => asked.credential(name, id).await,
-        _ => return answer::not_found(),
-    };
-    done.unwrap_or_else(|refused| match refused {
-        Stop::Refused((status, detail)) => answer::problem(status, detail),
-        Stop::Wrong(why) => answer::problem(StatusCode::BAD_REQUEST, &why),
-        Stop::Method(detail, methods) => answer::only(detail, methods),
-    })
+    let source = Arc::clone(source);
+    // what has begun ends, whether or not whoever asked waits for it: what lasts must be known here as well
+    let done = tokio::spawn(async move {
+        let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+        let asked = Asked { method: &method, body: &body, source: &*source, accounts: source.accounts() };
+        asked.answer(&first, &rest).await
+    });
+    match done.await {
+        Ok(answer) => answer,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
 }
 
 /// The members of a body; none for methods that have none.
@@ -117,6 +116,8 @@ where
 
 enum Stop {
     Refused(Refused),
+    /// The accounts do not do it.
+    Trouble(Trouble),
     /// What was sent is wrong: how.
     Wrong(String),
     Method(&'static str, &'static str),
@@ -130,18 +131,24 @@ impl From<Refused> for Stop {
 
 impl From<Trouble> for Stop {
     fn from(trouble: Trouble) -> Stop {
-        Stop::Refused(match trouble {
-            Trouble::None => (StatusCode::NOT_FOUND, "there is no consumer of this name in the store"),
-            Trouble::There => (StatusCode::CONFLICT, "there is such a credential already"),
-            Trouble::Busy
-            | Trouble::Store(_)
-            | Trouble::NoRandomness
-            | Trouble::Unsigned(_)
-            | Trouble::TooMany
-            | Trouble::Refused(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "the store does not take it just now; nothing was changed")
-            }
-        })
+        Stop::Trouble(trouble)
+    }
+}
+
+/// What is told of it.
+fn of_trouble(trouble: &Trouble) -> Refused {
+    match trouble {
+        Trouble::None => (StatusCode::NOT_FOUND, "there is no consumer of this name in the store"),
+        Trouble::There => (StatusCode::CONFLICT, "there is such a credential already"),
+        Trouble::Changed => (StatusCode::CONFLICT, "another process changed it at the same time; ask again"),
+        Trouble::Busy
+        | Trouble::Store(_)
+        | Trouble::NoRandomness
+        | Trouble::Unsigned(_)
+        | Trouble::TooMany
+        | Trouble::Refused(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the store does not take it just now; nothing was changed")
+        }
     }
 }
 
@@ -170,6 +177,42 @@ fn shown(value: &Value) -> Answer {
 }
 
 impl Asked<'_> {
+    async fn answer(&self, first: &str, rest: &[&str]) -> Answer {
+        let mut tries = 1;
+        let done = loop {
+            // what is read to be changed is not changed by another meanwhile
+            let _changing = match *self.method {
+                Method::GET => None,
+                _ => Some(self.accounts.changing().await),
+            };
+            // by another process neither; what is revoked needs no look, and is in force whether or not the store does anything
+            if *self.method != Method::GET && first != "revocations" {
+                let _ = tokio::time::timeout(LOOK, self.accounts.look()).await;
+            }
+            let done = match (first, rest) {
+                ("revocations", []) => self.revocations().await,
+                ("consumers", []) => self.consumers(),
+                ("consumers", [name]) => self.consumer(name).await,
+                ("consumers", [name, "credentials"]) => self.credentials(name).await,
+                ("consumers", [name, "credentials", id]) => self.credential(name, id).await,
+                _ => return answer::not_found(),
+            };
+            match done {
+                Err(Stop::Trouble(Trouble::Changed)) if tries < TRIES => tries += 1,
+                done => break done,
+            }
+        };
+        done.unwrap_or_else(|refused| match refused {
+            Stop::Refused((status, detail)) => answer::problem(status, detail),
+            Stop::Trouble(trouble) => {
+                let (status, detail) = of_trouble(&trouble);
+                answer::problem(status, detail)
+            }
+            Stop::Wrong(why) => answer::problem(StatusCode::BAD_REQUEST, &why),
+            Stop::Method(detail, methods) => answer::only(detail, methods),
+        })
+    }
+
     /// Refuses members that mean nothing here: whoever sends them expects them to matter.
     fn only(&self, known: &[&str]) -> Result<(), Refused> {
         if self.body.keys().any(|key| !known.contains(&key.as_str())) {
@@ -242,7 +285,7 @@ impl Asked<'_> {
                 self.source.audit(what);
                 Ok(done)
             }
-            Err(trouble @ (Trouble::None | Trouble::There)) => Err(trouble.into()),
+            Err(trouble @ (Trouble::None | Trouble::There | Trouble::Changed)) => Err(trouble.into()),
             Err(trouble) => {
                 self.source.audit(&format!("{what}, which is not kept: {trouble}"));
                 Err(NOT_KEPT.into())
@@ -299,40 +342,7 @@ impl Asked<'_> {
                 }
                 Ok(shown(&told))
             }
-            Method::PUT => {
-                self.only(&["roles", "groups", "tags", "scopes", "redirect_uris", "disabled"])?;
-                let fits = name.len() <= MOST_NAME && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
-                if !fits {
-                    return Err(bad("a name has printable ASCII without spaces and commas").into());
-                }
-                if self.source.declares(name) {
-                    return self.switch(name, known, now).await;
-                }
-                let is_new = known.is_none();
-                if is_new && self.source.declares_user(name) {
-                    return Err((StatusCode::CONFLICT, "a user of the configuration has this name").into());
-                }
-                let known = known.unwrap_or_else(|| Consumer { created: now, ..Consumer::default() });
-                let consumer = Consumer {
-                    name: name.to_owned(),
-                    roles: self.list("roles")?.unwrap_or(known.roles),
-                    groups: self.list("groups")?.unwrap_or(known.groups),
-                    tags: self.list("tags")?.unwrap_or(known.tags),
-                    scopes: self.list("scopes")?.unwrap_or(known.scopes),
-                    redirect_uris: self.redirects()?.unwrap_or(known.redirect_uris),
-                    had_secret: known.had_secret,
-                    disabled: self.flag("disabled")?.unwrap_or(known.disabled),
-                    created: known.created,
-                };
-                let done = self.accounts.put_consumer(consumer.clone(), now).await;
-                let what = format!("consumer `{name}` was {}", if is_new { "made" } else { "changed" });
-                match consumer.disabled {
-                    true => self.taken(done, &format!("{what}, and is disabled"))?,
-                    false => done.map(|()| self.source.audit(&what))?,
-                }
-                let told = self.told(&consumer);
-                Ok(if is_new { created(&told) } else { shown(&told) })
-            }
+            Method::PUT => self.put(name, known, now).await,
             Method::DELETE if self.source.declares(name) => {
                 Err((StatusCode::CONFLICT, "the consumer is the configuration's: PUT `disabled` cuts it off").into())
             }
@@ -346,6 +356,64 @@ impl Asked<'_> {
             }
             _ => Err(Stop::Method("only GET, PUT and DELETE are allowed here", "GET, PUT, DELETE")),
         }
+    }
+
+    /// Makes a consumer, or changes what is named of it.
+    async fn put(&self, name: &str, known: Option<Consumer>, now: u64) -> Result<Answer, Stop> {
+        self.only(&["roles", "groups", "tags", "scopes", "redirect_uris", "disabled"])?;
+        let fits = name.len() <= MOST_NAME && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
+        if !fits {
+            return Err(bad("a name has printable ASCII without spaces and commas").into());
+        }
+        if self.source.declares(name) {
+            return self.switch(name, known, now).await;
+        }
+        let is_new = known.is_none();
+        if is_new && self.source.declares_user(name) {
+            return Err((StatusCode::CONFLICT, "a user of the configuration has this name").into());
+        }
+        let redirects = self.redirects()?;
+        if redirects.as_ref().is_some_and(|redirects| !redirects.is_empty()) {
+            self.may_be_client(name)?;
+        }
+        let known = known.unwrap_or_else(|| Consumer { created: now, ..Consumer::default() });
+        let consumer = Consumer {
+            name: name.to_owned(),
+            roles: self.list("roles")?.unwrap_or(known.roles),
+            groups: self.list("groups")?.unwrap_or(known.groups),
+            tags: self.list("tags")?.unwrap_or(known.tags),
+            scopes: self.list("scopes")?.unwrap_or(known.scopes),
+            redirect_uris: redirects.unwrap_or(known.redirect_uris),
+            had_secret: known.had_secret,
+            disabled: self.flag("disabled")?.unwrap_or(known.disabled),
+            created: known.created,
+        };
+        let done = self.accounts.put_consumer(consumer.clone(), now).await;
+        let what = format!("consumer `{name}` was {}", if is_new { "made" } else { "changed" });
+        match consumer.disabled {
+            true => self.taken(done, &format!("{what}, and is disabled"))?,
+            false => done.map(|()| self.source.audit(&what))?,
+        }
+        let mut told = self.told(&consumer);
+        let advice = consumer.redirect_uris.iter().find_map(|uri| redirect_advice(uri));
+        if let (Some(told), Some(advice)) = (told.as_object_mut(), advice) {
+            told.insert("advice".to_owned(), advice.into());
+        }
+        Ok(if is_new { created(&told) } else { shown(&told) })
+    }
+
+    /// Refuses a client that asks for logins by a name that another client has as its id.
+    fn may_be_client(&self, name: &str) -> Result<(), Refused> {
+        if self.source.declares_credential(&CredentialName::Basic(name.to_owned())) {
+            return Err((
+                StatusCode::CONFLICT,
+                "a client of the configuration has this name as its `client_id`: name it otherwise",
+            ));
+        }
+        if self.accounts.client(name).is_some_and(|held| held.credential.consumer != name) {
+            return Err((StatusCode::CONFLICT, "another client has this name as its `client_id`: name it otherwise"));
+        }
+        Ok(())
     }
 
     /// Disables a consumer of the configuration, or lets it in again: all else of it stands there.
@@ -366,8 +434,12 @@ impl Asked<'_> {
 
     /// What there is to tell of a consumer of the configuration: how its credentials stand.
     fn told_declared(&self, name: &str) -> Value {
-        let credentials: Vec<Value> =
-            self.source.declared(name).iter().map(|(of, terms)| self.own(of, terms)).collect();
+        let own = self.source.declared(name);
+        // of the time before the configuration had a consumer of this name: good for nothing, and to be removed
+        let held = self.accounts.credentials(name);
+        let credentials =
+            own.iter().map(|(of, terms)| self.own(of, terms)).chain(held.iter().map(|held| credential(held)));
+        let credentials: Vec<Value> = credentials.collect();
         json!({
             "name": name, "declared": true, "disabled": self.accounts.consumer(name).is_some_and(|known| known.disabled),
             "tokens": self.accounts.tokens_of(name), "credentials": credentials,
@@ -391,6 +463,11 @@ impl Asked<'_> {
             return Err(Stop::Method("POST makes a credential; GET /consumers/NAME lists them", "POST"));
         }
         self.only(&["kind", "label", "expires_in", "client_id", "sha256"])?;
+        if self.source.declares(consumer) {
+            return Err(
+                (StatusCode::CONFLICT, "the consumer is the configuration's: its credentials stand there").into()
+            );
+        }
         let kind = match self.text("kind")?.unwrap_or("key") {
             "key" => CredentialKind::Key,
             "client" => CredentialKind::Client,
@@ -409,23 +486,15 @@ impl Asked<'_> {
                 (Some(secret), digest)
             }
         };
-        let id = match (kind, self.text("client_id")?) {
-            (CredentialKind::Key, None) => text::id_of("key", &digest),
-            (CredentialKind::Key, Some(_)) => return Err(bad("`client_id` is for `kind: client`").into()),
-            (CredentialKind::Client, None) => text::id_of("client", &digest),
-            (CredentialKind::Client, Some(id)) if id.contains(':') => {
-                return Err(bad("a `client_id` has no colon").into());
-            }
-            (CredentialKind::Client, Some(id)) => id.to_owned(),
-        };
+        let id = self.id(kind, &digest)?;
         if self.accounts.client(&id).is_some() || kind == CredentialKind::Key && self.accounts.key(&digest).is_some() {
             return Err(Trouble::There.into());
         }
         if secret.is_none() {
             self.may_come(kind, &id, &digest)?;
         }
-        if kind == CredentialKind::Client && self.source.declares_credential(&CredentialName::Basic(id.clone())) {
-            return Err((StatusCode::CONFLICT, "a consumer of the configuration has this `client_id`").into());
+        if kind == CredentialKind::Client {
+            self.may_be_id(&id, consumer)?;
         }
         let made = Credential {
             id: id.clone(),
@@ -452,6 +521,31 @@ impl Asked<'_> {
             };
         }
         Ok(created(&told))
+    }
+
+    /// The id of a credential that is made: the one that a client wants, or one by its digest.
+    fn id(&self, kind: CredentialKind, digest: &Digest) -> Result<String, Refused> {
+        Ok(match (kind, self.text("client_id")?) {
+            (CredentialKind::Key, None) => text::id_of("key", digest),
+            (CredentialKind::Key, Some(_)) => return Err(bad("`client_id` is for `kind: client`")),
+            // no colon: Basic takes what stands before the first one for the id (RFC 7617, section 2)
+            (CredentialKind::Client, None) => text::id_of("client", digest).replace(':', "-"),
+            (CredentialKind::Client, Some(id)) if id.contains(':') => {
+                return Err(bad("a `client_id` has no colon"));
+            }
+            (CredentialKind::Client, Some(id)) => id.to_owned(),
+        })
+    }
+
+    /// Refuses a `client_id` by which another client is known.
+    fn may_be_id(&self, id: &str, consumer: &str) -> Result<(), Refused> {
+        if self.source.declares_credential(&CredentialName::Basic(id.to_owned())) || self.source.declares(id) {
+            return Err((StatusCode::CONFLICT, "a consumer of the configuration has this `client_id`"));
+        }
+        if id != consumer && self.accounts.consumer(id).is_some_and(|known| known.is_public_client()) {
+            return Err((StatusCode::CONFLICT, "another client is known by this name: take another `client_id`"));
+        }
+        Ok(())
     }
 
     /// Refuses a credential of others that would not be good, or would be good for two.

@@ -1,5 +1,7 @@
 //! What this machine may know and do: single requests, the draining of targets, who may call, beside all that status shows. Decides by the request alone who asks; see `origin`.
 
+use std::sync::Arc;
+
 use daemun_dataplane::record::Recent;
 use http::{Request, StatusCode};
 use hyper::body::Body;
@@ -14,7 +16,7 @@ const RECENT: usize = 50;
 const MOST_ID: usize = 256;
 
 /// The answer to any request.
-pub(crate) async fn answer<B>(request: Request<B>, here: Here, source: &dyn Source) -> Answer
+pub(crate) async fn answer<B>(request: Request<B>, here: Here, source: &Arc<dyn Source>) -> Answer
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -25,7 +27,7 @@ where
     if accounts::is_here(request.uri().path()) {
         return accounts::answer(request, source).await;
     }
-    let request = &request;
+    let (request, source) = (&request, &**source);
     if let Some(answer) = status::answer(request, source) {
         return answer;
     }

@@ -95,7 +95,7 @@ pub async fn serve_admin(
     let here = listener.here()?;
     let answer = move |request| {
         let source = Arc::clone(&source);
-        async move { admin::answer(request, here, &*source).await }
+        async move { admin::answer(request, here, &source).await }
     };
     server::serve(listener, answer, stop).await;
     Ok(())

@@ -2,12 +2,18 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use super::{Accounts, Trouble, answer};
 use crate::change::Change;
 use crate::grant::Token;
 use crate::journal::Around;
 use crate::text::Prefix;
+
+/// Tokens that are forgotten at once where there is no store, the pause after that, and the time between two looks.
+const PIECE: usize = 1_000;
+const PAUSE: Duration = Duration::from_millis(2);
+const EVERY: Duration = Duration::from_secs(1);
 
 /// What the store's thread knows of the accounts.
 pub(super) struct Surroundings {
@@ -17,13 +23,17 @@ pub(super) struct Surroundings {
 }
 
 impl Around for Surroundings {
-    fn came(&self, changes: Vec<Change>) {
-        let Some(accounts) = self.accounts.upgrade() else { return };
+    fn came(&self, changes: Vec<Change>) -> Vec<Change> {
+        let Some(accounts) = self.accounts.upgrade() else { return Vec::new() };
         let (now, mut grants) = ((self.now)(), Vec::new());
+        let takes_away = changes.iter().any(Change::takes_away);
         for change in changes {
             accounts.absorb(change, now, &mut grants);
         }
         accounts.drop_empty(&grants);
+        // what one process took away while another, which did not know of it yet, gave out tokens for it; whichever knows of both ends that
+        let of_gone = if takes_away { accounts.grants_of_gone() } else { accounts.of_gone(grants) };
+        of_gone.into_iter().map(|grant| Change::Revoked(grant.id)).collect()
     }
 
     fn now(&self) -> u64 {
@@ -56,6 +66,25 @@ impl Around for Surroundings {
 }
 
 impl Accounts {
+    /// Has what has ended forgotten by a thread, where no store's does; ends when a store keeps them, or nobody uses them. Once is enough.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn forget_alone(self: &Arc<Self>, now: impl Fn() -> u64 + Send + 'static) -> std::io::Result<()> {
+        if self.is_kept() || self.forgets.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let accounts = Arc::downgrade(self);
+        let work = move || {
+            while let Some(accounts) = accounts.upgrade().filter(|accounts| !accounts.is_kept()) {
+                let more = accounts.forget(now(), PIECE);
+                drop(accounts);
+                std::thread::park_timeout(if more { PAUSE } else { EVERY });
+            }
+        };
+        std::thread::Builder::new().name("daemun-accounts".into()).spawn(work).map(drop)
+    }
+
     /// As [`Accounts::find`], also where another process gave the token out a moment ago: what must not be missed for that is looked for
     /// with this. What cannot be a token of ours is not.
     ///

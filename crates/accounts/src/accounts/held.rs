@@ -64,7 +64,7 @@ impl Accounts {
     /// credential and no good token. Tokens of somebody else who had the name of one that is new end.
     ///
     /// # Errors
-    /// When that cannot be made to last.
+    /// When that cannot be made to last, or another process has changed it since this one looked.
     pub async fn put_consumer(&self, mut consumer: Consumer, now: u64) -> Result<(), Trouble> {
         consumer.had_secret |= self.consumer(&consumer.name).is_some_and(|known| known.had_secret);
         let mut changes = vec![Change::Consumer(consumer.clone())];
@@ -82,7 +82,7 @@ impl Accounts {
             of_logins.iter().for_each(|of| self.void("credential", of, before));
         }
         let disabled = consumer.disabled;
-        let done = self.write(changes).await;
+        let done = self.write_changed(changes).await;
         if done.is_ok() && takes_name {
             self.void("subject", &consumer.name, before);
         }
@@ -90,7 +90,12 @@ impl Accounts {
             // once more where it was in force before: what another process did may have come between
             self.set_consumer(consumer);
         }
-        done.map(drop)
+        done
+    }
+
+    /// Has what was read before and is changed written.
+    async fn write_changed(&self, changes: Vec<Change>) -> Result<(), Trouble> {
+        if self.write(changes).await? { Ok(()) } else { Err(Trouble::Changed) }
     }
 
     /// What logins of users come from that a consumer asked for.
@@ -160,7 +165,8 @@ impl Accounts {
     /// Makes a credential of a consumer, or changes one. Good once this returns. With one that is disabled goes what was issued for it.
     ///
     /// # Errors
-    /// When there is no such consumer, another credential is the same, or it cannot be made to last.
+    /// When there is no such consumer, another credential is the same, it cannot be made to last, or another process has changed it since
+    /// this one looked.
     pub async fn put_credential(&self, credential: Credential, now: u64) -> Result<(), Trouble> {
         let consumer = self.consumer(&credential.consumer).ok_or(Trouble::None)?;
         let of_key = (credential.kind == CredentialKind::Key).then(|| self.key(&credential.digest)).flatten();
@@ -180,13 +186,13 @@ impl Accounts {
             self.void("credential", &credential.id, before);
             changes.push(Change::Void { name: format!("credential:{}", credential.id), before });
         }
-        let done = self.write(changes).await;
+        let done = self.write_changed(changes).await;
         if done.is_ok() || credential.disabled {
             let used = used();
             confidential.into_iter().for_each(|consumer| self.set_consumer(consumer));
             self.set_credential(credential, used);
         }
-        done.map(drop)
+        done
     }
 
     pub(super) fn set_credential(&self, credential: Credential, used: u64) {

@@ -1,7 +1,7 @@
 //! What takes something away: in force on every worker when it returns, without anything being looked at twice by those who only call.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use super::{ACCESS, Accounts, Revoked, Trouble, Whose};
 use crate::change::Change;
@@ -59,6 +59,24 @@ impl Accounts {
     /// The moment that all logins so far began before, were the clock set back meanwhile.
     pub(super) fn behind_all(&self, now: u64) -> u64 {
         now.max(self.youngest.load(Ordering::Acquire)).saturating_add(1)
+    }
+
+    /// Revokes of these logins those whose consumer or credential is gone or disabled, and gives them; one that has only ended is not
+    /// among them, since what was given for it before is good to its own end.
+    pub(super) fn of_gone(&self, mut grants: Vec<Arc<Grant>>) -> Vec<Arc<Grant>> {
+        let is_gone = |grant: &Arc<Grant>| {
+            let identity = grant.identity();
+            let is_cut_off = identity.consumer.is_some() && self.cut_off.has(&identity.subject);
+            is_cut_off || !self.has_credential(grant, 0)
+        };
+        grants.retain(|grant| self.stands(grant) && is_gone(grant));
+        grants.iter().for_each(|grant| grant.revoked.store(true, Ordering::Release));
+        grants
+    }
+
+    /// The same of all logins.
+    pub(super) fn grants_of_gone(&self) -> Vec<Arc<Grant>> {
+        self.of_gone(self.grants.pin().values().filter_map(Weak::upgrade).collect())
     }
 
     /// Whether the credential that a login came from is still good. What is not of the store is not known here but where it was revoked.
@@ -144,8 +162,11 @@ impl Accounts {
         let known = held.is_some() || mark.is_some();
         let mut changes = Vec::new();
         // one that was the store's is not the configuration's, and may be made anew; the configuration's have a kind before a colon
-        let of_store =
-            held.is_some() || mark.is_some_and(|moment| moment > 0 && moment < u64::MAX) || !id.contains(':');
+        let is_client = id.strip_prefix(Consumer::NAMED).is_some_and(|name| self.has_consumer(name));
+        let of_store = held.is_some()
+            || is_client
+            || mark.is_some_and(|moment| moment > 0 && moment < u64::MAX)
+            || !id.contains(':');
         if let Some(held) = &held {
             self.drop_credential(&held.credential);
             changes.push(Change::NoCredential(id.to_owned()));

@@ -157,12 +157,21 @@ impl Store for Sqlite {
             .map_err(told)?;
         let mut done = Vec::with_capacity(asked.len());
         for changes in asked {
+            // of these more than one may not be done, and what stands before it goes with it
+            let is_apart = matches!(changes.first(), Some(Change::Consumer(_) | Change::Credential(_)));
+            if is_apart {
+                transaction.execute_batch("SAVEPOINT apart").map_err(told)?;
+            }
             let mut all = true;
             for change in *changes {
-                all = write(&transaction, number, change).map_err(told)?;
+                all = write(&transaction, (self.seen, number), change).map_err(told)?;
                 if !all {
                     break;
                 }
+            }
+            if is_apart {
+                let end = if all { "RELEASE apart" } else { "ROLLBACK TO apart; RELEASE apart" };
+                transaction.execute_batch(end).map_err(told)?;
             }
             done.push(all);
         }
@@ -239,9 +248,9 @@ fn kind_of(number: i64) -> Option<Kind> {
     [Kind::Access, Kind::Refresh, Kind::Code].into_iter().find(|kind| number_of(*kind) == number)
 }
 
-/// Says whether nobody else was first.
+/// Says whether nobody else was first; consumers and credentials may not have changed since what was `seen` last.
 #[allow(clippy::too_many_lines, reason = "one statement for each kind of change")]
-fn write(to: &Transaction<'_>, number: i64, change: &Change) -> rusqlite::Result<bool> {
+fn write(to: &Transaction<'_>, (seen, number): (i64, i64), change: &Change) -> rusqlite::Result<bool> {
     let changed = |statement: &str, values: &[&dyn rusqlite::ToSql]| to.prepare_cached(statement)?.execute(values);
     let run = |statement: &str, values: &[&dyn rusqlite::ToSql]| changed(statement, values).map(|_| true);
     match change {
@@ -289,8 +298,9 @@ fn write(to: &Transaction<'_>, number: i64, change: &Change) -> rusqlite::Result
             "INSERT INTO voids VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET number = ?2, before = max(before, ?3)",
             params![name, number, signed(*before)],
         ),
-        Change::Consumer(row) => run(
-            "INSERT OR REPLACE INTO consumers VALUES (?1, ?2, ?3, ?4, ?5, 0)",
+        Change::Consumer(row) => changed(
+            "INSERT INTO consumers VALUES (?1, ?2, ?3, ?4, ?5, 0) ON CONFLICT DO UPDATE SET number = ?2, says = ?3, disabled = ?4, \
+             created = ?5, gone = 0 WHERE number <= ?6",
             params![
                 row.name,
                 number,
@@ -300,16 +310,20 @@ fn write(to: &Transaction<'_>, number: i64, change: &Change) -> rusqlite::Result
                 })
                 .to_string(),
                 row.disabled,
-                signed(row.created)
+                signed(row.created),
+                seen
             ],
-        ),
+        )
+        .map(|rows| rows > 0),
         Change::NoConsumer(name) => {
             run("UPDATE consumers SET gone = 1, number = ?2 WHERE name = ?1", params![name, number])?;
             run("UPDATE credentials SET gone = 1, number = ?2 WHERE consumer = ?1", params![name, number])
         }
-        Change::Credential(row) => run(
-            "INSERT INTO credentials VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, 0) ON CONFLICT DO UPDATE SET number = ?2, \
-             consumer = ?3, kind = ?4, digest = ?5, label = ?6, created = ?7, expires = ?8, disabled = ?9, gone = 0",
+        Change::Credential(row) => changed(
+            "INSERT INTO credentials SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, 0 \
+             WHERE EXISTS (SELECT 1 FROM consumers WHERE name = ?3 AND gone = 0) ON CONFLICT DO UPDATE SET number = ?2, \
+             consumer = ?3, kind = ?4, digest = ?5, label = ?6, created = ?7, expires = ?8, disabled = ?9, \
+             used = CASE WHEN gone THEN 0 ELSE used END, gone = 0 WHERE number <= ?10",
             params![
                 row.id,
                 number,
@@ -319,9 +333,11 @@ fn write(to: &Transaction<'_>, number: i64, change: &Change) -> rusqlite::Result
                 row.label,
                 signed(row.created),
                 row.expires.map(signed),
-                row.disabled
+                row.disabled,
+                seen
             ],
-        ),
+        )
+        .map(|rows| rows > 0),
         Change::NoCredential(id) => {
             run("UPDATE credentials SET gone = 1, number = ?2 WHERE id = ?1", params![id, number])
         }

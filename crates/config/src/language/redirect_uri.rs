@@ -17,10 +17,6 @@ pub(super) struct RedirectText(pub(super) String);
 /// Why an address is none to send a browser to.
 #[must_use]
 pub fn why_no_redirect(uri: &str) -> Option<&'static str> {
-    wrong(uri)
-}
-
-fn wrong(uri: &str) -> Option<&'static str> {
     if uri.len() > LONGEST {
         return Some("it is longer than 1024 bytes");
     }
@@ -44,19 +40,22 @@ fn wrong(uri: &str) -> Option<&'static str> {
     (!is_own).then_some("a scheme of a client's own is a domain name backwards, as `com.example.app`")
 }
 
+/// What is to be said of an address whose logins others can read on their way: of `http`, and not on the user's own machine.
+#[must_use]
+pub fn redirect_advice(uri: &str) -> Option<&'static str> {
+    let is_read = WebUrl::parse(uri).is_ok_and(|url| !url.is_https() && !is_here(url.host()));
+    is_read.then_some("codes of logins go over `http`, where whoever is on the way can read them")
+}
+
 impl Setting for RedirectText {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
         let uri = text(node, cx, "an address")?;
-        if let Some(why) = wrong(uri) {
+        if let Some(why) = why_no_redirect(uri) {
             let message = format!("no browser is sent back to `{}`: {why}", node.shown());
             cx.bad_value_help(node, message, "write it whole, like `https://app.example.com/callback`");
             return None;
         }
-        if let Ok(url) = WebUrl::parse(uri)
-            && !url.is_https()
-            && !is_here(url.host())
-        {
-            let message = "codes of logins go over `http`, where whoever is on the way can read them";
+        if let Some(message) = redirect_advice(uri) {
             cx.report(Diagnostic::warning(INSECURE, node.at, message).help("use `https`"));
         }
         Some(Self(uri.to_owned()))
@@ -74,7 +73,7 @@ impl Setting for RedirectText {
 
 #[cfg(test)]
 mod tests {
-    use super::wrong;
+    use super::why_no_redirect as wrong;
 
     #[test]
     fn an_address_is_whole_and_of_a_scheme_that_no_browser_runs() {

@@ -1,5 +1,8 @@
 //! What the admin listener does about consumers, credentials and tokens.
 
+use daemun_accounts::store::StoreError;
+use daemun_accounts::{Change, Store};
+
 use super::*;
 
 async fn send(address: SocketAddr, line: &str, body: &str) -> Reply {
@@ -276,4 +279,118 @@ async fn what_is_not_understood_about_accounts_changes_nothing() {
     assert!(source.accounts.consumers().is_empty() && source.audit.lock().unwrap().is_empty());
     let open = status(&source).await;
     assert_eq!(get(open, "/consumers").await.status, 404);
+}
+
+#[tokio::test]
+async fn admin_takes_no_name_that_another_client_is_known_by() {
+    let source = Fake::new();
+    let address = admin(&source).await;
+    let redirects = r#"{"redirect_uris": ["http://app.example/cb"]}"#;
+    let made = send(address, "PUT /consumers/public", redirects).await;
+    assert!(made.status == 201 && made.json()["advice"].as_str().unwrap().contains("http"), "{}", made.body);
+    assert_eq!(send(address, "PUT /consumers/partner", "{}").await.status, 201);
+    let client = async |id: &str| {
+        let body = format!(r#"{{"kind": "client", "client_id": "{id}"}}"#);
+        send(address, "POST /consumers/partner/credentials", &body).await.status
+    };
+    let taken = [client("public").await, client("shop-app").await, client("a-client-of-the-file").await];
+    assert_eq!((taken, client("its-own").await), ([409; 3], 201));
+    for taken in ["a-client-of-the-file", "its-own"] {
+        let refused = send(address, &format!("PUT /consumers/{taken}"), redirects).await;
+        assert_eq!(refused.status, 409, "{taken}: {}", refused.body);
+    }
+    let own = send(address, "POST /consumers/public/credentials", r#"{"kind": "client", "client_id": "public"}"#).await;
+    assert_eq!(own.status, 201, "{}", own.body);
+    // Basic takes what stands before the first colon for the id
+    let made = send(address, "POST /consumers/partner/credentials", r#"{"kind": "client"}"#).await.json();
+    assert!(!made["id"].as_str().unwrap().contains(':'), "{made}");
+}
+
+#[tokio::test]
+async fn admin_shows_and_removes_what_the_store_has_of_a_consumer_that_the_configuration_has_now() {
+    let source = Fake::new();
+    let address = admin(&source).await;
+    for disabled in [true, false] {
+        let switched = send(address, "PUT /consumers/shop-app", &format!(r#"{{"disabled": {disabled}}}"#)).await;
+        assert_eq!(switched.status, 200);
+    }
+    assert_eq!(send(address, "POST /consumers/shop-app/credentials", r#"{"kind": "key"}"#).await.status, 409);
+    // of the time before
+    let old = daemun_accounts::Credential {
+        id: "old-client".to_owned(),
+        consumer: "shop-app".to_owned(),
+        kind: daemun_accounts::CredentialKind::Client,
+        digest: digest(b"secret"),
+        label: String::new(),
+        created: NOW,
+        expires: None,
+        disabled: false,
+    };
+    source.accounts.put_credential(old, NOW).await.unwrap();
+    let ids = async || {
+        let told = get(address, "/consumers/shop-app").await.json();
+        told["credentials"].as_array().unwrap().iter().any(|credential| credential["id"] == "old-client")
+    };
+    assert!(ids().await);
+    assert_eq!(ask(address, "DELETE /consumers/shop-app/credentials/old-client", "").await.status, 200);
+    assert!(!ids().await);
+}
+
+#[tokio::test]
+async fn revoking_the_logins_of_a_public_client_leaves_its_name_good() {
+    let source = Fake::new();
+    let address = admin(&source).await;
+    send(address, "PUT /consumers/app", r#"{"redirect_uris": ["https://app.example/cb"]}"#).await;
+    let id = daemun_accounts::Consumer::named("app");
+    let before = token(&source, "ann", &id).await;
+    let body = format!(r#"{{"credential": "{id}"}}"#);
+    assert_eq!(send(address, "POST /revocations", &body).await.json()["known"], true);
+    assert!(!is_good(&source, &before) && !source.accounts.is_void_credential(&id));
+    let after = token(&source, "ann", &id).await;
+    assert!(is_good(&source, &after));
+}
+
+/// A store that waits with each commit until it is told to go on.
+struct Slow(std::sync::mpsc::Sender<()>, std::sync::mpsc::Receiver<()>);
+
+impl Store for Slow {
+    fn apply(&mut self, asked: &[&[Change]]) -> Result<Vec<bool>, StoreError> {
+        self.0.send(()).unwrap();
+        self.1.recv().unwrap();
+        Ok(vec![true; asked.len()])
+    }
+
+    fn read(&mut self, _: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn has_news(&mut self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    fn forget(&mut self, _: u64, _: usize) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_by_who_does_not_wait_for_the_answer_is_known_here_once_it_lasts() {
+    let source = Fake::new();
+    let (began, begins) = std::sync::mpsc::channel();
+    let (go_on, goes_on) = std::sync::mpsc::channel();
+    source.accounts.keep_in(Box::new(Slow(began, goes_on)), || NOW, |what| panic!("{what}")).unwrap();
+    let address = admin(&source).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let fields = "Content-Type: application/json\r\nContent-Length: 2\r\n";
+    let request = format!("PUT /consumers/partner HTTP/1.1\r\nHost: {address}\r\n{fields}\r\n{{}}");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    tokio::task::spawn_blocking(move || begins.recv().unwrap()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer), "", "it has left before it was answered");
+    go_on.send(()).unwrap();
+    while source.accounts.consumer("partner").is_none() {
+        tokio::task::yield_now().await;
+    }
 }

@@ -390,13 +390,10 @@ impl Process {
         if config.workers != self.running.workers {
             self.events.warning("workers", format_args!("the number of workers stays {workers} until a restart"));
         }
-        match &config.store {
-            _ if self.accounts.is_kept() && config.store != self.running.store => {
-                self.events.warning("store", format_args!("the store stays what it was until a restart"));
-            }
-            Some(store) => keep(&self.accounts, store, &self.clock, &self.events)?,
-            None => {}
+        if self.accounts.is_kept() && config.store != self.running.store {
+            self.events.warning("store", format_args!("the store stays what it was until a restart"));
         }
+        keep(&self.accounts, config, &self.clock, &self.events)?;
         let sockets = self.sockets.open(keys(config), workers).map_err(|refused| messages(&refused).join("; "))?;
         let log = open_log(config, self.log.as_ref(), &self.metrics, &self.events)?;
         let per_worker = sockets.per_worker(workers, Some(&self.sockets)).map_err(|error| error.to_string())?;
@@ -582,8 +579,8 @@ fn kept_accounts(
     events: &Events,
 ) -> Result<Arc<Accounts>, Failure> {
     let accounts = Accounts::of(carry);
-    if let Some(store) = config.and_then(|config| config.store.as_ref()) {
-        keep(&accounts, store, clock, events).map_err(Failure::unavailable)?;
+    if let Some(config) = config {
+        keep(&accounts, config, clock, events).map_err(Failure::unavailable)?;
     }
     Ok(accounts)
 }
@@ -591,18 +588,28 @@ fn kept_accounts(
 /// Bytes of a store whose callers are found as fast in small pages; those of larger ones lie too far apart.
 const SMALL_STORE: u64 = 32 << 20;
 
-/// Opens the store, where there is one and it is not open yet, and has the accounts kept there.
-fn keep(accounts: &Arc<Accounts>, config: &StoreConfig, clock: &Clock, events: &Events) -> Result<(), String> {
-    let Some(path) = config.path.as_ref().filter(|_| !accounts.is_kept()) else { return Ok(()) };
-    let durability = if config.power { Durability::Power } else { Durability::Process };
+/// Opens the store, where there is one and it is not open yet, and has the accounts kept there. Without one they are kept in memory, where
+/// what has ended is forgotten.
+fn keep(accounts: &Arc<Accounts>, config: &Config, clock: &Clock, events: &Events) -> Result<(), String> {
+    if accounts.is_kept() {
+        return Ok(());
+    }
+    let (clock, events) = (clock.clone(), events.clone());
+    let now = move || clock.wall(clock.now()) / 1_000_000;
+    let store = config.store.as_ref().and_then(|store| Some((store.path.as_ref()?, store.power)));
+    let Some((path, power)) = store else {
+        return match config.tokens.is_empty() {
+            true => Ok(()),
+            false => accounts.forget_alone(now).map_err(|error| format!("no thread: {error}")),
+        };
+    };
+    let durability = if power { Durability::Power } else { Durability::Process };
     let failed = |error: StoreError| format!("the store cannot be opened: {error}");
     // before anything of it is in memory
     if path.metadata().is_ok_and(|found| found.len() > SMALL_STORE) {
         daemun_sys::allow_huge_pages(true);
     }
     let store = Sqlite::open(path, durability).map_err(failed)?;
-    let (clock, events) = (clock.clone(), events.clone());
-    let now = move || clock.wall(clock.now()) / 1_000_000;
     accounts.keep_in(Box::new(store), now, move |what| events.error("store", format_args!("{what}"))).map_err(failed)
 }
 

@@ -351,7 +351,8 @@ fn trouble(trouble: &Trouble) -> Stop {
         | Trouble::NoRandomness
         | Trouble::Unsigned(_)
         | Trouble::None
-        | Trouble::There => {
+        | Trouble::There
+        | Trouble::Changed => {
             let refused = busy(Reason::StoreUnavailable, "temporarily_unavailable", "tokens cannot be kept just now");
             match refused.stop() {
                 Stop::Fault(fault) => Stop::Fault(fault.cause(trouble)),
