@@ -639,10 +639,7 @@ impl Accounts {
         now: u64,
     ) -> Result<(Issued, Arc<Identity>), Trouble> {
         let token = self.find_anywhere(text).await?.ok_or(Refusal::Unknown)?;
-        self.judge(&token, Kind::Refresh, service, now)?;
-        if !self.has_credential(&token.grant, now) {
-            return Err(Refusal::Revoked.into());
-        }
+        self.may_refresh(&token, service, now)?;
         let identity = token.grant.identity();
         if token.is_spent() {
             self.revoke_grant(&token.grant).await?;

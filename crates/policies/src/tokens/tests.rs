@@ -1,5 +1,6 @@
 #[cfg(feature = "saml")]
 mod assertions;
+mod introspection;
 
 use std::sync::Arc;
 
