@@ -4,6 +4,7 @@
 mod absorb;
 mod around;
 mod by_digest;
+mod checks;
 mod code;
 mod declared;
 mod held;
@@ -37,6 +38,7 @@ use crate::uses::AllUses;
 
 use around::Surroundings;
 use by_digest::{ByDigest, Given};
+pub use checks::Checks;
 pub use code::{Bound, Code};
 
 /// Tokens that all subjects may have at once; what is beyond is not given out.
@@ -190,6 +192,7 @@ pub struct Accounts {
     /// Whether keys of the configuration may be void.
     voids_keys: AtomicBool,
     count: AtomicUsize,
+    checks: Checks,
     expiry: Expiry,
     interned: Interned,
     last_id: AtomicI64,
@@ -246,6 +249,7 @@ impl Accounts {
             changing: tokio::sync::Mutex::default(),
             voids_keys: AtomicBool::new(false),
             count: AtomicUsize::new(0),
+            checks: Checks::default(),
             expiry: Expiry::default(),
             interned: Interned::default(),
             last_id: AtomicI64::new(0),
