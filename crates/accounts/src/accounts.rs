@@ -4,6 +4,7 @@
 mod absorb;
 mod around;
 mod by_digest;
+mod checks;
 mod code;
 mod declared;
 mod held;
@@ -37,6 +38,7 @@ use crate::uses::AllUses;
 
 use around::Surroundings;
 use by_digest::{ByDigest, Given};
+pub use checks::Checks;
 pub use code::{Bound, Code};
 
 /// Tokens that all subjects may have at once; what is beyond is not given out.
@@ -190,6 +192,7 @@ pub struct Accounts {
     /// Whether keys of the configuration may be void.
     voids_keys: AtomicBool,
     count: AtomicUsize,
+    checks: Checks,
     expiry: Expiry,
     interned: Interned,
     last_id: AtomicI64,
@@ -246,6 +249,7 @@ impl Accounts {
             changing: tokio::sync::Mutex::default(),
             voids_keys: AtomicBool::new(false),
             count: AtomicUsize::new(0),
+            checks: Checks::default(),
             expiry: Expiry::default(),
             interned: Interned::default(),
             last_id: AtomicI64::new(0),
@@ -639,10 +643,7 @@ impl Accounts {
         now: u64,
     ) -> Result<(Issued, Arc<Identity>), Trouble> {
         let token = self.find_anywhere(text).await?.ok_or(Refusal::Unknown)?;
-        self.judge(&token, Kind::Refresh, service, now)?;
-        if !self.has_credential(&token.grant, now) {
-            return Err(Refusal::Revoked.into());
-        }
+        self.may_refresh(&token, service, now)?;
         let identity = token.grant.identity();
         if token.is_spent() {
             self.revoke_grant(&token.grant).await?;

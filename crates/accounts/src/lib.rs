@@ -16,7 +16,7 @@ mod journal;
 pub mod seal;
 pub mod store;
 
-pub use accounts::{Accounts, Bound, Code, Refusal, Revoked, Trouble, Whose};
+pub use accounts::{Accounts, Bound, Checks, Code, Refusal, Revoked, Trouble, Whose};
 pub use change::{Change, SigningKeyRow};
 pub use consumer::{Consumer, Credential, CredentialKind};
 pub use grant::{Asked, Grant, Issued, Kind, Mint, Text, Token, Wanted};

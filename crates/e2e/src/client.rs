@@ -34,6 +34,17 @@ impl Response {
         self.head.one(name)
     }
 
+    /// All of it, but for when it was made and by what ids the exchange is known: what two answers that are alike have alike.
+    #[must_use]
+    pub fn without_ids(&self) -> String {
+        let fields =
+            self.head.fields.iter().filter(|(name, _)| !["date", "x-request-id"].contains(&&*name.to_lowercase()));
+        let fields: String = fields.map(|(name, value)| format!("{name}: {value}\n")).collect();
+        let ids = serde_json::from_slice::<serde_json::Value>(&self.body).unwrap_or_default();
+        let id = ids["instance"].as_str().unwrap_or("there is none");
+        format!("{}\n{fields}\n{}", self.head.start, self.text().replace(id, ""))
+    }
+
     /// The body as text.
     #[must_use]
     pub fn text(&self) -> String {

@@ -96,6 +96,15 @@ fn note_as(exchange: &mut Exchange, identity: &Arc<Identity>, anew: bool) -> boo
     true
 }
 
+/// Whether [`note_identity`] notes a caller where no other authenticator has found one.
+pub(crate) fn may_call(directory: &Directory, identity: &Identity) -> bool {
+    match (&identity.consumer, directory.named(identity)) {
+        (Some(_), Some(found)) => !directory.is_cut_off(found),
+        (None, None) => identity.is_sendable(),
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
 /// As [`note_identity`], of a caller whom another service tells of: one with the name of a consumer of the store would be taken for that one
 /// just so, and is refused as well, unless another authenticator found that consumer.
 #[inline]

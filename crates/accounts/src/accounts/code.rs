@@ -74,7 +74,8 @@ impl Accounts {
     }
 
     /// Gives out the first tokens of a login for its code, which is used up by that, whatever comes of it; one that was used before, here or
-    /// in another process with the same store, revokes its login (RFC 6749, section 4.1.2). `may` says whether its holder is still let in.
+    /// in another process with the same store, revokes its login (RFC 6749, section 4.1.2). `may` says whether its holder is still let in. What
+    /// other processes took away before this was called is taken away here.
     ///
     /// # Errors
     /// When the code is no good, or the tokens cannot be made to last.
@@ -89,6 +90,9 @@ impl Accounts {
     ) -> Result<(Issued, Arc<Identity>), Trouble> {
         let token = self.code(code).await?.ok_or(Refusal::Unknown)?;
         self.judge(&token, Kind::Code, code.service, now)?;
+        if !self.has_credential(&token.grant, now) {
+            return Err(Refusal::Revoked.into());
+        }
         if !token.is_spent() && now >= token.issued.saturating_add(code.lifetime) {
             return Err(Refusal::Expired.into());
         }
@@ -105,20 +109,16 @@ impl Accounts {
         Ok((issued, identity))
     }
 
-    /// The code that is shown. One that is not known may have been given out by another process a moment ago.
+    /// The code that is shown, as of what every process did until now: another may have given it out a moment ago, or taken its client away.
+    /// Logins are few, so that each may ask for that.
     async fn code(&self, code: &Code<'_>) -> Result<Option<Arc<Token>>, Trouble> {
         if Prefix::Code.is_whole(code.text) != Some(true) {
             return Ok(None);
         }
-        let digest = code.bound.digest(code.text);
-        let known = || self.token(&digest);
-        match (known(), self.journal.get()) {
-            (None, Some(journal)) => {
-                answer(journal.look()).await?;
-                Ok(known())
-            }
-            (found, _) => Ok(found),
+        if let Some(journal) = self.journal.get() {
+            answer(journal.look()).await?;
         }
+        Ok(self.token(&code.bound.digest(code.text)))
     }
 
     /// Uses a code up; whether it was not before, in any process.

@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-use super::{ACCESS, Accounts, Revoked, Trouble, Whose};
+use super::{ACCESS, Accounts, Refusal, Revoked, Trouble, Whose};
 use crate::change::Change;
 use crate::consumer::{Consumer, CredentialKind, Held};
 use crate::ended;
-use crate::grant::{Grant, Kind};
+use crate::grant::{Grant, Kind, Token};
 use crate::mark::Mark;
 use crate::once::{self, Taken};
 
@@ -77,6 +77,15 @@ impl Accounts {
     /// The same of all logins.
     pub(super) fn grants_of_gone(&self) -> Vec<Arc<Grant>> {
         self.of_gone(self.grants.pin().values().filter_map(Weak::upgrade).collect())
+    }
+
+    /// Whether another pair may be given for a token, spent or not: it is a good refresh token, and so is the credential that its login came from.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_refresh(&self, token: &Token, service: &str, now: u64) -> Result<(), Refusal> {
+        self.judge(token, Kind::Refresh, service, now)?;
+        if self.has_credential(&token.grant, now) { Ok(()) } else { Err(Refusal::Revoked) }
     }
 
     /// Whether the credential that a login came from is still good. What is not of the store is not known here but where it was revoked.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use daemun_accounts::Accounts;
 use daemun_config::model::{CredentialName, Terms};
 use daemun_control::{Listener, Source, Waiting, serve_admin, serve_status};
-use daemun_dataplane::record::{Events, Metrics, Recent};
+use daemun_dataplane::record::{Events, Metrics, OfAccounts, Recent};
 use daemun_dataplane::{Clock, Gateway, TargetStatus, Unknown, UpstreamStatus};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -26,7 +26,9 @@ struct Running {
 
 impl Source for Running {
     fn metrics(&self) -> String {
-        self.metrics.render_with(&self.gateway.upstreams(), self.accounts.tokens())
+        let (tokens, checks) = (self.accounts.tokens(), self.accounts.checks());
+        let of_accounts = OfAccounts { tokens, hashes: checks.hashes(), binds: checks.binds() };
+        self.metrics.render_with(&self.gateway.upstreams(), &of_accounts)
     }
 
     fn upstreams(&self) -> Vec<UpstreamStatus> {

@@ -83,6 +83,17 @@ pub(super) struct Reloads {
     pub(super) last_success: u64,
 }
 
+/// What accounts count, which are not the data plane's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OfAccounts {
+    /// Tokens that there are.
+    pub tokens: usize,
+    /// Passwords of users that were hashed.
+    pub hashes: u64,
+    /// Passwords of users that directories were asked about.
+    pub binds: u64,
+}
+
 /// All counters of the process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -187,13 +198,13 @@ impl Metrics {
     /// Everything as Prometheus text, version 0.0.4. Locks nothing a worker needs.
     #[must_use]
     pub fn render(&self) -> String {
-        self.render_with(&[], 0)
+        self.render_with(&[], &OfAccounts::default())
     }
 
-    /// The same, and how these upstreams stand, and how many tokens there are.
+    /// The same, and how these upstreams stand, and what accounts count.
     #[must_use]
-    pub fn render_with(&self, upstreams: &[UpstreamStatus], tokens: usize) -> String {
-        let text = render::render(self, upstreams, tokens);
+    pub fn render_with(&self, upstreams: &[UpstreamStatus], accounts: &OfAccounts) -> String {
+        let text = render::render(self, upstreams, accounts);
         self.sweep();
         text
     }

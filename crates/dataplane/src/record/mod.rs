@@ -28,7 +28,7 @@ pub use cells::{RouteCells, TargetMetrics};
 pub use events::{Events, Level};
 pub use fields::{LogFields, LogTemplate, TemplateError, log_fields};
 pub use log::AccessLog;
-pub use metrics::{LogCounters, MOST_NAMES, MOST_POLICIES, Metrics, Setup};
+pub use metrics::{LogCounters, MOST_NAMES, MOST_POLICIES, Metrics, OfAccounts, Setup};
 pub use render::METRICS_CONTENT_TYPE;
 pub use ring::Recent;
 pub use upstream::Fallback;

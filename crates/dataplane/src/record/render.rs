@@ -6,7 +6,7 @@ use daemun_pipeline::Reason;
 
 use super::PolicyVerdict;
 use super::cells::{ANSWER_CLASSES, BOUNDS, HistogramSum};
-use super::metrics::{MOST_NAMES, Metrics, WorkerCells};
+use super::metrics::{MOST_NAMES, Metrics, OfAccounts, WorkerCells};
 use super::ring::RING_SLOTS;
 use super::upstream::{CLASSES, Fallback, UpstreamSum};
 use crate::destination::upstream::choice::UpstreamStatus;
@@ -127,10 +127,12 @@ families! {
         "Requests that all workers together keep for the admin listener.";
     TOKENS = "daemun_tokens", Gauge, [],
         "Tokens that are known here: given out, and not forgotten, which each is within seconds of its end.";
+    PASSWORDS = "daemun_password_checks_total", Counter, ["by"],
+        "Passwords of users that were checked, whether there is such a user or not.";
 }
 
 /// Everything as text.
-pub(super) fn render(metrics: &Metrics, upstreams: &[UpstreamStatus], tokens: usize) -> String {
+pub(super) fn render(metrics: &Metrics, upstreams: &[UpstreamStatus], accounts: &OfAccounts) -> String {
     let mut out = Text(String::with_capacity(16 * 1024));
     routes(&mut out, metrics);
     reasons(&mut out, &FAULTS, |reason| sum(metrics, |w| w.faults.get(reason)));
@@ -141,7 +143,11 @@ pub(super) fn render(metrics: &Metrics, upstreams: &[UpstreamStatus], tokens: us
     standing(&mut out, upstreams);
     process(&mut out, metrics);
     out.family(&TOKENS);
-    out.sample(&TOKENS, "", &[], tokens);
+    out.sample(&TOKENS, "", &[], accounts.tokens);
+    out.family(&PASSWORDS);
+    for (by, count) in [("hash", accounts.hashes), ("bind", accounts.binds)] {
+        out.sample(&PASSWORDS, "", &[("by", &by)], count);
+    }
     out.0
 }
 

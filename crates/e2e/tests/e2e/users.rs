@@ -85,6 +85,41 @@ fn a_password_is_exchanged_for_tokens_and_reaches_nothing_else() {
 }
 
 #[test]
+fn a_name_that_nobody_has_takes_the_work_of_a_wrong_password_and_is_answered_with_the_same_bytes() {
+    let origin = Origin::echo();
+    let yaml = yaml(&origin, "memory");
+    let gateway = Gateway::start(&format!("{yaml}status: {{ bind: 127.0.0.1:0 }}\n"));
+    let hashed = || gateway.metrics().samples()["daemun_password_checks_total{by=\"hash\"}"];
+    // `alice:correct horsf`, `nobody:correct horsf`
+    let basic = |credentials: &str| {
+        let request = format!("GET /basic HTTP/1.1\r\nHost: e2e.test\r\nAuthorization: Basic {credentials}\r\n\r\n");
+        gateway.connect().call(request)
+    };
+    let asks: [(&dyn Fn() -> Response, u16); 4] = [
+        (&|| gateway.connect().call(login("alice", "correct horsf", "")), 400),
+        (&|| gateway.connect().call(login("nobody", "correct horsf", "")), 400),
+        (&|| basic("YWxpY2U6Y29ycmVjdCBob3JzZg=="), 401),
+        (&|| basic("bm9ib2R5OmNvcnJlY3QgaG9yc2Y="), 401),
+    ];
+    const EACH: u8 = 2;
+    let answers = asks.map(|(ask, status)| {
+        let before = hashed();
+        let answers: Vec<String> = (0..EACH)
+            .map(|_| {
+                let answer = ask();
+                assert_eq!(answer.status, status, "{}", answer.text());
+                answer.without_ids()
+            })
+            .collect();
+        assert!((hashed() - before - f64::from(EACH)).abs() < 0.5, "{before} {}", hashed());
+        answers
+    });
+    let [wrong, unknown, wrong_basic, unknown_basic] = answers;
+    assert_eq!((wrong, wrong_basic), (unknown, unknown_basic));
+    assert_eq!(gateway.metrics().samples()["daemun_password_checks_total{by=\"bind\"}"], 0.0);
+}
+
+#[test]
 fn a_recovery_code_is_good_once_also_after_a_restart() {
     let origin = Origin::echo();
     let folder = Folder::new();

@@ -41,7 +41,7 @@ fn shown(bytes: &[u8]) -> String {
 /// A gateway that gives tokens to users of a place, and lets them in with HTTP Basic.
 fn gateway(origin: &Origin, source: &str) -> Gateway {
     let yaml = format!(
-        "workers: 1\nlisteners: [{{ bind: 127.0.0.1:0 }}]\nstore: memory\nupstreams: {{ origin: {{ targets: [\"{}\"] }} }}\n\
+        "workers: 1\nlisteners: [{{ bind: 127.0.0.1:0 }}]\nstatus: {{ bind: 127.0.0.1:0 }}\nstore: memory\nupstreams: {{ origin: {{ targets: [\"{}\"] }} }}\n\
          tokens: {{ shop: {{ grants: [password], refresh: off, users: [embedded, {source}] }} }}\nroutes:\n  \
          - {{ name: login, match: {{ path: /auth }}, tokens: shop }}\n  \
          - {{ name: items, match: {{ prefix: /items }}, upstream: origin, policies: {{ token_auth: {{}} }} }}\n  \
@@ -77,6 +77,24 @@ fn refused(gateway: &Gateway, name: &str, password: &str) {
     let answer = login(gateway, name, password);
     assert_eq!((answer.status, &answer.json()["error"]), (400, &"invalid_grant".into()), "{name}");
     assert_eq!(answer.json()["detail"], "the username or the password is not good here", "{name}");
+}
+
+/// A wrong password of `alice` and a name that nobody has take one check each, by what the place checks with, and are answered with the same
+/// bytes.
+fn takes_the_same_work(gateway: &Gateway, by: &str) {
+    let checks = || {
+        let metrics = gateway.metrics();
+        ["hash", "bind"].map(|by| metrics.sum("daemun_password_checks_total", &[&format!("by=\"{by}\"")]))
+    };
+    let one = if by == "hash" { [1.0, 0.0] } else { [0.0, 1.0] };
+    let answers = ["alice", "nobody"].map(|name| {
+        let before = checks();
+        let answer = login(gateway, name, "not-this-one");
+        let after = checks();
+        assert_eq!([after[0] - before[0], after[1] - before[1]], one, "{name}");
+        answer.without_ids()
+    });
+    assert_eq!(answers[0], answers[1]);
 }
 
 /// `alice:s3cret-alice` and `alice:wrong` in base64.
@@ -198,6 +216,7 @@ fn users_of_a_directory_log_in_with_their_passwords_there() {
     assert!(roles == all("alice", "clerk,boss") || roles == all("alice", "boss,clerk"), "{roles:?}");
     assert_eq!(told(&gateway, &origin, "BOB", "s3cret-bob"), all("bob", "boss,clerk"));
     assert_eq!(told(&gateway, &origin, "embedded", "password"), (Some("embedded".to_owned()), None));
+    takes_the_same_work(&gateway, "bind");
     for (name, password) in [
         ("alice", "s3cret-bob"),
         ("alice", "%00"),
@@ -381,6 +400,7 @@ fn users_of_a_database_log_in_by_the_hashes_there() {
     let alice = (Some("alice".to_owned()), Some("clerk,boss".to_owned()));
     assert_eq!(told(&gateway, &origin, "alice", "password"), alice);
     assert_eq!(told(&gateway, &origin, "ALICE", "password"), alice, "by its name in the database");
+    takes_the_same_work(&gateway, "hash");
     for (name, password) in [
         ("alice", "passwore"),
         ("nobody", "password"),

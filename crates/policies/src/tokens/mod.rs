@@ -23,7 +23,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemun_accounts::{Accounts, Issued, Kind, Mint, Refusal, Revoked, Trouble};
+use daemun_accounts::{Accounts, Issued, Kind, Mint, Refusal, Revoked, Token, Trouble};
 use daemun_config::diagnostic::{self, nearest};
 use daemun_config::model::{GrantType, Spanned, TokenFormat, TokenService};
 use daemun_pipeline::{
@@ -35,7 +35,7 @@ use serde_json::{Map, Value, json};
 pub use config::{Endpoint, TokensConfig};
 
 use crate::per_directory::PerDirectory;
-use crate::{basic_auth, key_auth};
+use crate::{basic_auth, caller, key_auth};
 use access::Minting;
 use assertion::Assertions;
 use clients::{Asking, Clients};
@@ -546,7 +546,7 @@ impl Tokens {
         let Some(refresh) = refresh else { return Err(Refusal::Unknown.into()) };
         let most = self.service.most;
         let held = self.accounts.find(token.as_bytes()).ok_or(Refusal::Unknown)?.grant.identity();
-        if !login::is_still_declared(&self.keys.directory, &held, now) || self.has_lost_name(&held) {
+        if !self.may_go_on(&held, now) {
             return Err(Refusal::Revoked.into());
         }
         let asked = form.get("scope").map(login::words);
@@ -661,12 +661,7 @@ impl Tokens {
             Ok(token) => token,
             Err(failed) => return trouble(&failed),
         };
-        let good = token.filter(|token| {
-            let unused = token.kind == Kind::Access || !token.is_spent();
-            let good = unused && self.accounts.judge(token, token.kind, &self.name, now).is_ok();
-            let identity = token.identity();
-            good && !self.is_gone(&identity, now) && !(token.kind == Kind::Refresh && self.is_over(&identity, now))
-        });
+        let good = token.filter(|token| self.is_active(token, now));
         let Some(token) = good else { return answer(&json!({ "active": false })) };
         let identity = token.identity();
         let mut told = Map::clone(&identity.claims);
@@ -679,8 +674,11 @@ impl Tokens {
         if token.kind == Kind::Access {
             told.insert("token_type".to_owned(), "Bearer".into());
         }
-        if !identity.scopes.is_empty() {
-            told.insert("scope".to_owned(), identity.scopes.join(" ").into());
+        // what a refresh token would be given now
+        let left = if token.kind == Kind::Refresh { self.scopes_left(&identity, now) } else { None };
+        let scopes = left.as_ref().unwrap_or(&identity.scopes);
+        if !scopes.is_empty() {
+            told.insert("scope".to_owned(), scopes.join(" ").into());
         }
         if let Some(issuer) = &self.service.issuer {
             told.insert("iss".to_owned(), issuer.as_str().into());
@@ -695,13 +693,34 @@ impl Tokens {
         answer(&Value::Object(told))
     }
 
-    /// Whether whoever tokens were given to is let in no more: a consumer or user of the configuration that is gone, or one whose name is a
-    /// consumer's now.
-    fn is_gone(&self, identity: &Identity, now: u64) -> bool {
+    /// Whether a token does what it is for at a moment: lets its holder in where [`token_auth`](crate::token_auth) asks for it, or is
+    /// given another pair for. What is asked there is asked here.
+    fn is_active(&self, token: &Token, now: u64) -> bool {
+        let identity = token.identity();
+        match token.kind {
+            Kind::Access => {
+                let (accounts, directory) = (&self.accounts, &self.keys.directory);
+                let is_gone = || matches!(users::as_of_now(Some(directory), &identity), Now::Gone);
+                let is_good = accounts.judge(token, Kind::Access, &self.name, now).is_ok();
+                is_good && !is_gone() && caller::may_call(directory, &identity)
+            }
+            Kind::Refresh => {
+                let gives = self.service.refresh.is_some() && self.service.grants.contains(&GrantType::RefreshToken);
+                let is_good = gives && !token.is_spent();
+                is_good && self.accounts.may_refresh(token, &self.name, now).is_ok() && self.may_go_on(&identity, now)
+            }
+            Kind::Code => false,
+        }
+    }
+
+    /// Whether the holder of a login may still be given more for it: as a consumer or a user of the configuration, or through the client that
+    /// it was for.
+    fn may_go_on(&self, held: &Identity, now: u64) -> bool {
         let directory = &self.keys.directory;
-        !login::is_still_declared(directory, identity, now)
-            || self.has_lost_name(identity)
-            || matches!(users::as_of_now(Some(directory), identity), Now::Gone)
+        let is_gone = !login::is_still_declared(directory, held, now)
+            || self.has_lost_name(held)
+            || matches!(users::as_of_now(Some(directory), held), Now::Gone);
+        !is_gone && (clients::of_client(held).is_none() || self.may_for_client(held, now).is_ok())
     }
 
     /// Whether tokens are given for this here.

@@ -1,5 +1,6 @@
 #[cfg(feature = "saml")]
 mod assertions;
+mod introspection;
 mod names;
 
 use std::sync::Arc;

@@ -128,3 +128,60 @@ fn a_code_that_cannot_be_used_up_gives_nothing_and_stays_good_and_who_is_not_let
     assert_eq!(redeem(&accounts, &text, NOW), Err(Refusal::Reused.into()));
     assert_eq!(wait(accounts.issue_code(Asked { most: 4, ..asked("ann") }, &BOUND, NOW)), Err(Trouble::TooMany));
 }
+
+#[test]
+fn a_code_of_a_client_that_another_process_has_taken_away_is_good_in_no_process_once_that_has_returned() {
+    type Take<'a> = &'a dyn Fn(&Accounts);
+    let secret = |id: &str, disabled: bool, expires| Credential {
+        id: id.to_owned(),
+        consumer: "partner".to_owned(),
+        kind: CredentialKind::Client,
+        digest: digest(b"a secret"),
+        label: String::new(),
+        created: NOW,
+        expires,
+        disabled,
+    };
+    let consumer = |disabled| Consumer {
+        name: "partner".to_owned(),
+        redirect_uris: vec![BOUND.redirect.to_owned()],
+        disabled,
+        created: NOW,
+        ..Consumer::default()
+    };
+    let revoke = |what: Revoked| move |one: &Accounts| drop(wait(one.revoke(&what, None, NOW)).unwrap());
+    let of_secret: [Take<'_>; 6] = [
+        &|one| wait(one.put_consumer(consumer(true), NOW)).unwrap(),
+        &|one| drop(wait(one.remove_consumer("partner", NOW)).unwrap()),
+        &|one| wait(one.put_credential(secret("web", true, None), NOW)).unwrap(),
+        &|one| wait(one.put_credential(secret("web", false, Some(NOW)), NOW)).unwrap(),
+        &revoke(Revoked::Credential("web".to_owned())),
+        &revoke(Revoked::All),
+    ];
+    let of_name: [Take<'_>; 3] = [
+        &|one| wait(one.put_consumer(consumer(true), NOW)).unwrap(),
+        &|one| drop(wait(one.remove_consumer("partner", NOW)).unwrap()),
+        // it has a secret from now on, and is no client without one
+        &|one| wait(one.put_credential(secret("web", false, None), NOW)).unwrap(),
+    ];
+    let all = of_secret.into_iter().map(|take| ("web", take));
+    for (client, take) in all.chain(of_name.into_iter().map(|take| ("consumer:partner", take))) {
+        let folder = Folder::new();
+        let (one, other) = (folder.open(NOW), folder.open(NOW));
+        wait(one.put_consumer(consumer(false), NOW)).unwrap();
+        if client == "web" {
+            wait(one.put_credential(secret(client, false, None), NOW)).unwrap();
+        }
+        wait(other.look());
+        let give = || {
+            let asked = Asked { consumer: false, credential: client.into(), ..asked("ann") };
+            wait(other.issue_code(asked, &BOUND, NOW)).unwrap()
+        };
+        // known to the one that redeems it, so that it need not ask for it
+        let (before, text) = (give(), give());
+        assert!(redeem(&other, &before, NOW).is_ok());
+        take(&one);
+        assert_eq!(redeem(&other, &text, NOW), Err(Refusal::Revoked.into()), "{client}");
+        assert_eq!(redeem(&one, &text, NOW), Err(Refusal::Revoked.into()), "{client}");
+    }
+}

@@ -13,6 +13,9 @@ use crate::tokens::{Refused, Tokens, millis};
 /// Bytes of a verifier (RFC 7636, section 4.1).
 const VERIFIER: std::ops::RangeInclusive<usize> = 43..=128;
 
+/// Why a login that a client asked for does not go on.
+const NO_CLIENT: &str = "the client of the login is not there any more";
+
 /// What a client shows for tokens.
 pub(in crate::tokens) struct Shown {
     client: Known,
@@ -126,7 +129,7 @@ impl Tokens {
             return Ok(());
         }
         let Some(client) = self.client_of_login(&identity, exchange.wall / 1_000_000) else {
-            return Err(Refused::grant("the client of the login is not there any more"));
+            return Err(Refused::grant(NO_CLIENT));
         };
         let shows = form.get("client_id").is_some() || form.get("client_secret").is_some();
         let shows = shows || exchange.request.head.get_id(FieldId::Authorization).is_some();
@@ -134,20 +137,20 @@ impl Tokens {
         if (client.is_confidential || shows) && is_other(self.client_of(exchange, form, Purpose::Tokens)?) {
             return Err(Refused::grant("the refresh token is of another client"));
         }
-        self.goes_on(&identity, &client).map_err(Refused::grant)
+        self.may_through(&client, &identity).map_err(Refused::grant)
     }
 
-    /// Whether a login may go on, by what became of the client that it was for and of its user.
-    fn goes_on(&self, identity: &Identity, client: &Known) -> Result<(), &'static str> {
-        match client.refused {
-            Some(why) => Err(why),
-            None => self.let_in(&identity.subject),
-        }
+    /// Whether a login that a client asked for may go on.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(in crate::tokens) fn may_for_client(&self, held: &Identity, now: u64) -> Result<(), &'static str> {
+        let client = self.client_of_login(held, now).ok_or(NO_CLIENT)?;
+        self.may_through(&client, held)
     }
 
-    /// Whether a login is one in a browser that nobody may have more tokens for, whatever they show.
-    pub(in crate::tokens) fn is_over(&self, identity: &Identity, now: u64) -> bool {
-        of_client(identity).is_some()
-            && self.client_of_login(identity, now).is_none_or(|client| self.goes_on(identity, &client).is_err())
+    fn may_through(&self, client: &Known, held: &Identity) -> Result<(), &'static str> {
+        client.refused.map_or(Ok(()), Err)?;
+        self.let_in(&held.subject)
     }
 }

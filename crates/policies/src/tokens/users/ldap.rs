@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use daemun_accounts::{Accounts, Checks};
 use daemun_config::model::LdapSource;
 use daemun_pipeline::{Identity, World};
 use ldap3::{Ldap as Connection, LdapConnAsync, LdapConnSettings, Scope, SearchEntry, SearchOptions, ldap_escape};
@@ -24,6 +25,7 @@ pub(super) struct Directory {
     settings: Arc<LdapSource>,
     tls: Arc<Tls>,
     asking: Asking,
+    accounts: Arc<Accounts>,
 }
 
 /// What a directory says.
@@ -34,11 +36,12 @@ enum Answer {
 }
 
 impl Directory {
-    pub(super) fn new(settings: &LdapSource) -> Directory {
+    pub(super) fn new(settings: &LdapSource, accounts: &Arc<Accounts>) -> Directory {
         Directory {
             settings: Arc::new(settings.clone()),
             tls: Arc::new(Tls::new(settings.ca_file.clone())),
             asking: Asking::new(settings.timeout),
+            accounts: Arc::clone(accounts),
         }
     }
 
@@ -47,9 +50,9 @@ impl Directory {
             return Ok(Found::Wrong("the password is not UTF-8, which a directory asks for"));
         };
         let (settings, tls) = (Arc::clone(&self.settings), Arc::clone(&self.tls));
-        let (name, password) = (name.to_owned(), password.to_owned());
+        let (name, password, accounts) = (name.to_owned(), password.to_owned(), Arc::clone(&self.accounts));
         let work = async move {
-            let answer = ask(&settings, &tls, &name, &password).await;
+            let answer = ask(&settings, &tls, (&name, &password), accounts.checks()).await;
             if answer.is_err() {
                 tls.forget();
             }
@@ -67,7 +70,12 @@ fn told(error: ldap3::LdapError) -> String {
     error.to_string()
 }
 
-async fn ask(settings: &LdapSource, tls: &Tls, name: &str, password: &str) -> Result<Answer, String> {
+async fn ask(
+    settings: &LdapSource,
+    tls: &Tls,
+    (name, password): (&str, &str),
+    checks: &Checks,
+) -> Result<Answer, String> {
     // a bind without a password would be one as nobody, which succeeds (RFC 4513, section 5.1.2)
     if password.is_empty() {
         return Ok(Answer::Wrong("the password is empty"));
@@ -84,10 +92,12 @@ async fn ask(settings: &LdapSource, tls: &Tls, name: &str, password: &str) -> Re
         // the work of a bind, for a name that nobody has
         let nobody = format!("cn={},{}", unheard_of()?, settings.base);
         drop(directory.simple_bind(&nobody, password).await.map_err(told)?);
+        checks.note_bind();
         let _ = directory.unbind().await;
         return Ok(Answer::Nobody);
     };
     let bound = directory.simple_bind(&entry.dn, password).await.map_err(told)?.rc;
+    checks.note_bind();
     if NOT_THIS_ONE.contains(&bound) {
         let _ = directory.unbind().await;
         return Ok(Answer::Wrong("the directory does not take the password"));

@@ -124,11 +124,11 @@ enum Source {
 impl Source {
     /// # Errors
     /// What is wrong with it, by the code of a finding.
-    fn of(settings: &UserSource) -> Result<Source, (&'static str, String)> {
+    fn of(settings: &UserSource, accounts: &Arc<Accounts>) -> Result<Source, (&'static str, String)> {
         match settings {
             UserSource::Embedded => Ok(Source::Embedded),
             #[cfg(feature = "ldap")]
-            UserSource::Ldap(settings) => Ok(Source::Ldap(ldap::Directory::new(settings))),
+            UserSource::Ldap(settings) => Ok(Source::Ldap(ldap::Directory::new(settings, accounts))),
             #[cfg(feature = "sql")]
             UserSource::Sql(settings) => {
                 let database = sql::Database::new(settings);
@@ -180,7 +180,9 @@ impl Users {
         decoy_output.copy_from_slice(decoy);
         let decoy = usual(ctx.directory.users()).map(|hash| hash.decoy(&decoy_output));
         let decoy = decoy.or_else(|| PasswordHash::parse(USUAL).ok().map(|hash| hash.decoy(&decoy_output)))?;
-        let made: Result<Vec<Source>, _> = sources.0.iter().map(Source::of).collect();
+        // asked for before, since what is made while state is asked for cannot ask itself
+        let accounts = Accounts::of(ctx.carry);
+        let made: Result<Vec<Source>, _> = sources.0.iter().map(|source| Source::of(source, &accounts)).collect();
         let made = match made {
             Ok(made) => made,
             Err((code, why)) => {
@@ -188,8 +190,6 @@ impl Users {
                 return None;
             }
         };
-        // asked for before, since what is made while state is asked for cannot ask itself
-        let accounts = Accounts::of(ctx.carry);
         let throttle = Throttle::of(ctx.carry);
         let users = |_: &Directory| Users {
             sources: made,
@@ -283,7 +283,9 @@ impl Users {
     /// Whether a hash is of a password; runs beside the workers.
     async fn hash(&self, hash: &Arc<PasswordHash>, password: &[u8]) -> Result<bool, Busy> {
         let (hash, password) = (Arc::clone(hash), password.to_vec());
-        compute(&*self.world, move || hash.is_of(&password)).await
+        let is_of = compute(&*self.world, move || hash.is_of(&password)).await?;
+        self.accounts.checks().note_hash();
+        Ok(is_of)
     }
 
     async fn embedded(&self, login: &Login<'_>) -> Result<Found, Refused> {

@@ -245,3 +245,77 @@ fn a_client_revokes_what_it_was_given_with_its_secret_where_nobody_else_is_asked
     wait(shop.accounts.put_credential(credential("one", Some(NOW), false), NOW)).unwrap();
     assert_eq!(revoke(&one, &late, &[]), (unknown, true));
 }
+
+#[test]
+fn a_client_of_the_store_revokes_what_it_holds_and_what_was_given_through_it_and_nothing_else() {
+    let grants = vec![GrantType::AuthorizationCode, GrantType::RefreshToken, GrantType::ClientCredentials];
+    let shop = Shop::with(Bed::new(), TokenService { grants, ..service() }, clients(), true);
+    put(&shop, "partner", false);
+    give_secret(&shop, "one", false);
+    put(&shop, "rival", false);
+    let rivals = Credential { consumer: "rival".to_owned(), ..credential("theirs", None, false) };
+    wait(shop.accounts.put_credential(rivals, NOW)).unwrap();
+    let own = |id: &str| {
+        let (status, told) = shop.redeem(&shows(id), &[("grant_type", "client_credentials")], 0);
+        assert_eq!(status, 200, "{told}");
+        told
+    };
+    let users = |id: &str| {
+        let (status, told) = shop.redeem(&shows(id), &form(&shop.login(id, PARTNER), PARTNER), 0);
+        assert_eq!(status, 200, "{told}");
+        told
+    };
+    // a client of the store shows that it is one by a token of its own
+    let chain = shop.bed.bench.build("{ token_auth: {}, tokens: { service: shop, endpoint: revoke } }").unwrap();
+    let revoke = |by: &Value, token: &str| {
+        let by = format!("Authorization: Bearer {}\r\n", text_of(by, "access_token"));
+        ask(&chain, &by, &pairs(&[("token", token)]), 0)
+    };
+    let (mine, theirs) = (own("one"), own("theirs"));
+    for (told, is_login) in [(own("one"), false), (users("one"), true)] {
+        let access = text_of(&told, "access_token");
+        assert_eq!(revoke(&theirs, access), (200, json!({})), "as of a token that nobody has (RFC 7009, section 2.2)");
+        assert!(is_good(&shop, &told), "of another client");
+        assert_eq!(revoke(&mine, access), (200, json!({})));
+        assert!(!is_good(&shop, &told));
+        if is_login {
+            assert_eq!(shop.redeem(&shows("one"), &refresh(&told), 0).0, 200, "an access token goes alone");
+        }
+    }
+    let whole = users("one");
+    assert_eq!(revoke(&theirs, text_of(&whole, "refresh_token")), (200, json!({})));
+    assert!(is_good(&shop, &whole));
+    assert_eq!(revoke(&mine, text_of(&whole, "refresh_token")), (200, json!({})));
+    assert!(!is_good(&shop, &whole), "a refresh token goes with all of its login");
+    let kept = users("theirs");
+    put(&shop, "partner", true);
+    assert_eq!(revoke(&mine, text_of(&kept, "access_token")).0, 401, "who is disabled may not ask");
+    assert_eq!(revoke(&mine, text_of(&mine, "access_token")).0, 401);
+    assert!(is_good(&shop, &kept) && is_good(&shop, &theirs));
+}
+
+#[test]
+fn a_client_that_another_process_has_disabled_is_given_nothing_for_a_code() {
+    let folder = std::env::temp_dir().join(format!("daemun-clients-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let store = || Box::new(Sqlite::open(&folder.join("daemun.db"), Durability::Process).unwrap());
+    let shop = Shop::new();
+    shop.accounts.keep_in(store(), || NOW, |what| panic!("{what}")).unwrap();
+    let other = Arc::new(Accounts::in_memory());
+    other.keep_in(store(), || NOW, |what| panic!("{what}")).unwrap();
+    put(&shop, "partner", false);
+    give_secret(&shop, "one", false);
+    let code = shop.login("one", PARTNER);
+    wait(other.look());
+    let disabled = Stored { disabled: true, ..other.consumer("partner").unwrap() };
+    wait(other.put_consumer(disabled, NOW)).unwrap();
+    // which of both it is depends on whether it was known before the code was looked at
+    let told = shop.redeem(&shows("one"), &form(&code, PARTNER), 0);
+    assert!([(401, json!("invalid_client")), (400, json!("invalid_grant"))].contains(&told), "{told:?}");
+    assert_eq!(
+        shop.redeem(&shows("one"), &form(&code, PARTNER), 0),
+        (401, json!("invalid_client")),
+        "and is from now on"
+    );
+    std::fs::remove_dir_all(&folder).unwrap();
+}
