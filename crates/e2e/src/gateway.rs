@@ -172,6 +172,12 @@ impl Gateway {
         &self.addresses[self.addresses.len() - 1]
     }
 
+    /// Asks the admin listener, with JSON where a body is not empty; gives the status and what the answer says.
+    #[must_use]
+    pub fn admin(&self, line: &str, body: &str) -> (u16, serde_json::Value) {
+        ask_admin(self.admin_address(), line, body)
+    }
+
     /// Connects to its first listener.
     #[must_use]
     pub fn connect(&self) -> Client {
@@ -287,6 +293,16 @@ pub fn run_command(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, S
     let output = output.expect("the gateway's binary");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// As [`Gateway::admin`], for whoever has the address alone.
+#[must_use]
+pub fn ask_admin(host: &Address, line: &str, body: &str) -> (u16, serde_json::Value) {
+    let length = body.len();
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+    let fields = format!("Host: {host}\r\n{kind}Content-Length: {length}");
+    let answer = Client::connect(host).call(format!("{line} HTTP/1.1\r\n{fields}\r\n\r\n{body}"));
+    (answer.status, answer.json())
 }
 
 /// Samples of a metrics page.

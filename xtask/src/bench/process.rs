@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::Bench;
 use crate::load::response::fetch;
 use crate::shell;
 
@@ -54,6 +55,21 @@ impl Process {
             .spawn()
             .with_context(|| format!("{name} did not start"))?;
         Ok(Process { child, name: name.to_owned(), log })
+    }
+
+    /// Starts the gateway with a configuration, which is written to a file first, and waits until it listens.
+    pub(super) fn daemun(
+        bench: &Bench,
+        name: &str,
+        (file, text): (&Path, &str),
+        listen: SocketAddr,
+    ) -> Result<Process> {
+        std::fs::write(file, text)?;
+        let mut command = Command::new(&bench.daemun);
+        command.args(["run", "-c"]).arg(file);
+        let mut process = Process::start(name, PROXY_CPU, &command, &bench.logs())?;
+        process.listening(listen)?;
+        Ok(process)
     }
 
     pub(super) fn id(&self) -> u32 {

@@ -47,14 +47,6 @@ fn login(gateway: &Gateway, n: u8) -> (u16, Value) {
     (answer.status, answer.json())
 }
 
-fn admin(gateway: &Gateway, line: &str, body: &str) -> (u16, Value) {
-    let (host, length) = (gateway.admin_address(), body.len());
-    let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
-    let answer = Client::connect(host)
-        .call(format!("{line} HTTP/1.1\r\nHost: {host}\r\n{kind}Content-Length: {length}\r\n\r\n{body}"));
-    (answer.status, answer.json())
-}
-
 #[test]
 fn a_credential_that_has_ended_or_is_disabled_is_refused_like_one_that_is_not_known() {
     let folder = Folder::new();
@@ -71,7 +63,7 @@ fn a_credential_that_has_ended_or_is_disabled_is_refused_like_one_that_is_not_kn
     let basic = |login: &str| get(&mut gateway.connect(), "/basic", &format!("Authorization: Basic {login}"));
     assert_eq!(logins.map(basic), [200, 401, 401, 401]);
     assert_eq!([1, 2, 3, 4].map(|n| login(&gateway, n).0), [200, 200, 401, 401]);
-    let told = admin(&gateway, "GET /consumers/shop-app", "").1;
+    let told = gateway.admin("GET /consumers/shop-app", "").1;
     let of = |n: usize, what: &str| told["credentials"][n][what].clone();
     assert_eq!((of(1, "label"), of(1, "expires")), ("next".into(), 4_102_444_800_u64.into()), "{told}");
     assert!(of(0, "last_used").is_u64() && of(1, "last_used").is_u64() && of(2, "last_used").is_null(), "{told}");
@@ -107,7 +99,7 @@ fn a_consumer_of_the_file_is_cut_off_at_once_on_every_worker_and_after_a_restart
     for (path, field) in &ways {
         assert_eq!(seen(path, field), HashSet::from([200]), "{path}");
     }
-    assert_eq!(admin(&gateway, "PUT /consumers/shop-app", r#"{"disabled": true}"#).0, 200);
+    assert_eq!(gateway.admin("PUT /consumers/shop-app", r#"{"disabled": true}"#).0, 200);
     for (path, field) in &ways {
         assert_eq!(seen(path, field), HashSet::from([401]), "{path}");
     }
@@ -115,8 +107,8 @@ fn a_consumer_of_the_file_is_cut_off_at_once_on_every_worker_and_after_a_restart
     drop(gateway);
     let gateway = Gateway::start(&yaml(&store, KEYS));
     assert_eq!(keyed(&gateway, 1), 401);
-    assert_eq!(admin(&gateway, "GET /consumers/shop-app", "").1["disabled"], true);
-    assert_eq!(admin(&gateway, "PUT /consumers/shop-app", r#"{"disabled": false}"#).0, 200);
+    assert_eq!(gateway.admin("GET /consumers/shop-app", "").1["disabled"], true);
+    assert_eq!(gateway.admin("PUT /consumers/shop-app", r#"{"disabled": false}"#).0, 200);
     assert_eq!(keyed(&gateway, 1), 200);
 }
 
@@ -139,7 +131,7 @@ fn who_shows_nothing_is_let_in_no_more_once_the_anonymous_consumer_is_cut_off() 
     for path in ["/any", "/one"] {
         assert_eq!((seen(path, nothing), seen(path, key)), (let_in.clone(), let_in.clone()), "{path}");
     }
-    assert_eq!(admin(&gateway, "PUT /consumers/guest", r#"{"disabled": true}"#).0, 200);
+    assert_eq!(gateway.admin("PUT /consumers/guest", r#"{"disabled": true}"#).0, 200);
     for path in ["/any", "/one"] {
         assert_eq!((seen(path, nothing), seen(path, key)), (refused.clone(), let_in.clone()), "{path}");
     }
@@ -147,7 +139,7 @@ fn who_shows_nothing_is_let_in_no_more_once_the_anonymous_consumer_is_cut_off() 
     let gateway = Gateway::start(&yaml);
     let plain = |path: &str| get(&mut gateway.connect(), path, nothing);
     assert_eq!(["/any", "/one"].map(plain), [401, 401]);
-    assert_eq!(admin(&gateway, "PUT /consumers/guest", r#"{"disabled": false}"#).0, 200);
+    assert_eq!(gateway.admin("PUT /consumers/guest", r#"{"disabled": false}"#).0, 200);
     assert_eq!(["/any", "/one"].map(plain), [200, 200]);
 }
 
@@ -197,14 +189,14 @@ fn what_signs_and_certificates_of_the_file_are_revoked_by_their_ids_at_once_and_
     let gateway = Gateway::start(&yaml);
     assert_eq!(statuses(&gateway), [200; 4]);
     let ids = ["shop-app", "partner", "shop-orders"].map(|name| {
-        let told = admin(&gateway, &format!("GET /consumers/{name}"), "").1;
+        let told = gateway.admin(&format!("GET /consumers/{name}"), "").1;
         told["credentials"][0]["id"].as_str().unwrap().to_owned()
     });
     assert_eq!((ids[0].as_str(), ids[1].as_str()), ("signer:shop", "signer:partner-2026"));
     assert!(ids[2].starts_with("certificate:"), "{}", ids[2]);
     let mut wanted = [200; 4];
     for (n, id) in ids.iter().enumerate() {
-        let told = admin(&gateway, "POST /revocations", &format!(r#"{{"credential": "{id}"}}"#));
+        let told = gateway.admin("POST /revocations", &format!(r#"{{"credential": "{id}"}}"#));
         assert_eq!((told.0, &told.1["revoked"]), (200, &true.into()), "{}", told.1);
         wanted[n] = 401;
         assert_eq!(statuses(&gateway), wanted, "{id}");

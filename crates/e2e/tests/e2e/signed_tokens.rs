@@ -117,12 +117,8 @@ fn the_admin_listener_revokes_what_is_as_long_as_it_may_be() {
         .replace("keys: [", &format!("keys: [{key}, "));
     let gateway = Gateway::start(&yaml);
     let revoke = |body: &str| {
-        let host = gateway.admin_address();
-        let answer = Client::connect(host).call(format!(
-            "POST /revocations HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        ));
-        (answer.status, answer.text())
+        let (status, told) = gateway.admin("POST /revocations", body);
+        (status, told.to_string())
     };
     let mut client = gateway.connect();
     let (one, other) = (token(&mut client), token(&mut client));

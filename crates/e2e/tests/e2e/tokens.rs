@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use daemun_e2e::gateway::{Folder, Signal};
+use daemun_e2e::gateway::{Folder, Signal, ask_admin};
 use daemun_e2e::wire::Address;
 use daemun_e2e::{Client, Gateway, wait_until};
 use serde_json::Value;
@@ -40,12 +40,7 @@ fn post(client: &mut Client, path: &str, field: &str, form: &str) -> (u16, Value
 
 /// What the admin listener says of a revocation.
 fn revoke(host: &Address, body: &str) -> (u16, Value) {
-    let length = body.len();
-    let kind = "Content-Type: application/json";
-    let request =
-        format!("POST /revocations HTTP/1.1\r\nHost: {host}\r\n{kind}\r\nContent-Length: {length}\r\n\r\n{body}");
-    let answer = Client::connect(host).call(request);
-    (answer.status, answer.json())
+    ask_admin(host, "POST /revocations", body)
 }
 
 fn call(client: &mut Client, token: &str) -> u16 {
@@ -82,14 +77,6 @@ fn a_token_is_good_on_every_worker_until_it_is_revoked() {
     assert_eq!(all(&more), HashSet::from([401]));
 }
 
-/// Sends JSON to the admin listener.
-fn admin(gateway: &Gateway, line: &str, body: &str) -> (u16, Value) {
-    let (host, length) = (gateway.admin_address(), body.len());
-    let fields = format!("Host: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}");
-    let answer = Client::connect(host).call(format!("{line} HTTP/1.1\r\n{fields}\r\n\r\n{body}"));
-    (answer.status, answer.json())
-}
-
 #[test]
 fn a_key_from_before_is_taken_in_by_its_digest_and_its_consumer_is_cut_off_and_let_in_again() {
     let folder = Folder::new();
@@ -98,21 +85,21 @@ fn a_key_from_before_is_taken_in_by_its_digest_and_its_consumer_is_cut_off_and_l
     let old = "X-Api-Key: a-key-from-before";
     // of `a-key-from-before`
     let digest = "102dc2b78654a95e98f756fda3a801f9fdcf9a8954e9e0eabf83efbcccd44553";
-    assert_eq!(admin(&gateway, "PUT /consumers/partner", "{}").0, 201);
+    assert_eq!(gateway.admin("PUT /consumers/partner", "{}").0, 201);
     let of_partner = "POST /consumers/partner/credentials";
     assert_eq!(post(&mut gateway.connect(), "/auth", old, "").0, 401);
-    let (status, told) = admin(&gateway, of_partner, &format!(r#"{{"kind": "key", "sha256": "{digest}"}}"#));
+    let (status, told) = gateway.admin(of_partner, &format!(r#"{{"kind": "key", "sha256": "{digest}"}}"#));
     assert_eq!((status, told.get("key")), (201, None), "{told}");
     // the file's own
     let of_file = "21d3a7885988f1be54e40e3bddd98c445cbe635237111353d0bfa963ca72d4e7";
-    assert_eq!(admin(&gateway, of_partner, &format!(r#"{{"sha256": "{of_file}"}}"#)).0, 409);
+    assert_eq!(gateway.admin(of_partner, &format!(r#"{{"sha256": "{of_file}"}}"#)).0, 409);
     let (access, refresh) = given(&post(&mut gateway.connect(), "/auth", old, "").1);
     assert_eq!(call(&mut gateway.connect(), &access), 200);
 
     // access tokens end alone, which lasts
     let (other, _) = given(&post(&mut gateway.connect(), "/auth", KEY, "").1);
     let ends = r#"{"subject": "partner", "tokens": "access"}"#;
-    assert_eq!(admin(&gateway, "POST /revocations", ends).0, 200);
+    assert_eq!(gateway.admin("POST /revocations", ends).0, 200);
     let mut clients: Vec<Client> = (0..8).map(|_| gateway.connect()).collect();
     let seen: Vec<u16> = clients.iter_mut().map(|client| call(client, &access)).collect();
     assert_eq!(seen, [401; 8]);
@@ -127,12 +114,12 @@ fn a_key_from_before_is_taken_in_by_its_digest_and_its_consumer_is_cut_off_and_l
     assert_eq!(call(&mut client, &next), 200);
 
     // one that is cut off has neither key nor tokens; let in again, its key alone
-    assert_eq!(admin(&gateway, "PUT /consumers/partner", r#"{"disabled": true}"#).0, 200);
+    assert_eq!(gateway.admin("PUT /consumers/partner", r#"{"disabled": true}"#).0, 200);
     let form = format!("grant_type=refresh_token&refresh_token={refresh}");
     let tries = |client: &mut Client| [call(client, &next), post(client, "/auth", "", &form).0];
     assert_eq!((tries(&mut client), post(&mut client, "/auth", old, "").0), ([401, 400], 401));
     assert_eq!(call(&mut client, &other), 200);
-    assert_eq!(admin(&gateway, "PUT /consumers/partner", r#"{"disabled": false}"#).0, 200);
+    assert_eq!(gateway.admin("PUT /consumers/partner", r#"{"disabled": false}"#).0, 200);
     assert_eq!(tries(&mut client), [401, 400]);
     let (again, _) = given(&post(&mut client, "/auth", old, "").1);
     assert_eq!(call(&mut client, &again), 200);

@@ -2,7 +2,7 @@
 //! a gateway ends.
 
 use daemun_e2e::gateway::{Folder, run_command};
-use daemun_e2e::{Client, Gateway, Response, poll};
+use daemun_e2e::{Gateway, Response, poll};
 use data_encoding::BASE64;
 use serde_json::Value;
 
@@ -114,14 +114,6 @@ fn a_code_is_good_once_for_all_processes_with_its_store_and_after_they_ended() {
     assert_eq!(redeem(&third, &other).status, 200);
 }
 
-/// Sends JSON to the admin listener.
-fn admin(gateway: &Gateway, line: &str, body: &str) -> (u16, Value) {
-    let (host, length) = (gateway.admin_address(), body.len());
-    let fields = format!("Host: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}");
-    let answer = Client::connect(host).call(format!("{line} HTTP/1.1\r\n{fields}\r\n\r\n{body}"));
-    (answer.status, answer.json())
-}
-
 #[test]
 fn a_client_made_over_the_admin_listener_has_users_log_in_until_its_consumer_is_disabled() {
     if !all_there(&["node"], &["oidc-provider"]) {
@@ -134,10 +126,10 @@ fn a_client_made_over_the_admin_listener_has_users_log_in_until_its_consumer_is_
     let mut surfer = Surfer::at(&gateway);
     assert_eq!(surfer.ask("GET", &begins_for("portal-web"), "").status, 400, "it is not made yet");
     let says = format!(r#"{{"redirect_uris": ["{BACK}"], "scopes": ["read"]}}"#);
-    let (status, told) = admin(&gateway, "PUT /consumers/portal", &says);
+    let (status, told) = gateway.admin("PUT /consumers/portal", &says);
     assert_eq!((status, told["redirect_uris"][0].as_str()), (201, Some(BACK)), "{told}");
     let client = r#"{"kind": "client", "client_id": "portal-web"}"#;
-    let (status, told) = admin(&gateway, "POST /consumers/portal/credentials", client);
+    let (status, told) = gateway.admin("POST /consumers/portal/credentials", client);
     assert_eq!(status, 201, "{told}");
     let secret = told["client_secret"].as_str().unwrap().to_owned();
     let code = |url: &str| parameter(url, "code").to_owned();
@@ -156,7 +148,7 @@ fn a_client_made_over_the_admin_listener_has_users_log_in_until_its_consumer_is_
     assert_eq!(next.status, 200, "{}", next.text());
     assert_eq!(items(&gateway, &next.json()), 200);
     let late = code(&until(&mut surfer, "GET", &begins_for("portal-web"), "", BACK).0);
-    assert_eq!(admin(&gateway, "PUT /consumers/portal", r#"{"disabled": true}"#).0, 200);
+    assert_eq!(gateway.admin("PUT /consumers/portal", r#"{"disabled": true}"#).0, 200);
     assert_eq!(surfer.ask("GET", &begins_for("portal-web"), "").status, 400);
     assert_eq!(ask(&gateway, &shown, &form(&late)).status, 401);
     assert!(matches!(ask(&gateway, &shown, &refresh(&next.json())).status, 400 | 401));

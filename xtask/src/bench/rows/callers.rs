@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result};
 use daemun_accounts::change::{GrantRow, TokenRow};
@@ -11,7 +10,7 @@ use daemun_accounts::{Change, Consumer, Credential, CredentialKind, Kind, Store 
 
 use super::super::Bench;
 use super::super::loads::{CONNECTIONS, Load, request, write_requests};
-use super::super::process::{PROXY_CPU, Process, free_addresses};
+use super::super::process::{Process, free_addresses};
 use super::super::scenario::key;
 use super::super::stats::{Numbers, Spread, median};
 use super::super::table::Line;
@@ -125,12 +124,8 @@ impl Callers {
         std::fs::create_dir_all(&folder)?;
         fill(&folder.join("daemun.db"), count, |_| NEVER)?;
         let [listen] = free_addresses()?;
-        let configuration = folder.join("daemun.yaml");
-        std::fs::write(&configuration, yaml(bench, listen))?;
-        let mut command = Command::new(&bench.daemun);
-        command.args(["run", "-c"]).arg(&configuration);
-        let mut process = Process::start(&format!("callers-{count}"), PROXY_CPU, &command, &bench.logs())?;
-        process.listening(listen)?;
+        let configuration = (&*folder.join("daemun.yaml"), &*yaml(bench, listen));
+        let process = Process::daemun(bench, &format!("callers-{count}"), configuration, listen)?;
         // as many different requests for few callers as for many, so that the client's own reading weighs the same on shared caches
         let load = |name: &str, field: fn(usize) -> String| -> Result<Vec<Load>> {
             let mut calls: Vec<(usize, usize)> = (0..most).map(|call| (call, call % count)).collect();

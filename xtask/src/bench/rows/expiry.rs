@@ -1,17 +1,16 @@
 //! What others notice when a great many tokens end at once: their latency while those are forgotten and before, on the same gateway.
 
-use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 
 use super::super::Bench;
-use super::super::loads::{get, write_requests};
-use super::super::process::{PROXY_CPU, Process, free_addresses};
+use super::super::loads::get;
+use super::super::process::{Process, free_addresses};
 use super::super::stats::Spread;
 use super::super::table::Line;
 use super::callers;
-use super::passwords::{RATE, latencies};
+use super::passwords::{self, RATE, latencies};
 use crate::load::response::fetch;
 use crate::shell;
 
@@ -45,13 +44,8 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Line>> {
          routes: [{{ name: plain, match: {{ prefix: /items }}, upstream: origin }}]\n",
         bench.origin
     );
-    std::fs::write(&file, text)?;
-    let mut command = Command::new(&bench.daemun);
-    command.args(["run", "-c"]).arg(&file);
-    let mut process = Process::start("expiry", PROXY_CPU, &command, &bench.logs())?;
-    process.listening(listen)?;
-    let plain = folder.join("plain.requests");
-    write_requests(&plain, &[get("bench.example", "/items/4711")])?;
+    let _running = Process::daemun(bench, "expiry", (&file, &text), listen)?;
+    let plain = passwords::plain(&folder)?;
     let known = || -> Result<u64> {
         let (code, body) = fetch(status, &get("status.example", "/metrics"))?;
         let body = String::from_utf8_lossy(&body);

@@ -2,14 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::super::Bench;
 use super::super::loads::{get, json_of, own, request, write_requests};
-use super::super::process::{PROXY_CPU, Process, free_addresses};
+use super::super::process::{Process, free_addresses};
 use super::super::stats::{Spread, median};
 use super::super::table::Line;
 
@@ -38,14 +38,9 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Line>> {
          - {{ name: plain, match: {{ prefix: /items }}, upstream: origin }}\n",
         bench.origin
     );
-    std::fs::write(&file, text)?;
-    let mut command = Command::new(&bench.daemun);
-    command.args(["run", "-c"]).arg(&file);
-    let mut process = Process::start("passwords", PROXY_CPU, &command, &bench.logs())?;
-    process.listening(listen)?;
+    let _running = Process::daemun(bench, "passwords", (&file, &text), listen)?;
 
-    let plain = bench.folder.join("plain.requests");
-    write_requests(&plain, &[get("bench.example", "/items/4711")])?;
+    let plain = plain(&bench.folder)?;
     let guesses = guesses(bench)?;
 
     let seconds = if bench.quick { 2.0 } else { 5.0 };
@@ -83,6 +78,13 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Line>> {
     let mut tail = Line { what: what("p99"), unit: "ratio", ..Line::default() };
     tail.ratio(Spread::of(&tails).context("no pair")?, "without", None);
     Ok(vec![half, tail])
+}
+
+/// The calls of the others, in a file of a folder.
+pub(super) fn plain(folder: &Path) -> Result<PathBuf> {
+    let plain = folder.join("plain.requests");
+    write_requests(&plain, &[get("bench.example", "/items/4711")])?;
+    Ok(plain)
 }
 
 /// Median and 99th percentile, microseconds, of the requests of a file at [`RATE`] for so many seconds, all of which must succeed.
