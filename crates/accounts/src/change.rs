@@ -2,6 +2,7 @@
 
 use crate::consumer::{Consumer, Credential};
 use crate::grant::Kind;
+use crate::plan::Plan;
 use crate::text::Digest;
 
 /// One thing that happened.
@@ -47,6 +48,21 @@ pub enum Change {
         id: String,
         /// Milliseconds since the Unix epoch.
         at: u64,
+    },
+    /// A plan is there, or has changed.
+    Plan(Plan),
+    /// A plan is gone.
+    NoPlan(String),
+    /// So many more calls of a consumer were admitted by a plan on a day.
+    Usage {
+        /// Whose.
+        consumer: String,
+        /// Name of the plan.
+        plan: String,
+        /// Days since the Unix epoch, in UTC.
+        day: u32,
+        /// How many more.
+        calls: u64,
     },
     /// A key that tokens are signed with.
     SigningKey(SigningKeyRow),

@@ -179,6 +179,11 @@ impl Snapshot {
         self.directory.find(name).is_some()
     }
 
+    /// Plans of the configuration, in no order.
+    pub fn plans(&self) -> impl Iterator<Item = model::Plan> {
+        self.directory.plans().map(|plan| model::Plan::clone(plan))
+    }
+
     /// Whether the configuration has a user of this name, who is no consumer.
     #[must_use]
     pub fn has_user(&self, name: &str) -> bool {
