@@ -1,5 +1,7 @@
-//! Consumers and credentials of the store, and revocations, over HTTP. A secret is shown once, in the answer that made it. Whoever asks was
+//! Consumers, credentials and plans of the store, and revocations, over HTTP. A secret is shown once, in the answer that made it. Whoever asks was
 //! let in before; see `origin`.
+
+mod plans;
 
 use std::sync::Arc;
 
@@ -36,7 +38,9 @@ const MOST_ITEMS: usize = 256;
 
 /// Whether a path is one of those below.
 pub(crate) fn is_here(path: &str) -> bool {
-    path == "/consumers" || path.starts_with("/consumers/") || path == "/revocations"
+    let is_below =
+        |path: &str, first: &str| path.strip_prefix(first).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    is_below(path, "/consumers") || is_below(path, "/plans") || path == "/revocations"
 }
 
 /// Why a request is not done.
@@ -79,6 +83,9 @@ where
         (Some("revocations"), []) => asked.revocations().await,
         (Some("consumers"), []) => asked.consumers(),
         (Some("consumers"), [name]) => asked.consumer(name).await,
+        (Some("consumers"), [name, "usage"]) => asked.usage(name).await,
+        (Some("plans"), []) => asked.plans(),
+        (Some("plans"), [name]) => asked.plan(name).await,
         (Some("consumers"), [name, "credentials"]) => asked.credentials(name).await,
         (Some("consumers"), [name, "credentials", id]) => asked.credential(name, id).await,
         _ => return answer::not_found(),
@@ -279,7 +286,7 @@ impl Asked<'_> {
     fn told(&self, consumer: &Consumer) -> Value {
         json!({
             "name": consumer.name, "roles": consumer.roles, "groups": consumer.groups, "tags": consumer.tags,
-            "scopes": consumer.scopes, "redirect_uris": consumer.redirect_uris, "disabled": consumer.disabled, "created": consumer.created / 1000,
+            "scopes": consumer.scopes, "redirect_uris": consumer.redirect_uris, "plans": consumer.plans, "disabled": consumer.disabled, "created": consumer.created / 1000,
             "tokens": self.accounts.tokens_of(&consumer.name),
         })
     }
@@ -288,7 +295,11 @@ impl Asked<'_> {
         let known = self.accounts.consumer(name);
         let now = self.source.now();
         match *self.method {
-            Method::GET if self.source.declares(name) => Ok(shown(&self.told_declared(name))),
+            Method::GET if self.source.declares(name) => {
+                let mut told = self.told_declared(name);
+                self.tell_use(name, &mut told).await?;
+                Ok(shown(&told))
+            }
             Method::GET => {
                 let known = known.ok_or(Trouble::None)?;
                 let mut told = self.told(&known);
@@ -297,10 +308,11 @@ impl Asked<'_> {
                 if let Some(told) = told.as_object_mut() {
                     told.insert("credentials".to_owned(), credentials.into());
                 }
+                self.tell_use(name, &mut told).await?;
                 Ok(shown(&told))
             }
             Method::PUT => {
-                self.only(&["roles", "groups", "tags", "scopes", "redirect_uris", "disabled"])?;
+                self.only(&["roles", "groups", "tags", "scopes", "redirect_uris", "plans", "disabled"])?;
                 let fits = name.len() <= MOST_NAME && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
                 if !fits {
                     return Err(bad("a name has printable ASCII without spaces and commas").into());
@@ -320,6 +332,7 @@ impl Asked<'_> {
                     tags: self.list("tags")?.unwrap_or(known.tags),
                     scopes: self.list("scopes")?.unwrap_or(known.scopes),
                     redirect_uris: self.redirects()?.unwrap_or(known.redirect_uris),
+                    plans: self.plans_of_body()?.unwrap_or(known.plans),
                     had_secret: known.had_secret,
                     disabled: self.flag("disabled")?.unwrap_or(known.disabled),
                     created: known.created,
@@ -370,7 +383,7 @@ impl Asked<'_> {
             self.source.declared(name).iter().map(|(of, terms)| self.own(of, terms)).collect();
         json!({
             "name": name, "declared": true, "disabled": self.accounts.consumer(name).is_some_and(|known| known.disabled),
-            "tokens": self.accounts.tokens_of(name), "credentials": credentials,
+            "plans": self.source.plans_of(name), "tokens": self.accounts.tokens_of(name), "credentials": credentials,
         })
     }
 

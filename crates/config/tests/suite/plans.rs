@@ -69,7 +69,7 @@ fn a_plan_of_the_store_is_read_as_one_of_the_configuration() {
     for (name, settings, why) in [
         ("gold", r#"{"limit": "1000"}"#, "`limit`: expected a rate like `100/s`, found the text `1000` without a unit"),
         ("gold", r#"{"limit": "1/month", "burst": 13}"#, "`burst`: a burst of 13 at `1/month` would take longer"),
-        ("gold", r#"{"limit": "1/s", "brust": 13}"#, "there is no key `brust`"),
+        ("gold", r#"{"limit": "1/s", "brust": 13}"#, "`brust`"),
         ("gold", r#"{"limit": "1/s", "quota": "5/day"}"#, "`quota`"),
         ("gold", "{}", "`limit` is missing"),
         ("gold", "[]", "expected a mapping"),

@@ -554,6 +554,10 @@ impl Process {
         }
         self.endpoints.stop();
         self.endpoints.ended().await;
+    }
+
+    /// Writes what was counted and is not written yet: nobody is served any more, or has to be cut.
+    pub(crate) async fn flush(&self) {
         self.accounts.flush(self.clock.wall(self.clock.now()) / 1_000_000).await;
     }
 
