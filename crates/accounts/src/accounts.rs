@@ -7,6 +7,7 @@ mod by_digest;
 mod code;
 mod declared;
 mod held;
+mod plans;
 mod revoking;
 mod signing;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use crate::uses::AllUses;
 use around::Surroundings;
 use by_digest::{ByDigest, Given};
 pub use code::{Bound, Code};
+pub use plans::MOST_PLANS;
 
 /// Tokens that all subjects may have at once; what is beyond is not given out.
 const MOST_TOKENS: usize = 20_000_000;
@@ -168,6 +170,7 @@ pub struct Accounts {
     marks: papaya::HashMap<String, Arc<Mark>>,
     once: Once,
     ended: Ended,
+    plans: plans::Plans,
     /// Of credentials of the configuration.
     uses: AllUses,
     /// Whose the credentials of the configuration are that logins come from, by id; not known before the first one runs.
@@ -233,6 +236,7 @@ impl Accounts {
             marks: papaya::HashMap::default(),
             once: Once::default(),
             ended: Ended::default(),
+            plans: plans::Plans::default(),
             uses: AllUses::default(),
             declared: ArcSwapOption::empty(),
             cut_off: Arc::default(),
