@@ -8,6 +8,7 @@ mod checks;
 mod code;
 mod declared;
 mod held;
+mod plans;
 mod revoking;
 mod signing;
 #[cfg(test)]
@@ -40,6 +41,7 @@ use around::Surroundings;
 use by_digest::{ByDigest, Given};
 pub use checks::Checks;
 pub use code::{Bound, Code};
+pub use plans::MOST_PLANS;
 
 /// Tokens that all subjects may have at once; what is beyond is not given out.
 const MOST_TOKENS: usize = 20_000_000;
@@ -170,6 +172,7 @@ pub struct Accounts {
     marks: papaya::HashMap<String, Arc<Mark>>,
     once: Once,
     ended: Ended,
+    plans: plans::Plans,
     /// Of credentials of the configuration.
     uses: AllUses,
     /// Whose the credentials of the configuration are that logins come from, by id; not known before the first one runs.
@@ -236,6 +239,7 @@ impl Accounts {
             marks: papaya::HashMap::default(),
             once: Once::default(),
             ended: Ended::default(),
+            plans: plans::Plans::default(),
             uses: AllUses::default(),
             declared: ArcSwapOption::empty(),
             cut_off: Arc::default(),

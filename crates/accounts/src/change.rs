@@ -2,6 +2,7 @@
 
 use crate::consumer::{Consumer, Credential};
 use crate::grant::Kind;
+use crate::plan::Plan;
 use crate::text::Digest;
 
 /// One thing that happened.
@@ -49,6 +50,21 @@ pub enum Change {
         /// Milliseconds since the Unix epoch.
         at: u64,
     },
+    /// A plan is there, or has changed.
+    Plan(Plan),
+    /// A plan is gone.
+    NoPlan(String),
+    /// So many more calls of a consumer were admitted by a plan on a day.
+    Usage {
+        /// Whose.
+        consumer: String,
+        /// Name of the plan.
+        plan: String,
+        /// Days since the Unix epoch, in UTC.
+        day: u32,
+        /// How many more.
+        calls: u64,
+    },
     /// A key that tokens are signed with.
     SigningKey(SigningKeyRow),
     /// Such a key is forgotten, by its id; other processes see by its time that it has ended.
@@ -71,7 +87,10 @@ impl Change {
             | Change::UseUp { .. }
             | Change::Used { .. }
             | Change::SigningKey(_)
-            | Change::NoSigningKey(_) => false,
+            | Change::NoSigningKey(_)
+            | Change::Plan(_)
+            | Change::NoPlan(_)
+            | Change::Usage { .. } => false,
         }
     }
 }

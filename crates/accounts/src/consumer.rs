@@ -22,6 +22,8 @@ pub struct Consumer {
     pub scopes: Vec<String>,
     /// Where browsers may be sent back to with a login of a user; none for one that is no client asking for logins.
     pub redirect_uris: Vec<String>,
+    /// Names of plans that it is on, all of which must admit a call; none where nothing but the routes bounds how often it calls.
+    pub plans: Vec<String>,
     /// Whether it has ever had a client's secret: from then on it is no client without one, whatever becomes of its secrets.
     pub had_secret: bool,
     /// Whether none of its credentials is good.

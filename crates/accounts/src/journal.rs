@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::change::Change;
+use crate::plan::Used;
 use crate::store::{Store, StoreError};
 
 /// Askers that may wait.
@@ -35,6 +36,8 @@ enum Ask {
     Write(Vec<Change>, Answer<bool>),
     /// That what other processes did be looked at now.
     Look(Answer<()>),
+    /// What a consumer has used, of all processes.
+    Usage(String, Answer<Vec<Used>>),
 }
 
 /// The way to the thread.
@@ -51,6 +54,10 @@ pub(crate) trait Around: Send + 'static {
     fn tell(&self, what: String);
     /// What should be written now and then, with so much forgotten at most; and whether more of that is due.
     fn due(&self, most: usize) -> (Vec<Change>, bool);
+    /// Counts again what was due and could not be written.
+    fn not_written(&self, changes: &[Change]);
+    /// What was counted of a consumer and is not written yet.
+    fn counted_of(&self, consumer: &str) -> Vec<Used>;
     /// Whether another process is likely to change something.
     fn others(&self) -> bool;
     /// Says so.
@@ -81,6 +88,11 @@ impl Journal {
     /// Has what other processes did taken in; the answer comes behind it.
     pub(crate) fn look(&self) -> Result<oneshot::Receiver<Result<(), StoreError>>, NotTaken> {
         self.ask(Ask::Look)
+    }
+
+    /// Asks what a consumer has used, in no order: what the store has of it, and what is not written yet.
+    pub(crate) fn usage(&self, consumer: String) -> Result<oneshot::Receiver<Result<Vec<Used>, StoreError>>, NotTaken> {
+        self.ask(|answer| Ask::Usage(consumer, answer))
     }
 
     fn ask<T>(&self, ask: impl FnOnce(Answer<T>) -> Ask) -> Result<oneshot::Receiver<Result<T, StoreError>>, NotTaken> {
@@ -143,6 +155,14 @@ fn serve(store: &mut dyn Store, first: Ask, asks: &Receiver<Ask>, around: &impl 
                 writes.push((changes, answer));
             }
             Ask::Look(answer) => looks.push(answer),
+            Ask::Usage(consumer, answer) => {
+                // nothing is written meanwhile: that is this thread's
+                let all = store.usage(&consumer).map(|mut all| {
+                    all.extend(around.counted_of(&consumer));
+                    all
+                });
+                let _ = answer.send(all);
+            }
         }
         next = if count < COMMIT && looks.len() < QUEUE { asks.try_recv().ok() } else { None };
     }
@@ -168,12 +188,14 @@ fn commit(store: &mut dyn Store, all: Vec<(Vec<Change>, Answer<bool>)>) {
     }
 }
 
-/// Takes in what other processes did; says whether there was anything.
+/// Takes in what other processes did; says whether there was anything that is told: what they count is not.
 fn look(store: &mut dyn Store, around: &impl Around) -> Result<bool, StoreError> {
-    let has_news = store.has_news()?;
-    if has_news {
-        let mut news = Vec::new();
+    let mut news = Vec::new();
+    if store.has_news()? {
         store.read(&mut |change| news.push(change))?;
+    }
+    let has_news = !news.is_empty();
+    if has_news {
         let more = around.came(news);
         if !more.is_empty() {
             store.apply(&[&more])?;
@@ -206,8 +228,11 @@ fn look_around(store: &mut dyn Store, around: &impl Around, forgetting: &mut For
     if now.abs_diff(forgetting.last) >= FORGET_EVERY {
         let most = forgetting.most();
         let (due, more) = around.due(most);
-        if !due.is_empty() {
-            store.apply(&[&due])?;
+        if !due.is_empty()
+            && let Err(error) = store.apply(&[&due])
+        {
+            around.not_written(&due);
+            return Err(error);
         }
         let more = store.forget(now, most)? >= most || more;
         *forgetting = Forgetting { last: if more { 0 } else { now }, more, written: 0 };

@@ -7,6 +7,7 @@ mod sqlite;
 pub use sqlite::{Durability, Sqlite};
 
 use crate::change::Change;
+use crate::plan::Used;
 
 /// Keeps changes. One thread owns it.
 pub trait Store: Send {
@@ -30,7 +31,16 @@ pub trait Store: Send {
     /// When that cannot be told.
     fn has_news(&mut self) -> Result<bool, StoreError>;
 
-    /// Forgets at most so many tokens and logins that ended before a moment; gives how many.
+    /// What a consumer has used, by plan and day, in no order. A store that keeps none has none to tell of.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn usage(&mut self, consumer: &str) -> Result<Vec<Used>, StoreError> {
+        let _ = consumer;
+        Ok(Vec::new())
+    }
+
+    /// Forgets at most so many tokens and logins that ended before a moment, and what was used long before it; gives how many.
     ///
     /// # Errors
     /// When that fails; nothing is lost by it.

@@ -14,6 +14,7 @@ pub(crate) mod gate;
 mod health;
 mod outliers;
 mod pattern;
+mod plan;
 mod policies;
 mod provider;
 mod redirect_uri;
@@ -27,7 +28,8 @@ mod upstream;
 pub(crate) mod user_sources;
 mod users;
 
-pub use consumer::MOST_REDIRECTS;
+pub use consumer::{MOST_PLANS, MOST_REDIRECTS};
+pub use plan::read_plan;
 pub use redirect_uri::{redirect_advice, why_no_redirect};
 pub use targets::{TargetList, read_targets};
 
@@ -44,6 +46,7 @@ use edge::{
     AccessLogText, AdminText, ClientTimeoutsText, ErrorText, LimitsText, ListenerText, ProxyText, StatusText,
     trusted_proxies,
 };
+use plan::PlanText;
 use policies::PoliciesText;
 use route::RouteText;
 use tokens::{StoreText, TokenServiceText};
@@ -89,6 +92,8 @@ settings! {
         policies: PoliciesText = "{}",
         /// Rules of what goes where.
         routes: Vec<Checked<RouteText>> = "[]",
+        /// What consumers may be on, by name: how often each of them may call, over all routes together.
+        plans: Mapping<Name, Checked<PlanText>> = "{}",
         /// Known callers.
         consumers: Vec<Checked<ConsumerText>> = "[]",
         /// People who call with a name and a password.
@@ -96,7 +101,6 @@ settings! {
         /// Replacement bodies of the gateway's own answers, by status.
         errors: Mapping<Status, ErrorText> = "{}",
     }
-    not_available { "plans" }
 }
 
 settings! {
@@ -221,6 +225,13 @@ impl Root {
             routes: routes.filter_map(|(route, upstream)| route.value.lower(upstream)).collect(),
             consumers: sound(self.consumers).filter_map(ConsumerText::lower).collect(),
             users: sound(self.users).filter_map(UserText::lower).collect(),
+            plans: self
+                .plans
+                .0
+                .into_iter()
+                .filter(|(_, plan)| plan.sound)
+                .map(|(name, plan)| plan.value.lower(name.value.0))
+                .collect(),
             errors: self.errors.0.into_iter().map(|(status, error)| (status.value.0, error.lower())).collect(),
         };
         let whole = Whole {

@@ -18,7 +18,9 @@ mod reference;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use file::{read_file, read_file_or_pipe, why};
-pub use language::{MOST_REDIRECTS, TargetList, read_targets, redirect_advice, schema, why_no_redirect};
+pub use language::{
+    MOST_PLANS, MOST_REDIRECTS, TargetList, read_plan, read_targets, redirect_advice, schema, why_no_redirect,
+};
 pub use load::{Draft, Environment, Loaded, System, USUAL_PLACES, load, load_text};
 pub use model::{Config, Spanned};
 pub use parse::{Format, parse, parse_text};

@@ -30,6 +30,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::decode::Rate;
 pub use crate::language::gate::{Adaptive, Importance, UpstreamLimits};
 pub use crate::language::saml::{ClaimName, SamlConfig, SamlName, SamlPem};
 pub use crate::language::user_sources::UserSources;
@@ -88,6 +89,8 @@ pub struct Config {
     pub consumers: Vec<Consumer>,
     /// People who call with a name and a password.
     pub users: Vec<User>,
+    /// What consumers may be on.
+    pub plans: Vec<Plan>,
     /// Replacement bodies of the gateway's own answers, per status.
     pub errors: Vec<(u16, ErrorBody)>,
 }
@@ -678,6 +681,27 @@ pub struct Consumer {
     pub redirect_uris: Vec<String>,
     /// How long its credentials are good, of those of which anything is said.
     pub terms: Vec<(CredentialName, Terms)>,
+    /// Names of the plans that it is on, all of which must admit a call.
+    pub plans: Vec<String>,
+}
+
+/// What consumers may be on: how often each of them may call, over all routes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Name, unique.
+    pub name: String,
+    /// Calls per time.
+    pub limit: Rate,
+    /// Calls that may come at once after a pause; as many as `limit` counts when absent.
+    pub burst: Option<u64>,
+}
+
+impl Plan {
+    /// Calls that may come at once.
+    #[must_use]
+    pub fn burst(&self) -> u64 {
+        self.burst.unwrap_or(self.limit.count)
+    }
 }
 
 /// A username and the digest of its password.

@@ -16,6 +16,8 @@ pub struct PolicyDescription {
     pub authenticator: bool,
     /// Whether a route ends in it: then it is a key of routes, not one of `policies`.
     pub ends: bool,
+    /// Whether every route that tells who calls has it, without being told to, unless it is `off`.
+    pub implied: bool,
     /// Why it must run on every request, where it must: then it takes no `when`.
     pub unconditional: Option<&'static str>,
     /// Reads the settings for their findings.

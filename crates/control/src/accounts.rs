@@ -1,5 +1,7 @@
-//! Consumers and credentials of the store, and revocations, over HTTP. A secret is shown once, in the answer that made it. Whoever asks was
+//! Consumers, credentials and plans of the store, and revocations, over HTTP. A secret is shown once, in the answer that made it. Whoever asks was
 //! let in before; see `origin`.
+
+mod plans;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +30,8 @@ const MOST_NAME: usize = 256;
 const NAME: (usize, &str) = (MOST_NAME, "a member that is a text has 1 to 256 bytes and no control characters");
 /// As long as a key of the configuration may be.
 const KEY: (usize, &str) = (512, "`key` has 1 to 512 bytes and no control characters");
+/// As long as a name in the configuration may be, which may be one of other letters.
+const SUBJECT: (usize, &str) = (512, "`subject` has 1 to 512 bytes and no control characters");
 /// As long as an id of any kind may be: of a client its username, with what stands before it.
 const CREDENTIAL: (usize, &str) = (512, "`credential` has 1 to 512 bytes and no control characters");
 /// As long as a signed token may be.
@@ -37,7 +41,9 @@ const MOST_ITEMS: usize = 256;
 
 /// Whether a path is one of those below.
 pub(crate) fn is_here(path: &str) -> bool {
-    path == "/consumers" || path.starts_with("/consumers/") || path == "/revocations"
+    let is_below =
+        |path: &str, first: &str| path.strip_prefix(first).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    is_below(path, "/consumers") || is_below(path, "/plans") || path == "/revocations"
 }
 
 /// Why a request is not done.
@@ -193,6 +199,9 @@ impl Asked<'_> {
                 ("revocations", []) => self.revocations().await,
                 ("consumers", []) => self.consumers(),
                 ("consumers", [name]) => self.consumer(name).await,
+                ("consumers", [name, "usage"]) => self.usage(name).await,
+                ("plans", []) => self.plans(),
+                ("plans", [name]) => self.plan(name).await,
                 ("consumers", [name, "credentials"]) => self.credentials(name).await,
                 ("consumers", [name, "credentials", id]) => self.credential(name, id).await,
                 _ => return answer::not_found(),
@@ -322,7 +331,7 @@ impl Asked<'_> {
     fn told(&self, consumer: &Consumer) -> Value {
         json!({
             "name": consumer.name, "roles": consumer.roles, "groups": consumer.groups, "tags": consumer.tags,
-            "scopes": consumer.scopes, "redirect_uris": consumer.redirect_uris, "disabled": consumer.disabled, "created": consumer.created / 1000,
+            "scopes": consumer.scopes, "redirect_uris": consumer.redirect_uris, "plans": consumer.plans, "disabled": consumer.disabled, "created": consumer.created / 1000,
             "tokens": self.accounts.tokens_of(&consumer.name),
         })
     }
@@ -331,7 +340,11 @@ impl Asked<'_> {
         let known = self.accounts.consumer(name);
         let now = self.source.now();
         match *self.method {
-            Method::GET if self.source.declares(name) => Ok(shown(&self.told_declared(name))),
+            Method::GET if self.source.declares(name) => {
+                let mut told = self.told_declared(name);
+                self.tell_use(name, &mut told).await?;
+                Ok(shown(&told))
+            }
             Method::GET => {
                 let known = known.ok_or(Trouble::None)?;
                 let mut told = self.told(&known);
@@ -340,6 +353,7 @@ impl Asked<'_> {
                 if let Some(told) = told.as_object_mut() {
                     told.insert("credentials".to_owned(), credentials.into());
                 }
+                self.tell_use(name, &mut told).await?;
                 Ok(shown(&told))
             }
             Method::PUT => self.put(name, known, now).await,
@@ -360,7 +374,7 @@ impl Asked<'_> {
 
     /// Makes a consumer, or changes what is named of it.
     async fn put(&self, name: &str, known: Option<Consumer>, now: u64) -> Result<Answer, Stop> {
-        self.only(&["roles", "groups", "tags", "scopes", "redirect_uris", "disabled"])?;
+        self.only(&["roles", "groups", "tags", "scopes", "redirect_uris", "plans", "disabled"])?;
         let fits = name.len() <= MOST_NAME && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
         if !fits {
             return Err(bad("a name has printable ASCII without spaces and commas").into());
@@ -384,6 +398,7 @@ impl Asked<'_> {
             tags: self.list("tags")?.unwrap_or(known.tags),
             scopes: self.list("scopes")?.unwrap_or(known.scopes),
             redirect_uris: redirects.unwrap_or(known.redirect_uris),
+            plans: self.plans_of_body()?.unwrap_or(known.plans),
             had_secret: known.had_secret,
             disabled: self.flag("disabled")?.unwrap_or(known.disabled),
             created: known.created,
@@ -442,7 +457,7 @@ impl Asked<'_> {
         let credentials: Vec<Value> = credentials.collect();
         json!({
             "name": name, "declared": true, "disabled": self.accounts.consumer(name).is_some_and(|known| known.disabled),
-            "tokens": self.accounts.tokens_of(name), "credentials": credentials,
+            "plans": self.source.plans_of(name), "tokens": self.accounts.tokens_of(name), "credentials": credentials,
         })
     }
 
@@ -620,7 +635,7 @@ impl Asked<'_> {
             (Revoked::Credential(id), told)
         } else if let Some(id) = self.text_of("credential", CREDENTIAL)? {
             (Revoked::Credential(id.to_owned()), format!("credential `{id}`"))
-        } else if let Some(name) = self.text("subject")? {
+        } else if let Some(name) = self.text_of("subject", SUBJECT)? {
             (Revoked::Subject(name.to_owned()), format!("every token of `{name}`"))
         } else if self.flag("all")? == Some(true) {
             (Revoked::All, "every token".to_owned())

@@ -53,6 +53,9 @@ pub trait Source: Send + Sync + 'static {
     /// The credentials of a consumer of the configuration, and what is said of each.
     fn declared(&self, consumer: &str) -> Vec<(CredentialName, Terms)>;
 
+    /// Names of the plans that a consumer of the configuration is on.
+    fn plans_of(&self, consumer: &str) -> Vec<String>;
+
     /// Wall clock, milliseconds since the Unix epoch.
     fn now(&self) -> u64;
 

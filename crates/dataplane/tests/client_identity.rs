@@ -44,6 +44,7 @@ impl Policy for Names {
 
 const ROWS: &[PolicyRow] = &[PolicyRow {
     ends: false,
+    implied: false,
     name: "names",
     phase: Phase::Admit,
     manual: "",

@@ -89,6 +89,7 @@ impl Coder for Loud {
 
 const ROWS: &[PolicyRow] = &[PolicyRow {
     ends: false,
+    implied: false,
     name: "holds",
     phase: Phase::Transform,
     manual: "",

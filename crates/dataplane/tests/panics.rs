@@ -36,6 +36,7 @@ impl Policy for Panics {
 
 const ROWS: &[PolicyRow] = &[PolicyRow {
     ends: false,
+    implied: false,
     name: "panics",
     phase: Phase::Transform,
     manual: "",

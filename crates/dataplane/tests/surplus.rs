@@ -36,6 +36,7 @@ impl Policy for Holds {
 
 const ROWS: &[PolicyRow] = &[PolicyRow {
     ends: false,
+    implied: false,
     name: "holds",
     phase: Phase::Transform,
     manual: "",

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use daemun_config::model::{CertificateRule, CredentialName, HmacKey, SigningKey, Terms, User};
+use daemun_config::model::{CertificateRule, CredentialName, HmacKey, Plan, SigningKey, Terms, User};
 
 use crate::CutOff;
 use crate::identity::Identity;
@@ -49,6 +49,8 @@ pub struct Consumer {
     pub redirect_uris: Vec<String>,
     /// What is said of its credentials, of those of which anything is. In a directory the ones that are disabled stand here alone.
     pub terms: HashMap<CredentialName, Terms>,
+    /// Names of plans that it is on.
+    pub plans: Vec<String>,
 }
 
 impl Consumer {
@@ -108,6 +110,7 @@ pub struct Directory {
     consumers: Vec<Consumer>,
     by_name: HashMap<String, ConsumerId>,
     users: HashMap<String, User>,
+    plans: HashMap<String, Arc<Plan>>,
     cut_off: Arc<CutOff>,
 }
 
@@ -119,7 +122,7 @@ impl Directory {
         consumers.iter_mut().for_each(Consumer::drop_disabled);
         let by_name = consumers.iter().zip(0u32..).map(|(c, i)| (c.name.clone(), ConsumerId(i))).collect();
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        Directory { number, consumers, by_name, users: HashMap::new(), cut_off: Arc::default() }
+        Directory { number, consumers, by_name, users: HashMap::new(), plans: HashMap::new(), cut_off: Arc::default() }
     }
 
     /// With whom is let in no more, whatever the configuration says.
@@ -147,6 +150,24 @@ impl Directory {
     pub fn with_users(mut self, users: impl IntoIterator<Item = User>) -> Directory {
         self.users = users.into_iter().map(|user| (user.name.value.clone(), user)).collect();
         self
+    }
+
+    /// With the plans of a configuration.
+    #[must_use]
+    pub fn with_plans(mut self, plans: impl IntoIterator<Item = Plan>) -> Directory {
+        self.plans = plans.into_iter().map(|plan| (plan.name.clone(), Arc::new(plan))).collect();
+        self
+    }
+
+    /// Finds a plan by name.
+    #[must_use]
+    pub fn plan(&self, name: &str) -> Option<&Arc<Plan>> {
+        self.plans.get(name)
+    }
+
+    /// All plans, in no order.
+    pub fn plans(&self) -> impl Iterator<Item = &Arc<Plan>> {
+        self.plans.values()
     }
 
     /// Finds a user by name, whether it is let in or not.

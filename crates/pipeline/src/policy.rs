@@ -269,6 +269,9 @@ pub trait PolicyConfig: Setting {
     /// Whether a route ends in it: it always answers.
     const ENDS: bool = false;
 
+    /// Whether every route that has an authenticator has it, with the settings that nothing is said of, unless it is `off`.
+    const IMPLIED: bool = false;
+
     /// The compiled runtimes with their phases; findings go into `ctx`. `None` only after an error was reported.
     fn build(self, ctx: &mut BuildContext<'_>) -> Option<Runtimes>;
 }
@@ -284,6 +287,8 @@ pub struct PolicyRow {
     pub manual: &'static str,
     /// Whether a route ends in it.
     pub ends: bool,
+    /// Whether every route with an authenticator has it, unless it is `off`.
+    pub implied: bool,
     /// Why it must run on every request, where it must.
     pub unconditional: Option<&'static str>,
     /// Checks settings without building.
@@ -303,6 +308,7 @@ impl PolicyRow {
             phase,
             manual,
             ends: C::ENDS,
+            implied: C::IMPLIED,
             unconditional: if matches!(phase, Phase::Authenticate) {
                 Some("who calls must not depend on what a caller sends")
             } else {
@@ -328,6 +334,7 @@ impl PolicyRow {
             doc: first_paragraph(self.manual),
             authenticator: self.phase == Phase::Authenticate,
             ends: self.ends,
+            implied: self.implied,
             unconditional: self.unconditional,
             check: self.check,
             schema: self.schema,

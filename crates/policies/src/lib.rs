@@ -24,6 +24,7 @@ pub mod forward_auth;
 pub mod csrf;
 pub mod permission;
 pub mod rate_limit;
+pub mod plan;
 #[cfg(feature = "validate")]
 pub mod validate;
 pub mod headers;
@@ -83,6 +84,7 @@ pub const REGISTRY: &[PolicyRow] = &[
     PolicyRow::of::<csrf::CsrfConfig>(Phase::Authorize, include_str!("csrf/README.md")),
     PolicyRow::of::<permission::PermissionConfig>(Phase::Authorize, include_str!("permission/README.md")),
     PolicyRow::of::<rate_limit::RateLimitConfig>(Phase::Admit, include_str!("rate_limit/README.md")),
+    PolicyRow::of::<plan::PlanConfig>(Phase::Limit, include_str!("plan/README.md")),
     #[cfg(feature = "validate")]
     PolicyRow::of::<validate::ValidateConfig>(Phase::Transform, include_str!("validate/README.md")),
     PolicyRow::of::<headers::HeadersConfig>(Phase::Transform, include_str!("headers/README.md")),

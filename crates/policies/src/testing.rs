@@ -380,19 +380,24 @@ pub(crate) fn field_lines(head: &Head) -> Vec<String> {
 /// Runs a manual page: every `yaml settings` block builds a chain anew, every `http exchange` block runs through it. Panics with the
 /// block when something is not as the page says; says how many exchanges it ran.
 pub(crate) fn run_page(manual: &str) -> usize {
-    let (mut consumers, mut users) = (Vec::new(), None);
+    let (mut consumers, mut users, mut plans) = (Vec::new(), None, String::new());
     let mut chain: Option<Chain> = None;
     let service = Arc::new(Service::default());
     let mut ran = 0;
     for (info, block) in blocks(manual) {
         match info {
-            "yaml consumers" => consumers = consumers_of(&block),
+            "yaml consumers" => consumers = consumers_with(&block, &plans),
+            "yaml plans" => plans = block,
             "yaml users" => users = Some(block),
             "yaml settings" => {
                 let world = Arc::clone(&service) as Arc<dyn World>;
                 let mut bench = Bench { world, ..Bench::new(consumers.clone()) };
                 if let Some(users) = &users {
                     bench = bench.with_users(consumers.clone(), users);
+                }
+                if !plans.is_empty() {
+                    let plans = loaded("plans", &plans).plans;
+                    bench.directory = Arc::new(Directory::new(consumers.clone()).with_plans(plans));
                 }
                 chain = Some(bench.build(&block).unwrap_or_else(|findings| panic!("{findings:#?}\n{block}")));
             }
@@ -428,8 +433,13 @@ fn blocks(manual: &str) -> Vec<(&str, String)> {
 
 /// A configuration with these consumers or users, as the language reads them.
 fn loaded(key: &str, block: &str) -> daemun_config::model::Config {
+    loaded_with(key, block, "")
+}
+
+fn loaded_with(key: &str, block: &str, others: &str) -> daemun_config::model::Config {
     let block: String = block.lines().map(|line| format!("  {line}\n")).collect();
-    let text = format!("listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes: [{{ name: a, answer: {{}} }}]\n{key}:\n{block}");
+    let text =
+        format!("listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes: [{{ name: a, answer: {{}} }}]\n{others}{key}:\n{block}");
     let loaded = daemun_config::load_text("a.yaml".as_ref(), &text, &System, &Vocabulary::default());
     loaded.config.unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(&loaded.sources, false)))
 }
@@ -440,7 +450,14 @@ pub(crate) fn consumer_of(block: &str) -> Consumer {
 }
 
 fn consumers_of(block: &str) -> Vec<Consumer> {
-    let proofs = loaded("consumers", block).consumers;
+    consumers_with(block, "")
+}
+
+/// Those of YAML, some of whom may be on plans of YAML.
+fn consumers_with(block: &str, plans: &str) -> Vec<Consumer> {
+    let plans: String = plans.lines().map(|line| format!("  {line}\n")).collect();
+    let plans = if plans.is_empty() { plans } else { format!("plans:\n{plans}") };
+    let proofs = loaded_with("consumers", block, &plans).consumers;
     let node = parse_text(block, &mut Diagnostics::new()).expect("the consumers are YAML");
     let texts = |node: &Node, key: &str| -> Vec<String> {
         let items = node.get(key).and_then(Node::as_seq).unwrap_or_default();
@@ -461,6 +478,7 @@ fn consumers_of(block: &str) -> Vec<Consumer> {
         one.hmac.clone_from(&own.hmac);
         one.signing_keys.clone_from(&own.signing_keys);
         one.redirect_uris.clone_from(&own.redirect_uris);
+        one.plans.clone_from(&own.plans);
         one.terms = own.terms.iter().cloned().collect();
         one
     };

@@ -35,7 +35,7 @@ fn rows_stand_in_running_order() {
         "compress request_id security_headers ip_filter bot_filter cors https_redirect canonical_host body_limit";
     let known = "key_auth basic_auth token_auth jwt introspection oidc saml_auth mtls_auth hmac_auth signature_auth forward_auth";
     let then = "csrf permission";
-    let last = "rate_limit validate headers transform upstream_auth fault_injection tokens";
+    let last = "rate_limit plan validate headers transform upstream_auth fault_injection tokens";
     let order = format!("{admit} {known} {then} {last}");
     assert_eq!(names.join(" "), order);
 }

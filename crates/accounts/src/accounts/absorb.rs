@@ -56,6 +56,10 @@ impl Accounts {
                     held.written.fetch_max(at, Ordering::Relaxed);
                 }
             }
+            Change::Plan(plan) => self.set_plan(plan),
+            Change::NoPlan(name) => self.drop_plan(&name),
+            // what is used is only added to, and asked of the store
+            Change::Usage { .. } => {}
             Change::SigningKey(key) => self.set_signing_key(key),
             Change::NoSigningKey(id) => self.drop_signing_key(&id),
         }

@@ -8,6 +8,7 @@ use super::{Accounts, Trouble, answer};
 use crate::change::Change;
 use crate::grant::Token;
 use crate::journal::Around;
+use crate::plan::Used;
 use crate::text::Prefix;
 
 /// Tokens that are forgotten at once where there is no store, the pause after that, and the time between two looks.
@@ -47,7 +48,20 @@ impl Around for Surroundings {
     fn due(&self, most: usize) -> (Vec<Change>, bool) {
         let Some(accounts) = self.accounts.upgrade() else { return (Vec::new(), false) };
         let more = accounts.forget((self.now)(), most);
-        (accounts.uses((self.now)()), more)
+        let (counted, more_counted) = accounts.counted();
+        let mut changes = accounts.uses((self.now)());
+        changes.extend(counted);
+        (changes, more || more_counted)
+    }
+
+    fn not_written(&self, changes: &[Change]) {
+        if let Some(accounts) = self.accounts.upgrade() {
+            accounts.count_again(changes);
+        }
+    }
+
+    fn counted_of(&self, consumer: &str) -> Vec<Used> {
+        self.accounts.upgrade().map(|accounts| accounts.counted_of(consumer)).unwrap_or_default()
     }
 
     fn others(&self) -> bool {

@@ -109,6 +109,7 @@ impl Accounts {
         self.cut_off.set(&name, consumer.disabled);
         self.consumers.pin().insert(name.clone(), consumer);
         self.any_consumer.store(true, Ordering::Release);
+        self.follow_plans(&name);
         for held in self.credentials(&name) {
             self.set_credential(held.credential.clone(), held.used.load(Ordering::Relaxed));
         }
@@ -156,6 +157,7 @@ impl Accounts {
 
     pub(super) fn drop_consumer(&self, name: &str) {
         self.consumers.pin().remove(name);
+        self.forget_use(name);
         self.cut_off.set(name, false);
         for held in self.credentials(name) {
             self.drop_credential(&held.credential);

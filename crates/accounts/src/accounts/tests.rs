@@ -2,6 +2,7 @@ mod around;
 mod clients;
 mod codes;
 mod ended;
+mod plans;
 mod processes;
 
 use std::path::PathBuf;
@@ -555,7 +556,7 @@ fn a_store_of_the_first_version_is_brought_up_to_this_one_and_loses_nothing() {
     let old = rusqlite::Connection::open(&path).unwrap();
     old.execute_batch(
         "ALTER TABLE tokens DROP COLUMN scopes; DROP INDEX voids_number; DROP INDEX consumers_number; \
-         DROP INDEX credentials_number; DROP INDEX signing_keys_number; PRAGMA user_version = 1",
+         DROP INDEX credentials_number; DROP INDEX signing_keys_number; DROP TABLE plans; DROP TABLE usage; PRAGMA user_version = 1",
     )
     .unwrap();
     drop(old);

@@ -15,6 +15,7 @@ use super::{Store, StoreError};
 use crate::change::{Change, GrantRow, SigningKeyRow, TokenRow};
 use crate::consumer::{Consumer, Credential, CredentialKind};
 use crate::grant::Kind;
+use crate::plan::{self, Plan, Used};
 use crate::{ended, once};
 
 /// How long another process may hold the store.
@@ -23,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const APPLICATION: i64 = 0x646d_756e;
 
 /// What brings a store from one version to the next, in order; never changed, only added to.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
 CREATE TABLE commits(number INTEGER NOT NULL) STRICT;
 INSERT INTO commits VALUES (0);
@@ -57,6 +58,15 @@ CREATE INDEX voids_number ON voids(number);
 CREATE INDEX consumers_number ON consumers(number);
 CREATE INDEX credentials_number ON credentials(number);
 CREATE INDEX signing_keys_number ON signing_keys(number);
+",
+    // of a plan what it says, as one of the configuration is written; of its use only what is added up, which no process need hear of
+    "
+CREATE TABLE plans(name TEXT PRIMARY KEY, number INTEGER NOT NULL, says TEXT NOT NULL, gone INTEGER NOT NULL) STRICT;
+CREATE INDEX plans_number ON plans(number);
+CREATE TABLE usage(
+  consumer TEXT NOT NULL, plan TEXT NOT NULL, day INTEGER NOT NULL, calls INTEGER NOT NULL,
+  PRIMARY KEY (consumer, plan, day)) STRICT, WITHOUT ROWID;
+CREATE INDEX usage_day ON usage(day);
 ",
 ];
 
@@ -196,6 +206,14 @@ impl Store for Sqlite {
         self.data_version().map(|version| version != self.version).map_err(told)
     }
 
+    fn usage(&mut self, consumer: &str) -> Result<Vec<Used>, StoreError> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT day, plan, calls FROM usage WHERE consumer = ?1").map_err(told)?;
+        let rows = statement
+            .query_map([consumer], |row| Ok(Used { day: row.get(0)?, plan: row.get(1)?, calls: moment(row.get(2)?) }));
+        rows.and_then(Iterator::collect).map_err(told)
+    }
+
     fn forget(&mut self, before: u64, most: usize) -> Result<usize, StoreError> {
         let (before, most) = (signed(before), i64::try_from(most).unwrap_or(i64::MAX));
         let mut gone = 0;
@@ -216,6 +234,12 @@ impl Store for Sqlite {
             let (first, last) = (format!("{kind}:"), format!("{kind}:{before:016x}"));
             gone += statement.execute(params![first, last, most]).map_err(told)?;
         }
+        drop(statement);
+        let statement = "DELETE FROM usage WHERE (consumer, plan, day) IN \
+             (SELECT consumer, plan, day FROM usage WHERE day <= ?1 ORDER BY day LIMIT ?2)";
+        let mut statement = transaction.prepare_cached(statement).map_err(told)?;
+        let last = i64::from(plan::day_of(moment(before))) - i64::from(plan::DAYS);
+        gone += statement.execute(params![last, most]).map_err(told)?;
         drop(statement);
         transaction.commit().map_err(told)?;
         Ok(gone)
@@ -306,7 +330,7 @@ fn write(to: &Transaction<'_>, (seen, number): (i64, i64), change: &Change) -> r
                 number,
                 json!({
                     "roles": row.roles, "groups": row.groups, "tags": row.tags, "scopes": row.scopes,
-                    "redirect_uris": row.redirect_uris, "had_secret": row.had_secret,
+                    "redirect_uris": row.redirect_uris, "had_secret": row.had_secret, "plans": row.plans,
                 })
                 .to_string(),
                 row.disabled,
@@ -317,7 +341,9 @@ fn write(to: &Transaction<'_>, (seen, number): (i64, i64), change: &Change) -> r
         .map(|rows| rows > 0),
         Change::NoConsumer(name) => {
             run("UPDATE consumers SET gone = 1, number = ?2 WHERE name = ?1", params![name, number])?;
-            run("UPDATE credentials SET gone = 1, number = ?2 WHERE consumer = ?1", params![name, number])
+            run("UPDATE credentials SET gone = 1, number = ?2 WHERE consumer = ?1", params![name, number])?;
+            // whoever has the name next has used nothing
+            run("DELETE FROM usage WHERE consumer = ?1", params![name])
         }
         Change::Credential(row) => changed(
             "INSERT INTO credentials SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, 0 \
@@ -345,6 +371,15 @@ fn write(to: &Transaction<'_>, (seen, number): (i64, i64), change: &Change) -> r
         Change::Used { id, at } => {
             run("UPDATE credentials SET used = max(used, ?2) WHERE id = ?1", params![id, signed(*at)])
         }
+        Change::Plan(plan) => run(
+            "INSERT OR REPLACE INTO plans VALUES (?1, ?2, ?3, 0)",
+            params![plan.name, number, says(plan).to_string()],
+        ),
+        Change::NoPlan(name) => run("UPDATE plans SET gone = 1, number = ?2 WHERE name = ?1", params![name, number]),
+        Change::Usage { consumer, plan, day, calls } => run(
+            "INSERT INTO usage VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET calls = calls + ?4",
+            params![consumer, plan, day, signed(*calls)],
+        ),
         Change::SigningKey(row) => run(
             "INSERT OR REPLACE INTO signing_keys VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             params![
@@ -362,6 +397,15 @@ fn write(to: &Transaction<'_>, (seen, number): (i64, i64), change: &Change) -> r
     }
 }
 
+/// A plan as one of the configuration is written.
+fn says(plan: &Plan) -> serde_json::Value {
+    let mut says = json!({ "limit": plan.limit.to_string() });
+    if let (Some(burst), Some(says)) = (plan.burst, says.as_object_mut()) {
+        says.insert("burst".to_owned(), burst.into());
+    }
+    says
+}
+
 fn read(from: &Transaction<'_>, seen: i64, visit: &mut dyn FnMut(Change)) -> rusqlite::Result<()> {
     let mut each = |statement: &str, row: fn(&Row<'_>) -> rusqlite::Result<Option<Change>>| -> rusqlite::Result<()> {
         let mut statement = from.prepare(statement)?;
@@ -376,6 +420,8 @@ fn read(from: &Transaction<'_>, seen: i64, visit: &mut dyn FnMut(Change)) -> rus
     each("SELECT name, before FROM voids WHERE number > ?1", |row| {
         Ok(Some(Change::Void { name: row.get(0)?, before: moment(row.get(1)?) }))
     })?;
+    // before the consumers that are on them
+    each("SELECT name, says, gone FROM plans WHERE number > ?1", plan)?;
     // rows of credentials that were taken away are kept
     each(
         "SELECT name, says, disabled, created, gone, EXISTS (SELECT 1 FROM credentials WHERE consumer = name AND kind = 'client') \
@@ -434,15 +480,24 @@ fn consumer(row: &Row<'_>) -> rusqlite::Result<Change> {
         list.filter_map(|item| item.as_str().map(str::to_owned)).collect()
     };
     let (roles, groups, tags, scopes) = (list("roles"), list("groups"), list("tags"), list("scopes"));
-    let redirect_uris = list("redirect_uris");
+    let (redirect_uris, plans) = (list("redirect_uris"), list("plans"));
     // a version that knew no clients does not say it
     let had_secret = match says.get("had_secret").and_then(serde_json::Value::as_bool) {
         Some(had) => had,
         None => row.get(5)?,
     };
     let (disabled, created) = (row.get(2)?, moment(row.get(3)?));
-    let consumer = Consumer { name, roles, groups, tags, scopes, redirect_uris, had_secret, disabled, created };
+    let consumer = Consumer { name, roles, groups, tags, scopes, redirect_uris, plans, had_secret, disabled, created };
     Ok(Change::Consumer(consumer))
+}
+
+/// One that cannot be read is not there: whoever is on it is refused.
+fn plan(row: &Row<'_>) -> rusqlite::Result<Option<Change>> {
+    let (name, says): (String, String) = (row.get(0)?, row.get(1)?);
+    if row.get(2)? {
+        return Ok(Some(Change::NoPlan(name)));
+    }
+    Ok(daemun_config::read_plan(&name, &says).ok().map(Change::Plan))
 }
 
 fn credential(row: &Row<'_>) -> rusqlite::Result<Option<Change>> {

@@ -317,6 +317,29 @@ impl Period {
     }
 }
 
+/// The fastest limit, per second.
+const FASTEST: u64 = 1_000_000_000;
+/// The longest time that a whole burst may take to come back: 366 days.
+const LONGEST_FILL: Duration = Duration::from_secs(366 * 86_400);
+
+impl Rate {
+    /// Why there can be no limit of this rate; `None` when there can.
+    #[must_use]
+    pub fn why_too_fast(self) -> Option<String> {
+        (self.count / self.per.duration().as_secs().max(1) > FASTEST)
+            .then(|| format!("`{self}` is faster than the fastest limit, `{FASTEST}/s`"))
+    }
+
+    /// Why a limit of this rate cannot have such a burst; `None` when it can.
+    #[must_use]
+    pub fn why_too_slow(self, burst: u64) -> Option<String> {
+        // in sixteenths of a nanosecond, as limits count
+        let interval = (self.per.duration().as_nanos() * 16).div_ceil(u128::from(self.count.max(1)));
+        (interval * u128::from(burst) > LONGEST_FILL.as_nanos() * 16)
+            .then(|| format!("a burst of {burst} at `{self}` would take longer than 366 days to come back"))
+    }
+}
+
 /// As written: `100/s`.
 impl std::fmt::Display for Rate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

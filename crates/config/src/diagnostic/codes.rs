@@ -116,6 +116,8 @@ codes! {
         "The mapping has a key that means nothing there. The nearest known key is offered.";
     UNKNOWN_PARAMETER = "unknown_parameter":
         "A template names a `{parameter}` that the route's path pattern does not have.";
+    UNKNOWN_PLAN = "unknown_plan":
+        "A consumer is on a plan that `plans` does not define. The nearest name is offered.";
     UNKNOWN_POLICY = "unknown_policy":
         "There is no policy of this name. The nearest name is offered.";
     UNKNOWN_ROLE = "unknown_role":

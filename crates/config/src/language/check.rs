@@ -6,14 +6,16 @@ use std::net::SocketAddr;
 use super::consumer::ConsumerText;
 use super::credentials::KeyId;
 use super::edge::ListenerProxyText;
+use super::plan::NOT_ASCII;
 use super::policies::unknown_policy;
 use super::route::{AuthenticateText, RouteText};
 use super::tokens::StoreText;
 use super::{Root, UnderscoresText};
 use crate::decode::{Decoder, Name, OrOff};
 use crate::diagnostic::{
-    ADMIN_NOT_LOOPBACK, DUPLICATE_NAME, Diagnostic, KEY_REUSED, MISSING_KEY, NO_CREDENTIALS, NO_EFFECT, NO_LISTENER,
-    NO_ROUTE, NOT_AN_AUTHENTICATOR, PORT_TWICE, UNKNOWN_CONSUMER, UNKNOWN_UPSTREAM, UNUSED_UPSTREAM,
+    ADMIN_NOT_LOOPBACK, BAD_VALUE, DUPLICATE_NAME, Diagnostic, KEY_REUSED, MISSING_KEY, NO_CREDENTIALS, NO_EFFECT,
+    NO_LISTENER, NO_ROUTE, NOT_AN_AUTHENTICATOR, PORT_TWICE, UNKNOWN_CONSUMER, UNKNOWN_PLAN, UNKNOWN_UPSTREAM,
+    UNUSED_UPSTREAM,
 };
 use crate::model::{Bind, PolicyEntry, Spanned};
 use crate::tree::{At, Node, clip};
@@ -28,6 +30,7 @@ pub(super) fn check(root: &Root, node: &Node, cx: &mut Decoder<'_>) -> Vec<Optio
     routes(root, node, cx);
     underscores(root, cx);
     consumers(root, cx);
+    plans(root, node, cx);
     users(root, cx);
     clients(root, cx);
     destinations
@@ -242,7 +245,7 @@ fn routes(root: &Root, node: &Node, cx: &mut Decoder<'_>) {
         for policy in route.policies.0.iter().filter(|policy| policy.settings.is_none()) {
             let is_it = |global: &&PolicyEntry| global.name.value == policy.name.value && global.settings.is_some();
             let global = root.policies.0.iter().find(is_it);
-            if global.is_none() && !meant.contains(policy.name.value.as_str()) {
+            if global.is_none() && !is_implied(&policy.name.value, cx) && !meant.contains(policy.name.value.as_str()) {
                 let message = format!(
                     "`{}: off` has no effect: `policies` does not switch it on for every route",
                     policy.name.value
@@ -254,6 +257,9 @@ fn routes(root: &Root, node: &Node, cx: &mut Decoder<'_>) {
         authenticate(root, route, position, whole && route.policies.1, cx);
     }
     for policy in root.policies.0.iter().filter(|policy| policy.settings.is_none()) {
+        if is_implied(&policy.name.value, cx) {
+            continue;
+        }
         let message = format!(
             "`{}: off` has no effect here: only a route can switch off what `policies` switches on",
             policy.name.value
@@ -261,6 +267,11 @@ fn routes(root: &Root, node: &Node, cx: &mut Decoder<'_>) {
         let path = format!("policies.{}", policy.name.value);
         cx.report(Diagnostic::warning(NO_EFFECT, policy.name.at, message).path(path));
     }
+}
+
+/// Whether routes have a policy that none says anything of.
+fn is_implied(name: &str, cx: &Decoder<'_>) -> bool {
+    cx.known_policies().iter().any(|policy| policy.implied && policy.name == name)
 }
 
 /// Fields with `_` in their names never reach a condition or a policy, unless they are kept.
@@ -397,6 +408,28 @@ fn consumers(root: &Root, cx: &mut Decoder<'_>) {
                     cx.report(found.related(*first, "first given here"));
                 }
             }
+        }
+    }
+}
+
+/// The plans that consumers are on must be there.
+fn plans(root: &Root, node: &Node, cx: &mut Decoder<'_>) {
+    // one whose settings are wrong is there all the same
+    let written = node.get("plans").and_then(Node::as_map).unwrap_or_default();
+    let names: HashSet<&str> = written.iter().map(|entry| entry.key.as_str()).collect();
+    for (name, _) in root.plans.0.iter().filter(|(name, _)| !name.value.0.is_ascii()) {
+        let path = format!("plans.{}", clip(&name.value.0));
+        cx.report(Diagnostic::error(BAD_VALUE, name.at, NOT_ASCII).path(path));
+    }
+    for consumer in &root.consumers {
+        let Some(owner) = &consumer.name.0 else { continue };
+        for plan in consumer.plan.0.iter().filter(|plan| !names.contains(plan.value.0.as_str())) {
+            let message = format!("there is no plan `{}`", clip(&plan.value.0));
+            let near = cx.suggest(&plan.value.0, written.iter().map(|entry| entry.key.as_str()).take(10_000));
+            let found =
+                Diagnostic::error(UNKNOWN_PLAN, plan.at, message).path(format!("consumers.{}.plan", owner.value.0));
+            let help = "`plans` defines plans by name: `plans: { gold: { limit: 1000/s } }`";
+            cx.report(if near.is_some() { found.did_you_mean(near) } else { found.help(help) });
         }
     }
 }

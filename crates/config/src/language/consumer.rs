@@ -8,7 +8,7 @@ use super::gate::ImportanceText;
 use super::redirect_uri::RedirectText;
 use super::terms::{Label, Moment, terms};
 use crate::decode::{Decoder, Name, Needed, OneOrMany, SchemaBuilder, Setting, text};
-use crate::diagnostic::{Diagnostic, SHORT_KEY};
+use crate::diagnostic::{DUPLICATE_NAME, Diagnostic, SHORT_KEY};
 use crate::model::{BasicCredential, Consumer, CredentialName, Spanned, Terms};
 use crate::settings;
 use crate::tree::Node;
@@ -19,6 +19,8 @@ const SHORTEST: usize = 16;
 const PASSWORD: std::ops::RangeInclusive<usize> = 8..=512;
 /// Addresses that browsers may be sent back to for one client.
 pub const MOST_REDIRECTS: usize = 64;
+/// Plans that one consumer may be on.
+pub const MOST_PLANS: usize = 8;
 /// Most bytes of a username.
 const USERNAME: usize = 255;
 
@@ -51,8 +53,9 @@ settings! {
         /// Where browsers may be sent back to with a login of a user, for a client that asks a token service for one: each address whole.
         /// Such a client is known by the usernames of `basic`, or without those by its name.
         pub(super) redirect_uris: OneOrMany<RedirectText> = "[]",
+        /// The plan that it is on, out of `plans`; a list where it is on several, all of which must admit a call.
+        pub(super) plan: OneOrMany<Spanned<Name>> = "[]",
     }
-    not_available { "plan" }
     check ConsumerText::check;
 }
 
@@ -61,6 +64,16 @@ impl ConsumerText {
         if self.redirect_uris.0.len() > MOST_REDIRECTS {
             let at = node.get("redirect_uris").unwrap_or(node);
             cx.key("redirect_uris", |cx| cx.bad_value(at, format!("expected {MOST_REDIRECTS} addresses at most")));
+        }
+        if self.plan.0.len() > MOST_PLANS {
+            let at = node.get("plan").unwrap_or(node);
+            cx.key("plan", |cx| cx.bad_value(at, format!("expected {MOST_PLANS} plans at most")));
+        }
+        for (index, plan) in self.plan.0.iter().enumerate() {
+            if self.plan.0.iter().take(index).any(|other| other.value == plan.value) {
+                let message = format!("plan `{}` is named twice", plan.value.0);
+                cx.key("plan", |cx| cx.report(Diagnostic::error(DUPLICATE_NAME, plan.at, message)));
+            }
         }
     }
 
@@ -80,6 +93,7 @@ impl ConsumerText {
             hmac: self.hmac.0.into_iter().map(|key| key.lower(&mut said)).collect(),
             signing_keys: self.signing_keys.0.into_iter().map(|key| key.lower(&mut said)).collect(),
             redirect_uris: self.redirect_uris.0.into_iter().map(|uri| uri.0).collect(),
+            plans: self.plan.0.into_iter().map(|plan| plan.value.0).collect(),
             terms: said,
         })
     }

@@ -15,7 +15,7 @@ fn load_example(text: &str) -> Loaded {
 fn every_key_of_the_example_is_built_or_not_available() {
     let loaded = load_example(include_str!("../language/example.yaml"));
     let found: Vec<(&str, &str)> = loaded.diagnostics.iter().map(|found| (found.code, found.path.as_str())).collect();
-    let expected = ["plans", "consumers.shop-app.plan"];
+    let expected = ["plans.gold.quota"];
     let expected: Vec<_> = expected.map(|path| (diagnostic::NOT_AVAILABLE, path)).into();
     assert_eq!(found, expected);
 }
@@ -34,8 +34,7 @@ fn what_is_not_built_is_refused_at_its_place() {
     let cases = [
         (route("policies: { ldap_auth: {} }"), "routes.a.policies.ldap_auth"),
         (route("authenticate: { any: [ldap_auth] }"), "routes.a.authenticate.any"),
-        ("plans: {}".to_owned(), "plans"),
-        ("consumers: [{ name: a, plan: gold }]".to_owned(), "consumers.a.plan"),
+        ("plans: { gold: { limit: 1/s, quota: 5/day } }".to_owned(), "plans.gold.quota"),
     ];
     for (text, path) in cases {
         let loaded = load(&text);

@@ -53,6 +53,7 @@ fn policies() -> Vec<PolicyDescription> {
         doc: "",
         authenticator: *authenticator,
         ends: *name == "tokens",
+        implied: false,
         unconditional: None,
         check: |_, _| {},
         schema: |_| true.into(),

@@ -22,6 +22,7 @@ mod forty;
 mod large;
 mod logins;
 mod page;
+mod plans;
 mod properties;
 mod references;
 mod schema;

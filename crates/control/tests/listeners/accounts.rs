@@ -5,7 +5,7 @@ use daemun_accounts::{Change, Store};
 
 use super::*;
 
-async fn send(address: SocketAddr, line: &str, body: &str) -> Reply {
+pub(crate) async fn send(address: SocketAddr, line: &str, body: &str) -> Reply {
     let fields = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
     raw(address, &format!("{line} HTTP/1.1\r\nHost: {address}\r\n{fields}\r\n{body}")).await
 }

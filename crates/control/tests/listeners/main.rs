@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test: what fails should end it")]
 
 mod accounts;
+mod plans;
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -133,6 +134,10 @@ impl Source for Fake {
             CredentialName::Basic(username) => username == "a-client-of-the-file",
             CredentialName::Signer(_) | CredentialName::Certificate(..) => false,
         }
+    }
+
+    fn plans_of(&self, consumer: &str) -> Vec<String> {
+        if self.declares(consumer) { vec!["silver".to_owned()] } else { Vec::new() }
     }
 
     fn declared(&self, consumer: &str) -> Vec<(CredentialName, Terms)> {

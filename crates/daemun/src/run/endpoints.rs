@@ -64,6 +64,10 @@ impl Source for Running {
         self.gateway.snapshot().credentials_of(consumer)
     }
 
+    fn plans_of(&self, consumer: &str) -> Vec<String> {
+        self.gateway.snapshot().plans_of(consumer)
+    }
+
     fn now(&self) -> u64 {
         self.clock.wall(self.clock.now()) / 1_000_000
     }

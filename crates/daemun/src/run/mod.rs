@@ -210,6 +210,7 @@ impl Control {
             () = process.drain(last) => {}
             () = stopped_again(&mut signals) => process.cut_short(),
         }
+        process.flush().await;
         process.end(last);
     }
 }

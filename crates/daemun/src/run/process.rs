@@ -180,6 +180,7 @@ impl Process {
         let per_worker = sockets.per_worker(workers, None).map_err(|error| Failure::unavailable(error.to_string()))?;
         let options = Options { clock: clock.clone(), ids: IdSource::random(), recorders };
         accounts.declare(snapshot.logins(), false);
+        warn_of_missing(&accounts.declare_plans(snapshot.plans()), &events);
         let gateway = Gateway::start(Arc::new(snapshot), per_worker, options)
             .map_err(|error| Failure::unavailable(format!("the workers cannot be started: {error}")))?;
         let gateway = Arc::new(gateway);
@@ -414,6 +415,7 @@ impl Process {
         self.accounts.declare(snapshot.logins(), true);
         self.gateway.publish(Arc::clone(&snapshot), per_worker).await;
         self.accounts.declare(snapshot.logins(), false);
+        warn_of_missing(&self.accounts.declare_plans(snapshot.plans()), &self.events);
         self.targets.publish(targets, &snapshot);
         drop(snapshot);
         self.gateway.use_log(log.clone()).await;
@@ -551,6 +553,11 @@ impl Process {
         self.endpoints.ended().await;
     }
 
+    /// Writes what was counted and is not written yet: nobody is served any more, or has to be cut.
+    pub(crate) async fn flush(&self) {
+        self.accounts.flush(self.clock.wall(self.clock.now()) / 1_000_000).await;
+    }
+
     /// Says that connections are cut, because somebody could not wait.
     pub(crate) fn cut_short(&self) {
         self.events.warning("stop", format_args!("told to stop again: connections are cut"));
@@ -583,6 +590,19 @@ fn kept_accounts(
         keep(&accounts, config, clock, events).map_err(Failure::unavailable)?;
     }
     Ok(accounts)
+}
+
+/// Tells of consumers of the store that are on plans which are nowhere.
+fn warn_of_missing(missing: &[(String, String)], events: &Events) {
+    for (consumer, plan) in missing {
+        events.warning(
+            "plan",
+            format_args!(
+                "consumer `{consumer}` of the store is on plan `{plan}`, which neither the configuration nor the store has: its calls \
+                 are refused until `{plan}` is there, or it is put on another one"
+            ),
+        );
+    }
 }
 
 /// Bytes of a store whose callers are found as fast in small pages; those of larger ones lie too far apart.

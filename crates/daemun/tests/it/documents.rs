@@ -20,6 +20,7 @@ const PAGES: &[(&str, &str, usize)] = &[
     ("keys-users-tokens.md", include_str!("../../../../docs/guide/keys-users-tokens.md"), 2),
     ("overload.md", include_str!("../../../../docs/guide/overload.md"), 3),
     ("login.md", include_str!("../../../../docs/guide/login.md"), 1),
+    ("plans.md", include_str!("../../../../docs/guide/plans.md"), 1),
     ("permission.md", include_str!("../../../../docs/guide/permission.md"), 1),
     ("permission.yaml", concat!("```yaml\n", include_str!("../../../../examples/permission.yaml"), "```\n"), 1),
     ("from-nginx-auth-request.md", include_str!("../../../../docs/guide/from-nginx-auth-request.md"), 2),

@@ -9,7 +9,7 @@ use daemun_config::diagnostic::{BAD_VALUE, Diagnostic, Diagnostics, FILES_ROOT, 
 use daemun_config::model::{
     self, Authenticate, Config, Importance, LogFormat, PathRewrite as PathRewriteConfig, PolicyEntry, Underscores,
 };
-use daemun_config::tree::At;
+use daemun_config::tree::{At, Node, Value};
 use daemun_pipeline::expression::{Expression, ExpressionError, Scope, Text};
 use daemun_pipeline::{
     BasicCredential, BuildContext, Carry, Consumer, CutOff, Directory, Nowhere, Phase, Policy, PolicyRow, Upstreams,
@@ -91,8 +91,10 @@ fn compile(
     let bodies = config.routes.iter().map(|route| route.body_limit.unwrap_or(config.limits.body));
     let known: Arc<dyn Upstreams> = Arc::new(Ways::new(&config.upstreams, &upstreams));
     let settings = settings(config);
+    let implied = implied(config, registry);
     let mut compiler = Compiler {
         registry,
+        implied: &implied,
         carry,
         world,
         token_services: &config.tokens,
@@ -188,6 +190,8 @@ type Exceptions = (Option<u64>, Option<u64>, Option<u64>, Vec<String>, Option<u1
 
 struct Compiler<'a> {
     registry: &'static [PolicyRow],
+    /// What routes with an authenticator have without being told to.
+    implied: &'a [PolicyEntry],
     carry: &'a Carry,
     world: &'a Arc<dyn World>,
     token_services: &'a [model::TokenService],
@@ -234,10 +238,12 @@ impl Compiler<'_> {
         route: Option<&str>,
         params: &[String],
     ) -> Option<Chain> {
-        let inherited: Vec<&PolicyEntry> =
-            global.iter().copied().filter(|g| !own.iter().any(|o| o.name.value == g.name.value)).collect();
+        let is_inherited = |g: &&PolicyEntry| !own.iter().any(|o| o.name.value == g.name.value);
+        let mut inherited: Vec<&PolicyEntry> = global.iter().copied().filter(is_inherited).collect();
+        let implied = self.implied.iter().filter(is_inherited);
         let own: Vec<&PolicyEntry> = own.iter().filter(|o| o.settings.is_some()).collect();
         let authenticated = inherited.iter().chain(&own).any(|e| self.is_authenticator(&e.name.value));
+        inherited.extend(implied.filter(|_| authenticated));
         let any: &[_] = match authenticate {
             Authenticate::Any(names) => names,
             Authenticate::All => &[],
@@ -630,6 +636,19 @@ fn link(name: &'static str, row: u8, (built, when): Built, any: bool) -> Vec<Lin
     built.into_iter().map(link).collect()
 }
 
+/// Policies that the configuration says nothing of, and that routes with an authenticator have all the same.
+fn implied(config: &Config, registry: &'static [PolicyRow]) -> Vec<PolicyEntry> {
+    let is_named = |row: &&PolicyRow| config.policies.iter().any(|policy| policy.name.value == row.name);
+    let rows = registry.iter().filter(|row| row.implied && !is_named(row));
+    let entry = |row: &PolicyRow| PolicyEntry {
+        name: model::Spanned { value: row.name.to_owned(), at: At::default() },
+        settings: Some(Node { at: At::default(), value: Value::Map(Vec::new()) }),
+        when: None,
+        sound: true,
+    };
+    rows.map(entry).collect()
+}
+
 fn directory(config: &Config) -> Directory {
     let consumers = config.consumers.iter().map(|c| Consumer {
         name: c.name.value.clone(),
@@ -648,8 +667,11 @@ fn directory(config: &Config) -> Directory {
         signing_keys: c.signing_keys.clone(),
         redirect_uris: c.redirect_uris.clone(),
         terms: c.terms.iter().cloned().collect(),
+        plans: c.plans.clone(),
     });
-    Directory::new(consumers.collect()).with_users(config.users.iter().cloned())
+    Directory::new(consumers.collect())
+        .with_users(config.users.iter().cloned())
+        .with_plans(config.plans.iter().cloned())
 }
 
 fn settings(config: &Config) -> Settings {
@@ -695,6 +717,7 @@ mod tests {
         phase: Phase::Authenticate,
         manual: "",
         ends: false,
+        implied: false,
         unconditional: None,
         check: |_, _| {},
         schema: |_| true.into(),
@@ -711,6 +734,7 @@ mod tests {
             doc: "",
             authenticator: true,
             ends: false,
+            implied: false,
             unconditional: None,
             check: |_, _| {},
             schema: |_| true.into(),

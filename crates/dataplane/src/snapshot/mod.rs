@@ -179,6 +179,18 @@ impl Snapshot {
         self.directory.find(name).is_some()
     }
 
+    /// Names of the plans that a consumer of the configuration is on.
+    #[must_use]
+    pub fn plans_of(&self, consumer: &str) -> Vec<String> {
+        let known = self.directory.find(consumer).and_then(|id| self.directory.get(id));
+        known.map(|known| known.plans.clone()).unwrap_or_default()
+    }
+
+    /// Plans of the configuration, in no order.
+    pub fn plans(&self) -> impl Iterator<Item = daemun_config::model::Plan> {
+        self.directory.plans().map(|plan| plan.as_ref().clone())
+    }
+
     /// Whether the configuration has a user of this name, who is no consumer.
     #[must_use]
     pub fn has_user(&self, name: &str) -> bool {

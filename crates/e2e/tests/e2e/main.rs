@@ -29,6 +29,7 @@ mod declared_credentials;
 mod shaping;
 mod admission;
 mod passwords;
+mod plans;
 mod permission;
 mod anonymous;
 mod users;

@@ -16,7 +16,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::gcra::{Gcra, Taken, units};
+use daemun_accounts::gcra::{Gcra, Taken, units};
 
 /// A bucket whose place is changing hands.
 const BUSY: u64 = u64::MAX;

@@ -10,12 +10,10 @@ use daemun_config::settings;
 use daemun_config::tree::Node;
 use daemun_pipeline::Phase;
 
-use super::gcra::Gcra;
+use daemun_accounts::gcra::Gcra;
 
 /// Limits in one list.
 pub(super) const MAX_LIMITS: usize = 8;
-/// The fastest limit, per second.
-const FASTEST: u64 = 1_000_000_000;
 
 /// One limit, or a list of limits that must all admit a call, also as `limits` of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,17 +126,14 @@ fn period_word(period: Period) -> &'static str {
 
 fn check(limit: &LimitConfig, node: &Node, cx: &mut Decoder<'_>) {
     let at = |key: &str| node.get(key).unwrap_or(node);
-    if limit.limit.count / limit.limit.per.duration().as_secs().max(1) > FASTEST {
-        let message = format!("`{}` is faster than the fastest limit, `{FASTEST}/s`", limit.limit);
+    if let Some(message) = limit.limit.why_too_fast() {
         cx.key("limit", |cx| cx.bad_value(at("limit"), message));
     }
     if let By::Header(FieldName(name)) = &limit.by {
         let node = at("by");
         cx.key("by", |cx| cx.key("header", |cx| cx.reads_field(node.get("header").unwrap_or(node), name)));
     }
-    if limit.gcra().is_none() {
-        let message =
-            format!("a burst of {} at `{}` would take longer than 366 days to come back", limit.burst(), limit.limit);
+    if let Some(message) = limit.limit.why_too_slow(limit.burst()) {
         cx.key("burst", |cx| cx.bad_value_help(at("burst"), message, "a smaller `burst` or a faster `limit`"));
     }
     if limit.name.as_ref().is_some_and(|name| !name.0.is_ascii()) {

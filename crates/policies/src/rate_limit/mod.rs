@@ -2,7 +2,6 @@
 
 mod buckets;
 mod config;
-mod gcra;
 mod subject;
 #[cfg(test)]
 mod tests;
@@ -16,7 +15,7 @@ use daemun_pipeline::{
 pub use config::{By, LimitConfig, RateLimitConfig};
 
 use config::MAX_LIMITS;
-use gcra::{Gcra, Taken, seconds, units};
+use daemun_accounts::gcra::{Gcra, Taken, seconds, units};
 use subject::Subject;
 
 impl PolicyConfig for RateLimitConfig {

@@ -10,8 +10,8 @@ use daemun_pipeline::{BuildContext, Directory, Exchange};
 
 use super::buckets::{Buckets, Key};
 use super::config::{By, LimitConfig};
-use super::gcra::{Gcra, Taken};
 use crate::per_directory::PerDirectory;
+use daemun_accounts::gcra::{Gcra, Taken};
 
 /// Whose bucket, and the buckets.
 pub(super) enum Subject {

@@ -12,8 +12,8 @@ use daemun_seeded::{Random, seeds};
 use proptest::prelude::*;
 
 use super::buckets::{Buckets, Key};
-use super::gcra::{Gcra, seconds, units};
 use crate::testing::{Bench, Chain, SECOND, consumer, wait};
+use daemun_accounts::gcra::{Gcra, seconds, units};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -19,18 +19,20 @@ const UNITS_PER_SECOND: u64 = UNITS_PER_NANO * 1_000_000_000;
 const LONGEST_FILL: u64 = 366 * 24 * 3600 * UNITS_PER_SECOND;
 
 /// A moment of the gateway's clock, from nanoseconds to units.
-pub(super) const fn units(nanos: u64) -> u64 {
+#[must_use]
+pub const fn units(nanos: u64) -> u64 {
     nanos.saturating_mul(UNITS_PER_NANO)
 }
 
 /// Units to whole seconds, rounded up, at least 1.
-pub(super) fn seconds(units: u64) -> u64 {
+#[must_use]
+pub fn seconds(units: u64) -> u64 {
     units.div_ceil(UNITS_PER_SECOND).max(1)
 }
 
 /// One limit: how fast a bucket fills and how much it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Gcra {
+pub struct Gcra {
     /// Units until one more token is there.
     interval: u64,
     /// Units until an empty bucket is full.
@@ -40,7 +42,8 @@ pub(super) struct Gcra {
 impl Gcra {
     /// `count` tokens per `period`, and room for `burst` of them. `None` when an empty bucket would take longer than 366 days to fill,
     /// or when one of the numbers is zero.
-    pub(super) fn new(count: u64, period: Duration, burst: u64) -> Option<Gcra> {
+    #[must_use]
+    pub fn new(count: u64, period: Duration, burst: u64) -> Option<Gcra> {
         let period = u64::try_from(period.as_nanos()).ok()?.checked_mul(UNITS_PER_NANO)?;
         if count == 0 || burst == 0 || period == 0 {
             return None;
@@ -51,7 +54,10 @@ impl Gcra {
     }
 
     /// Takes a token from a bucket that is full at `full_at`: when it is full then, or how long to wait. All in units.
-    pub(super) fn admit(self, full_at: u64, now: u64) -> Result<u64, u64> {
+    ///
+    /// # Errors
+    /// How long to wait.
+    pub fn admit(self, full_at: u64, now: u64) -> Result<u64, u64> {
         let next = full_at.max(now).saturating_add(self.interval);
         match (next - now).checked_sub(self.capacity) {
             None | Some(0) => Ok(next),
@@ -60,12 +66,16 @@ impl Gcra {
     }
 
     /// Tokens in a bucket that is full at `full_at`.
-    pub(super) fn left(self, full_at: u64, now: u64) -> u64 {
+    #[must_use]
+    pub fn left(self, full_at: u64, now: u64) -> u64 {
         self.capacity.saturating_sub(full_at.saturating_sub(now)) / self.interval
     }
 
     /// Takes a token from a bucket shared by threads; `Err` is how long to wait, in units. `floor` is the least it counts as full at.
-    pub(super) fn take(self, bucket: &AtomicU64, floor: u64, now: u64) -> Result<Taken<'_>, u64> {
+    ///
+    /// # Errors
+    /// How long to wait.
+    pub fn take(self, bucket: &AtomicU64, floor: u64, now: u64) -> Result<Taken<'_>, u64> {
         let mut seen = bucket.load(Ordering::Acquire);
         loop {
             let before = seen.max(floor);
@@ -80,19 +90,19 @@ impl Gcra {
 
 /// A token that was taken and may be given back.
 #[derive(Debug)]
-pub(super) struct Taken<'a> {
+pub struct Taken<'a> {
     /// Where from.
-    pub(super) bucket: &'a AtomicU64,
+    pub bucket: &'a AtomicU64,
     /// What the bucket counted as before.
-    pub(super) before: u64,
+    pub before: u64,
     /// What it was set to.
-    pub(super) written: u64,
+    pub written: u64,
 }
 
 impl Taken<'_> {
     /// Puts the token back, unless the bucket was used since: it cannot be told then whether the token has dripped in again in the
     /// meantime, and a token lost is better than one too many.
-    pub(super) fn give_back(&self) {
+    pub fn give_back(&self) {
         let _ = self.bucket.compare_exchange(self.written, self.before, Ordering::AcqRel, Ordering::Relaxed);
     }
 }
