@@ -111,6 +111,8 @@ fn examples() -> Result<Vec<Example>> {
             "--locked",
             "--profile",
             "quick",
+            // what is measured needs none of what takes long to build
+            "--no-default-features",
             "--package",
             &package,
             "--example",

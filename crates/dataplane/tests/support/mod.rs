@@ -68,6 +68,7 @@ fn compile_with(rows: &'static [PolicyRow], listener: &str, yaml: &str, metrics:
     let described = rows.iter().map(|row| PolicyDescription {
         ends: row.ends,
         name: row.name,
+        implied: row.implied,
         phase: "transform",
         doc: "",
         authenticator: false,
