@@ -225,13 +225,7 @@ impl Root {
             routes: routes.filter_map(|(route, upstream)| route.value.lower(upstream)).collect(),
             consumers: sound(self.consumers).filter_map(ConsumerText::lower).collect(),
             users: sound(self.users).filter_map(UserText::lower).collect(),
-            plans: self
-                .plans
-                .0
-                .into_iter()
-                .filter(|(_, plan)| plan.sound)
-                .map(|(name, plan)| plan.value.lower(name.value.0))
-                .collect(),
+            plans: plan::lower(self.plans),
             errors: self.errors.0.into_iter().map(|(status, error)| (status.value.0, error.lower())).collect(),
         };
         let whole = Whole {

@@ -1,6 +1,6 @@
 //! Plans: what consumers may be on.
 
-use crate::decode::{Bounded, Decoder, Name, Rate, Setting};
+use crate::decode::{Bounded, Checked, Decoder, Mapping, Name, Rate, Setting};
 use crate::diagnostic::{Diagnostics, Severity};
 use crate::model::Plan;
 use crate::parse::parse_text;
@@ -33,9 +33,15 @@ impl PlanText {
         }
     }
 
-    pub(super) fn lower(self, name: String) -> Plan {
+    fn lower(self, name: String) -> Plan {
         Plan { name, limit: self.limit, burst: self.burst.map(Bounded::get) }
     }
+}
+
+/// Those that could be read.
+pub(super) fn lower(plans: Mapping<Name, Checked<PlanText>>) -> Vec<Plan> {
+    let sound = plans.0.into_iter().filter(|(_, plan)| plan.sound);
+    sound.map(|(name, plan)| plan.value.lower(name.value.0)).collect()
 }
 
 /// Reads a plan that is written as one of `plans` is, as JSON or YAML.

@@ -11,11 +11,9 @@ use daemun_config::model::{
 };
 use daemun_config::tree::{At, Node, Value};
 use daemun_pipeline::expression::{Expression, ExpressionError, Scope, Text};
-use daemun_pipeline::{
-    BasicCredential, BuildContext, Carry, Consumer, CutOff, Directory, Nowhere, Phase, Policy, PolicyRow, Upstreams,
-    World,
-};
+use daemun_pipeline::{BuildContext, Carry, CutOff, Directory, Nowhere, Phase, Policy, PolicyRow, Upstreams, World};
 
+use super::callers::directory;
 use super::failure::{Names, OwnFailure};
 use super::template::{Template, split_expressions};
 use super::ways::Ways;
@@ -647,31 +645,6 @@ fn implied(config: &Config, registry: &'static [PolicyRow]) -> Vec<PolicyEntry> 
         sound: true,
     };
     rows.map(entry).collect()
-}
-
-fn directory(config: &Config) -> Directory {
-    let consumers = config.consumers.iter().map(|c| Consumer {
-        name: c.name.value.clone(),
-        roles: c.roles.clone(),
-        groups: c.groups.clone(),
-        tags: c.tags.clone(),
-        scopes: c.scopes.clone(),
-        keys: c.keys.iter().map(|k| k.value).collect(),
-        basic: c
-            .basic
-            .iter()
-            .map(|known| BasicCredential { username: known.username.value.clone(), password: known.password })
-            .collect(),
-        certificates: c.certificates.clone(),
-        hmac: c.hmac.clone(),
-        signing_keys: c.signing_keys.clone(),
-        redirect_uris: c.redirect_uris.clone(),
-        terms: c.terms.iter().cloned().collect(),
-        plans: c.plans.clone(),
-    });
-    Directory::new(consumers.collect())
-        .with_users(config.users.iter().cloned())
-        .with_plans(config.plans.iter().cloned())
 }
 
 fn settings(config: &Config) -> Settings {

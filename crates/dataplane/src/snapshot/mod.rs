@@ -1,5 +1,6 @@
 //! One compiled configuration: router, routes with their chains and destinations, upstreams. Immutable, shared by all workers.
 
+mod callers;
 mod compile;
 mod own_paths;
 pub(crate) mod failure;

@@ -67,6 +67,7 @@ pub fn compile(listener: &str, yaml: &str, metrics: &Arc<Metrics>) -> Arc<Snapsh
 fn compile_with(rows: &'static [PolicyRow], listener: &str, yaml: &str, metrics: &Arc<Metrics>) -> Arc<Snapshot> {
     let described = rows.iter().map(|row| PolicyDescription {
         ends: row.ends,
+        implied: row.implied,
         name: row.name,
         implied: row.implied,
         phase: "transform",
