@@ -69,7 +69,6 @@ fn compile_with(rows: &'static [PolicyRow], listener: &str, yaml: &str, metrics:
         ends: row.ends,
         implied: row.implied,
         name: row.name,
-        implied: row.implied,
         phase: "transform",
         doc: "",
         authenticator: false,
