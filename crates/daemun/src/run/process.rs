@@ -179,8 +179,7 @@ impl Process {
         let coming = targets.prepare(&config, &snapshot).await;
         let per_worker = sockets.per_worker(workers, None).map_err(|error| Failure::unavailable(error.to_string()))?;
         let options = Options { clock: clock.clone(), ids: IdSource::random(), recorders };
-        accounts.declare(snapshot.logins(), false);
-        warn_of_missing(&accounts.declare_plans(snapshot.plans()), &events);
+        declare(&accounts, &snapshot, &events);
         let gateway = Gateway::start(Arc::new(snapshot), per_worker, options)
             .map_err(|error| Failure::unavailable(format!("the workers cannot be started: {error}")))?;
         let gateway = Arc::new(gateway);
@@ -414,8 +413,7 @@ impl Process {
         let snapshot = Arc::new(snapshot);
         self.accounts.declare(snapshot.logins(), true);
         self.gateway.publish(Arc::clone(&snapshot), per_worker).await;
-        self.accounts.declare(snapshot.logins(), false);
-        warn_of_missing(&self.accounts.declare_plans(snapshot.plans()), &self.events);
+        declare(&self.accounts, &snapshot, &self.events);
         self.targets.publish(targets, &snapshot);
         drop(snapshot);
         self.gateway.use_log(log.clone()).await;
@@ -592,9 +590,10 @@ fn kept_accounts(
     Ok(accounts)
 }
 
-/// Tells of consumers of the store that are on plans which are nowhere.
-fn warn_of_missing(missing: &[(String, String)], events: &Events) {
-    for (consumer, plan) in missing {
+/// Says what the configuration has of credentials and plans; tells of consumers of the store that are on plans which are nowhere.
+fn declare(accounts: &Accounts, snapshot: &Snapshot, events: &Events) {
+    accounts.declare(snapshot.logins(), false);
+    for (consumer, plan) in accounts.declare_plans(snapshot.plans()) {
         events.warning(
             "plan",
             format_args!(
