@@ -34,6 +34,8 @@ pub struct BuildContext<'a> {
     pub route: Option<&'a str>,
     /// Whether an authenticator runs on this route.
     pub authenticated: bool,
+    /// Authenticators that each exchange of this route must pass, whatever else it shows; empty for what is given for every route.
+    pub always: &'a [&'a str],
     /// Bytes of a request body that `limits.body` allows on this route; for what is given for every route, the most that one allows.
     pub body: u64,
     /// Path of the settings in the configuration, for findings.

@@ -40,6 +40,7 @@ fn main() {
         upstreams: &(Arc::new(()) as _),
         route: Some("items"),
         authenticated: true,
+        always: &[],
         body: 10 << 20,
         path: "routes.items.policies.key_auth".to_owned(),
         at: At::default(),

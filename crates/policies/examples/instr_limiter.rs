@@ -28,6 +28,7 @@ fn main() {
         upstreams: &(Arc::new(()) as _),
         route: Some("items"),
         authenticated: true,
+        always: &[],
         body: 10 << 20,
         path: "routes.items.policies.rate_limit".to_owned(),
         at: At::default(),

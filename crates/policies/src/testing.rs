@@ -123,6 +123,7 @@ impl Bench {
         let is_authenticator =
             |name: &str| REGISTRY.iter().any(|row| row.name == name && row.phase == Phase::Authenticate);
         let authenticated = entries.iter().any(|entry| is_authenticator(&entry.key));
+        let always: Vec<&str> = entries.iter().map(|entry| &*entry.key).filter(|name| is_authenticator(name)).collect();
         let mut steps = Vec::new();
         for row in REGISTRY {
             let Some(settings) = node.get(row.name) else { continue };
@@ -142,6 +143,7 @@ impl Bench {
                 upstreams: &self.upstreams,
                 route: self.route.as_deref(),
                 authenticated,
+                always: &always,
                 body: 10 << 20,
                 path,
                 at: At::default(),

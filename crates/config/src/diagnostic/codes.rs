@@ -42,7 +42,8 @@ codes! {
     CONTRADICTION = "contradiction":
         "Settings that are each fine never do together what they say: a bound below what it bounds, a time limit that comes before what \
          is to happen first, a value to balance by that the route's requests do not have, an upstream that falls back to itself or \
-         mirrors itself, targets of which none gets a call or one is given twice, or an address that is allowed and wholly denied.";
+         mirrors itself, targets of which none gets a call or one is given twice, an address that is allowed and wholly denied, or a token that is \
+         to be shown where the first one is given out.";
     DUPLICATE_KEY = "duplicate_key":
         "The same key stands twice in one mapping, or in two files of a folder. Both places are shown; one must go.";
     DUPLICATE_NAME = "duplicate_name":

@@ -4,15 +4,21 @@ use daemun::Code;
 
 use crate::support::{Folder, daemun};
 
-/// Every finding of a configuration as its code and path, in order.
+/// Every finding of a configuration that is wrong as its code and path, in order.
 fn found(text: &str) -> Vec<String> {
+    let (code, found) = checked(text);
+    assert_eq!(code, Code::Wrong, "{found:?}");
+    found
+}
+
+fn checked(text: &str) -> (Code, Vec<String>) {
     let folder = Folder::new();
     let path = folder.write("daemun.yaml", text).display().to_string();
     let ran = daemun(&["check", "-c", &path, "--format", "json"]);
-    assert_eq!(ran.code, Code::Wrong, "{}", ran.out);
     let listed: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     let findings = listed["diagnostics"].as_array().unwrap();
-    findings.iter().map(|one| format!("{} {}", one["code"].as_str().unwrap(), one["path"].as_str().unwrap())).collect()
+    let line = |one: &serde_json::Value| format!("{} {}", one["code"].as_str().unwrap(), one["path"].as_str().unwrap());
+    (ran.code, findings.iter().map(line).collect())
 }
 
 #[test]
@@ -123,4 +129,28 @@ routes:
         "unknown_parameter routes.c.redirect.to",
     ];
     assert_eq!(found(text), expected);
+}
+
+#[test]
+fn a_token_that_everybody_must_show_for_the_first_one_is_warned_of() {
+    let with = |policies: &str, login: &str| {
+        checked(&format!(
+            "listeners: [{{ bind: 127.0.0.1:0 }}]\nstore: memory\ntokens: {{ shop: {{}} }}\npolicies: {{ {policies} }}\nroutes:\n  \
+             - {{ name: login, match: {{ path: /auth }}, tokens: shop{login} }}\n  - {{ name: items, match: {{ path: /items }}, answer: {{}} }}\n\
+             consumers: [{{ name: app, keys: [a-key-of-16-bytes] }}, {{ name: guest }}]\n"
+        ))
+        .1
+    };
+    let always = "token_auth: {}";
+    let warning = ["contradiction routes.login.policies.tokens"];
+    assert_eq!(with(always, ""), warning);
+    assert_eq!(with("token_auth: {}, key_auth: { header: X-Key }", ""), warning, "a key beside it does not help");
+    for (policies, login) in [
+        (always, ", policies: { token_auth: off }"),
+        ("token_auth: {}, key_auth: { header: X-Key }", ", authenticate: { any: [token_auth, key_auth] }"),
+        (always, ", authenticate: { anonymous: guest }"),
+    ] {
+        let found = with(policies, login);
+        assert!(!found.contains(&warning[0].to_owned()), "{policies} {login}: {found:?}");
+    }
 }

@@ -246,13 +246,16 @@ impl Compiler<'_> {
             Authenticate::Any(names) => names,
             Authenticate::All => &[],
         };
+        let is_always = |e: &PolicyEntry| anonymous.is_none() && !any.iter().any(|a| a.value == e.name.value);
+        let always = inherited.iter().chain(&own).filter(|e| is_always(e) && self.is_authenticator(&e.name.value));
+        let always: Vec<&str> = always.map(|e| e.name.value.as_str()).collect();
         let mut links = Some(Vec::new());
         let inherited = inherited.into_iter().map(|entry| (entry, true));
         for (entry, global) in inherited.chain(own.into_iter().map(|entry| (entry, false))) {
             let built = if global {
                 self.global(entry, authenticated)
             } else {
-                self.build(entry, authenticated, route, params)
+                self.build(entry, (authenticated, &always), route, params)
             };
             links = links.zip(built.zip(self.row(&entry.name.value))).map(|(mut links, (built, (name, row)))| {
                 links.extend(link(name, row, built, any.iter().any(|a| a.value == name)));
@@ -275,7 +278,7 @@ impl Compiler<'_> {
         if let Some(built) = self.shared.get(&key) {
             return built.clone();
         }
-        let built = self.build(entry, authenticated, None, &[]);
+        let built = self.build(entry, (authenticated, &[]), None, &[]);
         self.shared.insert(key, built.clone());
         built
     }
@@ -283,7 +286,7 @@ impl Compiler<'_> {
     fn build(
         &mut self,
         entry: &PolicyEntry,
-        authenticated: bool,
+        (authenticated, always): (bool, &[&str]),
         route: Option<&str>,
         params: &[String],
     ) -> Option<Built> {
@@ -306,6 +309,7 @@ impl Compiler<'_> {
             upstreams: self.upstreams,
             route,
             authenticated,
+            always,
             body: if route.is_some() { self.body } else { self.largest_body },
             path,
             at: settings.at,

@@ -84,6 +84,9 @@ fn a_password_is_exchanged_for_tokens_and_reaches_nothing_else() {
     assert!(!log.contains("horse") && !log.contains(&access), "{log}");
 }
 
+/// How often each is tried.
+const EACH: u8 = 2;
+
 #[test]
 fn a_name_that_nobody_has_takes_the_work_of_a_wrong_password_and_is_answered_with_the_same_bytes() {
     let origin = Origin::echo();
@@ -101,7 +104,6 @@ fn a_name_that_nobody_has_takes_the_work_of_a_wrong_password_and_is_answered_wit
         (&|| basic("YWxpY2U6Y29ycmVjdCBob3JzZg=="), 401),
         (&|| basic("bm9ib2R5OmNvcnJlY3QgaG9yc2Y="), 401),
     ];
-    const EACH: u8 = 2;
     let answers = asks.map(|(ask, status)| {
         let before = hashed();
         let answers: Vec<String> = (0..EACH)

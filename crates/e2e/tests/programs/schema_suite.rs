@@ -134,6 +134,7 @@ fn policy(schema: &Value, formats: bool, remotes: &Map<String, Value>) -> Option
         upstreams: &(Arc::new(()) as _),
         route: Some("suite"),
         authenticated: false,
+        always: &[],
         body: 10 << 20,
         path: String::new(),
         at: At::default(),

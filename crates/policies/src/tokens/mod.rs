@@ -35,6 +35,7 @@ use serde_json::{Map, Value, json};
 pub use config::{Endpoint, TokensConfig};
 
 use crate::per_directory::PerDirectory;
+use crate::token_auth::TokenAuthConfig;
 use crate::{basic_auth, caller, key_auth};
 use access::Minting;
 use assertion::Assertions;
@@ -121,6 +122,7 @@ impl PolicyConfig for TokensConfig {
         if !self.has_grants_of(service, ctx) {
             return None;
         }
+        self.report_no_first_token(service, ctx);
         let (keys, _) = key_auth::Known::of(ctx);
         let (clients, _) = basic_auth::Known::of(ctx);
         let users = match service.grants.contains(&GrantType::Password) {
@@ -164,6 +166,21 @@ impl TokensConfig {
             ctx.error(diagnostic::BAD_VALUE, format!("`{name}` gives no tokens for `{grant}`"), Some(help));
         }
         unknown.is_none()
+    }
+
+    /// Warns where whoever comes for a first token must show one. With several services it may be one of another.
+    fn report_no_first_token(&self, service: &TokenService, ctx: &mut BuildContext<'_>) {
+        let grants = self.grants.as_ref().unwrap_or(&service.grants);
+        let is_first = match self.endpoint {
+            Endpoint::Token => grants.iter().any(|grant| *grant != GrantType::RefreshToken),
+            Endpoint::Authorize | Endpoint::Callback => true,
+            Endpoint::Revoke | Endpoint::Introspect | Endpoint::Jwks | Endpoint::Metadata => false,
+        };
+        if is_first && ctx.token_services.len() == 1 && ctx.always.contains(&TokenAuthConfig::NAME) {
+            let help = "switch it off for this route: `policies: { token_auth: off }`";
+            let message = "nobody comes to a first token here, since `token_auth` asks for one";
+            ctx.warning(diagnostic::CONTRADICTION, message, Some(help.to_owned()));
+        }
     }
 }
 

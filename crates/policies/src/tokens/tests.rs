@@ -322,6 +322,25 @@ fn whoever_may_ask_is_told_what_a_token_stands_for_and_can_revoke_their_own() {
     assert_eq!(ask(&revokes, &key, "", 0), (400, json!("invalid_request")));
 }
 
+#[test]
+fn a_route_that_asks_for_a_token_where_the_first_one_is_given_out_is_warned_of() {
+    let (mut bench, _accounts) = bench();
+    let lines = |bench: &Bench, settings: &str| bench.build(settings).unwrap().findings.lines();
+    let warning = "contradiction routes.items.policies.tokens: nobody comes to a first token here, since `token_auth` asks for one";
+    assert_eq!(lines(&bench, "{ token_auth: {}, tokens: shop }"), [warning]);
+    for fine in [
+        "tokens: shop",
+        "{ key_auth: { header: X-Key }, tokens: shop }",
+        "{ token_auth: {}, tokens: { service: shop, grants: [refresh_token] } }",
+        "{ token_auth: {}, tokens: { service: shop, endpoint: revoke } }",
+        "{ token_auth: {}, tokens: { service: shop, endpoint: introspect } }",
+    ] {
+        assert_eq!(lines(&bench, fine), Vec::<String>::new(), "{fine}");
+    }
+    bench.token_services.push(token_service("other"));
+    assert_eq!(lines(&bench, "{ token_auth: { service: other }, tokens: shop }"), Vec::<String>::new());
+}
+
 /// A service for clients that have headers of their own.
 fn replaced() -> (Bench, Arc<Accounts>) {
     let (mut bench, accounts) = bench();

@@ -48,6 +48,7 @@ fn signing(bench: &Bench) -> Arc<Signing> {
         upstreams: &bench.upstreams,
         route: None,
         authenticated: false,
+        always: &[],
         body: 0,
         path: String::new(),
         at: daemun_config::tree::At::default(),
