@@ -34,6 +34,7 @@ fn policy(settings: &str) -> Box<dyn Policy> {
         upstreams: &(Arc::new(()) as _),
         route: Some("a"),
         authenticated: false,
+        always: &[],
         body: 10 << 20,
         path: String::new(),
         at: node.at,

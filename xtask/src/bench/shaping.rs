@@ -87,6 +87,7 @@ pub(super) fn built(name: &str, settings: &str) -> Result<Box<dyn Policy>> {
         upstreams: &(Arc::new(()) as _),
         route: Some("items"),
         authenticated: true,
+        always: &[],
         body: 10 << 20,
         path: format!("routes.items.policies.{name}"),
         at: node.at,

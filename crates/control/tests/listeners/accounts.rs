@@ -351,7 +351,7 @@ async fn revoking_the_logins_of_a_public_client_leaves_its_name_good() {
 }
 
 /// A store that waits with each commit until it is told to go on.
-struct Slow(std::sync::mpsc::Sender<()>, std::sync::mpsc::Receiver<()>);
+struct Slow(std::sync::mpsc::SyncSender<()>, std::sync::mpsc::Receiver<()>);
 
 impl Store for Slow {
     fn apply(&mut self, asked: &[&[Change]]) -> Result<Vec<bool>, StoreError> {
@@ -376,8 +376,8 @@ impl Store for Slow {
 #[tokio::test]
 async fn what_is_asked_by_who_does_not_wait_for_the_answer_is_known_here_once_it_lasts() {
     let source = Fake::new();
-    let (began, begins) = std::sync::mpsc::channel();
-    let (go_on, goes_on) = std::sync::mpsc::channel();
+    let (began, begins) = std::sync::mpsc::sync_channel(1);
+    let (go_on, goes_on) = std::sync::mpsc::sync_channel(1);
     source.accounts.keep_in(Box::new(Slow(began, goes_on)), || NOW, |what| panic!("{what}")).unwrap();
     let address = admin(&source).await;
     let mut stream = TcpStream::connect(address).await.unwrap();

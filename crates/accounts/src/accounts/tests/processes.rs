@@ -60,7 +60,7 @@ fn a_change_by_who_does_not_know_of_another_one_is_not_made() {
     assert_eq!(other.apply(&[&both]), Ok(vec![false]));
     let seen = read(&mut *other);
     assert!(seen.contains(&Change::Consumer(confidential)) && !seen.contains(&label), "all of it or none: {seen:?}");
-    assert_eq!(other.apply(&[&[label.clone()]]), Ok(vec![true]), "now that it knows");
+    assert_eq!(other.apply(&[std::slice::from_ref(&label)]), Ok(vec![true]), "now that it knows");
     read(&mut *one);
     one.apply(&[&[Change::Used { id: "key:1".to_owned(), at: NOW }, Change::NoCredential("key:1".to_owned())]])
         .unwrap();
