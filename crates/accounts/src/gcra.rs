@@ -20,12 +20,14 @@ const LONGEST_FILL: u64 = 366 * 24 * 3600 * UNITS_PER_SECOND;
 
 /// A moment of the gateway's clock, from nanoseconds to units.
 #[must_use]
+#[inline]
 pub const fn units(nanos: u64) -> u64 {
     nanos.saturating_mul(UNITS_PER_NANO)
 }
 
 /// Units to whole seconds, rounded up, at least 1.
 #[must_use]
+#[inline]
 pub fn seconds(units: u64) -> u64 {
     units.div_ceil(UNITS_PER_SECOND).max(1)
 }
@@ -43,6 +45,7 @@ impl Gcra {
     /// `count` tokens per `period`, and room for `burst` of them. `None` when an empty bucket would take longer than 366 days to fill,
     /// or when one of the numbers is zero.
     #[must_use]
+    #[inline]
     pub fn new(count: u64, period: Duration, burst: u64) -> Option<Gcra> {
         let period = u64::try_from(period.as_nanos()).ok()?.checked_mul(UNITS_PER_NANO)?;
         if count == 0 || burst == 0 || period == 0 {
@@ -57,6 +60,7 @@ impl Gcra {
     ///
     /// # Errors
     /// How long to wait.
+    #[inline]
     pub fn admit(self, full_at: u64, now: u64) -> Result<u64, u64> {
         let next = full_at.max(now).saturating_add(self.interval);
         match (next - now).checked_sub(self.capacity) {
@@ -67,6 +71,7 @@ impl Gcra {
 
     /// Tokens in a bucket that is full at `full_at`.
     #[must_use]
+    #[inline]
     pub fn left(self, full_at: u64, now: u64) -> u64 {
         self.capacity.saturating_sub(full_at.saturating_sub(now)) / self.interval
     }
@@ -75,6 +80,7 @@ impl Gcra {
     ///
     /// # Errors
     /// How long to wait.
+    #[inline]
     pub fn take(self, bucket: &AtomicU64, floor: u64, now: u64) -> Result<Taken<'_>, u64> {
         let mut seen = bucket.load(Ordering::Acquire);
         loop {
@@ -102,6 +108,7 @@ pub struct Taken<'a> {
 impl Taken<'_> {
     /// Puts the token back, unless the bucket was used since: it cannot be told then whether the token has dripped in again in the
     /// meantime, and a token lost is better than one too many.
+    #[inline]
     pub fn give_back(&self) {
         let _ = self.bucket.compare_exchange(self.written, self.before, Ordering::AcqRel, Ordering::Relaxed);
     }

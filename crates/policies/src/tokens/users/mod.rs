@@ -124,6 +124,7 @@ enum Source {
 impl Source {
     /// # Errors
     /// What is wrong with it, by the code of a finding.
+    #[cfg_attr(not(any(feature = "ldap", feature = "sql")), allow(unused_variables, reason = "of those alone"))]
     fn of(settings: &UserSource, accounts: &Arc<Accounts>) -> Result<Source, (&'static str, String)> {
         match settings {
             UserSource::Embedded => Ok(Source::Embedded),
