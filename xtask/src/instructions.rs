@@ -111,8 +111,6 @@ fn examples() -> Result<Vec<Example>> {
             "--locked",
             "--profile",
             "quick",
-            // what is measured needs none of what takes long to build
-            "--no-default-features",
             "--package",
             &package,
             "--example",
