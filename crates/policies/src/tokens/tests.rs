@@ -156,16 +156,14 @@ fn guessing_is_slowed_down_for_the_guesser_and_the_name() {
     assert_eq!(ask(&chain, "", right, 3_000).0, 200);
 }
 
-#[test]
-fn explain_counts_no_guess_notes_no_use_and_gives_nothing() {
-    let (bench, accounts) = bench();
-    wait(accounts.put_consumer(Stored { name: "partner".to_owned(), ..Stored::default() }, NOW)).unwrap();
-    for (kind, id, secret) in
-        [(CredentialKind::Key, "key:1", "dmn_first"), (CredentialKind::Client, "cid", "dms_secret")]
-    {
+/// Puts a consumer into the store, with a key and the secret of a client.
+fn hold(accounts: &Accounts, consumer: Stored, key: &str, client: &str) {
+    let name = consumer.name.clone();
+    wait(accounts.put_consumer(consumer, NOW)).unwrap();
+    for (kind, id, secret) in [(CredentialKind::Key, "key:1", key), (CredentialKind::Client, client, "dms_secret")] {
         let credential = Credential {
             id: id.to_owned(),
-            consumer: "partner".to_owned(),
+            consumer: name.clone(),
             kind,
             digest: text::digest(secret.as_bytes()),
             label: String::new(),
@@ -175,6 +173,12 @@ fn explain_counts_no_guess_notes_no_use_and_gives_nothing() {
         };
         wait(accounts.put_credential(credential, NOW)).unwrap();
     }
+}
+
+#[test]
+fn explain_counts_no_guess_notes_no_use_and_gives_nothing() {
+    let (bench, accounts) = bench();
+    hold(&accounts, Stored { name: "partner".to_owned(), ..Stored::default() }, "dmn_first", "cid");
     let used = || {
         let key = accounts.key(&text::digest(b"dmn_first")).unwrap().last_use();
         (key, accounts.client("cid").unwrap().last_use())

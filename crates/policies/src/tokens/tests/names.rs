@@ -9,22 +9,7 @@ const HELD: &str = "X-Api-Key: dmn_held\r\n";
 fn with_payments() -> (Bench, Arc<Accounts>) {
     let (bench, accounts) = bench();
     let payments = Stored { name: "payments".to_owned(), scopes: vec!["read".to_owned()], ..Stored::default() };
-    wait(accounts.put_consumer(payments, NOW)).unwrap();
-    for (kind, id, secret) in
-        [(CredentialKind::Key, "key:1", "dmn_held"), (CredentialKind::Client, "billing-web", "dms_secret")]
-    {
-        let credential = Credential {
-            id: id.to_owned(),
-            consumer: "payments".to_owned(),
-            kind,
-            digest: text::digest(secret.as_bytes()),
-            label: String::new(),
-            created: NOW,
-            expires: None,
-            disabled: false,
-        };
-        wait(accounts.put_credential(credential, NOW)).unwrap();
-    }
+    hold(&accounts, payments, "dmn_held", "billing-web");
     (bench, accounts)
 }
 
