@@ -459,19 +459,12 @@ impl Accounts {
         }
     }
 
-    /// Gives out tokens of a new login. They are good from then on that this returns, and last.
+    /// Gives out tokens of a new login, with an access token whose text comes from `mint` where there is one. They are good from then on
+    /// that this returns, and last.
     ///
     /// # Errors
-    /// When there are too many, or they cannot be made to last.
-    pub async fn issue(&self, asked: Asked, now: u64) -> Result<Issued, Trouble> {
-        self.issue_by(None, asked, now).await
-    }
-
-    /// The same with an access token whose text comes from `mint`.
-    ///
-    /// # Errors
-    /// As those of [`Accounts::issue`], and of the mint.
-    pub async fn issue_by(&self, mint: Option<&dyn Mint>, asked: Asked, now: u64) -> Result<Issued, Trouble> {
+    /// When there are too many, or they cannot be made to last; and those of the mint.
+    pub async fn issue(&self, mint: Option<&dyn Mint>, asked: Asked, now: u64) -> Result<Issued, Trouble> {
         let (lifetimes, most) = ((asked.access, asked.refresh), asked.most);
         let (grant, row) = self.begin(asked, now);
         let access = AccessText { mint, scopes: None };
@@ -616,28 +609,13 @@ impl Accounts {
         }
     }
 
-    /// Gives out another pair for a refresh token, which is spent by that; one that was spent before revokes its login. `refresh` is how long
-    /// the next one lasts, `scopes` what it is wanted for where that is less.
+    /// Gives out another pair for a refresh token, which is spent by that; one that was spent before revokes its login. `lifetimes` are of
+    /// the next access and refresh token, `scopes` what the former is wanted for where that is less; its text comes from `mint` where there
+    /// is one.
     ///
     /// # Errors
-    /// When the token is no good, or the next ones cannot be made to last; then it stays good.
+    /// When the token is no good, or the next ones cannot be made to last; then it stays good. And those of the mint.
     pub async fn refresh(
-        &self,
-        text: &[u8],
-        service: &str,
-        lifetimes: (u64, u64),
-        scopes: Option<Vec<String>>,
-        most: u32,
-        now: u64,
-    ) -> Result<(Issued, Arc<Identity>), Trouble> {
-        self.refresh_by(None, (text, service), lifetimes, scopes, most, now).await
-    }
-
-    /// The same with an access token whose text comes from `mint`.
-    ///
-    /// # Errors
-    /// As those of [`Accounts::refresh`], and of the mint.
-    pub async fn refresh_by(
         &self,
         mint: Option<&dyn Mint>,
         (text, service): (&[u8], &str),

@@ -11,6 +11,7 @@ use daemun_accounts::text::{self, Digest, Prefix};
 use daemun_accounts::{Accounts, Consumer, Credential, CredentialKind, Revoked, Trouble, Whose};
 use daemun_config::model::{CredentialName, Terms};
 use daemun_config::{MOST_REDIRECTS, redirect_advice, why_no_redirect};
+use daemun_pipeline::strict_json::read_object;
 use data_encoding::HEXLOWER_PERMISSIVE;
 use http::header::CONTENT_TYPE;
 use http::{Method, Request, StatusCode};
@@ -113,11 +114,7 @@ where
     }
     let body = Box::pin(Limited::new(request.into_body(), MOST).collect()).await;
     let body = body.map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "the body has 64 KiB at most"))?.to_bytes();
-    let read: Result<Value, _> = serde_json::from_slice(&body);
-    match read {
-        Ok(Value::Object(members)) => Ok(members),
-        Ok(_) | Err(_) => Err(bad("the body is not a JSON object")),
-    }
+    read_object(&body).ok_or_else(|| bad("the body is not a JSON object of which each member stands once"))
 }
 
 enum Stop {

@@ -494,7 +494,7 @@ pub fn is_value(b: u8) -> bool {
 
 /// Whether all bytes may stand in a field value; eight at once as long as none is a tab.
 #[inline]
-fn is_all_value(value: &[u8]) -> bool {
+pub(crate) fn is_all_value(value: &[u8]) -> bool {
     const EACH: u64 = 0x0101_0101_0101_0101;
     let is_plain = |bytes: &[u8; 8]| {
         let word = u64::from_ne_bytes(*bytes);

@@ -2,13 +2,13 @@
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use serde_json::{Map, Value};
 use smallvec::SmallVec;
 
 use crate::exchange::{CONSUMER_NAME, CONSUMER_ROLES, Span};
-use crate::head::{Head, is_value};
+use crate::head::{Head, is_all_value};
 
 /// A caller beyond what the configuration says of its consumers: what a token, a certificate, a store or another service knows of it.
 // in this order, so that what each call looks at stands together
@@ -39,15 +39,18 @@ pub struct Identity {
 /// beside it.
 #[derive(Clone, Default)]
 pub struct Claims {
-    text: Box<str>,
+    credential: Option<(Arc<[u8]>, ReadClaims)>,
     read: OnceLock<Box<Map<String, Value>>>,
 }
 
+/// Reads what a credential says.
+type ReadClaims = fn(&[u8]) -> Map<String, Value>;
+
 impl Claims {
-    /// Those that a text holds, of which the caller knows that it is one JSON object.
+    /// Those of a credential that was proven, which `read` finds in it.
     #[must_use]
-    pub fn of_text(text: Box<str>) -> Claims {
-        Claims { text, read: OnceLock::new() }
+    pub fn of_credential(credential: Arc<[u8]>, read: ReadClaims) -> Claims {
+        Claims { credential: Some((credential, read)), read: OnceLock::new() }
     }
 }
 
@@ -56,7 +59,7 @@ impl From<Map<String, Value>> for Claims {
         if claims.is_empty() {
             return Claims::default();
         }
-        Claims { text: Box::default(), read: OnceLock::from(Box::new(claims)) }
+        Claims { credential: None, read: OnceLock::from(Box::new(claims)) }
     }
 }
 
@@ -71,11 +74,10 @@ impl Deref for Claims {
 
     fn deref(&self) -> &Map<String, Value> {
         static NONE: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
-        match self.read.get() {
-            Some(read) => read,
-            None if self.text.is_empty() => &NONE,
-            // a text that is no object says nothing
-            None => self.read.get_or_init(|| serde_json::from_str(&self.text).unwrap_or_default()),
+        match (self.read.get(), &self.credential) {
+            (Some(read), _) => read,
+            (None, Some((credential, read))) => self.read.get_or_init(|| Box::new(read(credential))),
+            (None, None) => &NONE,
         }
     }
 }
@@ -101,7 +103,7 @@ pub struct Found {
 }
 
 /// How long the lines are that stand beside what else a call looks at: a name, and a role or two.
-const INLINE: usize = 64;
+const INLINE: usize = 96;
 
 /// What an upstream is told.
 struct Told {
@@ -147,23 +149,34 @@ impl Identity {
 
     fn told(&self) -> &Told {
         self.found.told.get_or_init(|| {
+            let roles = || self.roles.iter().map(String::as_str).filter(|role| is_sent_role(role));
+            let subject = || std::iter::once(&*self.subject).filter(|subject| is_sendable(subject));
             let mut lines = SmallVec::new();
-            let mut line = |lead: &str, value: &str| {
-                if value.is_empty() {
-                    return Span::default();
-                }
-                lines.extend_from_slice(lead.as_bytes());
-                let start = lines.len();
-                lines.extend_from_slice(value.as_bytes());
-                lines.extend_from_slice(b"\r\n");
-                Span::new(start, start + value.len())
-            };
-            let subject = if is_sendable(&self.subject) { &*self.subject } else { "" };
-            let roles: Vec<&str> = self.roles.iter().map(String::as_str).filter(|role| is_sent_role(role)).collect();
-            let (subject, roles) = (line(CONSUMER_NAME, subject), line(CONSUMER_ROLES, &roles.join(",")));
+            let (subject, roles) =
+                (line(&mut lines, CONSUMER_NAME, subject()), line(&mut lines, CONSUMER_ROLES, roles()));
             Told { lines, subject, roles }
         })
     }
+}
+
+/// Adds a line of values with commas between them, where there are any; says where they stand.
+fn line<'v>(lines: &mut SmallVec<[u8; INLINE]>, lead: &str, values: impl Iterator<Item = &'v str>) -> Span {
+    let before = lines.len();
+    lines.extend_from_slice(lead.as_bytes());
+    let start = lines.len();
+    for value in values {
+        if lines.len() > start {
+            lines.push(b',');
+        }
+        lines.extend_from_slice(value.as_bytes());
+    }
+    let end = lines.len();
+    if end == start {
+        lines.truncate(before);
+        return Span::default();
+    }
+    lines.extend_from_slice(b"\r\n");
+    Span::new(start, end)
 }
 
 impl Found {
@@ -201,7 +214,7 @@ impl std::fmt::Debug for Found {
 /// Whether text can be sent in a header.
 #[must_use]
 pub fn is_sendable(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(is_value) && text.trim() == text
+    !text.is_empty() && is_all_value(text.as_bytes()) && text.trim() == text
 }
 
 /// Whether a role can be sent in a header, among others.
@@ -224,12 +237,11 @@ mod tests {
     fn claims_are_the_same_read_now_and_read_later() {
         let text = r#"{"a":[1,{"b":null}],"c":"d"}"#;
         let map: Map<String, Value> = serde_json::from_str(text).unwrap();
-        let later = Claims::of_text(text.into());
+        let later = Claims::of_credential(text.as_bytes().into(), |text| serde_json::from_slice(text).unwrap());
         assert_eq!(later.get("c"), Some(&"d".into()));
         assert_eq!(later, Claims::from(map.clone()));
         assert_eq!(later.clone(), map.into_iter().collect());
         assert!(Claims::default().is_empty() && Claims::from(Map::new()).is_empty());
-        assert!(Claims::of_text("no object".into()).is_empty());
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod world;
 pub mod elsewhere;
 pub mod explain;
 pub mod expression;
+pub mod strict_json;
 
 pub use build::BuildContext;
 pub use carry::Carry;

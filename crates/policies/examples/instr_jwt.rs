@@ -55,7 +55,8 @@ fn main() {
         param_names: &[],
     };
     let Some(policies) = (row.build)(&node, &mut ctx) else { return };
-    let tokens: Vec<String> = (0..256).map(|n| format!("Bearer {}", token(n))).collect();
+    // so few that no five of them share places, which they would take from each other
+    let tokens: Vec<String> = (0..64).map(|n| format!("Bearer {}", token(n))).collect();
     assert_eq!(measured(&policies, &tokens, count), count);
 }
 

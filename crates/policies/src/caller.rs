@@ -50,18 +50,18 @@ pub(crate) fn agrees(exchange: &Exchange, consumer: ConsumerId) -> bool {
 /// that is not so, when another authenticator found somebody else, when its name cannot be sent, or when it has the name of a consumer of
 /// the configuration without being said to be one: it would be taken for that one wherever callers are told by name. The request is then to be
 /// refused.
-pub(crate) fn note_identity(exchange: &mut Exchange, identity: &Arc<Identity>) -> bool {
+pub(crate) fn note_identity(exchange: &mut Exchange, identity: Arc<Identity>) -> bool {
     note_as(exchange, identity, false)
 }
 
 /// The same; `anew` is whether what the upstream was told of the same caller is not what it is to be told, whatever the roles.
-fn note_as(exchange: &mut Exchange, identity: &Arc<Identity>, anew: bool) -> bool {
+fn note_as(exchange: &mut Exchange, identity: Arc<Identity>, anew: bool) -> bool {
     let is_same = |known: &Arc<Identity>| known.subject == identity.subject && known.consumer == identity.consumer;
     if exchange.identity.as_ref().is_some_and(|known| !is_same(known)) {
         return false;
     }
     let told = exchange.is_known();
-    let named = exchange.directory.as_ref().and_then(|known| known.named(identity));
+    let named = exchange.directory.as_ref().and_then(|known| known.named(&identity));
     let consumer = match (&identity.consumer, named) {
         (Some(_), Some(found)) if agrees(exchange, found) => Some(found),
         (Some(_), _) => return false,
@@ -73,11 +73,11 @@ fn note_as(exchange: &mut Exchange, identity: &Arc<Identity>, anew: bool) -> boo
     // the roles that were told before are those of the consumer, which stay, and of the identity, which this one takes the place of
     let same_roles = || exchange.identity.as_ref().map_or(&[][..], |known| &known.roles) == identity.roles;
     if told && !anew && exchange.consumer == consumer && same_roles() {
-        exchange.identity = Some(Arc::clone(identity));
+        exchange.identity = Some(identity);
         return true;
     }
     exchange.consumer = consumer;
-    exchange.identity = Some(Arc::clone(identity));
+    let identity = exchange.identity.insert(identity);
     let head = &mut exchange.request.head;
     if told {
         for field in head.fields.iter_mut().filter(|field| field.id == FieldId::Identity) {
@@ -108,7 +108,7 @@ pub(crate) fn may_call(directory: &Directory, identity: &Identity) -> bool {
 /// As [`note_identity`], of a caller whom another service tells of: one with the name of a consumer of the store would be taken for that one
 /// just so, and is refused as well, unless another authenticator found that consumer.
 #[inline]
-pub(crate) fn note_other(exchange: &mut Exchange, identity: &Arc<Identity>, accounts: &Accounts) -> bool {
+pub(crate) fn note_other(exchange: &mut Exchange, identity: Arc<Identity>, accounts: &Accounts) -> bool {
     let takes_name = identity.consumer.is_none()
         && accounts.has_consumer(&identity.subject)
         && exchange.identity.as_ref().is_none_or(|known| known.subject != identity.subject);
@@ -140,7 +140,7 @@ fn join(exchange: &mut Exchange, consumer: ConsumerId) {
     if let Some(identity) = exchange.identity.take() {
         // so far it was told by the name of the identity
         exchange.consumer_text = Span::default();
-        note_as(exchange, &identity, true);
+        note_as(exchange, identity, true);
     }
 }
 
@@ -175,35 +175,35 @@ mod tests {
     #[test]
     fn who_is_no_consumer_is_told_by_its_subject() {
         let mut exchange = asked();
-        assert!(note_identity(&mut exchange, &known("alice", None, &["admin", "a,b"])));
+        assert!(note_identity(&mut exchange, known("alice", None, &["admin", "a,b"])));
         assert_eq!(exchange.consumer_name(), Some("alice"));
         assert_eq!(told(&exchange), ["X-Consumer-Name: alice", "X-Consumer-Roles: admin"]);
-        assert!(!note_identity(&mut exchange, &known("bob", None, &[])));
+        assert!(!note_identity(&mut exchange, known("bob", None, &[])));
         assert_eq!(exchange.consumer_name(), Some("alice"));
-        assert!(!note_identity(&mut asked(), &known("a\r\nb: c", None, &[])));
-        assert!(!note_identity(&mut asked(), &known("", None, &[])));
+        assert!(!note_identity(&mut asked(), known("a\r\nb: c", None, &[])));
+        assert!(!note_identity(&mut asked(), known("", None, &[])));
     }
 
     #[test]
     fn who_is_a_consumer_must_be_there_and_be_the_one_found_before() {
         let mut exchange = asked();
-        assert!(!note_identity(&mut exchange, &known("x", Some("nobody"), &[])));
+        assert!(!note_identity(&mut exchange, known("x", Some("nobody"), &[])));
         assert!(!exchange.is_known());
-        assert!(note_identity(&mut exchange, &known("x", Some("shop-app"), &["writer"])));
+        assert!(note_identity(&mut exchange, known("x", Some("shop-app"), &["writer"])));
         assert_eq!(exchange.consumer_name(), Some("shop-app"));
         assert_eq!(told(&exchange), ["X-Consumer-Name: shop-app", "X-Consumer-Roles: buyer,writer"]);
         let mut exchange = asked();
         note(&mut exchange, ConsumerId(1), b"other", b"");
-        assert!(!note_identity(&mut exchange, &known("x", Some("shop-app"), &[])));
+        assert!(!note_identity(&mut exchange, known("x", Some("shop-app"), &[])));
         assert_eq!(told(&exchange), ["X-Consumer-Name: other"]);
     }
 
     #[test]
     fn who_has_the_name_of_a_consumer_is_not_taken_for_it() {
         let mut exchange = asked();
-        assert!(!note_identity(&mut exchange, &known("shop-app", None, &["admin"])));
+        assert!(!note_identity(&mut exchange, known("shop-app", None, &["admin"])));
         assert!(!exchange.is_known() && exchange.consumer_name().is_none() && told(&exchange).is_empty());
-        assert!(note_identity(&mut exchange, &known("Shop-App", None, &[])), "names are told apart by case");
+        assert!(note_identity(&mut exchange, known("Shop-App", None, &[])), "names are told apart by case");
     }
 
     #[test]
@@ -212,13 +212,13 @@ mod tests {
         let partner = daemun_accounts::Consumer { name: "partner".to_owned(), ..daemun_accounts::Consumer::default() };
         wait(accounts.put_consumer(partner, 0)).unwrap();
         let mut exchange = asked();
-        assert!(!note_other(&mut exchange, &known("partner", None, &["admin"]), &accounts));
+        assert!(!note_other(&mut exchange, known("partner", None, &["admin"]), &accounts));
         assert!(!exchange.is_known() && told(&exchange).is_empty());
-        assert!(note_other(&mut asked(), &known("partners", None, &[]), &accounts));
-        assert!(note_other(&mut asked(), &known("partner", Some("shop-app"), &[]), &accounts));
+        assert!(note_other(&mut asked(), known("partners", None, &[]), &accounts));
+        assert!(note_other(&mut asked(), known("partner", Some("shop-app"), &[]), &accounts));
         // the consumer itself, by a credential of its own, and another service says the same
-        assert!(note_identity(&mut exchange, &known("partner", None, &["reader"])));
-        assert!(note_other(&mut exchange, &known("partner", None, &[]), &accounts));
+        assert!(note_identity(&mut exchange, known("partner", None, &["reader"])));
+        assert!(note_other(&mut exchange, known("partner", None, &[]), &accounts));
     }
 
     #[test]
@@ -228,9 +228,9 @@ mod tests {
             let alice = known("alice", None, &["admin"]);
             if first {
                 note(&mut exchange, ConsumerId(0), b"shop-app", b"buyer");
-                assert!(note_identity(&mut exchange, &alice));
+                assert!(note_identity(&mut exchange, Arc::clone(&alice)));
             } else {
-                assert!(note_identity(&mut exchange, &alice));
+                assert!(note_identity(&mut exchange, Arc::clone(&alice)));
                 note(&mut exchange, ConsumerId(0), b"shop-app", b"buyer");
             }
             assert_eq!(exchange.consumer_name(), Some("shop-app"));
@@ -243,20 +243,20 @@ mod tests {
     fn the_upstream_is_told_the_name_and_the_roles_that_are_gone_by_here_whoever_comes_first() {
         // a consumer's name, though the identity that came before has no roles
         let mut exchange = asked();
-        assert!(note_identity(&mut exchange, &known("alice", None, &[])));
+        assert!(note_identity(&mut exchange, known("alice", None, &[])));
         note(&mut exchange, ConsumerId(0), b"shop-app", b"buyer");
         assert_eq!(exchange.consumer_name(), Some("shop-app"));
         assert_eq!(told(&exchange), ["X-Consumer-Name: shop-app", "X-Consumer-Roles: buyer"]);
         // the roles of the identity that counts, of two that are of the same
         let mut exchange = asked();
-        assert!(note_identity(&mut exchange, &known("alice", None, &["admin"])));
-        assert!(note_identity(&mut exchange, &known("alice", None, &["reader"])));
+        assert!(note_identity(&mut exchange, known("alice", None, &["admin"])));
+        assert!(note_identity(&mut exchange, known("alice", None, &["reader"])));
         assert!(exchange.has_role("reader") && !exchange.has_role("admin"));
         assert_eq!(told(&exchange), ["X-Consumer-Name: alice", "X-Consumer-Roles: reader"]);
         // and those that a token of the consumer has beyond it
         let mut exchange = asked();
         note(&mut exchange, ConsumerId(0), b"shop-app", b"buyer");
-        assert!(note_identity(&mut exchange, &known("x", Some("shop-app"), &["writer"])));
+        assert!(note_identity(&mut exchange, known("x", Some("shop-app"), &["writer"])));
         assert!(exchange.has_role("writer"));
         assert_eq!(told(&exchange), ["X-Consumer-Name: shop-app", "X-Consumer-Roles: buyer,writer"]);
     }

@@ -8,7 +8,7 @@ pub(crate) use daemun_config::decode::{ClaimPath, ClaimValue};
 use daemun_pipeline::Identity;
 use serde_json::{Map, Value};
 
-use crate::strict_json::{Json, Members};
+use daemun_pipeline::strict_json::{Json, Members};
 
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;
@@ -309,7 +309,7 @@ mod tests {
     }
 
     fn members(text: &str) -> Members<'_> {
-        crate::strict_json::read_members(text.as_bytes()).unwrap()
+        daemun_pipeline::strict_json::read_members(text.as_bytes()).unwrap()
     }
 
     fn rules() -> Rules {

@@ -45,7 +45,6 @@ mod replay;
 mod representation;
 mod set_cookie;
 mod signed_body;
-mod strict_json;
 mod token_cache;
 #[cfg(test)]
 mod service;

@@ -19,36 +19,44 @@ const TAIL: usize = 32;
 /// A token that was verified.
 #[derive(Debug)]
 struct Entry {
-    token: Box<[u8]>,
+    token: Arc<[u8]>,
     span: Span,
     /// What it was verified with.
     key: u64,
     identity: Arc<Identity>,
 }
 
+/// Where a token stands, with what is looked at of those that are not the one asked for.
+#[derive(Debug, Default)]
+struct Place {
+    /// A hash of the token; 0 where there never was one.
+    tag: AtomicU64,
+    /// When it ends.
+    until: AtomicU64,
+    entry: ArcSwapOption<Entry>,
+}
+
 /// Tokens and their bearers.
 pub(crate) struct TokenCache {
-    /// A hash of the token in each place; of those that differ none is looked at.
-    tags: Box<[AtomicU64]>,
-    entries: Box<[ArcSwapOption<Entry>]>,
+    /// As many as a power of two, or none.
+    sets: Box<[[Place; WAYS]]>,
     /// Unknown outside, so that nobody can aim at places or learn from the time it takes how much of a token is right.
     seeds: [u64; 2],
 }
 
 impl std::fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenCache").field("places", &self.tags.len()).finish_non_exhaustive()
+        f.debug_struct("TokenCache").field("places", &(self.sets.len() * WAYS)).finish_non_exhaustive()
     }
 }
 
 impl TokenCache {
     /// For so many tokens, rounded up to a power of two; 0 for none.
     pub(crate) fn new(tokens: usize) -> TokenCache {
-        let places = if tokens == 0 { 0 } else { tokens.next_power_of_two().max(WAYS) };
+        let sets = if tokens == 0 { 0 } else { tokens.div_ceil(WAYS).next_power_of_two() };
         let random = RandomState::new();
         TokenCache {
-            tags: std::iter::repeat_with(AtomicU64::default).take(places).collect(),
-            entries: std::iter::repeat_with(ArcSwapOption::empty).take(places).collect(),
+            sets: std::iter::repeat_with(Default::default).take(sets).collect(),
             seeds: [random.hash_one(0u64), random.hash_one(1u64)],
         }
     }
@@ -57,13 +65,11 @@ impl TokenCache {
     #[inline]
     pub(crate) fn find(&self, token: &[u8], now: u64, is_known: impl Fn(u64) -> bool) -> Option<Arc<Identity>> {
         let tag = self.tag(token);
-        let first = self.first(tag);
-        for at in first..first + WAYS {
-            if self.tags.get(at)?.load(Ordering::Relaxed) != tag {
+        for place in self.set(tag)? {
+            if place.tag.load(Ordering::Relaxed) != tag {
                 continue;
             }
-            let entry = self.entries.get(at)?.load();
-            if let Some(entry) = &*entry
+            if let Some(entry) = &*place.entry.load()
                 && *entry.token == *token
                 && entry.span.holds(now)
                 && is_known(entry.key)
@@ -74,43 +80,59 @@ impl TokenCache {
         None
     }
 
-    /// Keeps the bearer of a token, in place of one that does not hold any more, or else of any.
-    pub(crate) fn keep(&self, token: &[u8], span: Span, key: u64, identity: &Arc<Identity>, now: u64) {
-        let tag = self.tag(token);
-        let first = self.first(tag);
-        let free = |at: &usize| {
-            let of = self.tags.get(*at).map_or(0, |tag| tag.load(Ordering::Relaxed));
-            let holds = |entry: &ArcSwapOption<Entry>| entry.load().as_ref().is_some_and(|entry| entry.span.holds(now));
-            of == 0 || of == tag || !self.entries.get(*at).is_some_and(holds)
+    /// Keeps the bearer of a token, in place of one that has ended, or else of any.
+    pub(crate) fn keep(&self, token: impl Into<Arc<[u8]>>, span: Span, key: u64, identity: &Arc<Identity>, now: u64) {
+        let token = token.into();
+        let tag = self.tag(&token);
+        let Some(set) = self.set(tag) else { return };
+        let is_free = |place: &&Place| {
+            let of = place.tag.load(Ordering::Relaxed);
+            of == 0 || of == tag || place.until.load(Ordering::Relaxed) <= now
         };
         // bits of the hash that its place does not depend on
-        let at = (first..first + WAYS).find(free).unwrap_or(first + (tag >> 62) as usize);
-        if let (Some(known), Some(entry)) = (self.tags.get(at), self.entries.get(at)) {
-            let new = Entry { token: token.into(), span, key, identity: Arc::clone(identity) };
-            entry.store(Some(Arc::new(new)));
-            known.store(tag, Ordering::Relaxed);
-        }
+        let Some(place) = set.iter().find(is_free).or_else(|| set.get((tag >> 62) as usize)) else { return };
+        let new = Entry { token, span, key, identity: Arc::clone(identity) };
+        place.entry.store(Some(Arc::new(new)));
+        place.until.store(span.until, Ordering::Relaxed);
+        place.tag.store(tag, Ordering::Relaxed);
     }
 
-    fn first(&self, tag: u64) -> usize {
-        let sets = (self.tags.len() / WAYS).max(1);
-        (tag as usize & (sets - 1)) * WAYS
+    #[inline]
+    fn set(&self, tag: u64) -> Option<&[Place; WAYS]> {
+        self.sets.get(tag as usize & self.sets.len().wrapping_sub(1))
     }
 
     /// A hash of the end of a token, never 0.
     #[inline]
     fn tag(&self, token: &[u8]) -> u64 {
-        let tail = token.get(token.len().saturating_sub(TAIL)..).unwrap_or_default();
-        let (words, rest) = tail.as_chunks::<8>();
-        let mut last = [0; 8];
-        last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-        let mut state = self.seeds[0] ^ token.len() as u64;
-        for word in words.iter().chain((!rest.is_empty()).then_some(&last)) {
-            let wide = u128::from(state ^ u64::from_le_bytes(*word)) * u128::from(self.seeds[1] | 1);
-            state = (wide as u64) ^ ((wide >> 64) as u64);
-        }
-        state.max(1)
+        let padded;
+        let tail = match token.last_chunk::<TAIL>() {
+            Some(tail) => tail,
+            None => {
+                padded = padded_tail(token);
+                &padded
+            }
+        };
+        let (words, _) = tail.as_chunks::<8>();
+        let [a, b, c, d] = [0, 1, 2, 3].map(|at| words.get(at).map_or(0, |word| u64::from_le_bytes(*word)));
+        let [first, second] = self.seeds;
+        let state = folded(a ^ first ^ token.len() as u64, b ^ second);
+        folded(c ^ first ^ state, d ^ second).max(1)
     }
+}
+
+#[cold]
+fn padded_tail(token: &[u8]) -> [u8; TAIL] {
+    let mut tail = [0; TAIL];
+    tail.iter_mut().zip(token).for_each(|(to, from)| *to = *from);
+    tail
+}
+
+/// Both halves of a product.
+#[inline]
+fn folded(a: u64, b: u64) -> u64 {
+    let wide = u128::from(a) * u128::from(b);
+    (wide as u64) ^ ((wide >> 64) as u64)
 }
 
 #[cfg(test)]
@@ -164,7 +186,7 @@ mod tests {
         let held = (0..10_000).filter(|n| cache.find(token(*n).as_bytes(), 0, |_| true).is_some()).count();
         assert!((64..=128).contains(&held), "{held}");
         let none = TokenCache::new(0);
-        none.keep(b"a", ALWAYS, 1, &identity("a"), 0);
+        none.keep(b"a".as_slice(), ALWAYS, 1, &identity("a"), 0);
         assert!(none.find(b"a", 0, |_| true).is_none());
     }
 

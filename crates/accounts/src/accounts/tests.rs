@@ -111,12 +111,12 @@ fn partner(accounts: &Accounts, name: &str, roles: &[&str], scopes: &[&str]) -> 
 }
 
 fn issue(accounts: &Accounts, subject: &str, now: u64) -> Issued {
-    wait(accounts.issue(asked(subject), now)).unwrap()
+    wait(accounts.issue(None, asked(subject), now)).unwrap()
 }
 
 fn refresh(accounts: &Accounts, text: &str, now: u64) -> Result<Issued, Trouble> {
     let lifetimes = (15 * MINUTE, 60 * MINUTE);
-    wait(accounts.refresh(text.as_bytes(), "shop", lifetimes, None, 1000, now)).map(|(issued, _)| issued)
+    wait(accounts.refresh(None, (text.as_bytes(), "shop"), lifetimes, None, 1000, now)).map(|(issued, _)| issued)
 }
 
 fn check(accounts: &Accounts, issued: &Issued, now: u64) -> Result<Arc<Identity>, Refusal> {
@@ -176,7 +176,7 @@ fn less_than_was_given_may_be_asked_for_and_more_may_not() {
     let lifetimes = (15 * MINUTE, 60 * MINUTE);
     let ask = |scope: &str| {
         let scopes = Some(vec![scope.to_owned()]);
-        wait(accounts.refresh(refresh_text(&issued).as_bytes(), "shop", lifetimes, scopes, 1000, NOW))
+        wait(accounts.refresh(None, (refresh_text(&issued).as_bytes(), "shop"), lifetimes, scopes, 1000, NOW))
     };
     assert_eq!(ask("admin").unwrap_err(), Refusal::Scope.into());
     let narrow = ask("read").unwrap().0;
@@ -304,7 +304,7 @@ fn what_does_not_last_is_not_given_out_and_what_is_revoked_stays_so() {
     accounts.keep_in(Box::new(Failing(Arc::clone(&fails))), || NOW, |_| {}).unwrap();
     let issued = issue(&accounts, "app", NOW);
     *fails.lock().unwrap() = true;
-    assert!(matches!(wait(accounts.issue(asked("app"), NOW)), Err(Trouble::Store(_))));
+    assert!(matches!(wait(accounts.issue(None, asked("app"), NOW)), Err(Trouble::Store(_))));
     assert!(matches!(refresh(&accounts, refresh_text(&issued), NOW), Err(Trouble::Store(_))));
     assert_eq!((accounts.tokens(), accounts.tokens_of("app")), (2, 2));
     *fails.lock().unwrap() = false;
@@ -317,7 +317,7 @@ fn what_does_not_last_is_not_given_out_and_what_is_revoked_stays_so() {
 #[test]
 fn a_subject_has_so_many_tokens_at_most_and_those_that_end_make_room() {
     let accounts = Accounts::in_memory();
-    let few = |now| wait(accounts.issue(Asked { most: 4, ..asked("app") }, now));
+    let few = |now| wait(accounts.issue(None, Asked { most: 4, ..asked("app") }, now));
     few(NOW).unwrap();
     few(NOW).unwrap();
     assert_eq!(few(NOW), Err(Trouble::TooMany));
@@ -361,7 +361,7 @@ fn consumers_of_the_store_and_their_credentials_last_and_change_at_once() {
     assert!(held.is_good(NOW + 9) && !held.is_good(NOW + 10));
     held.note_use(NOW);
     assert_eq!(held.identity.roles, ["reader"]);
-    let issued = wait(accounts.issue(of_key("partner", "key:1"), NOW)).unwrap();
+    let issued = wait(accounts.issue(None, of_key("partner", "key:1"), NOW)).unwrap();
     wait(accounts.put_consumer(consumer(&["writer"], false), NOW)).unwrap();
     assert_eq!(check(&accounts, &issued, NOW).unwrap().roles, ["writer"]);
     assert_eq!(accounts.key(&key).unwrap().identity.roles, ["writer"]);
@@ -396,7 +396,7 @@ fn a_credential_that_is_disabled_ends_what_was_given_for_it_and_enabled_again_it
     };
     let give = |accounts: &Accounts, key: &str, now| {
         let asked = Asked { consumer: false, credential: format!("key:{key}").into(), ..asked("partner") };
-        wait(accounts.issue(asked, now)).unwrap()
+        wait(accounts.issue(None, asked, now)).unwrap()
     };
     for key in ["one", "two"] {
         wait(accounts.put_credential(credential(key, false), NOW)).unwrap();
@@ -464,19 +464,19 @@ impl Mint for Saying {
 fn a_token_whose_text_comes_from_elsewhere_is_like_any_other() {
     let folder = Folder::new();
     let accounts = folder.open(NOW);
-    let issued = wait(accounts.issue_by(Some(&Saying), asked("app"), NOW)).unwrap();
+    let issued = wait(accounts.issue(Some(&Saying), asked("app"), NOW)).unwrap();
     let token = accounts.find(issued.access.as_bytes()).unwrap();
     assert_eq!(issued.access, format!("{} app read+write", token.name()));
     let narrow = Some(vec!["read".to_owned()]);
     let (from, lifetimes) = ((refresh_text(&issued).as_bytes(), "shop"), (15 * MINUTE, 60 * MINUTE));
-    let next = wait(accounts.refresh_by(Some(&Saying), from, lifetimes, narrow, 1000, NOW)).unwrap().0;
+    let next = wait(accounts.refresh(Some(&Saying), from, lifetimes, narrow, 1000, NOW)).unwrap().0;
     assert!(next.access.ends_with(" app read"), "{}", next.access);
     wait(accounts.revoke(&Revoked::Token(issued.access.clone()), None, NOW)).unwrap();
     drop(accounts);
     let accounts = folder.open(NOW);
     assert_eq!(check(&accounts, &issued, NOW), Err(Refusal::Revoked));
     assert!(check(&accounts, &next, NOW).is_ok());
-    let failed = wait(accounts.issue_by(Some(&Saying), asked("nobody"), NOW));
+    let failed = wait(accounts.issue(Some(&Saying), asked("nobody"), NOW));
     assert_eq!(failed, Err(Trouble::Unsigned("there is no key")));
     assert_eq!(accounts.tokens_of("nobody"), 0);
 }
@@ -577,8 +577,8 @@ fn an_idle_login_stays_within_reach_of_what_concerns_it() {
     let folder = Folder::new();
     let (one, other) = (folder.open(NOW), folder.open(NOW));
     partner(&one, "app", &["admin"], &["read", "write"]);
-    let issued = wait(one.issue(of_key("app", "key:app"), NOW)).unwrap();
-    let second = wait(one.issue(of_key("app", "key:app"), NOW)).unwrap();
+    let issued = wait(one.issue(None, of_key("app", "key:app"), NOW)).unwrap();
+    let second = wait(one.issue(None, of_key("app", "key:app"), NOW)).unwrap();
     while other.tokens() < 4 {
         std::thread::yield_now();
     }
@@ -644,7 +644,7 @@ fn what_is_good_once_is_so_in_all_processes_together() {
 #[test]
 fn what_nothing_keeps_is_forgotten_too() {
     let accounts = Arc::new(Accounts::in_memory());
-    let few = |now| wait(accounts.issue(Asked { most: 2, ..asked("app") }, now));
+    let few = |now| wait(accounts.issue(None, Asked { most: 2, ..asked("app") }, now));
     few(NOW).unwrap();
     assert_eq!(few(NOW), Err(Trouble::TooMany));
     accounts.forget_alone(|| NOW + 61 * MINUTE).unwrap();
@@ -659,7 +659,7 @@ fn with_a_credential_goes_what_was_given_for_it() {
     let folder = Folder::new();
     let accounts = folder.open(NOW);
     let key = partner(&accounts, "app", &[], &["read", "write"]);
-    let login = |now| wait(accounts.issue(of_key("app", "key:app"), now));
+    let login = |now| wait(accounts.issue(None, of_key("app", "key:app"), now));
     let issued = login(NOW).unwrap();
     wait(accounts.put_credential(Credential { disabled: true, ..key.clone() }, NOW + 1)).unwrap();
     assert_eq!(check(&accounts, &issued, NOW + 2), Err(Refusal::Revoked));
@@ -691,7 +691,7 @@ fn a_revocation_that_is_repeated_stands_in_nobodys_way() {
     };
     for now in [NOW, NOW + 10] {
         wait(accounts.put_credential(client.clone(), now)).unwrap();
-        let issued = wait(accounts.issue(of_key("app", "cl"), now)).unwrap();
+        let issued = wait(accounts.issue(None, of_key("app", "cl"), now)).unwrap();
         assert!(check(&accounts, &issued, now).is_ok());
         assert!(wait(accounts.revoke(&Revoked::Credential("cl".to_owned()), None, now + 1)).unwrap());
         wait(accounts.revoke(&Revoked::Credential("cl".to_owned()), None, now + 2)).unwrap();
@@ -705,7 +705,7 @@ fn what_is_known_anew_of_a_holder_leaves_a_login_what_it_was_given_for() {
     let issued = issue(&accounts, "app", NOW);
     let (lifetimes, scopes) = ((15 * MINUTE, 60 * MINUTE), Some(vec!["read".to_owned()]));
     let narrow =
-        wait(accounts.refresh(refresh_text(&issued).as_bytes(), "shop", lifetimes, scopes, 10, NOW)).unwrap().0;
+        wait(accounts.refresh(None, (refresh_text(&issued).as_bytes(), "shop"), lifetimes, scopes, 10, NOW)).unwrap().0;
     let known = check(&accounts, &narrow, NOW).unwrap();
     let changed = Identity { roles: vec!["clerk".to_owned()], ..Identity::clone(&known) };
     assert_eq!(accounts.set_identity(narrow.access.as_bytes(), changed).scopes, ["read"]);

@@ -25,7 +25,7 @@ async fn token(source: &Fake, subject: &str, credential: &str) -> String {
         longest: 60_000,
         most: 10,
     };
-    source.accounts.issue(asked, NOW - 1).await.unwrap().access
+    source.accounts.issue(None, asked, NOW - 1).await.unwrap().access
 }
 
 fn is_good(source: &Fake, token: &str) -> bool {
@@ -249,6 +249,7 @@ async fn what_is_not_understood_about_accounts_changes_nothing() {
         ("PUT /consumers/a", r#"{"roles": "x"}"#, 400),
         ("PUT /consumers/a", r#"{"disabled": 1}"#, 400),
         ("PUT /consumers/a", "[]", 400),
+        ("PUT /consumers/a", r#"{"roles":["a"],"roles":["b"]}"#, 400),
         ("PUT /consumers/a", "", 400),
         ("PUT /consumers/a?x=y", "{}", 400),
         ("POST /consumers/none/credentials", "{}", 404),

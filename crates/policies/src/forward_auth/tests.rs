@@ -495,7 +495,7 @@ fn a_decision_is_of_the_roles_that_the_service_is_told() {
         let mut exchange = chain.exchange("GET / HTTP/1.1\nHost: a.test\nX-Tenant: mill");
         let roles = vec![role.to_owned()];
         let alice = Identity { subject: "alice".into(), roles, ..Identity::default() };
-        assert!(crate::caller::note_identity(&mut exchange, &Arc::new(alice)));
+        assert!(crate::caller::note_identity(&mut exchange, Arc::new(alice)));
         assert!(chain.inward(&mut exchange).1.is_ok());
         service.asked().len()
     };

@@ -13,8 +13,8 @@ use form_urlencoded::Serializer;
 use tokio::sync::watch;
 
 use crate::claims::{Rules, Span, Telling, Unfit};
-use crate::strict_json::{Members, read_object};
 use crate::token_cache::TokenCache;
+use daemun_pipeline::strict_json::{Members, read_object};
 
 /// Bytes of an answer.
 const MOST_BYTES: usize = 256 << 10;
@@ -189,7 +189,7 @@ impl Asker {
         let kept = now.saturating_add(u64::try_from(self.cache.as_nanos()).unwrap_or(u64::MAX));
         let is_active = answer.get("active").and_then(serde_json::Value::as_bool);
         if !is_active.ok_or("the answer has no `active`")? {
-            self.refused.keep(digest, Span { from: 0, until: kept }, 0, &self.nobody, now);
+            self.refused.keep(digest.as_slice(), Span { from: 0, until: kept }, 0, &self.nobody, now);
             return Ok(Said::Inactive);
         }
         let span = self.rules.check(&Members::of(&answer), now);
@@ -198,13 +198,13 @@ impl Asker {
             Ok((span, identity)) => {
                 let identity = Arc::new(identity);
                 let span = Span { from: span.from, until: span.until.min(kept) };
-                self.taken.keep(digest, span, 0, &identity, now);
+                self.taken.keep(digest.as_slice(), span, 0, &identity, now);
                 Said::Active(identity)
             }
             // what time alone mends is asked about anew: a token may become valid at any moment
             Err(why @ (Unfit::NotYet | Unfit::Future)) => Said::Unfit(why),
             Err(why) => {
-                self.refused.keep(digest, Span { from: 0, until: kept }, 0, &self.nobody, now);
+                self.refused.keep(digest.as_slice(), Span { from: 0, until: kept }, 0, &self.nobody, now);
                 Said::Unfit(why)
             }
         })

@@ -6,11 +6,16 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use serde_json::{Map, Value};
+use smallvec::{SmallVec, smallvec};
+
 use super::algorithm::Algorithm;
-use crate::strict_json::{Json, read_members};
+use daemun_pipeline::strict_json::{Json, read_members, read_object};
 
 /// Bytes of a token's header, decoded.
 const LONGEST_HEADER: usize = 8 << 10;
+/// Bytes of a signature that are decoded where they are looked at: those of RSA keys of 4,096 bits, and less.
+const SHORT_SIGNATURE: usize = 512;
 /// Bytes of the name of a key.
 const LONGEST_KID: usize = 512;
 
@@ -66,7 +71,7 @@ pub struct Jws<'t> {
     /// The payload, decoded.
     pub payload: Vec<u8>,
     /// The signature, decoded.
-    pub signature: Vec<u8>,
+    pub signature: SmallVec<[u8; SHORT_SIGNATURE]>,
 }
 
 impl<'t> Jws<'t> {
@@ -97,14 +102,27 @@ impl<'t> Jws<'t> {
             Some(known) => known,
             None => Arc::new(Header::read(&decoded(header)?)?),
         };
-        let (payload, signature) = (decoded(payload)?, decoded(signature)?);
+        let (payload, signature) = (decoded(payload)?, decoded_signature(signature)?);
         Ok(Jws { header: read, written_header: header, signed, payload, signature })
     }
+}
+
+/// What a token says that was verified.
+pub(super) fn claims(token: &[u8]) -> Map<String, Value> {
+    let payload = token.split(|byte| *byte == b'.').nth(1).and_then(|payload| decoded(payload).ok());
+    payload.and_then(|payload| read_object(&payload)).unwrap_or_default()
 }
 
 /// Base64url without padding, and no other spelling of the same bytes (RFC 4648, sections 3.5 and 5).
 pub(super) fn decoded(part: &[u8]) -> Result<Vec<u8>, Malformed> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| Malformed::Parts)
+}
+
+fn decoded_signature(part: &[u8]) -> Result<SmallVec<[u8; SHORT_SIGNATURE]>, Malformed> {
+    let mut signature = smallvec![0; base64::decoded_len_estimate(part.len())];
+    let length = URL_SAFE_NO_PAD.decode_slice(part, &mut signature).map_err(|_| Malformed::Parts)?;
+    signature.truncate(length);
+    Ok(signature)
 }
 
 impl Header {

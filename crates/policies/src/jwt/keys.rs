@@ -16,7 +16,7 @@ use webpki::EndEntityCert;
 use super::algorithm::{Algorithm, Family};
 use super::der;
 use super::jws::{Header, Jws, decoded};
-use crate::strict_json::read_object;
+use daemun_pipeline::strict_json::read_object;
 
 /// Keys that one set may have.
 const MOST_KEYS: usize = 128;

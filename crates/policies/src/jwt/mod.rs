@@ -169,7 +169,7 @@ enum Denied {
 impl Policy for Jwt {
     fn on_request<'a>(&'a self, exchange: &'a mut Exchange) -> Flow<'a> {
         match self.identify(exchange, true) {
-            Ok(identity) => Flow::Now(self.admit(exchange, &identity).map_err(|denied| self.refusal(&denied))),
+            Ok(identity) => Flow::Now(self.admit(exchange, identity).map_err(|denied| self.refusal(&denied))),
             Err(denied) => self.otherwise(exchange, denied),
         }
     }
@@ -192,7 +192,7 @@ impl Policy for Jwt {
 
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         let found = self.identify(exchange, false);
-        let denied = match found.and_then(|identity| self.admit(exchange, &identity).map(|()| identity)) {
+        let denied = match found.and_then(|identity| self.admit(exchange, Arc::clone(&identity)).map(|()| identity)) {
             Ok(identity) => {
                 return Explanation::pass(format!("the token is of `{}`", identity.subject.escape_debug()));
             }
@@ -225,7 +225,7 @@ impl Jwt {
     }
 
     /// Notes the caller and tells the upstream, instead of the token.
-    fn admit(&self, exchange: &mut Exchange, identity: &Arc<Identity>) -> Result<(), Denied> {
+    fn admit(&self, exchange: &mut Exchange, identity: Arc<Identity>) -> Result<(), Denied> {
         if !caller::note_other(exchange, identity, &self.accounts) {
             return Err(Denied::Another);
         }
@@ -252,7 +252,7 @@ impl Jwt {
         loop {
             // looked at once more, now that no fetch can end unseen
             let found = self.identify(exchange, true);
-            match found.and_then(|identity| self.admit(exchange, &identity)) {
+            match found.and_then(|identity| self.admit(exchange, identity)) {
                 Ok(()) => return Ok(()),
                 Err(still) => denied = still,
             }

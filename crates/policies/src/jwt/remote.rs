@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::algorithm::Algorithm;
 use super::keys::KeySet;
-use crate::strict_json::read_object;
+use daemun_pipeline::strict_json::read_object;
 
 /// Time for one call to an issuer.
 const WITHIN: Duration = Duration::from_secs(5);

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use daemun_pipeline::{Claims, Identity};
 use serde_json::{Map, Value};
 
-use super::jws::{Jws, Malformed};
+use super::jws::{self, Jws, Malformed};
 use super::keys::{KeySet, Unverified};
 use super::remote::Remote;
 use crate::claims::{Rules, Telling, Unfit};
-use crate::strict_json::{Members, members_of, read_members, read_object};
 use crate::token_cache::TokenCache;
+use daemun_pipeline::strict_json::{Members, members_of, read_members, read_object};
 
 /// Where keys come from.
 #[derive(Debug)]
@@ -88,7 +88,8 @@ impl Verifier {
         let claims = members_of(&payload).ok_or(Refused::Payload)?;
         let span = self.rules.check(&claims, now).map_err(Refused::Unfit)?;
         let bearer = self.telling.bearer(&claims).map_err(Refused::Unfit)?;
-        let identity = Arc::new(Identity { claims: Claims::of_text(payload.into()), ..bearer });
+        let token: Arc<[u8]> = token.into();
+        let identity = Arc::new(Identity { claims: Claims::of_credential(Arc::clone(&token), jws::claims), ..bearer });
         if remember {
             self.known.keep(token, span, key, &identity, now);
         }

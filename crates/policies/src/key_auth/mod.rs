@@ -245,7 +245,7 @@ impl KeyAuth {
                 caller::note(exchange, caller.consumer, name, roles);
             }
             Found::Held(held) => {
-                if !caller::note_identity(exchange, &held.identity) {
+                if !caller::note_identity(exchange, Arc::clone(&held.identity)) {
                     return Err(Refused::Another);
                 }
             }

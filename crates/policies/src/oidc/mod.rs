@@ -30,9 +30,9 @@ use crate::claims::{ClaimPath, Span, Telling, Wanted};
 use crate::cors::Origin;
 use crate::replay::Replay;
 use crate::set_cookie::set_cookie;
-use crate::strict_json::Members;
 use crate::token_cache::TokenCache;
 use cookies::{Cookies, Held, Which};
+use daemun_pipeline::strict_json::Members;
 use provider::{Failed, Provider, Settings};
 use session::{Seals, Session};
 
@@ -287,7 +287,7 @@ impl Oidc {
     }
 
     fn admit(&self, exchange: &mut Exchange, identity: &Arc<Identity>) -> Verdict {
-        if caller::note_other(exchange, identity, &self.accounts) { Ok(()) } else { Err(refused(ANOTHER)) }
+        if caller::note_other(exchange, Arc::clone(identity), &self.accounts) { Ok(()) } else { Err(refused(ANOTHER)) }
     }
 
     /// Whose session the request is of.

@@ -21,8 +21,8 @@ use crate::jwt::jws::Jws;
 use crate::jwt::keys::Unverified;
 use crate::jwt::remote::{Published, Remote};
 use crate::jwt::verifier::{Keys, Refused, Verifier};
-use crate::strict_json::{Members, read_object};
 use crate::token_cache::TokenCache;
+use daemun_pipeline::strict_json::{Members, read_object};
 
 /// Bytes of an answer.
 const MOST_BYTES: usize = 256 << 10;

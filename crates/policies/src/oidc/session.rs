@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::config::is_local;
 use crate::replay::Mark;
-use crate::strict_json::read_object;
+use daemun_pipeline::strict_json::read_object;
 
 /// Seconds that a login may take.
 pub(crate) const LOGIN_LASTS: u64 = 600;

@@ -12,7 +12,7 @@ use super::signed::{self, ALGORITHMS};
 use super::{Denied, Refused};
 use crate::claims::{ClaimPath, Rules, Span, Telling, Wanted};
 use crate::jwt::keys::{KeySet, MOST_SIGNERS};
-use crate::strict_json::Members;
+use daemun_pipeline::strict_json::Members;
 
 /// Bytes of a file with certificates.
 const MOST_BYTES: u64 = 1 << 20;

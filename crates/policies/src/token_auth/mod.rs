@@ -142,7 +142,7 @@ impl TokenAuth {
         });
         let (source, identity) = found.map_err(Refused::Absent)?;
         let identity = identity.map_err(Refused::Token)?;
-        if !caller::note_identity(exchange, &identity) {
+        if !caller::note_identity(exchange, Arc::clone(&identity)) {
             return Err(Refused::Another);
         }
         if !self.forward && source != Source::Query {

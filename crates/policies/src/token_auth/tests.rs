@@ -20,7 +20,7 @@ fn give(bench: &Bench, subject: &str) -> Issued {
         longest: 5000,
         most: 10,
     };
-    wait(Accounts::of(&bench.carry).issue(asked, NOW)).unwrap()
+    wait(Accounts::of(&bench.carry).issue(None, asked, NOW)).unwrap()
 }
 
 /// The accounts live as long as somebody holds them.

@@ -534,7 +534,7 @@ impl Tokens {
                 let asked = caller.ask(&self.name, &self.service, scopes);
                 let minting = self.minting();
                 let mint = minting.as_ref().map(|minting| minting as &dyn Mint);
-                self.accounts.issue_by(mint, asked, now).await
+                self.accounts.issue(mint, asked, now).await
             }
             Login::Refresh(shown) => self.refresh(exchange, form, &shown.token, lifetimes, now).await,
             Login::Code(shown) => self.redeem(exchange, &shown, lifetimes, now).await,
@@ -583,7 +583,7 @@ impl Tokens {
         let minting = self.minting();
         let mint = minting.as_ref().map(|minting| minting as &dyn Mint);
         let (token, lifetimes) = ((token.as_bytes(), &*self.name), (access, refresh));
-        let given = self.accounts.refresh_by(mint, token, lifetimes, scopes, most, now).await;
+        let given = self.accounts.refresh(mint, token, lifetimes, scopes, most, now).await;
         match given {
             Ok((issued, identity)) => {
                 exchange.remark = Some(format!("tokens for `{}`, by a refresh token", identity.subject).into());

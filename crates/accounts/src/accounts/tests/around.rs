@@ -26,9 +26,9 @@ fn a_login_that_begins_while_its_consumer_is_taken_away_ends_with_it() {
     wait(other.look());
     assert_eq!(wait(one.remove_consumer("app", NOW)), Ok(true));
     // its key was looked at before that, and what it is given comes behind it
-    assert_eq!(wait(one.issue(of_key("app", "key:app"), NOW + 2)), Err(Refusal::Revoked.into()));
+    assert_eq!(wait(one.issue(None, of_key("app", "key:app"), NOW + 2)), Err(Refusal::Revoked.into()));
     // another process hears of it later, and what it has given out by then is not gone on with: here, there, and after a restart
-    let issued = wait(other.issue(of_key("app", "key:app"), NOW + 3));
+    let issued = wait(other.issue(None, of_key("app", "key:app"), NOW + 3));
     for accounts in [&one, &other, &folder.open(NOW + 4)] {
         wait(accounts.look());
         if let Ok(issued) = &issued {
@@ -75,7 +75,7 @@ fn nothing_is_left_of_a_login_whose_client_has_gone() {
     let accounts = Arc::new(Accounts::in_memory());
     accounts.keep_in(Box::new(Slow(waits)), || NOW, |what| panic!("{what}")).unwrap();
     {
-        let mut asked = pin!(accounts.issue(asked("app"), NOW));
+        let mut asked = pin!(accounts.issue(None, asked("app"), NOW));
         assert!(asked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         assert_eq!((accounts.grants.pin().len(), accounts.tokens_of("app")), (1, 2));
     }
@@ -88,11 +88,11 @@ fn who_had_the_name_of_a_new_consumer_has_no_token_any_more() {
     let folder = Folder::new();
     let accounts = folder.open(NOW);
     let ann = Asked { consumer: false, credential: "ldap:ann".into(), ..asked("ann") };
-    let issued = wait(accounts.issue(ann, NOW)).unwrap();
+    let issued = wait(accounts.issue(None, ann, NOW)).unwrap();
     partner(&accounts, "ben", &[], &["read", "write"]);
     assert!(check(&accounts, &issued, NOW + 1).is_ok());
     partner(&accounts, "ann", &[], &["read", "write"]);
-    let own = wait(accounts.issue(of_key("ann", "key:ann"), NOW + 1)).unwrap();
+    let own = wait(accounts.issue(None, of_key("ann", "key:ann"), NOW + 1)).unwrap();
     // changed, it keeps what it has
     wait(accounts.put_consumer(Consumer { roles: vec!["a".to_owned()], ..accounts.consumer("ann").unwrap() }, NOW + 2))
         .unwrap();

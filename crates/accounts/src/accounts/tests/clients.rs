@@ -22,7 +22,7 @@ fn secret(disabled: bool) -> Credential {
 
 /// A login of a user that came from this.
 fn login(accounts: &Accounts, credential: &str) -> Result<Issued, Trouble> {
-    wait(accounts.issue(Asked { consumer: false, credential: credential.into(), ..asked("ann") }, NOW))
+    wait(accounts.issue(None, Asked { consumer: false, credential: credential.into(), ..asked("ann") }, NOW))
 }
 
 #[test]

@@ -21,9 +21,9 @@ fn logins_of_a_credential_that_the_configuration_has_no_more_end_until_it_has_it
     let accounts = Accounts::in_memory();
     let of = |key: &str, of: &str| (format!("key:{key}"), of.to_owned());
     let by = |key: &str| Asked { consumer: true, ..of_key("shop-app", key) };
-    let one = wait(accounts.issue(by("key:one"), NOW)).unwrap();
-    let other = wait(accounts.issue(by("key:other"), NOW)).unwrap();
-    let of_store = wait(accounts.issue(of_key("partner", "key:x"), NOW)).unwrap();
+    let one = wait(accounts.issue(None, by("key:one"), NOW)).unwrap();
+    let other = wait(accounts.issue(None, by("key:other"), NOW)).unwrap();
+    let of_store = wait(accounts.issue(None, of_key("partner", "key:x"), NOW)).unwrap();
     let good = || [&one, &other, &of_store].map(|issued| check(&accounts, issued, NOW).is_ok());
     assert_eq!(good(), [true; 3], "it is not known yet what the configuration has");
     accounts.declare([of("one", "shop-app"), of("other", "shop-app")], false);

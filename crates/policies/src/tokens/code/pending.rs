@@ -6,7 +6,7 @@ use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Map, Value, json};
 
 use crate::oidc::session::{Login, MOST_LOGINS};
-use crate::strict_json::read_object;
+use daemun_pipeline::strict_json::read_object;
 
 /// What a client asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

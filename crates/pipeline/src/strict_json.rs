@@ -16,7 +16,8 @@ const DEEP: &str = "nested too deep";
 const TWICE: &str = "a name stands twice";
 
 /// Reads one object (RFC 8259) and nothing behind it. `None` for everything else.
-pub(crate) fn read_object(text: &[u8]) -> Option<Map<String, Value>> {
+#[must_use]
+pub fn read_object(text: &[u8]) -> Option<Map<String, Value>> {
     // checked once here, so that the reader need not look at each text
     let text = std::str::from_utf8(text).ok()?;
     let mut reader = serde_json::Deserializer::from_str(text);
@@ -29,12 +30,14 @@ pub(crate) fn read_object(text: &[u8]) -> Option<Map<String, Value>> {
 }
 
 /// Reads one object as [`read_object`] does, without taking a copy of what it says.
-pub(crate) fn read_members(text: &[u8]) -> Option<Members<'_>> {
+#[must_use]
+pub fn read_members(text: &[u8]) -> Option<Members<'_>> {
     members_of(std::str::from_utf8(text).ok()?)
 }
 
 /// The same of what is known to be text.
-pub(crate) fn members_of(text: &str) -> Option<Members<'_>> {
+#[must_use]
+pub fn members_of(text: &str) -> Option<Members<'_>> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = Borrowing(DEEPEST).deserialize(&mut reader).ok()?;
     reader.end().ok()?;
@@ -46,40 +49,54 @@ pub(crate) fn members_of(text: &str) -> Option<Members<'_>> {
 
 /// A value within a text, or within a value.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Json<'t> {
+pub enum Json<'t> {
+    /// `null`.
     Null,
+    /// `true` or `false`.
     Bool(bool),
+    /// A number.
     Number(Number),
+    /// A text, a copy only where it is written with escapes.
     Text(Cow<'t, str>),
+    /// A list.
     List(Vec<Json<'t>>),
+    /// An object.
     Members(Members<'t>),
 }
 
 /// An object of which each name stands once.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Members<'t>(Vec<(Cow<'t, str>, Json<'t>)>);
+pub struct Members<'t>(Vec<(Cow<'t, str>, Json<'t>)>);
 
 impl<'t> Members<'t> {
     /// Those of an object that was read.
-    pub(crate) fn of(object: &'t Map<String, Value>) -> Members<'t> {
+    #[must_use]
+    pub fn of(object: &'t Map<String, Value>) -> Members<'t> {
         Members(object.iter().map(|(name, value)| (Cow::Borrowed(name.as_str()), Json::of(value))).collect())
     }
 
     /// The value of a name. Costs their number.
-    pub(crate) fn get(&self, name: &str) -> Option<&Json<'t>> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Json<'t>> {
+        self.0.iter().find(|(known, _)| is_same(known, name)).map(|(_, value)| value)
     }
 
     /// Whether no name stands twice.
     fn are_distinct(&self) -> bool {
         if self.0.len() <= FEW {
             let mut before = self.0.iter().enumerate();
-            return before.all(|(at, (name, _))| !self.0.iter().take(at).any(|(other, _)| other == name));
+            return before.all(|(at, (name, _))| !self.0.iter().take(at).any(|(other, _)| is_same(other, name)));
         }
         let mut names: Vec<&str> = self.0.iter().map(|(name, _)| &**name).collect();
         names.sort_unstable();
         names.windows(2).all(|pair| pair.first() != pair.last())
     }
+}
+
+/// Whether names are the same. Many are of one length, few of those end alike.
+#[inline]
+fn is_same(one: &str, other: &str) -> bool {
+    one.as_bytes().last() == other.as_bytes().last() && one == other
 }
 
 impl<'t> Json<'t> {
@@ -95,7 +112,8 @@ impl<'t> Json<'t> {
     }
 
     /// A text.
-    pub(crate) fn as_str(&self) -> Option<&str> {
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
         match self {
             Json::Text(text) => Some(text),
             Json::Null | Json::Bool(_) | Json::Number(_) | Json::List(_) | Json::Members(_) => None,
@@ -103,7 +121,8 @@ impl<'t> Json<'t> {
     }
 
     /// Whether it is the same as a value that is neither list nor object.
-    pub(crate) fn is(&self, value: &Value) -> bool {
+    #[must_use]
+    pub fn is(&self, value: &Value) -> bool {
         match (self, value) {
             (Json::Null, Value::Null) => true,
             (Json::Bool(own), Value::Bool(other)) => own == other,
