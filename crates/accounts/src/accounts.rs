@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use daemun_pipeline::{Carry, CutOff, Identity};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -27,7 +27,7 @@ use crate::change::{Change, GrantRow, SigningKeyRow};
 use crate::consumer::{Consumer, CredentialKind, Held};
 use crate::ended::Ended;
 use crate::expiry::Expiry;
-use crate::grant::{Asked, Grant, Issued, Kind, Mint, Narrow, Token, Wanted, name};
+use crate::grant::{Asked, Grant, Holder, Issued, Kind, Mint, Narrow, Token, Wanted, name};
 use crate::intern::{Interned, Texts};
 use crate::journal::{Journal, NotTaken};
 use crate::mark::Mark;
@@ -39,6 +39,7 @@ use crate::uses::AllUses;
 
 use around::Surroundings;
 use by_digest::{ByDigest, Given};
+pub use by_digest::{HeldKey, HeldKeys};
 pub use checks::Checks;
 pub use code::{Bound, Code};
 pub use plans::MOST_PLANS;
@@ -161,7 +162,7 @@ const USED: &str = "used";
 /// All accounts.
 pub struct Accounts {
     tokens: ByDigest<Given>,
-    keys: ByDigest<Arc<Held>>,
+    keys: ByDigest<HeldKey>,
     /// Credentials of the store, by id.
     credentials: papaya::HashMap<String, Arc<Held>>,
     consumers: papaya::HashMap<String, Consumer>,
@@ -309,7 +310,7 @@ impl Accounts {
     /// # Errors
     /// Why it is no good.
     pub fn check(&self, text: &[u8], service: &str, now: u64) -> Result<Arc<Identity>, Refusal> {
-        self.check_holder(text, service, now).map(|(identity, _)| identity)
+        self.check_holder(text, service, now).map(|(holder, _)| Guard::into_inner(holder))
     }
 
     /// As [`Accounts::check`], and whether that is a user of the configuration, known without a look at anything else.
@@ -317,11 +318,13 @@ impl Accounts {
     /// # Errors
     /// Why it is no good.
     #[inline]
-    pub fn check_holder(&self, text: &[u8], service: &str, now: u64) -> Result<(Arc<Identity>, bool), Refusal> {
+    pub fn check_holder(&self, text: &[u8], service: &str, now: u64) -> Result<(Holder, bool), Refusal> {
         let tokens = self.tokens.pin();
-        let Given { token, grant } = tokens.get(&digest(text)).ok_or(Refusal::Unknown)?;
+        let given = tokens.get(&digest(text)).ok_or(Refusal::Unknown)?;
+        given.foresee();
+        let Given { token, grant, .. } = given;
         self.judge_of(token, grant, Kind::Access, service, now)?;
-        Ok((token.identity_of(grant), grant.of_user))
+        Ok((token.holder_of(grant), grant.of_user))
     }
 
     /// Tells that another process is about to have the same store open.
@@ -396,7 +399,7 @@ impl Accounts {
     /// The credential of the store that this key is, good or not. Costs nothing where the store has none.
     #[must_use]
     pub fn key(&self, digest: &Digest) -> Option<Arc<Held>> {
-        if self.keys.is_empty() { None } else { self.keys.pin().get(digest).cloned() }
+        self.keys().find(digest).map(|key| Arc::clone(key.held()))
     }
 
     /// The credential of the store with this client id, good or not.
@@ -596,8 +599,7 @@ impl Accounts {
         token.grant.live.fetch_add(1, Ordering::AcqRel);
         let tokens = self.tokens.pin();
         self.expiry.note(token.expires, digest);
-        let grant = Arc::clone(&token.grant);
-        match tokens.insert(digest, Given { token: Arc::new(token), grant }) {
+        match tokens.insert(digest, Given::new(token)) {
             None => {
                 self.count.fetch_add(1, Ordering::Relaxed);
             }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use daemun_pipeline::Identity;
 use serde_json::{Map, Value};
 
@@ -52,6 +52,9 @@ pub struct Grant {
     /// Its tokens that are not forgotten.
     pub(crate) live: AtomicU32,
 }
+
+/// Who holds a token. Another reference to it is counted only once one is wanted, since that fetches it from memory and waits.
+pub type Holder = Guard<Arc<Identity>>;
 
 impl Grant {
     /// Who holds it.
@@ -116,17 +119,16 @@ impl Token {
     /// Who holds it, and what it may be used for.
     #[must_use]
     pub fn identity(&self) -> Arc<Identity> {
-        self.identity_of(&self.grant)
+        Guard::into_inner(self.holder_of(&self.grant))
     }
 
     /// The same, given its login.
     #[inline]
-    pub(crate) fn identity_of(&self, grant: &Grant) -> Arc<Identity> {
-        let identity = grant.identity();
+    pub(crate) fn holder_of(&self, grant: &Grant) -> Holder {
         match &self.narrow {
-            None => identity,
+            None => grant.identity.load(),
             // what a login is for may change at any time
-            Some(narrow) => narrow.identity(identity),
+            Some(narrow) => Guard::from_inner(narrow.identity(grant.identity())),
         }
     }
 

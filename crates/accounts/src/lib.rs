@@ -18,10 +18,10 @@ mod journal;
 pub mod seal;
 pub mod store;
 
-pub use accounts::{Accounts, Bound, Checks, Code, MOST_PLANS, Refusal, Revoked, Trouble, Whose};
+pub use accounts::{Accounts, Bound, Checks, Code, HeldKey, HeldKeys, MOST_PLANS, Refusal, Revoked, Trouble, Whose};
 pub use change::{Change, SigningKeyRow};
 pub use consumer::{Consumer, Credential, CredentialKind};
-pub use grant::{Asked, Grant, Issued, Kind, Mint, Text, Token, Wanted};
+pub use grant::{Asked, Grant, Holder, Issued, Kind, Mint, Text, Token, Wanted};
 pub use plan::{Plan, Used};
 pub use store::Store;
 pub use uses::Uses;

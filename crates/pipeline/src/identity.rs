@@ -106,13 +106,15 @@ pub struct Found {
 const INLINE: usize = 96;
 
 /// What an upstream is told.
+// in this order, so that what is looked at of a caller with a short name and few roles stands together
+#[repr(C)]
 struct Told {
-    /// The lines of the subject and the roles, as far as they can be sent.
-    lines: SmallVec<[u8; INLINE]>,
-    /// Where the subject stands in them; empty where it cannot be sent.
+    /// Where the subject stands in the lines; empty where it cannot be sent.
     subject: Span,
     /// Where the roles stand, with commas between them; empty where none can be sent.
     roles: Span,
+    /// The lines of the subject and the roles, as far as they can be sent.
+    lines: SmallVec<[u8; INLINE]>,
 }
 
 impl Identity {
@@ -154,7 +156,7 @@ impl Identity {
             let mut lines = SmallVec::new();
             let (subject, roles) =
                 (line(&mut lines, CONSUMER_NAME, subject()), line(&mut lines, CONSUMER_ROLES, roles()));
-            Told { lines, subject, roles }
+            Told { subject, roles, lines }
         })
     }
 }

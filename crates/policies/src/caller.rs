@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use daemun_accounts::Accounts;
+use daemun_accounts::{Accounts, Holder};
 use daemun_config::diagnostic;
 use daemun_pipeline::exchange::{CONSUMER_NAME, CONSUMER_ROLES};
 use daemun_pipeline::identity::{is_sendable, is_sent_role};
@@ -45,23 +45,68 @@ pub(crate) fn agrees(exchange: &Exchange, consumer: ConsumerId) -> bool {
         && !exchange.directory.as_ref().is_some_and(|known| known.is_cut_off(consumer))
 }
 
+/// An identity that was found, of which another reference is counted once it is kept and not before: with very many callers that would wait
+/// for memory while all else that is looked at could be on its way.
+pub(crate) trait Found {
+    fn identity(&self) -> &Identity;
+
+    fn keep(self) -> Arc<Identity>;
+}
+
+impl Found for Arc<Identity> {
+    #[inline]
+    fn identity(&self) -> &Identity {
+        self
+    }
+
+    #[inline]
+    fn keep(self) -> Arc<Identity> {
+        self
+    }
+}
+
+impl Found for &Arc<Identity> {
+    #[inline]
+    fn identity(&self) -> &Identity {
+        self
+    }
+
+    #[inline]
+    fn keep(self) -> Arc<Identity> {
+        Arc::clone(self)
+    }
+}
+
+impl Found for Holder {
+    #[inline]
+    fn identity(&self) -> &Identity {
+        self
+    }
+
+    #[inline]
+    fn keep(self) -> Arc<Identity> {
+        Holder::into_inner(self)
+    }
+}
+
 /// Notes a caller that a credential tells of beyond the configuration, and tells the upstream. One that is a consumer of the
 /// configuration must be there; one that is none joins the consumer that another authenticator found. False, with nothing noted, when
 /// that is not so, when another authenticator found somebody else, when its name cannot be sent, or when it has the name of a consumer of
 /// the configuration without being said to be one: it would be taken for that one wherever callers are told by name. The request is then to be
 /// refused.
-pub(crate) fn note_identity(exchange: &mut Exchange, identity: Arc<Identity>) -> bool {
+pub(crate) fn note_identity(exchange: &mut Exchange, identity: impl Found) -> bool {
     note_as(exchange, identity, false)
 }
 
 /// The same; `anew` is whether what the upstream was told of the same caller is not what it is to be told, whatever the roles.
-fn note_as(exchange: &mut Exchange, identity: Arc<Identity>, anew: bool) -> bool {
+fn note_as(exchange: &mut Exchange, found: impl Found, anew: bool) -> bool {
+    let identity = found.identity();
     let is_same = |known: &Arc<Identity>| known.subject == identity.subject && known.consumer == identity.consumer;
     if exchange.identity.as_ref().is_some_and(|known| !is_same(known)) {
         return false;
     }
     let told = exchange.is_known();
-    let named = exchange.directory.as_ref().and_then(|known| known.named(&identity));
+    let named = exchange.directory.as_ref().and_then(|known| known.named(identity));
     let consumer = match (&identity.consumer, named) {
         (Some(_), Some(found)) if agrees(exchange, found) => Some(found),
         (Some(_), _) => return false,
@@ -73,11 +118,11 @@ fn note_as(exchange: &mut Exchange, identity: Arc<Identity>, anew: bool) -> bool
     // the roles that were told before are those of the consumer, which stay, and of the identity, which this one takes the place of
     let same_roles = || exchange.identity.as_ref().map_or(&[][..], |known| &known.roles) == identity.roles;
     if told && !anew && exchange.consumer == consumer && same_roles() {
-        exchange.identity = Some(identity);
+        exchange.identity = Some(found.keep());
         return true;
     }
     exchange.consumer = consumer;
-    let identity = exchange.identity.insert(identity);
+    let identity = exchange.identity.insert(found.keep());
     let head = &mut exchange.request.head;
     if told {
         for field in head.fields.iter_mut().filter(|field| field.id == FieldId::Identity) {
@@ -108,11 +153,12 @@ pub(crate) fn may_call(directory: &Directory, identity: &Identity) -> bool {
 /// As [`note_identity`], of a caller whom another service tells of: one with the name of a consumer of the store would be taken for that one
 /// just so, and is refused as well, unless another authenticator found that consumer.
 #[inline]
-pub(crate) fn note_other(exchange: &mut Exchange, identity: Arc<Identity>, accounts: &Accounts) -> bool {
+pub(crate) fn note_other(exchange: &mut Exchange, found: impl Found, accounts: &Accounts) -> bool {
+    let identity = found.identity();
     let takes_name = identity.consumer.is_none()
         && accounts.has_consumer(&identity.subject)
         && exchange.identity.as_ref().is_none_or(|known| known.subject != identity.subject);
-    !takes_name && note_identity(exchange, identity)
+    !takes_name && note_identity(exchange, found)
 }
 
 /// Tells the upstream the roles that can be sent, where there are any.
@@ -228,9 +274,9 @@ mod tests {
             let alice = known("alice", None, &["admin"]);
             if first {
                 note(&mut exchange, ConsumerId(0), b"shop-app", b"buyer");
-                assert!(note_identity(&mut exchange, Arc::clone(&alice)));
+                assert!(note_identity(&mut exchange, &alice));
             } else {
-                assert!(note_identity(&mut exchange, Arc::clone(&alice)));
+                assert!(note_identity(&mut exchange, &alice));
                 note(&mut exchange, ConsumerId(0), b"shop-app", b"buyer");
             }
             assert_eq!(exchange.consumer_name(), Some("shop-app"));

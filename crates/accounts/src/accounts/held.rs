@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use daemun_pipeline::Identity;
 
-use super::{Accounts, Trouble, USED};
+use super::{Accounts, HeldKey, Trouble, USED};
 use crate::change::Change;
 use crate::consumer::{Consumer, Credential, CredentialKind, Held};
 use crate::grant::Grant;
@@ -218,7 +218,7 @@ impl Accounts {
             credential,
         });
         if held.credential.kind == CredentialKind::Key {
-            self.keys.pin().insert(held.credential.digest, Arc::clone(&held));
+            self.keys.pin().insert(held.credential.digest, HeldKey::new(Arc::clone(&held)));
         }
         self.credentials.pin().insert(held.credential.id.clone(), held);
     }

@@ -257,7 +257,7 @@ impl BasicAuth {
     }
 
     fn admit_user(&self, identity: &Arc<Identity>, exchange: &mut Exchange) -> Verdict {
-        if !caller::note_identity(exchange, Arc::clone(identity)) {
+        if !caller::note_identity(exchange, identity) {
             return Err(self.refusal(&Refused::Another));
         }
         self.remove(exchange);

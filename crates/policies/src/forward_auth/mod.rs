@@ -257,7 +257,7 @@ impl ForwardAuth {
             }
         }
         if let Some(identity) = &grant.identity
-            && !caller::note_other(exchange, Arc::clone(identity), &self.accounts)
+            && !caller::note_other(exchange, identity, &self.accounts)
         {
             let fault = unauthenticated().field("WWW-Authenticate", CHALLENGE);
             let why = "the caller that the service names is no consumer, is another than the one authenticated, or as a `subject` has a consumer's \

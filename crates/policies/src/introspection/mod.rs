@@ -165,7 +165,7 @@ impl Introspection {
             Said::Active(identity) => identity,
             other @ (Said::Inactive | Said::Unfit(_) | Said::Unavailable(_)) => return Err(Denied::Said(other)),
         };
-        if !caller::note_other(exchange, Arc::clone(&identity), &self.accounts) {
+        if !caller::note_other(exchange, &identity, &self.accounts) {
             return Err(Denied::Another);
         }
         self.places.remove(&mut exchange.request);

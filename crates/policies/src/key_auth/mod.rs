@@ -7,8 +7,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use daemun_accounts::consumer::Held;
-use daemun_accounts::{Accounts, text};
+use daemun_accounts::{Accounts, HeldKey, HeldKeys, text};
 use daemun_config::diagnostic;
 use daemun_config::model::CredentialName;
 use daemun_pipeline::{
@@ -123,7 +122,8 @@ struct KeyAuth {
 
 impl Policy for KeyAuth {
     fn on_request<'a>(&'a self, exchange: &'a mut Exchange) -> Flow<'a> {
-        Flow::Now(match self.identify(exchange) {
+        let keys = self.accounts.keys();
+        Flow::Now(match self.identify(exchange, &keys) {
             Ok((source, found)) => match self.note(source, &found, exchange) {
                 Ok(()) => {
                     self.note_use(&found, exchange.wall / 1_000_000);
@@ -154,7 +154,8 @@ impl Policy for KeyAuth {
     }
 
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
-        let noted = self.identify(exchange).and_then(|(source, found)| {
+        let keys = self.accounts.keys();
+        let noted = self.identify(exchange, &keys).and_then(|(source, found)| {
             let name = match &found {
                 Found::Declared(caller, _) => self.known.directory.get(caller.consumer).map(|known| known.name.clone()),
                 Found::Held(held) => Some(held.identity.subject.to_string()),
@@ -180,7 +181,7 @@ enum Found<'a> {
     /// A consumer of the configuration.
     Declared(&'a Caller, Place),
     /// One of the store.
-    Held(Arc<Held>),
+    Held(&'a HeldKey),
 }
 
 /// Why a request was not let in; the caller is never told.
@@ -209,9 +210,9 @@ impl Refused {
 }
 
 impl KeyAuth {
-    fn identify(&self, exchange: &Exchange) -> Result<(Source, Found<'_>), Refused> {
+    fn identify<'k>(&'k self, exchange: &Exchange, keys: &'k HeldKeys<'_>) -> Result<(Source, Found<'k>), Refused> {
         let now = exchange.wall / 1_000_000;
-        let found = self.sources.find(&exchange.request, |source, key| (source, self.look_up(key, now)));
+        let found = self.sources.find(&exchange.request, |source, key| (source, self.look_up(key, keys, now)));
         let (source, found) = found.map_err(Refused::Absent)?;
         match found? {
             Found::Declared(caller, _) if !caller::agrees(exchange, caller.consumer) => Err(Refused::Another),
@@ -221,13 +222,13 @@ impl KeyAuth {
 
     /// Costs one SHA-256, whether the key is known or not.
     #[inline]
-    fn look_up(&self, key: &[u8], now: u64) -> Result<Found<'_>, Refused> {
+    fn look_up<'k>(&'k self, key: &[u8], keys: &'k HeldKeys<'_>, now: u64) -> Result<Found<'k>, Refused> {
         let digest = text::digest(key);
         if let Some((caller, place)) = self.known.value.keys.find(&digest) {
             let is_void = self.known.value.keys.has_expired((caller, place), now) || self.accounts.is_void_key(&digest);
             return if is_void { Err(Refused::Void) } else { Ok(Found::Declared(caller, place)) };
         }
-        let held = self.accounts.key(&digest).ok_or(Refused::Unknown)?;
+        let held = keys.find(&digest).ok_or(Refused::Unknown)?;
         if held.is_good(now) { Ok(Found::Held(held)) } else { Err(Refused::Void) }
     }
 
@@ -245,7 +246,7 @@ impl KeyAuth {
                 caller::note(exchange, caller.consumer, name, roles);
             }
             Found::Held(held) => {
-                if !caller::note_identity(exchange, Arc::clone(&held.identity)) {
+                if !caller::note_identity(exchange, &held.identity) {
                     return Err(Refused::Another);
                 }
             }

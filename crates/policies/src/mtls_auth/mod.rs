@@ -198,7 +198,7 @@ impl MtlsAuth {
                 let roles = self.known.value.roles.get(id.0 as usize).map_or("", |roles| roles);
                 caller::note(exchange, id, name.as_bytes(), roles.as_bytes());
             }
-            Caller::Other(identity) if caller::note_other(exchange, Arc::clone(&identity), &self.accounts) => {}
+            Caller::Other(identity) if caller::note_other(exchange, &identity, &self.accounts) => {}
             Caller::Consumer(..) | Caller::Other(_) => return Err(Refused::Another),
         }
         if self.forward {

@@ -287,7 +287,7 @@ impl Oidc {
     }
 
     fn admit(&self, exchange: &mut Exchange, identity: &Arc<Identity>) -> Verdict {
-        if caller::note_other(exchange, Arc::clone(identity), &self.accounts) { Ok(()) } else { Err(refused(ANOTHER)) }
+        if caller::note_other(exchange, identity, &self.accounts) { Ok(()) } else { Err(refused(ANOTHER)) }
     }
 
     /// Whose session the request is of.

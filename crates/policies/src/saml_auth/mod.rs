@@ -178,7 +178,7 @@ impl SamlAuth {
 
     /// Notes the caller and tells the upstream, instead of the assertion.
     fn admit(&self, exchange: &mut Exchange, identity: &Arc<Identity>) -> Result<(), NotLetIn> {
-        if !caller::note_other(exchange, Arc::clone(identity), &self.accounts) {
+        if !caller::note_other(exchange, identity, &self.accounts) {
             return Err(NotLetIn::Another);
         }
         if !self.forward {

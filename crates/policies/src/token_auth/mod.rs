@@ -8,11 +8,11 @@ mod tests;
 
 use std::sync::Arc;
 
-use daemun_accounts::{Accounts, Refusal};
+use daemun_accounts::{Accounts, Holder, Refusal};
 use daemun_config::model::TokenFormat;
 use daemun_pipeline::{
-    BuildContext, Directory, Exchange, Explanation, Fault, Flow, Identity, Passed, Phase, Policy, PolicyConfig, Reason,
-    Request, Stop,
+    BuildContext, Directory, Exchange, Explanation, Fault, Flow, Passed, Phase, Policy, PolicyConfig, Reason, Request,
+    Stop,
 };
 
 pub use config::TokenAuthConfig;
@@ -93,11 +93,11 @@ impl Refused {
 impl Policy for TokenAuth {
     fn on_request<'a>(&'a self, exchange: &'a mut Exchange) -> Flow<'a> {
         match self.admit(exchange) {
-            Ok(_) => Flow::Now(Ok(())),
+            Ok(()) => Flow::Now(Ok(())),
             // given out a moment ago, by a process whose place this one takes or which takes the place of this one
             Err(Refused::Token(Refusal::Unknown)) if self.accounts.has_others() => Flow::Later(Box::pin(async move {
                 self.accounts.look().await;
-                self.admit(exchange).map(drop).map_err(|why| self.refusal(why))
+                self.admit(exchange).map_err(|why| self.refusal(why))
             })),
             Err(why) => Flow::Now(Err(self.refusal(why))),
         }
@@ -127,7 +127,10 @@ impl Policy for TokenAuth {
 
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
         match self.admit(exchange) {
-            Ok(identity) => Explanation::pass(format!("the access token is one of `{}`", identity.subject)),
+            Ok(()) => {
+                let holder = exchange.identity.as_ref().map_or("", |identity| &identity.subject);
+                Explanation::pass(format!("the access token is one of `{holder}`"))
+            }
             Err(why) => Explanation::stop(&self.refusal(why), why.as_str()),
         }
     }
@@ -135,32 +138,31 @@ impl Policy for TokenAuth {
 
 impl TokenAuth {
     #[inline]
-    fn admit(&self, exchange: &mut Exchange) -> Result<Arc<Identity>, Refused> {
+    fn admit(&self, exchange: &mut Exchange) -> Result<(), Refused> {
         let now = exchange.wall / 1_000_000;
         let found = self.sources.find_up_to(self.longest, &exchange.request, |source, token| {
             (source, self.holder(token, exchange.directory.as_deref(), now))
         });
         let (source, identity) = found.map_err(Refused::Absent)?;
-        let identity = identity.map_err(Refused::Token)?;
-        if !caller::note_identity(exchange, Arc::clone(&identity)) {
+        if !caller::note_identity(exchange, identity.map_err(Refused::Token)?) {
             return Err(Refused::Another);
         }
         if !self.forward && source != Source::Query {
             self.sources.remove(source, &mut exchange.request);
         }
-        Ok(identity)
+        Ok(())
     }
 
     /// Whose token this is, as the configuration has them now.
     #[inline]
-    fn holder(&self, token: &[u8], directory: Option<&Directory>, now: u64) -> Result<Arc<Identity>, Refusal> {
-        let (identity, of_user) = self.accounts.check_holder(token, &self.service, now)?;
+    fn holder(&self, token: &[u8], directory: Option<&Directory>, now: u64) -> Result<Holder, Refusal> {
+        let (holder, of_user) = self.accounts.check_holder(token, &self.service, now)?;
         if !of_user {
-            return Ok(identity);
+            return Ok(holder);
         }
-        match users::as_of_now(directory, &identity) {
-            Now::Same => Ok(identity),
-            Now::Changed(identity) => Ok(self.accounts.set_identity(token, *identity)),
+        match users::as_of_now(directory, &holder) {
+            Now::Same => Ok(holder),
+            Now::Changed(identity) => Ok(Holder::from_inner(self.accounts.set_identity(token, *identity))),
             Now::Gone => Err(Refusal::Revoked),
         }
     }
