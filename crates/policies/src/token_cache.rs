@@ -13,11 +13,12 @@ use crate::claims::Span;
 
 /// Places that a token may stand in.
 const WAYS: usize = 4;
+/// Of so many that ask for the place of another one takes it, whichever it is.
+const TURNS: u64 = 8;
 /// Bytes at a token's end that its place is found by: of a signature, which is as good as random and cannot be chosen.
 const TAIL: usize = 32;
 
 /// A token that was verified.
-#[derive(Debug)]
 struct Entry {
     token: Arc<[u8]>,
     span: Span,
@@ -27,12 +28,14 @@ struct Entry {
 }
 
 /// Where a token stands, with what is looked at of those that are not the one asked for.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Place {
     /// A hash of the token; 0 where there never was one.
     tag: AtomicU64,
     /// When it ends.
     until: AtomicU64,
+    /// The last one that would have taken the place and was not let, and in the lowest bits how many were not since one was.
+    asked: AtomicU64,
     entry: ArcSwapOption<Entry>,
 }
 
@@ -80,21 +83,37 @@ impl TokenCache {
         None
     }
 
+    /// Keeps the bearer of a token as [`TokenCache::keep`] does, but in the place of one that has not ended only where it comes again: many that
+    /// come once do not drive out those that are used, and cost less.
+    pub(crate) fn offer(
+        &self,
+        token: impl Into<Arc<[u8]>> + AsRef<[u8]>,
+        span: Span,
+        key: u64,
+        identity: &Arc<Identity>,
+        now: u64,
+    ) {
+        let tag = self.tag(token.as_ref());
+        let Some(set) = self.set(tag) else { return };
+        let place = match set.iter().find(|place| place.is_free(tag, now)) {
+            Some(free) => free,
+            None => match place_of(set, tag) {
+                Some(place) if place.yields(tag) => place,
+                Some(_) | None => return,
+            },
+        };
+        place.take(tag, Entry { token: token.into(), span, key, identity: Arc::clone(identity) });
+    }
+
     /// Keeps the bearer of a token, in place of one that has ended, or else of any.
     pub(crate) fn keep(&self, token: impl Into<Arc<[u8]>>, span: Span, key: u64, identity: &Arc<Identity>, now: u64) {
         let token = token.into();
         let tag = self.tag(&token);
         let Some(set) = self.set(tag) else { return };
-        let is_free = |place: &&Place| {
-            let of = place.tag.load(Ordering::Relaxed);
-            of == 0 || of == tag || place.until.load(Ordering::Relaxed) <= now
-        };
-        // bits of the hash that its place does not depend on
-        let Some(place) = set.iter().find(is_free).or_else(|| set.get((tag >> 62) as usize)) else { return };
-        let new = Entry { token, span, key, identity: Arc::clone(identity) };
-        place.entry.store(Some(Arc::new(new)));
-        place.until.store(span.until, Ordering::Relaxed);
-        place.tag.store(tag, Ordering::Relaxed);
+        let free = set.iter().find(|place| place.is_free(tag, now));
+        if let Some(place) = free.or_else(|| place_of(set, tag)) {
+            place.take(tag, Entry { token, span, key, identity: Arc::clone(identity) });
+        }
     }
 
     #[inline]
@@ -119,6 +138,35 @@ impl TokenCache {
         let state = folded(a ^ first ^ token.len() as u64, b ^ second);
         folded(c ^ first ^ state, d ^ second).max(1)
     }
+}
+
+impl Place {
+    /// Whether nothing is lost where this token stands here.
+    fn is_free(&self, tag: u64, now: u64) -> bool {
+        let of = self.tag.load(Ordering::Relaxed);
+        of == 0 || of == tag || self.until.load(Ordering::Relaxed) <= now
+    }
+
+    /// Whether a token has the place of another, since it asked before, or nobody that did has got it for long.
+    fn yields(&self, tag: u64) -> bool {
+        let asked = self.asked.load(Ordering::Relaxed);
+        let (is_same, turn) = (asked / TURNS == tag / TURNS, asked % TURNS + 1);
+        let yields = is_same || turn == TURNS;
+        self.asked.store(if yields { 0 } else { tag / TURNS * TURNS + turn }, Ordering::Relaxed);
+        yields
+    }
+
+    fn take(&self, tag: u64, entry: Entry) {
+        let until = entry.span.until;
+        self.entry.store(Some(Arc::new(entry)));
+        self.until.store(until, Ordering::Relaxed);
+        self.tag.store(tag, Ordering::Relaxed);
+    }
+}
+
+/// The place of another that a token would take, by bits of the hash that its set does not depend on.
+fn place_of(set: &[Place; WAYS], tag: u64) -> Option<&Place> {
+    set.get((tag >> 62) as usize)
 }
 
 #[cold]
@@ -188,6 +236,44 @@ mod tests {
         let none = TokenCache::new(0);
         none.keep(b"a".as_slice(), ALWAYS, 1, &identity("a"), 0);
         assert!(none.find(b"a", 0, |_| true).is_none());
+    }
+
+    #[test]
+    fn what_is_offered_takes_the_place_of_another_where_it_comes_again() {
+        let cache = TokenCache::new(4);
+        let offer = |n: usize, now: u64| {
+            let span = Span { from: 0, until: if n < 4 { 10 } else { u64::MAX } };
+            cache.offer(token(n).as_bytes(), span, 1, &identity("a"), now);
+        };
+        let has = |n: usize, now: u64| cache.find(token(n).as_bytes(), now, |_| true).is_some();
+        (0..4).for_each(|n| offer(n, 0));
+        assert!((0..4).all(|n| has(n, 0)), "there is room");
+        offer(4, 0);
+        assert!(!has(4, 0) && (0..4).all(|n| has(n, 0)), "it came once");
+        offer(4, 0);
+        assert!(has(4, 0) && (0..4).filter(|n| has(*n, 0)).count() == 3);
+        offer(5, 10);
+        assert!(has(5, 10), "others have ended");
+        TokenCache::new(0).offer(b"a".as_slice(), ALWAYS, 1, &identity("a"), 0);
+    }
+
+    #[test]
+    fn of_many_that_come_in_turns_some_get_a_place() {
+        let cache = TokenCache::new(4);
+        (0..4).for_each(|n| cache.keep(token(n).as_bytes(), ALWAYS, 1, &identity("a"), 0));
+        let mut kept = 0;
+        for _ in 0..8 {
+            for n in 4..12 {
+                cache.offer(token(n).as_bytes(), ALWAYS, 1, &identity("a"), 0);
+                kept += usize::from(cache.find(token(n).as_bytes(), 0, |_| true).is_some());
+            }
+        }
+        assert!((64 / 16..=64).contains(&kept), "{kept}");
+        let once = TokenCache::new(4);
+        (0..4).for_each(|n| once.keep(token(n).as_bytes(), ALWAYS, 1, &identity("a"), 0));
+        let is_there = |n: &usize| once.find(token(*n).as_bytes(), 0, |_| true).is_some();
+        (4..804).for_each(|n| once.offer(token(n).as_bytes(), ALWAYS, 1, &identity("a"), 0));
+        assert!((4..804).filter(is_there).count() <= 4);
     }
 
     #[test]

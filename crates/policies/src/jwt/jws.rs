@@ -119,7 +119,7 @@ pub(super) fn decoded(part: &[u8]) -> Result<Vec<u8>, Malformed> {
 }
 
 fn decoded_signature(part: &[u8]) -> Result<SmallVec<[u8; SHORT_SIGNATURE]>, Malformed> {
-    let mut signature = smallvec![0; base64::decoded_len_estimate(part.len())];
+    let mut signature = smallvec![0; part.len() * 3 / 4];
     let length = URL_SAFE_NO_PAD.decode_slice(part, &mut signature).map_err(|_| Malformed::Parts)?;
     signature.truncate(length);
     Ok(signature)
@@ -142,5 +142,37 @@ impl Header {
             typ.strip_prefix("application/").map(str::to_owned).unwrap_or(typ)
         });
         Ok(Header { algorithm, kid: text("kid")?.map(str::to_owned), typ })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use daemun_pipeline::strict_json::{Members, members_of};
+
+    #[test]
+    fn claims_that_are_read_later_are_those_that_were_checked() {
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(15), "]".repeat(15));
+        for text in [
+            "{}",
+            r#"{"sub":"ann","exp":4102444800,"roles":["a","b"],"realm":{"x":null,"y":true}}"#,
+            r#"{"a":"\u00e9\n\"","\u0062":18446744073709551615,"c":-1,"d":1.5e3,"e":1e-7,"f":0.1}"#,
+            "{\"a\":18446744073709551616,\"b\":-9223372036854775809}",
+            &deep,
+        ] {
+            let token = format!("e30.{}.AA", URL_SAFE_NO_PAD.encode(text));
+            assert_eq!(Some(Members::of(&claims(token.as_bytes()))), members_of(text), "{text}");
+        }
+        assert!(claims(b"").is_empty() && claims(b"e30.W10.AA").is_empty());
+    }
+
+    #[test]
+    fn signatures_of_usual_keys_need_no_memory_of_their_own() {
+        let signature = decoded_signature(&[b'A'; 683]).unwrap();
+        assert!(signature.len() == 512 && !signature.spilled());
+        assert_eq!(decoded_signature(b"AAE").unwrap().as_slice(), [0, 1]);
+        for wrong in [&b"AAF"[..], b"AAE=", b"A", b"AA+/", b"AA\n"] {
+            assert_eq!(decoded_signature(wrong), Err(Malformed::Parts), "{wrong:?}");
+        }
     }
 }

@@ -91,7 +91,7 @@ impl Verifier {
         let token: Arc<[u8]> = token.into();
         let identity = Arc::new(Identity { claims: Claims::of_credential(Arc::clone(&token), jws::claims), ..bearer });
         if remember {
-            self.known.keep(token, span, key, &identity, now);
+            self.known.offer(token, span, key, &identity, now);
         }
         Ok(identity)
     }
