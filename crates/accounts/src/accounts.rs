@@ -168,6 +168,7 @@ pub struct Accounts {
     consumers: papaya::HashMap<String, Consumer>,
     /// Whether there was ever one.
     any_consumer: AtomicBool,
+    any_key: AtomicBool,
     /// Logins that have not ended, by id.
     grants: papaya::HashMap<i64, Weak<Grant>>,
     marks: papaya::HashMap<String, Arc<Mark>>,
@@ -236,6 +237,7 @@ impl Accounts {
             credentials: papaya::HashMap::default(),
             consumers: papaya::HashMap::default(),
             any_consumer: AtomicBool::new(false),
+            any_key: AtomicBool::new(false),
             grants: papaya::HashMap::default(),
             marks: papaya::HashMap::default(),
             once: Once::default(),

@@ -114,7 +114,8 @@ where
     }
     let body = Box::pin(Limited::new(request.into_body(), MOST).collect()).await;
     let body = body.map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "the body has 64 KiB at most"))?.to_bytes();
-    read_object(&body).ok_or_else(|| bad("the body is not a JSON object of which each member stands once"))
+    read_object(&body)
+        .ok_or_else(|| bad("the body is not a JSON object of which each member stands once, 16 levels deep at most"))
 }
 
 enum Stop {

@@ -176,6 +176,12 @@ impl Directory {
         self.users.get(name)
     }
 
+    /// Whether a consumer or a user has this name.
+    #[must_use]
+    pub fn has_name(&self, name: &str) -> bool {
+        self.by_name.contains_key(name) || self.users.contains_key(name)
+    }
+
     /// All users, in no order.
     pub fn users(&self) -> impl Iterator<Item = &User> {
         self.users.values()

@@ -5,14 +5,14 @@ use std::cell::OnceCell;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use daemun_pipeline::Identity;
 use papaya::LocalGuard;
 
 use super::Accounts;
-use crate::consumer::Held;
-use crate::grant::{Grant, Token};
+use crate::consumer::{Held, USE};
+use crate::grant::{Grant, Kind, Token};
 use crate::text::Digest;
 
 /// A digest is as good as random, so that its first bytes are its hash.
@@ -36,13 +36,13 @@ type Build = BuildHasherDefault<First>;
 
 pub(super) type ByDigest<T> = papaya::HashMap<Digest, T, Build>;
 
-/// A token, its login and who holds it, so that a call does not have to wait for the one to find the other in memory.
+/// A token and its login, so that a call does not have to wait for the one to find the other in memory.
 #[derive(Debug)]
 pub(super) struct Given {
     pub(super) token: Arc<Token>,
     pub(super) grant: Arc<Grant>,
-    /// As of when it was given out.
-    holder: Arc<Identity>,
+    /// Who held an access token when it was given out, for memory to be asked for before the login says who holds it now.
+    holder: Option<Arc<Identity>>,
     /// With the digest as long as a line of the processor's caches, so that one look takes in all of it.
     _line: u64,
 }
@@ -50,13 +50,17 @@ pub(super) struct Given {
 impl Given {
     pub(super) fn new(token: Token) -> Given {
         let grant = Arc::clone(&token.grant);
-        Given { holder: grant.identity(), token: Arc::new(token), grant, _line: 0 }
+        let is_whole = token.kind == Kind::Access && token.narrow.is_none();
+        Given { holder: is_whole.then(|| grant.identity()), token: Arc::new(token), grant, _line: 0 }
     }
 
     /// Has memory asked for the holder now, beside token and login.
     #[inline]
     pub(super) fn foresee(&self) {
-        black_box(self.holder.is_sendable());
+        if let Some(holder) = &self.holder {
+            // in front of what each call looks at, and behind it
+            black_box((holder.subject.len(), holder.roles.len()));
+        }
     }
 }
 
@@ -67,13 +71,13 @@ pub struct HeldKey {
     pub identity: Arc<Identity>,
     held: Arc<Held>,
     until: u64,
-    /// As in [`Given`].
-    _line: u64,
+    /// When it was last used, as far as is known here, so that within the same minute nothing else need be looked at.
+    noted: AtomicU64,
 }
 
 impl HeldKey {
     pub(super) fn new(held: Arc<Held>) -> HeldKey {
-        HeldKey { identity: Arc::clone(&held.identity), until: held.until, held, _line: 0 }
+        HeldKey { identity: Arc::clone(&held.identity), until: held.until, held, noted: AtomicU64::new(0) }
     }
 
     pub(super) fn held(&self) -> &Arc<Held> {
@@ -84,19 +88,20 @@ impl HeldKey {
     #[must_use]
     #[inline]
     pub fn is_good(&self, now: u64) -> bool {
-        // asked for beside the identity
-        black_box(self.held.used.load(Ordering::Relaxed));
         now < self.until
     }
 
     /// Notes that it was used.
     #[inline]
     pub fn note_use(&self, now: u64) {
-        self.held.note_use(now);
+        if now.saturating_sub(self.noted.load(Ordering::Relaxed)) >= USE {
+            self.held.note_use(now);
+            self.noted.store(self.held.used.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
     }
 }
 
-/// Keys of the store as they are during one call.
+/// Keys of the store, for one call: what is found stays as it was until that ends.
 pub struct HeldKeys<'a> {
     accounts: &'a Accounts,
     pinned: OnceCell<papaya::HashMapRef<'a, Digest, HeldKey, Build, LocalGuard<'a>>>,
@@ -118,11 +123,14 @@ impl Accounts {
 }
 
 impl HeldKeys<'_> {
-    /// One, good or not. No lock, no allocation; costs nothing where the store has none.
+    /// One, good or not. No lock, no allocation; one load where the store never had one.
     #[must_use]
     #[inline]
     pub fn find(&self, digest: &Digest) -> Option<&HeldKey> {
-        let keys = &self.accounts.keys;
-        if keys.is_empty() { None } else { self.pinned.get_or_init(|| keys.pin()).get(digest) }
+        let accounts = self.accounts;
+        if !accounts.any_key.load(Ordering::Acquire) {
+            return None;
+        }
+        self.pinned.get_or_init(|| accounts.keys.pin()).get(digest)
     }
 }

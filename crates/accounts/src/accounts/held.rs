@@ -219,6 +219,7 @@ impl Accounts {
         });
         if held.credential.kind == CredentialKind::Key {
             self.keys.pin().insert(held.credential.digest, HeldKey::new(Arc::clone(&held)));
+            self.any_key.store(true, Ordering::Release);
         }
         self.credentials.pin().insert(held.credential.id.clone(), held);
     }

@@ -42,6 +42,7 @@ const OTHERS: &[(&str, bool)] = &[
     ("token_auth", true),
     ("csrf", false),
     ("permission", false),
+    ("plan", false),
     ("upstream_auth", false),
     ("tokens", false),
 ];
@@ -53,7 +54,7 @@ fn policies() -> Vec<PolicyDescription> {
         doc: "",
         authenticator: *authenticator,
         ends: *name == "tokens",
-        implied: false,
+        implied: *name == "plan",
         unconditional: None,
         check: |_, _| {},
         schema: |_| true.into(),

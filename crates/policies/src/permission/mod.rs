@@ -149,14 +149,12 @@ impl Policy for Permission {
                 return Explanation::stop(&denied(rule), format!("the rule `{}` denies it", rule.name));
             }
             Ok(Ruling::Unmatched) => {
-                let count = self.allow.as_ref().map_or(0, |rules| rules.len());
-                let rules = if count == 1 { "the only rule" } else { "none of the rules" };
                 let who = match (exchange.is_known(), exchange.anonymous) {
                     (true, false) => "",
                     (true, true) => ", and the call is anonymous",
                     (false, _) => ", and nobody is known to call",
                 };
-                return Explanation::stop(&self.unmatched(exchange), format!("{rules} of `allow` applies{who}"));
+                return Explanation::stop(&self.unmatched(exchange), format!("no rule of `allow` applies{who}"));
             }
             Err(fault) => return failed(fault),
         };

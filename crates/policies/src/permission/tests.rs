@@ -234,7 +234,7 @@ fn a_refusal_does_not_say_which_rule_and_the_log_and_explain_do() {
     assert_eq!(told, ["the caller may not do this"; 2]);
     let unknown = chain.explain(&mut chain.exchange("GET / HTTP/1.1"));
     assert_eq!(unknown.0, Outcome::Refuse(401, "unauthenticated"));
-    assert!(unknown.1.contains("none of the rules") && unknown.1.contains("nobody is known"), "{}", unknown.1);
+    assert!(unknown.1.contains("no rule of `allow` applies") && unknown.1.contains("nobody is known"), "{}", unknown.1);
 }
 
 #[test]

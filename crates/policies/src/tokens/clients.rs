@@ -109,11 +109,11 @@ impl Tokens {
         })
     }
 
-    /// Whether the configuration has a client's id, or the name of its consumer: that is the configuration's alone, and what a client of the
-    /// store had before is good for nothing.
+    /// Whether the configuration has a client's id, or the name of its consumer, for a consumer or a user: that is the configuration's alone,
+    /// and what a client of the store had before is good for nothing.
     pub(super) fn is_of_file(&self, id: &str, held: &Held) -> bool {
         let (known, directory) = (&self.known_clients.value, &self.known_clients.directory);
-        known.has(id) || directory.find(id).is_some() || directory.find(&held.credential.consumer).is_some()
+        known.has(id) || directory.find(id).is_some() || directory.has_name(&held.credential.consumer)
     }
 
     /// The client that a login was for, if it is still there and the same.

@@ -179,8 +179,8 @@ impl Tokens {
         }
         if let Some(held) = self.accounts.key(&digest).filter(|held| held.is_good(now)) {
             // who reads the tokens elsewhere could not tell the two apart
-            if self.keys.directory.find(&held.credential.consumer).is_some() {
-                return Err(Refused::client("a consumer of the configuration has the name of the key's consumer"));
+            if self.keys.directory.has_name(&held.credential.consumer) {
+                return Err(Refused::client("the configuration has the name of the key's consumer"));
             }
             if purpose == Purpose::Tokens {
                 held.note_use(now);

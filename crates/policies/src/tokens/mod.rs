@@ -599,11 +599,17 @@ impl Tokens {
         }
     }
 
-    /// Whether the holder of a login is no consumer, and a consumer has come to have its name.
+    /// Whether the name of a login's holder has come to be another's: of a consumer, or of a user of the configuration where the holder is a
+    /// consumer of the store.
     fn has_lost_name(&self, held: &Identity) -> bool {
-        let is_consumers = || self.keys.directory.find(&held.subject).is_some();
-        held.consumer.is_none()
-            && (is_consumers() || self.accounts.has_consumer(&held.subject) && !self.accounts.is_of_store(held))
+        let (directory, name) = (&self.keys.directory, &*held.subject);
+        if held.consumer.is_some() {
+            false
+        } else if self.accounts.is_of_store(held) {
+            directory.has_name(name)
+        } else {
+            directory.find(name).is_some() || self.accounts.has_consumer(name)
+        }
     }
 
     /// What is left of the scopes of a login, where some have been taken away since from whoever may have them.

@@ -1,5 +1,7 @@
 //! Names that two have, in the configuration and in the store, and what is asked for twice.
 
+use daemun_config::model::PasswordHash;
+
 use super::*;
 
 const WEB: &str = "grant_type=client_credentials&client_id=billing-web&client_secret=dms_secret";
@@ -49,7 +51,7 @@ fn who_is_called_like_a_consumer_of_the_configuration_is_given_nothing_in_its_na
     {
         assert_eq!(ask(&chain, fields, body, 0), (status, json!(error)), "{fields} {body}");
     }
-    let why = "a consumer of the configuration has the name of the key's consumer";
+    let why = "the configuration has the name of the key's consumer";
     assert_eq!(refusal(&chain, HELD, "").2, why);
     for (told, kind) in all {
         assert!(!is_active(&bench, told, kind), "{kind}");
@@ -64,6 +66,32 @@ fn who_is_called_like_a_consumer_of_the_configuration_is_given_nothing_in_its_na
     assert!(opens(&bench, text_of(&of_key, "access_token")));
     let chain = bench.build("tokens: shop").unwrap();
     for (fields, body) in [(HELD, ""), ("", WEB), ("", &refresh)] {
+        token(&chain, fields, body);
+    }
+}
+
+#[test]
+fn who_is_called_like_a_user_of_the_configuration_is_given_nothing_in_its_name() {
+    let (bench, _accounts) = with_payments();
+    let chain = bench.build("tokens: shop").unwrap();
+    let refresh_text =
+        |told: &Value| format!("grant_type=refresh_token&refresh_token={}", text_of(told, "refresh_token"));
+    let (first, second) = (token(&chain, HELD, ""), token(&chain, HELD, ""));
+    let hash = PasswordHash::make(b"a password", &[7; 16]).unwrap().text();
+    let user = |name: &str| format!("- {{ name: {name}, password: \"{hash}\" }}");
+    let bench = bench.with_users(vec![consumer("b", &[], &["other-key-00000001"])], &user("payments"));
+    let chain = bench.build("tokens: shop").unwrap();
+    let refresh = refresh_text(&first);
+    for (fields, body, status, error) in
+        [(HELD, "", 401, "invalid_client"), ("", WEB, 401, "invalid_client"), ("", &refresh, 400, "invalid_grant")]
+    {
+        assert_eq!(ask(&chain, fields, body, 0), (status, json!(error)), "{fields} {body}");
+    }
+    assert!(!is_active(&bench, &first, "refresh_token"));
+    let bench = bench.with_users(vec![consumer("b", &[], &["other-key-00000001"])], &user("somebody"));
+    let chain = bench.build("tokens: shop").unwrap();
+    let refresh = refresh_text(&second);
+    for (fields, body) in [(HELD, ""), ("", WEB), ("", &*refresh)] {
         token(&chain, fields, body);
     }
 }
