@@ -63,9 +63,16 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Line>> {
         }
         until(moment(time))?;
         let during = latencies(bench, listen, &plain, MEASURED)?;
+        // how long it takes is the machine's; that most of it fell into what was measured is looked at, and that all of them go
         let left = known()?;
-        if left != expected - tokens as u64 {
-            bail!("of {expected} tokens {left} are left: not all were forgotten while it was measured");
+        if left > expected - tokens as u64 * 9 / 10 {
+            bail!("of {expected} tokens {left} are left: too few were forgotten while it was measured");
+        }
+        while known()? > expected - tokens as u64 {
+            if now()? > moment(time) + APART - SPAN / 5 - span {
+                bail!("of {expected} tokens {} are left: not all that ended are forgotten", known()?);
+            }
+            shell::pause(Duration::from_millis(50));
         }
         eprintln!("   median {:.0} and {:.0} µs, p99 {:.0} and {:.0} µs", before.0, during.0, before.1, during.1);
         halves.push(during.0 / before.0);
