@@ -1,10 +1,10 @@
-//! Who the bearers of tokens are that were looked at before, so that a token is verified once. Bounded, shared by all threads, read without
-//! a lock. A token is found by comparing all of it; knows not how tokens are verified.
+//! Who the bearers of tokens are that were looked at before, so that a token that comes often is not verified often. Bounded, shared by all
+//! threads, read without a lock. A token is found by comparing all of it; knows not how tokens are verified.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use daemun_pipeline::Identity;
@@ -13,8 +13,8 @@ use crate::claims::Span;
 
 /// Places that a token may stand in.
 const WAYS: usize = 4;
-/// Of so many that ask for the place of another one takes it, whichever it is.
-const TURNS: u64 = 8;
+/// Of so many that ask for the place of another one may take it, whichever it is.
+const TURNS: u32 = 8;
 /// Bytes at a token's end that its place is found by: of a signature, which is as good as random and cannot be chosen.
 const TAIL: usize = 32;
 
@@ -35,7 +35,9 @@ struct Place {
     /// When it ends.
     until: AtomicU64,
     /// The last one that would have taken the place and was not let, and in the lowest bits how many were not since one was.
-    asked: AtomicU64,
+    asked: AtomicU32,
+    /// Whether the token was found since somebody wanted its place.
+    used: AtomicBool,
     entry: ArcSwapOption<Entry>,
 }
 
@@ -77,6 +79,10 @@ impl TokenCache {
                 && entry.span.holds(now)
                 && is_known(entry.key)
             {
+                // written once, so that the line stays with all threads
+                if !place.used.load(Ordering::Relaxed) {
+                    place.used.store(true, Ordering::Relaxed);
+                }
                 return Some(Arc::clone(&entry.identity));
             }
         }
@@ -84,7 +90,7 @@ impl TokenCache {
     }
 
     /// Keeps the bearer of a token as [`TokenCache::keep`] does, but in the place of one that has not ended only where it comes again, or
-    /// as one of eight: many that come once drive out fewer of those that are used, and cost less.
+    /// as one of eight, and then of one that nobody used lately: many that come once do not drive out those that are used, and cost less.
     pub(crate) fn offer(
         &self,
         token: impl Into<Arc<[u8]>> + AsRef<[u8]>,
@@ -97,9 +103,9 @@ impl TokenCache {
         let Some(set) = self.set(tag) else { return };
         let place = match set.iter().find(|place| place.is_free(tag, now)) {
             Some(free) => free,
-            None => match place_of(set, tag) {
-                Some(place) if place.yields(tag) => place,
-                Some(_) | None => return,
+            None => match place_of(set, tag).filter(|place| place.lets(tag)).and_then(|_| unused(set)) {
+                Some(place) => place,
+                None => return,
             },
         };
         place.take(tag, Entry { token: token.into(), span, key, identity: Arc::clone(identity) });
@@ -147,21 +153,27 @@ impl Place {
         of == 0 || of == tag || self.until.load(Ordering::Relaxed) <= now
     }
 
-    /// Whether a token has the place of another, since it asked before, or nobody that did has got it for long.
-    fn yields(&self, tag: u64) -> bool {
-        let asked = self.asked.load(Ordering::Relaxed);
-        let (is_same, turn) = (asked / TURNS == tag / TURNS, asked % TURNS + 1);
-        let yields = is_same || turn == TURNS;
-        self.asked.store(if yields { 0 } else { tag / TURNS * TURNS + turn }, Ordering::Relaxed);
-        yields
+    /// Whether a token may have the place of another, since it asked here before, or nobody that did was let for long.
+    fn lets(&self, tag: u64) -> bool {
+        let (asked, tag) = (self.asked.load(Ordering::Relaxed), tag as u32 / TURNS);
+        let turn = asked % TURNS + 1;
+        let lets = turn > 1 && asked / TURNS == tag || turn == TURNS;
+        self.asked.store(if lets { 0 } else { tag * TURNS + turn }, Ordering::Relaxed);
+        lets
     }
 
     fn take(&self, tag: u64, entry: Entry) {
         let until = entry.span.until;
         self.entry.store(Some(Arc::new(entry)));
         self.until.store(until, Ordering::Relaxed);
+        self.used.store(false, Ordering::Relaxed);
         self.tag.store(tag, Ordering::Relaxed);
     }
+}
+
+/// A place whose token was not used since somebody wanted one here; those in front of it have to be used again to stay again.
+fn unused(set: &[Place; WAYS]) -> Option<&Place> {
+    set.iter().find(|place| !place.used.swap(false, Ordering::Relaxed))
 }
 
 /// The place of another that a token would take, by bits of the hash that its set does not depend on.
@@ -238,44 +250,68 @@ mod tests {
         assert!(none.find(b"a", 0, |_| true).is_none());
     }
 
+    /// A full memory of four, and whether one of them is found, and what becomes of one that is offered.
+    fn full() -> (TokenCache, impl Fn(&TokenCache, usize) -> bool, impl Fn(&TokenCache, usize)) {
+        let cache = TokenCache::new(4);
+        (0..4).for_each(|n| cache.keep(token(n).as_bytes(), Span { from: 0, until: 10 }, 1, &identity("a"), 0));
+        let has = |cache: &TokenCache, n: usize| cache.find(token(n).as_bytes(), 0, |_| true).is_some();
+        let offer = |cache: &TokenCache, n: usize| cache.offer(token(n).as_bytes(), ALWAYS, 1, &identity("a"), 0);
+        (cache, has, offer)
+    }
+
     #[test]
     fn what_is_offered_takes_the_place_of_another_where_it_comes_again() {
-        let cache = TokenCache::new(4);
-        let offer = |n: usize, now: u64| {
-            let span = Span { from: 0, until: if n < 4 { 10 } else { u64::MAX } };
-            cache.offer(token(n).as_bytes(), span, 1, &identity("a"), now);
-        };
-        let has = |n: usize, now: u64| cache.find(token(n).as_bytes(), now, |_| true).is_some();
-        (0..4).for_each(|n| offer(n, 0));
-        assert!((0..4).all(|n| has(n, 0)), "there is room");
-        offer(4, 0);
-        assert!(!has(4, 0) && (0..4).all(|n| has(n, 0)), "it came once");
-        offer(4, 0);
-        assert!(has(4, 0) && (0..4).filter(|n| has(*n, 0)).count() == 3);
-        offer(5, 10);
-        assert!(has(5, 10), "others have ended");
+        let (cache, has, offer) = full();
+        offer(&cache, 4);
+        assert!(!has(&cache, 4), "it came once");
+        offer(&cache, 4);
+        assert!(has(&cache, 4) && (0..4).filter(|n| has(&cache, *n)).count() == 3);
+        cache.offer(token(5).as_bytes(), ALWAYS, 1, &identity("a"), 10);
+        assert!(has(&cache, 5), "others have ended");
         TokenCache::new(0).offer(b"a".as_slice(), ALWAYS, 1, &identity("a"), 0);
     }
 
     #[test]
-    fn of_many_that_come_in_turns_some_get_a_place() {
-        let cache = TokenCache::new(4);
-        (0..4).for_each(|n| cache.keep(token(n).as_bytes(), ALWAYS, 1, &identity("a"), 0));
+    fn many_that_come_once_drive_out_only_what_is_not_used() {
+        let (cache, has, offer) = full();
         let mut kept = 0;
-        for _ in 0..8 {
+        for n in 4..8_004 {
+            assert!(has(&cache, 1) && has(&cache, 2), "used between any two others: {n}");
+            offer(&cache, n);
+            kept += usize::from(has(&cache, n));
+        }
+        assert!(!has(&cache, 0) && !has(&cache, 3));
+        assert!((100..=8_000 / TURNS as usize).contains(&kept), "one of eight for each place: {kept}");
+    }
+
+    #[test]
+    fn of_many_that_come_in_turns_some_get_a_place() {
+        let (cache, has, offer) = full();
+        let mut found = 0;
+        for _ in 0..100 {
             for n in 4..12 {
-                cache.offer(token(n).as_bytes(), ALWAYS, 1, &identity("a"), 0);
-                kept += usize::from(cache.find(token(n).as_bytes(), 0, |_| true).is_some());
+                if has(&cache, n) {
+                    found += 1;
+                } else {
+                    offer(&cache, n);
+                }
             }
         }
-        assert!((64 / 16..=64).contains(&kept), "{kept}");
-        let once = TokenCache::new(4);
-        (0..4).for_each(|n| once.keep(token(n).as_bytes(), ALWAYS, 1, &identity("a"), 0));
-        let takes_a_place = |n: &usize| {
-            once.offer(token(*n).as_bytes(), ALWAYS, 1, &identity("a"), 0);
-            once.find(token(*n).as_bytes(), 0, |_| true).is_some()
+        assert!(found > 100, "{found} of 800, where four places would do for 400");
+    }
+
+    #[test]
+    fn what_was_used_stays_once() {
+        let (cache, has, offer) = full();
+        assert!((0..4).all(|n| has(&cache, n)));
+        (0..2).for_each(|_| offer(&cache, 4));
+        let held = |n: &usize| {
+            let tag = cache.tag(token(*n).as_bytes());
+            cache.set(tag).is_some_and(|set| set.iter().any(|place| place.tag.load(Ordering::Relaxed) == tag))
         };
-        assert!((4..804).filter(takes_a_place).count() <= 800 / TURNS as usize, "one of eight for each place");
+        assert!((0..4).all(|n| held(&n)) && !held(&4), "all were used");
+        (0..2).for_each(|_| offer(&cache, 4));
+        assert!(held(&4), "and nobody since");
     }
 
     #[test]

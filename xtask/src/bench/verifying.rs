@@ -14,8 +14,10 @@ use super::signer::{ACCEPTED, Signer};
 
 /// Tokens of a round, none of which was seen before.
 const EACH: usize = 2_000;
+/// What the policy remembers, which is what it remembers where nothing is said.
+const REMEMBERED: usize = 4_096;
 /// Others that the policy has seen, twice as many as it remembers: a gateway's memory of them is full but for its first minutes.
-const OTHERS: usize = 8_192;
+const OTHERS: usize = 2 * REMEMBERED;
 
 /// When they are looked at: nanoseconds since the Unix epoch, between when they were issued and when they end.
 const NOW: u64 = 1_800_000_000_000_000_000;
@@ -86,7 +88,7 @@ fn looked_at(policy: &dyn Policy, exchange: &mut Exchange) -> Result<()> {
 fn policy(key: &str) -> Result<Box<dyn Policy>> {
     let file = std::env::temp_dir().join(format!("daemun-bench-{}.key", std::process::id()));
     std::fs::write(&file, key)?;
-    let settings = format!("{{ {ACCEPTED}, keys: {{ file: {} }} }}", file.display());
+    let settings = format!("{{ {ACCEPTED}, cache: {REMEMBERED}, keys: {{ file: {} }} }}", file.display());
     let built = built("jwt", &settings);
     std::fs::remove_file(&file)?;
     built

@@ -62,7 +62,7 @@ settings! {
         pub groups: Option<ClaimPath>,
         /// Claim that lists what the token may be used for; of several, the first that is there.
         pub scopes: OneOrMany<ClaimPath> = "[scope, scp]",
-        /// Tokens that are remembered once they are verified; when there are so many that have not ended, another one is once it comes again. 0 for none.
+        /// Tokens that are remembered once they are verified; when there are so many that have not ended, another one is once it comes again, or as one of eight, and takes the place of one that nobody used lately. 0 for none.
         pub cache: Bounded<0, 1_000_000> = "4096",
     }
     check check;
