@@ -34,12 +34,13 @@ use crate::mark::Mark;
 use crate::once::Once;
 use crate::seal::Seal;
 use crate::store::{Store, StoreError};
+use crate::table::ByDigest;
 use crate::text::{Digest, NoRandomness, Prefix, digest};
 use crate::uses::AllUses;
 
 use around::Surroundings;
-use by_digest::{ByDigest, Given};
-pub use by_digest::{HeldKey, HeldKeys};
+pub use by_digest::HeldKey;
+use by_digest::{KeySlot, TokenSlot};
 pub use checks::Checks;
 pub use code::{Bound, Code};
 pub use plans::MOST_PLANS;
@@ -161,13 +162,14 @@ const USED: &str = "used";
 
 /// All accounts.
 pub struct Accounts {
-    tokens: ByDigest<Given>,
-    keys: ByDigest<HeldKey>,
+    tokens: ByDigest<TokenSlot>,
+    keys: ByDigest<KeySlot>,
     /// Credentials of the store, by id.
     credentials: papaya::HashMap<String, Arc<Held>>,
     consumers: papaya::HashMap<String, Consumer>,
-    /// Whether there was ever one.
+    /// Whether the store ever had one.
     any_consumer: AtomicBool,
+    /// Whether the store ever had a key.
     any_key: AtomicBool,
     /// Logins that have not ended, by id.
     grants: papaya::HashMap<i64, Weak<Grant>>,
@@ -232,8 +234,8 @@ impl Accounts {
     #[must_use]
     pub fn in_memory() -> Accounts {
         Accounts {
-            tokens: papaya::HashMap::default(),
-            keys: papaya::HashMap::default(),
+            tokens: ByDigest::default(),
+            keys: ByDigest::default(),
             credentials: papaya::HashMap::default(),
             consumers: papaya::HashMap::default(),
             any_consumer: AtomicBool::new(false),
@@ -321,10 +323,8 @@ impl Accounts {
     /// Why it is no good.
     #[inline]
     pub fn check_holder(&self, text: &[u8], service: &str, now: u64) -> Result<(Holder, bool), Refusal> {
-        let tokens = self.tokens.pin();
-        let given = tokens.get(&digest(text)).ok_or(Refusal::Unknown)?;
-        given.foresee();
-        let Given { token, grant, .. } = given;
+        let (given, _) = self.tokens.find(&digest(text), TokenSlot::given).ok_or(Refusal::Unknown)?;
+        let (token, grant) = given.parts().ok_or(Refusal::Unknown)?;
         self.judge_of(token, grant, Kind::Access, service, now)?;
         Ok((token.holder_of(grant), grant.of_user))
     }
@@ -355,7 +355,7 @@ impl Accounts {
     }
 
     fn token(&self, digest: &Digest) -> Option<Arc<Token>> {
-        self.tokens.pin().get(digest).map(|given| Arc::clone(&given.token))
+        self.tokens.get(digest)
     }
 
     /// Whether a token is good.
@@ -398,10 +398,10 @@ impl Accounts {
         }
     }
 
-    /// The credential of the store that this key is, good or not. Costs nothing where the store has none.
+    /// The credential of the store that this key is, good or not. One load where there never was one.
     #[must_use]
     pub fn key(&self, digest: &Digest) -> Option<Arc<Held>> {
-        self.keys().find(digest).map(|key| Arc::clone(key.held()))
+        if self.any_key.load(Ordering::Acquire) { self.keys.get(digest) } else { None }
     }
 
     /// The credential of the store with this client id, good or not.
@@ -599,9 +599,8 @@ impl Accounts {
     /// Puts a token that its subject has room for into force.
     fn put(&self, digest: Digest, token: Token) {
         token.grant.live.fetch_add(1, Ordering::AcqRel);
-        let tokens = self.tokens.pin();
         self.expiry.note(token.expires, digest);
-        match tokens.insert(digest, Given::new(token)) {
+        match self.tokens.insert(&digest, Arc::new(token)) {
             None => {
                 self.count.fetch_add(1, Ordering::Relaxed);
             }
@@ -676,10 +675,11 @@ impl Accounts {
     /// Forgets so many tokens at most that have ended; called now and then. Says whether there may be more.
     pub fn forget(&self, now: u64, most: usize) -> bool {
         let ended = self.expiry.take(now, most);
-        let (tokens, grants) = (self.tokens.pin(), self.grants.pin());
+        let grants = self.grants.pin();
         let more = ended.len() == most;
         for digest in ended {
-            let Some(Given { grant, .. }) = tokens.remove(&digest) else { continue };
+            let Some(token) = self.tokens.remove(&digest) else { continue };
+            let grant = &token.grant;
             self.count.fetch_sub(1, Ordering::Relaxed);
             grant.subject.give(1);
             if grant.live.fetch_sub(1, Ordering::AcqRel) == 1 {

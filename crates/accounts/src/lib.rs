@@ -17,8 +17,9 @@ pub mod change;
 mod journal;
 pub mod seal;
 pub mod store;
+mod table;
 
-pub use accounts::{Accounts, Bound, Checks, Code, HeldKey, HeldKeys, MOST_PLANS, Refusal, Revoked, Trouble, Whose};
+pub use accounts::{Accounts, Bound, Checks, Code, HeldKey, MOST_PLANS, Refusal, Revoked, Trouble, Whose};
 pub use change::{Change, SigningKeyRow};
 pub use consumer::{Consumer, Credential, CredentialKind};
 pub use grant::{Asked, Grant, Holder, Issued, Kind, Mint, Text, Token, Wanted};

@@ -20,7 +20,7 @@ pub use handover::{
 };
 pub use limits::{allow_huge_pages, raise_nofile, write_no_core};
 pub use listen::{BACKLOG, bind_tcp, bind_unix, bind_workers};
-pub use prefetch::prefetch;
+pub use prefetch::{prefetch, prefetch_first};
 
 #[cfg(any(test, feature = "count-allocations"))]
 pub use counting::CountingAllocator;

@@ -113,8 +113,8 @@ impl Accounts {
     }
 
     fn absorb_token(&self, row: &TokenRow, now: u64) {
-        if let Some(known) = self.tokens.pin().get(&row.digest) {
-            known.token.spent.fetch_or(row.spent, Ordering::AcqRel);
+        if let Some(known) = self.tokens.get(&row.digest) {
+            known.spent.fetch_or(row.spent, Ordering::AcqRel);
             return;
         }
         let Some(grant) = self.grants.pin().get(&row.grant).and_then(Weak::upgrade) else { return };

@@ -1,87 +1,132 @@
-//! Where a call finds what it shows, by its digest. With very many callers each look into memory takes longer than all else that is done here:
-//! one look finds an entry, and the next one all that the entry names, at once.
+//! Where a call finds what it shows, by its digest: one look finds the place, and the next one all that the place names, at once.
 
-use std::cell::OnceCell;
-use std::hash::{BuildHasherDefault, Hasher};
-use std::hint::black_box;
+use std::mem::offset_of;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::{ArcSwapOption, Guard};
 use daemun_pipeline::Identity;
-use papaya::LocalGuard;
+use daemun_sys::{prefetch, prefetch_first};
 
 use super::Accounts;
 use crate::consumer::{Held, USE};
 use crate::grant::{Grant, Kind, Token};
+use crate::table::{Slot, Spot};
 use crate::text::Digest;
 
-/// A digest is as good as random, so that its first bytes are its hash.
-#[derive(Default)]
-pub(super) struct First(u64);
-
-impl Hasher for First {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = bytes.first_chunk::<8>().map_or(0, |first| u64::from_le_bytes(*first));
-    }
-
-    // the length, which is always the same
-    fn write_usize(&mut self, _: usize) {}
+/// Has memory asked for what each call looks at of whoever calls.
+#[inline]
+fn ask_for(identity: &Identity) {
+    prefetch_first(identity, offset_of!(Identity, roles));
 }
 
-type Build = BuildHasherDefault<First>;
+/// A token, with what it names: a call does not have to wait for the one to find the other in memory.
+#[derive(Debug, Default)]
+pub(super) struct TokenSlot {
+    token: ArcSwapOption<Token>,
+    grant: ArcSwapOption<Grant>,
+    /// Who held an access token when it was given out, for memory to be asked for it before the login says who holds it now.
+    holder: ArcSwapOption<Identity>,
+}
 
-pub(super) type ByDigest<T> = papaya::HashMap<Digest, T, Build>;
-
-/// A token and its login, so that a call does not have to wait for the one to find the other in memory.
-#[derive(Debug)]
+/// A token of a call, and its login.
 pub(super) struct Given {
-    pub(super) token: Arc<Token>,
-    pub(super) grant: Arc<Grant>,
-    /// Who held an access token when it was given out, for memory to be asked for before the login says who holds it now.
-    holder: Option<Arc<Identity>>,
-    /// With the digest as long as a line of the processor's caches, so that one look takes in all of it.
-    _line: u64,
+    token: Guard<Option<Arc<Token>>>,
+    grant: Guard<Option<Arc<Grant>>>,
+}
+
+impl TokenSlot {
+    /// Has memory asked for all of it.
+    #[inline]
+    pub(super) fn given(&self) -> Option<Given> {
+        let token = self.token.load();
+        prefetch(&**token.as_ref()?);
+        let grant = self.grant.load();
+        prefetch(&**grant.as_ref()?);
+        if let Some(holder) = &*self.holder.load() {
+            ask_for(holder);
+        }
+        Some(Given { token, grant })
+    }
 }
 
 impl Given {
-    pub(super) fn new(token: Token) -> Given {
-        let grant = Arc::clone(&token.grant);
+    #[inline]
+    pub(super) fn parts(&self) -> Option<(&Token, &Grant)> {
+        Some((self.token.as_deref()?, self.grant.as_deref()?))
+    }
+}
+
+impl Slot for TokenSlot {
+    type Of = Arc<Token>;
+
+    fn fill(&self, token: Arc<Token>) {
         let is_whole = token.kind == Kind::Access && token.narrow.is_none();
-        Given { holder: is_whole.then(|| grant.identity()), token: Arc::new(token), grant, _line: 0 }
+        self.holder.store(is_whole.then(|| token.grant.identity()));
+        self.grant.store(Some(Arc::clone(&token.grant)));
+        self.token.store(Some(token));
     }
 
-    /// Has memory asked for the holder now, beside token and login.
-    #[inline]
-    pub(super) fn foresee(&self) {
-        if let Some(holder) = &self.holder {
-            // in front of what each call looks at, and behind it
-            black_box((holder.subject.len(), holder.roles.len()));
-        }
+    fn of(&self) -> Option<Arc<Token>> {
+        self.token.load_full()
+    }
+
+    fn clear(&self) {
+        self.token.store(None);
+        self.grant.store(None);
+        self.holder.store(None);
     }
 }
 
 /// A key of the store.
-#[derive(Debug)]
-pub struct HeldKey {
-    /// Who calls with it.
-    pub identity: Arc<Identity>,
-    held: Arc<Held>,
-    until: u64,
-    /// When it was last used, as far as is known here, so that within the same minute nothing else need be looked at.
+#[derive(Debug, Default)]
+pub(super) struct KeySlot {
+    identity: ArcSwapOption<Identity>,
+    held: ArcSwapOption<Held>,
+    until: AtomicU64,
+    /// When it was last used, so that within the same minute nothing else need be looked at.
     noted: AtomicU64,
 }
 
-impl HeldKey {
-    pub(super) fn new(held: Arc<Held>) -> HeldKey {
-        HeldKey { identity: Arc::clone(&held.identity), until: held.until, held, noted: AtomicU64::new(0) }
+impl Slot for KeySlot {
+    type Of = Arc<Held>;
+
+    fn fill(&self, held: Arc<Held>) {
+        self.until.store(held.until, Ordering::Relaxed);
+        self.noted.store(held.used.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.identity.store(Some(Arc::clone(&held.identity)));
+        self.held.store(Some(held));
     }
 
-    pub(super) fn held(&self) -> &Arc<Held> {
-        &self.held
+    fn of(&self) -> Option<Arc<Held>> {
+        self.held.load_full()
+    }
+
+    fn clear(&self) {
+        self.held.store(None);
+        self.identity.store(None);
+    }
+}
+
+/// A key of the store that a call shows. It stays as it was found.
+pub struct HeldKey {
+    identity: Guard<Option<Arc<Identity>>>,
+    until: u64,
+    spot: Spot<KeySlot>,
+}
+
+impl std::fmt::Debug for HeldKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HeldKey").field("identity", &*self.identity).finish_non_exhaustive()
+    }
+}
+
+impl HeldKey {
+    /// Who calls with it; always there.
+    #[must_use]
+    #[inline]
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        self.identity.as_ref()
     }
 
     /// Whether it is good at a moment, milliseconds since the Unix epoch.
@@ -94,43 +139,31 @@ impl HeldKey {
     /// Notes that it was used.
     #[inline]
     pub fn note_use(&self, now: u64) {
-        if now.saturating_sub(self.noted.load(Ordering::Relaxed)) >= USE {
-            self.held.note_use(now);
-            self.noted.store(self.held.used.load(Ordering::Relaxed), Ordering::Relaxed);
+        let Some(slot) = self.spot.slot() else { return };
+        if now.saturating_sub(slot.noted.load(Ordering::Relaxed)) >= USE {
+            slot.noted.store(now, Ordering::Relaxed);
+            if let Some(held) = &*slot.held.load() {
+                // not read before, since nobody has to wait for what is only written
+                held.used.store(now, Ordering::Relaxed);
+            }
         }
-    }
-}
-
-/// Keys of the store, for one call: what is found stays as it was until that ends.
-pub struct HeldKeys<'a> {
-    accounts: &'a Accounts,
-    pinned: OnceCell<papaya::HashMapRef<'a, Digest, HeldKey, Build, LocalGuard<'a>>>,
-}
-
-impl std::fmt::Debug for HeldKeys<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HeldKeys").finish_non_exhaustive()
     }
 }
 
 impl Accounts {
-    /// Keys of the store, to be looked for.
+    /// A key of the store, good or not. No lock, no allocation; one load where there never was one.
     #[must_use]
     #[inline]
-    pub fn keys(&self) -> HeldKeys<'_> {
-        HeldKeys { accounts: self, pinned: OnceCell::new() }
-    }
-}
-
-impl HeldKeys<'_> {
-    /// One, good or not. No lock, no allocation; one load where the store never had one.
-    #[must_use]
-    #[inline]
-    pub fn find(&self, digest: &Digest) -> Option<&HeldKey> {
-        let accounts = self.accounts;
-        if !accounts.any_key.load(Ordering::Acquire) {
+    pub fn held_key(&self, digest: &Digest) -> Option<HeldKey> {
+        if !self.any_key.load(Ordering::Acquire) {
             return None;
         }
-        self.pinned.get_or_init(|| accounts.keys.pin()).get(digest)
+        let look = |slot: &KeySlot| {
+            let identity = slot.identity.load();
+            ask_for(identity.as_ref()?);
+            Some((identity, slot.until.load(Ordering::Relaxed)))
+        };
+        let ((identity, until), spot) = self.keys.find(digest, look)?;
+        Some(HeldKey { identity, until, spot })
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use daemun_pipeline::Identity;
 
-use super::{Accounts, HeldKey, Trouble, USED};
+use super::{Accounts, Trouble, USED};
 use crate::change::Change;
 use crate::consumer::{Consumer, Credential, CredentialKind, Held};
 use crate::grant::Grant;
@@ -218,7 +218,7 @@ impl Accounts {
             credential,
         });
         if held.credential.kind == CredentialKind::Key {
-            self.keys.pin().insert(held.credential.digest, HeldKey::new(Arc::clone(&held)));
+            self.keys.insert(&held.credential.digest, Arc::clone(&held));
             self.any_key.store(true, Ordering::Release);
         }
         self.credentials.pin().insert(held.credential.id.clone(), held);
@@ -231,7 +231,7 @@ impl Accounts {
 
     pub(super) fn drop_credential(&self, credential: &Credential) {
         if credential.kind == CredentialKind::Key {
-            self.keys.pin().remove(&credential.digest);
+            self.keys.remove(&credential.digest);
         }
         self.credentials.pin().remove(&credential.id);
     }

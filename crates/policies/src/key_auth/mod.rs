@@ -7,7 +7,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use daemun_accounts::{Accounts, HeldKey, HeldKeys, text};
+use daemun_accounts::{Accounts, HeldKey, text};
 use daemun_config::diagnostic;
 use daemun_config::model::CredentialName;
 use daemun_pipeline::{
@@ -122,8 +122,7 @@ struct KeyAuth {
 
 impl Policy for KeyAuth {
     fn on_request<'a>(&'a self, exchange: &'a mut Exchange) -> Flow<'a> {
-        let keys = self.accounts.keys();
-        Flow::Now(match self.identify(exchange, &keys) {
+        Flow::Now(match self.identify(exchange) {
             Ok((source, found)) => match self.note(source, &found, exchange) {
                 Ok(()) => {
                     self.note_use(&found, exchange.wall / 1_000_000);
@@ -154,11 +153,10 @@ impl Policy for KeyAuth {
     }
 
     fn explain(&self, exchange: &mut Exchange) -> Explanation {
-        let keys = self.accounts.keys();
-        let noted = self.identify(exchange, &keys).and_then(|(source, found)| {
+        let noted = self.identify(exchange).and_then(|(source, found)| {
             let name = match &found {
                 Found::Declared(caller, _) => self.known.directory.get(caller.consumer).map(|known| known.name.clone()),
-                Found::Held(held) => Some(held.identity.subject.to_string()),
+                Found::Held(held) => held.identity().map(|identity| identity.subject.to_string()),
             };
             self.note(source, &found, exchange).map(|()| name.unwrap_or_default())
         });
@@ -181,7 +179,7 @@ enum Found<'a> {
     /// A consumer of the configuration.
     Declared(&'a Caller, Place),
     /// One of the store.
-    Held(&'a HeldKey),
+    Held(HeldKey),
 }
 
 /// Why a request was not let in; the caller is never told.
@@ -210,9 +208,9 @@ impl Refused {
 }
 
 impl KeyAuth {
-    fn identify<'k>(&'k self, exchange: &Exchange, keys: &'k HeldKeys<'_>) -> Result<(Source, Found<'k>), Refused> {
+    fn identify(&self, exchange: &Exchange) -> Result<(Source, Found<'_>), Refused> {
         let now = exchange.wall / 1_000_000;
-        let found = self.sources.find(&exchange.request, |source, key| (source, self.look_up(key, keys, now)));
+        let found = self.sources.find(&exchange.request, |source, key| (source, self.look_up(key, now)));
         let (source, found) = found.map_err(Refused::Absent)?;
         match found? {
             Found::Declared(caller, _) if !caller::agrees(exchange, caller.consumer) => Err(Refused::Another),
@@ -222,13 +220,13 @@ impl KeyAuth {
 
     /// Costs one SHA-256, whether the key is known or not.
     #[inline]
-    fn look_up<'k>(&'k self, key: &[u8], keys: &'k HeldKeys<'_>, now: u64) -> Result<Found<'k>, Refused> {
+    fn look_up(&self, key: &[u8], now: u64) -> Result<Found<'_>, Refused> {
         let digest = text::digest(key);
         if let Some((caller, place)) = self.known.value.keys.find(&digest) {
             let is_void = self.known.value.keys.has_expired((caller, place), now) || self.accounts.is_void_key(&digest);
             return if is_void { Err(Refused::Void) } else { Ok(Found::Declared(caller, place)) };
         }
-        let held = keys.find(&digest).ok_or(Refused::Unknown)?;
+        let held = self.accounts.held_key(&digest).ok_or(Refused::Unknown)?;
         if held.is_good(now) { Ok(Found::Held(held)) } else { Err(Refused::Void) }
     }
 
@@ -246,7 +244,7 @@ impl KeyAuth {
                 caller::note(exchange, caller.consumer, name, roles);
             }
             Found::Held(held) => {
-                if !caller::note_identity(exchange, &held.identity) {
+                if !held.identity().is_some_and(|identity| caller::note_identity(exchange, identity)) {
                     return Err(Refused::Another);
                 }
             }

@@ -29,28 +29,27 @@ fn consumers_of_the_store_and_their_credentials_last_and_change_at_once() {
     wait(accounts.put_credential(credential(Some(NOW + 10), false), NOW)).unwrap();
     let taken = Credential { id: "key:2".to_owned(), ..credential(None, false) };
     assert_eq!(wait(accounts.put_credential(taken, NOW)), Err(Trouble::There));
-    let keys = accounts.keys();
-    let held = keys.find(&key).unwrap();
+    let found = || accounts.held_key(&key).unwrap();
+    let held = found();
     assert!(held.is_good(NOW + 9) && !held.is_good(NOW + 10));
     held.note_use(NOW);
-    assert_eq!(held.identity.roles, ["reader"]);
+    assert_eq!(held.identity().unwrap().roles, ["reader"]);
     let issued = wait(accounts.issue(None, of_key("partner", "key:1"), NOW)).unwrap();
     wait(accounts.put_consumer(consumer(&["writer"], false), NOW)).unwrap();
     assert_eq!(check(&accounts, &issued, NOW).unwrap().roles, ["writer"]);
-    assert_eq!(keys.find(&key).unwrap().identity.roles, ["writer"]);
-    assert_eq!(held.identity.roles, ["reader"], "what was found stays as it was");
+    assert_eq!(found().identity().unwrap().roles, ["writer"]);
+    assert_eq!(held.identity().unwrap().roles, ["reader"], "what was found stays as it was");
     let last_use = || accounts.key(&key).unwrap().last_use();
     assert_eq!(last_use(), Some(NOW));
     for (now, last) in [(NOW + 59_999, NOW), (NOW + 60_000, NOW + 60_000), (NOW + 60_001, NOW + 60_000)] {
-        keys.find(&key).unwrap().note_use(now);
+        found().note_use(now);
         assert_eq!(last_use(), Some(last));
     }
-    drop(keys);
     drop(accounts);
     let accounts = folder.open(NOW);
     assert_eq!(check(&accounts, &issued, NOW).unwrap().roles, ["writer"]);
     wait(accounts.put_consumer(consumer(&["writer"], true), NOW)).unwrap();
-    assert!(!accounts.keys().find(&key).unwrap().is_good(NOW));
+    assert!(!accounts.held_key(&key).unwrap().is_good(NOW));
     assert_eq!(check(&accounts, &issued, NOW), Err(Refusal::Revoked));
     wait(accounts.remove_consumer("partner", NOW)).unwrap();
     drop(accounts);
