@@ -444,7 +444,8 @@ pub(crate) enum Now {
 /// Costs nothing where there are no users.
 #[inline]
 pub(crate) fn has_name_of_user(directory: Option<&Directory>, accounts: &Accounts, identity: &Identity) -> bool {
-    let has_name = identity.consumer.is_none() && directory.is_some_and(|known| known.user(&identity.subject).is_some());
+    let has_name =
+        identity.consumer.is_none() && directory.is_some_and(|known| known.user(&identity.subject).is_some());
     has_name && (accounts.is_of_store(identity) || of_client(identity).is_some())
 }
 
