@@ -210,6 +210,8 @@ pub struct Accounts {
     count_from: i64,
     /// When it was last looked at uses of credentials.
     looked: AtomicU64,
+    /// How far behind what is written of that may be.
+    behind: AtomicU64,
     /// Whether a thread of its own forgets what has ended.
     forgets: AtomicBool,
     journal: OnceLock<Journal>,
@@ -266,6 +268,7 @@ impl Accounts {
             tag: tag(),
             count_from: tag() << TAG_BITS,
             looked: AtomicU64::new(0),
+            behind: AtomicU64::new(0),
             forgets: AtomicBool::new(false),
             journal: OnceLock::new(),
         }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwapOption, Guard};
+use daemun_sys::prefetch;
 
 use crate::text::Digest;
 
@@ -46,9 +47,11 @@ impl<S> Place<S> {
     }
 }
 
+type Places<S> = Box<[Place<S>]>;
+
 #[derive(Debug)]
 struct Shard<S> {
-    places: ArcSwapOption<Box<[Place<S>]>>,
+    places: ArcSwapOption<Places<S>>,
     /// Held by whoever changes it.
     filled: Mutex<Filled>,
 }
@@ -80,7 +83,7 @@ impl<S: Slot> Default for ByDigest<S> {
 
 /// A place that was found. What is changed in its slot may be lost where the shard is made anew.
 pub(crate) struct Spot<S> {
-    places: Guard<Option<Arc<Box<[Place<S>]>>>>,
+    places: Guard<Option<Arc<Places<S>>>>,
     at: usize,
 }
 
@@ -153,9 +156,9 @@ impl<S: Slot> ByDigest<S> {
 
 impl<S: Slot> Shard<S> {
     /// Makes it anew, with room, of what is not cleared.
-    fn renew(&self, filled: &mut Filled) -> Arc<Box<[Place<S>]>> {
+    fn renew(&self, filled: &mut Filled) -> Arc<Places<S>> {
         let room = (3 * (filled.live + 1)).next_power_of_two().max(LEAST);
-        let places: Box<[Place<S>]> = std::iter::repeat_with(Place::default).take(room).collect();
+        let places: Places<S> = std::iter::repeat_with(Place::default).take(room).collect();
         *filled = Filled::default();
         for place in self.places.load().as_ref().into_iter().flat_map(|old| old.iter()) {
             let Some(of) = place.slot.of() else { continue };
@@ -177,6 +180,8 @@ fn seek<S, R>(places: &[Place<S>], words: &[u64; 4], look: impl Fn(&S) -> Option
     // it ends at a place that has no digest, of which there are always some
     for _ in 0..places.len() {
         let place = places.get(at)?;
+        let next = (at + 1) & last;
+        places.get(next).into_iter().for_each(prefetch);
         match place.digest[0].load(Ordering::Acquire) {
             0 => return None,
             first if first == words[0] && place.is_of(words) => {
@@ -186,7 +191,7 @@ fn seek<S, R>(places: &[Place<S>], words: &[u64; 4], look: impl Fn(&S) -> Option
             }
             _ => {}
         }
-        at = (at + 1) & last;
+        at = next;
     }
     None
 }

@@ -34,12 +34,16 @@ impl Uses {
         self.used.fetch_max(at, Ordering::Relaxed);
         self.written.fetch_max(at, Ordering::Relaxed);
     }
+}
 
-    /// The last one, where it is not written yet; it is taken to be then.
-    fn unwritten(&self) -> Option<u64> {
-        let used = self.used.load(Ordering::Relaxed);
-        (self.written.swap(used, Ordering::Relaxed) != used).then_some(used)
-    }
+/// When something was last used, where what is written of it is so many milliseconds behind, and behind at all; it is taken to be written then.
+pub(crate) fn unwritten(used: &AtomicU64, written: &AtomicU64, behind: u64) -> Option<u64> {
+    let (at, known) = (used.load(Ordering::Relaxed), written.load(Ordering::Relaxed));
+    let is_behind = at != known && at.saturating_sub(known) >= behind;
+    is_behind.then(|| {
+        written.store(at, Ordering::Relaxed);
+        at
+    })
 }
 
 /// Those of all credentials of the configuration, by id.
@@ -61,9 +65,10 @@ impl AllUses {
         self.0.pin().get(id).and_then(|uses| uses.last())
     }
 
-    /// Uses that are not written yet, of so many credentials at most.
-    pub(crate) fn unwritten(&self, most: usize) -> Vec<(String, u64)> {
+    /// Uses of so many credentials at most whose last one that is written is so far [behind](unwritten).
+    pub(crate) fn unwritten(&self, most: usize, behind: u64) -> Vec<(String, u64)> {
         let all = self.0.pin();
-        all.iter().filter_map(|(id, uses)| Some((id.to_string(), uses.unwritten()?))).take(most).collect()
+        let unwritten = |uses: &Uses| unwritten(&uses.used, &uses.written, behind);
+        all.iter().filter_map(|(id, uses)| Some((id.to_string(), unwritten(uses)?))).take(most).collect()
     }
 }

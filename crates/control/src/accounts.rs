@@ -350,6 +350,9 @@ impl Asked<'_> {
                     self.accounts.credentials(name).iter().map(|held| credential(held)).collect();
                 if let Some(told) = told.as_object_mut() {
                     told.insert("credentials".to_owned(), credentials.into());
+                    if self.source.declares_user(name) {
+                        told.insert("advice".to_owned(), OF_USER.into());
+                    }
                 }
                 self.tell_use(name, &mut told).await?;
                 Ok(shown(&told))
@@ -453,10 +456,19 @@ impl Asked<'_> {
         let credentials =
             own.iter().map(|(of, terms)| self.own(of, terms)).chain(held.iter().map(|held| credential(held)));
         let credentials: Vec<Value> = credentials.collect();
-        json!({
+        let mut told = json!({
             "name": name, "declared": true, "disabled": self.accounts.consumer(name).is_some_and(|known| known.disabled),
             "plans": self.source.plans_of(name), "tokens": self.accounts.tokens_of(name), "credentials": credentials,
-        })
+        });
+        if let (Some(told), Some(first)) = (told.as_object_mut(), held.first()) {
+            let id = &first.credential.id;
+            let advice = format!(
+                "the store has credentials of the time before this consumer stood in the configuration, `{id}` first: they are good for \
+                 nothing; DELETE each at /consumers/NAME/credentials/ID"
+            );
+            told.insert("advice".to_owned(), advice.into());
+        }
+        told
     }
 
     /// What is told of a credential of the configuration: never the credential.
@@ -480,6 +492,9 @@ impl Asked<'_> {
             return Err(
                 (StatusCode::CONFLICT, "the consumer is the configuration's: its credentials stand there").into()
             );
+        }
+        if self.source.declares_user(consumer) {
+            return Err((StatusCode::CONFLICT, OF_USER).into());
         }
         let kind = match self.text("kind")?.unwrap_or("key") {
             "key" => CredentialKind::Key,
@@ -653,6 +668,10 @@ impl Asked<'_> {
         Ok(shown(&json!({ "revoked": true, "known": known })))
     }
 }
+
+/// What is told of a consumer that nobody can call as, and why it gets no credential.
+const OF_USER: &str = "a user of the configuration has this name: what the store has of it is good for nothing, and keeps the user from \
+                       logging in; DELETE it, and make it anew under another name";
 
 /// What is told of a credential that nobody here has seen.
 const UNSEEN: &str = "how good it is cannot be told by its digest: replace one that is short or that a person made up";

@@ -1,6 +1,6 @@
 //! What accounts know of credentials of the configuration: which there are, and when each was used.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -36,6 +36,25 @@ impl Accounts {
         }
         self.declared.store(Some(Arc::new(now)));
         self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Names of the configuration under which the store has something as well, which is good for nothing there: credentials, of the name of a
+    /// consumer (one that was disabled beside the configuration stands in the store without any), or a consumer, of that of a user. In
+    /// order. Looks at these names alone, and once through the credentials where the store has one of the consumers.
+    #[must_use]
+    pub fn names_taken<'a>(
+        &self,
+        consumers: impl IntoIterator<Item = &'a str>,
+        users: impl IntoIterator<Item = &'a str>,
+    ) -> Vec<&'a str> {
+        let is_here = |name: &&str| self.has_consumer(name);
+        let mut taken: BTreeSet<&str> = users.into_iter().filter(is_here).collect();
+        let known: HashSet<&str> = consumers.into_iter().filter(is_here).collect();
+        if !known.is_empty() {
+            let credentials = self.credentials.pin();
+            taken.extend(credentials.values().filter_map(|held| known.get(held.credential.consumer.as_str()).copied()));
+        }
+        taken.into_iter().collect()
     }
 
     /// Whether the configuration still has the key or password that a login of one of its consumers came from.

@@ -10,10 +10,14 @@ use super::{Accounts, Trouble, USED};
 use crate::change::Change;
 use crate::consumer::{Consumer, Credential, CredentialKind, Held};
 use crate::grant::Grant;
+use crate::uses;
 
-/// Time between two looks at when credentials were last used, milliseconds, and uses that are written at once.
+/// Time between two looks at when credentials were last used, milliseconds, and uses that are written at once: so few that whoever waits
+/// for the store meanwhile does not wait long.
 const LOOK: u64 = 60_000;
-const MOST_USES: usize = 50_000;
+const MOST_USES: usize = 10_000;
+/// How far behind what is written may be at most, milliseconds, where there are more than that.
+const MOST_BEHIND: u64 = 24 * 60 * 60 * 1_000;
 
 impl Accounts {
     /// What the store says of a consumer, where a credential of it there shows that it calls.
@@ -236,19 +240,26 @@ impl Accounts {
         self.credentials.pin().remove(&credential.id);
     }
 
-    /// Uses of credentials that are not written yet; looked for once a minute, since there may be very many credentials.
+    /// Uses of credentials that are not written yet; looked for once a minute, since there may be very many credentials. Where there are more
+    /// of them than are written at once, each is written less often, so that all are in turn.
     pub(super) fn uses(&self, now: u64) -> Vec<Change> {
         if now.saturating_sub(self.looked.load(Ordering::Relaxed)) < LOOK {
             return Vec::new();
         }
         self.looked.store(now, Ordering::Relaxed);
+        let behind = self.behind.load(Ordering::Relaxed);
         let credentials = self.credentials.pin();
         let unwritten = credentials.values().filter_map(|held| {
-            let used = held.used.load(Ordering::Relaxed);
-            (held.written.swap(used, Ordering::Relaxed) != used).then(|| (held.credential.id.clone(), used))
+            let used = uses::unwritten(&held.used, &held.written, behind)?;
+            Some((held.credential.id.clone(), used))
         });
         let held = unwritten.take(MOST_USES).map(|(id, at)| Change::Used { id, at });
-        let declared = self.uses.unwritten(MOST_USES).into_iter();
-        held.chain(declared.map(|(id, at)| Change::Void { name: format!("{USED}:{id}"), before: at })).collect()
+        let declared = self.uses.unwritten(MOST_USES, behind).into_iter();
+        let declared = declared.map(|(id, at)| Change::Void { name: format!("{USED}:{id}"), before: at });
+        let all: Vec<Change> = held.chain(declared).collect();
+        let more = all.len() >= MOST_USES;
+        let behind = if more { (2 * behind).clamp(LOOK, MOST_BEHIND) } else { behind / 2 };
+        self.behind.store(behind, Ordering::Relaxed);
+        all
     }
 }

@@ -333,8 +333,23 @@ async fn admin_shows_and_removes_what_the_store_has_of_a_consumer_that_the_confi
         told["credentials"].as_array().unwrap().iter().any(|credential| credential["id"] == "old-client")
     };
     assert!(ids().await);
+    let advice = async |name: &str| get(address, &format!("/consumers/{name}")).await.json()["advice"].clone();
+    let told = advice("shop-app").await;
+    assert!(told.as_str().unwrap().contains("`old-client` first: they are good for nothing"), "{told}");
     assert_eq!(ask(address, "DELETE /consumers/shop-app/credentials/old-client", "").await.status, 200);
-    assert!(!ids().await);
+    assert!(!ids().await && advice("shop-app").await.is_null());
+    // and of a user
+    for name in ["ann", "partner"] {
+        let known = daemun_accounts::Consumer { name: name.to_owned(), ..daemun_accounts::Consumer::default() };
+        source.accounts.put_consumer(known, NOW).await.unwrap();
+    }
+    let told = advice("ann").await;
+    assert!(told.as_str().unwrap().contains("a user of the configuration has this name"), "{told}");
+    let refused = send(address, "POST /consumers/ann/credentials", r#"{"kind": "key"}"#).await;
+    assert!(refused.status == 409 && refused.body.contains("a user of the configuration"), "{}", refused.body);
+    assert!(advice("partner").await.is_null());
+    assert_eq!(ask(address, "DELETE /consumers/ann", "").await.status, 200);
+    assert_eq!(get(address, "/consumers/ann").await.status, 404);
 }
 
 #[tokio::test]

@@ -590,7 +590,8 @@ fn kept_accounts(
     Ok(accounts)
 }
 
-/// Says what the configuration has of credentials and plans; tells of consumers of the store that are on plans which are nowhere.
+/// Says what the configuration has of credentials and plans; tells of consumers of the store that are on plans which are nowhere, or have
+/// names of the configuration.
 fn declare(accounts: &Accounts, snapshot: &Snapshot, events: &Events) {
     accounts.declare(snapshot.logins(), false);
     for (consumer, plan) in accounts.declare_plans(snapshot.plans()) {
@@ -602,7 +603,26 @@ fn declare(accounts: &Accounts, snapshot: &Snapshot, events: &Events) {
             ),
         );
     }
+    let taken = accounts.names_taken(snapshot.consumer_names(), snapshot.user_names());
+    if taken.is_empty() {
+        return;
+    }
+    let mut told = taken.iter().take(NAMES).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    if taken.len() > NAMES {
+        told = format!("{told} and {} more", taken.len() - NAMES);
+    }
+    events.warning(
+        "names",
+        format_args!(
+            "the configuration and the store both have {told}: what the store has of them is good for nothing, and a user with the name of \
+             a consumer of the store cannot log in; `GET /consumers/NAME` of the admin listener shows it and says how to remove it, or take \
+             another name in the configuration"
+        ),
+    );
 }
+
+/// Names that are told at once.
+const NAMES: usize = 5;
 
 /// Bytes of a store whose callers are found as fast in small pages; those of larger ones lie too far apart.
 const SMALL_STORE: u64 = 32 << 20;

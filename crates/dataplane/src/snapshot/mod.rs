@@ -198,6 +198,16 @@ impl Snapshot {
         self.directory.user(name).is_some()
     }
 
+    /// Names of the consumers of the configuration.
+    pub fn consumer_names(&self) -> impl Iterator<Item = &str> {
+        self.directory.iter().map(|(_, consumer)| consumer.name.as_str())
+    }
+
+    /// Names of the users of the configuration, in no order.
+    pub fn user_names(&self) -> impl Iterator<Item = &str> {
+        self.directory.users().map(|user| user.name.value.as_str())
+    }
+
     /// Whether a consumer of the configuration has this credential, good or not. Goes through all of them.
     #[must_use]
     pub fn has_credential(&self, sought: &CredentialName) -> bool {

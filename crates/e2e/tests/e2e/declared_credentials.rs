@@ -204,3 +204,46 @@ fn what_signs_and_certificates_of_the_file_are_revoked_by_their_ids_at_once_and_
     drop(gateway);
     assert_eq!(statuses(&Gateway::start(&yaml)), [401, 401, 401, 200]);
 }
+
+#[test]
+fn a_name_that_the_configuration_comes_to_have_is_its_own_and_the_log_says_what_is_good_no_more() {
+    let folder = Folder::new();
+    let store = folder.path().join("daemun.db").display().to_string();
+    let text = yaml(&store, "shop-app-key-0001");
+    let gateway = Gateway::start(&text);
+    let keys = ["ann", "partner"].map(|name| {
+        assert_eq!(gateway.admin(&format!("PUT /consumers/{name}"), "{}").0, 201);
+        let made = gateway.admin(&format!("POST /consumers/{name}/credentials"), r#"{"kind": "key"}"#).1;
+        made["key"].as_str().unwrap().to_owned()
+    });
+    // cut off and let in again, it stands in the store as well
+    for body in [r#"{"disabled": true}"#, r#"{"disabled": false}"#] {
+        assert_eq!(gateway.admin("PUT /consumers/shop-app", body).0, 200);
+    }
+    let by = |gateway: &Gateway, key: &str| get(&mut gateway.connect(), "/keyed", &format!("X-Api-Key: {key}"));
+    let opened = |gateway: &Gateway| keys.each_ref().map(|key| by(gateway, key));
+    let told = "the configuration and the store both have `ann`, `partner`: what the store has of them";
+    assert_eq!(opened(&gateway), [200, 200]);
+    assert!(!gateway.stderr().contains("both have"), "{}", gateway.stderr());
+    let hash = "$argon2id$v=19$m=19456,t=2,p=1$BwcHBwcHBwcHBwcHBwcHBw$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let named = format!(
+        "{text}  - {{ name: partner, keys: [partner-key-0000001] }}\nusers:\n  - {{ name: ann, password: \"{hash}\" }}\n"
+    );
+    gateway.rewrite(&named);
+    wait_until("the names are the configuration's", LIMIT, || (opened(&gateway) == [401, 401]).then_some(()));
+    wait_until("the log says so", LIMIT, || gateway.stderr().contains(told).then_some(()));
+    assert_eq!(by(&gateway, "partner-key-0000001"), 200);
+    drop(gateway);
+    let gateway = Gateway::start(&named);
+    wait_until("the log says so at the start", LIMIT, || gateway.stderr().contains(told).then_some(()));
+    // as the log says
+    let told = gateway.admin("GET /consumers/partner", "").1;
+    let id = told["credentials"].as_array().unwrap().iter().find(|one| one.get("revoked").is_none()).unwrap();
+    let gone = format!("DELETE /consumers/partner/credentials/{}", id["id"].as_str().unwrap());
+    assert_eq!((gateway.admin(&gone, "").0, gateway.admin("DELETE /consumers/ann", "").0), (200, 200));
+    drop(gateway);
+    let gateway = Gateway::start(&named);
+    gateway.rewrite(&format!("{named}# anew\n"));
+    wait_until("what comes behind it in the log", LIMIT, || gateway.stderr().contains(" reload: ").then_some(()));
+    assert!(!gateway.stderr().contains("both have"), "{}", gateway.stderr());
+}

@@ -191,6 +191,8 @@ enum Refused {
     Void,
     /// Another authenticator found another consumer.
     Another,
+    /// It is the store's, of a consumer whose name the configuration has for a consumer or a user of its own.
+    Name,
 }
 
 impl Refused {
@@ -201,10 +203,18 @@ impl Refused {
             Refused::Absent(Absent::Several) => "there is more than one key in the request",
             Refused::Absent(Absent::TooLong) => "the key is longer than 512 bytes",
             Refused::Another => "the key is not the authenticated consumer's, or the consumer was disabled",
+            Refused::Name => "the configuration has the name of the key's consumer",
             Refused::Unknown => "the key is none of those known",
             Refused::Void => "the key has expired, or was disabled or revoked",
         }
     }
+}
+
+/// Why a key of the store lets nobody in under this name.
+#[cold]
+fn not_held(exchange: &Exchange, name: &str) -> Refused {
+    let is_taken = exchange.directory.as_ref().is_some_and(|known| known.has_name(name));
+    if is_taken { Refused::Name } else { Refused::Another }
 }
 
 impl KeyAuth {
@@ -244,8 +254,10 @@ impl KeyAuth {
                 caller::note(exchange, caller.consumer, name, roles);
             }
             Found::Held(held) => {
-                if !held.identity().is_some_and(|identity| caller::note_identity(exchange, identity)) {
-                    return Err(Refused::Another);
+                let Some(identity) = held.identity() else { return Err(Refused::Unknown) };
+                let is_users = exchange.directory.as_ref().is_some_and(|known| known.user(&identity.subject).is_some());
+                if is_users || !caller::note_identity(exchange, identity) {
+                    return Err(not_held(exchange, &identity.subject));
                 }
             }
         }

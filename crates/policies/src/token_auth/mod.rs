@@ -73,6 +73,8 @@ enum Refused {
     Token(Refusal),
     /// Its holder is not there any more, or another authenticator found another caller.
     Another,
+    /// The configuration has the name of its holder for somebody else.
+    Name,
 }
 
 impl Refused {
@@ -86,6 +88,7 @@ impl Refused {
             Refused::Token(Refusal::Expired) => "the access token has expired",
             Refused::Token(Refusal::Revoked | Refusal::Reused | Refusal::Scope) => "the access token was revoked",
             Refused::Another => "the access token is of nobody who may call, or not the authenticated consumer's",
+            Refused::Name => "the configuration has the name of the token's holder",
         }
     }
 }
@@ -144,7 +147,7 @@ impl TokenAuth {
             (source, self.holder(token, exchange.directory.as_deref(), now))
         });
         let (source, identity) = found.map_err(Refused::Absent)?;
-        if !caller::note_identity(exchange, identity.map_err(Refused::Token)?) {
+        if !caller::note_identity(exchange, identity?) {
             return Err(Refused::Another);
         }
         if !self.forward && source != Source::Query {
@@ -155,15 +158,16 @@ impl TokenAuth {
 
     /// Whose token this is, as the configuration has them now.
     #[inline]
-    fn holder(&self, token: &[u8], directory: Option<&Directory>, now: u64) -> Result<Holder, Refusal> {
-        let (holder, of_user) = self.accounts.check_holder(token, &self.service, now)?;
+    fn holder(&self, token: &[u8], directory: Option<&Directory>, now: u64) -> Result<Holder, Refused> {
+        let (holder, of_user) = self.accounts.check_holder(token, &self.service, now).map_err(Refused::Token)?;
         if !of_user {
-            return Ok(holder);
+            let is_taken = users::has_name_of_user(directory, &self.accounts, &holder);
+            return if is_taken { Err(Refused::Name) } else { Ok(holder) };
         }
         match users::as_of_now(directory, &holder) {
             Now::Same => Ok(holder),
             Now::Changed(identity) => Ok(Holder::from_inner(self.accounts.set_identity(token, *identity))),
-            Now::Gone => Err(Refusal::Revoked),
+            Now::Gone => Err(Refused::Token(Refusal::Revoked)),
         }
     }
 
@@ -172,7 +176,7 @@ impl TokenAuth {
     fn refusal(&self, why: Refused) -> Stop {
         let usual = match why {
             Refused::Absent(Absent::None) => "Bearer realm=\"daemun\"",
-            Refused::Absent(_) | Refused::Token(_) | Refused::Another => {
+            Refused::Absent(_) | Refused::Token(_) | Refused::Another | Refused::Name => {
                 "Bearer realm=\"daemun\", error=\"invalid_token\""
             }
         };

@@ -155,7 +155,7 @@ fn of_store(accounts: &Accounts, directory: &Directory, id: &str, now: u64) -> O
     let held = accounts.client(id);
     let name = held.as_ref().map_or(id, |held| &held.credential.consumer);
     // what the configuration has of this name is all there is of it
-    let consumer = accounts.consumer(name).filter(|_| directory.find(name).is_none())?;
+    let consumer = accounts.consumer(name).filter(|_| !directory.has_name(name))?;
     if consumer.redirect_uris.is_empty() || held.is_none() && consumer.had_secret {
         return None;
     }

@@ -340,10 +340,14 @@ impl Tokens {
             return Ok(declared(&consumer.name, &consumer.scopes, lasting.id().into(), false));
         }
         let digest = text::digest(&secret);
-        let held = self.accounts.client(&id).filter(|held| held.is_good(now) && !self.is_of_file(&id, held));
+        let held = self.accounts.client(&id).filter(|held| held.is_good(now));
         let same = held
             .filter(|held| aws_lc_rs::constant_time::verify_slices_are_equal(&held.credential.digest, &digest).is_ok());
         if let Some(held) = same {
+            // not counted: who knows the secret does not guess it
+            if self.is_of_file(&id, &held) {
+                return Err(Refused::client("the configuration has the client's id, or the name of its consumer"));
+            }
             if counts {
                 held.note_use(now);
                 self.throttle.succeeded(self.throttle.pair(&tried));

@@ -723,7 +723,10 @@ impl Tokens {
         match token.kind {
             Kind::Access => {
                 let (accounts, directory) = (&self.accounts, &self.keys.directory);
-                let is_gone = || matches!(users::as_of_now(Some(directory), &identity), Now::Gone);
+                let is_gone = || {
+                    matches!(users::as_of_now(Some(directory), &identity), Now::Gone)
+                        || users::has_name_of_user(Some(directory), accounts, &identity)
+                };
                 let is_good = accounts.judge(token, Kind::Access, &self.name, now).is_ok();
                 is_good && !is_gone() && caller::may_call(directory, &identity)
             }

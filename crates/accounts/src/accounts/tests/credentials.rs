@@ -56,3 +56,43 @@ fn consumers_of_the_store_and_their_credentials_last_and_change_at_once() {
     let accounts = folder.open(NOW);
     assert!(accounts.consumers().is_empty() && accounts.key(&key).is_none());
 }
+
+#[test]
+fn the_last_uses_of_very_many_keys_are_all_written_in_turn() {
+    const KEYS: usize = 25_000;
+    let accounts = Accounts::in_memory();
+    accounts.set_consumer(Consumer { name: "partner".to_owned(), created: NOW, ..Consumer::default() });
+    let digests: Vec<_> = (0..KEYS).map(|number| digest(number.to_string().as_bytes())).collect();
+    for (number, digest) in digests.iter().enumerate() {
+        let credential = Credential {
+            id: format!("key:{number}"),
+            consumer: "partner".to_owned(),
+            kind: CredentialKind::Key,
+            digest: *digest,
+            label: String::new(),
+            created: NOW,
+            expires: None,
+            disabled: false,
+        };
+        accounts.set_credential(credential, 0);
+    }
+    let mut written = std::collections::HashSet::new();
+    for minute in 1..60 {
+        let now = NOW + minute * MINUTE;
+        digests.iter().for_each(|digest| accounts.held_key(digest).unwrap().note_use(now));
+        let uses = accounts.uses(now);
+        assert!(uses.len() <= 10_000, "{}", uses.len());
+        written.extend(uses.into_iter().filter_map(|change| match change {
+            Change::Used { id, .. } => Some(id),
+            _ => None,
+        }));
+    }
+    assert_eq!(written.len(), KEYS);
+    // those that are used no more are written to the last use, and few are at once
+    let later = (60..100).map(|minute| accounts.uses(NOW + minute * MINUTE).len());
+    assert_eq!(later.last(), Some(0));
+    let is_behind = |held: &Arc<Held>| held.used.load(Ordering::Relaxed) != held.written.load(Ordering::Relaxed);
+    assert!(!accounts.credentials("partner").iter().any(is_behind));
+    accounts.held_key(&digests[0]).unwrap().note_use(NOW + 200 * MINUTE);
+    assert_eq!(accounts.uses(NOW + 200 * MINUTE).len(), 1, "within a minute again");
+}

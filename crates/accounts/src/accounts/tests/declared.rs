@@ -54,3 +54,36 @@ fn a_consumer_that_is_disabled_is_cut_off_everywhere_and_stays_so() {
     wait(accounts.put_consumer(consumer(false), NOW)).unwrap();
     assert!(!cut_off.has("shop-app"));
 }
+
+#[test]
+fn names_that_the_store_has_as_well_are_told_where_what_it_has_is_good_for_nothing() {
+    let accounts = Accounts::in_memory();
+    let taken = || accounts.names_taken(["shop-app", "cut-off", "plain"], ["ann", "bob"]);
+    assert!(taken().is_empty());
+    for name in ["partner", "shop-app", "cut-off", "bob"] {
+        let consumer = Consumer { name: name.to_owned(), disabled: name == "cut-off", ..Consumer::default() };
+        wait(accounts.put_consumer(consumer, NOW)).unwrap();
+    }
+    assert_eq!(taken(), ["bob"], "none of the others has a credential");
+    for (id, name) in [("one", "shop-app"), ("other", "partner"), ("two", "shop-app")] {
+        let digest = digest(id.as_bytes());
+        let credential = Credential {
+            id: format!("key:{id}"),
+            consumer: name.to_owned(),
+            kind: CredentialKind::Key,
+            digest,
+            label: String::new(),
+            created: NOW,
+            expires: None,
+            disabled: false,
+        };
+        wait(accounts.put_credential(credential, NOW)).unwrap();
+    }
+    assert_eq!(taken(), ["bob", "shop-app"]);
+    wait(accounts.remove_consumer("bob", NOW)).unwrap();
+    for id in ["one", "two"] {
+        assert_eq!(taken(), ["shop-app"]);
+        wait(accounts.revoke(&Revoked::Credential(format!("key:{id}")), None, NOW)).unwrap();
+    }
+    assert!(taken().is_empty());
+}

@@ -96,6 +96,98 @@ fn who_is_called_like_a_user_of_the_configuration_is_given_nothing_in_its_name()
     }
 }
 
+/// The configuration, with a user of this name.
+fn with_user(bench: Bench, name: &str) -> Bench {
+    let hash = PasswordHash::make(b"a password", &[7; 16]).unwrap().text();
+    let user = format!("- {{ name: {name}, password: \"{hash}\" }}");
+    bench.with_users(vec![consumer("b", &[], &["other-key-00000001"])], &user)
+}
+
+/// What comes of a call: its status, and what the log and `explain` say.
+fn call(bench: &Bench, settings: &str, fields: &str) -> (u16, String, String) {
+    let chain = bench.build(settings).unwrap();
+    let exchange = || {
+        let mut exchange = chain.exchange(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+        exchange.wall = NOW * 1_000_000;
+        exchange
+    };
+    let explained = chain.explain(&mut exchange()).1;
+    match chain.inward(&mut exchange()).1 {
+        Ok(()) => (0, String::new(), explained),
+        Err(Stop::Fault(fault)) => (fault.status(), fault.cause.unwrap_or_default().into(), explained),
+        Err(Stop::Answer(answer)) => panic!("{answer:?}"),
+    }
+}
+
+#[test]
+fn what_the_store_has_under_a_name_of_the_configuration_opens_nothing() {
+    let (bench, accounts) = with_payments();
+    let chain = bench.build("tokens: shop").unwrap();
+    let tokens = [token(&chain, HELD, ""), token(&chain, "", WEB)];
+    let bearer = |text: &str| format!("Authorization: Bearer {text}\r\n");
+    let by_key = |bench: &Bench| call(bench, "key_auth: { header: X-Api-Key }", HELD);
+    let by_token = |bench: &Bench, text: &str| call(bench, "token_auth: {}", &bearer(text));
+    let no_key = "the configuration has the name of the key's consumer";
+    let no_token = "the configuration has the name of the token's holder";
+    let refused = |why: &str| (401, why.to_owned(), why.to_owned());
+    let mut bench = with_user(bench, "payments");
+    assert_eq!(by_key(&bench), refused(no_key));
+    for told in &tokens {
+        assert_eq!(by_token(&bench, text_of(told, "access_token")), refused(no_token));
+        assert!(!is_active(&bench, told, "access_token"));
+    }
+    // the user itself has tokens of the time before
+    let of_user = bench.directory.user("payments").unwrap().credential.clone();
+    let own = daemun_accounts::Asked {
+        service: "shop".into(),
+        subject: "payments".into(),
+        consumer: false,
+        credential: of_user.as_str().into(),
+        roles: Vec::new(),
+        groups: Vec::new(),
+        scopes: Vec::new(),
+        claims: serde_json::Map::new(),
+        access: 1000,
+        refresh: None,
+        longest: 5000,
+        most: 10,
+    };
+    let own = json!({ "access_token": wait(accounts.issue(None, own, NOW)).unwrap().access });
+    assert_eq!(by_token(&bench, text_of(&own, "access_token")).0, 0);
+    assert!(is_active(&bench, &own, "access_token"));
+    with(&mut bench, Some(consumer("payments", &[], &["a-key-of-the-file"])));
+    assert_eq!(by_key(&bench), refused(no_key));
+    let bench = with_user(bench, "somebody");
+    assert_eq!(by_key(&bench).0, 0);
+    for told in &tokens {
+        assert_eq!(by_token(&bench, text_of(told, "access_token")).0, 0);
+        assert!(is_active(&bench, told, "access_token"));
+    }
+}
+
+#[test]
+fn the_right_secret_of_a_client_whose_name_the_configuration_has_is_no_guess() {
+    let (mut bench, _accounts) = with_payments();
+    let refused = |bench: &Bench| {
+        let chain = bench.build("tokens: shop").unwrap();
+        let why = "the configuration has the client's id, or the name of its consumer";
+        for _ in 0..30 {
+            let (status, _, told) = refusal(&chain, "", WEB);
+            assert_eq!((status, &*told), (401, why));
+        }
+        chain
+    };
+    let of_file = Consumer { basic: vec![basic("billing-web", "another secret")], ..consumer("billing", &[], &[]) };
+    for one in [consumer("payments", &[], &[]), consumer("billing-web", &[], &[]), of_file] {
+        with(&mut bench, Some(one));
+        refused(&bench);
+    }
+    let chain = refused(&with_user(bench, "payments"));
+    let wrong = WEB.replace("dms_secret", "dms_other");
+    let guesses: Vec<u16> = (0..12).map(|_| refusal(&chain, "", &wrong).0).collect();
+    assert_eq!((guesses.first(), guesses.last()), (Some(&401), Some(&429)), "what is wrong is counted");
+}
+
 #[test]
 fn a_client_of_the_store_whose_id_the_configuration_has_is_given_nothing() {
     let (mut bench, _accounts) = with_payments();

@@ -21,6 +21,7 @@ use daemun_config::model::{PasswordHash, User, UserSource, UserSources};
 use daemun_pipeline::world::{Busy, compute};
 use daemun_pipeline::{BuildContext, Directory, Identity, World};
 
+use super::clients::of_client;
 use super::throttle::{Throttle, Try};
 use crate::per_directory::PerDirectory;
 use cache::Cache;
@@ -437,6 +438,15 @@ pub(crate) enum Now {
     Changed(Box<Identity>),
     /// It is not there any more, is disabled, or has another password.
     Gone,
+}
+
+/// Whether somebody who is no user has the name of a user of the configuration: a consumer of the store, or who logged in for a client.
+/// Costs nothing where there are no users.
+#[inline]
+pub(crate) fn has_name_of_user(directory: Option<&Directory>, accounts: &Accounts, identity: &Identity) -> bool {
+    let has_name =
+        identity.consumer.is_none() && directory.is_some_and(|known| known.user(&identity.subject).is_some());
+    has_name && (accounts.is_of_store(identity) || of_client(identity).is_some())
 }
 
 /// What became of whoever a token was given to: a user of the configuration is what the configuration says now.

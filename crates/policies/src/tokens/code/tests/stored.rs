@@ -1,6 +1,9 @@
 //! Clients that are held in the store.
 
+use daemun_config::model::PasswordHash;
+
 use super::*;
+use crate::testing::Bench;
 
 const PARTNER: &str = "https://partner.example/cb";
 
@@ -318,4 +321,45 @@ fn a_client_that_another_process_has_disabled_is_given_nothing_for_a_code() {
         "and is from now on"
     );
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// The configuration, with a user of this name as well.
+fn name_user(shop: &mut Shop, name: &str) {
+    let hash = PasswordHash::make(b"a password", &[7; 16]).unwrap().text();
+    let bench = std::mem::replace(&mut shop.bed.bench, Bench::new(Vec::new()));
+    shop.bed.bench = bench.with_users(clients(), &format!("- {{ name: {name}, password: \"{hash}\" }}"));
+    let chain = |endpoint: &str| format!("tokens: {{ service: shop, endpoint: {endpoint} }}");
+    shop.authorize = shop.bed.bench.build(&chain("authorize")).unwrap();
+    shop.token = shop.bed.bench.build(&chain("token")).unwrap();
+}
+
+#[test]
+fn a_client_of_the_store_whose_consumer_has_the_name_of_a_user_asks_for_no_login_and_has_no_more_tokens() {
+    for is_confidential in [false, true] {
+        let mut shop = Shop::new();
+        put(&shop, "partner", false);
+        let (id, fields, named) = match is_confidential {
+            true => ("one", shows("one"), vec![]),
+            false => ("partner", String::new(), vec![("client_id", "partner")]),
+        };
+        if is_confidential {
+            give_secret(&shop, id, false);
+        }
+        let redeem = |shop: &Shop, code: &str| shop.redeem(&fields, &[form(code, PARTNER), named.clone()].concat(), 0);
+        let (status, told) = redeem(&shop, &shop.login(id, PARTNER));
+        assert_eq!(status, 200, "{told}");
+        let late = shop.login(id, PARTNER);
+        assert!(may_ask(&shop, id) && is_active(&shop, &told, "refresh_token"));
+        name_user(&mut shop, "partner");
+        assert!(!may_ask(&shop, id), "{id}");
+        assert_eq!(redeem(&shop, &late), (401, json!("invalid_client")), "{id}");
+        assert!(!is_active(&shop, &told, "refresh_token"), "{id}");
+        assert!(shop.redeem(&fields, &[refresh(&told), named.clone()].concat(), 0).0 >= 400, "{id}");
+        name_user(&mut shop, "somebody");
+        assert!(may_ask(&shop, id) && is_active(&shop, &told, "refresh_token"), "{id}");
+        // and who logged in for it has that user's name
+        assert!(is_active(&shop, &told, "access_token"));
+        name_user(&mut shop, "ann");
+        assert!(!is_active(&shop, &told, "access_token"), "{id}");
+    }
 }
