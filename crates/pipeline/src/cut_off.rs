@@ -20,11 +20,17 @@ impl CutOff {
         carry.get_or("cut_off", "", CutOff::default)
     }
 
-    /// Whether a consumer is let in no more. One load where there never was such a one; allocates nothing.
+    /// Whether there was ever one. One load.
     #[must_use]
     #[inline]
+    pub fn any(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+
+    /// Whether a consumer is let in no more. Allocates nothing.
+    #[must_use]
     pub fn has(&self, consumer: &str) -> bool {
-        self.any.load(Ordering::Acquire) && self.names.pin().contains(consumer)
+        self.any() && self.names.pin().contains(consumer)
     }
 
     /// Lets a consumer in no more, or again.
