@@ -13,7 +13,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("daemun-seeded", &[]),
     ("daemun-config", &[]),
     ("daemun-pipeline", &["daemun-config", "daemun-sys"]),
-    ("daemun-accounts", &["daemun-config", "daemun-pipeline"]),
+    ("daemun-accounts", &["daemun-config", "daemun-pipeline", "daemun-sys"]),
     ("daemun-policies", &["daemun-accounts", "daemun-config", "daemun-pipeline", "daemun-sys"]),
     ("daemun-dataplane", &["daemun-config", "daemun-pipeline", "daemun-sys"]),
     ("daemun-import", &["daemun-config", "daemun-pipeline", "daemun-policies", "daemun-dataplane", "daemun-sys"]),
