@@ -40,7 +40,7 @@ use crate::uses::AllUses;
 
 use around::Surroundings;
 pub use by_digest::HeldKey;
-use by_digest::{KeySlot, TokenSlot};
+use by_digest::{Given, Key};
 pub use checks::Checks;
 pub use code::{Bound, Code};
 pub use plans::MOST_PLANS;
@@ -162,8 +162,8 @@ const USED: &str = "used";
 
 /// All accounts.
 pub struct Accounts {
-    tokens: ByDigest<TokenSlot>,
-    keys: ByDigest<KeySlot>,
+    tokens: ByDigest<Given>,
+    keys: ByDigest<Key>,
     /// Credentials of the store, by id.
     credentials: papaya::HashMap<String, Arc<Held>>,
     consumers: papaya::HashMap<String, Consumer>,
@@ -326,8 +326,10 @@ impl Accounts {
     /// Why it is no good.
     #[inline]
     pub fn check_holder(&self, text: &[u8], service: &str, now: u64) -> Result<(Holder, bool), Refusal> {
-        let (given, _) = self.tokens.find(&digest(text), TokenSlot::given).ok_or(Refusal::Unknown)?;
-        let (token, grant) = given.parts().ok_or(Refusal::Unknown)?;
+        let spot = self.tokens.find(&digest(text)).ok_or(Refusal::Unknown)?;
+        let given = spot.get().ok_or(Refusal::Unknown)?;
+        given.foresee();
+        let (token, grant) = (&*given.token, &*given.grant);
         self.judge_of(token, grant, Kind::Access, service, now)?;
         Ok((token.holder_of(grant), grant.of_user))
     }
@@ -358,7 +360,7 @@ impl Accounts {
     }
 
     fn token(&self, digest: &Digest) -> Option<Arc<Token>> {
-        self.tokens.get(digest)
+        self.tokens.find(digest)?.get().map(|given| Arc::clone(&given.token))
     }
 
     /// Whether a token is good.
@@ -404,7 +406,11 @@ impl Accounts {
     /// The credential of the store that this key is, good or not. One load where there never was one.
     #[must_use]
     pub fn key(&self, digest: &Digest) -> Option<Arc<Held>> {
-        if self.any_key.load(Ordering::Acquire) { self.keys.get(digest) } else { None }
+        if self.any_key.load(Ordering::Acquire) {
+            self.keys.find(digest)?.get().map(|key| Arc::clone(&key.held))
+        } else {
+            None
+        }
     }
 
     /// The credential of the store with this client id, good or not.
@@ -603,7 +609,7 @@ impl Accounts {
     fn put(&self, digest: Digest, token: Token) {
         token.grant.live.fetch_add(1, Ordering::AcqRel);
         self.expiry.note(token.expires, digest);
-        match self.tokens.insert(&digest, Arc::new(token)) {
+        match self.tokens.insert(&digest, Given::new(token)) {
             None => {
                 self.count.fetch_add(1, Ordering::Relaxed);
             }
@@ -681,15 +687,14 @@ impl Accounts {
         let grants = self.grants.pin();
         let more = ended.len() == most;
         for digest in ended {
-            let Some(token) = self.tokens.remove(&digest) else { continue };
-            let grant = &token.grant;
+            let Some(Given { grant, .. }) = self.tokens.remove(&digest) else { continue };
             self.count.fetch_sub(1, Ordering::Relaxed);
             grant.subject.give(1);
             if grant.live.fetch_sub(1, Ordering::AcqRel) == 1 {
                 grants.remove(&grant.id);
                 // another pair may have come at the same time
                 if grant.live.load(Ordering::Acquire) > 0 {
-                    grants.insert(grant.id, Arc::downgrade(grant));
+                    grants.insert(grant.id, Arc::downgrade(&grant));
                 }
             }
         }

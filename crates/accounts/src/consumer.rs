@@ -133,7 +133,7 @@ impl Held {
     /// Notes that it was used.
     #[inline]
     pub fn note_use(&self, now: u64) {
-        if now.saturating_sub(self.used.load(Ordering::Relaxed)) >= USE {
+        if now.abs_diff(self.used.load(Ordering::Relaxed)) >= USE {
             self.used.store(now, Ordering::Relaxed);
         }
     }

@@ -18,7 +18,7 @@ impl Uses {
     /// Notes a use.
     #[inline]
     pub fn note(&self, now: u64) {
-        if now.saturating_sub(self.used.load(Ordering::Relaxed)) >= USE {
+        if now.abs_diff(self.used.load(Ordering::Relaxed)) >= USE {
             self.used.store(now, Ordering::Relaxed);
         }
     }
@@ -27,6 +27,11 @@ impl Uses {
     #[must_use]
     pub fn last(&self) -> Option<u64> {
         Some(self.used.load(Ordering::Relaxed)).filter(|used| *used > 0)
+    }
+
+    /// Has the last one be written again.
+    pub(crate) fn unwrite(&self) {
+        self.written.store(0, Ordering::Relaxed);
     }
 
     /// Takes in one that was kept.
@@ -39,7 +44,7 @@ impl Uses {
 /// When something was last used, where what is written of it is so many milliseconds behind, and behind at all; it is taken to be written then.
 pub(crate) fn unwritten(used: &AtomicU64, written: &AtomicU64, behind: u64) -> Option<u64> {
     let (at, known) = (used.load(Ordering::Relaxed), written.load(Ordering::Relaxed));
-    let is_behind = at != known && at.saturating_sub(known) >= behind;
+    let is_behind = at != known && at.abs_diff(known) >= behind;
     is_behind.then(|| {
         written.store(at, Ordering::Relaxed);
         at

@@ -113,7 +113,7 @@ impl Accounts {
     }
 
     fn absorb_token(&self, row: &TokenRow, now: u64) {
-        if let Some(known) = self.tokens.get(&row.digest) {
+        if let Some(known) = self.token(&row.digest) {
             known.spent.fetch_or(row.spent, Ordering::AcqRel);
             return;
         }

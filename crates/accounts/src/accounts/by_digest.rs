@@ -4,14 +4,13 @@ use std::mem::offset_of;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::{ArcSwapOption, Guard};
 use daemun_pipeline::Identity;
 use daemun_sys::{prefetch, prefetch_first};
 
 use super::Accounts;
 use crate::consumer::{Held, USE};
 use crate::grant::{Grant, Kind, Token};
-use crate::table::{Slot, Spot};
+use crate::table::Spot;
 use crate::text::Digest;
 
 /// Has memory asked for what each call looks at of whoever calls.
@@ -21,103 +20,87 @@ fn ask_for(identity: &Identity) {
 }
 
 /// A token, with what it names: a call does not have to wait for the one to find the other in memory.
-#[derive(Debug, Default)]
-pub(super) struct TokenSlot {
-    token: ArcSwapOption<Token>,
-    grant: ArcSwapOption<Grant>,
-    /// Who held an access token when it was given out, for memory to be asked for it before the login says who holds it now.
-    holder: ArcSwapOption<Identity>,
-}
-
-/// A token of a call, and its login.
+#[derive(Clone, Debug)]
 pub(super) struct Given {
-    token: Guard<Option<Arc<Token>>>,
-    grant: Guard<Option<Arc<Grant>>>,
-}
-
-impl TokenSlot {
-    /// Has memory asked for all of it.
-    #[inline]
-    pub(super) fn given(&self) -> Option<Given> {
-        let token = self.token.load();
-        prefetch(&**token.as_ref()?);
-        let grant = self.grant.load();
-        prefetch(&**grant.as_ref()?);
-        if let Some(holder) = &*self.holder.load() {
-            ask_for(holder);
-        }
-        Some(Given { token, grant })
-    }
+    pub(super) token: Arc<Token>,
+    pub(super) grant: Arc<Grant>,
+    /// Who held an access token when it was given out, for memory to be asked for it before the login says who holds it now.
+    holder: Option<Arc<Identity>>,
 }
 
 impl Given {
-    #[inline]
-    pub(super) fn parts(&self) -> Option<(&Token, &Grant)> {
-        Some((self.token.as_deref()?, self.grant.as_deref()?))
-    }
-}
-
-impl Slot for TokenSlot {
-    type Of = Arc<Token>;
-
-    fn fill(&self, token: Arc<Token>) {
+    pub(super) fn new(token: Token) -> Given {
+        let grant = Arc::clone(&token.grant);
         let is_whole = token.kind == Kind::Access && token.narrow.is_none();
-        self.holder.store(is_whole.then(|| token.grant.identity()));
-        self.grant.store(Some(Arc::clone(&token.grant)));
-        self.token.store(Some(token));
+        Given { holder: is_whole.then(|| grant.identity()), token: Arc::new(token), grant }
     }
 
-    fn of(&self) -> Option<Arc<Token>> {
-        self.token.load_full()
-    }
-
-    fn clear(&self) {
-        self.token.store(None);
-        self.grant.store(None);
-        self.holder.store(None);
+    /// Has memory asked for all of it.
+    #[inline]
+    pub(super) fn foresee(&self) {
+        prefetch(&*self.token);
+        prefetch(&*self.grant);
+        self.holder.iter().for_each(|holder| ask_for(holder));
     }
 }
 
-/// A key of the store.
-#[derive(Debug, Default)]
-pub(super) struct KeySlot {
-    identity: ArcSwapOption<Identity>,
-    held: ArcSwapOption<Held>,
-    until: AtomicU64,
-    /// When it was last used, so that within the same minute nothing else need be looked at.
-    noted: AtomicU64,
+/// A key of the store, as it stands in its place.
+#[derive(Debug)]
+pub(super) struct Key {
+    identity: Arc<Identity>,
+    pub(super) held: Arc<Held>,
+    lasting: Lasting,
 }
 
-impl Slot for KeySlot {
-    type Of = Arc<Held>;
+impl Key {
+    pub(super) fn new(held: Arc<Held>) -> Key {
+        let lasting = Lasting::new(held.until, held.used.load(Ordering::Relaxed));
+        Key { identity: Arc::clone(&held.identity), held, lasting }
+    }
+}
 
-    fn fill(&self, held: Arc<Held>) {
-        self.until.store(held.until, Ordering::Relaxed);
-        self.noted.store(held.used.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.identity.store(Some(Arc::clone(&held.identity)));
-        self.held.store(Some(held));
+impl Clone for Key {
+    fn clone(&self) -> Key {
+        Key::new(Arc::clone(&self.held))
+    }
+}
+
+/// How long a key is good, and the minute it was last used in, as one word: its place has room for no more.
+#[derive(Debug)]
+struct Lasting(AtomicU64);
+
+/// Bits of a minute; the others are of milliseconds since the Unix epoch, enough until the year 2527.
+const MINUTE_BITS: u32 = 20;
+const MINUTES: u64 = (1 << MINUTE_BITS) - 1;
+
+impl Lasting {
+    fn new(until: u64, used: u64) -> Lasting {
+        Lasting(AtomicU64::new(until.min(u64::MAX >> MINUTE_BITS) << MINUTE_BITS | (used / USE) & MINUTES))
     }
 
-    fn of(&self) -> Option<Arc<Held>> {
-        self.held.load_full()
+    #[inline]
+    fn is_good(&self, now: u64) -> bool {
+        now < self.0.load(Ordering::Relaxed) >> MINUTE_BITS
     }
 
-    fn clear(&self) {
-        self.held.store(None);
-        self.identity.store(None);
+    /// Whether a use is the first one in its minute, which it is no more then.
+    #[inline]
+    fn is_first(&self, now: u64) -> bool {
+        let (known, minute) = (self.0.load(Ordering::Relaxed), (now / USE) & MINUTES);
+        let is_first = known & MINUTES != minute;
+        if is_first {
+            self.0.store(known & !MINUTES | minute, Ordering::Relaxed);
+        }
+        is_first
     }
 }
 
 /// A key of the store that a call shows. It stays as it was found.
-pub struct HeldKey {
-    identity: Guard<Option<Arc<Identity>>>,
-    until: u64,
-    spot: Spot<KeySlot>,
-}
+pub struct HeldKey(Spot<Key>);
 
 impl std::fmt::Debug for HeldKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HeldKey").field("identity", &*self.identity).finish_non_exhaustive()
+        f.debug_struct("HeldKey").field("identity", &self.identity()).finish_non_exhaustive()
     }
 }
 
@@ -126,26 +109,22 @@ impl HeldKey {
     #[must_use]
     #[inline]
     pub fn identity(&self) -> Option<&Arc<Identity>> {
-        self.identity.as_ref()
+        self.0.get().map(|key| &key.identity)
     }
 
     /// Whether it is good at a moment, milliseconds since the Unix epoch.
     #[must_use]
     #[inline]
     pub fn is_good(&self, now: u64) -> bool {
-        now < self.until
+        self.0.get().is_some_and(|key| key.lasting.is_good(now))
     }
 
     /// Notes that it was used.
     #[inline]
     pub fn note_use(&self, now: u64) {
-        let Some(slot) = self.spot.slot() else { return };
-        if now.saturating_sub(slot.noted.load(Ordering::Relaxed)) >= USE {
-            slot.noted.store(now, Ordering::Relaxed);
-            if let Some(held) = &*slot.held.load() {
-                // not read before, since nobody has to wait for what is only written
-                held.used.store(now, Ordering::Relaxed);
-            }
+        if let Some(key) = self.0.get().filter(|key| key.lasting.is_first(now)) {
+            // not read before, since nobody has to wait for what is only written
+            key.held.used.store(now, Ordering::Relaxed);
         }
     }
 }
@@ -158,12 +137,8 @@ impl Accounts {
         if !self.any_key.load(Ordering::Acquire) {
             return None;
         }
-        let look = |slot: &KeySlot| {
-            let identity = slot.identity.load();
-            ask_for(identity.as_ref()?);
-            Some((identity, slot.until.load(Ordering::Relaxed)))
-        };
-        let ((identity, until), spot) = self.keys.find(digest, look)?;
-        Some(HeldKey { identity, until, spot })
+        let spot = self.keys.find(digest)?;
+        ask_for(&spot.get()?.identity);
+        Some(HeldKey(spot))
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use daemun_pipeline::Identity;
 
+use super::by_digest::Key;
 use super::{Accounts, Trouble, USED};
 use crate::change::Change;
 use crate::consumer::{Consumer, Credential, CredentialKind, Held};
@@ -15,7 +16,7 @@ use crate::uses;
 /// Time between two looks at when credentials were last used, milliseconds, and uses that are written at once: so few that whoever waits
 /// for the store meanwhile does not wait long.
 const LOOK: u64 = 60_000;
-const MOST_USES: usize = 10_000;
+pub(super) const MOST_USES: usize = 10_000;
 /// How far behind what is written may be at most, milliseconds, where there are more than that.
 const MOST_BEHIND: u64 = 24 * 60 * 60 * 1_000;
 
@@ -214,15 +215,17 @@ impl Accounts {
             scopes: consumer.scopes,
             ..Identity::default()
         };
+        // what is not written yet of the same one stays due
+        let written = self.held(&credential.id).map_or(used, |known| known.written.load(Ordering::Relaxed));
         let held = Arc::new(Held {
             identity: self.interned.one(identity),
             until: if is_good { credential.expires.unwrap_or(u64::MAX) } else { 0 },
             used: AtomicU64::new(used),
-            written: AtomicU64::new(used),
+            written: AtomicU64::new(written),
             credential,
         });
         if held.credential.kind == CredentialKind::Key {
-            self.keys.insert(&held.credential.digest, Arc::clone(&held));
+            self.keys.insert(&held.credential.digest, Key::new(Arc::clone(&held)));
             self.any_key.store(true, Ordering::Release);
         }
         self.credentials.pin().insert(held.credential.id.clone(), held);
@@ -243,23 +246,40 @@ impl Accounts {
     /// Uses of credentials that are not written yet; looked for once a minute, since there may be very many credentials. Where there are more
     /// of them than are written at once, each is written less often, so that all are in turn.
     pub(super) fn uses(&self, now: u64) -> Vec<Change> {
-        if now.saturating_sub(self.looked.load(Ordering::Relaxed)) < LOOK {
+        if now.abs_diff(self.looked.load(Ordering::Relaxed)) < LOOK {
             return Vec::new();
         }
         self.looked.store(now, Ordering::Relaxed);
         let behind = self.behind.load(Ordering::Relaxed);
+        let all = self.unwritten_uses(behind);
+        let behind = if all.len() < MOST_USES { behind / 2 } else { (2 * behind).clamp(LOOK, MOST_BEHIND) };
+        self.behind.store(behind, Ordering::Relaxed);
+        all
+    }
+
+    /// As many as are written at once, where what is written is so many milliseconds behind; they are taken to be written then.
+    pub(super) fn unwritten_uses(&self, behind: u64) -> Vec<Change> {
         let credentials = self.credentials.pin();
         let unwritten = credentials.values().filter_map(|held| {
             let used = uses::unwritten(&held.used, &held.written, behind)?;
-            Some((held.credential.id.clone(), used))
+            Some(Change::Used { id: held.credential.id.clone(), at: used })
         });
-        let held = unwritten.take(MOST_USES).map(|(id, at)| Change::Used { id, at });
-        let declared = self.uses.unwritten(MOST_USES, behind).into_iter();
-        let declared = declared.map(|(id, at)| Change::Void { name: format!("{USED}:{id}"), before: at });
-        let all: Vec<Change> = held.chain(declared).collect();
-        let more = all.len() >= MOST_USES;
-        let behind = if more { (2 * behind).clamp(LOOK, MOST_BEHIND) } else { behind / 2 };
-        self.behind.store(behind, Ordering::Relaxed);
+        let mut all: Vec<Change> = unwritten.take(MOST_USES).collect();
+        let declared = self.uses.unwritten(MOST_USES - all.len(), behind).into_iter();
+        all.extend(declared.map(|(id, at)| Change::Void { name: format!("{USED}:{id}"), before: at }));
         all
+    }
+
+    /// Has uses that could not be written due again.
+    pub(super) fn unwrite_uses(&self, changes: &[Change]) {
+        for change in changes {
+            if let Change::Used { id, .. } = change {
+                self.held(id).iter().for_each(|held| held.written.store(0, Ordering::Relaxed));
+            } else if let Change::Void { name, .. } = change
+                && let Some((USED, id)) = name.split_once(':')
+            {
+                self.uses.of(id).unwrite();
+            }
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use super::held::MOST_USES;
 use super::{Accounts, Trouble, answer};
 use crate::change::Change;
 use crate::consumer::Consumer;
@@ -15,6 +16,8 @@ use crate::plan::{Entitled, Meters, Plan, Used, joined};
 pub const MOST_PLANS: usize = 10_000;
 /// Counts that are written at once.
 const MOST_COUNTS: usize = 4_000;
+/// Pieces of uses that are written before the process ends.
+const USES_AT_END: usize = 10;
 /// Consumers on plans that are nowhere, of which is told at once.
 const MOST_TOLD: usize = 10;
 
@@ -229,21 +232,23 @@ impl Accounts {
         self.plans.meters.look(consumer)
     }
 
-    /// Counts again what could not be written.
+    /// Has what could not be written due again.
     pub(super) fn count_again(&self, changes: &[Change]) {
         self.plans.meters.bring_back(changes);
+        self.unwrite_uses(changes);
     }
 
-    /// Writes what was counted and when credentials were used, where that is kept: nobody calls any more.
-    pub async fn flush(&self, now: u64) {
+    /// Writes what was counted and when credentials were used, where that is kept: nobody calls any more. Of very many credentials some
+    /// uses are left, so that it does not take long.
+    pub async fn flush(&self) {
         if !self.is_kept() {
             return;
         }
-        self.looked.store(0, Ordering::Relaxed);
-        let mut changes = self.uses(now);
-        loop {
-            let (counted, more) = self.counted();
-            changes.extend(counted);
+        for piece in 0.. {
+            let (counted, more_counted) = self.counted();
+            let uses = if piece < USES_AT_END { self.unwritten_uses(0) } else { Vec::new() };
+            let more = more_counted || uses.len() >= MOST_USES;
+            let changes: Vec<Change> = uses.into_iter().chain(counted).collect();
             if !changes.is_empty() && self.write(changes.clone()).await.is_err() {
                 self.count_again(&changes);
                 return;
@@ -251,7 +256,6 @@ impl Accounts {
             if !more {
                 return;
             }
-            changes.clear();
         }
     }
 }

@@ -553,7 +553,7 @@ impl Process {
 
     /// Writes what was counted and is not written yet: nobody is served any more, or has to be cut.
     pub(crate) async fn flush(&self) {
-        self.accounts.flush(self.clock.wall(self.clock.now()) / 1_000_000).await;
+        self.accounts.flush().await;
     }
 
     /// Says that connections are cut, because somebody could not wait.

@@ -57,12 +57,10 @@ fn consumers_of_the_store_and_their_credentials_last_and_change_at_once() {
     assert!(accounts.consumers().is_empty() && accounts.key(&key).is_none());
 }
 
-#[test]
-fn the_last_uses_of_very_many_keys_are_all_written_in_turn() {
-    const KEYS: usize = 25_000;
-    let accounts = Accounts::in_memory();
+/// So many keys of one consumer, by their digests.
+fn many(accounts: &Accounts, count: usize) -> Vec<Digest> {
     accounts.set_consumer(Consumer { name: "partner".to_owned(), created: NOW, ..Consumer::default() });
-    let digests: Vec<_> = (0..KEYS).map(|number| digest(number.to_string().as_bytes())).collect();
+    let digests: Vec<_> = (0..count).map(|number| digest(number.to_string().as_bytes())).collect();
     for (number, digest) in digests.iter().enumerate() {
         let credential = Credential {
             id: format!("key:{number}"),
@@ -76,6 +74,14 @@ fn the_last_uses_of_very_many_keys_are_all_written_in_turn() {
         };
         accounts.set_credential(credential, 0);
     }
+    digests
+}
+
+#[test]
+fn the_last_uses_of_very_many_keys_are_all_written_in_turn() {
+    const KEYS: usize = 25_000;
+    let accounts = Accounts::in_memory();
+    let digests = many(&accounts, KEYS);
     let mut written = std::collections::HashSet::new();
     for minute in 1..60 {
         let now = NOW + minute * MINUTE;
@@ -95,4 +101,47 @@ fn the_last_uses_of_very_many_keys_are_all_written_in_turn() {
     assert!(!accounts.credentials("partner").iter().any(is_behind));
     accounts.held_key(&digests[0]).unwrap().note_use(NOW + 200 * MINUTE);
     assert_eq!(accounts.uses(NOW + 200 * MINUTE).len(), 1, "within a minute again");
+}
+
+#[test]
+fn a_use_that_is_not_written_stays_due() {
+    let accounts = Accounts::in_memory();
+    let digests = many(&accounts, 1);
+    accounts.uses_of("key:declared").note(NOW);
+    accounts.held_key(&digests[0]).unwrap().note_use(NOW);
+    // a change of its consumer is none of the use
+    accounts.set_consumer(Consumer { name: "partner".to_owned(), disabled: true, created: NOW, ..Consumer::default() });
+    let changes = accounts.uses(NOW);
+    assert_eq!(changes.len(), 2);
+    assert!(accounts.uses(NOW + MINUTE).is_empty());
+    // as when the store fails
+    accounts.count_again(&changes);
+    assert_eq!(accounts.uses(NOW + 2 * MINUTE).len(), 2);
+}
+
+#[test]
+fn what_is_not_written_is_when_the_process_ends() {
+    let folder = Folder::new();
+    let accounts = folder.open(NOW);
+    let digests = many(&accounts, 25_000);
+    let changes =
+        accounts.credentials("partner").iter().map(|held| Change::Credential(held.credential.clone())).collect();
+    let consumer = accounts.consumer("partner").unwrap();
+    wait(accounts.write(vec![Change::Consumer(consumer)])).unwrap();
+    wait(accounts.write(changes)).unwrap();
+    digests.iter().for_each(|digest| accounts.held_key(digest).unwrap().note_use(NOW + MINUTE));
+    wait(accounts.flush());
+    drop(accounts);
+    let again = folder.open(NOW);
+    assert!(again.credentials("partner").iter().all(|held| held.last_use() == Some(NOW + MINUTE)));
+}
+
+#[test]
+fn a_use_is_the_first_one_of_its_minute_whichever_way_the_clock_goes() {
+    let accounts = Accounts::in_memory();
+    let digests = many(&accounts, 1);
+    for now in [NOW + 90 * MINUTE, NOW, NOW + MINUTE] {
+        accounts.held_key(&digests[0]).unwrap().note_use(now);
+        assert_eq!(accounts.key(&digests[0]).unwrap().last_use(), Some(now));
+    }
 }

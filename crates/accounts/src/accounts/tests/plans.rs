@@ -116,7 +116,7 @@ fn plans_and_what_was_used_are_there_again_and_two_processes_add_up() {
     assert_eq!(call(&one, "a", DAY / 1000), "");
     // both end as they are told to
     for accounts in [&one, &other] {
-        wait(accounts.flush(NOW));
+        wait(accounts.flush());
     }
     let again = folder.open(NOW);
     let all = [as_used(1, "gold", 1), as_used(0, "gold", 3)];
@@ -160,7 +160,7 @@ fn a_store_that_fails_loses_no_count() {
     assert!(accounts.plan("silver").is_none());
     assert!(wait(accounts.remove_plan("gold")).is_err() && accounts.plan("gold").is_some());
     assert_eq!(call(&accounts, "a", 0), "");
-    wait(accounts.flush(NOW));
+    wait(accounts.flush());
     assert_eq!(used(&accounts, "a"), [as_used(0, "gold", 1)]);
 }
 
