@@ -6,15 +6,15 @@
 //! thing and a part of another. What was taken out of it stays in memory until then.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwapOption, Guard};
 use daemun_sys::prefetch;
 
 use crate::text::Digest;
 
-/// Enough that making one anew is short, few enough that their heads stay in the processor's caches.
-const SHARDS: usize = 1_024;
+/// Enough that making one anew is short, few enough that where they stand stays in the processor's caches.
+const SHARDS: usize = 256;
 /// Places of the smallest shard that has any.
 const LEAST: usize = 4;
 /// The first word of a place that has no digest yet, and of one that has none any more.
@@ -37,13 +37,6 @@ impl<T> Default for Place<T> {
 
 type Places<T> = Box<[Place<T>]>;
 
-#[derive(Debug)]
-struct Shard<T> {
-    places: ArcSwapOption<Places<T>>,
-    /// Held by whoever changes it.
-    filled: Mutex<Filled>,
-}
-
 /// How many of a shard's places are not free, and in how many of them something stands.
 #[derive(Clone, Copy, Debug, Default)]
 struct Filled {
@@ -53,7 +46,16 @@ struct Filled {
 
 /// The table.
 pub(crate) struct ByDigest<T> {
-    shards: Box<[Shard<T>]>,
+    /// Of each shard, side by side.
+    places: Box<[ArcSwapOption<Places<T>>]>,
+    /// Held by whoever changes a shard.
+    filled: Box<[Mutex<Filled>]>,
+}
+
+/// A shard that is changed.
+struct Shard<'a, T> {
+    places: &'a ArcSwapOption<Places<T>>,
+    filled: MutexGuard<'a, Filled>,
 }
 
 impl<T> std::fmt::Debug for ByDigest<T> {
@@ -64,8 +66,10 @@ impl<T> std::fmt::Debug for ByDigest<T> {
 
 impl<T> Default for ByDigest<T> {
     fn default() -> ByDigest<T> {
-        let shard = || Shard { places: ArcSwapOption::empty(), filled: Mutex::default() };
-        ByDigest { shards: std::iter::repeat_with(shard).take(SHARDS).collect() }
+        ByDigest {
+            places: std::iter::repeat_with(ArcSwapOption::empty).take(SHARDS).collect(),
+            filled: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
+        }
     }
 }
 
@@ -88,7 +92,7 @@ impl<T: Clone> ByDigest<T> {
     #[inline]
     pub(crate) fn find(&self, digest: &Digest) -> Option<Spot<T>> {
         let words = words(digest);
-        let places = self.shard(&words)?.places.load();
+        let places = self.places.get(shard_of(&words))?.load();
         let at = seek(places.as_ref()?, &words)?;
         Some(Spot { places, at })
     }
@@ -96,51 +100,58 @@ impl<T: Clone> ByDigest<T> {
     /// Has something stand for a digest, at once; gives what did before.
     pub(crate) fn insert(&self, digest: &Digest, of: T) -> Option<T> {
         let words = words(digest);
-        let shard = self.shard(&words)?;
-        let mut filled = shard.filled.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = shard.places.load_full().filter(|places| 2 * (filled.used + 1) <= places.len());
-        let places = known.unwrap_or_else(|| shard.renew(&mut filled));
+        let mut shard = self.change(&words)?;
+        let known = shard.places.load_full().filter(|places| 2 * (shard.filled.used + 1) <= places.len());
+        let places = known.unwrap_or_else(|| shard.renew());
         let before = seek(&places, &words).and_then(|at| places.get(at));
         // behind what it takes the place of: whoever passes by that finds this
         put(&places, &words, of);
-        *filled = Filled { used: filled.used + 1, live: filled.live + 1 };
-        before.and_then(|before| take(before, &mut filled))
+        *shard.filled = Filled { used: shard.filled.used + 1, live: shard.filled.live + 1 };
+        before.and_then(|before| take(before, &mut shard.filled))
     }
 
     /// Has nothing stand for a digest; gives what did.
     pub(crate) fn remove(&self, digest: &Digest) -> Option<T> {
         let words = words(digest);
-        let shard = self.shard(&words)?;
-        let mut filled = shard.filled.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.change(&words)?;
         let places = shard.places.load_full()?;
-        let before = seek(&places, &words).and_then(|at| places.get(at)).and_then(|before| take(before, &mut filled));
+        let before = seek(&places, &words).and_then(|at| places.get(at));
+        let before = before.and_then(|before| take(before, &mut shard.filled));
+        let Filled { used, live } = *shard.filled;
         // no more of what is gone stays in memory than there is of what is not, and no more room than that has need of
-        if filled.used - filled.live > filled.live + LEAST || places.len() > LEAST && 16 * filled.live < places.len() {
-            shard.renew(&mut filled);
+        if used - live > live + LEAST || places.len() > LEAST && 16 * live < places.len() {
+            shard.renew();
         }
         before
     }
 
-    #[inline]
-    fn shard(&self, words: &[u64; 4]) -> Option<&Shard<T>> {
-        // by bits that the place in it does not depend on
-        self.shards.get(words[1] as usize % SHARDS)
+    fn change(&self, words: &[u64; 4]) -> Option<Shard<'_, T>> {
+        let at = shard_of(words);
+        let filled = self.filled.get(at)?.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Shard { places: self.places.get(at)?, filled })
     }
 }
 
-impl<T: Clone> Shard<T> {
+/// By bits that the place in it does not depend on.
+#[inline]
+fn shard_of(words: &[u64; 4]) -> usize {
+    words[1] as usize % SHARDS
+}
+
+impl<T: Clone> Shard<'_, T> {
     /// Makes it anew, with room, of what was not taken out.
-    fn renew(&self, filled: &mut Filled) -> Arc<Places<T>> {
-        let room = (3 * (filled.live + 1)).next_power_of_two().max(LEAST);
+    fn renew(&mut self) -> Arc<Places<T>> {
+        let room = (3 * (self.filled.live + 1)).next_power_of_two().max(LEAST);
         let places: Places<T> = std::iter::repeat_with(Place::default).take(room).collect();
-        *filled = Filled::default();
+        let mut live = 0;
         for place in self.places.load().as_ref().into_iter().flat_map(|old| old.iter()) {
             let digest = place.digest.each_ref().map(|word| word.load(Ordering::Acquire));
             if let Some(of) = place.of.get().filter(|_| digest[0] != GONE) {
                 put(&places, &digest, of.clone());
-                *filled = Filled { used: filled.used + 1, live: filled.live + 1 };
+                live += 1;
             }
         }
+        *self.filled = Filled { used: live, live };
         let places = Arc::new(places);
         self.places.store(Some(Arc::clone(&places)));
         places
@@ -257,7 +268,7 @@ mod tests {
         (0..1_000).for_each(|number| {
             table.insert(&digest(number, 1), Arc::clone(&kept));
         });
-        let places = || table.shards[0].places.load().as_ref().map_or(0, |places| places.len());
+        let places = || table.places[0].load().as_ref().map_or(0, |places| places.len());
         assert!((2_000..=4_096).contains(&places()), "{}", places());
         (0..1_000).for_each(|number| {
             table.remove(&digest(number, 1));
