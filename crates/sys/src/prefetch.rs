@@ -1,34 +1,32 @@
 //! Memory that is needed soon, asked for before it is.
 
 #![allow(unsafe_code, reason = "an intrinsic that takes a pointer; there is no safe form of it")]
-/// Asks the processor for the cache line a value begins on, so that whoever reads it a little later does not wait for it. Costs one
-/// instruction; does nothing on processors other than x86-64.
-#[inline]
-#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "nothing to ask"))]
-pub fn prefetch<T: ?Sized>(value: &T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads and changes nothing a program could see, and never faults; the address is that of a live value anyway.
-    unsafe {
-        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast());
-    }
-}
 
 /// A line of the caches of most processors, bytes.
 const LINE: usize = 64;
 
+/// Asks the processor for the cache line a value begins on, so that whoever reads it a little later does not wait for it. Costs one
+/// instruction; does nothing on processors other than x86-64.
+#[inline]
+pub fn prefetch<T: ?Sized>(value: &T) {
+    ask(std::ptr::from_ref(value).cast());
+}
+
 /// Asks for the lines that the first `bytes` of a value stand on, as [`prefetch`] does for one. Costs one instruction for each.
 #[inline]
-#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "nothing to ask"))]
 pub fn prefetch_first<T>(value: &T, bytes: usize) {
+    let start = std::ptr::from_ref(value).cast::<i8>();
+    (0..bytes.min(size_of::<T>())).step_by(LINE).for_each(|at| ask(start.wrapping_add(at)));
+}
+
+#[inline]
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "nothing to ask"))]
+fn ask(line: *const i8) {
     #[cfg(target_arch = "x86_64")]
-    for at in (0..bytes.min(size_of::<T>())).step_by(LINE) {
-        let line = std::ptr::from_ref(value).cast::<i8>().wrapping_add(at);
-        // SAFETY: as above; the address is within a live value.
-        unsafe {
-            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(line);
-        }
+    // SAFETY: a prefetch reads and changes nothing a program could see, and never faults, whatever the address.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(line);
     }
 }
 

@@ -667,6 +667,20 @@ fn what_is_known_anew_of_a_holder_leaves_a_login_what_it_was_given_for() {
     assert_eq!((&*known.roles, known.scopes.len()), (&["clerk".to_owned()][..], 2));
 }
 
+/// A key of a consumer, good from now on.
+fn key_of(consumer: &str, id: String, text: &[u8]) -> Credential {
+    Credential {
+        id,
+        consumer: consumer.to_owned(),
+        kind: CredentialKind::Key,
+        digest: digest(text),
+        label: String::new(),
+        created: NOW,
+        expires: None,
+        disabled: false,
+    }
+}
+
 #[test]
 fn a_store_with_very_many_used_and_gone_credentials_is_read_in_no_time() {
     const MANY: u64 = 20_000;
@@ -675,17 +689,7 @@ fn a_store_with_very_many_used_and_gone_credentials_is_read_in_no_time() {
     let id = |n: u64| format!("key:{n}");
     let mut changes = vec![Change::Consumer(Consumer { name: "app".to_owned(), ..Consumer::default() })];
     for n in 0..MANY {
-        let digest = digest(&n.to_le_bytes());
-        changes.push(Change::Credential(Credential {
-            id: id(n),
-            consumer: "app".to_owned(),
-            kind: CredentialKind::Key,
-            digest,
-            label: String::new(),
-            created: NOW,
-            expires: None,
-            disabled: false,
-        }));
+        changes.push(Change::Credential(key_of("app", id(n), &n.to_le_bytes())));
         changes.push(Change::Used { id: id(n), at: NOW });
         if n % 4 == 0 {
             changes.push(Change::NoCredential(id(n)));

@@ -60,21 +60,13 @@ fn consumers_of_the_store_and_their_credentials_last_and_change_at_once() {
 /// So many keys of one consumer, by their digests.
 fn many(accounts: &Accounts, count: usize) -> Vec<Digest> {
     accounts.set_consumer(Consumer { name: "partner".to_owned(), created: NOW, ..Consumer::default() });
-    let digests: Vec<_> = (0..count).map(|number| digest(number.to_string().as_bytes())).collect();
-    for (number, digest) in digests.iter().enumerate() {
-        let credential = Credential {
-            id: format!("key:{number}"),
-            consumer: "partner".to_owned(),
-            kind: CredentialKind::Key,
-            digest: *digest,
-            label: String::new(),
-            created: NOW,
-            expires: None,
-            disabled: false,
-        };
-        accounts.set_credential(credential, 0);
-    }
-    digests
+    let add = |number: usize| {
+        let key = key_of("partner", format!("key:{number}"), number.to_string().as_bytes());
+        let digest = key.digest;
+        accounts.set_credential(key, 0);
+        digest
+    };
+    (0..count).map(add).collect()
 }
 
 #[test]

@@ -66,17 +66,7 @@ fn names_that_the_store_has_as_well_are_told_where_what_it_has_is_good_for_nothi
     }
     assert_eq!(taken(), ["bob"], "none of the others has a credential");
     for (id, name) in [("one", "shop-app"), ("other", "partner"), ("two", "shop-app")] {
-        let digest = digest(id.as_bytes());
-        let credential = Credential {
-            id: format!("key:{id}"),
-            consumer: name.to_owned(),
-            kind: CredentialKind::Key,
-            digest,
-            label: String::new(),
-            created: NOW,
-            expires: None,
-            disabled: false,
-        };
+        let credential = key_of(name, format!("key:{id}"), id.as_bytes());
         wait(accounts.put_credential(credential, NOW)).unwrap();
     }
     assert_eq!(taken(), ["bob", "shop-app"]);
